@@ -1,0 +1,377 @@
+"""What a finished run leaves behind: atomic write, strict read, a directory of records."""
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+RECORD = "record.json"
+SWEEP = "sweep.json"
+LOCK = ".lock"
+FILES = ("history.csv", "weights.pt", "initial.pt")
+STATUSES = ("completed", "diverged", "failed")
+
+_NUMBER = (int, float)
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "run_id": (str,),
+    "experiment": (str,),
+    "status": (str,),
+    "error": (str, _NONE),
+    "config": (dict,),
+    "choices": (dict,),
+    "seed": (int,),
+    "metrics": (dict,),
+    "stderr": (dict,),
+    "converged": (dict,),
+    "residual": (dict,),
+    "notes": (dict,),
+    "history": (str, _NONE),
+    "provenance": (dict,),
+    "seconds": (dict,),
+    "files": (dict,),
+}
+# what the values of the flat parts of a record may be
+_VALUES: dict[str, tuple[type, ...]] = {
+    "metrics": (*_NUMBER, _NONE),
+    "stderr": (*_NUMBER, _NONE),
+    "converged": (bool,),
+    "residual": (*_NUMBER, _NONE),
+    "notes": (str,),
+    "seconds": (*_NUMBER, _NONE),
+    "files": (str,),
+}
+_NAMES = {dict: "an object", list: "a list", str: "a string", int: "a number", bool: "true or false", _NONE: "null"}
+
+
+class RecordError(Exception):
+    """A record (or sweep plan) that cannot be trusted; the message is one line and says why."""
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file that replaces ``path`` when the block ends well, and leaves no trace when it does not.
+
+    Staged beside the target (another filesystem could not rename), synced, renamed, and the folder synced: after a
+    kill or a power cut ``path`` holds either the old or the new content, whole.
+    """
+    path = Path(path)
+    stage = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    try:
+        with open(stage, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(stage, path)
+    except BaseException:
+        stage.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write ``content`` (text as UTF-8) to ``path`` through :func:`atomic`."""
+    with atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces), in hex.
+
+    >>> digest({"b": 1, "a": 2.5}) == digest({"a": 2.5, "b": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(folder: str | os.PathLike[str], record: dict[str, Any]) -> dict[str, Any]:
+    """Write ``record`` to ``folder/record.json`` and return it as written.
+
+    Adds ``files`` (digests of the history, final and initial weights that lie in ``folder``) and ``digest``.
+    Raises ``ValueError`` naming the key when a value is not JSON, not finite, missing or of the wrong type.
+    """
+    folder = Path(folder)
+    record = {key: value for key, value in record.items() if key != "digest"}
+    record["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).is_file()}
+    _check_json(record, "")
+    if reason := _fault(record):
+        raise ValueError(f"record of {record.get('run_id', folder.name)}: {reason}")
+    record["digest"] = digest(record)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record in the file ``path`` (or in the run's folder ``path``).
+
+    Raises ``RecordError`` (one line) when it is absent, truncated, foreign, of another schema, or altered.
+    """
+    path = Path(path)
+    record = _parse(path / RECORD if path.is_dir() else path)
+    if reason := _fault(record):
+        raise RecordError(reason)
+    found = record.get("digest")
+    if not isinstance(found, str):
+        raise RecordError("has no digest")
+    if found != digest({key: value for key, value in record.items() if key != "digest"}):
+        raise RecordError("digest does not match: the content was altered")
+    return record
+
+
+def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record of a run's folder, after checking that it belongs there and that the files beside it are intact.
+
+    Raises ``RecordError`` (one line).
+    """
+    folder = Path(folder)
+    record = _read_own(folder)
+    for name, expected in record["files"].items():
+        if not (folder / name).is_file():
+            raise RecordError(f"{name} is missing")
+        if file_digest(folder / name) != expected:
+            raise RecordError(f"{name} is damaged: its digest does not match")
+    return record
+
+
+def history(folder: str | os.PathLike[str], record: dict[str, Any]) -> "pd.DataFrame":
+    """The epochs of a run (one row each) from ``folder/<history>``; raises ``RecordError`` when damaged or absent."""
+    import pandas as pd
+
+    name = record["history"]
+    if name is None:
+        raise RecordError("has no history")
+    path = Path(folder) / Path(name).name
+    if not path.is_file():
+        raise RecordError(f"{name} is missing")
+    if name in record["files"] and file_digest(path) != record["files"][name]:
+        raise RecordError(f"{name} is damaged: its digest does not match")
+    return pd.read_csv(path)
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one experiment's folder.
+
+    ``records`` are the valid ones sorted by run_id, ``problems`` the others as (relative path, reason), ``sweep`` the
+    plan of the last sweep command (``None`` without one).
+    """
+
+    folder: Path
+    records: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    sweep: dict[str, Any] | None = None
+
+    def frame(self) -> "pd.DataFrame":
+        """One row a record: run_id, status, error, seed, ``choices.*``, ``config.*``, metric keys, ``seconds.*``."""
+        import pandas as pd
+
+        return pd.DataFrame([_flat(record) for record in self.records])
+
+
+def load(folder: str | os.PathLike[str]) -> Records:
+    """All records of ``runs/<experiment>``; what cannot be trusted is listed in ``problems``."""
+    folder = Path(folder)
+    valid: list[dict[str, Any]] = []
+    problems: list[tuple[str, str]] = []
+    for path in sorted(folder.glob(f"*/{RECORD}")):
+        try:
+            valid.append(_read_own(path.parent))
+        except RecordError as error:
+            problems.append((f"{path.parent.name}/{RECORD}", str(error)))
+    sweep = None
+    if (folder / SWEEP).exists():
+        try:
+            sweep = read_sweep(folder)
+        except RecordError as error:
+            problems.append((SWEEP, str(error)))
+    return Records(folder, sorted(valid, key=lambda record: record["run_id"]), problems, sweep)
+
+
+def status(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """run_id → done, diverged, running, failed, missing (planned, no record) or damaged, in the sweep's order.
+
+    A run is running while the lock ``<run_id>/.lock`` is held. Asking never waits and creates nothing, but holds the
+    lock of an unfinished run for an instant: who wants to train it must allow for that when acquiring.
+    """
+    folder = Path(folder)
+    try:
+        planned = [run["run_id"] for run in read_sweep(folder)["runs"]]
+    except RecordError:
+        planned = []
+    found = sorted(path.parent.name for name in (RECORD, LOCK) for path in folder.glob(f"*/{name}"))
+    result = {}
+    for run_id in dict.fromkeys([*planned, *found]):
+        state = _state(folder / run_id)
+        if state != "missing" or run_id in planned:
+            result[run_id] = state
+    return result
+
+
+def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The plan of the last sweep command in ``runs/<experiment>``; raises ``RecordError`` when absent or malformed."""
+    sweep = _parse(Path(folder) / SWEEP)
+    if sweep.get("schema") != SCHEMA:
+        raise RecordError(f"has schema {sweep.get('schema')!r}, this version reads {SCHEMA}")
+    runs = sweep.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and _is_name(run.get("run_id")) for run in runs):
+        raise RecordError("'runs' must be a list of objects with a run_id")
+    if not isinstance(sweep.get("table"), dict | None):
+        raise RecordError("'table' must be an object or null")
+    if not isinstance(sweep.get("command"), list):
+        raise RecordError("'command' must be a list of strings")
+    return sweep
+
+
+def write_sweep(folder: str | os.PathLike[str], sweep: dict[str, Any]) -> None:
+    """Write the plan of a sweep to ``runs/<experiment>/sweep.json``."""
+    sweep = {"schema": SCHEMA, **sweep}
+    _check_json(sweep, "")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(folder) / SWEEP, json.dumps(sweep, indent=1, allow_nan=False) + "\n")
+
+
+def _state(folder: Path) -> str:
+    state = "missing"
+    if (folder / RECORD).exists():
+        try:
+            record = verify(folder)
+        except RecordError:
+            state = "damaged"
+        else:
+            state = {"completed": "done"}.get(record["status"], record["status"])
+    return "running" if state in ("missing", "failed", "damaged") and _locked(folder) else state
+
+
+def _locked(folder: Path) -> bool:
+    if not (folder / LOCK).exists():  # acquiring would create it
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that only its owner may lock
+        return False
+
+
+def _read_own(folder: Path) -> dict[str, Any]:
+    record = read(folder / RECORD)
+    if record["run_id"] != folder.resolve().name:
+        raise RecordError(f"belongs to run {record['run_id']}, not to this folder")
+    return record
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    try:
+        value = json.loads(path.read_bytes(), parse_constant=refuse)
+    except FileNotFoundError:
+        raise RecordError("is missing") from None
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "empty" if not path.stat().st_size else f"truncated or not JSON ({error})"
+        raise RecordError(f"is {reason}") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"is not a JSON object but {_name(value)}")
+    return value
+
+
+def _fault(record: dict[str, Any]) -> str | None:
+    """What is wrong with the form of a record, in one line."""
+    if "schema" not in record:
+        return "has no schema: not a record of genbench"
+    if record["schema"] != SCHEMA:
+        return f"has schema {record['schema']!r}, this version reads {SCHEMA}"
+    for key, types in _TYPES.items():
+        if key not in record:
+            return f"has no {key!r}"
+        value = record[key]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            return f"{key!r} must be {' or '.join(_NAMES[t] for t in types)}, is {_name(value)}"
+    if record["status"] not in STATUSES:
+        return f"'status' must be one of {', '.join(STATUSES)}, is {record['status']!r}"
+    if not _is_name(record["run_id"]):
+        return f"'run_id' must be a folder's name, is {record['run_id']!r}"
+    for part, types in _VALUES.items():
+        for key, value in record[part].items():
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                accepted = (
+                    "a string" if types == (str,) else "true or false" if types == (bool,) else "a number or null"
+                )
+                return f"{part}[{key!r}] must be {accepted}, is {_name(value)}"
+    if strange := [name for name in record["files"] if not _is_name(name)]:
+        return f"'files' must name files of the run's folder, not {strange[0]!r}"
+    return None
+
+
+def _is_name(value: Any) -> bool:
+    """Whether ``value`` is a plain file name, so that joining it to a folder stays inside the folder."""
+    return isinstance(value, str) and value not in ("", ".", "..") and not any(c in value for c in "/\\\0")
+
+
+def _check_json(value: Any, key: str) -> None:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{key or 'record'}: keys must be strings, not {name!r}")
+            _check_json(item, f"{key}[{name!r}]" if key else name)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_json(item, f"{key}[{index}]")
+    elif type(value) is float and not math.isfinite(value):
+        raise ValueError(f"{key} is {value}: a record holds finite numbers, or null with a note that says why")
+    elif type(value) not in (str, int, float, bool, _NONE):
+        raise ValueError(f"{key} is a {type(value).__name__}: a record holds plain JSON values")
+
+
+def _name(value: Any) -> str:
+    return "a number" if type(value) is float else _NAMES.get(type(value), type(value).__name__)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    row = {key: record[key] for key in ("run_id", "experiment", "status", "error", "seed")}
+    for part in ("choices", "config", "seconds"):
+        row |= flatten(record[part], part)
+    return row | record["metrics"]
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested objects as one level of dotted keys; lists become text joined by ``+``.
+
+    >>> flatten({"data": {"label_noise": 0.2}, "names": ["l2", "sam"]})
+    {'data.label_noise': 0.2, 'names': 'l2+sam'}
+    """
+    if isinstance(value, dict):
+        flat: dict[str, Any] = {}
+        for key, item in value.items():
+            flat |= flatten(item, f"{prefix}.{key}" if prefix else key)
+        return flat
+    return {prefix: "+".join(map(str, value)) if isinstance(value, list | tuple) else value}

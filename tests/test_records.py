@@ -1,0 +1,219 @@
+import errno
+import json
+import multiprocessing
+import os
+
+import pytest
+from filelock import FileLock
+
+from genbench import records
+
+
+def make(run_id="0123456789ab", **changes):
+    return {
+        "schema": 1, "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
+        "config": {"seed": 0, "data": {"label_noise": 0.2}},
+        "choices": {"regularization": ["l2", "sam"], "model": "mlp"},
+        "seed": 0, "metrics": {"test/performance/accuracy": 0.1 + 0.2, "train/flatness/lambda_1": None},
+        "stderr": {}, "converged": {}, "residual": {},
+        "notes": {"train/flatness/lambda_1": "not twice differentiable"},
+        "history": "history.csv", "provenance": {"torch": "2.13.0"},
+        "seconds": {"fit": 1.5, "measure": 0.5, "total": 2.0},
+        **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "toy" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "history.csv").write_text("epoch,step,seconds\n0,1,0.5\n")
+    (folder / "weights.pt").write_bytes(b"weights")
+    return folder
+
+
+def test_round_trip_is_exact_and_leaves_nothing_else(run):
+    written = records.write(run, make())
+    assert records.read(run / "record.json") == records.read(run) == records.verify(run) == written
+    assert written["metrics"]["test/performance/accuracy"] == 0.1 + 0.2
+    assert set(written["files"]) == {"history.csv", "weights.pt"}
+    assert sorted(path.name for path in run.iterdir()) == ["history.csv", "record.json", "weights.pt"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_write_refuses_what_is_not_a_finite_number(run, value):
+    with pytest.raises(ValueError, match="metrics\\['test/gap/accuracy'\\] is "):
+        records.write(run, make(metrics={"test/gap/accuracy": value}))
+    assert not (run / "record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"metrics": {"a": "0.5"}}, "metrics\\['a'\\] must be a number or null, is a string"),
+        ({"metrics": {"a": True}}, "metrics\\['a'\\] must be a number or null"),
+        ({"seed": True}, "'seed' must be a number"),
+        ({"status": "done"}, "'status' must be one of completed, diverged, failed, is 'done'"),
+        ({"config": {1: 2}}, "keys must be strings"),
+        ({"config": {"f": print}}, "config\\['f'\\] is a builtin"),
+        ({"run_id": "../x"}, "'run_id' must be a folder's name"),
+        ({"schema": 2}, "schema 2, this version reads 1"),
+    ],
+)
+def test_write_refuses_a_malformed_record(run, change, match):
+    with pytest.raises(ValueError, match=match):
+        records.write(run, make(**change))
+
+
+def test_read_notices_every_truncation(run):
+    records.write(run, make())
+    whole = (run / "record.json").read_bytes()
+    for end in range(len(whole) - 1):  # without its final newline a record is still whole
+        (run / "record.json").write_bytes(whole[:end])
+        with pytest.raises(records.RecordError) as error:
+            records.read(run)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("", "is empty"),
+        ("[1]", "not a JSON object but a list"),
+        ('{"a": 1}', "not a record of genbench"),
+        ('{"schema": 7}', "has schema 7"),
+        ('{"schema": 1}', "has no 'run_id'"),
+        ('{"schema": NaN}', "NaN is not a JSON number"),
+        ("\xff\xfe", "truncated or not JSON"),
+    ],
+)
+def test_read_refuses_what_is_foreign(run, content, match):
+    (run / "record.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(records.RecordError, match=match):
+        records.read(run)
+
+
+def test_altered_record_and_altered_files_are_noticed(run):
+    records.write(run, make())
+    text = (run / "record.json").read_text()
+    (run / "record.json").write_text(text.replace("0.30000000000000004", "0.9"))
+    with pytest.raises(records.RecordError, match="altered"):
+        records.read(run)
+    (run / "record.json").write_text(text)
+    (run / "weights.pt").write_bytes(b"weighty")
+    assert records.read(run)
+    with pytest.raises(records.RecordError, match=r"weights\.pt is damaged"):
+        records.verify(run)
+    (run / "weights.pt").unlink()
+    with pytest.raises(records.RecordError, match=r"weights\.pt is missing"):
+        records.verify(run)
+
+
+def test_history_is_checked(run):
+    record = records.write(run, make())
+    assert list(records.history(run, record)["epoch"]) == [0]
+    (run / "history.csv").write_text("epoch\n")
+    with pytest.raises(records.RecordError, match="damaged"):
+        records.history(run, record)
+
+
+def test_load_lists_problems_and_never_skips(run):
+    folder = run.parent
+    records.write(run, make())
+    (folder / "copy").mkdir()
+    (folder / "copy" / "record.json").write_bytes((run / "record.json").read_bytes())
+    (folder / "broken").mkdir()
+    (folder / "broken" / "record.json").write_text("{")
+    (folder / "sweep.json").write_text("{}")
+    loaded = records.load(folder)
+    assert [record["run_id"] for record in loaded.records] == ["0123456789ab"]
+    assert dict(loaded.problems)["copy/record.json"] == "belongs to run 0123456789ab, not to this folder"
+    assert dict(loaded.problems)["broken/record.json"].startswith("is truncated")
+    assert dict(loaded.problems)["sweep.json"].startswith("has schema None")
+    assert loaded.sweep is None
+
+
+def test_frame_is_flat(run):
+    records.write(run, make())
+    row = records.load(run.parent).frame().iloc[0]
+    assert row["choices.regularization"] == "l2+sam"
+    assert row["config.data.label_noise"] == 0.2
+    assert row["seconds.fit"] == 1.5
+    assert row["test/performance/accuracy"] == 0.1 + 0.2
+
+
+def test_relative_folder_is_accepted(run, monkeypatch):
+    records.write(run, make())
+    monkeypatch.chdir(run.parent)
+    assert len(records.load(".").records) == 1
+    monkeypatch.chdir(run)
+    assert records.verify(".")
+
+
+def hold(path, held, release):
+    with FileLock(path):
+        held.set()
+        release.wait(30)
+
+
+def test_status(tmp_path):
+    names = ["completed", "diverged", "failed", "damaged", "locked", "absent"]
+    records.write_sweep(
+        tmp_path,
+        {"experiment": "toy", "command": ["experiment=toy"], "table": None,
+         "runs": [{"run_id": name, "overrides": []} for name in names]},
+    )  # fmt: skip
+    for name in names[:3]:
+        records.write(tmp_path / name, make(name, status=name, history=None))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "record.json").write_text("{")
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "completed" / ".lock").touch()
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(str(tmp_path / "locked" / ".lock"), held, release))
+    process.start()
+    assert held.wait(30)
+    expected = dict(zip(names, ["done", "diverged", "failed", "damaged", "running", "missing"], strict=True))
+    assert records.status(tmp_path) == expected
+    assert not (tmp_path / "absent").exists()
+    release.set()
+    process.join()
+    assert records.status(tmp_path) == expected | {"locked": "missing"}
+
+
+def test_sweep_is_checked(tmp_path):
+    with pytest.raises(records.RecordError, match="is missing"):
+        records.read_sweep(tmp_path)
+    records.write_atomic(
+        tmp_path / "sweep.json", json.dumps({"schema": 1, "command": [], "runs": [{"run_id": "../a"}]})
+    )
+    with pytest.raises(records.RecordError, match="run_id"):
+        records.read_sweep(tmp_path)
+
+
+def fail(descriptor):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_atomic_write_keeps_the_old_content_when_it_fails(tmp_path, monkeypatch):
+    target = tmp_path / "a.txt"
+    records.write_atomic(target, "old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_atomic(target, "new, but the disk is full")
+    monkeypatch.undo()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+    records.write_atomic(target, b"new")
+    assert target.read_text() == "new"
+
+
+def test_atomic_write_never_shows_half_a_file(tmp_path, monkeypatch):
+    """The rename comes after the content is on disk, and the folder is synced after the rename."""
+    events = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("sync"), fsync(fd))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append(os.path.getsize(a)), replace(a, b))[1])
+    records.write_atomic(tmp_path / "a", "12345")
+    assert events == ["sync", 5, "sync"]
