@@ -1,0 +1,55 @@
+"""Checks of settings: one clear line that names the setting, the value and what is accepted."""
+
+
+def check_integer(name: str, value: object, *, least: int, most: int | None = None, note: str = "") -> int:
+    """``value`` as an ``int`` of at least ``least`` and at most ``most``.
+
+    >>> check_integer("data.seed", 3, least=0)
+    3
+    >>> check_integer("data.seed", -1, least=0)
+    Traceback (most recent call last):
+    ValueError: data.seed is -1; accepted: an integer of at least 0
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        accepted = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
+        raise ValueError(f"{name} is {value!r}; accepted: {accepted}{note and f' ({note})'}")
+    return value
+
+
+def check_number(
+    name: str, value: object, *, low: float, high: float = float("inf"), open_high: bool = False, note: str = ""
+) -> float:
+    """``value`` as a ``float`` in [low, high], or in [low, high) where ``open_high`` or ``high`` is infinite.
+
+    >>> check_number("data.label_noise", 1.5, low=0, high=1)
+    Traceback (most recent call last):
+    ValueError: data.label_noise is 1.5; accepted: a number in [0, 1]
+    """
+    open_high = open_high or high == float("inf")
+    inside = (
+        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    )  # nan is inside nothing
+    if not inside or (open_high and value == high):
+        end = ")" if open_high else "]"
+        raise ValueError(f"{name} is {value!r}; accepted: a number in [{low}, {high}{end}{note and f' ({note})'}")
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def check_choice(name: str, value: object, accepted: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``accepted``.
+
+    >>> check_choice("model.activation", "sine", ("relu", "tanh"))
+    Traceback (most recent call last):
+    ValueError: model.activation is 'sine'; accepted: relu, tanh
+    """
+    if not isinstance(value, str) or value not in accepted:
+        raise ValueError(f"{name} is {value!r}; accepted: {', '.join(accepted)}")
+    return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    """``value`` if it is true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; accepted: true, false")
+    return value

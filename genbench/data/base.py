@@ -1,0 +1,154 @@
+"""Data sets that fit on the device."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from genbench.checks import check_choice, check_integer, check_number
+from genbench.data.batches import Batches, Chunks
+from genbench.data.cache import Arrays, content_digest
+from genbench.draw import Draw
+
+_EVALUATION_BATCH = 4096
+
+
+class TensorData(LightningDataModule):
+    """A labelled data set held as tensors on the device.
+
+    A subclass names itself and its classes and makes its arrays. Everything random follows from ``seed`` and from
+    nothing else:
+
+    - *Subset*: the first ``train_size`` of one random order of the training set, so that smaller sets lie within larger
+      ones. ``None`` takes all.
+    - *Label noise*: ``round(label_noise * train_size)`` of these examples get a label drawn uniformly from all classes,
+      the true one included. The examples noisy at a small share are noisy at every larger one, with the same labels. It
+      comes before the validation split: whoever has noisy labels has them there too. Test labels stay clean.
+    - *Validation*: the last ``round(val_fraction * train_size)`` of the subset. They are not trained on.
+    - *Order*: shuffled in every epoch, by ``order_seeds`` (one a lane) where they are set, else by ``seed``.
+
+    ``digest`` is the sha256 of the name and of the tensors as they are before any setting: the identity of the content.
+
+    Args:
+        batch_size: examples a step, from 1 to the number of training examples.
+        train_size: examples taken from the training set, those for validation included; ``None`` for all.
+        val_fraction: share of ``train_size`` held out for validation, in [0, 1); 0 leaves no ``val`` split.
+        label_noise: share of ``train_size`` whose labels are replaced, in [0, 1].
+        seed: at least 0.
+
+    Raises:
+        ValueError: a setting is out of range, or a split would be empty.
+    """
+
+    name: str | None = None
+    classes: int
+
+    @staticmethod
+    def load() -> Arrays:
+        """The arrays x [n, ...], y [n], x_test, y_test, before any setting is applied."""
+        raise NotImplementedError
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 100,
+        train_size: int | None = None,
+        val_fraction: float = 0.0,
+        label_noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        raw, self.digest = _raw(type(self).name, self.load)
+        total = len(raw["y"])
+        self.seed = check_integer("data.seed", seed, least=0)
+        self.label_noise = check_number("data.label_noise", label_noise, low=0, high=1)
+        self.val_fraction = check_number("data.val_fraction", val_fraction, low=0, high=1, open_high=True)
+        self.train_size = total
+        if train_size is not None:
+            note = f"{self.name} has {total} training examples"
+            self.train_size = check_integer("data.train_size", train_size, least=1, most=total, note=note)
+        n_val = round(self.val_fraction * self.train_size)
+        n_train = self.train_size - n_val
+        if n_train == 0 or (n_val == 0 and self.val_fraction > 0):
+            empty = "training" if n_train == 0 else "validation"
+            raise ValueError(
+                f"data.val_fraction is {val_fraction!r}; accepted: 0, or a share of data.train_size={self.train_size} "
+                f"that leaves at least one example in each split (no {empty} example is left)"
+            )
+        note = f"{n_train} examples are trained on"
+        self.batch_size = check_integer("data.batch_size", batch_size, least=1, most=n_train, note=note)
+
+        self.order_seeds: tuple[int, ...] | None = None
+        self.device = torch.device("cpu")
+        draw = Draw(self.seed, 0)
+        rows = draw.permutation("data.subset", total)[: self.train_size]
+        y = raw["y"][rows]
+        # ranks and replacements are drawn for the whole training set, so that noise is nested in train_size as well
+        noisy = draw.permutation("data.noise.rank", total)[rows].argsort()[: round(self.label_noise * self.train_size)]
+        replacement = torch.randint(self.classes, (total,), generator=draw.generator("data.noise.label"))[rows]
+        y[noisy] = replacement[noisy]
+        self._splits = {
+            "train": (raw["x"][rows[:n_train]], y[:n_train]),
+            "test": (raw["x_test"].clone(), raw["y_test"].clone()),
+        }
+        if n_val:
+            self._splits["val"] = (raw["x"][rows[n_train:]], y[n_train:])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, channels first."""
+        return tuple(self._splits["train"][0].shape[1:])
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are: train, test, and val where ``val_fraction`` is positive."""
+        return tuple(self._splits)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training split."""
+        return len(self._splits["train"][1]) // self.batch_size
+
+    def to(self, device: torch.device | str) -> "TensorData":
+        """Move every split to ``device``."""
+        self.device = torch.device(device)
+        self._splits = {split: (x.to(self.device), y.to(self.device)) for split, (x, y) in self._splits.items()}
+        return self
+
+    def setup(self, stage: str | None = None) -> None:
+        """Move every split to the Trainer's device."""
+        if self.trainer is not None:
+            self.to(self.trainer.strategy.root_device)
+
+    def tensors(self, split: str) -> tuple[Tensor, Tensor]:
+        """Inputs [n, ...] (float32) and labels [n] (int64) of a split, in a fixed order, on the module's device."""
+        return self._splits[check_choice("split", split, self.splits)]
+
+    def evaluation_batches(self, split: str) -> list[tuple[Tensor, Tensor]]:
+        """Every example of a split once, in a fixed order, in batches as large as is sensible."""
+        x, y = self.tensors(split)
+        return list(zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True))
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled batches; with a leading lane axis where ``order_seeds`` is set."""
+        x, y = self.tensors("train")
+        return Batches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
+
+    def val_dataloader(self) -> Chunks | list[Chunks]:
+        """The validation split, in order; no loader where there is none."""
+        return Chunks(self.evaluation_batches("val")) if "val" in self._splits else []
+
+    def test_dataloader(self) -> Chunks:
+        """The test split, in order."""
+        return Chunks(self.evaluation_batches("test"))
+
+
+@cache
+def _raw(name: str | None, load: Callable[[], Arrays]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a data set and their digest, once a process; callers copy what they hand out."""
+    arrays = {key: array.astype("float32" if key.startswith("x") else "int64") for key, array in load().items()}
+    digest = hashlib.sha256(f"{name} {content_digest(arrays)}".encode()).hexdigest()
+    return {key: torch.from_numpy(array) for key, array in arrays.items()}, digest

@@ -1,0 +1,87 @@
+"""Batches as index draws over tensors that already lie on the device."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.draw import derive
+
+
+class Batches:
+    """Shuffled batches whose order depends on (seed, epoch) alone: no workers, no global random state.
+
+    ``seeds=None`` yields x: [B, ...] and y: [B], ordered by ``seed``. A tuple of seeds, one a lane, yields
+    x: [lanes, B, ...] and y: [lanes, B]; each lane sees the order that a run with its seed alone would see.
+
+    The last partial batch of an epoch is dropped: every step then weighs its examples alike, batch statistics are never
+    those of a handful, and an epoch is ``floor(n / batch_size)`` steps in every run that is compared.
+
+    Lightning announces the epoch through ``sampler.set_epoch``, on a resumed fit after it has called ``iter()``, so the
+    order is drawn at the first ``next()``. The position within an epoch is part of ``state_dict()``: a checkpoint
+    written in the middle of an epoch resumes with the batch that would have followed.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, *, batch_size: int, seed: int, seeds: tuple[int, ...] | None = None
+    ) -> None:
+        self.x = x
+        self.y = y
+        self.batch_size = batch_size
+        self.seed = seed
+        self.seeds = seeds
+        self.epoch = 0
+        self._position = 0  # batches yielded in this epoch
+        self._resume: dict[str, Any] = {}
+
+    @property
+    def sampler(self) -> "Batches":
+        """Where Lightning looks for ``set_epoch``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The order of one lane in one epoch, indices of shape [len(self), B]."""
+        # drawn on the CPU, so that the same run sees the same order on every device
+        generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+        return torch.randperm(len(self.y), generator=generator)[: len(self) * self.batch_size].view(len(self), -1)
+
+    def __len__(self) -> int:
+        return len(self.y) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        resume, self._resume = self._resume, {}
+        start = resume["position"] % len(self) if resume.get("epoch") == self.epoch else 0
+        if self.seeds is None:
+            index = self.order(self.seed, self.epoch)
+        else:
+            index = torch.stack([self.order(seed, self.epoch) for seed in self.seeds], dim=1)
+        index = index.to(self.y.device)
+        for position in range(start, len(self)):
+            self._position = position + 1
+            yield self.x[index[position]], self.y[index[position]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch and the number of its batches already yielded."""
+        return {"epoch": self.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after the batches ``state`` counts, if the next iteration is of the same epoch."""
+        self._resume = dict(state)
+
+
+class Chunks:
+    """Every example once, in a fixed order, in chunks; what a stranger's validation loop iterates."""
+
+    def __init__(self, chunks: list[tuple[Tensor, Tensor]]) -> None:
+        self.chunks = chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.chunks)

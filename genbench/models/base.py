@@ -1,0 +1,58 @@
+"""What every classifier shares."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from genbench.checks import check_choice, check_integer
+from genbench.models.slots import Normalization
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+class Classifier(nn.Module):
+    """A network that maps inputs [B, *input_shape] to logits [B, classes]: a linear ``head`` over ``features``.
+
+    Weights start as torch's own layers do, which is what the reference models of MNIST-1D use: U(±1/√fan_in) for linear
+    and convolutional layers, U(±1/√width) for recurrent ones.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, *, input_shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.input_shape = tuple(check_integer("model input_shape", size, least=1) for size in input_shape)
+        self.classes = check_integer("model classes", classes, least=1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head is given, [B, F]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"{type(self).__name__} was given an input of shape {tuple(x.shape)}; "
+                f"accepted: (batch, {', '.join(map(str, self.input_shape))})"
+            )
+        return self.head(self.features(x))
+
+
+def activation(name: str) -> nn.Module:
+    """A new activation layer by its name."""
+    return ACTIVATIONS[check_choice("model.activation", name, tuple(ACTIVATIONS))]()
+
+
+def normalization(name: str, channels: int, dims: int) -> nn.Module:
+    """A slot for a normalization (``none``) or one that is already filled (``batch_norm``)."""
+    check_choice("model.normalization", name, ("none", "batch_norm"))
+    slot = Normalization(channels, dims)
+    return slot if name == "none" else slot.batch_norm()

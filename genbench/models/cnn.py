@@ -1,0 +1,57 @@
+"""Convolutional network."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from genbench.checks import check_integer
+from genbench.models.base import Classifier, activation, normalization
+from genbench.models.slots import Dropout
+
+
+class CNN(Classifier):
+    """``depth`` convolutions of ``width`` channels, in one dimension on sequences and two on images, and a linear head.
+
+    Each is convolution, normalization, activation, dropout, with stride 2 and padding 1; the first kernel has 5 points
+    a side, the others 3. With the defaults this is MNIST-1D's reference (greydanus/mnist1d, ``notebooks/models.py``,
+    ConvBase), 5,210 parameters.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int],
+        classes: int,
+        width: int = 25,
+        depth: int = 3,
+        activation: str = "relu",
+        normalization: str = "none",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(input_shape=input_shape, classes=classes)
+        check_integer("model.width", width, least=1)
+        check_integer("model.depth", depth, least=1)
+        channels, *sides = self.input_shape
+        if len(sides) not in (1, 2) or min(sides) < 3:
+            raise ValueError(
+                f"CNN does not fit an input of shape {self.input_shape}; "
+                "accepted: (channels, length) or (channels, height, width) with at least 3 points a side"
+            )
+        layers: list[nn.Module] = []
+        for kernel in [5] + [3] * (depth - 1):
+            layers.append(convolution(channels, width, kernel, len(sides), activation, normalization, dropout))
+            channels, sides = width, [(side + 2 - kernel) // 2 + 1 for side in sides]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(channels * prod(sides), classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.layers(x).flatten(1)
+
+
+def convolution(
+    channels: int, width: int, kernel: int, dims: int, name: str, norm: str, dropout: float
+) -> nn.Sequential:
+    """One convolutional layer that halves each side."""
+    conv = (nn.Conv2d if dims == 2 else nn.Conv1d)(channels, width, kernel, stride=2, padding=1)
+    return nn.Sequential(conv, normalization(norm, width, dims), activation(name), Dropout(dropout))
