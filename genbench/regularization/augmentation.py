@@ -1,0 +1,73 @@
+"""Random changes of the inputs that keep their class."""
+
+import torch
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.regularization.base import Method
+
+
+class Augmentation(Method):
+    """A new random version of every example at every step.
+
+    - Sequences [B, C, L] are moved along their axis by up to ``shift`` of their length (whole points, circularly: what
+      leaves at one end enters at the other, as in MNIST-1D's own generator), multiplied by a factor from
+      U(1 − scale, 1 + scale), and given Gaussian noise of standard deviation ``noise``.
+    - Images [B, C, H, W] are moved by up to ``shift`` of each side, turned about their centre by up to ``rotation``
+      degrees (bilinear, zeros outside), and given the same noise.
+
+    Args:
+        shift: largest shift as a share of the side, in [0, 1].
+        scale: largest relative change of a sequence's amplitude, in [0, 1]; images keep theirs.
+        rotation: largest turn of an image in degrees, in [0, 180]; sequences have none.
+        noise: standard deviation in units of the input, at least 0.
+    """
+
+    order = 10
+    shift: Tensor
+    scale: Tensor
+    rotation: Tensor
+    noise: Tensor
+
+    def __init__(self, *, shift: float, scale: float, rotation: float, noise: float) -> None:
+        super().__init__()
+        self.setting("shift", shift, low=0, high=1)
+        self.setting("scale", scale, low=0, high=1)
+        self.setting("rotation", rotation, low=0, high=180)
+        self.setting("noise", noise, low=0)
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        if x.ndim == 3:
+            moved = self._sequences(x, draw)
+        elif x.ndim == 4:
+            moved = self._images(x, draw)
+        else:
+            raise ValueError(
+                f"regularization augmentation: inputs of shape {tuple(x.shape)}; accepted: sequences "
+                "(batch, channels, length) or images (batch, channels, height, width)"
+            )
+        return moved + self.noise * draw.normal("augmentation.noise", *x.shape).to(x.dtype), y
+
+    def _sequences(self, x: Tensor, draw: Draw) -> Tensor:
+        batch, channels, length = x.shape
+        shift = (self.shift * length * _symmetric(draw, "augmentation.shift", batch, 1)).round().long()
+        index = (torch.arange(length, device=x.device) - shift) % length
+        factor = 1 + self.scale * _symmetric(draw, "augmentation.scale", batch, 1, 1)
+        return factor.to(x.dtype) * x.gather(2, index[:, None].expand(batch, channels, length))
+
+    def _images(self, x: Tensor, draw: Draw) -> Tensor:
+        # kornia's random modules draw from the global generator; its geometry does not draw
+        from kornia.geometry.transform import get_affine_matrix2d, warp_affine
+
+        batch, _, height, width = x.shape
+        side = x.new_tensor([width, height])
+        shift = self.shift * _symmetric(draw, "augmentation.shift", batch, 2).to(x.dtype) * side
+        angle = self.rotation * _symmetric(draw, "augmentation.rotation", batch).to(x.dtype)
+        centre = ((side - 1) / 2).expand(batch, 2)
+        matrix = get_affine_matrix2d(shift, centre, torch.ones_like(shift), angle)
+        return warp_affine(x, matrix[:, :2], (height, width), align_corners=True)
+
+
+def _symmetric(draw: Draw, site: str, *shape: int) -> Tensor:
+    """Uniform numbers on [−1, 1)."""
+    return 2 * draw.uniform(site, *shape) - 1
