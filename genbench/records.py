@@ -264,10 +264,12 @@ def _state(folder: Path) -> str:
             state = "damaged"
         else:
             state = {"completed": "done"}.get(record["status"], record["status"])
-    return "running" if state in ("missing", "failed", "damaged") and _locked(folder) else state
+    return "running" if state in ("missing", "failed", "damaged") and running(folder) else state
 
 
-def _locked(folder: Path) -> bool:
+def running(folder: str | os.PathLike[str]) -> bool:
+    """Whether somebody trains the run in ``folder`` now, that is, holds its lock."""
+    folder = Path(folder)
     if not (folder / LOCK).exists():  # acquiring would create it
         return False
     try:

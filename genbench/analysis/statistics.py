@@ -1,0 +1,191 @@
+"""How sure a number is: intervals, paired differences, corrected tests, rank correlations.
+
+Nothing here returns NaN: what is undefined is ``None``.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVEL = 0.95
+_RESAMPLES = 2000
+# with fewer groups a bootstrap interval says more about the resampling than about the data
+_MIN_GROUPS = 5
+# differences that agree to this share of their operands agree up to the rounding of the subtraction
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A sample mean with its Student-t interval ``value ± half_width``; ``half_width`` is ``None`` when n = 1."""
+
+    value: float
+    half_width: float | None
+    n: int
+
+    @property
+    def low(self) -> float | None:
+        return None if self.half_width is None else self.value - self.half_width
+
+    @property
+    def high(self) -> float | None:
+        return None if self.half_width is None else self.value + self.half_width
+
+
+@dataclass(frozen=True)
+class Difference(Mean):
+    """A mean difference over pairs, and the two-sided p of its t test.
+
+    ``p`` is ``None`` when the test is undefined: one pair, or differences without any spread.
+    """
+
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation with its bootstrap interval over ``n`` points; ``note`` says why a part is ``None``."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    note: str | None = None
+
+
+def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Mean:
+    """Mean ± t(1 - (1 - level)/2; n - 1) · s/√n, with s of ddof = 1.
+
+    >>> interval = mean_interval([1.0, 2.0, 3.0])
+    >>> round(interval.value, 3), round(interval.half_width, 3), interval.n
+    (2.0, 2.484, 3)
+    >>> mean_interval([4.0]).half_width is None
+    True
+    """
+    sample = _finite(values)
+    n = len(sample)
+    if n == 0:
+        raise ValueError("mean_interval needs at least one value, got none")
+    # the mean of equal numbers is that number, which a rounded sum may miss
+    value = float(sample[0]) if np.all(sample == sample[0]) else float(sample.mean())
+    if n == 1:
+        return Mean(value, None, 1)
+    from scipy import stats
+
+    spread = 0.0 if np.all(sample == sample[0]) else float(sample.std(ddof=1))
+    half_width = float(stats.t.ppf(0.5 + level / 2, n - 1)) * spread / math.sqrt(n)
+    return Mean(value, half_width, n)
+
+
+def paired_difference(
+    values: Mapping[Hashable, float], baseline: Mapping[Hashable, float], *, level: float = LEVEL
+) -> Difference | None:
+    """Mean of ``values[seed] - baseline[seed]`` over the seeds both hold, its t interval and two-sided t test.
+
+    ``None`` when they share no seed.
+
+    >>> paired_difference({0: 3.0, 1: 5.0, 2: 9.0}, {0: 1.0, 1: 2.0}).value
+    2.5
+    """
+    seeds = [seed for seed in values if seed in baseline]
+    if not seeds:
+        return None
+    left, right = _finite([values[seed] for seed in seeds]), _finite([baseline[seed] for seed in seeds])
+    differences = left - right
+    scale = float(max(np.abs(left).max(), np.abs(right).max()))
+    if np.ptp(differences) <= _ROUNDING * scale:  # 0.92 - 0.90 and 0.93 - 0.91 are the same difference
+        value = float(differences.mean()) if np.abs(differences).max() > _ROUNDING * scale else 0.0
+        n = len(seeds)
+        return Difference(value, 0.0 if n > 1 else None, n, 1.0 if value == 0 and n > 1 else None)
+    from scipy import stats
+
+    mean = mean_interval(differences.tolist(), level=level)
+    return Difference(mean.value, mean.half_width, mean.n, float(stats.ttest_1samp(differences, 0.0).pvalue))
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p values of one family; ``None`` (no test) stays ``None`` and does not count.
+
+    >>> holm([0.01, None, 0.04])
+    [0.02, None, 0.04]
+    """
+    tested = [p for p in ps if p is not None]
+    if not tested:
+        return list(ps)
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = iter(multipletests(tested, method="holm")[1].tolist())
+    return [None if p is None else next(adjusted) for p in ps]
+
+
+def kendall(
+    x: Sequence[float], y: Sequence[float], *, groups: Sequence[Hashable] | None = None, level: float = LEVEL
+) -> Correlation:
+    """Kendall's τ-b of pairs ``(x, y)`` with a percentile bootstrap interval.
+
+    τ-b = (concordant - discordant) / √(pairs untied in x · pairs untied in y). ``groups`` (the configuration of each
+    point, say) are resampled whole: seeds of one configuration are not independent evidence.
+    """
+    return _correlation(x, y, groups, level, _tau)
+
+
+def spearman(
+    x: Sequence[float], y: Sequence[float], *, groups: Sequence[Hashable] | None = None, level: float = LEVEL
+) -> Correlation:
+    """Spearman's ρ (Pearson's of the mid-ranks) with a percentile bootstrap interval; ``groups`` as in kendall."""
+    return _correlation(x, y, groups, level, _rho)
+
+
+def _tau(x: np.ndarray, y: np.ndarray) -> float | None:
+    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+    untied = float(np.count_nonzero(a)) * float(np.count_nonzero(b))
+    return float((a * b).sum()) / math.sqrt(untied) if untied else None
+
+
+def _rho(x: np.ndarray, y: np.ndarray) -> float | None:
+    from scipy.stats import rankdata
+
+    a, b = rankdata(x), rankdata(y)
+    a, b = a - a.mean(), b - b.mean()
+    scale = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / scale if scale else None
+
+
+def _correlation(
+    x: Sequence[float], y: Sequence[float], groups: Sequence[Hashable] | None, level: float, statistic: Any
+) -> Correlation:
+    a, b = _finite(x), _finite(y)
+    n = len(a)
+    if len(b) != n or (groups is not None and len(groups) != n):
+        raise ValueError(
+            f"x, y and groups must be of one length, got {n}, {len(b)} and {n if groups is None else len(groups)}"
+        )
+    if n < 3:
+        return Correlation(None, None, None, n, f"{n} points: a rank correlation needs 3")
+    value = statistic(a, b)
+    if value is None:
+        return Correlation(None, None, None, n, "one of the two is constant")
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups if groups is not None else range(n)):
+        members.setdefault(group, []).append(index)
+    blocks = [np.array(block) for block in members.values()]
+    if len(blocks) < _MIN_GROUPS:
+        return Correlation(value, None, None, n, f"no interval from fewer than {_MIN_GROUPS} independent points")
+    random = np.random.default_rng(0)
+    resampled = []
+    for _ in range(_RESAMPLES):
+        chosen = np.concatenate([blocks[i] for i in random.integers(len(blocks), size=len(blocks))])
+        if (sample := statistic(a[chosen], b[chosen])) is not None:
+            resampled.append(sample)
+    low, high = np.quantile(resampled, [0.5 - level / 2, 0.5 + level / 2])
+    return Correlation(value, float(low), float(high), n)
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"values must be finite numbers, got {array[~np.isfinite(array)][0]}")
+    return array
