@@ -1,0 +1,170 @@
+"""The configuration: its root, what identifies a run, and what is refused."""
+
+import difflib
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+# What cannot change a run's numbers, and so is no part of its identity or its record.
+EXCLUDED = (
+    "name",
+    "runs_dir",
+    "logger",
+    "table",
+    "checkpoint_seconds",
+    "trainer.logger",
+    "trainer.callbacks",
+    "trainer.plugins",
+    "trainer.profiler",
+    "trainer.default_root_dir",
+    "trainer.enable_checkpointing",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.enable_autolog_hparams",
+    "trainer.log_every_n_steps",
+    "trainer.model_registry",
+)
+# Arguments that the experiment passes when it builds a component.
+PASSED = {
+    "model": ("input_shape", "classes"),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer", "total_steps"),
+    "measures": ("snapshot",),
+    "callbacks": ("seed",),
+}
+_HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+@dataclass
+class Config:
+    """The root of the configuration; a key that is not here is refused."""
+
+    data: dict[str, Any] = MISSING
+    model: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] = MISSING
+    regularization: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = MISSING
+    name: str = "default"
+    runs_dir: str = "runs"
+    seed: int = 0
+    checkpoint_seconds: float = 10.0
+    table: dict[str, Any] | None = None
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+class ConfigError(ValueError):
+    """A configuration that is refused, in one line."""
+
+
+def folder() -> Path:
+    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def nearest(word: str, accepted: Sequence[str]) -> str:
+    """The end of an error message: the accepted word nearest to a misspelt one, or all of them."""
+    close = difflib.get_close_matches(word, accepted, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"
+
+
+def bind(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with every component's defaults filled in from its signature, without ``EXCLUDED``.
+
+    Raises ConfigError for a setting that its component does not take, a target that cannot be imported, a number that
+    is not finite.
+    """
+    return {
+        key: _bind(value, (key,))
+        for key, value in config.items()
+        if key not in EXCLUDED  # dotted keys are dropped inside _bind
+    }
+
+
+def _bind(node: Any, path: tuple[str, ...]) -> Any:
+    name = ".".join(path)
+    if isinstance(node, float) and not math.isfinite(node):
+        raise ConfigError(f"{name}={node} is not a finite number")
+    if isinstance(node, Mapping):
+        settings = {key: value for key, value in node.items() if key not in _HYDRA}
+        defaults: dict[str, Any] = {}
+        if "_target_" in node:
+            defaults, accepted = _signature(node["_target_"], name)
+            passed = PASSED.get(path[0], ())
+            for key in settings:
+                if accepted is not None and key not in accepted:
+                    choices = [a for a in accepted if a not in passed]
+                    raise ConfigError(f"{name}.{key} is not a setting of {node['_target_']}; {nearest(key, choices)}")
+            missing = [
+                a for a in accepted or () if a not in defaults and a not in settings and a not in passed
+            ]
+            if missing and not node.get("_partial_"):
+                raise ConfigError(f"{name}.{missing[0]} is missing; {node['_target_']} needs it")
+            defaults = {key: value for key, value in defaults.items() if key not in passed}
+        merged = {**defaults, **settings}
+        bound = {
+            key: _bind(value, (*path, key)) for key, value in merged.items() if f"{name}.{key}" not in EXCLUDED
+        }
+        return {**{key: node[key] for key in _HYDRA if key in node}, **bound}
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [_bind(value, (*path, str(index))) for index, value in enumerate(node)]
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    # a default that is no plain value: its name stands for it
+    return getattr(node, "__qualname__", None) or repr(node)
+
+
+@functools.cache
+def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
+    """Defaults and accepted names of a target; None where it takes any keyword."""
+    module, _, attribute = target.rpartition(".")
+    try:
+        function = functools.reduce(getattr, [attribute], importlib.import_module(module)) if module else None
+    except (ImportError, AttributeError):
+        function = _locate(target)
+    if not callable(function):
+        raise ConfigError(f"{name}._target_={target!r} cannot be imported or called")
+    parameters = list(inspect.signature(function).parameters.values())
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    defaults = {p.name: p.default for p in named if p.default is not p.empty}
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return defaults, None if anything else tuple(p.name for p in named)
+
+
+def _locate(target: str) -> Any:
+    from hydra.utils import get_object
+
+    try:
+        return get_object(target)
+    except Exception:
+        return None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a plain value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a nested configuration."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,112 @@
+"""What a regularization may change about one training step."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+
+Parameters = Sequence[Tensor]
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+
+class Method(nn.Module):
+    """The implementation of one regularization: override the hooks it needs and nothing else.
+
+    Several methods apply in ascending ``order``, then by name. In one training step:
+
+    1. ``transform`` changes the batch (inputs, targets);
+    2. ``loss`` replaces the training loss (one method a run at most), ``penalty`` adds to it;
+    3. ``perturb`` moves the weights to where the gradient is taken again (one method a run at most);
+    4. ``gradient`` changes the gradient;
+    5. ``before_step`` and ``after_step`` change the weights around the optimizer's step, in place.
+
+    ``build`` changes the network before training, ``after_epoch`` may end training, ``finish`` sets the final weights.
+    The loss that is reported as performance is never touched.
+
+    Randomness comes from ``draw`` alone. Numeric settings are 0-d buffers (see ``setting``) and everything a method
+    remembers is a buffer too: the state of a method then travels with checkpoints and devices, and stacks over lanes.
+    """
+
+    order: int = 0
+    members: int = 1  # networks this run trains side by side
+
+    def setting(self, name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
+        """Keep a numeric setting as a 0-d tensor; refuse what is not a number in [low, high]."""
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not low <= value <= high:
+            raise ValueError(f"regularization {type(self).__name__}: {name}={value!r} is not a number in [{low}, {high}]")
+        self.register_buffer(name, torch.tensor(float(value), dtype=torch.float64))
+
+    def remember(self, name: str, tensors: Iterable[Tensor]) -> None:
+        """Keep copies of tensors as buffers ``name_0``, ``name_1``, …"""
+        for index, tensor in enumerate(tensors):
+            self.register_buffer(f"{name}_{index}", tensor.detach().clone())
+
+    def recall(self, name: str) -> list[Tensor]:
+        """The tensors kept under ``name``."""
+        return [buffer for key, buffer in self.named_buffers() if re.fullmatch(rf"{name}_\d+", key)]
+
+    def build(self, net: nn.Module) -> nn.Module:
+        """The network to train; called once, before the weights are copied as the initial ones."""
+        return net
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """The batch to train on: ``x`` [B, ...], ``y`` classes [B] or class probabilities [B, C]."""
+        return x, y
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """The training loss in place of the cross-entropy, a mean over the batch."""
+        raise NotImplementedError
+
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
+        """A term added to the training loss."""
+        raise NotImplementedError
+
+    def perturb(self, params: Parameters, grads: Parameters) -> Parameters:
+        """The weights at which the gradient of this step is taken."""
+        raise NotImplementedError
+
+    def gradient(self, params: Parameters, grads: Parameters) -> Parameters:
+        """The gradient handed to the optimizer."""
+        return grads
+
+    def before_step(self, params: Parameters, lr: float) -> None:
+        """Change the weights in place before the optimizer's step at learning rate ``lr``."""
+
+    def after_step(self, params: Parameters, progress: float) -> None:
+        """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done, (0, 1]."""
+
+    def after_epoch(self, net: nn.Module, validate: Callable[[], dict[str, float]]) -> bool:
+        """Called at the end of each epoch; ``True`` ends the training of this network.
+
+        ``validate()`` is the network's ``{"cross_entropy", "accuracy"}`` on the validation split.
+        """
+        return False
+
+    def finish(self, net: nn.Module, batches: Batches) -> None:
+        """Set the final weights when training has ended; ``batches`` are the unaugmented train examples."""
+
+
+def overriding(methods: Sequence[Method], hook: str) -> list[Method]:
+    """The methods that override a hook, in their order; the others cost a step nothing."""
+    return [method for method in methods if getattr(type(method), hook) is not getattr(Method, hook)]
+
+
+def in_order(methods: dict[str, Method]) -> list[Method]:
+    """Methods by (order, name), refusing combinations that have no meaning."""
+    ordered = [methods[name] for name in sorted(methods, key=lambda name: (methods[name].order, name))]
+    names = {id(method): name for name, method in methods.items()}
+    exclusive = {
+        "loss": "replace the loss",
+        "perturb": "choose where the gradient is taken",
+        "finish": "set the final weights",
+    }
+    for hook, what in exclusive.items():
+        rivals = [names[id(method)] for method in overriding(ordered, hook)]
+        if len(rivals) > 1:
+            raise ValueError(f"regularization={'+'.join(sorted(rivals))}: both {what}; choose one")
+    return ordered

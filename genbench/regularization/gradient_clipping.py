@@ -1,0 +1,27 @@
+"""Gradient clipping by norm."""
+
+import torch
+
+from genbench.regularization.base import Method, Parameters
+
+
+class GradientClipping(Method):
+    """Scales the gradient to ℓ2 norm ``max_norm`` whenever it is longer (Pascanu et al. 2013, arXiv 1211.5063)."""
+
+    order = 90  # after every method that changes the gradient
+
+    def __init__(self, *, max_norm: float) -> None:
+        super().__init__()
+        self.setting("max_norm", max_norm, low=0)
+        if max_norm == 0:
+            raise ValueError("regularization GradientClipping: max_norm=0 would stop training; it must be positive")
+
+    @torch.no_grad()
+    def gradient(self, params: Parameters, grads: Parameters) -> Parameters:
+        scale = (self.max_norm / (global_norm(grads) + 1e-12)).clamp(max=1)
+        return torch._foreach_mul(grads, scale.to(grads[0].dtype))
+
+
+def global_norm(tensors: Parameters) -> torch.Tensor:
+    """ℓ2 norm of all tensors together."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))

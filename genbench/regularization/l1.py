@@ -1,0 +1,16 @@
+"""L1 penalty."""
+
+from torch import Tensor, nn
+
+from genbench.regularization.base import Method
+
+
+class L1(Method):
+    """Adds strength · Σ|w| over all trainable parameters (Tibshirani 1996)."""
+
+    def __init__(self, *, strength: float) -> None:
+        super().__init__()
+        self.setting("strength", strength, low=0)
+
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
+        return self.strength * sum(p.abs().sum() for p in net.parameters() if p.requires_grad)

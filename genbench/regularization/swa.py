@@ -1,0 +1,66 @@
+"""Stochastic weight averaging."""
+
+import torch
+from torch import nn
+
+from genbench.regularization.base import Batches, Method, Parameters
+
+
+class SWA(Method):
+    """The final weights are the mean of the weights after each step of the last part of training (Izmailov et al. 2018,
+    arXiv 1803.05407); batch-norm statistics are estimated anew for them.
+
+    ``start`` is the share of training after which averaging begins. The learning rate follows the run's own schedule.
+    Should training end before ``start`` (a threshold was reached), the last weights stay.
+    """
+
+    order = 100  # copies the network that the other methods have built
+
+    def __init__(self, *, start: float) -> None:
+        super().__init__()
+        self.setting("start", start, low=0, high=1)
+        self.register_buffer("averaged", torch.tensor(0, dtype=torch.int64))
+
+    def build(self, net: nn.Module) -> nn.Module:
+        # float64: a float32 running mean over thousands of steps would drift by more than the effect of one step
+        self.remember("mean", (p.double() for p in _trainable(net)))
+        return net
+
+    @torch.no_grad()
+    def after_step(self, params: Parameters, progress: float) -> None:
+        if progress <= float(self.start):
+            return
+        self.averaged += 1
+        torch._foreach_lerp_(self.recall("mean"), [p.double() for p in params], 1 / int(self.averaged))
+
+    @torch.no_grad()
+    def finish(self, net: nn.Module, batches: Batches) -> None:
+        if self.averaged == 0:
+            return
+        for p, mean in zip(_trainable(net), self.recall("mean"), strict=True):
+            p.copy_(mean)
+        estimate_norm_statistics(net, batches)
+
+
+def _trainable(net: nn.Module) -> list[nn.Parameter]:
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+@torch.no_grad()
+def estimate_norm_statistics(net: nn.Module, batches: Batches) -> None:
+    """Set each batch norm's running statistics to their mean over the batches at the present weights."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    momenta, training = [norm.momentum for norm in norms], {m: m.training for m in net.modules()}
+    net.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean over the batches
+        norm.train()
+    for x, _ in batches:
+        net(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for module, mode in training.items():
+        module.training = mode

@@ -1,0 +1,20 @@
+"""Decoupled weight decay."""
+
+import torch
+
+from genbench.regularization.base import Method, Parameters
+
+
+class WeightDecay(Method):
+    """w ← (1 − lr · strength) · w before each step, for any optimizer (Loshchilov & Hutter 2019, arXiv 1711.05101).
+
+    With Adam this is exactly AdamW. All trainable parameters decay, as in torch.
+    """
+
+    def __init__(self, *, strength: float) -> None:
+        super().__init__()
+        self.setting("strength", strength, low=0)
+
+    @torch.no_grad()
+    def before_step(self, params: Parameters, lr: float) -> None:
+        torch._foreach_mul_(params, 1 - lr * float(self.strength))

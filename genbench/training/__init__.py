@@ -1,0 +1,7 @@
+"""How networks train."""
+
+from genbench.training.checkpoint import AtomicCheckpointIO, Checkpoint
+from genbench.training.lane import Lane
+from genbench.training.module import Diverged, Finish, Training
+
+__all__ = ["AtomicCheckpointIO", "Checkpoint", "Diverged", "Finish", "Lane", "Training"]

@@ -1,0 +1,121 @@
+"""One network with what trains it: the training step of every run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.models.slots import use_draw
+from genbench.regularization.base import Batches, Method, overriding
+
+
+class Lane(nn.Module):
+    """A network and its methods. A run has one lane; an ensemble has one a member.
+
+    ``gradient_step`` is the whole of a training step but the optimizer's update.
+    """
+
+    def __init__(self, network: nn.Module, methods: Sequence[Method], *, seed: int) -> None:
+        super().__init__()
+        for method in methods:
+            network = method.build(network)
+        self.network = network
+        self.methods = nn.ModuleList(methods)
+        self.seed = seed
+        self.register_buffer("stopped", torch.tensor(False))
+        self._params = [p for p in network.parameters() if p.requires_grad]
+        if not self._params:
+            raise ValueError(f"model {type(network).__name__} has no trainable parameters")
+        self._transforms = overriding(methods, "transform")
+        self._penalties = overriding(methods, "penalty")
+        self._gradients = overriding(methods, "gradient")
+        self._before = overriding(methods, "before_step")
+        self._after = overriding(methods, "after_step")
+        self._loss = next((m.loss for m in overriding(methods, "loss")), F.cross_entropy)
+        self._perturb = next((m.perturb for m in overriding(methods, "perturb")), None)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that training changes."""
+        return self._params
+
+    def gradient_step(
+        self, x: Tensor, y: Tensor, *, step: int, lr: float, backward: Callable[[Tensor], None]
+    ) -> Tensor:
+        """Leave in ``.grad`` what the optimizer shall apply; returns the training objective, detached."""
+        draw = Draw(self.seed, step, device=x.device)
+        use_draw(self.network, draw)
+        for method in self._transforms:
+            x, y = method.transform(self.network, x, y, draw)
+        objective = self._backward(x, y, backward)
+        if self._perturb is not None:
+            self._gradient_elsewhere(x, y, backward)
+        if self._gradients:
+            grads = self._grads()
+            for method in self._gradients:
+                grads = method.gradient(self._params, grads)
+            for p, g in zip(self._params, grads, strict=True):
+                p.grad = g
+        for method in self._before:
+            method.before_step(self._params, lr)
+        return objective
+
+    def after_step(self, progress: float) -> None:
+        """What the methods do once the optimizer has moved the weights."""
+        for method in self._after:
+            method.after_step(self._params, progress)
+
+    def after_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
+        """Ask the methods whether this lane has trained enough; a stopped lane never trains again."""
+        if not self.stopped:
+            done = [method.after_epoch(self.network, validate) for method in overriding(self.methods, "after_epoch")]
+            self.stopped.fill_(any(done))
+
+    def finish(self, batches: Batches) -> None:
+        """Set the final weights."""
+        for method in overriding(self.methods, "finish"):
+            method.finish(self.network, batches)
+
+    def _backward(self, x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
+        for p in self._params:
+            p.grad = None
+        output = self.network(x)
+        objective = self._loss(output, y)
+        for method in self._penalties:
+            objective = objective + method.penalty(self.network, x, y, output)
+        backward(objective)
+        return objective.detach()
+
+    def _gradient_elsewhere(self, x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> None:
+        """Replace the gradient by the one at the perturbed weights; the weights come back bit for bit."""
+        kept = [p.detach().clone() for p in self._params]
+        with torch.no_grad():
+            torch._foreach_copy_(self._params, self._perturb(self._params, self._grads()))
+        with frozen_norm_statistics(self.network):
+            self._backward(x, y, backward)
+        with torch.no_grad():
+            torch._foreach_copy_(self._params, kept)
+
+    def _grads(self) -> list[Tensor]:
+        # a parameter that this batch did not use has no gradient
+        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self._params]
+
+
+@contextmanager
+def frozen_norm_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norms normalize by the batch but leave their running statistics alone."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    kept = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, (mean, var, count) in zip(norms, kept, strict=True):
+            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, var, count
+            norm.track_running_stats = True

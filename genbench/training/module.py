@@ -1,0 +1,120 @@
+"""The one LightningModule."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.models import Ensemble
+from genbench.training.lane import Lane
+
+
+class Diverged(RuntimeError):
+    """The training objective became NaN or infinite."""
+
+
+class Training(pl.LightningModule):
+    """Trains lanes side by side: an ordinary run has one, an ensemble one a member.
+
+    One optimizer serves all lanes, a parameter group each. ``network`` is what the run gives: the lane's network, or
+    the ensemble of them.
+
+    Args:
+        lanes: networks with their methods.
+        optimizer: parameter groups -> optimizer.
+        scheduler: (optimizer, total steps) -> learning-rate schedule by step, or None.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        *,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.lanes = nn.ModuleList(lanes)
+        self._make_optimizer = optimizer
+        self._make_scheduler = scheduler
+        self._objectives: list[Tensor] = []
+        # not registered: its members' weights are the lanes' already
+        object.__setattr__(self, "network", lanes[0].network if len(lanes) == 1 else Ensemble([k.network for k in lanes]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer([{"params": lane.trained} for lane in self.lanes])
+        if self._make_scheduler is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        return [optimizer], [self._make_scheduler(optimizer, total_steps=steps)]
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B]."""
+        x, y = batch
+        step = self.trainer.global_step
+        optimizer = self.optimizers()
+        running = [(index, lane) for index, lane in enumerate(self.lanes) if not lane.stopped]
+        objective = []
+        for index, lane in running:
+            lr = optimizer.param_groups[index]["lr"]
+            objective.append(lane.gradient_step(x[index], y[index], step=step, lr=lr, backward=self.manual_backward))
+        for lane in self.lanes:
+            if lane.stopped:
+                for p in lane.trained:
+                    p.grad = None
+        optimizer.step()
+        if self._make_scheduler is not None:
+            self.lr_schedulers().step()
+        progress = (step + 1) / self._total_steps
+        for _, lane in running:
+            lane.after_step(progress)
+        self._objectives.append(torch.stack(objective))
+
+    def on_train_start(self) -> None:
+        self._total_steps = self.trainer.estimated_stepping_batches
+
+    def on_train_epoch_end(self) -> None:
+        # read once an epoch, so that a GPU never waits for the CPU within one
+        objectives = torch.stack([o.mean() for o in self._objectives])
+        self._objectives.clear()
+        wrong = (~torch.isfinite(objectives)).nonzero().flatten().tolist()
+        if wrong:
+            raise Diverged(f"training loss is not finite at step {self.trainer.global_step - len(objectives) + wrong[0]}")
+        for lane in self.lanes:
+            lane.after_epoch(lambda lane=lane: evaluate(lane.network, self._split("val")))
+        if all(lane.stopped for lane in self.lanes):
+            self.trainer.should_stop = True
+
+    def finish(self) -> None:
+        """Set the final weights of all lanes."""
+        for lane in self.lanes:
+            lane.finish(self._split("train"))
+
+    def _split(self, name: str) -> list[tuple[Tensor, Tensor]]:
+        return self.trainer.datamodule.evaluation_batches(name)
+
+
+class Finish(pl.Callback):
+    """Sets the final weights before any other callback measures them; stands first in the list."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.finish()
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Mean cross-entropy (nats) and accuracy over the batches, in evaluation mode."""
+    training = net.training
+    net.eval()
+    outputs = [(net(x), y) for x, y in batches]
+    net.train(training)
+    n = sum(len(y) for _, y in outputs)
+    loss = sum(F.cross_entropy(out, y, reduction="sum").double() for out, y in outputs)
+    right = sum((out.argmax(-1) == y).sum() for out, y in outputs)
+    return {"cross_entropy": float(loss) / n, "accuracy": float(right) / n}
