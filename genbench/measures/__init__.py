@@ -1,0 +1,40 @@
+"""Pure functions of a snapshot, under the names the field uses.
+
+>>> import torch
+>>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+>>> batches = [(torch.randn(16, 2), torch.randint(3, (16,)))]
+
+>>> from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace
+>>> snapshot = Snapshot(model, torch.nn.functional.cross_entropy, batches)
+>>> top = hessian_eigenvalues(snapshot, k=5)
+>>> list(top), top["lambda_1"].converged
+(['lambda_1', 'lambda_2', 'lambda_3', 'lambda_4', 'lambda_5'], True)
+>>> hessian_trace(snapshot, seed=0).value > top["lambda_1"].value
+True
+"""
+
+from genbench.measures.base import measure
+from genbench.measures.curvature import hessian_eigenvalues, hessian_trace
+from genbench.measures.estimate import Estimate
+from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
+from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
+from genbench.measures.sharpness import adaptive_sharpness, average_sharpness, sam_sharpness
+from genbench.measures.snapshot import Snapshot
+
+__all__ = [
+    "Estimate",
+    "Snapshot",
+    "accuracy",
+    "adaptive_sharpness",
+    "average_sharpness",
+    "calibration_error",
+    "cross_entropy",
+    "distance_from_init",
+    "hessian_eigenvalues",
+    "hessian_trace",
+    "l2_norm",
+    "measure",
+    "sam_sharpness",
+    "soft_error",
+    "spectral_norm",
+]

@@ -1,0 +1,84 @@
+"""The Lanczos iteration with full reorthogonalization."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Lanczos:
+    """H Q = Q T + β q eᵀ for a symmetric H, one product a step, extended on demand and shared by measures.
+
+    Starts from a Gaussian direction drawn with ``seed``. Every new vector is orthogonalized twice against all others,
+    so that no eigenvalue appears twice by rounding. Where the Krylov space is exhausted (β = 0), it goes on with a new
+    random direction, until Q spans everything. Vectors and recurrences are float64.
+
+    Reference: Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.
+    """
+
+    def __init__(self, product: Callable[[Tensor], Tensor], size: int, *, seed: int, device: torch.device) -> None:
+        self._product = product
+        self._size = size
+        self._device = device
+        self._generator = torch.Generator().manual_seed(seed)
+        self._basis = torch.empty(min(32, size), size, dtype=torch.float64, device=device)
+        self.alphas: list[float] = []  # diagonal of T
+        self.betas: list[float] = []  # beside it; the last one leads out of the basis
+        self._next: Tensor | None = self._fresh(0)
+
+    @property
+    def steps(self) -> int:
+        return len(self.alphas)
+
+    def basis(self, steps: int) -> Tensor:
+        """The first Lanczos vectors as orthonormal rows [steps, size]."""
+        return self._basis[:steps]
+
+    def extend(self, steps: int) -> int:
+        """Makes at least ``steps`` steps, at most ``size``; the number that can be used of them."""
+        while self.steps < steps and self._next is not None:
+            self._step(self._next)
+        return min(steps, self.steps)
+
+    def ritz(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ritz values of the first ``steps`` steps, largest first, and the residual ‖Hv − θv‖ of each."""
+        t = np.diag(self.alphas[:steps])
+        off = np.arange(steps - 1)
+        t[off, off + 1] = t[off + 1, off] = self.betas[: steps - 1]
+        values, vectors = np.linalg.eigh(t)
+        return values[::-1], np.abs(self.betas[steps - 1] * vectors[-1, ::-1])
+
+    def _step(self, q: Tensor) -> None:
+        m = self.steps
+        if m == len(self._basis):
+            room = torch.empty(min(2 * m, self._size), self._size, dtype=torch.float64, device=self._device)
+            room[:m] = self._basis
+            self._basis = room
+        self._basis[m] = q
+        image = self._product(q)
+        norm = float(image.norm())
+        alpha = float(image @ q)
+        rest = self._orthogonalized(image, m + 1)
+        beta = float(rest.norm())
+        self.alphas.append(alpha)
+        if not np.isfinite(alpha):
+            raise ValueError("a product with the Hessian is not finite")
+        if m + 1 == self._size:
+            beta, self._next = 0.0, None
+        elif beta <= 1e-13 * norm or beta == 0.0:
+            beta, self._next = 0.0, self._fresh(m + 1)
+        else:
+            self._next = rest / beta
+        self.betas.append(beta)
+
+    def _orthogonalized(self, vector: Tensor, steps: int) -> Tensor:
+        basis = self._basis[:steps]
+        for _ in range(2):
+            vector = vector - basis.T @ (basis @ vector)
+        return vector
+
+    def _fresh(self, steps: int) -> Tensor:
+        draw = torch.randn(self._size, generator=self._generator, dtype=torch.float64).to(self._device)
+        vector = self._orthogonalized(draw, steps)
+        return vector / vector.norm()

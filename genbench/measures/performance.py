@@ -1,0 +1,80 @@
+"""How well the outputs fit the labels; ``None`` where the network is no classifier."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+from genbench.checks import check_integer
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.snapshot import Snapshot
+
+_NO_CLASSIFIER = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
+
+
+@measure(by_member=False)
+def accuracy(snapshot: Snapshot) -> Estimate:
+    """The share of labels that have the largest logit, in [0, 1]."""
+    labelled = _labelled(snapshot)
+    if labelled is None:
+        return _NO_CLASSIFIER
+    logits, labels = labelled
+    value = multiclass_accuracy(logits, labels, logits.shape[1], average="micro", validate_args=False)
+    return Estimate(float(value))
+
+
+@measure(by_member=False)
+def cross_entropy(snapshot: Snapshot) -> Estimate:
+    """Mean of −log p(label), p the softmax of the logits, in nats, whatever the snapshot's loss is."""
+    labelled = _labelled(snapshot)
+    if labelled is None:
+        return _NO_CLASSIFIER
+    logits, labels = labelled
+    return Estimate(float(F.cross_entropy(logits, labels, reduction="none").double().mean()))
+
+
+@measure(by_member=False)
+def soft_error(snapshot: Snapshot) -> Estimate:
+    """Mean of 1 − p(label), p the softmax of the logits, in [0, 1]: the error expected of an answer drawn from p."""
+    labelled = _labelled(snapshot)
+    if labelled is None:
+        return _NO_CLASSIFIER
+    logits, labels = labelled
+    true = logits.softmax(1).gather(1, labels[:, None])
+    return Estimate(1 - float(true.double().mean()))
+
+
+@measure(by_member=False)
+def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
+    """Expected calibration error: Σ_b n_b/N · |accuracy_b − confidence_b| over ``bins`` equal bins of the largest
+    probability (Guo et al. 2017, arXiv 1706.04599), in [0, 1]."""
+    check_integer("bins", bins, least=1)
+    labelled = _labelled(snapshot)
+    if labelled is None:
+        return _NO_CLASSIFIER
+    logits, labels = labelled
+    # torchmetrics would take logits that happen to lie in [0, 1] for probabilities
+    value = multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1], n_bins=bins, validate_args=False)
+    return Estimate(float(value))
+
+
+def _labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
+    """All logits [N, K] and labels [N], positions of [N, K, ...] outputs as examples; None for other outputs."""
+    return snapshot.shared("labelled", lambda: _collect(snapshot))
+
+
+def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
+    logits, labels = [], []
+    for output, target in snapshot.predictions:
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2 or output.shape[1] < 2:
+            return None
+        if target.is_floating_point() or target.dtype == torch.bool or target.shape != output[:, 0].shape:
+            return None
+        logits.append(output.movedim(1, -1).reshape(-1, output.shape[1]))
+        labels.append(target.reshape(-1))
+    x, y = torch.cat(logits), torch.cat(labels).long()
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= x.shape[1]:
+        raise ValueError(f"labels lie in [{low}, {high}]; accepted: 0 to {x.shape[1] - 1}, the columns of the output")
+    return x, y
