@@ -3,7 +3,6 @@
 import difflib
 import functools
 import hashlib
-import importlib
 import inspect
 import json
 import math
@@ -61,6 +60,7 @@ class Config:
     name: str = "default"
     runs_dir: str = "runs"
     seed: int = 0
+    threads: int = 1
     checkpoint_seconds: float = 10.0
     table: dict[str, Any] | None = None
 
@@ -70,6 +70,16 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 class ConfigError(ValueError):
     """A configuration that is refused, in one line."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts: what identifies it and where it will live."""
+
+    run_id: str
+    folder: Path
+    bound: dict[str, Any]
+    choices: dict[str, Any]
 
 
 def folder() -> Path:
@@ -133,27 +143,19 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
 @functools.cache
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Defaults and accepted names of a target; None where it takes any keyword."""
-    module, _, attribute = target.rpartition(".")
+    from hydra.utils import get_object
+
     try:
-        function = functools.reduce(getattr, [attribute], importlib.import_module(module)) if module else None
-    except (ImportError, AttributeError):
-        function = _locate(target)
+        function = get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{name}._target_={target!r} cannot be imported: {error}") from None
     if not callable(function):
-        raise ConfigError(f"{name}._target_={target!r} cannot be imported or called")
+        raise ConfigError(f"{name}._target_={target!r} cannot be called")
     parameters = list(inspect.signature(function).parameters.values())
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     return defaults, None if anything else tuple(p.name for p in named)
-
-
-def _locate(target: str) -> Any:
-    from hydra.utils import get_object
-
-    try:
-        return get_object(target)
-    except Exception:
-        return None
 
 
 def digest(value: Any) -> str:

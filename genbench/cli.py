@@ -1,0 +1,200 @@
+"""The console commands."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_EXAMPLES = """\
+  genbench regularization=dropout model=cnn
+  genbench -m regularization=none,l2,[l2,mixup] 'seed=range(5)'
+  genbench experiment=ablation logger=[csv,wandb]"""
+
+
+def train() -> None:
+    """``genbench``: train one run, or with ``-m`` or an experiment a sweep, and print its table."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(_help(arguments))
+        return
+    import hydra
+    from hydra._internal import utils
+
+    from genbench import config
+
+    utils.run_and_report = _report_errors  # Hydra's own prints tracebacks
+    status = 0
+    try:
+        hydra.main(config_path=str(config.folder()), config_name="train", version_base="1.3")(_task)()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    sys.exit(max(status, _show_sweep()))
+
+
+def _task(cfg: Any) -> None:
+    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from genbench import experiment, sweep
+
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    record = experiment.run(plain, choices=sweep.choices(HydraConfig.get().runtime.choices))
+    if HydraConfig.get().mode.name == "RUN":
+        _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
+    if record["status"] != "completed":
+        raise SystemExit(1)
+
+
+def _show_run(record: dict[str, Any], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    methods = " + ".join(record["choices"]["regularization"]) or "none"
+    table = Table(title=f"{methods}, seed {record['seed']}: {record['status']}", title_justify="left")
+    for heading in ("measure", "value", "standard error", "note"):
+        table.add_column(heading, justify="right" if heading in ("value", "standard error") else "left")
+    for key, value in sorted(record["metrics"].items()):
+        if key.count(".") == 0:  # values of single layers stay in the record
+            error = record["stderr"].get(key)
+            note = record["notes"].get(key, "")
+            if record["converged"].get(key) is False:
+                note = f"not converged {note}".strip()
+            table.add_row(
+                key, "–" if value is None else f"{value:.4g}", "" if error is None else f"{error:.2g}", note
+            )
+    console.print(table)
+    if record["error"]:
+        console.print(record["error"], style="red", markup=False, highlight=False)
+    console.print(f"record: {folder / 'record.json'}", markup=False, highlight=False)
+
+
+def _show_sweep() -> int:
+    """Write and print the tables of the experiments that this command swept; 1 if a run of theirs has failed."""
+    from genbench import sweep
+
+    if not sweep.SWEPT:
+        return 0
+    from rich.console import Console
+
+    from genbench import records, report
+
+    failed = False
+    for folder in sweep.SWEPT:
+        try:
+            report.write(folder)
+            report.show(folder, Console())
+        except ValueError as error:
+            print(f"genbench: {error}", file=sys.stderr)
+            failed = True
+        planned = {run["run_id"] for run in (records.read_sweep(folder) or {"runs": []})["runs"]}
+        failed |= any(status != "done" for run_id, status in records.status(folder).items() if run_id in planned)
+    return int(failed)
+
+
+def _report_errors(function: Callable[[], Any]) -> Any:
+    """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
+    try:
+        return function()
+    except KeyboardInterrupt:
+        print("genbench: interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"genbench: {_explain(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _explain(error: Exception) -> str:
+    """One line that names the value and what is accepted."""
+    import re
+
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from genbench.config import nearest
+
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(error, ValueError) and not isinstance(error, HydraException):
+        return " ".join(lines)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return f"{type(error).__name__}: {' '.join(lines)[:300]} (HYDRA_FULL_ERROR=1 shows where)"
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        options = lines[1 + next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines)) :]
+        options = [line for line in options if " " not in line]
+        return f"{found[1]}={found[2]}: no such choice; {nearest(found[2], options)}" + (
+            f" (accepted: {', '.join(options)})" if difflib.get_close_matches(found[2], options, 1) else ""
+        )
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return f"{found[1]} is not a setting; {nearest(found[1], _keys())}"
+    if found := re.search(r"Key '([^']+)' (?:not in|is not in)", text):
+        return f"{found[1]} is not a setting; {nearest(found[1], _keys())}"
+    key = re.search(r"full_key: (\S+)", text)
+    first = lines[0] if lines else type(error).__name__
+    return f"{key[1]}: {first}" if key and key[1] not in first else first
+
+
+def _keys() -> list[str]:
+    """Every key that can be set, for "did you mean"."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from genbench.config import folder, leaves
+
+    GlobalHydra.instance().clear()
+    methods = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        plain = OmegaConf.to_container(compose("train", [f"regularization=[{','.join(methods)}]"]))
+    assert isinstance(plain, dict)
+    keys = [key for key, _ in leaves(plain)]
+    groups = [path.name for path in folder().iterdir() if path.is_dir()]
+    return sorted({*keys, *groups})
+
+
+def _help(arguments: list[str]) -> str:
+    """Commands, groups and choices; no heavy import, so that it answers at once."""
+    from genbench.config import folder
+
+    places = [folder()]
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, _, inline = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            places.append(Path(inline or value))
+    lines = [
+        "genbench trains networks under competing regularizations and says what made them generalize.",
+        "",
+        "Examples",
+        _EXAMPLES,
+        "  genbench-table runs/ablation        the table of a finished or running sweep",
+        "",
+        "Settings are key=value: a choice of a group below, or any key that --cfg job prints.",
+        "  -m: a sweep, values separated by commas    --cfg job: the configuration    --config-dir DIR: your own files",
+        "  --hydra-help: all flags, shell completion among them",
+    ]
+    groups: dict[str, dict[str, str]] = {}
+    for place in places:
+        for path in sorted(place.rglob("*.yaml")):
+            group = path.parent.relative_to(place).as_posix()
+            if group != ".":
+                groups.setdefault(group, {})[path.stem] = _first_comment(path)
+    for group, choices in groups.items():
+        lines += ["", group]
+        width = max(len(name) for name in choices)
+        lines += [f"  {name:<{width}}  {about}".rstrip() for name, about in choices.items()]
+    return "\n".join(lines)
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+        if not line.startswith("#"):
+            break
+    return ""

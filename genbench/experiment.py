@@ -1,0 +1,435 @@
+"""From a configuration to a record: seed, build, fit, measure, write."""
+
+import contextlib
+import functools
+import io
+import logging
+import math
+import platform
+import subprocess
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from genbench import records
+from genbench.checks import check_integer
+from genbench.config import ConfigError, Plan, bind, digest
+from genbench.draw import derive
+from genbench.regularization.base import in_order
+from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Training
+
+CHECKPOINT = "checkpoint.ckpt"
+TRACEBACK = "traceback.txt"
+
+Config = Mapping[str, Any]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; the same command continues it."""
+
+
+def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
+    """Check a configuration and identify its run, writing nothing.
+
+    ``run_id`` hashes the bound configuration (see ``config.bind``) and the content of the data. ``choices`` names what
+    was chosen in each group.
+    """
+    _check(config)
+    bound = bind(config)
+    data = _build_data(config)
+    run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
+    folder = Path(config["runs_dir"]) / config["name"] / run_id
+    chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
+    return Plan(run_id, folder, bound, chosen)
+
+
+def check(config: Config) -> None:
+    """Build everything a run needs and throw it away: what is wrong with it is said before anything is written."""
+    with _threads(config):
+        _build_module(config, _build_data(config))
+        _build_callbacks(config)
+        with _quiet():
+            _build_trainer(config, default_root_dir=None)
+
+
+def run(
+    config: Config, *, choices: Mapping[str, Any] | None = None, wait: bool = True
+) -> dict[str, Any] | None:
+    """Train one network and write its record; a run that has one already is not trained again.
+
+    A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
+    waited for, or with ``wait=False`` None is returned at once.
+    """
+    planned = plan(config, choices=choices)
+    if (finished := final_record(planned.folder)) is not None:
+        return finished
+    check(config)
+    try:
+        planned.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"runs_dir={config['runs_dir']!r} cannot be written: {error.strerror}") from None
+    try:
+        with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 0):
+            if (finished := final_record(planned.folder)) is not None:
+                return finished
+            return _run(config, planned)
+    except Timeout:
+        return None
+
+
+def final_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a run that need not be trained again: whole, undamaged, completed or diverged."""
+    try:
+        record = records.verify(folder)
+    except (records.RecordError, OSError):
+        return None
+    return record if record["status"] in ("completed", "diverged") else None
+
+
+def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:
+    """The record of a run that left none itself, such as one killed by the system."""
+    return _write(planned, experiment=experiment, status="failed", error=error, seconds={})
+
+
+def _run(config: Config, planned: Plan) -> dict[str, Any]:
+    from genbench import loggers
+
+    started = time.perf_counter()
+    folder, name = planned.folder, config["name"]
+    (folder / records.RECORD).unlink(missing_ok=True)
+    (folder / TRACEBACK).unlink(missing_ok=True)
+    status, error = "completed", None
+    module = trainer = None
+    callbacks: dict[str, pl.Callback] = {}
+    seconds = {"fit": 0.0}
+    logs = loggers.build(
+        config["logger"],
+        folder=folder,
+        experiment=name,
+        run_id=planned.run_id,
+        choices=planned.choices,
+        config=planned.bound,
+        seed=config["seed"],
+    )
+    with _threads(config), _quiet():
+        try:
+            data = _build_data(config)
+            module = _build_module(config, data)
+            _save(folder / "initial.pt", module.network)
+            callbacks = _build_callbacks(config)
+            trainer = _build_trainer(
+                config,
+                default_root_dir=folder,
+                logger=logs or False,
+                callbacks=[Finish(), *callbacks.values(), Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"])],
+            )
+            resumed = _usable(folder / CHECKPOINT)
+            fitting = time.perf_counter()
+            try:
+                trainer.fit(module, datamodule=data, ckpt_path=str(folder / CHECKPOINT) if resumed else None)
+            finally:
+                seconds["fit"] = time.perf_counter() - fitting
+        except Diverged as reason:
+            status, error = "diverged", str(reason)
+        except BaseException as reason:
+            if isinstance(reason, KeyboardInterrupt) or (trainer is not None and trainer.interrupted):
+                loggers.finish(logs, status="killed")
+                raise Interrupted from None
+            status, error = "failed", _one_line(reason)
+            (folder / TRACEBACK).write_text(traceback.format_exc())
+        measured = {key: callback for key, callback in callbacks.items() if hasattr(callback, "results")}
+        seconds["measure"] = sum(callback.seconds for callback in measured.values())
+        seconds["fit"] = max(0.0, seconds["fit"] - seconds["measure"])
+        estimates: dict[str, Any] = {}
+        if status != "failed":
+            for callback in measured.values():
+                estimates |= callback.results
+        if status == "completed":
+            _save(folder / "weights.pt", module.network)
+        history = _write_history(folder / "history.csv", measured) if measured else None
+        seconds["total"] = time.perf_counter() - started
+        record = _write(
+            planned,
+            experiment=name,
+            status=status,
+            error=error,
+            seconds=seconds,
+            estimates=estimates,
+            history=history,
+        )
+        for log in logs:
+            log.log_metrics({k: v for k, v in record["metrics"].items() if v is not None}, step=trainer.global_step if trainer else 0)
+        loggers.finish(logs, status=status)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return record
+
+
+def _check(config: Config) -> None:
+    """What no component checks for itself."""
+    check_integer("seed", config["seed"], least=0)
+    check_integer("threads", config["threads"], least=1)
+    name = config["name"]
+    if not name or name in (".", "..") or Path(name).name != name:
+        raise ConfigError(f"name={name!r} is not the name of a folder")
+    for key in ("max_epochs", "max_steps"):
+        if config["trainer"].get(key) is not None:
+            check_integer(f"trainer.{key}", config["trainer"][key], least=1)
+    if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
+        raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
+    lr = config["optimizer"].get("lr")
+    if lr is not None and (isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf):
+        raise ConfigError(f"optimizer.lr is {lr!r}; accepted: a number in (0, inf)")
+
+
+def _make(node: Config, **passed: Any) -> Any:
+    """Instantiate a component; what its constructor refuses is a ConfigError in the constructor's words."""
+    try:
+        return instantiate(dict(node), **passed)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError):
+            raise ConfigError(_one_line(ConfigError(*cause.args))) from error
+        raise ConfigError(_one_line(cause or error)) from error
+
+
+def _build_data(config: Config) -> Any:
+    return _make(config["data"])
+
+
+def _build_module(config: Config, data: Any) -> Training:
+    """The lanes of a run, each with its own initial weights, draws and order of batches."""
+    seed = config["seed"]
+    methods = lambda: in_order({key: _make(node) for key, node in config["regularization"].items()})  # noqa: E731
+    count = max([1, *(method.members for method in methods())])
+    data.order_seeds = tuple(derive(seed, "order", index) for index in range(count))
+    lanes = []
+    for index in range(count):
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(seed, "weights", index))
+            network = _instantiate_model(config["model"], data)
+        lanes.append(Lane(network, methods(), seed=derive(seed, "draws", index)))
+    try:
+        optimizer = _make(config["optimizer"])
+        optimizer([{"params": lane.trained} for lane in lanes])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer: {_one_line(error)}") from error
+    return Training(lanes, optimizer=optimizer, scheduler=_make(config["scheduler"]))
+
+
+def _instantiate_model(node: Config, data: Any) -> torch.nn.Module:
+    import inspect
+
+    from hydra.utils import get_object
+
+    accepted = inspect.signature(get_object(node["_target_"])).parameters
+    known = {"input_shape": data.input_shape, "classes": data.classes}
+    network = _make(node, **{key: value for key, value in known.items() if key in accepted})
+    x, _ = data.tensors("train")
+    network.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        try:
+            output = network(x[:1])
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(f"model {type(network).__name__} does not fit the data: {_one_line(error)}") from error
+    if output.shape != (1, data.classes):
+        raise ConfigError(
+            f"model {type(network).__name__} gives outputs of shape {tuple(output.shape[1:])}; "
+            f"the data has {data.classes} classes"
+        )
+    return network.train()
+
+
+def _build_callbacks(config: Config) -> dict[str, pl.Callback]:
+    return {key: _make(node) for key, node in config["callbacks"].items() if node is not None}
+
+
+def _build_trainer(config: Config, **settings: Any) -> pl.Trainer:
+    node = dict(config["trainer"])
+    if node.get("max_steps") is None:
+        node["max_steps"] = -1
+    elif node.get("max_epochs") is None:
+        node["max_epochs"] = -1
+    fixed = {
+        "plugins": [AtomicCheckpointIO()],
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": 0,  # the callbacks evaluate, with full passes
+        "logger": False,
+    }
+    try:
+        return _make({**fixed, **node}, **settings)
+    except Exception as error:
+        raise ConfigError(f"trainer: {_one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _threads(config: Config) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(config["threads"])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's remarks about loaders, devices and logging intervals say nothing about a run that we built."""
+    import warnings
+
+    names = ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _usable(checkpoint: Path) -> bool:
+    """Whether training can continue from a checkpoint; a damaged one is removed."""
+    if not checkpoint.exists():
+        return False
+    try:
+        AtomicCheckpointIO().load_checkpoint(checkpoint)
+    except Exception:
+        checkpoint.unlink()
+        return False
+    return True
+
+
+def _save(path: Path, network: torch.nn.Module) -> None:
+    buffer = io.BytesIO()
+    torch.save({key: value.cpu() for key, value in network.state_dict().items()}, buffer)
+    records.write_atomic(path, buffer.getvalue())
+
+
+def _write_history(path: Path, callbacks: Mapping[str, Any]) -> str | None:
+    """One row an epoch: the values of all callbacks that measured at that step."""
+    import csv
+
+    rows: dict[int, dict[str, Any]] = {}
+    for callback in callbacks.values():
+        for row in callback.history:
+            rows.setdefault(row["step"], {}).update(row)
+    if not rows:
+        return None
+    columns = ["epoch", "step", *sorted({key for row in rows.values() for key in row} - {"epoch", "step"})]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows[step] for step in sorted(rows))
+    records.write_atomic(path, text.getvalue())
+    return path.name
+
+
+def _write(
+    planned: Plan,
+    *,
+    experiment: str,
+    status: str,
+    error: str | None,
+    seconds: Mapping[str, float],
+    estimates: Mapping[str, Any] | None = None,
+    history: str | None = None,
+) -> dict[str, Any]:
+    """Write and read back the record of a run."""
+    estimates = estimates or {}
+    unmeasured = f"{status}: {error}" if status != "completed" else None
+    metrics, notes, kept = {}, {}, {}
+    for key, estimate in estimates.items():
+        finite = estimate.value is not None and math.isfinite(estimate.value)
+        metrics[key] = estimate.value if finite and unmeasured is None else None
+        note = unmeasured or estimate.note or (None if finite else f"the value is {estimate.value}")
+        if note:
+            notes[key] = note
+        if metrics[key] is not None:
+            kept[key] = estimate
+
+    def part(name: str) -> dict[str, Any]:
+        values = {key: getattr(estimate, name) for key, estimate in kept.items()}
+        return {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+
+    records.write(
+        planned.folder,
+        {
+            "schema": records.SCHEMA,
+            "run_id": planned.run_id,
+            "experiment": experiment,
+            "status": status,
+            "error": error,
+            "config": planned.bound,
+            "choices": planned.choices,
+            "seed": planned.bound["seed"],
+            "metrics": metrics,
+            "stderr": part("stderr"),
+            "converged": part("converged"),
+            "residual": part("residual"),
+            "notes": notes,
+            "history": history,
+            "provenance": provenance(planned.bound),
+            "seconds": dict(seconds),
+        },
+    )
+    return records.read(planned.folder / records.RECORD)
+
+
+def provenance(bound: Config) -> dict[str, Any]:
+    """What made the numbers, without naming the machine."""
+    cuda = torch.cuda.is_available() and bound["trainer"].get("accelerator") != "cpu"
+    return {
+        "genbench": version("genbench"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch_lightning": pl.__version__,
+        "git": _commit(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "threads": bound["threads"],
+        "lanes": 1,
+    }
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The commit of the checkout that genbench runs from, with a plus sign where it was changed; None if installed."""
+    where = Path(__file__).parents[1]
+    if not (where / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def _one_line(error: BaseException) -> str:
+    """``Type: message`` without line breaks and without paths of this machine."""
+    import re
+
+    if isinstance(error, SystemExit):
+        return f"SystemExit: the run called exit({error.code!r})"
+    text = " ".join(str(error).split()) or "no message"
+    text = re.sub(r"(?<![\w.])(/[\w.\-]+){2,}/", "…/", text)
+    return f"{type(error).__name__}: {text[:300]}" if not isinstance(error, ConfigError) else text

@@ -1,0 +1,1 @@
+"""What Hydra only discovers under this name."""
