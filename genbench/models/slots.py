@@ -27,7 +27,7 @@ class Dropout(nn.Module):
 
     def set(self, p: float) -> None:
         """Drop with probability ``p``, in [0, 1), from now on."""
-        self.p.fill_(check_number("dropout", p, low=0, high=1, open_high=True))
+        self.p.fill_(check_number("model.dropout", p, low=0, high=1, open_high=True))
         self.active = p > 0  # known without reading the tensor, which a device or vmap would not allow
 
     def forward(self, x: Tensor) -> Tensor:

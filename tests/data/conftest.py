@@ -1,0 +1,30 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory):
+    """These tests neither read nor write the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def untouched():
+    """Fails where the test has changed a global random state."""
+
+    def states():
+        return (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            np.random.get_state()[2:],
+            torch.get_rng_state().tolist(),
+        )
+
+    before = states()
+    yield
+    assert states() == before
