@@ -33,7 +33,7 @@ class Training(pl.LightningModule):
         lanes: Sequence[Lane],
         *,
         optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler | None] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -49,10 +49,11 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer([{"params": lane.trained} for lane in self.lanes])
-        if self._make_scheduler is None:
-            return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        return [optimizer], [self._make_scheduler(optimizer, total_steps=steps)]
+        schedule = None
+        if self._make_scheduler is not None:
+            schedule = self._make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        self._scheduled = schedule is not None
+        return ([optimizer], [schedule]) if self._scheduled else optimizer
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B]."""
@@ -69,7 +70,7 @@ class Training(pl.LightningModule):
                 for p in lane.trained:
                     p.grad = None
         optimizer.step()
-        if self._make_scheduler is not None:
+        if self._scheduled:
             self.lr_schedulers().step()
         progress = (step + 1) / self._total_steps
         for _, lane in running:

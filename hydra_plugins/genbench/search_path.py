@@ -10,4 +10,6 @@ class GenbenchSearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         from genbench.config import folder
 
-        search_path.append(provider="genbench", path=f"file://{folder()}")
+        path = f"file://{folder()}"
+        if all(element.path != path for element in search_path.get_path()):  # genbench's own command has it already
+            search_path.append(provider="genbench", path=path)
