@@ -1,0 +1,61 @@
+"""Ends training by what the current weights give on the whole training set."""
+
+import pytorch_lightning as pl
+from torch import nn
+
+from genbench.callbacks.base import snapshot
+from genbench.checks import check_integer, check_number
+from genbench.measures import accuracy
+from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+
+
+class Stop(pl.Callback):
+    """Ends training after an epoch whose last weights reach a threshold, by a full pass in evaluation mode.
+
+    Args:
+        train_loss: stop where the train loss is at most this, > 0.
+        train_accuracy: stop where the train accuracy is at least this, in (0, 1].
+        every_n_epochs: how often to look, at least 1.
+        loss: (output, target) -> mean over the batch.
+        forward: (model, batch) -> (output, target), for batches that are not (input, target).
+    """
+
+    def __init__(
+        self,
+        *,
+        train_loss: float | None = None,
+        train_accuracy: float | None = None,
+        every_n_epochs: int = 1,
+        loss: Loss = nn.functional.cross_entropy,
+        forward: Forward | None = None,
+    ) -> None:
+        if train_loss is None and train_accuracy is None:
+            raise ValueError("Stop has neither train_loss nor train_accuracy; accepted: at least one of them")
+        for name, value, high in (("train_loss", train_loss, float("inf")), ("train_accuracy", train_accuracy, 1.0)):
+            if value is not None and check_number(f"Stop {name}", value, low=0, high=high) == 0:
+                raise ValueError(f"Stop {name} is {value!r}; accepted: a number > 0")
+        self.train_loss = train_loss
+        self.train_accuracy = train_accuracy
+        self.every_n_epochs = check_integer("Stop every_n_epochs", every_n_epochs, least=1)
+        self.loss = loss
+        self.forward = forward
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        with preserved_random_state():
+            if self._reached(trainer, pl_module):
+                trainer.should_stop = True
+
+    def _reached(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+        try:
+            train = snapshot(trainer, pl_module, "train", loss=self.loss, forward=self.forward)
+            if train is None:
+                return False
+            with train.measuring():
+                if self.train_loss is not None and train.mean_loss <= self.train_loss:
+                    return True
+                share = accuracy(train).value if self.train_accuracy is not None else None
+        except ValueError:  # a diverged network reaches nothing
+            return False
+        return share is not None and self.train_accuracy is not None and share >= self.train_accuracy
