@@ -57,6 +57,15 @@ def test_one_lane_has_a_lane_axis_and_no_lane_has_none():
     assert next(iter(data.train_dataloader()))[0].shape == (1, 10, 1, 40)
 
 
+def test_a_position_counts_for_its_own_epoch_alone():
+    whole, loader = drawn(batches(), 1), batches()
+    loader.load_state_dict({"epoch": 1, "position": 2})
+    assert drawn(loader, 1) == whole[2:]
+    assert drawn(loader, 1) == whole  # once
+    loader.load_state_dict({"epoch": 0, "position": 2})
+    assert drawn(loader, 1) == whole
+
+
 class Recorder(pl.LightningModule):
     """Notes the batches it is given, as (epoch, first input value of every example)."""
 
