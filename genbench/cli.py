@@ -64,9 +64,7 @@ def _show_run(record: dict[str, Any], folder: Path) -> None:
             note = record["notes"].get(key, "")
             if record["converged"].get(key) is False:
                 note = f"not converged {note}".strip()
-            table.add_row(
-                key, "–" if value is None else f"{value:.4g}", "" if error is None else f"{error:.2g}", note
-            )
+            table.add_row(key, "–" if value is None else f"{value:.4g}", "" if error is None else f"{error:.2g}", note)
     console.print(table)
     if record["error"]:
         console.print(record["error"], style="red", markup=False, highlight=False)
@@ -126,7 +124,9 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return f"{type(error).__name__}: {' '.join(lines)[:300]} (HYDRA_FULL_ERROR=1 shows where)"
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        options = lines[1 + next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines)) :]
+        options = lines[
+            1 + next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines)) :
+        ]
         options = [line for line in options if " " not in line]
         return f"{found[1]}={found[2]}: no such choice; {nearest(found[2], options)}" + (
             f" (accepted: {', '.join(options)})" if difflib.get_close_matches(found[2], options, 1) else ""

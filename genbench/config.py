@@ -121,16 +121,12 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
                 if accepted is not None and key not in accepted:
                     choices = [a for a in accepted if a not in passed]
                     raise ConfigError(f"{name}.{key} is not a setting of {node['_target_']}; {nearest(key, choices)}")
-            missing = [
-                a for a in accepted or () if a not in defaults and a not in settings and a not in passed
-            ]
+            missing = [a for a in accepted or () if a not in defaults and a not in settings and a not in passed]
             if missing and not node.get("_partial_"):
                 raise ConfigError(f"{name}.{missing[0]} is missing; {node['_target_']} needs it")
             defaults = {key: value for key, value in defaults.items() if key not in passed}
         merged = {**defaults, **settings}
-        bound = {
-            key: _bind(value, (*path, key)) for key, value in merged.items() if f"{name}.{key}" not in EXCLUDED
-        }
+        bound = {key: _bind(value, (*path, key)) for key, value in merged.items() if f"{name}.{key}" not in EXCLUDED}
         return {**{key: node[key] for key in _HYDRA if key in node}, **bound}
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [_bind(value, (*path, str(index))) for index, value in enumerate(node)]

@@ -61,9 +61,7 @@ def check(config: Config) -> None:
             _build_trainer(config, default_root_dir=None)
 
 
-def run(
-    config: Config, *, choices: Mapping[str, Any] | None = None, wait: bool = True
-) -> dict[str, Any] | None:
+def run(config: Config, *, choices: Mapping[str, Any] | None = None, wait: bool = True) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
     A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
@@ -130,7 +128,11 @@ def _run(config: Config, planned: Plan) -> dict[str, Any]:
                 config,
                 default_root_dir=folder,
                 logger=logs or False,
-                callbacks=[Finish(), *callbacks.values(), Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"])],
+                callbacks=[
+                    Finish(),
+                    *callbacks.values(),
+                    Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"]),
+                ],
             )
             resumed = _usable(folder / CHECKPOINT)
             fitting = time.perf_counter()
@@ -167,7 +169,10 @@ def _run(config: Config, planned: Plan) -> dict[str, Any]:
             history=history,
         )
         for log in logs:
-            log.log_metrics({k: v for k, v in record["metrics"].items() if v is not None}, step=trainer.global_step if trainer else 0)
+            log.log_metrics(
+                {k: v for k, v in record["metrics"].items() if v is not None},
+                step=trainer.global_step if trainer else 0,
+            )
         loggers.finish(logs, status=status)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return record

@@ -225,7 +225,9 @@ class _Progress:
         left = (task.total - task.completed) * (time.monotonic() - self._started) / done
         self._bar.update(self._task, failed=self._failed, left=f"about {_duration(left)} left" if left else "")
         result = (
-            f"test accuracy {outcome.accuracy:.3f}" if outcome.accuracy is not None else f"{outcome.status}: {outcome.error}"
+            f"test accuracy {outcome.accuracy:.3f}"
+            if outcome.accuracy is not None
+            else f"{outcome.status}: {outcome.error}"
         )
         took = f"  {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
         colour = None if outcome.status == "completed" else "red"

@@ -38,7 +38,9 @@ class Method(nn.Module):
         """Keep a numeric setting as a 0-d tensor; refuse what is not a number in [low, high]."""
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or not low <= value <= high:
-            raise ValueError(f"regularization {type(self).__name__}: {name}={value!r} is not a number in [{low}, {high}]")
+            raise ValueError(
+                f"regularization {type(self).__name__}: {name}={value!r} is not a number in [{low}, {high}]"
+            )
         self.register_buffer(name, torch.tensor(float(value), dtype=torch.float64))
 
     def remember(self, name: str, tensors: Iterable[Tensor]) -> None:

@@ -57,7 +57,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
         trainer.save_checkpoint(self.path)
         self._last = time.monotonic()
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         # a network of the user's own may draw from the global generators (torch's dropout, say)
         kind, keys, *rest = np.random.get_state()
         checkpoint["random"] = {
@@ -67,7 +69,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
             "python": random.getstate(),
         }
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         states = checkpoint["random"]
         torch.set_rng_state(states["torch"].cpu())
         if torch.cuda.is_available():

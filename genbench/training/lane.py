@@ -78,6 +78,7 @@ class Lane(nn.Module):
         """Set the final weights."""
         for method in overriding(self.methods, "finish"):
             method.finish(self.network, batches)
+        use_draw(self.network, None)  # whoever trains it on shall not meet this run's masks again
 
     def _backward(self, x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
         for p in self._params:

@@ -42,7 +42,9 @@ class Training(pl.LightningModule):
         self._make_scheduler = scheduler
         self._objectives: list[Tensor] = []
         # not registered: its members' weights are the lanes' already
-        object.__setattr__(self, "network", lanes[0].network if len(lanes) == 1 else Ensemble([k.network for k in lanes]))
+        object.__setattr__(
+            self, "network", lanes[0].network if len(lanes) == 1 else Ensemble([k.network for k in lanes])
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
@@ -86,7 +88,9 @@ class Training(pl.LightningModule):
         self._objectives.clear()
         wrong = (~torch.isfinite(objectives)).nonzero().flatten().tolist()
         if wrong:
-            raise Diverged(f"training loss is not finite at step {self.trainer.global_step - len(objectives) + wrong[0]}")
+            raise Diverged(
+                f"training loss is not finite at step {self.trainer.global_step - len(objectives) + wrong[0]}"
+            )
         for lane in self.lanes:
             lane.after_epoch(lambda lane=lane: evaluate(lane.network, self._split("val")))
         if all(lane.stopped for lane in self.lanes):
@@ -96,6 +100,8 @@ class Training(pl.LightningModule):
         """Set the final weights of all lanes."""
         for lane in self.lanes:
             lane.finish(self._split("train"))
+            if not all(torch.isfinite(p).all() for p in lane.trained):
+                raise Diverged(f"weights are not finite after step {self.trainer.global_step}")
 
     def _split(self, name: str) -> list[tuple[Tensor, Tensor]]:
         return self.trainer.datamodule.evaluation_batches(name)

@@ -1,0 +1,36 @@
+"""What tests of several rooms share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes on few cores
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Data sets are made once a session, outside the user's own cache."""
+    os.environ["GENBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The plain configuration that overrides give, for a short run in a temporary folder."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from genbench.config import folder
+
+    def configure(*overrides: str, small: bool = True) -> dict[str, Any]:
+        short = ["data.train_size=200", "data.val_fraction=0.1", "data.batch_size=20", "trainer.max_steps=27"]
+        fixed = [f"runs_dir={tmp_path / 'runs'}", "trainer.accelerator=cpu"]
+        with initialize_config_dir(str(folder()), version_base="1.3"):
+            composed = compose("train", [*fixed, *(short if small else []), *overrides])
+        plain = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+    return configure
