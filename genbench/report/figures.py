@@ -1,0 +1,324 @@
+"""The figures of a report: learning curves, gap against flatness and norms, differences from the baseline.
+
+Colours are Okabe and Ito's (2008), which colour-blind readers tell apart; rows carry numbers besides.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genbench import records
+from genbench.analysis import statistics
+from genbench.report.table import RAW_MEASURES, Point, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_ROWS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#B8860B", "#56B4E9", "#882255", "#44597A", "#117733", "#E66A8C")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_GREY = "#6b7280"
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "genbench",
+    "pdf.fonttype": 42,
+}
+_GAP = "test/gap/accuracy"
+_FLATNESS = {
+    "train/flatness/lambda_1": "largest Hessian eigenvalue λ₁",
+    "train/flatness/trace": "Hessian trace",
+    "train/flatness/sam_sharpness": "SAM sharpness (worst case)",
+    "train/flatness/average_sharpness": "average-case sharpness",
+    "train/flatness/adaptive_sharpness": "adaptive sharpness",
+}
+_NORMS = {"weights/norm/l2": "weight norm ‖w‖₂", "weights/norm/distance": "distance from initialization ‖w − w₀‖₂"}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with the words around it."""
+
+    name: str
+    title: str
+    caption: str
+    figure: "Figure"
+
+
+def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
+    """Every figure for which there are data. Each is to be saved within :func:`style`."""
+    curves = _curves(loaded, points)
+    for drawing in (
+        _forest(table),
+        _against(points, _FLATNESS, "gap_flatness", "Generalization gap against flatness"),
+        _against(points, _NORMS, "gap_norm", "Generalization gap against weight norms"),
+        _learning(curves, points, "accuracy", "Learning curves: accuracy"),
+        _learning(curves, points, "cross_entropy", "Learning curves: cross-entropy"),
+    ):
+        if drawing is not None:
+            yield drawing
+
+
+def style() -> Any:
+    """The context in which figures are drawn and saved: no display, no date, nothing of the user's settings."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("Agg")
+    return pyplot.style.context(["default", _STYLE])
+
+
+def _figure(width: float, height: float, rows: int, columns: int, **settings: Any) -> tuple["Figure", Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+
+
+def _forest(table: Table) -> Drawing | None:
+    """Test accuracy: difference from the baseline with its interval, a panel a column of the table."""
+    columns = [i for i, column in enumerate(table.columns) if column.metric == "test/performance/accuracy"]
+    base = table.baseline
+    if base is None or not any(line[i].difference for line in table.cells for i in columns):
+        return None
+    shown = [row for row in range(len(table.rows)) if row != base]
+
+    def effect(row: int) -> float:
+        difference = table.cells[row][columns[0]].difference
+        return -math.inf if difference is None else difference.value
+
+    shown.sort(key=effect)
+    figure, axes = _figure(7.6, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
+    for axis, index in zip(axes[0], columns, strict=True):
+        column, mean = table.columns[index], table.cells[base][index].mean
+        for y, row in enumerate(shown):
+            cell = table.cells[row][index]
+            if cell.difference is None:
+                axis.text(0, y, f" {cell.status or 'not paired'}", color=_GREY, va="center", fontsize=7)
+                continue
+            colour = _COLOURS[0] if cell.significant else _GREY
+            if cell.difference.half_width is not None:
+                low, high = cell.difference.low, cell.difference.high
+                axis.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round")
+            fill = colour if cell.significant else "white"
+            axis.plot(cell.difference.value, y, "o", markersize=5, markerfacecolor=fill, markeredgecolor=colour)
+        axis.axvline(0, color="#111827", linewidth=0.9)
+        axis.set_yticks(range(len(shown)), [_plain(table.rows[row].label) for row in shown])
+        axis.set_ylim(-0.7, len(shown) - 0.3)
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        baseline = f" ({_plain(table.rows[base].label)}: {mean.value:.{column.digits or 1}f})" if mean else ""
+        axis.set_title(_plain(column.title) + baseline)
+        axis.set_xlabel(f"difference from {_plain(table.rows[base].label)}")
+        _limit(axis, [table.cells[row][index].difference for row in shown])
+    return Drawing(
+        "differences",
+        f"Test accuracy, difference from {table.rows[base].label}",
+        "Mean difference paired by seed with its Student-t 95 % interval, sorted by the first panel; filled and blue where "
+        "p < 0.05 after Holm's correction within the panel. An interval that leaves the panel ends in an arrow.",
+        figure,
+    )
+
+
+def _limit(axis: "Axes", differences: Sequence[statistics.Difference | None]) -> None:
+    """Limits that a single wide interval cannot blow up; what is cut off is marked."""
+    present = [item for item in differences if item is not None]
+    values = [item.value for item in present]
+    halves = sorted(item.half_width for item in present if item.half_width is not None)
+    if not values:
+        return
+    typical = halves[int(0.75 * (len(halves) - 1))] if halves else 0.0
+    reach = max(typical, 0.05 * (max(values) - min(values)), 1e-9)
+    low, high = min([0.0, *values]) - 1.3 * reach, max([0.0, *values]) + 1.3 * reach
+    axis.set_xlim(low, high)
+    for y, item in enumerate(differences):
+        if item is None or item.half_width is None:
+            continue
+        for end, edge, marker in ((item.low, low, "<"), (item.high, high, ">")):
+            if end is not None and (end < low if marker == "<" else end > high):
+                axis.plot(edge, y, marker, color=_GREY, markersize=4, clip_on=False)
+
+
+def _against(points: Sequence[Point], measures: dict[str, str], name: str, title: str) -> Drawing | None:
+    """The gap over each measure: a numbered marker a configuration (mean of seeds), a dot a run."""
+    measures = {key: label for key, label in measures.items() if any(_pair(point, key) for point in points)}
+    if not measures:
+        return None
+    rows = list(dict.fromkeys(point.row for point in points))
+    conditions = list(dict.fromkeys(point.condition for point in points))
+    panels = len(measures) + 1  # the legend takes one
+    columns = 3 if panels > 4 else panels
+    lines = math.ceil(panels / columns)
+    figure, axes = _figure(9.6, 3.15 * lines, lines, columns)
+    flat = list(axes.flat)
+    for axis, (key, label) in zip(flat, measures.items(), strict=False):
+        raw = key in RAW_MEASURES
+        heading = [label]
+        for which, condition in enumerate(conditions):
+            inside = [point for point in points if point.condition == condition and _pair(point, key)]
+            for number, row in enumerate(rows):
+                members = [point for point in inside if point.row == row]
+                if members:
+                    hollow = raw and not members[0].comparable
+                    _configuration(axis, [_pair(point, key) for point in members], number, which, hollow)  # type: ignore[misc]
+            heading.append(_association([point for point in inside if point.comparable or not raw], key, condition))
+        axis.set_title("\n".join(filter(None, heading)), fontsize=7.5)
+        axis.set_xlabel(label)
+        axis.set_ylabel("gap: train − test accuracy (points)")
+        xs = [pair[0] for point in points if (pair := _pair(point, key))]
+        if min(xs) > 0 and max(xs) / min(xs) > 8:
+            axis.set_xscale("log")
+    for axis in flat[len(measures) :]:
+        axis.axis("off")
+    _legend(flat[len(measures)], rows, conditions)
+    hollow = any(not point.comparable for point in points) and any(key in RAW_MEASURES for key in measures)
+    return Drawing(
+        name,
+        title,
+        "Numbered markers are configurations (means over seeds), small dots are runs. τ: Kendall's rank correlation (τ-b) "
+        "over the n runs of one condition, with its 95 % interval from a bootstrap that resamples whole configurations. A "
+        "correlation over these strategies is no evidence of a cause."
+        + (
+            " Hollow: not comparable in this measure (normalization, another loss), and left out of τ."
+            if hollow
+            else ""
+        ),
+        figure,
+    )
+
+
+def _pair(point: Point, key: str) -> tuple[float, float] | None:
+    x, y = point.record["metrics"].get(key), point.record["metrics"].get(_GAP)
+    return None if x is None or y is None else (x, 100 * y)
+
+
+def _configuration(axis: "Axes", pairs: Sequence[tuple[float, float]], number: int, which: int, hollow: bool) -> None:
+    colour, marker = _ROWS[number % len(_ROWS)], _MARKERS[which % len(_MARKERS)]
+    x, y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    axis.plot(*zip(*pairs, strict=True), marker, color=colour, markersize=2.2, alpha=0.55, markeredgewidth=0, zorder=2)
+    face = "white" if hollow else colour
+    axis.plot(x, y, marker, markersize=10, markerfacecolor=face, markeredgecolor=colour, alpha=0.92, zorder=3)
+    ink = colour if hollow else "white"
+    axis.annotate(
+        str(number + 1), (x, y), ha="center", va="center_baseline", fontsize=6, color=ink, weight="bold", zorder=4
+    )
+
+
+def _association(points: Sequence[Point], key: str, condition: str) -> str:
+    pairs = [pair for point in points if (pair := _pair(point, key))]
+    tau = statistics.kendall(*zip(*pairs, strict=True), groups=[point.row for point in points]) if pairs else None
+    if tau is None or tau.value is None:
+        return ""
+    interval = f" [{tau.low:.2f}, {tau.high:.2f}]" if tau.low is not None else ""
+    text = f"τ = {tau.value:.2f}{interval}, n = {tau.n}".replace("-", "−")
+    return f"{_plain(condition)}: {text}" if condition else text
+
+
+def _legend(axis: "Axes", rows: Sequence[str], conditions: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles: list[Any] = []
+    for number, row in enumerate(rows):
+        colour = _ROWS[number % len(_ROWS)]
+        handles.append(Line2D([], [], marker="o", color="none", markerfacecolor=colour, markeredgecolor=colour,
+                              markersize=7, label=f"{number + 1}  {_plain(row)}"))  # fmt: skip
+    columns = 2 if len(rows) > 8 else 1
+    first = axis.legend(
+        handles=handles, loc="upper left", ncols=columns, fontsize=8, borderaxespad=0, handletextpad=0.3
+    )
+    if any(conditions):
+        axis.add_artist(first)
+        shapes = [
+            Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="none", markerfacecolor=_GREY, markeredgecolor=_GREY,
+                   markersize=7, label=_plain(condition))
+            for i, condition in enumerate(conditions)
+        ]  # fmt: skip
+        axis.legend(handles=shapes, loc="lower left", fontsize=8, borderaxespad=0, handletextpad=0.3)
+
+
+def _curves(loaded: records.Records, points: Sequence[Point]) -> dict[str, Any]:
+    """run_id → history; runs whose history is damaged or absent are left out."""
+    found = {}
+    for point in points:
+        try:
+            run_id = point.record["run_id"]
+            found[run_id] = records.history(loaded.folder / run_id, point.record).drop_duplicates("epoch")
+        except (records.RecordError, KeyError, ValueError):
+            continue
+    return found
+
+
+def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title: str) -> Drawing | None:
+    """Train and test over epochs, a panel a row; mean over seeds and the range they span."""
+    import pandas as pd
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    keys = {"train": f"train/performance/{name}", "test": f"test/performance/{name}"}
+    present = [
+        p for p in points if p.record["run_id"] in curves and set(keys.values()) <= set(curves[p.record["run_id"]])
+    ]
+    if not present:
+        return None
+    rows = list(dict.fromkeys(point.row for point in present))
+    conditions = list(dict.fromkeys(point.condition for point in points))
+    columns = min(5, len(rows))
+    lines = math.ceil(len(rows) / columns)
+    figure, axes = _figure(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
+    scale = 100 if name == "accuracy" else 1
+    for axis, row in zip(axes.flat, rows, strict=False):
+        for which, condition in enumerate(conditions):
+            members = [p for p in present if p.row == row and p.condition == condition]
+            for split, key in keys.items():
+                seeds = [curves[p.record["run_id"]].set_index("epoch")[key].dropna() * scale for p in members]
+                if not seeds:
+                    continue
+                frame = pd.concat(seeds, axis=1).dropna()  # a mean over fewer seeds would jump
+                colour = _COLOURS[which % len(_COLOURS)]
+                dash = "-" if split == "test" else (0, (2.2, 1.2))
+                axis.plot(frame.index, frame.mean(axis=1), color=colour, linestyle=dash, linewidth=1.3)
+                axis.fill_between(
+                    frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, linewidth=0
+                )
+        axis.set_title(_plain(row), pad=3)
+    for axis in list(axes.flat)[len(rows) :]:
+        axis.axis("off")
+    for column in range(columns):  # the lowest panel of each column, also where the last line is not full
+        lowest = axes[(len(rows) - 1 - column) // columns, column]
+        lowest.tick_params(axis="x", labelbottom=True)
+        lowest.set_xlabel("epoch")
+    if name == "cross_entropy":
+        axes[0, 0].set_yscale("log")
+    unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
+    figure.supylabel(unit, fontsize=8)
+    handles: list[Any] = [
+        Line2D([], [], color="#111827", linestyle="-", label="test"),
+        Line2D([], [], color="#111827", linestyle=(0, (2.2, 1.2)), label="train"),
+    ]
+    if any(conditions):
+        handles += [Patch(color=_COLOURS[i % len(_COLOURS)], label=_plain(c)) for i, c in enumerate(conditions)]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=8)
+    return Drawing(
+        f"learning_{name}",
+        title,
+        "Full passes over both splits with the current weights. Lines: mean over seeds, as long as all of them train; bands: "
+        "from the lowest to the highest seed." + (" Logarithmic axis." if name == "cross_entropy" else ""),
+        figure,
+    )
+
+
+def _plain(text: str) -> str:
+    """Text that Matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
