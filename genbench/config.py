@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,11 +140,9 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
 @functools.cache
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Defaults and accepted names of a target; None where it takes any keyword."""
-    from hydra.utils import get_object
-
     try:
-        function = get_object(target)
-    except Exception as error:
+        function = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {error}") from None
     if not callable(function):
         raise ConfigError(f"{name}._target_={target!r} cannot be called")

@@ -19,8 +19,8 @@ def derive(seed: int, *names: int | str) -> int:
 class Draw:
     """The random draws of one training step.
 
-    Every draw is keyed by (seed, step, site): it depends neither on what was drawn before nor on what else runs in the
-    process, and it never touches a global generator. ``site`` names the place that draws (``"mixup"``, ``"dropout.0"``).
+    Every draw is keyed by (seed, step, site): it depends neither on what was drawn before nor on what else runs in
+    the process, and it never touches a global generator. ``site`` names the place that draws (``"mixup"``, ``"dropout.0"``).
 
     >>> draw = Draw(seed=0, step=7)
     >>> torch.equal(draw.uniform("mixup", 3), draw.uniform("mixup", 3))

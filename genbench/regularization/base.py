@@ -80,7 +80,7 @@ class Method(nn.Module):
         """Change the weights in place before the optimizer's step at learning rate ``lr``."""
 
     def after_step(self, params: Parameters, progress: float) -> None:
-        """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done, (0, 1]."""
+        """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done."""
 
     def after_epoch(self, net: nn.Module, validate: Callable[[], dict[str, float]]) -> bool:
         """Called at the end of each epoch; ``True`` ends the training of this network.

@@ -41,7 +41,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
-    """Keeps the state of a run at the end of an epoch, at most every ``seconds``; training continues from it bit for bit.
+    """Keeps the state of a run at the end of an epoch, at most every ``seconds``; a run continues from it bit for bit.
 
     Not written after the last epoch: what a finished run leaves is its record and weights.
     """

@@ -53,7 +53,7 @@ class ProcessLauncher(Launcher):
 
 
 def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The jobs without repetitions; of two overrides of one key (experiment file, then command line) the last counts."""
+    """The jobs without repetitions; of two overrides of a key (experiment file, then command line) the last counts."""
     jobs: dict[tuple[str, ...], None] = {}
     for overrides in job_overrides:
         last = {override.partition("=")[0]: override for override in overrides}

@@ -14,6 +14,9 @@ from genbench.regularization import Method
 from genbench.training import Finish, Lane, Training
 
 
+ADAM = partial(torch.optim.Adam, lr=0.05)
+
+
 class Blobs(pl.LightningDataModule):
     """Three noisy classes in five dimensions: 60 examples to train on, 30 to validate."""
 
@@ -53,7 +56,7 @@ def fit() -> Callable[..., Training]:
         *,
         networks: Sequence[nn.Module] | None = None,
         seeds: Sequence[int] = (0,),
-        optimizer: Any = partial(torch.optim.Adam, lr=0.05),
+        optimizer: Any = ADAM,
         scheduler: Any = None,
         epochs: int = 3,
         callbacks: Sequence[pl.Callback] = (),

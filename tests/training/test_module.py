@@ -74,7 +74,7 @@ def test_an_ensemble_is_its_members_trained_alone(fit):
     for seed, lane in enumerate(together.lanes):
         alone = fit(methods, networks=[network(seed)], seeds=(seed,))
         assert same(lane.network, alone.network), seed
-    x, y = Blobs().splits["val"]
+    x, _ = Blobs().splits["val"]
     probabilities = torch.stack([lane.network(x).softmax(-1) for lane in together.lanes]).mean(0)
     torch.testing.assert_close(together.network(x).exp(), probabilities)
 
