@@ -1,0 +1,90 @@
+"""What every logger is told, and how loggers are built, fed and closed."""
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+Part = Logger | Callable[..., Logger]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a logger may know of the run it follows.
+
+    ``folder`` is runs/<experiment>/<run_id>, ``config`` the bound configuration, ``choices`` the record's, and
+    ``overrides`` what sets the run apart in its sweep.
+
+    >>> run = Run(
+    ...     folder="runs/ablation/0123456789ab", experiment="ablation", run_id="0123456789ab", seed=1,
+    ...     choices={"model": "mlp", "regularization": ["l2", "mixup"]}, config={},
+    ...     overrides=["regularization=[l2,mixup]", "data.label_noise=0.2", "seed=1"],
+    ... )
+    >>> run.strategy
+    'l2+mixup, data.label_noise=0.2'
+    >>> run.name
+    'l2+mixup, data.label_noise=0.2, seed 1'
+    """
+
+    folder: str | Path
+    experiment: str
+    run_id: str
+    seed: int
+    choices: Mapping[str, Any]
+    config: Mapping[str, Any]
+    overrides: Sequence[str] = ()
+
+    @property
+    def regularization(self) -> str:
+        """The methods, joined by "+"."""
+        return _joined(self.choices.get("regularization", "none"))
+
+    @property
+    def strategy(self) -> str:
+        """What the sweep varies besides the seed: runs of one strategy differ in nothing else."""
+        varied = [override.lstrip("+").split("=", 1) for override in self.overrides]
+        parts = [_joined(self.choices.get(key, f"{key}={value}")) for key, value in varied if key != "seed"]
+        return ", ".join(parts) or self.regularization
+
+    @property
+    def name(self) -> str:
+        """Readable; not necessarily unique."""
+        chosen = [self.strategy] if self.overrides else [_joined(choice) for choice in self.choices.values()]
+        return ", ".join([*chosen, f"seed {self.seed}"])
+
+
+def _joined(choice: Any) -> str:
+    return choice if isinstance(choice, str) else "+".join(map(str, choice))
+
+
+def check(names: Iterable[str]) -> None:
+    """Raise ValueError for a chosen logger whose package is not installed."""
+    for name in names:
+        if name in ("tensorboard", "wandb") and importlib.util.find_spec(name) is None:
+            raise ValueError(f'logger {name} needs: pip install "genbench[{name}]"')
+
+
+def build(parts: Mapping[str, Part], run: Run) -> list[Logger]:
+    """The loggers of a run; ``finish`` must follow, whatever happens to the run."""
+    check(parts)
+    return [part if isinstance(part, Logger) else part(run=run) for part in parts.values()]
+
+
+def log(loggers: Iterable[Logger], metrics: Mapping[str, float | None], *, step: int) -> None:
+    """Log a row; what could not be measured (None) is left out. Rows of one step are one."""
+    known = {key: float(value) for key, value in metrics.items() if value is not None}
+    for logger in loggers:
+        logger.log_metrics(known, step=step)
+
+
+def finish(loggers: Iterable[Logger], record: Mapping[str, Any] | None = None) -> None:
+    """Close the loggers with the record that the run left; without one it failed."""
+    for logger in loggers:
+        close = getattr(logger, "finish", None)
+        if close is not None:
+            close(record)
+        else:
+            logger.finalize("failed" if record is None or record["status"] == "failed" else "success")

@@ -1,0 +1,77 @@
+"""Rows in a CSV file."""
+
+import csv
+import io
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+from genbench.checks import check_number
+from genbench.loggers.base import Run
+from genbench.records import write_atomic
+
+
+class CSVLogger(Logger):
+    """``metrics.csv`` in the run's folder: the step, then the metrics in the order they first appeared.
+
+    A resumed run continues the file: rows from its first step on are replaced. (Lightning's logger would delete the
+    file, and writes at every row.) At most the last ``flush_seconds`` are missing while the run trains.
+    """
+
+    def __init__(self, *, run: Run, flush_seconds: float = 10) -> None:
+        super().__init__()
+        self.path = Path(run.folder) / "metrics.csv"
+        self.flush_seconds = check_number("logger.csv.flush_seconds", flush_seconds, low=0)
+        self._rows: dict[int, dict[str, Any]] | None = None
+        self._written = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The record has the configuration."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self._rows is None:
+            self._rows = {old: row for old, row in _read(self.path).items() if step is not None and old < step}
+        if step is None:
+            step = max(self._rows, default=-1) + 1
+        self._rows.setdefault(step, {}).update(metrics)
+        if time.monotonic() - self._written > self.flush_seconds:
+            self._write()
+
+    def finalize(self, status: str) -> None:
+        if self._rows:
+            self._write()
+
+    def _write(self) -> None:
+        assert self._rows is not None
+        keys = dict.fromkeys(key for row in self._rows.values() for key in row)
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, ["step", *keys])
+        writer.writeheader()
+        writer.writerows({"step": step, **row} for step, row in self._rows.items())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path, file.getvalue())
+        self._written = time.monotonic()
+
+
+def _read(path: Path) -> dict[int, dict[str, str]]:
+    """The rows of an earlier start; none where the file is missing or not ours."""
+    try:
+        with path.open(newline="") as file:
+            return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(file)}
+    except (FileNotFoundError, KeyError, TypeError, ValueError, csv.Error):
+        return {}

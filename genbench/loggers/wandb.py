@@ -1,0 +1,271 @@
+"""Weights & Biases: one W&B run for each run, and one for the report of a sweep.
+
+Nothing that W&B or the network does may stop a run or hold it up, and its files name no machine, path or key.
+"""
+
+import csv
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning.loggers import Logger
+
+from genbench.checks import check_choice, check_number
+from genbench.loggers.base import Part, Run, check
+
+if TYPE_CHECKING:
+    import wandb
+
+PROJECT = "genbench"
+
+_log = logging.getLogger(__name__)
+_unreachable: set[str] = set()  # servers that did not answer this process: it asks each only once
+
+
+class WandbLogger(Logger):
+    """A W&B run, grouped by experiment, with the record's metric keys, kept in runs/<experiment>/wandb.
+
+    Its id follows from ours, so that a resumed run continues it. What the server does not take is on disk:
+    ``wandb sync runs/<experiment>/wandb/*run-*`` uploads it.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: Run,
+        project: str | None = None,
+        entity: str | None = None,
+        mode: str | None = None,
+        timeout: float = 5,
+    ) -> None:
+        super().__init__()
+        own = {
+            "experiment": run.experiment,
+            "run_id": run.run_id,
+            "seed": run.seed,
+            "choices": dict(run.choices),
+            # W&B groups by plain values: the methods' settings make room for their names
+            "methods": run.config.get("regularization", {}),
+            "regularization": run.regularization,
+            "strategy": run.strategy,
+        }
+        self._run = _Guarded(
+            Path(run.folder).parent,
+            {"project": project, "entity": entity, "mode": mode, "timeout": timeout},
+            id=f"{run.experiment}-{run.run_id}",
+            name=run.name,
+            group=run.experiment,
+            job_type="train",
+            config={**run.config, **own},
+        )
+
+    @property
+    def name(self) -> str:
+        return "wandb"
+
+    @property
+    def version(self) -> str:
+        return self._run.id
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._run.folder)
+
+    @property
+    def experiment(self) -> "wandb.Run | None":
+        """The W&B run; None once W&B has failed."""
+        return self._run.wandb
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration is already there."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        def send(run: "wandb.Run") -> None:
+            # a resumed run passes steps that W&B already has, with the same numbers
+            if step is None or step >= run.step:
+                run.log(dict(metrics), step=step)
+
+        self._run.do(send)
+
+    def finish(self, record: Mapping[str, Any] | None) -> None:
+        """Copy the record's final metrics, status and seconds to the summary, and end the W&B run."""
+        record = record or {"status": "failed"}
+
+        def summarize(run: "wandb.Run") -> None:
+            seconds = {f"seconds/{key}": value for key, value in record.get("seconds", {}).items()}
+            final = {**record.get("metrics", {}), **seconds, "status": record["status"]}
+            run.summary.update({key: value for key, value in final.items() if value is not None})
+
+        self._run.do(summarize)
+        self._run.finish(failed=record["status"] == "failed")
+
+
+def log_report(parts: Mapping[str, Part], folder: str | Path, *, experiment: str) -> None:
+    """Log runs/<experiment>/table.csv and figures/*.png to a W&B run of their own, where wandb is among the loggers."""
+    for part in parts.values():
+        if isinstance(part, partial) and part.func is WandbLogger:
+            _log_report(Path(folder), experiment, part.keywords)
+
+
+def _log_report(folder: Path, experiment: str, settings: Mapping[str, Any]) -> None:
+    run = _Guarded(
+        folder,
+        settings,
+        id=f"{experiment}-report",
+        name=f"report of {experiment}",
+        group=experiment,
+        job_type="report",
+        config={"experiment": experiment},
+    )
+
+    def send(run: "wandb.Run") -> None:
+        import wandb
+
+        media: dict[str, Any] = {
+            f"report/{path.stem}": wandb.Image(str(path), caption=path.stem)
+            for path in sorted(folder.glob("figures/*.png"))
+        }
+        if (folder / "table.csv").exists():
+            with open(folder / "table.csv", newline="") as file:
+                columns, *rows = csv.reader(file)
+            table = media["report/table"] = wandb.Table(columns=list[str | int](columns), data=list[Any](rows))
+            # bound beforehand, the table stays a file of this run; W&B would also make it an artifact that is staged in
+            # the user's home, names that path and is missing when the run is synced from elsewhere
+            table.bind_to_run(run, "report/table", run.step)
+        run.log(media)
+
+    try:
+        run.do(send)
+    finally:
+        run.finish(failed=False)
+
+
+class _Guarded:
+    """A W&B run that gives up with one line of warning instead of raising."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], **identity: Any) -> None:
+        check(["wandb"])
+        self.folder = folder.absolute()
+        self.wandb: wandb.Run | None = None
+        mode = settings.get("mode")
+        if mode is not None:
+            check_choice("logger.wandb.mode", mode, ("online", "offline", "disabled"))
+        timeout = check_number("logger.wandb.timeout", settings.get("timeout", 5), low=0.1, high=60)
+        self.id = identity["id"] = re.sub(r"[^\w.-]", "-", identity["id"])
+        try:
+            self.wandb = self._start(settings, mode, timeout, identity)
+            self.wandb.define_metric("epoch")
+            self.wandb.define_metric("*", step_metric="epoch")
+        except Exception as error:
+            self._give_up(error)
+
+    def _start(
+        self, settings: Mapping[str, Any], chosen: str | None, timeout: float, identity: dict[str, Any]
+    ) -> "wandb.Run":
+        import wandb
+
+        common = wandb.setup(wandb.Settings(silent=True)).settings
+        server = common.base_url
+        mode: Any = chosen or (common.mode if "mode" in common.model_fields_set else "online")
+        if mode not in ("offline", "dryrun", "disabled") and (server in _unreachable or not _logged_in(server)):
+            mode = "offline"
+        start = partial(
+            wandb.init,
+            dir=str(self.folder),
+            project=settings.get("project") or common.project or PROJECT,
+            entity=settings.get("entity") or common.entity,
+            resume="allow",
+            reinit="create_new",  # never another run's, whatever was left open
+            settings=_settings(timeout),
+            **identity,
+        )
+        before = set(self._folders())
+        try:
+            return self._private(start(mode=mode))
+        except Exception as error:
+            if mode in ("offline", "dryrun", "disabled"):
+                raise
+            _unreachable.add(server)
+            _log.warning("W&B at %s did not answer (%s); %s", server, _line(error), self._advice)
+            wandb.teardown()  # its service would hold the id of the run that it could not start
+            for empty in set(self._folders()) - before:
+                shutil.rmtree(empty, ignore_errors=True)
+            wandb.setup(wandb.Settings(silent=True))
+            return self._private(start(mode="offline"))
+
+    def do(self, action: Callable[["wandb.Run"], None]) -> None:
+        """Run the action, unless W&B has failed before."""
+        if self.wandb is not None:
+            try:
+                action(self.wandb)
+            except Exception as error:
+                self._give_up(error)
+
+    def finish(self, *, failed: bool) -> None:
+        if self.wandb is not None:
+            try:
+                self.wandb.finish(exit_code=int(failed))
+            except Exception as error:
+                self._give_up(error)
+            self.wandb = None
+
+    def _give_up(self, error: Exception) -> None:
+        _log.warning("W&B failed and is left out (%s); %s", _line(error), self._advice)
+        self.wandb = None
+
+    @property
+    def _advice(self) -> str:
+        return f"what is on disk can be uploaded later: wandb sync {os.path.relpath(self.folder)}/wandb/*run-*"
+
+    def _folders(self) -> list[Path]:
+        return list((self.folder / "wandb").glob(f"*run-*-{self.id}*"))
+
+    def _private(self, run: "wandb.Run") -> "wandb.Run":
+        """Unlink the run's debug logs, which name paths; W&B keeps its own in the user's cache."""
+        if run.dir:
+            shutil.rmtree(Path(run.dir).parent / "logs", ignore_errors=True)
+        return run
+
+
+def _settings(timeout: float) -> "wandb.Settings":
+    import wandb
+
+    return wandb.Settings(
+        # nothing about the machine, the program or its code
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        save_code=False,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        label_disable=True,
+        console="off",
+        host="",
+        program="",
+        x_executable="",
+        symlink=False,
+        silent=True,
+        # never wait for a network
+        init_timeout=timeout,
+        finish_timeout=timeout,
+        finish_timeout_raises=True,
+        x_transaction_log_flush_interval=1,
+    )
+
+
+def _logged_in(server: str) -> bool:
+    """Whether there are credentials for the server, without asking it (or the user)."""
+    from wandb.sdk.lib import wbauth
+
+    return wbauth.authenticate_session(host=server, source="genbench", prompt=False, update_session=False) is not None
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
