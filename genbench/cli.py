@@ -42,7 +42,9 @@ def _task(cfg: Any) -> None:
 
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    record = experiment.run(plain, choices=sweep.choices(HydraConfig.get().runtime.choices))
+    chosen = sweep.choices(HydraConfig.get().runtime.choices)
+    # reported here: Hydra would print a traceback before it passes an error on
+    record = _report_errors(lambda: experiment.run(plain, choices=chosen))
     if HydraConfig.get().mode.name == "RUN":
         _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
     if record["status"] != "completed":

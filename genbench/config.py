@@ -40,7 +40,7 @@ PASSED = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps"),
     "measures": ("snapshot",),
-    "callbacks": ("seed",),
+    "logger": ("run",),
 }
 _HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -101,11 +101,8 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigError for a setting that its component does not take, a target that cannot be imported, a number that
     is not finite.
     """
-    return {
-        key: _bind(value, (key,))
-        for key, value in config.items()
-        if key not in EXCLUDED  # dotted keys are dropped inside _bind
-    }
+    bound = {key: _bind(value, (key,)) for key, value in config.items()}  # what is excluded is checked too
+    return {key: value for key, value in bound.items() if key not in EXCLUDED}
 
 
 def _bind(node: Any, path: tuple[str, ...]) -> Any:

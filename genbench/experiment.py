@@ -9,7 +9,7 @@ import platform
 import subprocess
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from genbench import records
+from genbench import loggers, records
 from genbench.checks import check_integer
 from genbench.config import ConfigError, Plan, bind, digest
 from genbench.draw import derive
@@ -57,14 +57,21 @@ def check(config: Config) -> None:
     with _threads(config):
         _build_module(config, _build_data(config))
         _build_callbacks(config)
+        loggers.check(config["logger"])
         with _quiet():
             _build_trainer(config, default_root_dir=None)
 
 
-def run(config: Config, *, choices: Mapping[str, Any] | None = None, wait: bool = True) -> dict[str, Any] | None:
+def run(
+    config: Config,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    wait: bool = True,
+) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
-    A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
+    ``overrides`` is what sets the run apart in its sweep, for the loggers. A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
     waited for, or with ``wait=False`` None is returned at once.
     """
     planned = plan(config, choices=choices)
@@ -79,7 +86,7 @@ def run(config: Config, *, choices: Mapping[str, Any] | None = None, wait: bool 
         with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 0):
             if (finished := final_record(planned.folder)) is not None:
                 return finished
-            return _run(config, planned)
+            return _run(config, planned, overrides)
     except Timeout:
         return None
 
@@ -98,9 +105,7 @@ def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, An
     return _write(planned, experiment=experiment, status="failed", error=error, seconds={})
 
 
-def _run(config: Config, planned: Plan) -> dict[str, Any]:
-    from genbench import loggers
-
+def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
     started = time.perf_counter()
     folder, name = planned.folder, config["name"]
     (folder / records.RECORD).unlink(missing_ok=True)
@@ -110,13 +115,16 @@ def _run(config: Config, planned: Plan) -> dict[str, Any]:
     callbacks: dict[str, pl.Callback] = {}
     seconds = {"fit": 0.0}
     logs = loggers.build(
-        config["logger"],
-        folder=folder,
-        experiment=name,
-        run_id=planned.run_id,
-        choices=planned.choices,
-        config=planned.bound,
-        seed=config["seed"],
+        {key: _make(node) for key, node in config["logger"].items()},
+        loggers.Run(
+            folder=folder,
+            experiment=name,
+            run_id=planned.run_id,
+            seed=config["seed"],
+            choices=planned.choices,
+            config=planned.bound,
+            overrides=overrides,
+        ),
     )
     with _threads(config), _quiet():
         try:
@@ -144,7 +152,7 @@ def _run(config: Config, planned: Plan) -> dict[str, Any]:
             status, error = "diverged", str(reason)
         except BaseException as reason:
             if isinstance(reason, KeyboardInterrupt) or (trainer is not None and trainer.interrupted):
-                loggers.finish(logs, status="killed")
+                loggers.finish(logs)
                 raise Interrupted from None
             status, error = "failed", _one_line(reason)
             (folder / TRACEBACK).write_text(traceback.format_exc())
@@ -168,12 +176,7 @@ def _run(config: Config, planned: Plan) -> dict[str, Any]:
             estimates=estimates,
             history=history,
         )
-        for log in logs:
-            log.log_metrics(
-                {k: v for k, v in record["metrics"].items() if v is not None},
-                step=trainer.global_step if trainer else 0,
-            )
-        loggers.finish(logs, status=status)
+        loggers.finish(logs, record)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return record
 
@@ -400,7 +403,7 @@ def provenance(bound: Config) -> dict[str, Any]:
     return {
         "genbench": version("genbench"),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "pytorch_lightning": pl.__version__,
         "git": _commit(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -115,7 +115,7 @@ def _train(
     pool: Any, jobs: Sequence[Job], plans: Sequence[tuple[Plan, Outcome | None]], *, workers: int
 ) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {index: outcome for index, (_, outcome) in enumerate(plans) if outcome is not None}
-    labels = _labels(jobs)
+    varying = _varying(jobs)
     todo = deque((index, False) for index in range(len(jobs)) if index not in outcomes)
     with _Progress(total=len(jobs), done=len(outcomes)) as progress:
         running: dict[Future[Any], int] = {}
@@ -123,7 +123,7 @@ def _train(
             while todo and len(running) < workers:
                 index, patient = todo.popleft()
                 job = jobs[index]
-                running[pool.schedule(_execute, args=(job.config, job.choices, patient))] = index
+                running[pool.schedule(_execute, args=(job, varying[index], patient))] = index
                 progress.update(running=len(running))
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -133,16 +133,16 @@ def _train(
                     todo.append((index, True))
                 else:
                     outcomes[index] = outcome
-                    progress.finished(labels[index], outcome)
+                    progress.finished(" ".join(varying[index]), outcome)
                 progress.update(running=len(running))
     return [outcomes[index] for index in range(len(jobs))]
 
 
-def _execute(config: dict[str, Any], chosen: dict[str, Any], patient: bool) -> Outcome | None:
+def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | None:
     """Train one job in a worker; None if another process is at it and ``patient`` is false."""
     from genbench import experiment
 
-    record = experiment.run(config, choices=chosen, wait=patient)
+    record = experiment.run(job.config, choices=job.choices, overrides=overrides, wait=patient)
     return None if record is None else _outcome(record)
 
 
@@ -182,10 +182,10 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
     )
 
 
-def _labels(jobs: Sequence[Job]) -> list[str]:
+def _varying(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     """The overrides that tell the jobs apart."""
     count = Counter(override for job in jobs for override in job.overrides)
-    return [" ".join(o for o in job.overrides if count[o] < len(jobs)) or " ".join(job.overrides) for job in jobs]
+    return [tuple(o for o in job.overrides if count[o] < len(jobs)) or job.overrides for job in jobs]
 
 
 class _Progress:
