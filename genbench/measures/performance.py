@@ -1,7 +1,6 @@
 """How well the outputs fit the labels; ``None`` where the network is no classifier."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
@@ -19,8 +18,8 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     labelled = _labelled(snapshot)
     if labelled is None:
         return _NO_CLASSIFIER
-    logits, labels = labelled
-    value = multiclass_accuracy(logits, labels, logits.shape[1], average="micro", validate_args=False)
+    log_p, labels = labelled
+    value = multiclass_accuracy(log_p, labels, log_p.shape[1], average="micro", validate_args=False)
     return Estimate(round(float(value) * len(labels)) / len(labels))  # torchmetrics divides in float32
 
 
@@ -30,8 +29,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
     labelled = _labelled(snapshot)
     if labelled is None:
         return _NO_CLASSIFIER
-    logits, labels = labelled
-    return Estimate(float(F.cross_entropy(logits, labels, reduction="none").double().mean()))
+    return Estimate(-float(_true(*labelled).mean()))
 
 
 @measure(by_member=False)
@@ -40,9 +38,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     labelled = _labelled(snapshot)
     if labelled is None:
         return _NO_CLASSIFIER
-    logits, labels = labelled
-    true = logits.softmax(1).gather(1, labels[:, None])
-    return Estimate(1 - float(true.double().mean()))
+    return Estimate(-float(_true(*labelled).expm1().mean()))
 
 
 @measure(by_member=False)
@@ -53,14 +49,14 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     labelled = _labelled(snapshot)
     if labelled is None:
         return _NO_CLASSIFIER
-    logits, labels = labelled
-    # torchmetrics would take logits that happen to lie in [0, 1] for probabilities
-    value = multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1], n_bins=bins, validate_args=False)
+    log_p, labels = labelled
+    # from logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
+    value = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins, validate_args=False)
     return Estimate(float(value))
 
 
 def _labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
-    """All logits [N, K] and labels [N], positions of [N, K, ...] outputs as examples; None for other outputs."""
+    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; None for other outputs."""
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
@@ -77,4 +73,9 @@ def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= x.shape[1]:
         raise ValueError(f"labels lie in [{low}, {high}]; accepted: 0 to {x.shape[1] - 1}, the columns of the output")
-    return x, y
+    return x.log_softmax(1), y
+
+
+def _true(log_p: Tensor, labels: Tensor) -> Tensor:
+    """log p(label) [N], float64."""
+    return log_p.gather(1, labels[:, None]).double()

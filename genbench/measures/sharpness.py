@@ -127,9 +127,11 @@ def _worst_case(snapshot: Snapshot, scale: Tensor, *, rho: float, steps: int, to
         if gap <= tolerance:
             break
         step = u + rate * (target - u)
+        if slope @ step > 0:  # the loss rises outwards: stay on the sphere
+            step = rho * step / step.norm()
         new_loss, new_slope = evaluate(step)
         if new_loss > loss:
-            u, loss, slope = step, new_loss, new_slope
+            u, loss, slope, rate = step, new_loss, new_slope, min(2 * rate, 1.0)
         else:
             rate /= 2
         best = max(best, loss)

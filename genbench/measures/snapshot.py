@@ -66,7 +66,7 @@ class Snapshot:
         self.loss = loss
         self.initial = initial
         self.forward = forward
-        if iter(batches) is batches:  # a generator gives its batches once
+        if isinstance(batches, Iterator):  # it gives its batches once
             with preserved_random_state():
                 batches = list(batches)
         self.batches = batches
@@ -149,6 +149,7 @@ class Snapshot:
             kept: Graph | None = self._shared.get("graph")
             if kept is not None:
                 return _hessian_product(kept, v)
+            assert np.isfinite(self.mean_loss)  # the first pass refuses what cannot be measured
             leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
             total, examples, batches = torch.zeros_like(self.vector), 0, 0
             graph: Graph | None = None

@@ -1,0 +1,125 @@
+"""Small float64 networks, their data, and dense oracles."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, jacfwd, jacrev
+
+K = 3
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(2, 4, batch_first=True)
+        self.head = nn.Linear(4, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0][:, -1])
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 5, batch_first=True)
+        self.head = nn.Linear(4, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x).mean(1))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(4, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, K))
+
+
+def frozen() -> nn.Module:
+    net = mlp()
+    net[2].requires_grad_(False)
+    return net
+
+
+def conv() -> nn.Module:
+    net = nn.Sequential(
+        nn.Conv1d(2, 3, 3, padding=1, bias=False),
+        nn.BatchNorm1d(3),
+        nn.ReLU(),
+        nn.Conv1d(3, 4, 3, stride=2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(8, K),
+    )
+    net[1].running_mean.normal_()
+    net[1].running_var.uniform_(0.5, 2)
+    return net
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (mlp, (4,)),
+    "frozen": (frozen, (4,)),
+    "tied": (Tied, (4,)),
+    "conv": (conv, (2, 6)),
+    "gru": (Recurrent, (5, 2)),
+    "attention": (Attentive, (3, 4)),
+}
+
+
+def build(name: str, *, n: int = 24, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network and its data, float64."""
+    torch.manual_seed(seed)
+    make, shape = NETS[name]
+    return make().double(), torch.randn(n, *shape, dtype=torch.float64), torch.randint(K, (n,))
+
+
+def dense_hessian(net: nn.Module, x: Tensor, y: Tensor, loss=F.cross_entropy) -> Tensor:
+    """∇²L [ω, ω] of the trainable weights, all columns at once by torch.func, forward over reverse."""
+    net.eval()
+    names = [name for name, p in net.named_parameters() if p.requires_grad]
+    shapes = [dict(net.named_parameters())[name].shape for name in names]
+    w = torch.cat([dict(net.named_parameters())[name].detach().reshape(-1) for name in names])
+
+    def value(w: Tensor) -> Tensor:
+        pieces = w.split([s.numel() for s in shapes])
+        parameters = {name: p.reshape(s) for name, p, s in zip(names, pieces, shapes, strict=True)}
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return loss(functional_call(net, parameters, (x,)), y)
+
+    if any(isinstance(m, nn.LayerNorm) for m in net.modules()):
+        h = torch.autograd.functional.hessian(
+            value, w
+        )  # under vmap, torch 2.13 has wrong second derivatives of LayerNorm
+    else:
+        h = jacfwd(jacrev(value))(w).detach()
+    torch.testing.assert_close(h, h.T)
+    return h
+
+
+class Vector(nn.Module):
+    """The weights are the output: L(w) is any function of a vector."""
+
+    def __init__(self, w: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(w)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w.expand(len(x), -1)
+
+
+def quadratic(hessian: Tensor, w: Tensor | None = None):
+    """(model, loss, batches) of L(w) = ½ wᵀHw, at w or at the minimum."""
+    w = torch.zeros(len(hessian), dtype=hessian.dtype) if w is None else w
+    batches = [(torch.zeros(2, 1, dtype=hessian.dtype), torch.zeros(2))]
+    return Vector(w.clone()), lambda out, _: 0.5 * ((out @ hessian) * out).sum(1).mean(), batches

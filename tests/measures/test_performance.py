@@ -1,0 +1,79 @@
+"""Performance of outputs that are known."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from genbench.measures import Snapshot, accuracy, calibration_error, cross_entropy, soft_error
+from tests.measures.nets import build
+
+LOGITS = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0], [math.log(3), 0.0], [0.0, 0.0]])
+LABELS = torch.tensor([1, 0, 1, 1])
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x
+
+
+@pytest.fixture
+def table() -> Snapshot:
+    return Snapshot(Table(), F.cross_entropy, [(LOGITS[:3], LABELS[:3]), (LOGITS[3:], LABELS[3:])])
+
+
+def test_by_hand(table):
+    # p(label) = ¾, ¾, ¼, ½
+    assert cross_entropy(table).value == pytest.approx(-(2 * math.log(0.75) + math.log(0.25) + math.log(0.5)) / 4)
+    assert soft_error(table).value == pytest.approx(1 - (0.75 + 0.75 + 0.25 + 0.5) / 4)
+    assert accuracy(table).value == 0.5
+    # confidence ¾ three times, right twice; confidence ½ once, wrong
+    assert calibration_error(table).value == pytest.approx(3 / 4 * abs(2 / 3 - 0.75) + 1 / 4 * 0.5)
+
+
+def test_logits_within_zero_and_one_are_no_probabilities():
+    snapshot = Snapshot(Table(), F.cross_entropy, [(torch.tensor([[0.9, 0.1]]), torch.tensor([0]))])
+    assert calibration_error(snapshot).value == pytest.approx(1 - 1 / (1 + math.exp(-0.8)), rel=1e-5)
+
+
+def test_cross_entropy_is_that_whatever_the_loss():
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, lambda out, target: F.cross_entropy(out, target, label_smoothing=0.3), [(x, y)])
+    assert cross_entropy(snapshot).value == pytest.approx(float(F.cross_entropy(net(x), y)))
+    assert snapshot.mean_loss != pytest.approx(cross_entropy(snapshot).value)
+
+
+@pytest.mark.parametrize("function", [accuracy, cross_entropy, soft_error, calibration_error])
+def test_batch_splits_and_order_agree(function):
+    net, x, y = build("mlp")
+    whole = function(Snapshot(net, F.cross_entropy, [(x, y)])).value
+    parts = list(zip(x.flip(0).split(5), y.flip(0).split(5), strict=True))
+    assert function(Snapshot(net, F.cross_entropy, parts)).value == pytest.approx(whole, rel=1e-9)
+
+
+def test_per_token_outputs():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 3, 5), torch.randint(3, (4, 5))
+    snapshot = Snapshot(Table(), F.cross_entropy, [(logits, labels)])
+    assert accuracy(snapshot).value == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+    assert cross_entropy(snapshot).value == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-6)
+
+
+@pytest.mark.parametrize("function", [accuracy, cross_entropy, soft_error, calibration_error])
+def test_undefined_for_regression(function):
+    snapshot = Snapshot(nn.Linear(2, 3), F.mse_loss, [(torch.randn(4, 2), torch.randn(4, 3))])
+    estimate = function(snapshot)
+    assert estimate.value is None
+    assert "undefined" in estimate.note
+
+
+def test_labels_out_of_range():
+    snapshot = Snapshot(Table(), lambda out, _: out.mean(), [(LOGITS, LABELS + 1)])
+    with pytest.raises(ValueError, match=r"labels lie in \[1, 2\]; accepted: 0 to 1"):
+        accuracy(snapshot)
