@@ -5,7 +5,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +158,7 @@ def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return record
 
 
-def history(folder: str | os.PathLike[str], record: dict[str, Any]) -> "pd.DataFrame":
+def history(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> "pd.DataFrame":
     """The epochs of a run (one row each) from ``folder/<history>``; raises ``RecordError`` when damaged or absent."""
     import pandas as pd
 

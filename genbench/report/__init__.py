@@ -1,0 +1,152 @@
+"""Reports of a folder of records: the table in the terminal and as files, figures, one HTML page."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench import records
+from genbench.records import Records
+from genbench.report import render
+from genbench.report.table import Point, Table, build, clean, points
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genbench.report.html import Picture
+
+__all__ = ["Point", "Table", "build", "points", "show", "write"]
+
+_FORMATS = ("svg", "png", "pdf")
+_MANIFEST = "figures.json"
+
+
+def write(folder: str | Path, *, spec: Mapping[str, Any] | None = None) -> list[Path]:
+    """Write table.md, table.tex, table.csv, report.html and figures/ into ``folder``; return the paths written.
+
+    ``spec`` replaces the table of the sweep. Figures whose records have not changed are left as they are. Raises
+    ``ValueError`` as :func:`genbench.report.table.build` does.
+    """
+    from genbench.report import html
+
+    folder = Path(folder)
+    loaded = records.load(folder)
+    table, found = build(loaded, spec), points(loaded, spec)
+    written = []
+    for name, text in (
+        ("table.md", render.markdown(table)),
+        ("table.tex", render.latex(table)),
+        ("table.csv", render.comma_separated(table)),
+    ):
+        written.append(_write(folder / name, text))
+    pictures = _pictures(loaded, table, found, keep=True)
+    written.append(_write(folder / "report.html", html.page(loaded, table, found, pictures)))
+    return written + [folder / "figures" / f"{item.name}.{kind}" for item in pictures for kind in _FORMATS]
+
+
+def text(folder: str | Path, kind: str) -> str:
+    """The report of ``folder`` as ``markdown``, ``latex``, ``csv`` or ``html``; writes nothing."""
+    from genbench.report import html
+
+    loaded = records.load(folder)
+    table = build(loaded)
+    if kind == "html":
+        found = points(loaded)
+        return html.page(loaded, table, found, _pictures(loaded, table, found, keep=False))
+    return {"markdown": render.markdown, "latex": render.latex, "csv": render.comma_separated}[kind](table)
+
+
+def show(folder: str | Path, console: "Console | None" = None, *, spec: Mapping[str, Any] | None = None) -> None:
+    """Print the table, then the runs that failed and the command that tries them again."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    loaded = records.load(folder)
+    console.print(render.terminal(build(loaded, spec), console.width))
+    for line in trouble(loaded):
+        console.print(Text(line, style="red"), soft_wrap=True)
+
+
+def trouble(loaded: Records) -> list[str]:
+    """Lines that name the runs which failed, or whose record is damaged, and how to run them again."""
+    lines = [
+        f"failed: {record['run_id']} ({_overrides(loaded, record['run_id'])}): {clean(record['error'])}"
+        for record in loaded.records
+        if record["status"] == "failed"
+    ]
+    damaged = [path.split("/")[0] for path, _ in loaded.problems if path != records.SWEEP]
+    planned = {run["run_id"] for run in (loaded.sweep or {}).get("runs", [])}
+    lines += [f"damaged: {name} ({_overrides(loaded, name)})" for name in damaged if name in planned]
+    if lines and loaded.sweep:
+        lines.append(f"run these again with the same command: {command(loaded.sweep)}")
+    elif lines:
+        lines.append("run these again with the command that started them")
+    return lines
+
+
+def command(sweep: Mapping[str, Any]) -> str:
+    """The command line of a sweep."""
+    return shlex.join(["genbench", *map(str, sweep["command"])])
+
+
+def _overrides(loaded: Records, run_id: str) -> str:
+    for run in (loaded.sweep or {}).get("runs", []):
+        if run["run_id"] == run_id:
+            return " ".join(map(clean, run.get("overrides", [])))
+    record = next((item for item in loaded.records if item["run_id"] == run_id), None)
+    return f"seed={record['seed']}" if record else "not in the last sweep"
+
+
+def _write(path: Path, content: str) -> Path:
+    records.write_atomic(path, content)
+    return path
+
+
+def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bool) -> list["Picture"]:
+    """The figures: those on disk when they were drawn from the same records, else new ones (written when ``keep``)."""
+    from genbench.report.html import Picture
+
+    folder = loaded.folder / "figures"
+    inputs = _inputs(loaded, table)
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        if manifest["inputs"] == inputs and all(
+            records.file_digest(folder / name) == expected for name, expected in manifest["files"].items()
+        ):
+            return [
+                Picture(item["name"], item["title"], item["caption"], (folder / f"{item['name']}.svg").read_bytes())
+                for item in manifest["figures"]
+            ]
+    except (OSError, ValueError, KeyError, TypeError):  # absent, interrupted or altered: drawn again
+        pass
+    from genbench.report import figures
+
+    pictures, files = [], {}
+    if keep:
+        folder.mkdir(exist_ok=True)
+    with figures.style():
+        for drawing in figures.draw(loaded, table, found):
+            for kind in _FORMATS if keep else _FORMATS[:1]:
+                buffer = BytesIO()
+                undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+                drawing.figure.savefig(buffer, format=kind, dpi=200, metadata=undated)
+                if kind == "svg":
+                    pictures.append(Picture(drawing.name, drawing.title, drawing.caption, buffer.getvalue()))
+                if keep:
+                    name = f"{drawing.name}.{kind}"
+                    records.write_atomic(folder / name, buffer.getvalue())
+                    files[name] = records.file_digest(folder / name)
+    if keep:
+        named = [{"name": item.name, "title": item.title, "caption": item.caption} for item in pictures]
+        content = {"inputs": inputs, "figures": named, "files": files}
+        records.write_atomic(folder / _MANIFEST, json.dumps(content, indent=1) + "\n")
+    return pictures
+
+
+def _inputs(loaded: Records, table: Table) -> str:
+    """Digest of all that figures depend on: records, histories, the table's words, and the code that draws."""
+    code = records.file_digest(Path(__file__).with_name("figures.py"))
+    return records.digest([code, [record["digest"] for record in loaded.records], render.comma_separated(table)])

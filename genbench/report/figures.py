@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_ROWS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#B8860B", "#56B4E9", "#882255", "#44597A", "#117733", "#E66A8C")
+_ROWS = (
+    "#0072B2", "#D55E00", "#009E73", "#AA4499", "#9A7200", "#3E9BD0", "#882255", "#44597A", "#117733", "#E0527A",
+    "#6A51A3", "#8C510A", "#4D4D4D", "#01787B",
+)  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _GREY = "#6b7280"
 _STYLE = {
@@ -68,6 +71,8 @@ def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iter
         _learning(curves, points, "cross_entropy", "Learning curves: cross-entropy"),
     ):
         if drawing is not None:
+            drawing.figure.draw_without_rendering()  # the layout once, not at every save
+            drawing.figure.set_layout_engine("none")
             yield drawing
 
 
@@ -126,8 +131,8 @@ def _forest(table: Table) -> Drawing | None:
     return Drawing(
         "differences",
         f"Test accuracy, difference from {table.rows[base].label}",
-        "Mean difference paired by seed with its Student-t 95 % interval, sorted by the first panel; filled and blue where "
-        "p < 0.05 after Holm's correction within the panel. An interval that leaves the panel ends in an arrow.",
+        "Mean difference paired by seed with its Student-t 95 % interval, sorted by the first panel; filled and blue "
+        "where p < 0.05 after Holm's correction within the panel. An interval that leaves the panel ends in an arrow.",
         figure,
     )
 
@@ -161,11 +166,11 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
     panels = len(measures) + 1  # the legend takes one
     columns = 3 if panels > 4 else panels
     lines = math.ceil(panels / columns)
-    figure, axes = _figure(9.6, 3.15 * lines, lines, columns)
+    figure, axes = _figure(3.2 * columns, 3.0 * lines, lines, columns, sharey="row")
     flat = list(axes.flat)
     for axis, (key, label) in zip(flat, measures.items(), strict=False):
         raw = key in RAW_MEASURES
-        heading = [label]
+        heading = []
         for which, condition in enumerate(conditions):
             inside = [point for point in points if point.condition == condition and _pair(point, key)]
             for number, row in enumerate(rows):
@@ -174,12 +179,13 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
                     hollow = raw and not members[0].comparable
                     _configuration(axis, [_pair(point, key) for point in members], number, which, hollow)  # type: ignore[misc]
             heading.append(_association([point for point in inside if point.comparable or not raw], key, condition))
-        axis.set_title("\n".join(filter(None, heading)), fontsize=7.5)
-        axis.set_xlabel(label)
-        axis.set_ylabel("gap: train − test accuracy (points)")
+        axis.set_title("\n".join(filter(None, heading)), fontsize=7.5, color="#374151")
+        axis.set_xlabel(label, weight="bold")
         xs = [pair[0] for point in points if (pair := _pair(point, key))]
         if min(xs) > 0 and max(xs) / min(xs) > 8:
             axis.set_xscale("log")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("gap: train − test accuracy (points)")
     for axis in flat[len(measures) :]:
         axis.axis("off")
     _legend(flat[len(measures)], rows, conditions)
@@ -187,9 +193,9 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
     return Drawing(
         name,
         title,
-        "Numbered markers are configurations (means over seeds), small dots are runs. τ: Kendall's rank correlation (τ-b) "
-        "over the n runs of one condition, with its 95 % interval from a bootstrap that resamples whole configurations. A "
-        "correlation over these strategies is no evidence of a cause."
+        "Numbered markers are configurations (means over seeds), small dots are runs. τ: Kendall's rank correlation "
+        "(τ-b) over the n runs of one condition, with its 95 % interval from a bootstrap that resamples whole "
+        "configurations. A correlation over these strategies is no evidence of a cause."
         + (
             " Hollow: not comparable in this measure (normalization, another loss), and left out of τ."
             if hollow
@@ -207,13 +213,14 @@ def _pair(point: Point, key: str) -> tuple[float, float] | None:
 def _configuration(axis: "Axes", pairs: Sequence[tuple[float, float]], number: int, which: int, hollow: bool) -> None:
     colour, marker = _ROWS[number % len(_ROWS)], _MARKERS[which % len(_MARKERS)]
     x, y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    axis.plot(*zip(*pairs, strict=True), marker, color=colour, markersize=2.2, alpha=0.55, markeredgewidth=0, zorder=2)
+    axis.plot(*zip(*pairs, strict=True), marker, color=colour, markersize=2.4, alpha=0.6, markeredgewidth=0, zorder=2)
     face = "white" if hollow else colour
-    axis.plot(x, y, marker, markersize=10, markerfacecolor=face, markeredgecolor=colour, alpha=0.92, zorder=3)
-    ink = colour if hollow else "white"
-    axis.annotate(
-        str(number + 1), (x, y), ha="center", va="center_baseline", fontsize=6, color=ink, weight="bold", zorder=4
-    )
+    ink, edge = (colour, colour) if hollow else ("white", "white")
+    order = 3 + number / 100  # a number belongs to its own marker: a later marker covers both
+    shape: dict[str, Any] = {"markersize": 9, "markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.7}
+    axis.plot(x, y, marker, zorder=order, **shape)
+    centre: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 5.6, "weight": "bold"}
+    axis.annotate(str(number + 1), (x, y), color=ink, zorder=order, **centre)
 
 
 def _association(points: Sequence[Point], key: str, condition: str) -> str:
@@ -234,18 +241,17 @@ def _legend(axis: "Axes", rows: Sequence[str], conditions: Sequence[str]) -> Non
         colour = _ROWS[number % len(_ROWS)]
         handles.append(Line2D([], [], marker="o", color="none", markerfacecolor=colour, markeredgecolor=colour,
                               markersize=7, label=f"{number + 1}  {_plain(row)}"))  # fmt: skip
-    columns = 2 if len(rows) > 8 else 1
     first = axis.legend(
-        handles=handles, loc="upper left", ncols=columns, fontsize=8, borderaxespad=0, handletextpad=0.3
+        handles=handles, loc="upper left", fontsize=7.5, borderaxespad=0, handletextpad=0.3, labelspacing=0.25
     )
     if any(conditions):
         axis.add_artist(first)
         shapes = [
-            Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="none", markerfacecolor=_GREY, markeredgecolor=_GREY,
-                   markersize=7, label=_plain(condition))
+            Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="none", markerfacecolor=_GREY,
+                   markeredgecolor=_GREY, markersize=7, label=_plain(condition))
             for i, condition in enumerate(conditions)
         ]  # fmt: skip
-        axis.legend(handles=shapes, loc="lower left", fontsize=8, borderaxespad=0, handletextpad=0.3)
+        axis.legend(handles=shapes, loc="upper right", fontsize=7.5, borderaxespad=0, handletextpad=0.3)
 
 
 def _curves(loaded: records.Records, points: Sequence[Point]) -> dict[str, Any]:
@@ -295,14 +301,11 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         axis.set_title(_plain(row), pad=3)
     for axis in list(axes.flat)[len(rows) :]:
         axis.axis("off")
-    for column in range(columns):  # the lowest panel of each column, also where the last line is not full
-        lowest = axes[(len(rows) - 1 - column) // columns, column]
-        lowest.tick_params(axis="x", labelbottom=True)
-        lowest.set_xlabel("epoch")
     if name == "cross_entropy":
         axes[0, 0].set_yscale("log")
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
     figure.supylabel(unit, fontsize=8)
+    figure.supxlabel("epoch", fontsize=8)
     handles: list[Any] = [
         Line2D([], [], color="#111827", linestyle="-", label="test"),
         Line2D([], [], color="#111827", linestyle=(0, (2.2, 1.2)), label="train"),
@@ -313,8 +316,8 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     return Drawing(
         f"learning_{name}",
         title,
-        "Full passes over both splits with the current weights. Lines: mean over seeds, as long as all of them train; bands: "
-        "from the lowest to the highest seed." + (" Logarithmic axis." if name == "cross_entropy" else ""),
+        "Full passes over both splits with the current weights. Lines: mean over seeds, as long as all of them train; "
+        "bands: from the lowest to the highest seed." + (" Logarithmic axis." if name == "cross_entropy" else ""),
         figure,
     )
 

@@ -212,7 +212,7 @@ def _text(cell: Cell, digits: int | None) -> Text:
     mean = cell.mean
     return Text(
         mean=number(mean.value, digits) if mean else "",
-        half=_half(mean.half_width, digits) if mean and mean.half_width is not None else "",
+        half=half(mean.half_width, digits) if mean and mean.half_width is not None else "",
         mark="†" if not cell.comparable else "*" if cell.significant else "",
         status=cell.status,
         notes=[letter(index) for index in cell.notes],
@@ -221,7 +221,7 @@ def _text(cell: Cell, digits: int | None) -> Text:
     )
 
 
-def _half(value: float, digits: int | None) -> str:
+def half(value: float, digits: int | None) -> str:
     """A half-width with its mean's decimals, be it 0.0: more would claim a precision that the mean does not show."""
     return number(value, None) if digits is None else f"{value:.{digits}f}"
 

@@ -138,11 +138,11 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     for key in [*keys, *(key for column in columns for key in column.where)]:
         lookup.require(key)
     baseline_key = _baseline(spec, keys)
-    row_keys = list(dict.fromkeys(lookup.row(run, keys) for run in runs))
+    found = list(dict.fromkeys(lookup.row(run, keys) for run in runs))
     problems += [f"{run.run_id}: {run.reason}; its row is unknown" for run in runs if None in lookup.row(run, keys)]
-    row_keys = [key for key in row_keys if None not in key]
+    row_keys = [row for row in found if None not in row]
     if not loaded.sweep:
-        row_keys.sort(key=lambda key: (key != baseline_key, [_natural(str(part)) for part in key]))
+        row_keys.sort(key=lambda row: (row != baseline_key, [_natural(str(part)) for part in row]))
     baseline = row_keys.index(baseline_key) if baseline_key in row_keys else None
     if baseline_key is not None and baseline is None:
         problems.append(f"the baseline {'/'.join(map(str, baseline_key))} has no run here: nothing is compared with it")
@@ -151,9 +151,9 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     rows: list[Row] = []
     grid: list[list[Cell]] = []
     references: list[Mapping[str, Any] | None] = []
-    for key in row_keys:
-        members = [run for run in runs if lookup.row(run, keys) == key]
-        rows.append(Row(label="/".join(map(str, key)), notes=_row_notes(members, notes)))
+    for row in row_keys:
+        members = [run for run in runs if lookup.row(run, keys) == row]
+        rows.append(Row(label="/".join(map(str, row)), notes=_row_notes(members, notes)))
         references.append(next((run.record for run in members if run.record), None))
         line = []
         for column in columns:

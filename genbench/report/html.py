@@ -1,0 +1,124 @@
+"""``report.html``: one file that opens without a network; every text is escaped by the template."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from genbench import records
+from genbench.report import render
+from genbench.report.table import Point, Table, clean, decimals, letter, number, show
+
+_LIBRARIES = ("genbench", "matplotlib", "numpy", "pandas", "scipy", "statsmodels")
+# never shown, whatever a record says: they would name a person, a machine or a place on its disk
+_PRIVATE = re.compile(r"host|user|home|path|dir|argv|token|key|secret", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it."""
+
+    name: str
+    title: str
+    caption: str
+    svg: bytes
+
+    @property
+    def data(self) -> str:
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+def page(loaded: records.Records, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
+    """The whole report as HTML text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("genbench.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"letter": letter, "heading": render.heading}
+    shared, varied = _settings([record["config"] for record in loaded.records])
+    return environment.get_template("report.html.j2").render(
+        table=table,
+        spans=render.spans(table),
+        texts=render.texts(table),
+        differences=_differences(table),
+        pictures=pictures,
+        counts=_counts(loaded),
+        command=" ".join(["genbench", *map(clean, loaded.sweep["command"])]) if loaded.sweep else None,
+        shared=shared,
+        varied=varied,
+        provenance=_provenance(points),
+        versions=_versions(),
+    )
+
+
+def _differences(table: Table) -> list[list[str]]:
+    """A second table: difference from the baseline with interval and p, as text, rows × columns."""
+    digits = [decimals(table, index) for index in range(len(table.columns))]
+    body = []
+    for line in table.cells:
+        cells = []
+        for cell, places in zip(line, digits, strict=True):
+            item = cell.difference
+            if item is None:
+                cells.append("")
+                continue
+            text = number(item.value, places)
+            text = "+" + text if item.value > 0 else text
+            if item.half_width is not None:
+                text += f" ± {render.half(item.half_width, places)}"
+            cells.append(text + (f" (p = {cell.p:.2g})" if cell.p is not None else ""))
+        body.append(cells)
+    return body
+
+
+def _counts(loaded: records.Records) -> str:
+    """How the runs ended, in words."""
+    by_status: dict[str, int] = {}
+    for record in loaded.records:
+        by_status[record["status"]] = by_status.get(record["status"], 0) + 1
+    planned = {run["run_id"] for run in loaded.sweep["runs"]} if loaded.sweep else set()
+    if absent := len(planned - {record["run_id"] for record in loaded.records}):
+        by_status["without a record"] = absent
+    return ", ".join(f"{count} {status}" for status, count in by_status.items())
+
+
+def _settings(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Dotted settings that all runs share, and the values of those that vary."""
+    flat = [records.flatten(config) for config in configs]
+    shared, varied = {}, {}
+    for key in sorted({key for config in flat for key in config}):
+        values = list(dict.fromkeys(show(config[key]) for config in flat if key in config))
+        everywhere = all(key in config for config in flat)
+        if len(values) == 1 and everywhere:
+            shared[key] = values[0]
+        else:
+            varied[key] = ", ".join(values) + ("" if everywhere else " (where it applies)")
+    return shared, varied
+
+
+def _provenance(points: Sequence[Point]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for point in points:
+        for key, value in records.flatten(point.record["provenance"]).items():
+            if not _PRIVATE.search(key):
+                text = value if isinstance(value, str) else json.dumps(value)
+                found.setdefault(key, []).append(clean(text))
+    return {key: ", ".join(dict.fromkeys(values)) for key, values in sorted(found.items())}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout that is not installed
+            continue
+    return found
