@@ -103,7 +103,10 @@ class Measuring(pl.Callback):
         self.seconds += perf_counter() - start
 
         numbers = {key: value for key, value in values.items() if value is not None}
-        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in numbers.items()})
+        known = trainer.callback_metrics
+        for key in values.keys() - numbers.keys():
+            known.pop(key, None)  # an older value would pass for this one
+        known.update({key: torch.tensor(value) for key, value in numbers.items()})
         for logger in trainer.loggers:
             logger.log_metrics({**numbers, "epoch": epoch}, step=trainer.global_step)
 
