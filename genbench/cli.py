@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _EXAMPLES = """\
   genbench regularization=dropout model=cnn
@@ -200,3 +200,73 @@ def _first_comment(path: Path) -> str:
         if not line.startswith("#"):
             break
     return ""
+
+
+def table() -> None:
+    """``genbench-table``: print the table of a folder of runs, and write the files of its report."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+            sys.exit(1)
+
+    parser = Parser(
+        prog="genbench-table",
+        description="Print the table of an experiment; write table.{md,tex,csv} and report.html beside its runs.",
+        epilog="example: genbench-table runs/ablation --status",
+    )
+    parser.add_argument("folder", type=Path, help="an experiment's folder, such as runs/ablation")
+    parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
+    parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
+    kinds = ("terminal", "markdown", "latex", "csv", "html")
+    parser.add_argument("--format", choices=kinds, default="terminal", help="others than terminal write no files")
+    arguments = parser.parse_args()
+    try:
+        _table(arguments.folder, arguments)
+    except BrokenPipeError:  # the reader, head say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        expected = isinstance(error, ValueError) or type(error).__name__ == "DashboardError"
+        print(f"genbench-table: {text if expected else f'{type(error).__name__}: {text}'}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _table(folder: Path, arguments: Any) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from genbench import records, report
+
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; accepted: an experiment's folder, such as runs/ablation")
+    if not (folder / records.SWEEP).exists() and not any(folder.glob(f"*/{records.RECORD}")):
+        inside = [path.parent.name for path in sorted(folder.glob(f"*/{records.SWEEP}"))]
+        hint = (
+            f"did you mean {folder / inside[0]}"
+            if inside
+            else "accepted: an experiment's folder, such as runs/ablation"
+        )
+        raise ValueError(f"{folder} holds no runs; {hint}")
+    console = Console()
+    if arguments.dashboard:
+        from genbench.report import dashboard
+
+        print(dashboard.build(folder))
+    elif arguments.status:
+        for line in report.status_lines(folder):
+            console.print(Text(line), soft_wrap=True)
+    elif arguments.format != "terminal":
+        sys.stdout.write(report.text(folder, arguments.format))
+    else:
+        report.show(folder, console)
+        try:
+            written = report.write(folder)
+        except OSError as error:  # somebody else's runs, a full disk: the table was shown
+            print(f"genbench-table: the report was not written: {error.strerror}", file=sys.stderr)
+        else:
+            names = ", ".join(path.name for path in written if path.parent == folder)
+            console.print(Text(f"written beside the runs: {names}, figures/", style="dim"), soft_wrap=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from genbench.report.html import Picture
 
-__all__ = ["Point", "Table", "build", "points", "show", "write"]
+__all__ = ["Point", "Table", "build", "points", "show", "status_lines", "text", "trouble", "write"]
 
 _FORMATS = ("svg", "png", "pdf")
 _MANIFEST = "figures.json"
@@ -85,6 +85,35 @@ def trouble(loaded: Records) -> list[str]:
     elif lines:
         lines.append("run these again with the command that started them")
     return lines
+
+
+def status_lines(folder: str | Path) -> list[str]:
+    """How many runs of ``folder`` are in which state, then those that failed or diverged, with the reason."""
+    states = records.status(folder)
+    loaded = records.load(folder)
+    names = ("done", "running", "diverged", "failed", "damaged", "missing")
+    counts = {name: sum(state == name for state in states.values()) for name in names}
+    always = ("done", "running", "failed", "missing")
+    lines = [", ".join(f"{count} {name}" for name, count in counts.items() if count or name in always)]
+    errors = {record["run_id"]: record["error"] for record in loaded.records}
+    for run_id, state in states.items():
+        if state in ("failed", "diverged", "damaged"):
+            reason = clean(errors.get(run_id) or _damage(loaded.folder / run_id))
+            lines.append(f"{state}: {run_id} ({_overrides(loaded, run_id)}): {reason}")
+    lines += [
+        f"not a record: {path} {clean(reason)}" for path, reason in loaded.problems if path.split("/")[0] not in states
+    ]
+    if loaded.sweep and counts["failed"] + counts["damaged"] + counts["missing"]:
+        lines.append(f"the same command runs what is missing: {command(loaded.sweep)}")
+    return lines
+
+
+def _damage(folder: Path) -> str:
+    try:
+        records.verify(folder)
+    except records.RecordError as error:
+        return str(error)
+    return "unknown"
 
 
 def command(sweep: Mapping[str, Any]) -> str:

@@ -81,13 +81,13 @@ def _differences(table: Table) -> list[list[str]]:
 
 def _counts(loaded: records.Records) -> str:
     """How the runs ended, in words."""
-    by_status: dict[str, int] = {}
+    by_status = dict.fromkeys(records.STATUSES, 0)
     for record in loaded.records:
-        by_status[record["status"]] = by_status.get(record["status"], 0) + 1
+        by_status[record["status"]] += 1
     planned = {run["run_id"] for run in loaded.sweep["runs"]} if loaded.sweep else set()
     if absent := len(planned - {record["run_id"] for record in loaded.records}):
         by_status["without a record"] = absent
-    return ", ".join(f"{count} {status}" for status, count in by_status.items())
+    return ", ".join(f"{count} {status}" for status, count in by_status.items() if count)
 
 
 def _settings(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
