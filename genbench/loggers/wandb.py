@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,12 @@ class WandbLogger(Logger):
             config={**run.config, **own},
         )
 
+        def use_epochs(run: "wandb.Run") -> None:
+            run.define_metric("epoch")
+            run.define_metric("*", step_metric="epoch")
+
+        self._run.do(use_epochs)
+
     @property
     def name(self) -> str:
         return "wandb"
@@ -98,6 +105,7 @@ class WandbLogger(Logger):
 
         def summarize(run: "wandb.Run") -> None:
             seconds = {f"seconds/{key}": value for key, value in record.get("seconds", {}).items()}
+            run.log({}, commit=True)  # the last row, kept open for its step, would overwrite the summary
             final = {**record.get("metrics", {}), **seconds, "status": record["status"]}
             run.summary.update({key: value for key, value in final.items() if value is not None})
 
@@ -159,8 +167,6 @@ class _Guarded:
         self.id = identity["id"] = re.sub(r"[^\w.-]", "-", identity["id"])
         try:
             self.wandb = self._start(settings, mode, timeout, identity)
-            self.wandb.define_metric("epoch")
-            self.wandb.define_metric("*", step_metric="epoch")
         except Exception as error:
             self._give_up(error)
 
@@ -172,7 +178,7 @@ class _Guarded:
         common = wandb.setup(wandb.Settings(silent=True)).settings
         server = common.base_url
         mode: Any = chosen or (common.mode if "mode" in common.model_fields_set else "online")
-        if mode not in ("offline", "dryrun", "disabled") and (server in _unreachable or not _logged_in(server)):
+        if mode not in ("offline", "dryrun", "disabled") and (server in _unreachable or not logged_in(server)):
             mode = "offline"
         start = partial(
             wandb.init,
@@ -217,6 +223,11 @@ class _Guarded:
     def _give_up(self, error: Exception) -> None:
         _log.warning("W&B failed and is left out (%s); %s", _line(error), self._advice)
         self.wandb = None
+        if not isinstance(error, TimeoutError):  # its service is gone: the next run starts another
+            with suppress(Exception):
+                import wandb
+
+                wandb.teardown()
 
     @property
     def _advice(self) -> str:
@@ -260,7 +271,7 @@ def _settings(timeout: float) -> "wandb.Settings":
     )
 
 
-def _logged_in(server: str) -> bool:
+def logged_in(server: str) -> bool:
     """Whether there are credentials for the server, without asking it (or the user)."""
     from wandb.sdk.lib import wbauth
 
