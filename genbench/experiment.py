@@ -6,7 +6,9 @@ import io
 import logging
 import math
 import platform
+import signal
 import subprocess
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from genbench import loggers, records
 from genbench.checks import check_integer
@@ -55,11 +58,12 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
 def check(config: Config) -> None:
     """Build everything a run needs and throw it away: what is wrong with it is said before anything is written."""
     with _threads(config):
-        _build_module(config, _build_data(config))
+        data = _build_data(config)
+        _build_module(config, data)
         _build_callbacks(config)
         loggers.check(config["logger"])
         with _quiet():
-            _build_trainer(config, default_root_dir=None)
+            _build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
 
 
 def run(
@@ -134,6 +138,7 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, A
             callbacks = _build_callbacks(config)
             trainer = _build_trainer(
                 config,
+                steps_per_epoch=data.steps_per_epoch,
                 default_root_dir=folder,
                 logger=logs or False,
                 callbacks=[
@@ -145,13 +150,14 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, A
             resumed = _usable(folder / CHECKPOINT)
             fitting = time.perf_counter()
             try:
-                trainer.fit(module, datamodule=data, ckpt_path=str(folder / CHECKPOINT) if resumed else None)
+                with _signals():
+                    trainer.fit(module, datamodule=data, ckpt_path=str(folder / CHECKPOINT) if resumed else None)
             finally:
                 seconds["fit"] = time.perf_counter() - fitting
         except Diverged as reason:
             status, error = "diverged", str(reason)
         except BaseException as reason:
-            if isinstance(reason, KeyboardInterrupt) or (trainer is not None and trainer.interrupted):
+            if _interrupted(reason):
                 loggers.finish(logs)
                 raise Interrupted from None
             status, error = "failed", _one_line(reason)
@@ -179,6 +185,12 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, A
         loggers.finish(logs, record)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return record
+
+
+def _interrupted(reason: BaseException) -> bool:
+    """Whether somebody stopped the run from outside; Lightning turns Ctrl-C into an exit and SIGTERM into its own."""
+    causes = (KeyboardInterrupt, SIGTERMException)
+    return isinstance(reason, causes) or isinstance(reason.__context__, causes)
 
 
 def _check(config: Config) -> None:
@@ -230,7 +242,8 @@ def _build_module(config: Config, data: Any) -> Training:
         optimizer([{"params": lane.trained} for lane in lanes])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {_one_line(error)}") from error
-    return Training(lanes, optimizer=optimizer, scheduler=_make(config["scheduler"]))
+    steps = config["trainer"].get("max_steps")
+    return Training(lanes, optimizer=optimizer, scheduler=_make(config["scheduler"]), max_steps=steps)
 
 
 def _instantiate_model(node: Config, data: Any) -> torch.nn.Module:
@@ -260,12 +273,10 @@ def _build_callbacks(config: Config) -> dict[str, pl.Callback]:
     return {key: _make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
-def _build_trainer(config: Config, **settings: Any) -> pl.Trainer:
-    node = dict(config["trainer"])
-    if node.get("max_steps") is None:
-        node["max_steps"] = -1
-    elif node.get("max_epochs") is None:
-        node["max_epochs"] = -1
+def _build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> pl.Trainer:
+    node = {**config["trainer"], "max_steps": -1}  # the steps are counted by Training
+    if node.get("max_epochs") is None:
+        node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {
         "plugins": [AtomicCheckpointIO()],
         "enable_progress_bar": False,
@@ -288,6 +299,17 @@ def _threads(config: Config) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Lightning leaves Ctrl-C ignored once it has handled one."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ class Training(pl.LightningModule):
         lanes: networks with their methods.
         optimizer: parameter groups -> optimizer.
         scheduler: (optimizer, total steps) -> learning-rate schedule by step, or None.
+        max_steps: training ends after so many steps, or with the Trainer's epochs. Not the Trainer's own setting of
+            that name: with it Lightning 2.6 resumes a checkpoint of an epoch's end by one step of that epoch.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Training(pl.LightningModule):
         *,
         optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler | None] | None = None,
+        max_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.lanes = nn.ModuleList(lanes)
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
+        self._max_steps = max_steps
         self._objectives: list[Tensor] = []
         # not registered: its members' weights are the lanes' already
         object.__setattr__(
@@ -53,7 +57,7 @@ class Training(pl.LightningModule):
         optimizer = self._make_optimizer([{"params": lane.trained} for lane in self.lanes])
         schedule = None
         if self._make_scheduler is not None:
-            schedule = self._make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+            schedule = self._make_scheduler(optimizer, total_steps=self.total_steps)
         self._scheduled = schedule is not None
         return ([optimizer], [schedule]) if self._scheduled else optimizer
 
@@ -74,13 +78,21 @@ class Training(pl.LightningModule):
         optimizer.step()
         if self._scheduled:
             self.lr_schedulers().step()
-        progress = (step + 1) / self._total_steps
+        progress = (step + 1) / self._steps
         for _, lane in running:
             lane.after_step(progress)
         self._objectives.append(torch.stack(objective))
+        if step + 1 == self._steps:
+            self.trainer.should_stop = True
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training, if nothing ends it early."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        return steps if self._max_steps is None else min(steps, self._max_steps)
 
     def on_train_start(self) -> None:
-        self._total_steps = self.trainer.estimated_stepping_batches
+        self._steps = self.total_steps
 
     def on_train_epoch_end(self) -> None:
         # read once an epoch, so that a GPU never waits for the CPU within one

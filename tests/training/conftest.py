@@ -59,13 +59,14 @@ def fit() -> Callable[..., Training]:
         optimizer: Any = ADAM,
         scheduler: Any = None,
         epochs: int = 3,
+        max_steps: int | None = None,
         callbacks: Sequence[pl.Callback] = (),
         data: Blobs | None = None,
         **settings: Any,
     ) -> Training:
         networks = networks or [network(seed) for seed in seeds]
         lanes = [Lane(net, methods(), seed=seed) for net, seed in zip(networks, seeds, strict=True)]
-        module = Training(lanes, optimizer=optimizer, scheduler=scheduler)
+        module = Training(lanes, optimizer=optimizer, scheduler=scheduler, max_steps=max_steps)
         resume = settings.pop("ckpt_path", None)
         trainer = pl.Trainer(
             max_epochs=epochs,

@@ -129,6 +129,7 @@ def test_resuming_at_any_epoch_is_bit_identical(fit, tmp_path, epoch):
         "optimizer": partial(torch.optim.Adam, lr=0.05),
         "scheduler": partial(schedule.cosine, warmup=0.2),
         "epochs": 5,
+        "max_steps": 23,  # in the middle of the last epoch
         "plugins": [AtomicCheckpointIO()],
     }
     torch.manual_seed(7)
@@ -140,6 +141,15 @@ def test_resuming_at_any_epoch_is_bit_identical(fit, tmp_path, epoch):
     torch.manual_seed(8)  # another process starts from another state
     resumed = fit(methods, networks=[net()], callbacks=[Checkpoint(path, seconds=1e9)], ckpt_path=str(path), **settings)
     assert same(whole, resumed)
+
+
+def test_training_ends_after_max_steps_or_epochs(fit):
+    trace = Trace()
+    fit(lambda: [trace], epochs=3, max_steps=8)
+    assert len(trace.steps) == 8
+    trace = Trace()
+    fit(lambda: [trace], epochs=1, max_steps=8)
+    assert len(trace.steps) == 5
 
 
 def test_a_run_that_diverges_says_at_which_step(fit):

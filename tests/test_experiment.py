@@ -1,0 +1,266 @@
+"""One run from a configuration to its record, whatever happens in between."""
+
+import csv
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from genbench import experiment, records
+from genbench.regularization import Method
+
+FAST = ("~measures.trace", "~measures.adaptive_sharpness")
+
+
+class Raises(Method):
+    """Raises in the middle of training."""
+
+    def after_step(self, params, progress):
+        if progress > 0.5:
+            raise RuntimeError("broken on purpose\nsecond line, in /some/folder/of/mine/file.py")
+
+
+class Exits(Method):
+    """Calls exit, as a library may."""
+
+    def after_step(self, params, progress):
+        raise SystemExit(3)
+
+
+class Kills(Method):
+    """Dies in the middle of training, the first time only."""
+
+    def __init__(self, *, flag: str, at: float = 0.6) -> None:
+        super().__init__()
+        self.flag, self.at = Path(flag), at
+
+    def after_step(self, params, progress):
+        if progress > self.at and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def using(plain, method, **settings):
+    plain["regularization"] = {"probe": {"_target_": f"{__name__}.{method.__name__}", **settings}}
+    return plain
+
+
+def weights(folder):
+    return torch.load(folder / "weights.pt", weights_only=True)
+
+
+def folder_of(record, tmp_path):
+    return tmp_path / "runs" / record["experiment"] / record["run_id"]
+
+
+def test_a_run_leaves_a_record_that_can_be_read_back(configure, tmp_path):
+    record = experiment.run(configure("regularization=[l2,mixup]"), choices={"model": "mlp"})
+    folder = folder_of(record, tmp_path)
+    assert records.verify(folder) == record
+    assert record["status"] == "completed"
+    assert record["choices"] == {"model": "mlp", "regularization": ["l2", "mixup"]}
+    assert record["config"]["regularization"]["l2"]["strength"] == 1e-3
+    for key in ("train/performance/accuracy", "test/gap/cross_entropy", "weights/norm/l2", "train/flatness/lambda_1"):
+        assert isinstance(record["metrics"][key], float), key
+    assert record["stderr"]["train/flatness/trace"] > 0
+    assert record["converged"]["train/flatness/lambda_1"] in (True, False)
+    assert record["seconds"]["total"] >= record["seconds"]["fit"] + record["seconds"]["measure"] > 0
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert float(rows[-1]["test/performance/accuracy"]) == record["metrics"]["test/performance/accuracy"]
+    assert sorted(weights(folder)) == sorted(torch.load(folder / "initial.pt", weights_only=True))
+
+
+def test_a_record_names_no_machine_and_no_path(configure, tmp_path):
+    record = experiment.run(configure(*FAST))
+    for name in ("record.json", "history.csv", "metrics.csv"):
+        text = (folder_of(record, tmp_path) / name).read_text()
+        for secret in (socket.gethostname(), str(tmp_path), str(Path.home()), os.getcwd()):
+            assert secret not in text, (name, secret)
+
+
+def test_a_finished_run_is_not_trained_again(configure, tmp_path):
+    plain = configure(*FAST)
+    record = experiment.run(plain)
+    before = (folder_of(record, tmp_path) / "record.json").stat().st_mtime_ns
+    assert experiment.run(plain) == record
+    assert (folder_of(record, tmp_path) / "record.json").stat().st_mtime_ns == before
+
+
+def test_the_same_configuration_gives_the_same_numbers(configure, tmp_path):
+    plain = configure("regularization=[dropout,augmentation]", *FAST)
+    first = experiment.run(plain)
+    kept = weights(folder_of(first, tmp_path))
+    shutil.rmtree(tmp_path / "runs")
+    torch.manual_seed(123)
+    second = experiment.run(plain)
+    assert first["metrics"] == second["metrics"]
+    for key, value in weights(folder_of(second, tmp_path)).items():
+        assert torch.equal(value, kept[key])
+
+
+def test_callbacks_do_not_change_training(configure, tmp_path):
+    """Bit-identical final weights with everything measured at every epoch and with nothing measured."""
+    methods = "regularization=[dropout,batch_norm,sam,mixup]"
+    measured = experiment.run(configure(methods, "callbacks.flatness.every_n_epochs=1"))
+    bare = experiment.run(configure(methods, "~callbacks.gap", "~callbacks.weight_norms", "~callbacks.flatness"))
+    assert measured["run_id"] != bare["run_id"]
+    assert bare["metrics"] == {}
+    a, b = (weights(folder_of(record, tmp_path)) for record in (measured, bare))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other weights", "foreign"])
+def test_a_damaged_run_is_detected_and_redone(configure, tmp_path, damage):
+    plain = configure(*FAST)
+    record = experiment.run(plain)
+    folder = folder_of(record, tmp_path)
+    path = folder / "record.json"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-30])
+    elif damage == "foreign":
+        path.write_text('{"hello": 1}')
+    else:
+        (folder / "weights.pt").write_bytes(b"nothing")
+    assert experiment.final_record(folder) is None
+    again = experiment.run(plain)
+    assert again["metrics"] == record["metrics"]
+    assert records.verify(folder) == again
+
+
+def test_a_run_that_raises_is_recorded_with_its_reason_and_tried_again(configure, tmp_path):
+    plain = using(configure(*FAST), Raises)
+    record = experiment.run(plain)
+    assert record["status"] == "failed"
+    assert record["error"] == "RuntimeError: broken on purpose second line, in …/file.py"
+    folder = folder_of(record, tmp_path)
+    assert "broken on purpose" in (folder / "traceback.txt").read_text()
+    assert experiment.final_record(folder) is None
+    first = (folder / "record.json").stat().st_mtime_ns
+    experiment.run(plain)
+    assert (folder / "record.json").stat().st_mtime_ns > first
+
+
+def test_a_run_that_exits_is_recorded(configure):
+    record = experiment.run(using(configure(*FAST), Exits))
+    assert (record["status"], record["error"]) == ("failed", "SystemExit: the run called exit(3)")
+
+
+def test_a_run_that_diverges_is_final_and_has_no_numbers(configure, tmp_path):
+    plain = configure("optimizer=sgd", "optimizer.lr=1e30", *FAST)
+    record = experiment.run(plain)
+    assert record["status"] == "diverged"
+    assert "not finite" in record["error"]
+    assert set(record["metrics"].values()) <= {None}
+    assert all(note.startswith("diverged") for note in record["notes"].values())
+    assert experiment.final_record(folder_of(record, tmp_path)) == record
+
+
+def _run(plain):
+    experiment.run(plain)
+
+
+def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure, tmp_path):
+    settings = ("checkpoint_seconds=0", "regularization=[]", *FAST)
+    flag = tmp_path / "killed"
+    plain = using(configure(*settings), Kills, flag=str(flag))
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(plain,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    (checkpoint,) = (tmp_path / "runs").glob("*/*/checkpoint.ckpt")
+    assert not list((tmp_path / "runs").glob("*/*/record.json"))
+
+    resumed = experiment.run(plain)
+    assert resumed["status"] == "completed"
+    assert not checkpoint.exists()
+    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    assert resumed["metrics"] == whole["metrics"]
+    folder = folder_of(resumed, tmp_path)
+    other = tmp_path / "whole" / resumed["experiment"] / resumed["run_id"]
+    a, b = weights(folder), weights(other)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert (folder / "history.csv").read_text() == (other / "history.csv").read_text()
+
+
+def test_a_damaged_checkpoint_starts_the_run_anew(configure, tmp_path):
+    plain = configure(*FAST)
+    folder = experiment.plan(plain).folder
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.ckpt").write_bytes(b"x" * 100)
+    assert experiment.run(plain)["status"] == "completed"
+
+
+def test_another_process_at_the_same_run_is_waited_for(configure, tmp_path):
+    plain = configure(*FAST)
+    folder = experiment.plan(plain).folder
+    folder.mkdir(parents=True)
+    lock = (folder / ".lock").open("w")  # as another process holds it
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert experiment.run(plain, wait=False) is None
+    assert not (folder / "record.json").exists()
+    started = time.monotonic()
+    threading.Timer(1.0, lock.close).start()
+    assert experiment.run(plain)["status"] == "completed"
+    assert time.monotonic() - started >= 1.0
+
+
+def test_a_runs_folder_that_cannot_be_written_is_named(configure, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    plain = {**configure(*FAST), "runs_dir": str(tmp_path / "file")}
+    with pytest.raises(ValueError, match="runs_dir=.*file' cannot be written"):
+        experiment.run(plain)
+
+
+def test_a_full_disk_leaves_nothing_half_written(configure, tmp_path, monkeypatch):
+    plain = configure(*FAST)
+    real = os.fsync
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        experiment.run(plain)
+    monkeypatch.setattr(os, "fsync", real)
+    assert not [path.name for path in (tmp_path / "runs").rglob("*") if path.suffix in (".json", ".pt", ".tmp")]
+    assert experiment.run(plain)["status"] == "completed"
+
+
+def test_interrupting_a_run_keeps_its_checkpoint(configure, tmp_path, monkeypatch):
+    plain = configure("checkpoint_seconds=0", *FAST)
+    build = experiment._build_callbacks
+
+    class Interrupt(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 12:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "_build_callbacks", lambda config: {**build(config), "interrupt": Interrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(plain)
+    monkeypatch.undo()
+    folder = experiment.plan(plain).folder
+    assert (folder / "checkpoint.ckpt").exists()
+    assert not (folder / "record.json").exists()
+    resumed = experiment.run(plain)
+    assert resumed["metrics"] == experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})["metrics"]
+
+
+def test_a_record_is_canonical_json(configure, tmp_path):
+    record = experiment.run(configure(*FAST))
+    text = (folder_of(record, tmp_path) / "record.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["digest"] == record["digest"]
