@@ -54,7 +54,7 @@ def hessian_eigenvalues(
 
 
 @measure()
-def hessian_trace(snapshot: Snapshot, *, deflation: int = 20, probes: int = 20, seed: int = 0) -> Estimate:
+def hessian_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
     """tr ∇²L(w) with its standard error.
 
     tr H = tr QᵀHQ + tr PHP, P = I − QQᵀ. Q holds the first ``deflation`` Lanczos vectors (those of

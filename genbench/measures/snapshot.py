@@ -1,6 +1,7 @@
 """A network frozen at one point of training, with the loss and the data it is measured on."""
 
 import copy
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,9 @@ from torch.utils._pytree import tree_map
 
 Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
-Graph = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # gradient with its graph, and the parameters it belongs to
+Graph = tuple[float, tuple[Tensor, ...], tuple[Tensor, ...]]  # share of the examples, gradient, its parameters
+
+_SLICE = 1024  # examples
 
 
 class Snapshot:
@@ -110,12 +113,12 @@ class Snapshot:
     @property
     def mean_loss(self) -> float:
         """L(w)."""
-        return self._pass[1]
+        return _mean(self._pass[1])
 
     @property
     def examples(self) -> int:
         """The number of examples."""
-        return self._pass[2]
+        return sum(n for _, n in self._pass[1])
 
     @property
     def members(self) -> "list[Snapshot]":
@@ -146,22 +149,21 @@ class Snapshot:
         """∇²L(w) · vector, [size] float64."""
         with self.measuring():
             v = tuple(self._split(vector).values())
-            kept: Graph | None = self._shared.get("graph")
+            kept: list[Graph] | None = self._shared.get("graphs")
             if kept is not None:
-                return _hessian_product(kept, v)
-            assert np.isfinite(self.mean_loss)  # the first pass refuses what cannot be measured
-            leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
-            total, examples, batches = torch.zeros_like(self.vector), 0, 0
-            graph: Graph | None = None
-            for batch in self._each():
-                graph = None  # frees the last batch's graph before the next one is built
-                _, _, loss, n = self._run(batch, leaves)
-                graph = (_gradient(loss, leaves, create_graph=True), tuple(leaves.values()))
-                total += n * _hessian_product(graph, v)
-                examples, batches = examples + n, batches + 1
-            if batches == 1:
-                self._shared["graph"] = graph
-            return total / examples
+                return torch.stack(
+                    [share * _hessian_product(gradient, leaves, v) for share, gradient, leaves in kept]
+                ).sum(0)
+            examples, whole = self.examples, self._pass[1]  # the first pass refuses what cannot be measured
+            total = torch.zeros_like(self.vector)
+            for index, batch in enumerate(self._each()):
+                graphs = self._graphs(batch, *whole[index], examples=examples)
+                for share, gradient, leaves in graphs:
+                    total += share * _hessian_product(gradient, leaves, v)
+                if len(whole) == 1:
+                    self._shared["graphs"] = graphs
+                del graphs  # before the next batch's are built
+            return total
 
     def with_loss(self, loss: Loss) -> "Snapshot":
         """The same network and data under another loss."""
@@ -203,18 +205,39 @@ class Snapshot:
     # -- how
 
     @property
-    def _pass(self) -> tuple[list[tuple[Any, Any]], float, int]:
+    def _pass(self) -> tuple[list[tuple[Any, Any]], list[tuple[Tensor, int]]]:
+        """(output, target) of every batch, and its loss and number of examples."""
         return self.shared("pass", self._evaluate)
 
-    def _evaluate(self) -> tuple[list[tuple[Any, Any]], float, int]:
+    def _evaluate(self) -> tuple[list[tuple[Any, Any]], list[tuple[Tensor, int]]]:
         with self.measuring(), torch.no_grad():
             runs = [self._run(batch, self.parameters, deterministic=True) for batch in self._each()]
             finite = torch.isfinite(torch.stack([loss for _, _, loss, _ in runs])).tolist()
             if not all(finite):
                 index = finite.index(False)
                 raise ValueError(f"loss is {float(runs[index][2])} on batch {index}; accepted: a finite number")
-            kept = [(output, target) for output, target, _, _ in runs]
-            return kept, _mean([(loss, n) for _, _, loss, n in runs]), sum(n for *_, n in runs)
+            return [(output, target) for output, target, _, _ in runs], [(loss, n) for _, _, loss, n in runs]
+
+    def _graphs(self, batch: Any, loss: Tensor, n: int, *, examples: int) -> "list[Graph]":
+        """The gradient of one batch with its graph; of slices of it, which stay in the processor's cache, where the
+        mean of their losses shows that the loss is one of independent examples."""
+        leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
+        graphs, losses = [], []
+        for piece in self._slices(batch):
+            *_, part, m = self._run(piece, leaves)
+            losses.append((part, m))
+            graphs.append((m / examples, _gradient(part, leaves, create_graph=True), tuple(leaves.values())))
+        if len(graphs) > 1 and not math.isclose(_mean(losses), float(loss), rel_tol=1e-5):
+            *_, part, m = self._run(batch, leaves)
+            graphs = [(n / examples, _gradient(part, leaves, create_graph=True), tuple(leaves.values()))]
+        return graphs
+
+    def _slices(self, batch: Any) -> list[Any]:
+        if self.forward is None and self.device.type == "cpu":
+            x, y = batch
+            if isinstance(x, Tensor) and isinstance(y, Tensor) and _length(x) == _length(y) > _SLICE:
+                return list(zip(x.split(_SLICE), y.split(_SLICE), strict=True))
+        return [batch]
 
     def _each(self) -> Iterator[Any]:
         """The batches, on the model's device, in the same order with the same random draws at every pass."""
@@ -318,8 +341,7 @@ def _gradient(loss: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool)
     return torch.autograd.grad(loss, tuple(leaves.values()), create_graph=create_graph, materialize_grads=True)
 
 
-def _hessian_product(graph: Graph, v: tuple[Tensor, ...]) -> Tensor:
-    gradient, leaves = graph
+def _hessian_product(gradient: tuple[Tensor, ...], leaves: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> Tensor:
     curved = [(g, u) for g, u in zip(gradient, v, strict=True) if g.requires_grad]
     if not curved:  # a loss that is linear in all its weights
         return _flat(torch.zeros_like(p) for p in leaves)

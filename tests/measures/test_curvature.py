@@ -244,3 +244,14 @@ def test_products_against_finite_differences(name):
     v = torch.randn(snapshot.size, dtype=torch.float64)
     ahead, behind = (snapshot.gradient_at(snapshot.vector + step * v)[1] for step in (1e-6, -1e-6))
     torch.testing.assert_close(snapshot.hessian_product(v), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda f, y: f.square().mean(0).square().sum()])
+def test_large_batches(loss):
+    # sliced where the loss is a mean over examples, whole where it is not (the second one)
+    net, x, y = build("mlp", n=2500)
+    snapshot = Snapshot(net, loss, [(x, y)])
+    v = torch.randn(snapshot.size, dtype=torch.float64)
+    h = dense_hessian(net, x, y, loss)
+    torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
