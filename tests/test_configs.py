@@ -1,0 +1,112 @@
+"""Every YAML composes and builds, every partial's settings are bound, every method does something in every experiment."""
+
+import inspect
+import pkgutil
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from genbench import config, experiment
+
+FOLDER = config.folder()
+FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
+GROUPS = {"data", "model", "optimizer", "scheduler", "regularization", "measures", "callbacks", "logger", "trainer"}
+METHODS = sorted(path.stem for path in FILES if path.parent.name == "regularization" and path.stem != "none")
+EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
+OTHER_PARENTS = {"experiment", "launcher"}
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+
+
+def choose(path):
+    group = path.parent.as_posix()
+    return f"{group}=[{path.stem}]" if group in ("regularization", "logger") else f"{group}={path.stem}"
+
+
+def short(plain):
+    """The same run, but tiny."""
+    plain["data"] |= {"train_size": 120, "val_fraction": 0.25, "batch_size": 30}
+    plain["trainer"] |= {"accelerator": "cpu", "max_steps": 9}
+    return plain
+
+
+def test_no_file_is_missed():
+    tested = [path for path in FILES if path.parent.name in GROUPS | OTHER_PARENTS]
+    assert set(FILES) - set(tested) == {FOLDER.joinpath("train.yaml").relative_to(FOLDER)}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS], ids=str)
+def test_every_choice_composes_binds_and_builds(path):
+    plain = short(composed(choose(path)))
+    config.bind(plain)
+    experiment.check(plain)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS], ids=str)
+def test_every_choice_says_in_its_first_line_what_it_is(path):
+    first = (FOLDER / path).read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) <= 120
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from targets(value)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS | {"launcher"}], ids=str)
+def test_every_partial_is_bound_and_every_setting_listed(path):
+    """A setting that is not in the YAML cannot be swept; ours are all there (those of libraries are chosen)."""
+    for node in targets(yaml.safe_load((FOLDER / path).read_text())):
+        signature = inspect.signature(pkgutil.resolve_name(node["_target_"]))
+        settings = {key: value for key, value in node.items() if not key.startswith("_")}
+        signature.bind_partial(**settings)
+        if node["_target_"].startswith("genbench."):
+            passed = {name for names in config.PASSED.values() for name in names} | {"loss", "forward", "initial"}
+            named = {p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+            assert named - passed == set(settings), node["_target_"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_file_is_one_keyed_entry(name):
+    text = (FOLDER / "regularization" / f"{name}.yaml").read_text()
+    assert "@package" not in text
+    assert list(yaml.safe_load(text)) == [name]
+
+
+def test_methods_combine():
+    plain = composed("regularization=[l2,mixup,sam]")
+    assert sorted(plain["regularization"]) == ["l2", "mixup", "sam"]
+    assert composed("regularization=none")["regularization"] == {}
+
+
+def trained(plain, tmp_path, name):
+    plain = {**short(plain), "runs_dir": str(tmp_path / name), "callbacks": {}, "logger": {}}
+    record = experiment.run(plain)
+    assert record["status"] == "completed", record["error"]
+    return torch.load(tmp_path / name / record["experiment"] / record["run_id"] / "weights.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_method_has_its_effect_in_every_experiment(name, method, tmp_path):
+    """Global files lose silently against an experiment's plain values: the final weights must differ from ``none``."""
+    settings = {
+        # within nine steps nothing would be stopped, clipped or averaged at the strengths of a real run
+        "early_stopping": ["regularization.early_stopping.patience=1", "optimizer.lr=3"],
+        "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
+        "swa": ["regularization.swa.start=0.1"],
+    }.get(method, [])
+    shared = [f"experiment={name}", *[s for s in settings if s.startswith("optimizer")]]
+    plain = trained(composed(*shared, "regularization=none"), tmp_path, "none")
+    other = trained(composed(f"experiment={name}", f"regularization={method}", *settings), tmp_path, method)
+    assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
