@@ -31,8 +31,8 @@ _unreachable: set[str] = set()  # servers that did not answer this process: it a
 class WandbLogger(Logger):
     """A W&B run, grouped by experiment, with the record's metric keys, kept in runs/<experiment>/wandb.
 
-    Its id follows from ours, so that a resumed run continues it. What the server does not take is on disk:
-    ``wandb sync runs/<experiment>/wandb/*run-*`` uploads it.
+    Its id follows from ours, so that a resumed run continues it. ``wandb sync runs/<experiment>/wandb`` uploads what was
+    logged offline.
     """
 
     def __init__(
@@ -197,7 +197,8 @@ class _Guarded:
             if mode in ("offline", "dryrun", "disabled"):
                 raise
             _unreachable.add(server)
-            _log.warning("W&B at %s did not answer (%s); %s", server, _line(error), self._advice)
+            later = f"wandb sync {os.path.relpath(self.folder / 'wandb')}"
+            _log.warning("W&B at %s did not answer (%s); upload later: %s", server, _line(error), later)
             wandb.teardown()  # its service would hold the id of the run that it could not start
             for empty in set(self._folders()) - before:
                 shutil.rmtree(empty, ignore_errors=True)
@@ -221,17 +222,14 @@ class _Guarded:
             self.wandb = None
 
     def _give_up(self, error: Exception) -> None:
-        _log.warning("W&B failed and is left out (%s); %s", _line(error), self._advice)
+        later = f"wandb sync --include-online {os.path.relpath(self.folder / 'wandb')}/*run-*-{self.id}"
+        _log.warning("W&B failed and is left out (%s); what is on disk can be uploaded: %s", _line(error), later)
         self.wandb = None
         if not isinstance(error, TimeoutError):  # its service is gone: the next run starts another
             with suppress(Exception):
                 import wandb
 
                 wandb.teardown()
-
-    @property
-    def _advice(self) -> str:
-        return f"what is on disk can be uploaded later: wandb sync {os.path.relpath(self.folder)}/wandb/*run-*"
 
     def _folders(self) -> list[Path]:
         return list((self.folder / "wandb").glob(f"*run-*-{self.id}*"))
