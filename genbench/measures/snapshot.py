@@ -151,15 +151,12 @@ class Snapshot:
             v = tuple(self._split(vector).values())
             kept: list[Graph] | None = self._shared.get("graphs")
             if kept is not None:
-                return torch.stack(
-                    [share * _hessian_product(gradient, leaves, v) for share, gradient, leaves in kept]
-                ).sum(0)
+                return _products(kept, v)
             examples, whole = self.examples, self._pass[1]  # the first pass refuses what cannot be measured
             total = torch.zeros_like(self.vector)
             for index, batch in enumerate(self._each()):
                 graphs = self._graphs(batch, *whole[index], examples=examples)
-                for share, gradient, leaves in graphs:
-                    total += share * _hessian_product(gradient, leaves, v)
+                total += _products(graphs, v)
                 if len(whole) == 1:
                     self._shared["graphs"] = graphs
                 del graphs  # before the next batch's are built
@@ -243,9 +240,7 @@ class Snapshot:
         """The batches, on the model's device, in the same order with the same random draws at every pass."""
         if self._random_state is not None:
             _set_random_state(self._random_state)
-            for generator, state in self.shared(
-                "loader", lambda: [(g, g.get_state()) for g in _generators(self.batches)]
-            ):
+            for generator, state in self._loader_state:
                 generator.set_state(state)
         empty = True
         for batch in self.batches:
