@@ -417,6 +417,18 @@ def test_a_service_that_dies_costs_the_logger_not_the_run(clean, tmp_path, caplo
     assert history(folders(tmp_path)[-1]) == [{"_step": 0, "epoch": 1, "a": 1}]
 
 
+def test_a_key_that_cannot_be_one_leaves_the_run_offline(online, tmp_path, caplog):
+    online("http://127.0.0.1:9")
+    os.environ["WANDB_API_KEY"] = "5hort"
+    built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path))
+    loggers.log(built, {"epoch": 1, "a": 1}, step=0)
+    loggers.finish(built, RECORD)
+    (warning,) = warnings(caplog)
+    assert "cannot use the credentials for http://127.0.0.1:9" in warning
+    assert "5hort" not in warning
+    assert history(folders(tmp_path)[0]) == [{"_step": 0, "epoch": 1, "a": 1}]
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 def test_when_logged_in_rows_go_to_the_server_and_a_resumed_run_continues(resumed, online, tmp_path):
     server = Server(resumed=resumed)

@@ -31,8 +31,8 @@ _unreachable: set[str] = set()  # servers that did not answer this process: it a
 class WandbLogger(Logger):
     """A W&B run, grouped by experiment, with the record's metric keys, kept in runs/<experiment>/wandb.
 
-    Its id follows from ours, so that a resumed run continues it. ``wandb sync runs/<experiment>/wandb`` uploads what was
-    logged offline.
+    Its id follows from ours, so that a resumed run continues it. What was logged offline is uploaded by
+    ``wandb sync runs/<experiment>/wandb``.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class _Guarded:
                 wandb.teardown()
 
     def _folders(self) -> list[Path]:
-        return list((self.folder / "wandb").glob(f"*run-*-{self.id}*"))
+        return list((self.folder / "wandb").glob(f"*run-*-{self.id}"))
 
     def _private(self, run: "wandb.Run") -> "wandb.Run":
         """Unlink the run's debug logs, which name paths; W&B keeps its own in the user's cache."""
@@ -271,9 +271,15 @@ def _settings(timeout: float) -> "wandb.Settings":
 
 def logged_in(server: str) -> bool:
     """Whether there are credentials for the server, without asking it (or the user)."""
+    from wandb.errors import AuthenticationError
     from wandb.sdk.lib import wbauth
 
-    return wbauth.authenticate_session(host=server, source="genbench", prompt=False, update_session=False) is not None
+    try:
+        auth = wbauth.authenticate_session(host=server, source="genbench", prompt=False, update_session=False)
+    except AuthenticationError as error:
+        _log.warning("W&B cannot use the credentials for %s (%s)", server, _line(error))
+        return False
+    return auth is not None
 
 
 def _line(error: Exception) -> str:
