@@ -336,6 +336,10 @@ def _gradient(loss: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool)
     return torch.autograd.grad(loss, tuple(leaves.values()), create_graph=create_graph, materialize_grads=True)
 
 
+def _products(graphs: list[Graph], v: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([share * _hessian_product(gradient, leaves, v) for share, gradient, leaves in graphs]).sum(0)
+
+
 def _hessian_product(gradient: tuple[Tensor, ...], leaves: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> Tensor:
     curved = [(g, u) for g, u in zip(gradient, v, strict=True) if g.requires_grad]
     if not curved:  # a loss that is linear in all its weights
