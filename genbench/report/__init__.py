@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Point", "Table", "build", "points", "show", "status_lines", "text", "trouble", "write"]
 
-_FORMATS = ("svg", "png", "pdf")
+_FORMATS = ("svg", "png")
 _MANIFEST = "figures.json"
 
 
@@ -160,7 +160,7 @@ def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bo
         for drawing in figures.draw(loaded, table, found):
             for kind in _FORMATS if keep else _FORMATS[:1]:
                 buffer = BytesIO()
-                undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+                undated = {"Date": None} if kind == "svg" else None
                 drawing.figure.savefig(buffer, format=kind, dpi=200, metadata=undated)
                 if kind == "svg":
                     pictures.append(Picture(drawing.name, drawing.title, drawing.caption, buffer.getvalue()))

@@ -37,7 +37,6 @@ _STYLE = {
     "lines.linewidth": 1.3,
     "legend.frameon": False,
     "svg.hashsalt": "genbench",
-    "pdf.fonttype": 42,
 }
 _GAP = "test/gap/accuracy"
 _FLATNESS = {

@@ -183,17 +183,19 @@ def terminal(table: Table, width: int) -> "Group":
         corner = RichText("\n" * (tallest - 1) + table.header, style="bold")
         rich.add_column(corner, no_wrap=True, min_width=first)
         for index, lines in zip(indices, heads, strict=True):  # rich has one vertical alignment for head and cells
-            title = RichText("\n" * (tallest - len(lines)) + "\n".join(lines), style="bold", justify="right")
-            rich.add_column(title, justify="right", no_wrap=True, min_width=widths[index])
+            padded = [line.rjust(widths[index]) for line in lines]
+            title = RichText("\n" * (tallest - len(lines)) + "\n".join(padded), style="bold")
+            rich.add_column(title, no_wrap=True, min_width=widths[index])
         if over := _over(table, indices, widths):
             parts += [RichText(" " * (first + _PADDING) + line, style="bold") for line in over]
-        for row, label in enumerate(labels):
+        for row, label in enumerate(labels):  # padded here: rich strips the blanks that keep decimal points aligned
             style = "dim" if row == table.baseline else ""
             line = []
             for index in indices:
-                text = RichText(cells[index][row], style="bold green" if body[row][index].best else style)
+                padded = [part.rjust(widths[index]) for part in cells[index][row].split("\n")]
+                text = RichText("\n".join(padded), style="bold green" if body[row][index].best else style)
                 if not body[row][index].mean or body[row][index].status:
-                    text.highlight_regex(r"(?m)^[^\d−].*$|n=\d+.*$", "yellow")
+                    text.highlight_regex(r"(?m)^ *[^\d− ].*$", "yellow")
                 line.append(text)
             rich.add_row(RichText(label), *line)
         parts += [rich, RichText("")]

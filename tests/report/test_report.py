@@ -1,0 +1,308 @@
+import html
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from genbench import cli, records, report
+from genbench.report import figures
+from genbench.report.table import build, points
+
+from . import factory
+
+FILES = ["table.md", "table.tex", "table.csv", "report.html"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = factory.holes(tmp_path_factory.mktemp("runs") / "ablation")
+    return folder, report.write(folder)
+
+
+class Outline(HTMLParser):
+    """Balanced tags, the addresses a page would fetch, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.fetched, self.tags, self.text = [], [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+
+def test_every_file_is_written_and_named(written):
+    folder, paths = written
+    assert [path.name for path in paths[:4]] == FILES
+    assert all(path.is_file() and path.stat().st_size > 500 for path in paths)
+    names = {path.name for path in paths[4:]}
+    assert {f"gap_flatness.{kind}" for kind in ("svg", "png")} <= names
+    assert {name.split(".")[0] for name in names} == {
+        "differences", "gap_flatness", "gap_norm", "learning_accuracy", "learning_cross_entropy",
+    }  # fmt: skip
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_page_needs_no_network_and_holds_everything(written):
+    folder, _ = written
+    page = (folder / "report.html").read_text()
+    outline = Outline(page)
+    assert outline.open == []
+    assert "script" not in outline.tags
+    assert len(outline.fetched) == 5
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in outline.fetched)
+    assert "@import" not in page
+    assert "url(" not in page
+    for text in ("diverged at step 340", "record.json is truncated", "mean of 5 members", "label_noise", "2.13.0"):
+        assert text in outline.text
+
+
+def test_all_text_of_the_page_is_escaped(tmp_path):
+    evil = "<script>alert(1)</script>"
+
+    def change(item):
+        if item["choices"]["regularization"]:
+            item["choices"]["regularization"] = [evil]
+            item["config"]["regularization"] = {evil: {"strength": evil}}
+        item["notes"] = {"test/performance/accuracy": f"note {evil}"}
+        item["provenance"]["torch"] = evil
+        return item
+
+    spec = {"title": evil, "caption": evil, "rows": ["regularization"], "baseline": ["none"],
+            "columns": [{"label": evil, "group": evil, "metric": "test/performance/accuracy"}]}  # fmt: skip
+    factory.ablation(tmp_path, ["none", "l1"], (0.0,), spec=spec, change=change)
+    (tmp_path / evil.replace("/", "")).mkdir()
+    (tmp_path / evil.replace("/", "") / "record.json").write_text("{}")
+    page = report.text(tmp_path, "html")
+    assert "<script" not in page
+    outline = Outline(page)
+    assert outline.text.count(evil) >= 8
+    assert html.escape(evil, quote=False) in page
+    assert not (tmp_path / "figures").exists()  # asked for as text, nothing is written
+
+
+def test_nothing_private_is_shared(tmp_path):
+    def change(item):
+        item["provenance"] |= {
+            "hostname": "ann-laptop",
+            "data": "/home/ann/data/set.npz",
+            "argv": ["--key", "sk-12345"],
+        }
+        item["config"]["data"]["root"] = "/home/ann/data"
+        return factory.failed(item, "failed", "OSError: /home/ann/runs/x/weights.pt") if item["seed"] == 2 else item
+
+    folder = factory.ablation(tmp_path / "ablation", ["none", "l1"], (0.0,), change=change)
+    report.write(folder)
+    for path in [*(folder / name for name in FILES), *(folder / "figures").iterdir()]:
+        content = path.read_bytes()
+        for secret in (b"/home/", b"ann-laptop", b"sk-12345", str(tmp_path).encode()):
+            assert secret not in content or path.suffix == ".png", (path.name, secret)
+
+
+def test_unchanged_records_draw_nothing_again(written, monkeypatch):
+    folder, _ = written
+    before = {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()}
+    text = (folder / "report.html").read_text()
+    monkeypatch.setattr(figures, "draw", lambda *args: pytest.fail("drawn again"))
+    report.write(folder)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()} == before
+    assert (folder / "report.html").read_text() == text
+
+
+def test_figures_are_drawn_again_when_a_record_or_a_file_changed(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+
+    def draw(loaded, table, found):
+        drawn.append(loaded)
+        figure = Figure(figsize=(1, 1))
+        figure.text(0.5, 0.5, str(len(drawn)))
+        yield figures.Drawing("one", "title", "caption", figure)
+
+    monkeypatch.setattr(figures, "draw", draw)
+    folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,))
+    report.write(folder)
+    report.write(folder)
+    assert len(drawn) == 1
+    (folder / "figures" / "one.svg").write_bytes(b"half")
+    report.write(folder)
+    assert len(drawn) == 2
+    changed = factory.record("l1", 0.0, 1)
+    changed["metrics"]["weights/norm/l2"] = 99.0
+    factory.leave(folder, changed)
+    report.write(folder)
+    assert len(drawn) == 3
+
+
+def test_the_same_records_give_the_same_bytes(ablation):
+    loaded = records.load(ablation)
+    table = build(loaded)
+
+    def svg():
+        buffer = io.BytesIO()
+        with figures.style():
+            next(figures.draw(loaded, table, [])).figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue()
+
+    assert svg() == svg()
+
+
+def test_the_figures_show_what_the_records_say(ablation):
+    loaded = records.load(ablation)
+    found = points(loaded)
+    with figures.style():
+        drawings = {item.name: item.figure for item in figures.draw(loaded, build(loaded), found)}
+    panels = [axis for axis in drawings["learning_accuracy"].axes if axis.lines]
+    assert [axis.get_title(loc="left") for axis in panels] == factory.STRATEGIES
+    assert all(len(axis.lines) == 4 for axis in panels)
+    assert all(len(line.get_xdata()) == 110 for axis in panels for line in axis.lines)
+    titles = [axis.get_title(loc="left") for axis in drawings["gap_flatness"].axes if axis.lines]
+    assert len(titles) == 5
+    assert all(re.search(r"label noise 0: τ = −?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\], n = (33|42)\n", t) for t in titles)
+    dots = [line for line in drawings["gap_flatness"].axes[0].lines if len(line.get_xdata()) == 3]
+    assert len(dots) == 28
+    forest = drawings["differences"].axes[0]
+    labels = [label.get_text() for label in forest.get_yticklabels()]
+    assert sorted(labels) == sorted(factory.STRATEGIES[1:])
+    assert labels[-1] == "augmentation"
+
+
+def test_show_ends_with_the_failed_runs_and_how_to_rerun_them(holes):
+    console = Console(width=140, file=io.StringIO(), color_system=None)
+    report.show(holes, console)
+    lines = console.file.getvalue().splitlines()
+    assert lines[-1] == "run these again with the same command: genbench experiment=ablation"
+    assert lines[-3].startswith(
+        f"failed: {factory.run_id('dropout', 0.0, 2)} (regularization=dropout data.label_noise=0.0"
+    )
+    assert lines[-2].startswith("damaged: ")
+
+
+AT_ONCE = """
+import sys, time
+from genbench import report
+report.show(sys.argv[1])
+report.write(sys.argv[1])
+print("torch" in sys.modules, "matplotlib" in sys.modules, time.process_time())
+"""
+
+
+def test_a_complete_sweep_prints_its_table_at_once(written):
+    """In a fresh process, imports included; processor seconds, which a busy machine does not change much."""
+    folder, _ = written
+    result = subprocess.run([sys.executable, "-c", AT_ONCE, str(folder)], capture_output=True, text=True, check=True)
+    torch, matplotlib, seconds = result.stdout.split()[-3:]
+    assert (torch, matplotlib) == ("False", "False")
+    assert float(seconds) < 5
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["genbench-table", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "140")
+    try:
+        cli.table()
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_command_prints_and_writes(written, monkeypatch, capsys):
+    folder, _ = written
+    (folder / "table.md").unlink()
+    status, out, err = command(monkeypatch, capsys, folder)
+    assert (status, err) == (0, "")
+    assert "Regularization on MNIST-1D" in out
+    assert "report.html" in out.splitlines()[-1]
+    assert (folder / "table.md").exists()
+
+
+@pytest.mark.parametrize("kind", ["markdown", "latex", "csv", "html"])
+def test_command_formats_are_the_files(written, monkeypatch, capsys, kind):
+    folder, _ = written
+    name = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv", "html": "report.html"}[kind]
+    assert command(monkeypatch, capsys, folder, "--format", kind) == (0, (folder / name).read_text(), "")
+
+
+def test_command_status(holes, monkeypatch, capsys):
+    status, out, _ = command(monkeypatch, capsys, holes, "--status")
+    assert status == 0
+    assert out.splitlines()[0] == "71 done, 0 running, 4 diverged, 1 failed, 2 damaged, 7 missing"
+    assert "OutOfMemoryError" in out
+    assert out.splitlines()[-1].endswith("genbench experiment=ablation")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["nowhere"], "there is no folder nowhere; accepted"),
+        (["."], "holds no runs; did you mean mixed"),
+        (["empty"], "holds no runs; accepted"),
+        (["sweep", "--format", "pdf"], "invalid choice: 'pdf'"),
+        ([], "required: folder"),
+        (["sweep", "--all"], "unrecognized arguments: --all"),
+        (["mixed"], "mixes configurations: data.label_noise is 0 and 0.2"),
+    ],
+)
+def test_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, arguments, match):
+    factory.ablation(tmp_path / "sweep", ["none"], (0.0,), (0,))
+    factory.ablation(tmp_path / "mixed", ["none"], seeds=(0,), spec={"rows": ["regularization"]})
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    status, _, err = command(monkeypatch, capsys, *arguments)
+    assert status == 1
+    assert match in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_command_shows_the_table_of_a_folder_it_may_not_write(tmp_path, monkeypatch, capsys):
+    folder = factory.ablation(tmp_path, ["none"], (0.0,))
+
+    def refuse(path, content):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(records, "write_atomic", refuse)
+    status, out, err = command(monkeypatch, capsys, folder)
+    assert status == 0
+    assert "none" in out
+    assert "not written: Read-only file system" in err
+
+
+def test_a_traceback_is_there_on_demand(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["genbench-table", str(tmp_path / "no")])
+    with pytest.raises(ValueError, match="there is no folder"):
+        cli.table()
+
+
+def test_one_run_alone_has_a_report(tmp_path):
+    factory.leave(tmp_path, factory.record())
+    paths = report.write(tmp_path)
+    assert {path.name for path in paths} >= set(FILES)
+    assert json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]
+
+
+def test_a_sweep_in_which_every_run_failed_has_a_report(tmp_path):
+    folder = factory.ablation(tmp_path, ["none", "l1"], change=lambda item: factory.failed(item, "failed", "E: no"))
+    assert {Path(path).name for path in report.write(folder)} == set(FILES)
+    assert "failed" in (folder / "table.md").read_text()

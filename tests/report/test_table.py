@@ -1,0 +1,271 @@
+import json
+import math
+
+import pytest
+from scipy import stats
+
+from genbench import records
+from genbench.report.table import ALTERED, RAW_MEASURES, Column, build, clean, points
+
+from . import factory
+
+ACCURACY = {"label": "acc", "metric": "test/performance/accuracy"}
+
+
+def column(table, label, group=None):
+    return next(i for i, c in enumerate(table.columns) if c.label == label and group in (None, c.group))
+
+
+def row(table, label):
+    return next(i for i, r in enumerate(table.rows) if r.label == label)
+
+
+def toy(folder, values, spec=None, **kwargs):
+    """Clean runs whose test accuracy is ``values[strategy][seed]``."""
+    seeds = range(max(map(len, values.values())))
+
+    def change(item):
+        name = "+".join(item["choices"]["regularization"]) or "none"
+        item["metrics"]["test/performance/accuracy"] = values[name][item["seed"]]
+        return item
+
+    spec = spec or {"rows": ["regularization"], "baseline": ["none"], "columns": [{**ACCURACY, "best": "max"}]}
+    skip = {(name, 0.0, seed) for name, found in values.items() for seed in seeds if seed >= len(found)}
+    return factory.ablation(folder, list(values), (0.0,), seeds, spec, skip | set(kwargs.pop("skip", ())), change)
+
+
+def test_a_cell_is_the_student_interval_of_one_configuration(ablation):
+    loaded = records.load(ablation)
+    table = build(loaded)
+    cell = table.cells[row(table, "sam")][column(table, "noisy", "test acc. (%)")]
+    values = [
+        100 * record["metrics"]["test/performance/accuracy"]
+        for record in loaded.records
+        if record["choices"]["regularization"] == ["sam"] and record["config"]["data"]["label_noise"] == 0.2
+    ]
+    low, high = stats.t.interval(0.95, 2, loc=sum(values) / 3, scale=stats.sem(values))
+    assert (cell.mean.low, cell.mean.high) == pytest.approx((low, high))
+    assert (cell.mean.n, cell.planned, cell.status) == (3, 3, "")
+    assert [r.label for r in table.rows] == factory.STRATEGIES
+
+
+def test_differences_are_paired_by_seed_and_holm_counts_the_rows_of_the_column(tmp_path):
+    values = {"none": [0.60, 0.70, 0.65], "l1": [0.611, 0.709, 0.66], "l2": [0.70, 0.65, 0.75]}
+    table = build(records.load(toy(tmp_path, values)))
+    p = {name: stats.ttest_rel(values[name], values["none"]).pvalue for name in ("l1", "l2")}
+    cells = {name: table.cells[row(table, name)][0] for name in values}
+    assert cells["l1"].difference.p == pytest.approx(p["l1"])
+    assert cells["l1"].p == pytest.approx(2 * p["l1"])
+    assert cells["l2"].p == pytest.approx(max(p["l2"], 2 * p["l1"]))
+    assert cells["l1"].significant
+    assert not cells["l2"].significant
+    assert cells["none"].difference is None
+    assert [cells[name].best for name in values] == [False, False, True]
+    assert "(2 comparisons)" in " ".join(table.caption)
+
+
+def test_one_seed_has_no_interval_and_no_test(tmp_path):
+    table = build(records.load(toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
+    assert table.cells[1][0].mean.half_width is None
+    assert table.cells[1][0].p is None
+    assert any("One seed" in sentence for sentence in table.caption)
+
+
+def test_holes_say_why(holes):
+    table = build(records.load(holes))
+    test, noisy = column(table, "clean", "test acc. (%)"), column(table, "noisy", "test acc. (%)")
+
+    def notes(cell):
+        return [table.notes[index] for index in cell.notes]
+
+    dropout = table.cells[row(table, "dropout")][test]
+    assert dropout.status == "n=2/3"
+    assert notes(dropout) == ["seed 2: failed: OutOfMemoryError: killed by the system while writing …/x.pt"]
+    diverged = table.cells[row(table, "l1")][noisy]
+    assert (diverged.mean.n, diverged.status) == (2, "n=2/3")
+    assert notes(diverged) == ["seed 1: diverged at step 340: the training loss is nan"]
+    assert table.cells[row(table, "sam")][noisy].status == "diverged"
+    assert table.cells[row(table, "sam")][test].status == ""
+    missing = table.cells[row(table, "swa")][test]
+    assert (missing.status, missing.mean, notes(missing)) == ("missing", None, ["not run yet"])
+    assert notes(table.cells[row(table, "none")][noisy]) == ["seed 1: record damaged"]
+    assert notes(table.cells[row(table, "l2")][column(table, "λ₁")]) == ["seed 0: did not converge"]
+    null = table.cells[row(table, "mixup")][column(table, "trace")]
+    assert (null.status, notes(null)) == ("–", ["undefined: the loss is not twice differentiable"])
+    assert "mean of 5 members" in notes(table.cells[row(table, "ensemble")][column(table, "trace")])
+    assert any("record.json is truncated" in problem for problem in table.problems)
+    assert any(problem.startswith("elsewhere/record.json has no schema") for problem in table.problems)
+
+
+def test_a_missing_run_of_the_baseline_is_no_partner(tmp_path):
+    values = {"none": [0.60, 0.70], "l1": [0.61, 0.72, 0.99]}
+    table = build(records.load(toy(tmp_path, values)))
+    assert table.cells[1][0].difference.value == pytest.approx(0.015)
+    assert table.cells[1][0].difference.n == 2
+    assert table.cells[0][0].status == "n=2/3"
+
+
+def test_two_configurations_in_one_cell_are_refused_with_their_difference(tmp_path):
+    folder = toy(tmp_path, {"none": [0.6, 0.7]})
+    other = factory.record("none", 0.0, 2)
+    other["config"]["optimizer"]["lr"] = 0.1
+    factory.leave(folder, {**other, "run_id": "aaaaaaaaaaaa"})
+    with pytest.raises(ValueError, match=r"row 'none' mixes configurations: optimizer\.lr is .*0\.1.*name=") as error:
+        build(records.load(folder))
+    assert "0.005" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_one_seed_twice_is_refused(tmp_path):
+    folder = toy(tmp_path, {"none": [0.6, 0.7]})
+    factory.leave(folder, {**factory.record("none", 0.0, 1), "run_id": "bbbbbbbbbbbb"})
+    with pytest.raises(ValueError, match=r"seed 1 twice .*bbbbbbbbbbbb"):
+        build(records.load(folder))
+
+
+def test_a_setting_that_follows_the_seed_is_no_difference_but_a_stray_one_is(tmp_path):
+    folder = toy(tmp_path, {"none": [0.6, 0.7]})  # data.seed equals seed in every record
+    build(records.load(folder))
+    stray = factory.record("none", 0.0, 2)
+    stray["config"]["data"]["seed"] = 7
+    factory.leave(folder, {**stray, "run_id": "cccccccccccc"})
+    with pytest.raises(ValueError, match=r"data\.seed is"):
+        build(records.load(folder))
+
+
+def test_rows_are_found_when_none_are_named(ablation):
+    table = build(records.load(ablation), {})
+    assert table.header == "regularization, label noise"
+    assert len(table.rows) == 28
+    assert all(cell.mean.n == 3 for line in table.cells for cell in line)
+    filtered = build(records.load(ablation), {"columns": [{**ACCURACY, "where": {"data.label_noise": 0.2}}]})
+    assert [r.label for r in filtered.rows] == factory.STRATEGIES
+    assert filtered.baseline == 0
+
+
+def test_without_a_plan_the_baseline_comes_first_and_numbers_sort_by_value(tmp_path):
+    for lr in (0.1, 0.02, 1.0):
+        for seed in (0, 1):
+            item = factory.record("none", 0.0, seed)
+            item["config"]["optimizer"]["lr"] = lr
+            factory.leave(tmp_path, {**item, "run_id": factory.run_id(lr, seed)})
+    table = build(records.load(tmp_path), {"baseline": [0.1], "rows": ["optimizer.lr"], "columns": [ACCURACY]})
+    assert [r.label for r in table.rows] == ["0.1", "0.02", "1"]
+    assert (table.header, table.baseline) == ("lr", 0)
+
+
+def test_a_row_without_any_record_is_still_a_row(tmp_path):
+    folder = factory.ablation(tmp_path, ["none", "l1+l2"], skip={("l1+l2", n, s) for n in (0.0, 0.2) for s in range(3)})
+    table = build(records.load(folder))
+    assert [r.label for r in table.rows] == ["none", "l1+l2"]
+    assert {cell.status for cell in table.cells[1]} == {"missing"}
+
+
+def test_an_old_failure_outside_the_plan_is_left_out_and_named(tmp_path):
+    folder = toy(tmp_path, {"none": [0.6, 0.7]})
+    old = factory.failed(factory.record("none", 0.0, 5), "failed", "ValueError: lr")
+    old["config"]["optimizer"]["lr"] = 9.0
+    factory.leave(folder, {**old, "run_id": "dddddddddddd"})
+    table = build(records.load(folder))
+    assert table.cells[0][0].planned == 2
+    assert any("dddddddddddd" in problem and "ValueError: lr" in problem for problem in table.problems)
+
+
+def test_what_may_not_be_compared_is_neither_tested_nor_best(ablation):
+    table = build(records.load(ablation))
+    for line, item in zip(table.cells, table.rows, strict=True):
+        for cell, spec in zip(line, table.columns, strict=True):
+            fair = not (item.label in ALTERED and spec.metric in RAW_MEASURES)
+            assert cell.comparable == fair
+            if not fair:
+                assert cell.difference is None
+                assert cell.p is None
+    caption = " ".join(table.caption)
+    assert "† not comparable" in caption
+    assert all(name in caption for name in ALTERED)
+    best = build(records.load(ablation), factory.SPEC | {"columns": [{"label": "λ", "metric": RAW_MEASURES[0],
+                 "best": "min", "where": {"data.label_noise": 0.0}}]})  # fmt: skip
+    assert [r.label for r, line in zip(best.rows, best.cells, strict=True) if line[0].best] == ["sam"]
+
+
+def test_published_values_stand_beside_and_carry_their_source(tmp_path):
+    spec = {
+        "rows": ["regularization"],
+        "columns": [{**ACCURACY, "published": {"l1": 0.71}, "source": "A. Author 2020"}],
+    }
+    table = build(records.load(toy(tmp_path, {"none": [0.6], "l1": [0.7]}, spec)))
+    assert [line[0].published for line in table.cells] == [None, "0.71"]
+    assert "Published values of acc: A. Author 2020." in table.caption
+
+
+@pytest.mark.parametrize(
+    ("spec", "match"),
+    [
+        ({"colums": []}, "unknown key 'colums'; accepted: title"),
+        ({"rows": "regularization"}, "must be lists"),
+        ({"columns": [{"label": "a"}]}, "needs label and metric"),
+        ({"columns": [{**ACCURACY, "bset": "max"}]}, "unknown key 'bset'; accepted: label"),
+        ({"columns": [{**ACCURACY, "best": "high"}]}, "must be max, min or null, got 'high'"),
+        ({"columns": [{**ACCURACY, "published": {"none": 1}}]}, "need their source"),
+        ({"columns": [{**ACCURACY, "where": {"data.nose": 1}}]}, "setting 'data.nose', which no run has"),
+        ({"rows": ["regularisation"]}, r"setting 'regularisation'.*accepted: a group \(data"),
+        ({"rows": ["regularization"], "baseline": ["a", "b"]}, "one value for each"),
+    ],
+)
+def test_a_malformed_spec_is_refused_in_one_line(ablation, spec, match):
+    with pytest.raises(ValueError, match=match) as error:
+        build(records.load(ablation), spec)
+    assert "\n" not in str(error.value)
+
+
+def test_a_metric_nobody_measured_is_a_hole_with_its_reason(tmp_path):
+    spec = {"rows": ["regularization"], "columns": [{"label": "x", "metric": "test/other"}]}
+    table = build(records.load(toy(tmp_path, {"none": [0.6]}, spec)))
+    assert table.cells[0][0].status == "–"
+    assert table.notes == ["test/other was not measured"]
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no runs to show"):
+        build(records.load(tmp_path))
+
+
+def test_a_running_run_is_said_to_run(tmp_path):
+    from filelock import FileLock
+
+    folder = toy(tmp_path, {"none": [0.6, 0.7], "l1": [0.7]})
+    target = folder / factory.run_id("l1", 0.0, 1)
+    target.mkdir()
+    with FileLock(target / ".lock"):
+        table = build(records.load(folder))
+    assert table.notes == ["seed 1: still running"]
+
+
+def test_points_name_rows_and_conditions(ablation):
+    found = points(records.load(ablation))
+    assert len(found) == 84
+    assert {point.condition for point in found} == {"label noise 0", "label noise 0.2"}
+    assert {point.row for point in found if not point.comparable} == set(ALTERED)
+
+
+def test_text_that_is_shared_is_cleaned():
+    assert clean("a\nb\x1b[31m\u202e c") == "a b[31m c"
+    assert clean("cannot read /home/ann/runs/x.pt: no") == "cannot read …/x.pt: no"
+    assert clean("~/secret/key.pem") == "…/key.pem"
+    assert clean("train/flatness/lambda_1 and https://example.org/a/b") == (
+        "train/flatness/lambda_1 and https://example.org/a/b"
+    )
+
+
+def test_the_numbers_of_a_table_are_finite(holes):
+    for line in build(records.load(holes)).cells:
+        for cell in line:
+            numbers = [cell.p, *cell.values.values()]
+            for part in (cell.mean, cell.difference):
+                numbers += [part.value, part.half_width] if part else []
+            assert all(math.isfinite(value) for value in numbers if value is not None)
+
+
+def test_the_plan_carries_the_spec(ablation):
+    spec = json.loads((ablation / "sweep.json").read_text())["table"]
+    assert Column(**spec["columns"][0]).title == "test acc. (%), clean"
