@@ -39,6 +39,11 @@ def make_run(folder: Path, run_id: str = "0123456789ab", **changes: object) -> R
     return Run(**{**settings, **changes})
 
 
+def log(built: list[Logger], metrics: dict[str, float], *, step: int) -> None:
+    for logger in built:
+        logger.log_metrics(metrics, step=step)
+
+
 class Toy(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +95,7 @@ def test_a_lightning_logger_of_the_users_own_is_taken_as_it_is(tmp_path):
     own = pl.loggers.CSVLogger(tmp_path, name="own")
     built = loggers.build({"own": own, "csv": partial(CSVLogger)}, make_run(tmp_path))
     assert built[0] is own
-    loggers.log(built, ROW, step=1)
+    log(built, ROW, step=1)
     loggers.finish(built, RECORD)
     assert float(read(Path(own.log_dir) / "metrics.csv")[0]["test/gap/accuracy"]) == 0.25
 
@@ -133,17 +138,17 @@ def test_names_tell_strategies_apart(tmp_path):
 # ---------------------------------------------------------------- csv
 
 
-def test_csv_keeps_rows_by_step_and_leaves_out_what_was_not_measured(tmp_path):
+def test_csv_keeps_one_row_a_step(tmp_path):
     run = make_run(tmp_path)
     built = loggers.build({"csv": partial(CSVLogger)}, run)
-    loggers.log(built, {"epoch": 1, **ROW}, step=10)
-    loggers.log(built, {"epoch": 2, "test/gap/accuracy": None}, step=20)
-    loggers.log(built, {"weights/norm/l2": 7.0}, step=20)
+    log(built, {"epoch": 1, **ROW}, step=10)
+    log(built, {"epoch": 2}, step=20)
+    log(built, {"weights/norm/l2": 7.0}, step=20)
     loggers.finish(built, RECORD)
     first, second = read(run.folder / "metrics.csv")
     assert list(first) == ["step", "epoch", *ROW, "weights/norm/l2"]
     assert (first["step"], first["test/gap/accuracy"], first["weights/norm/l2"]) == ("10", "0.25", "")
-    assert (second["epoch"], second["test/gap/accuracy"], second["weights/norm/l2"]) == ("2.0", "", "7.0")
+    assert (float(second["epoch"]), second["test/gap/accuracy"], second["weights/norm/l2"]) == (2, "", "7.0")
 
 
 def test_csv_of_a_resumed_run_replaces_the_rows_it_trains_again(tmp_path):
@@ -151,7 +156,7 @@ def test_csv_of_a_resumed_run_replaces_the_rows_it_trains_again(tmp_path):
     for steps, value in ((range(0, 50, 10), 1.0), (range(30, 70, 10), 2.0)):
         built = loggers.build({"csv": partial(CSVLogger, flush_seconds=0)}, run)
         for step in steps:
-            loggers.log(built, {"a": value}, step=step)  # killed: no finish
+            log(built, {"a": value}, step=step)  # killed: no finish
     rows = read(run.folder / "metrics.csv")
     assert [(int(row["step"]), float(row["a"])) for row in rows] == [
         (0, 1), (10, 1), (20, 1), (30, 2), (40, 2), (50, 2), (60, 2)
@@ -163,7 +168,7 @@ def test_csv_replaces_a_file_that_is_not_its_own(tmp_path):
     run.folder.mkdir(parents=True)
     (run.folder / "metrics.csv").write_bytes(b"\xff\x00nonsense,\n1,2,3\n")
     built = loggers.build({"csv": partial(CSVLogger)}, run)
-    loggers.log(built, {"a": 1.0}, step=0)
+    log(built, {"a": 1.0}, step=0)
     loggers.finish(built, None)
     assert read(run.folder / "metrics.csv") == [{"step": "0", "a": "1.0"}]
 
@@ -173,7 +178,7 @@ def test_csv_costs_little(tmp_path):
     row = {f"test/performance/{i}": 1.0 / (i + 1) for i in range(30)}
     start = time.process_time()
     for step in range(500):
-        loggers.log(built, row, step=step)
+        log(built, row, step=step)
     assert (time.process_time() - start) / 500 < 0.5e-3  # measured: 0.006 ms; an epoch of ten steps takes 15 ms
 
 
@@ -186,11 +191,11 @@ def test_tensorboard_writes_events_without_a_host_name(tmp_path, monkeypatch):
     run = make_run(tmp_path)
     folder = run.folder / "tensorboard"
     killed = loggers.build({"tensorboard": partial(TensorBoardLogger)}, run)
-    loggers.log(killed, {"epoch": 0, **ROW}, step=5)
+    log(killed, {"epoch": 0, **ROW}, step=5)
     killed[0].finalize("failed")
     assert "secret" in next(folder.glob("events*")).name  # a file being written keeps its name
     built = loggers.build({"tensorboard": partial(TensorBoardLogger)}, run)
-    loggers.log(built, {"epoch": 1, **ROW, "val/gap/accuracy": None}, step=10)
+    log(built, {"epoch": 1, **ROW}, step=10)
     loggers.finish(built, RECORD)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert len([path for path in files if path.name.startswith("events.out.tfevents.")]) == 2
@@ -267,9 +272,9 @@ def history(folder: Path) -> list[dict]:
 def test_a_wandb_run_carries_what_a_sweep_is_grouped_by(clean, tmp_path):
     run = make_run(tmp_path)
     built = loggers.build({"wandb": partial(WandbLogger)}, run)
-    loggers.log(built, {"epoch": 1, **ROW, "val/gap/accuracy": None}, step=10)
-    loggers.log(built, {"weights/norm/l2": 1}, step=10)
-    loggers.log(built, {"epoch": 2, "test/performance/accuracy": 0.6}, step=20)
+    log(built, {"epoch": 1, **ROW}, step=10)
+    log(built, {"weights/norm/l2": 1}, step=10)
+    log(built, {"epoch": 2, "test/performance/accuracy": 0.6}, step=20)
     loggers.finish(built, RECORD)
     (folder,) = folders(tmp_path)
     kinds = inspect_run(folder)
@@ -297,12 +302,12 @@ def test_a_wandb_run_carries_what_a_sweep_is_grouped_by(clean, tmp_path):
 def test_serial_runs_are_runs_of_their_own_even_when_one_fails(clean, tmp_path):
     for index in range(3):
         built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path, f"run{index}"))
-        loggers.log(built, {"a": index}, step=0)
+        log(built, {"a": index}, step=0)
         if index < 2:
             loggers.finish(built, [RECORD, None][index])
     with_leftover = folders(tmp_path)  # the third was never finished
     built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path, "run3"))
-    loggers.log(built, {"epoch": 1, "a": 3}, step=0)
+    log(built, {"epoch": 1, "a": 3}, step=0)
     loggers.finish(built, RECORD)
     (last,) = set(folders(tmp_path)) - set(with_leftover)
     assert len(with_leftover) == 3
@@ -331,7 +336,7 @@ def test_wandb_mode_is_respected(clean, tmp_path):
     clean.setenv("WANDB_MODE", "disabled")
     clean.setenv("WANDB_API_KEY", KEY)
     built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path))
-    loggers.log(built, ROW, step=0)
+    log(built, ROW, step=0)
     loggers.finish(built, RECORD)
     wandb.teardown()
     assert not (tmp_path / "ablation" / "wandb").exists()
@@ -341,7 +346,7 @@ def test_a_broken_environment_costs_the_logger_not_the_run(clean, tmp_path, capl
     wandb.teardown()
     clean.setenv("WANDB_INIT_TIMEOUT", "soon")
     built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path))
-    loggers.log(built, ROW, step=0)
+    log(built, ROW, step=0)
     loggers.finish(built, RECORD)
     wandb.teardown()
     (warning,) = warnings(caplog)
@@ -368,7 +373,7 @@ def test_a_server_that_does_not_answer_costs_seconds_and_no_data(mute, online, t
         built = loggers.build(
             {"wandb": partial(WandbLogger, timeout=5 if mute else 1)}, make_run(tmp_path, f"r{index}")
         )
-        loggers.log(built, {"epoch": 1, "a": index}, step=0)
+        log(built, {"epoch": 1, "a": index}, step=0)
         loggers.finish(built, RECORD)
     wandb.teardown()  # what a process does when it ends
     assert time.monotonic() - start < 10
@@ -384,9 +389,9 @@ def test_a_server_that_falls_silent_costs_seconds_and_no_data(online, tmp_path, 
     server = Server()
     online(server.url)
     built = loggers.build({"wandb": partial(WandbLogger, timeout=2)}, make_run(tmp_path))
-    loggers.log(built, {"a": 1}, step=0)
+    log(built, {"a": 1}, step=0)
     server.mute = True
-    loggers.log(built, {"a": 2}, step=10)
+    log(built, {"a": 2}, step=10)
     start = time.monotonic()
     loggers.finish(built, RECORD)
     wandb.teardown()
@@ -407,12 +412,12 @@ def test_a_service_that_dies_costs_the_logger_not_the_run(clean, tmp_path, caplo
     service.wait(10)
     start = time.monotonic()
     for step in range(3):
-        loggers.log(built, {"a": 1}, step=step)
+        log(built, {"a": 1}, step=step)
     loggers.finish(built, RECORD)
     assert time.monotonic() - start < 5
     assert len(warnings(caplog)) == 1
     built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path, "next"))
-    loggers.log(built, {"epoch": 1, "a": 1}, step=0)
+    log(built, {"epoch": 1, "a": 1}, step=0)
     loggers.finish(built, RECORD)
     assert history(folders(tmp_path)[-1]) == [{"_step": 0, "epoch": 1, "a": 1}]
 
@@ -421,7 +426,7 @@ def test_a_key_that_cannot_be_one_leaves_the_run_offline(online, tmp_path, caplo
     online("http://127.0.0.1:9")
     os.environ["WANDB_API_KEY"] = "5hort"
     built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path))
-    loggers.log(built, {"epoch": 1, "a": 1}, step=0)
+    log(built, {"epoch": 1, "a": 1}, step=0)
     loggers.finish(built, RECORD)
     (warning,) = warnings(caplog)
     assert "cannot use the credentials for http://127.0.0.1:9" in warning
@@ -435,7 +440,7 @@ def test_when_logged_in_rows_go_to_the_server_and_a_resumed_run_continues(resume
     online(server.url)
     built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path))
     for step in (30, 40, 50, 60):
-        loggers.log(built, {"epoch": step / 10, "a": step}, step=step)
+        log(built, {"epoch": step / 10, "a": step}, step=step)
     loggers.finish(built, RECORD)
     wandb.teardown()
     server.close()
@@ -456,7 +461,7 @@ def test_wandb_files_name_no_key_machine_or_path(online, tmp_path):
         settings = {"mode": url}
         parts = {"wandb": partial(WandbLogger, **settings)}
         built = loggers.build(parts, make_run(tmp_path))
-        loggers.log(built, ROW, step=0)
+        log(built, ROW, step=0)
         loggers.finish(built, RECORD)
         loggers.log_report(parts, tmp_path / "ablation", experiment="ablation")
         wandb.teardown()

@@ -73,13 +73,6 @@ def build(parts: Mapping[str, Part], run: Run) -> list[Logger]:
     return [part if isinstance(part, Logger) else part(run=run) for part in parts.values()]
 
 
-def log(loggers: Iterable[Logger], metrics: Mapping[str, float | None], *, step: int) -> None:
-    """Log a row; what could not be measured (None) is left out. Rows of one step are one."""
-    known = {key: float(value) for key, value in metrics.items() if value is not None}
-    for logger in loggers:
-        logger.log_metrics(known, step=step)
-
-
 def finish(loggers: Iterable[Logger], record: Mapping[str, Any] | None = None) -> None:
     """Close the loggers with the record that the run left; without one it failed."""
     for logger in loggers:
