@@ -112,13 +112,14 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     >>> holm([0.01, None, 0.04])
     [0.02, None, 0.04]
     """
-    tested = [p for p in ps if p is not None]
-    if not tested:
-        return list(ps)
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = iter(multipletests(tested, method="holm")[1].tolist())
-    return [None if p is None else next(adjusted) for p in ps]
+    tested = np.array([p for p in ps if p is not None])
+    order = np.argsort(tested)
+    # statsmodels' multipletests is the reference in the tests: it collects garbage at each call, 0.1 s a column here
+    stepped = np.maximum.accumulate(tested[order] * np.arange(len(tested), 0, -1))
+    adjusted = np.empty(len(tested))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    values = iter(adjusted.tolist())
+    return [None if p is None else next(values) for p in ps]
 
 
 def kendall(

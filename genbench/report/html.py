@@ -12,7 +12,7 @@ from genbench import records
 from genbench.report import render
 from genbench.report.table import Point, Table, clean, decimals, letter, number, show
 
-_LIBRARIES = ("genbench", "matplotlib", "numpy", "pandas", "scipy", "statsmodels")
+_LIBRARIES = ("genbench", "matplotlib", "numpy", "pandas", "scipy")
 # never shown, whatever a record says: they would name a person, a machine or a place on its disk
 _PRIVATE = re.compile(r"host|user|home|path|dir|argv|token|key|secret", re.IGNORECASE)
 

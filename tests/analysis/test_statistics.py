@@ -72,6 +72,13 @@ def test_holm_by_hand():
     assert statistics.holm([]) == []
 
 
+def test_holm_agrees_with_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    for seed in range(20):
+        ps = np.random.default_rng(seed).beta(0.3, 2.0, size=seed + 1).round(2).tolist()
+        assert statistics.holm(ps) == pytest.approx(multitest.multipletests(ps, method="holm")[1].tolist())
+
+
 def test_rank_correlations_agree_with_scipy_also_with_ties():
     random = np.random.default_rng(3)
     x = random.integers(0, 6, size=40).astype(float)
