@@ -37,7 +37,8 @@ def everything(**settings) -> list[pl.Callback]:
 @pytest.mark.parametrize(("stranger", "settings"), [(Plain, {}), (Odd, {"forward": understand})])
 def test_final_weights_and_random_states_are_bit_identical(stranger, settings):
     states = []
-    for callbacks in ([], everything(**settings)):
+    measuring = everything(**settings)
+    for callbacks in ([], measuring):
         random.seed(0)
         np.random.seed(0)
         torch.manual_seed(0)
@@ -50,6 +51,9 @@ def test_final_weights_and_random_states_are_bit_identical(stranger, settings):
         assert torch.equal(a, b), name
     assert torch.equal(states[0][1], states[1][1])
     assert states[0][2:] == states[1][2:]
+    for callback in measuring[:3]:
+        assert len(callback.history) == 3
+        assert all(estimate.value is not None for estimate in callback.results.values())
 
 
 def test_gap_is_that_of_the_final_weights():
