@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ARROWS = {"max": " ↑", "min": " ↓", None: ""}
 _PADDING = 2  # blanks between two columns of the terminal's table
+_PAGE = 118  # characters across a LaTeX page, as a guide to where columns are stacked
 
 
 @dataclass(frozen=True)
@@ -86,45 +87,62 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs ``table`` environment for ``\\input``; it shrinks to the line's width where it is wider."""
-
-    def cell(text: Text) -> str:
-        value = _tex(text.mean) + (f" $\\pm$ {_tex(text.half)}" if text.half else "")
-        value = f"\\textbf{{{value}}}" if text.best else value
-        mark = {"": "", "*": "$^{*}$", "†": "$^{\\dagger}$"}[text.mark]
-        value += f"\\rlap{{{mark}}}" if mark and not (text.status or text.notes or text.published) else mark
-        value = " ".join(filter(None, (value, text.status and f"{{\\scriptsize {_tex(text.status)}}}")))
-        value += f"\\textsuperscript{{{','.join(text.notes)}}}" if text.notes else ""
-        return value + (f" [{_tex(text.published)}]" if text.published else "")
-
-    groups, rules, start = [], [], 2
-    for group, width in spans(table):
-        groups.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
-        rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
-        start += width
-    head = [_tex(table.header), *(_tex(heading(column)) for column in table.columns)]
+    """A booktabs ``table`` environment for ``\\input``: tabulars stacked by groups of columns as a page is wide."""
+    body = texts(table)
+    first = max(len(text) for text in [table.header, *(row.label for row in table.rows)])
+    widths = [
+        max(len(heading(column)), *(len(text.mean + text.half) + 3 for text in line)) + _PADDING
+        for column, line in zip(table.columns, zip(*body, strict=True), strict=True)
+    ]
     lines = [
         "% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}",
         "\\begin{table}[tbp]",
-        "\\centering",
-        f"\\caption{{\\textbf{{{_tex(table.title)}.}} {' '.join(map(_tex, table.caption))}}}",
+        "\\centering\\small",
+        f"\\caption{{{_tex(table.title)}}}",
+    ]
+    for indices in _stack(table, widths, _PAGE - first - _PADDING):
+        lines += ["", "\\medskip", *_tabular(table, body, indices)]
+    below = [" ".join(map(_tex, table.caption))]
+    below += [f"\\textsuperscript{{{letter(index)}}}\\,{_tex(note)}." for index, note in enumerate(table.notes)]
+    if table.problems:
+        below.append("Left out: " + "; ".join(map(_tex, table.problems)) + ".")
+    lines += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{\\footnotesize {' '.join(below)}}}"]
+    return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int]) -> list[str]:
+    """Some columns as a tabular that shrinks to the line's width where it is wider."""
+
+    def cell(text: Text) -> str:
+        value = _tex(text.mean) + (f"\\,{{\\scriptsize$\\pm$\\,{_tex(text.half)}}}" if text.half else "")
+        value = f"\\textbf{{{value}}}" if text.best else value
+        value += "" if text.mean else _tex(text.status)
+        small = [_tex(text.status)] if text.mean and text.status else []
+        raised = {"": "", "*": "*", "†": "$\\dagger$"}[text.mark] + ",".join([*text.notes, *small])
+        raised = f"\\textsuperscript{{{raised}}}" if raised else ""
+        # a mark alone hangs over, so that numbers stay under one another
+        value += f"\\rlap{{{raised}}}" if text.mark and not (text.notes or small or text.published) else raised
+        return value + (f" [{_tex(text.published)}]" if text.published else "")
+
+    groups, rules, start = [], [], 2
+    for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
+        width = len(list(members))
+        groups.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
+        rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
+        start += width
+    lines = [
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        "\\begin{tabular}{@{}l" + "r" * len(table.columns) + "@{}}",
+        "\\begin{tabular}{@{}l" + "r" * len(indices) + "@{}}",
         "\\toprule",
     ]
-    if any(column.group for column in table.columns):
+    if any(rules):
         lines += [" & ".join(["", *groups]) + r" \\", "".join(rules)]
+    head = [_tex(table.header), *(_tex(heading(table.columns[index])) for index in indices)]
     lines += [" & ".join(head) + r" \\", "\\midrule"]
-    for row, line in zip(table.rows, texts(table), strict=True):
+    for row, line in zip(table.rows, body, strict=True):
         marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
-        lines.append(" & ".join([_tex(row.label) + marks, *map(cell, line)]) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}}"]
-    notes = [f"\\textsuperscript{{{letter(index)}}}\\,{_tex(note)}" for index, note in enumerate(table.notes)]
-    if table.problems:
-        notes.append("Left out: " + "; ".join(map(_tex, table.problems)))
-    if notes:
-        lines += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{\\footnotesize {'; '.join(notes)}.}}"]
-    return "\n".join([*lines, "\\end{table}"]) + "\n"
+        lines.append(" & ".join([_tex(row.label) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
+    return [*lines, "\\bottomrule", "\\end{tabular}}"]
 
 
 def comma_separated(table: Table) -> str:
@@ -189,11 +207,10 @@ def terminal(table: Table, width: int) -> "Group":
         if over := _over(table, indices, widths):
             parts += [RichText(" " * (first + _PADDING) + line, style="bold") for line in over]
         for row, label in enumerate(labels):  # padded here: rich strips the blanks that keep decimal points aligned
-            style = "dim" if row == table.baseline else ""
             line = []
             for index in indices:
                 padded = [part.rjust(widths[index]) for part in cells[index][row].split("\n")]
-                text = RichText("\n".join(padded), style="bold green" if body[row][index].best else style)
+                text = RichText("\n".join(padded), style="bold green" if body[row][index].best else "")
                 if not body[row][index].mean or body[row][index].status:
                     text.highlight_regex(r"(?m)^ *[^\d− ].*$", "yellow")
                 line.append(text)
