@@ -1,5 +1,6 @@
 """The configuration: its root, what identifies a run, and what is refused."""
 
+import atexit
 import difflib
 import functools
 import hashlib
@@ -7,13 +8,15 @@ import inspect
 import json
 import math
 import pkgutil
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 # What cannot change a run's numbers, and so is no part of its identity or its record.
 EXCLUDED = (
@@ -66,7 +69,16 @@ class Config:
     table: dict[str, Any] | None = None
 
 
+@functools.cache
+def _scratch() -> str:
+    """A folder that is gone when the process ends."""
+    folder = tempfile.mkdtemp(prefix="genbench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
 
 
 class ConfigError(ValueError):

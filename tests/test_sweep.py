@@ -1,0 +1,303 @@
+"""Whole commands, as a user types them: sweeps that are killed, fail, overlap and resume."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from genbench import cli, records
+
+GENBENCH = [sys.executable, "-c", "from genbench.cli import train; train()"]
+TABLE = [sys.executable, "-c", "from genbench.cli import table; table()"]
+TINY = [
+    "trainer.max_steps=40",
+    "trainer.accelerator=cpu",
+    "data.train_size=200",
+    "data.batch_size=20",
+    "checkpoint_seconds=0",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+]
+
+FAULTS = '''
+"""Regularizations that misbehave."""
+import os, signal, time
+from genbench.regularization import Method
+
+class Kills(Method):
+    """Killed by the system in the middle of training, at every try."""
+    def after_step(self, params, progress):
+        if progress > 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Exits(Method):
+    """Ends the process without a word, as native code may."""
+    def after_step(self, params, progress):
+        os._exit(7)
+
+class Raises(Method):
+    def after_step(self, params, progress):
+        raise MemoryError("cannot allocate 10 GiB")
+
+class Slow(Method):
+    """Takes its time, so that it can be killed."""
+    def after_step(self, params, progress):
+        time.sleep(0.05)
+'''
+
+
+@pytest.fixture
+def work(tmp_path):
+    """An empty folder beside which the misbehaving methods can be found."""
+    (tmp_path / "faults.py").write_text(FAULTS)
+    group = tmp_path / "conf" / "regularization"
+    group.mkdir(parents=True)
+    for name in ("Kills", "Exits", "Raises", "Slow"):
+        (group / f"{name.lower()}.yaml").write_text(f"{name.lower()}:\n  _target_: faults.{name}\n")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def start(work, *arguments, command=GENBENCH):
+    environment = {**os.environ, "PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(work, *arguments, command=GENBENCH):
+    process = start(work, *arguments, command=command)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def sweep(work, *arguments):
+    return run(work, "--config-dir", str(work.parent / "conf"), "-m", *TINY, *arguments)
+
+
+def by_override(folder, override):
+    plan = records.read_sweep(folder)
+    (run_id,) = [planned["run_id"] for planned in plan["runs"] if override in planned["overrides"]]
+    return run_id
+
+
+def numbers(folder):
+    """All records without what a clock or a process determines."""
+    found = {}
+    for record in records.load(folder).records:
+        found[record["run_id"]] = {k: v for k, v in record.items() if k not in ("seconds", "digest", "provenance")}
+    return found
+
+
+def cells(folder):
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if "seconds" not in row["column"]]
+
+
+def test_a_sweep_ends_with_its_table_and_files(work):
+    status, out, err = sweep(work, "regularization=none,l2,[l2,mixup]")
+    assert status == 0, err
+    folder = work / "runs" / "default"
+    assert {record["status"] for record in records.load(folder).records} == {"completed"}
+    for name in ("table.md", "table.tex", "table.csv", "report.html"):
+        assert (folder / name).stat().st_size > 100, name
+    assert "l2+mixup" in out
+    assert err.count("test accuracy") == 3
+    assert not [path.name for path in work.iterdir() if path.name != "runs"]
+
+    # a second time: nothing is trained, the same table
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")}
+    status, again, err = sweep(work, "regularization=none,l2,[l2,mixup]")
+    assert (status, again) == (0, out), err
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")} == before
+
+    # alone, with the same settings, a run is the one of the sweep
+    config_dir = ["--config-dir", str(work.parent / "conf")]
+    status, _, err = run(work, *config_dir, *TINY, "regularization=l2", "runs_dir=alone")
+    assert status == 0, err
+    (single,) = records.load(work / "alone" / "default").records
+    assert numbers(folder)[single["run_id"]] == numbers(work / "alone" / "default")[single["run_id"]]
+
+
+def test_a_bad_run_never_stops_the_others(work):
+    status, out, err = sweep(work, "regularization=none,kills,exits,raises,l2")
+    folder = work / "runs" / "default"
+    found = {"+".join(r["choices"]["regularization"]) or "none": r for r in records.load(folder).records}
+    assert {name: record["status"] for name, record in found.items()} == {
+        "none": "completed",
+        "l2": "completed",
+        "kills": "failed",
+        "exits": "failed",
+        "raises": "failed",
+    }
+    assert "SIGKILL" in found["kills"]["error"]
+    assert "exit status 7" in found["exits"]["error"]
+    assert found["raises"]["error"] == "MemoryError: cannot allocate 10 GiB"
+    assert status == 1
+    assert "Traceback" not in out + err
+    assert "failed" in (folder / "table.md").read_text()
+    last = "\n".join(out.strip().splitlines()[-8:])
+    assert "regularization=kills" in last
+    assert "genbench" in last  # how to rerun them
+
+    status, out, _ = run(work, "runs/default", "--status", command=TABLE)
+    assert re.search(r"2 done.*3 failed", out, re.S), out
+
+
+def test_killed_at_any_moment_it_resumes_to_the_same_table(work):
+    arguments = ["regularization=slow,[slow,l2]", "seed=0,1"]
+    status, _, err = sweep(work, *arguments, "runs_dir=whole")
+    assert status == 0, err
+    for delay in (0.3, 1.5):
+        process = start(work, "--config-dir", str(work.parent / "conf"), "-m", *TINY, *arguments)
+        deadline = time.monotonic() + 120
+        while not list(work.glob("runs/default/*/checkpoint.ckpt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    status, _, err = sweep(work, *arguments)
+    assert status == 0, err
+    assert numbers(work / "runs" / "default") == numbers(work / "whole" / "default")
+    assert cells(work / "runs" / "default") == cells(work / "whole" / "default")
+
+
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(work):
+    arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "regularization=slow", "seed=range(8)"]
+    process = start(work, *arguments)
+    deadline = time.monotonic() + 120
+    while not list(work.glob("runs/default/*/record.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command continues" in err
+    assert "Traceback" not in out + err
+    assert 1 <= len(records.load(work / "runs" / "default").records) < 8
+
+
+def test_two_processes_on_one_sweep_train_no_run_twice(work):
+    arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "regularization=slow", "seed=range(5)"]
+    first, second = start(work, *arguments), start(work, *arguments)
+    outputs = [process.communicate(timeout=240) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    folder = work / "runs" / "default"
+    assert len(records.load(folder).records) == 5
+    assert not records.load(folder).problems
+    # a run that was trained twice would have logged its steps twice
+    for path in folder.glob("*/metrics.csv"):
+        steps = [row["step"] for row in csv.DictReader(path.open())]
+        assert len(steps) == len(set(steps))
+    trained = sum(err.count("test accuracy") for _, err in outputs)
+    assert trained <= 10
+    assert outputs[0][0] == outputs[1][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model=mpl"], "model=mpl: no such choice; did you mean 'mlp'?"),
+        (["regularization=droput"], "regularization=droput: no such choice; did you mean 'dropout'?"),
+        (["optimizer=xyz"], "optimizer=xyz: no such choice; accepted: adam, adamw, momentum, rmsprop, sgd"),
+        (["data.trian_size=5"], "data.trian_size is not a setting; did you mean 'data.train_size'?"),
+        (["regularisation=l2"], "regularisation is not a setting; did you mean 'regularization'?"),
+        (["seed=abc"], "seed"),
+        (["seed=-1"], "seed is -1; accepted: an integer of at least 0"),
+        (["data.train_size=-5"], "data.train_size is -5; accepted: an integer from 1 to 4000"),
+        (["optimizer.lr=abc"], "optimizer.lr is 'abc'; accepted: a number"),
+        (["optimizer.lr=nan"], "optimizer.lr is nan; accepted: a number"),
+        (["trainer.accelerator=gpu"], "trainer"),
+        (["-m", "regularization=none,l2", "regularization.l2.strength=-1"], "regularization.l2"),
+        (["-m", "seed=0,1", "data.label_noise=0,2"], "data.label_noise is 2"),
+        (["-m", "seed=0,1", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs is 0"),
+        (["seed=1", "model"], "model"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, monkeypatch, capfd):
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["genbench", *arguments])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as end:
+        cli.train()
+    status = end.value.code
+    out, err = capfd.readouterr()
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("genbench: ")
+    assert out == ""
+    assert not list(work.iterdir())
+
+
+def test_a_misspelt_key_in_a_users_experiment_file_is_found(work):
+    folder = work.parent / "conf" / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimizer:\n  lrr: 0.1\n")
+    status, _, err = run(work, "--config-dir", str(folder.parent), "experiment=mine")
+    assert (status, err.strip()) == (1, "genbench: optimizer.lrr is not a setting of torch.optim.Adam; did you mean 'lr'?")
+    (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimiser:\n  lr: 0.1\n")
+    status, _, err = run(work, "--config-dir", str(folder.parent), "experiment=mine")
+    assert (status, err.strip()) == (1, "genbench: optimiser is not a setting; did you mean 'optimizer'?")
+    assert not list(work.iterdir())
+
+
+def test_help_is_quick_and_lists_every_choice(work):
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        status, out, _ = run(work, "--help")
+        times.append(time.monotonic() - started)
+    assert status == 0
+    assert min(times) < 2
+    from genbench.config import folder
+
+    for path in folder().rglob("*/*.yaml"):
+        assert re.search(rf"^  {path.stem}\b", out, re.M), path
+    assert out.count("  genbench ") >= 3
+
+
+def test_a_damaged_record_is_named_and_only_that_run_is_redone(work):
+    status, _, err = sweep(work, "seed=0,1")
+    assert status == 0, err
+    folder = work / "runs" / "default"
+    run_id, other = by_override(folder, "seed=0"), by_override(folder, "seed=1")
+    path = folder / run_id / "record.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    untouched = (folder / other / "record.json").stat().st_mtime_ns
+    status, out, _ = run(work, "runs/default", command=TABLE)
+    assert status == 0
+    assert run_id in out
+    status, out, err = sweep(work, "seed=0,1")
+    assert status == 0, err
+    assert json.loads(path.read_text())["metrics"] == json.loads(whole)["metrics"]
+    assert (folder / other / "record.json").stat().st_mtime_ns == untouched
+
+
+def test_scripts_are_the_same_programs(work):
+    scripts = Path(__file__).parents[1] / "scripts"
+    for name in ("train", "table"):
+        status, out, err = run(work, "--help", command=[sys.executable, str(scripts / f"{name}.py")])
+        assert status == 0, err
+        assert "genbench" in out
