@@ -24,7 +24,7 @@ def train() -> None:
 
     from genbench import config
 
-    utils.run_and_report = _report_errors  # Hydra's own prints tracebacks
+    utils.run_and_report = _report_errors  # type: ignore[assignment]  # Hydra's own prints tracebacks
     status = 0
     try:
         hydra.main(config_path=str(config.folder()), config_name="train", version_base="1.3")(_task)()
@@ -36,16 +36,16 @@ def train() -> None:
 def _task(cfg: Any) -> None:
     """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from genbench import experiment, sweep
 
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
     chosen = sweep.choices(HydraConfig.get().runtime.choices)
     # reported here: Hydra would print a traceback before it passes an error on
     record = _report_errors(lambda: experiment.run(plain, choices=chosen))
-    if HydraConfig.get().mode.name == "RUN":
+    if HydraConfig.get().mode == RunMode.RUN:
         _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
     if record["status"] != "completed":
         raise SystemExit(1)
@@ -84,12 +84,19 @@ def _show_sweep() -> int:
     from genbench import records, report
 
     failed = False
-    for folder in sweep.SWEPT:
+    for folder, chosen in sweep.SWEPT.items():
         try:
-            report.write(folder)
             report.show(folder, Console())
-        except ValueError as error:
-            print(f"genbench: {error}", file=sys.stderr)
+            report.write(folder)
+            if "wandb" in chosen:
+                from hydra.utils import instantiate
+
+                from genbench import loggers
+
+                parts = {key: instantiate(node) for key, node in chosen.items()}
+                loggers.log_report(parts, folder=folder, experiment=folder.name)
+        except (ValueError, OSError) as error:
+            print(f"genbench: {_explain(error)}", file=sys.stderr)
             failed = True
         planned = {run["run_id"] for run in (records.read_sweep(folder) or {"runs": []})["runs"]}
         failed |= any(status != "done" for run_id, status in records.status(folder).items() if run_id in planned)
@@ -153,8 +160,7 @@ def _keys() -> list[str]:
     GlobalHydra.instance().clear()
     methods = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("train", [f"regularization=[{','.join(methods)}]"]))
-    assert isinstance(plain, dict)
+        plain: Any = OmegaConf.to_container(compose("train", [f"regularization=[{','.join(methods)}]"]))
     keys = [key for key, _ in leaves(plain)]
     groups = [path.name for path in folder().iterdir() if path.is_dir()]
     return sorted({*keys, *groups})

@@ -20,7 +20,7 @@ class Draw:
     """The random draws of one training step.
 
     Every draw is keyed by (seed, step, site): it depends neither on what was drawn before nor on what else runs in
-    the process, and it never touches a global generator. ``site`` names the place that draws (``"mixup"``, ``"dropout.0"``).
+    the process, and it never touches a global generator. ``site`` names the place that draws (``"mixup"``).
 
     >>> draw = Draw(seed=0, step=7)
     >>> torch.equal(draw.uniform("mixup", 3), draw.uniform("mixup", 3))

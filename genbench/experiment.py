@@ -75,8 +75,8 @@ def run(
 ) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
-    ``overrides`` is what sets the run apart in its sweep, for the loggers. A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
-    waited for, or with ``wait=False`` None is returned at once.
+    A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
+    waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers.
     """
     planned = plan(config, choices=choices)
     if (finished := final_record(planned.folder)) is not None:
@@ -87,7 +87,8 @@ def run(
     except OSError as error:
         raise ConfigError(f"runs_dir={config['runs_dir']!r} cannot be written: {error.strerror}") from None
     try:
-        with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 0):
+        # whoever asks for the state of a sweep holds this lock for an instant: a second tells that from a training
+        with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 1):
             if (finished := final_record(planned.folder)) is not None:
                 return finished
             return _run(config, planned, overrides)
@@ -110,19 +111,14 @@ def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, An
 
 
 def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
-    started = time.perf_counter()
-    folder, name = planned.folder, config["name"]
+    folder = planned.folder
     (folder / records.RECORD).unlink(missing_ok=True)
     (folder / TRACEBACK).unlink(missing_ok=True)
-    status, error = "completed", None
-    module = trainer = None
-    callbacks: dict[str, pl.Callback] = {}
-    seconds = {"fit": 0.0}
     logs = loggers.build(
         {key: _make(node) for key, node in config["logger"].items()},
         loggers.Run(
             folder=folder,
-            experiment=name,
+            experiment=config["name"],
             run_id=planned.run_id,
             seed=config["seed"],
             choices=planned.choices,
@@ -130,61 +126,66 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, A
             overrides=overrides,
         ),
     )
-    with _threads(config), _quiet():
-        try:
-            data = _build_data(config)
-            module = _build_module(config, data)
-            _save(folder / "initial.pt", module.network)
-            callbacks = _build_callbacks(config)
-            trainer = _build_trainer(
-                config,
-                steps_per_epoch=data.steps_per_epoch,
-                default_root_dir=folder,
-                logger=logs or False,
-                callbacks=[
-                    Finish(),
-                    *callbacks.values(),
-                    Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"]),
-                ],
-            )
-            resumed = _usable(folder / CHECKPOINT)
-            fitting = time.perf_counter()
-            try:
-                with _signals():
-                    trainer.fit(module, datamodule=data, ckpt_path=str(folder / CHECKPOINT) if resumed else None)
-            finally:
-                seconds["fit"] = time.perf_counter() - fitting
-        except Diverged as reason:
-            status, error = "diverged", str(reason)
-        except BaseException as reason:
-            if _interrupted(reason):
-                loggers.finish(logs)
-                raise Interrupted from None
-            status, error = "failed", _one_line(reason)
-            (folder / TRACEBACK).write_text(traceback.format_exc())
-        measured = {key: callback for key, callback in callbacks.items() if hasattr(callback, "results")}
-        seconds["measure"] = sum(callback.seconds for callback in measured.values())
-        seconds["fit"] = max(0.0, seconds["fit"] - seconds["measure"])
-        estimates: dict[str, Any] = {}
-        if status != "failed":
-            for callback in measured.values():
-                estimates |= callback.results
-        if status == "completed":
-            _save(folder / "weights.pt", module.network)
-        history = _write_history(folder / "history.csv", measured) if measured else None
-        seconds["total"] = time.perf_counter() - started
-        record = _write(
-            planned,
-            experiment=name,
-            status=status,
-            error=error,
-            seconds=seconds,
-            estimates=estimates,
-            history=history,
-        )
+    record = None
+    try:
+        with _threads(config), _quiet():
+            record = _train(config, planned, logs)
+    finally:
         loggers.finish(logs, record)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return record
+
+
+def _train(config: Config, planned: Plan, logs: list[Any]) -> dict[str, Any]:
+    """Build, fit and measure; whatever happens but an interruption ends in a record."""
+    started = time.perf_counter()
+    folder = planned.folder
+    status, error = "completed", None
+    measuring: list[Any] = []
+    history: list[dict[str, Any]] = []
+    fit = 0.0
+    try:
+        data = _build_data(config)
+        module = _build_module(config, data)
+        history = module.history
+        callbacks = _build_callbacks(config)
+        measuring = [callback for callback in callbacks.values() if hasattr(callback, "results")]
+        checkpoint = Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"])
+        trainer = _build_trainer(
+            config,
+            steps_per_epoch=data.steps_per_epoch,
+            default_root_dir=folder,
+            logger=logs or False,
+            callbacks=[Finish(), *callbacks.values(), checkpoint],
+        )
+        _save(folder / "initial.pt", module.network)
+        resume = str(checkpoint.path) if _usable(checkpoint.path) else None
+        fitting = time.perf_counter()
+        try:
+            with _signals():
+                trainer.fit(module, datamodule=data, ckpt_path=resume)
+        finally:
+            fit = time.perf_counter() - fitting
+        _save(folder / "weights.pt", module.network)
+    except Diverged as reason:
+        status, error = "diverged", str(reason)
+    except BaseException as reason:
+        if _interrupted(reason):
+            raise Interrupted from None
+        status, error = "failed", _one_line(reason)
+        (folder / TRACEBACK).write_text(traceback.format_exc())
+    measure = sum(part.seconds for part in measuring)
+    return _write(
+        planned,
+        experiment=config["name"],
+        status=status,
+        error=error,
+        seconds={"fit": max(0.0, fit - measure), "measure": measure, "total": time.perf_counter() - started},
+        estimates={key: estimate for part in measuring for key, estimate in part.results.items()},
+        history=_write_history(
+            folder / "history.csv", [*history, *(row for part in measuring for row in part.history)]
+        ),
+    )
 
 
 def _interrupted(reason: BaseException) -> bool:
@@ -349,14 +350,13 @@ def _save(path: Path, network: torch.nn.Module) -> None:
     records.write_atomic(path, buffer.getvalue())
 
 
-def _write_history(path: Path, callbacks: Mapping[str, Any]) -> str | None:
-    """One row an epoch: the values of all callbacks that measured at that step."""
+def _write_history(path: Path, measured: Sequence[Mapping[str, Any]]) -> str | None:
+    """One row an epoch: all that was measured at that step."""
     import csv
 
     rows: dict[int, dict[str, Any]] = {}
-    for callback in callbacks.values():
-        for row in callback.history:
-            rows.setdefault(row["step"], {}).update(row)
+    for row in measured:
+        rows.setdefault(row["step"], {}).update(row)
     if not rows:
         return None
     columns = ["epoch", "step", *sorted({key for row in rows.values() for key in row} - {"epoch", "step"})]
@@ -380,7 +380,7 @@ def _write(
 ) -> dict[str, Any]:
     """Write and read back the record of a run."""
     estimates = estimates or {}
-    unmeasured = f"{status}: {error}" if status != "completed" else None
+    unmeasured = None if status == "completed" else error if status == "diverged" else f"{status}: {error}"
     metrics, notes, kept = {}, {}, {}
     for key, estimate in estimates.items():
         finite = estimate.value is not None and math.isfinite(estimate.value)

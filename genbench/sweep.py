@@ -14,7 +14,7 @@ from genbench.checks import check_integer
 from genbench.config import ConfigError, Plan
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
-SWEPT: list[Path] = []  # experiment folders that this process has swept
+SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
     for index, planned in enumerate(plans):
         folders.setdefault(planned.folder.parent, []).append(index)
     for folder, members in folders.items():
-        SWEPT.append(folder)
+        SWEPT[folder] = jobs[members[0]].config["logger"]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             records.write_sweep(
@@ -205,7 +205,7 @@ class _Progress:
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task("runs", total=total, completed=done, running=0, failed=0, left="")
-        self._already, self._failed, self._started = done, 0, time.monotonic()
+        self._total, self._already, self._failed, self._started = total, done, 0, time.monotonic()
 
     def __enter__(self) -> "_Progress":
         self._bar.__enter__()
@@ -222,7 +222,7 @@ class _Progress:
         self._bar.advance(self._task)
         task = self._bar.tasks[0]
         done = task.completed - self._already
-        left = (task.total - task.completed) * (time.monotonic() - self._started) / done
+        left = (self._total - task.completed) * (time.monotonic() - self._started) / done
         self._bar.update(self._task, failed=self._failed, left=f"about {_duration(left)} left" if left else "")
         result = (
             f"test accuracy {outcome.accuracy:.3f}"

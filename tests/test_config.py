@@ -7,7 +7,6 @@ import pytest
 from genbench import config, experiment
 from genbench.config import ConfigError, bind
 
-
 L2 = "genbench.regularization.L2"
 
 

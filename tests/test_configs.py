@@ -1,4 +1,4 @@
-"""Every YAML composes and builds, every partial's settings are bound, every method does something in every experiment."""
+"""Every YAML composes and builds, every partial is bound, every method does something in every experiment."""
 
 import inspect
 import pkgutil

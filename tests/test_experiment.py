@@ -219,7 +219,7 @@ def test_another_process_at_the_same_run_is_waited_for(configure, tmp_path):
 def test_a_runs_folder_that_cannot_be_written_is_named(configure, tmp_path):
     (tmp_path / "file").write_text("in the way")
     plain = {**configure(*FAST), "runs_dir": str(tmp_path / "file")}
-    with pytest.raises(ValueError, match="runs_dir=.*file' cannot be written"):
+    with pytest.raises(ValueError, match=r"runs_dir=.*file' cannot be written"):
         experiment.run(plain)
 
 

@@ -255,7 +255,10 @@ def test_a_misspelt_key_in_a_users_experiment_file_is_found(work):
     folder.mkdir()
     (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimizer:\n  lrr: 0.1\n")
     status, _, err = run(work, "--config-dir", str(folder.parent), "experiment=mine")
-    assert (status, err.strip()) == (1, "genbench: optimizer.lrr is not a setting of torch.optim.Adam; did you mean 'lr'?")
+    assert (status, err.strip()) == (
+        1,
+        "genbench: optimizer.lrr is not a setting of torch.optim.Adam; did you mean 'lr'?",
+    )
     (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimiser:\n  lr: 0.1\n")
     status, _, err = run(work, "--config-dir", str(folder.parent), "experiment=mine")
     assert (status, err.strip()) == (1, "genbench: optimiser is not a setting; did you mean 'optimizer'?")

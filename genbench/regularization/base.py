@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 
-Parameters = Sequence[Tensor]
+Parameters = list[Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
 
 
@@ -93,7 +93,7 @@ class Method(nn.Module):
         """Set the final weights when training has ended; ``batches`` are the unaugmented train examples."""
 
 
-def overriding(methods: Sequence[Method], hook: str) -> list[Method]:
+def overriding(methods: Iterable[Method], hook: str) -> list[Method]:
     """The methods that override a hook, in their order; the others cost a step nothing."""
     return [method for method in methods if getattr(type(method), hook) is not getattr(Method, hook)]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genbench.regularization.base import Batches, Method
 
@@ -14,6 +14,9 @@ class EarlyStopping(Method):
 
     The validation split carries the same label noise as the train split, as a practitioner's would.
     """
+
+    best_loss: Tensor
+    waited: Tensor
 
     order = 100  # copies the network that the other methods have built
 

@@ -1,6 +1,7 @@
 """Gradient clipping by norm."""
 
 import torch
+from torch import Tensor
 
 from genbench.regularization.base import Method, Parameters
 
@@ -9,6 +10,8 @@ class GradientClipping(Method):
     """Scales the gradient to ℓ2 norm ``max_norm`` whenever it is longer (Pascanu et al. 2013, arXiv 1211.5063)."""
 
     order = 90  # after every method that changes the gradient
+
+    max_norm: Tensor
 
     def __init__(self, *, max_norm: float) -> None:
         super().__init__()
@@ -19,9 +22,9 @@ class GradientClipping(Method):
     @torch.no_grad()
     def gradient(self, params: Parameters, grads: Parameters) -> Parameters:
         scale = (self.max_norm / (global_norm(grads) + 1e-12)).clamp(max=1)
-        return torch._foreach_mul(grads, scale.to(grads[0].dtype))
+        return list(torch._foreach_mul(grads, scale.to(grads[0].dtype)))
 
 
-def global_norm(tensors: Parameters) -> torch.Tensor:
+def global_norm(tensors: Parameters) -> Tensor:
     """ℓ2 norm of all tensors together."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))

@@ -1,5 +1,6 @@
 """L2 penalty."""
 
+import torch
 from torch import Tensor, nn
 
 from genbench.regularization.base import Method
@@ -12,9 +13,11 @@ class L2(Method):
     does not (Loshchilov & Hutter 2019, arXiv 1711.05101).
     """
 
+    strength: Tensor
+
     def __init__(self, *, strength: float) -> None:
         super().__init__()
         self.setting("strength", strength, low=0)
 
     def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
-        return self.strength * sum(p.square().sum() for p in net.parameters() if p.requires_grad)
+        return self.strength * torch.stack([p.square().sum() for p in net.parameters() if p.requires_grad]).sum()

@@ -9,6 +9,8 @@ from genbench.regularization.base import Method
 class LabelSmoothing(Method):
     """Cross-entropy against (1 − smoothing) · target + smoothing · uniform (Szegedy et al. 2016, arXiv 1512.00567)."""
 
+    smoothing: Tensor
+
     def __init__(self, *, smoothing: float) -> None:
         super().__init__()
         self.setting("smoothing", smoothing, low=0, high=1)

@@ -1,6 +1,7 @@
 """Sharpness-aware minimization."""
 
 import torch
+from torch import Tensor
 
 from genbench.regularization.base import Method, Parameters
 from genbench.regularization.gradient_clipping import global_norm
@@ -14,6 +15,8 @@ class SAM(Method):
     leaves batch-norm statistics alone.
     """
 
+    rho: Tensor
+
     def __init__(self, *, rho: float) -> None:
         super().__init__()
         self.setting("rho", rho, low=0)
@@ -21,4 +24,4 @@ class SAM(Method):
     @torch.no_grad()
     def perturb(self, params: Parameters, grads: Parameters) -> Parameters:
         step = (self.rho / (global_norm(grads) + 1e-12)).to(grads[0].dtype)
-        return torch._foreach_add(params, torch._foreach_mul(grads, step))
+        return list(torch._foreach_add(params, torch._foreach_mul(grads, step)))

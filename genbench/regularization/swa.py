@@ -1,7 +1,7 @@
 """Stochastic weight averaging."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genbench.regularization.base import Batches, Method, Parameters
 
@@ -13,6 +13,9 @@ class SWA(Method):
     ``start`` is the share of training after which averaging begins. The learning rate follows the run's own schedule.
     Should training end before ``start`` (a threshold was reached), the last weights stay.
     """
+
+    start: Tensor
+    averaged: Tensor
 
     order = 100  # copies the network that the other methods have built
 

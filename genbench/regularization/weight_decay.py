@@ -1,6 +1,7 @@
 """Decoupled weight decay."""
 
 import torch
+from torch import Tensor
 
 from genbench.regularization.base import Method, Parameters
 
@@ -10,6 +11,8 @@ class WeightDecay(Method):
 
     With Adam this is exactly AdamW. All trainable parameters decay, as in torch.
     """
+
+    strength: Tensor
 
     def __init__(self, *, strength: float) -> None:
         super().__init__()

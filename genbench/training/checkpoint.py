@@ -61,7 +61,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         # a network of the user's own may draw from the global generators (torch's dropout, say)
-        kind, keys, *rest = np.random.get_state()
+        kind, keys, *rest = np.random.get_state(legacy=True)
+        assert isinstance(keys, np.ndarray)
         checkpoint["random"] = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

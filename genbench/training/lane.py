@@ -18,15 +18,19 @@ class Lane(nn.Module):
     ``gradient_step`` is the whole of a training step but the optimizer's update.
     """
 
+    network: nn.Module
+    stopped: Tensor
+
     def __init__(self, network: nn.Module, methods: Sequence[Method], *, seed: int) -> None:
         super().__init__()
         for method in methods:
             network = method.build(network)
         self.network = network
         self.methods = nn.ModuleList(methods)
+        self._methods = list(methods)
         self.seed = seed
         self.register_buffer("stopped", torch.tensor(False))
-        self._params = [p for p in network.parameters() if p.requires_grad]
+        self._params: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         if not self._params:
             raise ValueError(f"model {type(network).__name__} has no trainable parameters")
         self._transforms = overriding(methods, "transform")
@@ -38,7 +42,7 @@ class Lane(nn.Module):
         self._perturb = next((m.perturb for m in overriding(methods, "perturb")), None)
 
     @property
-    def trained(self) -> list[nn.Parameter]:
+    def trained(self) -> list[Tensor]:
         """The parameters that training changes."""
         return self._params
 
@@ -52,7 +56,7 @@ class Lane(nn.Module):
             x, y = method.transform(self.network, x, y, draw)
         objective = self._backward(x, y, backward)
         if self._perturb is not None:
-            self._gradient_elsewhere(x, y, backward)
+            self._gradient_at(self._perturb(self._params, self._grads()), x, y, backward)
         if self._gradients:
             grads = self._grads()
             for method in self._gradients:
@@ -71,12 +75,12 @@ class Lane(nn.Module):
     def after_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
         """Ask the methods whether this lane has trained enough; a stopped lane never trains again."""
         if not self.stopped:
-            done = [method.after_epoch(self.network, validate) for method in overriding(self.methods, "after_epoch")]
+            done = [method.after_epoch(self.network, validate) for method in overriding(self._methods, "after_epoch")]
             self.stopped.fill_(any(done))
 
     def finish(self, batches: Batches) -> None:
         """Set the final weights."""
-        for method in overriding(self.methods, "finish"):
+        for method in overriding(self._methods, "finish"):
             method.finish(self.network, batches)
         use_draw(self.network, None)  # whoever trains it on shall not meet this run's masks again
 
@@ -90,11 +94,11 @@ class Lane(nn.Module):
         backward(objective)
         return objective.detach()
 
-    def _gradient_elsewhere(self, x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> None:
-        """Replace the gradient by the one at the perturbed weights; the weights come back bit for bit."""
+    def _gradient_at(self, weights: list[Tensor], x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> None:
+        """Replace the gradient by the one at other weights; the present ones come back bit for bit."""
         kept = [p.detach().clone() for p in self._params]
         with torch.no_grad():
-            torch._foreach_copy_(self._params, self._perturb(self._params, self._grads()))
+            torch._foreach_copy_(self._params, weights)
         with frozen_norm_statistics(self.network):
             self._backward(x, y, backward)
         with torch.no_grad():

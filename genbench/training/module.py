@@ -1,6 +1,7 @@
 """The one LightningModule."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,6 +31,8 @@ class Training(pl.LightningModule):
             that name: with it Lightning 2.6 resumes a checkpoint of an epoch's end by one step of that epoch.
     """
 
+    network: nn.Module
+
     def __init__(
         self,
         lanes: Sequence[Lane],
@@ -41,10 +44,12 @@ class Training(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.lanes = nn.ModuleList(lanes)
+        self._lanes = list(lanes)
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._max_steps = max_steps
         self._objectives: list[Tensor] = []
+        self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
         # not registered: its members' weights are the lanes' already
         object.__setattr__(
             self, "network", lanes[0].network if len(lanes) == 1 else Ensemble([k.network for k in lanes])
@@ -54,7 +59,7 @@ class Training(pl.LightningModule):
         return self.network(x)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer([{"params": lane.trained} for lane in self.lanes])
+        optimizer = self._make_optimizer([{"params": lane.trained} for lane in self._lanes])
         schedule = None
         if self._make_scheduler is not None:
             schedule = self._make_scheduler(optimizer, total_steps=self.total_steps)
@@ -65,19 +70,20 @@ class Training(pl.LightningModule):
         """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B]."""
         x, y = batch
         step = self.trainer.global_step
-        optimizer = self.optimizers()
-        running = [(index, lane) for index, lane in enumerate(self.lanes) if not lane.stopped]
+        optimizer: Any = self.optimizers()
+        running = [(index, lane) for index, lane in enumerate(self._lanes) if not lane.stopped]
         objective = []
         for index, lane in running:
             lr = optimizer.param_groups[index]["lr"]
             objective.append(lane.gradient_step(x[index], y[index], step=step, lr=lr, backward=self.manual_backward))
-        for lane in self.lanes:
+        for lane in self._lanes:
             if lane.stopped:
                 for p in lane.trained:
                     p.grad = None
         optimizer.step()
         if self._scheduled:
-            self.lr_schedulers().step()
+            scheduler: Any = self.lr_schedulers()
+            scheduler.step()
         progress = (step + 1) / self._steps
         for _, lane in running:
             lane.after_step(progress)
@@ -100,29 +106,42 @@ class Training(pl.LightningModule):
         self._objectives.clear()
         wrong = (~torch.isfinite(objectives)).nonzero().flatten().tolist()
         if wrong:
-            raise Diverged(
-                f"training loss is not finite at step {self.trainer.global_step - len(objectives) + wrong[0]}"
-            )
-        for lane in self.lanes:
-            lane.after_epoch(lambda lane=lane: evaluate(lane.network, self._split("val")))
-        if all(lane.stopped for lane in self.lanes):
+            step = self.trainer.global_step - len(objectives) + wrong[0]
+            raise Diverged(f"diverged at step {step}: the training loss is not finite")
+        epoch = self.trainer.current_epoch + 1
+        mean = float(objectives.mean())
+        self.history.append({"epoch": epoch, "step": self.trainer.global_step, "train/optimization/objective": mean})
+        for lane in self._lanes:
+            lane.after_epoch(partial(self._validate, lane))
+        if all(lane.stopped for lane in self._lanes):
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = list(self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history[:] = checkpoint["history"]
 
     def finish(self) -> None:
         """Set the final weights of all lanes."""
-        for lane in self.lanes:
+        for lane in self._lanes:
             lane.finish(self._split("train"))
             if not all(torch.isfinite(p).all() for p in lane.trained):
-                raise Diverged(f"weights are not finite after step {self.trainer.global_step}")
+                raise Diverged(f"diverged at step {self.trainer.global_step}: the weights are not finite")
+
+    def _validate(self, lane: Lane) -> dict[str, float]:
+        return evaluate(lane.network, self._split("val"))
 
     def _split(self, name: str) -> list[tuple[Tensor, Tensor]]:
-        return self.trainer.datamodule.evaluation_batches(name)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data.evaluation_batches(name)
 
 
 class Finish(pl.Callback):
     """Sets the final weights before any other callback measures them; stands first in the list."""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Training)
         pl_module.finish()
 
 

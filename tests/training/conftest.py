@@ -13,7 +13,6 @@ from genbench.data.batches import Batches
 from genbench.regularization import Method
 from genbench.training import Finish, Lane, Training
 
-
 ADAM = partial(torch.optim.Adam, lr=0.05)
 
 
