@@ -283,6 +283,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     lines = math.ceil(len(rows) / columns)
     figure, axes = _figure(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
     scale = 100 if name == "accuracy" else 1
+    lowest = math.inf
     for axis, row in zip(axes.flat, rows, strict=False):
         for which, condition in enumerate(conditions):
             members = [p for p in present if p.row == row and p.condition == condition]
@@ -293,6 +294,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 frame = pd.concat(seeds, axis=1).dropna()  # a mean over fewer seeds would jump
                 colour = _COLOURS[which % len(_COLOURS)]
                 dash = "-" if split == "test" else (0, (2.2, 1.2))
+                lowest = min(lowest, *frame.mean(axis=1), math.inf)
                 axis.plot(frame.index, frame.mean(axis=1), color=colour, linestyle=dash, linewidth=1.3)
                 axis.fill_between(
                     frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, linewidth=0
@@ -300,7 +302,9 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         axis.set_title(_plain(row), pad=3)
     for axis in list(axes.flat)[len(rows) :]:
         axis.axis("off")
-    if name == "cross_entropy":
+    if math.isinf(lowest):  # runs that ended at different epochs and were measured at their ends only
+        return None
+    if name == "cross_entropy" and lowest > 0:
         axes[0, 0].set_yscale("log")
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
     figure.supylabel(unit, fontsize=8)

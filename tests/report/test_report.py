@@ -306,3 +306,18 @@ def test_a_sweep_in_which_every_run_failed_has_a_report(tmp_path):
     folder = factory.ablation(tmp_path, ["none", "l1"], change=lambda item: factory.failed(item, "failed", "E: no"))
     assert {Path(path).name for path in report.write(folder)} == set(FILES)
     assert "failed" in (folder / "table.md").read_text()
+
+
+def test_runs_measured_at_their_different_ends_only_have_no_learning_curves(tmp_path, monkeypatch):
+    ends = iter(range(5, 50))
+    history = factory.history
+
+    def last_row(item):
+        head, *_, last = history(item, next(ends)).splitlines()
+        return f"{head}\n{last}\n"
+
+    monkeypatch.setattr(factory, "history", last_row)
+    folder = factory.ablation(tmp_path / "runs" / "ablation", strategies=["none", "l2"])
+    report.write(folder)
+    assert not list((folder / "figures").glob("learning*"))
+    assert list((folder / "figures").glob("*.png"))
