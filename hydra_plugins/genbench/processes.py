@@ -1,13 +1,15 @@
 """hydra/launcher=processes: the jobs of a multirun on processes of this machine."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
 
 class ProcessLauncher(Launcher):
@@ -28,8 +30,9 @@ class ProcessLauncher(Launcher):
         from genbench import sweep
 
         jobs, composed = [], []
+        compose = _Composer(self.hydra_context.config_loader, self.config)
         for overrides in _distinct(job_overrides):
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            config = compose(overrides)
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
             HydraConfig.instance().set_config(config)
@@ -42,7 +45,7 @@ class ProcessLauncher(Launcher):
             JobReturn(
                 overrides=job.overrides,
                 cfg=config,
-                hydra_cfg=OmegaConf.masked_copy(config, "hydra"),
+                hydra_cfg=config,
                 working_dir=".",
                 task_name=config.hydra.job.name,
                 _return_value=outcome,
@@ -50,6 +53,32 @@ class ProcessLauncher(Launcher):
             )
             for job, config, outcome in zip(jobs, composed, outcomes, strict=True)
         ]
+
+
+class _Composer:
+    """Composes the jobs of a sweep; those that choose the same files share the reading of them.
+
+    Of the 60 ms that Hydra takes for a job, nearly all go into files that most jobs have in common. What a job sets by
+    value is applied by Hydra's own function afterwards, as Hydra does.
+    """
+
+    def __init__(self, loader: Any, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._parser = OverridesParser.create()
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, overrides: Sequence[str]) -> DictConfig:
+        parsed = self._parser.parse_overrides(list(overrides))
+        grouped = [self._loader.repository.group_exists(override.key_or_group) for override in parsed]
+        chosen = tuple(text for text, group in zip(overrides, grouped, strict=True) if group)
+        if chosen not in self._bases:
+            self._bases[chosen] = self._loader.load_sweep_config(self._master, list(chosen))
+        config = copy.deepcopy(self._bases[chosen])
+        values = [override for override, group in zip(parsed, grouped, strict=True) if not group]
+        self._loader._apply_overrides_to_config(values, config)
+        with open_dict(config):
+            config.hydra.overrides.task = list(overrides)
+        return config
 
 
 def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
@@ -62,6 +91,8 @@ def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    nodes = {str(key): config[key] for key in config if key != "hydra"}
+    return {
+        key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
+        for key, node in nodes.items()
+    }
