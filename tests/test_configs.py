@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import re
 
 import pytest
 import torch
@@ -111,3 +112,15 @@ def test_every_method_has_its_effect_in_every_experiment(name, method, tmp_path)
     plain = trained(composed(f"experiment={name}", "regularization=none"), tmp_path / "none", steps)
     other = trained(composed(f"experiment={name}", f"regularization={method}", *settings), tmp_path / method, steps)
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
+
+
+def test_the_ablations_caption_states_the_strengths_that_are_used():
+    plain = composed("experiment=ablation", f"regularization=[{','.join(METHODS)}]")
+    _, _, caption = plain["table"]["caption"].partition("Strengths")
+    for method, node in plain["regularization"].items():
+        settings = {key: value for key, value in node.items() if key not in ("_target_", "rotation")}
+        stated = re.search(rf"\b{method} ([^,.]*(?:\.\d+)?(?:, [a-z]+ [0-9.]+ and [a-z]+ [0-9.]+)?)", caption)
+        if not settings:
+            continue
+        numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", stated[1])]
+        assert numbers == [float(value) for value in settings.values()], (method, stated[0])
