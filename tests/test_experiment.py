@@ -258,6 +258,22 @@ def test_interrupting_a_run_keeps_its_checkpoint(configure, tmp_path, monkeypatc
     assert resumed["metrics"] == experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})["metrics"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "key", "reached"),
+    [
+        ("train_accuracy=0.4", "train/performance/accuracy", lambda value: value >= 0.4),
+        ("train_loss=1.2", "train/performance/cross_entropy", lambda value: value <= 1.2),
+    ],
+)
+def test_training_ends_at_the_first_epoch_that_reaches_a_threshold(configure, tmp_path, setting, key, reached):
+    record = experiment.run(configure(f"callbacks.stop.{setting}", "trainer.max_steps=900", *FAST))
+    with (folder_of(record, tmp_path) / "history.csv").open() as file:
+        *before, last = [float(row[key]) for row in csv.DictReader(file)]
+    assert reached(last)
+    assert 1 <= len(before) < 99
+    assert not any(map(reached, before))
+
+
 def test_a_record_is_canonical_json(configure, tmp_path):
     record = experiment.run(configure(*FAST))
     text = (folder_of(record, tmp_path) / "record.json").read_text()

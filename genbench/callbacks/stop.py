@@ -12,6 +12,8 @@ from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 class Stop(pl.Callback):
     """Ends training after an epoch whose last weights reach a threshold, by a full pass in evaluation mode.
 
+    Without a threshold it does nothing.
+
     Args:
         train_loss: stop where the train loss is at most this, > 0.
         train_accuracy: stop where the train accuracy is at least this, in (0, 1].
@@ -29,8 +31,6 @@ class Stop(pl.Callback):
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
     ) -> None:
-        if train_loss is None and train_accuracy is None:
-            raise ValueError("Stop has neither train_loss nor train_accuracy; accepted: at least one of them")
         for name, value, high in (("train_loss", train_loss, float("inf")), ("train_accuracy", train_accuracy, 1.0)):
             if value is not None and check_number(f"Stop {name}", value, low=0, high=high) == 0:
                 raise ValueError(f"Stop {name} is {value!r}; accepted: a number > 0")
@@ -41,7 +41,7 @@ class Stop(pl.Callback):
         self.forward = forward
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (trainer.current_epoch + 1) % self.every_n_epochs:
+        if (self.train_loss, self.train_accuracy) == (None, None) or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         with preserved_random_state():
             if self._reached(trainer, pl_module):

@@ -339,7 +339,6 @@ def test_stop():
         (lambda: Flatness(split="dev"), "Flatness split is 'dev'; accepted: train, val, test"),
         (lambda: Flatness(measures={"a": 3}), "Flatness measures.a is 3"),
         (lambda: WeightNorms(every_n_epochs=1.5), "WeightNorms every_n_epochs is 1.5"),
-        (lambda: Stop(), "neither train_loss nor train_accuracy"),
         (lambda: Stop(train_loss=-1), "Stop train_loss is -1"),
         (lambda: Stop(train_loss=0), "Stop train_loss is 0"),
         (lambda: Stop(train_loss=math.nan), "Stop train_loss is nan"),
