@@ -61,9 +61,8 @@ def page(loaded: records.Records, table: Table, points: Sequence[Point], picture
 
 def _differences(table: Table) -> list[list[str]]:
     """A second table: difference from the baseline with interval and p, as text, rows × columns."""
-    digits = [decimals(table, index) for index in range(len(table.columns))]
     body = []
-    for line in table.cells:
+    for line, digits in zip(table.cells, decimals(table), strict=True):
         cells = []
         for cell, places in zip(line, digits, strict=True):
             item = cell.difference

@@ -35,8 +35,10 @@ class Text:
 
 def texts(table: Table) -> list[list[Text]]:
     """Every cell's text, rows × columns."""
-    digits = [decimals(table, index) for index in range(len(table.columns))]
-    return [[_text(cell, digits[index]) for index, cell in enumerate(line)] for line in table.cells]
+    return [
+        [_text(cell, digits) for cell, digits in zip(line, places, strict=True)]
+        for line, places in zip(table.cells, decimals(table), strict=True)
+    ]
 
 
 def heading(column: Column) -> str:

@@ -257,17 +257,31 @@ def show(value: Any) -> str:
     return clean(value)
 
 
-def decimals(table: Table, index: int) -> int | None:
-    """Decimals of a column: its ``digits``, or three significant digits of its median; ``None`` for scientific."""
+def decimals(table: Table) -> list[list[int | None]]:
+    """Decimals of every cell, rows × columns; ``None`` for scientific notation.
+
+    A column's ``digits`` where it has them. Else three significant digits of its largest mean, and more in a cell that
+    would show fewer than two of its own: sharpness spans orders of magnitude within a column.
+    """
     import math
 
-    if (digits := table.columns[index].digits) is not None:
-        return digits
-    sizes = sorted(abs(line[index].mean.value) for line in table.cells if line[index].mean and line[index].mean.value)  # type: ignore[union-attr]
-    if not sizes:
-        return 0
-    exponent = math.floor(math.log10(sizes[len(sizes) // 2]))
-    return None if not -4 <= exponent <= 5 else max(0, 2 - exponent)
+    def exponent(cell: Cell) -> int | None:
+        return math.floor(math.log10(abs(cell.mean.value))) if cell.mean and cell.mean.value else None
+
+    def places(cell: Cell, column: Column, largest: int) -> int | None:
+        if column.digits is not None:
+            return column.digits
+        own = exponent(cell)
+        if not -4 <= (largest if own is None else own) <= 5:
+            return None
+        return max(0, 2 - largest, 0 if own is None else 1 - own)
+
+    exponents = [[exponent(cell) for cell in column] for column in zip(*table.cells, strict=True)]
+    largest = [max((e for e in column if e is not None), default=2) for column in exponents]
+    return [
+        [places(cell, column, top) for cell, column, top in zip(line, table.columns, largest, strict=True)]
+        for line in table.cells
+    ]
 
 
 def number(value: float, digits: int | None) -> str:
