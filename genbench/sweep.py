@@ -1,6 +1,9 @@
 """The runs of one experiment: plan them all, then train what is missing on several processes."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -56,7 +59,7 @@ def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str]) -> list[Out
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["genbench.experiment"])
     workers = min(n_jobs, len(jobs))
-    with ProcessPool(max_workers=workers, context=context) as pool:
+    with ProcessPool(max_workers=workers, context=context, initializer=_end_with_parent) as pool:
         try:
             plans = _plan(pool, jobs)
             _write_plans(jobs, [planned for planned, _ in plans], command)
@@ -64,6 +67,18 @@ def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str]) -> list[Out
         except BaseException:
             pool.stop()
             raise
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as the process that swept is gone, however it ended; its run continues next time."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _plan(pool: Any, jobs: Sequence[Job]) -> list[tuple[Plan, Outcome | None]]:

@@ -181,6 +181,20 @@ def test_killed_at_any_moment_it_resumes_to_the_same_table(work):
     assert cells(work / "runs" / "default") == cells(work / "whole" / "default")
 
 
+def test_workers_end_when_the_sweeping_process_is_killed_alone(work):
+    process = start(work, "--config-dir", str(work.parent / "conf"), "-m", *TINY, "regularization=slow", "seed=0,1")
+    deadline = time.monotonic() + 120
+    while not (checkpoints := list(work.glob("runs/default/*/checkpoint.ckpt"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert checkpoints
+    process.kill()
+    process.communicate(timeout=10)  # returns when nobody holds the pipes any more
+    time.sleep(1)
+    folder = work / "runs" / "default"
+    assert not any(records.running(path.parent) for path in checkpoints)
+    assert not list(folder.glob("*/record.json"))
+
+
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(work):
     arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "regularization=slow", "seed=range(8)"]
     process = start(work, *arguments)
