@@ -20,3 +20,16 @@ tune early_stopping regularization.early_stopping.patience=5,10,20,40
 tune sam regularization.sam.rho=0.05,0.1,0.2,0.5,1
 tune swa regularization.swa.start=0.25,0.5,0.75
 tune gradient_clipping regularization.gradient_clipping.max_norm=0.1,0.3,1,3
+# learning rates of experiment=optimizers, on clean labels
+rate() {
+  local optimizer=$1
+  shift
+  genbench experiment=ablation name="tuning-lr-$optimizer" optimizer="$optimizer" regularization=none data.label_noise=0 \
+    'seed=range(100,103)' 'callbacks.gap.every_n_epochs=null' 'callbacks.weight_norms.every_n_epochs=null' \
+    '~callbacks.flatness' table=null "$@"
+}
+rate sgd optimizer.lr=0.03,0.1,0.3
+rate momentum optimizer.lr=0.01,0.03,0.1
+rate adam optimizer.lr=0.001,0.003,0.01
+rate adamw optimizer.lr=0.001,0.003,0.01
+rate rmsprop optimizer.lr=0.0003,0.001,0.003

@@ -64,12 +64,14 @@ def folder_of(record, tmp_path):
 
 
 def test_a_run_leaves_a_record_that_can_be_read_back(configure, tmp_path):
-    record = experiment.run(configure("regularization=[l2,mixup]"), choices={"model": "mlp"})
+    record = experiment.run(
+        configure("regularization=[l2,mixup]", "regularization.l2.strength=0.5"), choices={"model": "mlp"}
+    )
     folder = folder_of(record, tmp_path)
     assert records.verify(folder) == record
     assert record["status"] == "completed"
     assert record["choices"] == {"model": "mlp", "regularization": ["l2", "mixup"]}
-    assert record["config"]["regularization"]["l2"]["strength"] == 1e-3
+    assert record["config"]["regularization"]["l2"]["strength"] == 0.5
     for key in ("train/performance/accuracy", "test/gap/cross_entropy", "weights/norm/l2", "train/flatness/lambda_1"):
         assert isinstance(record["metrics"][key], float), key
     assert record["stderr"]["train/flatness/trace"] > 0
