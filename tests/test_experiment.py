@@ -84,6 +84,16 @@ def test_a_run_leaves_a_record_that_can_be_read_back(configure, tmp_path):
     assert sorted(weights(folder)) == sorted(torch.load(folder / "initial.pt", weights_only=True))
 
 
+def test_measuring_at_powers_of_two_and_at_the_end(configure, tmp_path):
+    schedule = "callbacks.gap.every_n_epochs=powers_of_two"
+    record = experiment.run(configure(schedule, "trainer.max_steps=90", *FAST))  # ten epochs
+    with (folder_of(record, tmp_path) / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10  # the objective of every epoch
+    measured = [int(row["epoch"]) for row in rows if row["test/performance/accuracy"]]
+    assert measured == [1, 2, 4, 8, 10]
+
+
 def test_a_record_names_no_machine_and_no_path(configure, tmp_path):
     record = experiment.run(configure(*FAST))
     for name in ("record.json", "history.csv", "metrics.csv"):

@@ -17,6 +17,7 @@ from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 
 MeasureOf = Callable[[Snapshot], Estimate | dict[str, Estimate]]
 
+POWERS_OF_TWO = "powers_of_two"
 SPLITS = ("train", "val", "test")
 
 
@@ -37,7 +38,7 @@ class Measuring(pl.Callback):
         seconds: wall-clock time spent measuring.
 
     Args:
-        every_n_epochs: how often, at least 1; ``None`` for the end only.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for the end only.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
         examples: measure on the first so many of a split; ``None`` for all.
@@ -51,14 +52,15 @@ class Measuring(pl.Callback):
     def __init__(
         self,
         *,
-        every_n_epochs: int | None = None,
+        every_n_epochs: int | str | None = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         examples: int | None = None,
     ) -> None:
         name = type(self).__name__
-        if every_n_epochs is not None:
-            check_integer(f"{name} every_n_epochs", every_n_epochs, least=1)
+        if every_n_epochs not in (None, POWERS_OF_TWO):
+            note = f"or {POWERS_OF_TWO}, or null"
+            check_integer(f"{name} every_n_epochs", every_n_epochs, least=1, note=note)
         if examples is not None:
             check_integer(f"{name} examples", examples, least=1)
         self.every_n_epochs = every_n_epochs
@@ -79,8 +81,13 @@ class Measuring(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if self.every_n_epochs is not None and epoch % self.every_n_epochs == 0:
+        if self._due(epoch):
             self._record(trainer, pl_module, epoch)
+
+    def _due(self, epoch: int) -> bool:
+        if self.every_n_epochs == POWERS_OF_TWO:
+            return epoch.bit_count() == 1
+        return isinstance(self.every_n_epochs, int) and epoch % self.every_n_epochs == 0
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         weights = network(pl_module).state_dict()

@@ -30,7 +30,7 @@ class Flatness(Measuring):
     """Any set of measures of the loss surface, as ``train/flatness/<name>``.
 
     Args:
-        every_n_epochs: how often, at least 1; ``None`` for the end only.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for the end only.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
         examples: measure on the first so many of the split; ``None`` for all.
@@ -42,7 +42,7 @@ class Flatness(Measuring):
     def __init__(
         self,
         *,
-        every_n_epochs: int | None = None,
+        every_n_epochs: int | str | None = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         examples: int | None = None,

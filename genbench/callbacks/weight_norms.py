@@ -15,11 +15,11 @@ class WeightNorms(Measuring):
     each parameter as ``weights/norm/l2.<name>`` and so on.
 
     Args:
-        every_n_epochs: how often, at least 1; ``None`` for the end only.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for the end only.
         initial: state dict of the initial weights; ``None``: those at the start of training, kept in checkpoints.
     """
 
-    def __init__(self, *, every_n_epochs: int | None = 1, initial: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, *, every_n_epochs: int | str | None = 1, initial: Mapping[str, Tensor] | None = None) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         self.initial = initial
         self._start: dict[str, Tensor] | None = None

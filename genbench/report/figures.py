@@ -182,7 +182,7 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
         axis.set_xlabel(label, weight="bold")
         xs = [pair[0] for point in points if (pair := _pair(point, key))]
         if min(xs) > 0 and max(xs) / min(xs) > 8:
-            axis.set_xscale("log")
+            _logarithmic(axis)
     for axis in axes[:, 0]:
         axis.set_ylabel("gap: train − test accuracy (points)")
     for axis in flat[len(measures) :]:
@@ -284,6 +284,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     figure, axes = _figure(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
     scale = 100 if name == "accuracy" else 1
     lowest = math.inf
+    epochs: set[float] = set()
     for axis, row in zip(axes.flat, rows, strict=False):
         for which, condition in enumerate(conditions):
             members = [p for p in present if p.row == row and p.condition == condition]
@@ -295,6 +296,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 colour = _COLOURS[which % len(_COLOURS)]
                 dash = "-" if split == "test" else (0, (2.2, 1.2))
                 lowest = min(lowest, *frame.mean(axis=1), math.inf)
+                epochs |= set(frame.index)
                 axis.plot(frame.index, frame.mean(axis=1), color=colour, linestyle=dash, linewidth=1.3)
                 axis.fill_between(
                     frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, linewidth=0
@@ -304,6 +306,9 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         axis.axis("off")
     if math.isinf(lowest):  # runs that ended at different epochs and were measured at their ends only
         return None
+    if max(epochs) > 50 * min(epochs) and len(epochs) < 50:  # measured at powers of two
+        for axis in axes.flat:
+            _logarithmic(axis)
     if name == "cross_entropy" and lowest > 0:
         axes[0, 0].set_yscale("log")
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
@@ -323,6 +328,19 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         "bands: from the lowest to the highest seed." + (" Logarithmic axis." if name == "cross_entropy" else ""),
         figure,
     )
+
+
+def _logarithmic(axis: Any) -> None:
+    """A logarithmic abscissa labelled in plain numbers where it spans little, so that labels never touch."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    if low >= 0.1 and high <= 1e4:
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        if high < 30 * low:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 
 
 def _plain(text: str) -> str:

@@ -335,6 +335,7 @@ def test_stop():
     ("make", "message"),
     [
         (lambda: Gap(every_n_epochs=0), "Gap every_n_epochs is 0"),
+        (lambda: Gap(every_n_epochs="doubling"), "Gap every_n_epochs is 'doubling'.*or powers_of_two"),
         (lambda: Gap(examples=0), "Gap examples is 0"),
         (lambda: Flatness(split="dev"), "Flatness split is 'dev'; accepted: train, val, test"),
         (lambda: Flatness(measures={"a": 3}), "Flatness measures.a is 3"),
