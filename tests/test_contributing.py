@@ -100,8 +100,9 @@ def test_the_experiment_sweeps_and_has_its_table(run):
     assert [len(list(values)) for values in grid] == [5, 2]
 
     done = [run(f"regularization={method}", f"seed={seed}") for seed in range(2) for method in ("none", EXPERIMENT)]
-    _, folder, table = done[0]
-    runs = [{"run_id": record["run_id"], "overrides": []} for record, _, _ in done]
+    record, folder, table = done[0]
+    assert {column["metric"] for column in table["columns"]} <= record["metrics"].keys()
+    runs = [{"run_id": each["run_id"], "overrides": []} for each, _, _ in done]
     records.write_sweep(folder, {"experiment": EXPERIMENT, "command": [], "table": table, "runs": runs})
     markdown = report.text(folder, "markdown")
     assert "missing" not in markdown
