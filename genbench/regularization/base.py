@@ -72,7 +72,7 @@ class Method(nn.Module):
         """The weights at which the gradient of this step is taken."""
         raise NotImplementedError
 
-    def gradient(self, params: Parameters, grads: Parameters) -> Parameters:
+    def gradient(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
         """The gradient handed to the optimizer."""
         return grads
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genbench.draw import Draw
 from genbench.regularization.base import Method, Parameters
 
 
@@ -20,7 +21,7 @@ class GradientClipping(Method):
             raise ValueError("regularization GradientClipping: max_norm=0 would stop training; it must be positive")
 
     @torch.no_grad()
-    def gradient(self, params: Parameters, grads: Parameters) -> Parameters:
+    def gradient(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
         scale = (self.max_norm / (global_norm(grads) + 1e-12)).clamp(max=1)
         return list(torch._foreach_mul(grads, scale.to(grads[0].dtype)))
 

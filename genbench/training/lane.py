@@ -60,7 +60,7 @@ class Lane(nn.Module):
         if self._gradients:
             grads = self._grads()
             for method in self._gradients:
-                grads = method.gradient(self._params, grads)
+                grads = method.gradient(self._params, grads, draw)
             for p, g in zip(self._params, grads, strict=True):
                 p.grad = g
         for method in self._before:
