@@ -139,7 +139,7 @@ def curvature(args: argparse.Namespace) -> list[Result]:
     def ours(seed: int) -> dict[str, float]:
         snapshot = Snapshot(model, loss, [(x, y)])
         top = hessian_eigenvalues(snapshot, seed=seed)["lambda_1"]
-        trace = hessian_trace(snapshot, deflation=10, probes=5, seed=seed)
+        trace = hessian_trace(snapshot, deflation=10, probes=3, seed=seed)
         assert top.converged
         return {"lambda_1": top.value, "trace": trace.value, "stderr": trace.stderr}
 

@@ -17,7 +17,7 @@ FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
 GROUPS = {"data", "model", "optimizer", "scheduler", "regularization", "measures", "callbacks", "logger", "trainer"}
 METHODS = sorted(path.stem for path in FILES if path.parent.name == "regularization" and path.stem != "none")
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
-OTHER_PARENTS = {"experiment", "launcher"}
+OTHER_PARENTS = {"experiment", "launcher", "sweeper"}
 
 
 def composed(*overrides):
@@ -64,7 +64,7 @@ def targets(node):
             yield from targets(value)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS | {"launcher"}], ids=str)
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS | {"launcher", "sweeper"}], ids=str)
 def test_every_partial_is_bound_and_every_setting_listed(path):
     """A setting that is not in the YAML cannot be swept; ours are all there (those of libraries are chosen)."""
     for node in targets(yaml.safe_load((FOLDER / path).read_text())):
