@@ -1,5 +1,8 @@
 """Checks of settings: one clear line that names the setting, the value and what is accepted."""
 
+import difflib
+from collections.abc import Sequence
+
 
 def check_integer(name: str, value: object, *, least: int, most: int | None = None, note: str = "") -> int:
     """``value`` as an ``int`` of at least ``least`` and at most ``most``.
@@ -53,3 +56,9 @@ def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; accepted: true, false")
     return value
+
+
+def nearest(word: str, accepted: Sequence[str]) -> str:
+    """The end of an error message: the accepted word nearest to a misspelt one, or all of them."""
+    close = difflib.get_close_matches(word, accepted, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"

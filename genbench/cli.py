@@ -28,6 +28,8 @@ def train() -> None:
     status = 0
     try:
         hydra.main(config_path=str(config.folder()), config_name="train", version_base="1.3")(_task)()
+    except BrokenPipeError:  # the reader, head say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     sys.exit(max(status, _show_sweep()))
@@ -41,14 +43,16 @@ def _task(cfg: Any) -> None:
 
     from genbench import experiment, sweep
 
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    # errors are reported here: Hydra would print a traceback before it passes them on
+    plain = _report_errors(lambda: OmegaConf.to_container(cfg, resolve=True))
     chosen = sweep.choices(HydraConfig.get().runtime.choices)
-    # reported here: Hydra would print a traceback before it passes an error on
     record = _report_errors(lambda: experiment.run(plain, choices=chosen))
     if HydraConfig.get().mode == RunMode.RUN:
         _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
-    if record["status"] != "completed":
-        raise SystemExit(1)
+        if record["status"] != "completed":
+            raise SystemExit(1)
+    else:
+        sweep.SWEPT[Path(plain["runs_dir"]) / plain["name"]] = plain["logger"]
 
 
 def _show_run(record: dict[str, Any], folder: Path) -> None:
@@ -95,11 +99,14 @@ def _show_sweep() -> int:
 
                 parts = {key: instantiate(node) for key, node in chosen.items()}
                 loggers.log_report(parts, folder=folder, experiment=folder.name)
-        except (ValueError, OSError) as error:
+            plan = records.read_sweep(folder)
+        except (ValueError, OSError, records.RecordError) as error:
             print(f"genbench: {_explain(error)}", file=sys.stderr)
             failed = True
-        planned = {run["run_id"] for run in (records.read_sweep(folder) or {"runs": []})["runs"]}
-        failed |= any(status != "done" for run_id, status in records.status(folder).items() if run_id in planned)
+            continue
+        planned = {run["run_id"] for run in plan["runs"]} if plan else None  # only our own launcher leaves a plan
+        states = records.status(folder).items()
+        failed |= any(state != "done" for run_id, state in states if planned is None or run_id in planned)
     return int(failed)
 
 
@@ -110,6 +117,8 @@ def _report_errors(function: Callable[[], Any]) -> Any:
     except KeyboardInterrupt:
         print("genbench: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -124,11 +133,11 @@ def _explain(error: Exception) -> str:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from genbench.config import nearest
+    from genbench.checks import nearest
 
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if isinstance(error, ValueError) and not isinstance(error, HydraException):
+    if isinstance(error, ValueError) and not isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(lines)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return f"{type(error).__name__}: {' '.join(lines)[:300]} (HYDRA_FULL_ERROR=1 shows where)"
@@ -144,6 +153,12 @@ def _explain(error: Exception) -> str:
         return f"{found[1]} is not a setting; {nearest(found[1], _keys())}"
     if found := re.search(r"Key '([^']+)' (?:not in|is not in)", text):
         return f"{found[1]} is not a setting; {nearest(found[1], _keys())}"
+    if (found := re.search(r"Error merging override (.+)", text)) and error.__cause__:
+        return f"{found[1]}: {str(error.__cause__).splitlines()[0]}"
+    if found := re.search(r"LexerNoViableAltException: (.+)", text):
+        return f"{found[1]} cannot be read; put values with special characters in quotes: 'key=\"value\"'"
+    if text.startswith("Config group override must be"):
+        return f"{lines[0]}; accepted: a choice of the group, as genbench --help lists them"
     key = re.search(r"full_key: (\S+)", text)
     first = lines[0] if lines else type(error).__name__
     return f"{key[1]}: {first}" if key and key[1] not in first else first

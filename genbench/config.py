@@ -1,7 +1,6 @@
 """The configuration: its root, what identifies a run, and what is refused."""
 
 import atexit
-import difflib
 import functools
 import hashlib
 import inspect
@@ -18,12 +17,15 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from genbench.checks import nearest
+
 # What cannot change a run's numbers, and so is no part of its identity or its record.
 EXCLUDED = (
     "name",
     "runs_dir",
     "logger",
     "table",
+    "measures",  # they count where a callback takes them
     "checkpoint_seconds",
     "trainer.logger",
     "trainer.callbacks",
@@ -45,6 +47,8 @@ PASSED = {
     "measures": ("snapshot",),
     "logger": ("run",),
 }
+# Groups whose choices are entries under names of their own.
+KEYED = ("regularization", "measures", "callbacks", "logger")
 _HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
@@ -101,26 +105,28 @@ def folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
-def nearest(word: str, accepted: Sequence[str]) -> str:
-    """The end of an error message: the accepted word nearest to a misspelt one, or all of them."""
-    close = difflib.get_close_matches(word, accepted, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"
-
-
 def bind(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with every component's defaults filled in from its signature, without ``EXCLUDED``.
 
     Raises ConfigError for a setting that its component does not take, a target that cannot be imported, a number that
     is not finite.
     """
+    for group in KEYED:
+        entries = config.get(group) or {}
+        for name, node in entries.items():
+            if node is not None and (not isinstance(node, Mapping) or "_target_" not in node):
+                chosen = [key for key, other in entries.items() if isinstance(other, Mapping) and "_target_" in other]
+                raise ConfigError(f"{group}.{name} is not chosen, so it cannot be set; {nearest(name, chosen)}")
     bound = {key: _bind(value, (key,)) for key, value in config.items()}  # what is excluded is checked too
     return {key: value for key, value in bound.items() if key not in EXCLUDED}
 
 
 def _bind(node: Any, path: tuple[str, ...]) -> Any:
     name = ".".join(path)
-    if isinstance(node, float) and not math.isfinite(node):
-        raise ConfigError(f"{name}={node} is not a finite number")
+    if isinstance(node, float):
+        if not math.isfinite(node):
+            raise ConfigError(f"{name}={node} is not a finite number")
+        return int(node) if node.is_integer() else node  # 1.0 is 1
     if isinstance(node, Mapping):
         settings = {key: value for key, value in node.items() if key not in _HYDRA}
         defaults: dict[str, Any] = {}

@@ -24,20 +24,24 @@ from hydra.utils import instantiate
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from genbench import loggers, records
-from genbench.checks import check_integer
+from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import ConfigError, Plan, bind, digest
 from genbench.draw import derive
+from genbench.records import clean
 from genbench.regularization.base import in_order
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Training
 
 CHECKPOINT = "checkpoint.ckpt"
 TRACEBACK = "traceback.txt"
 
+# Lightning's other settings are fixed, or would undo what a run promises.
+TRAINER = ("_target_", "accelerator", "devices", "precision", "max_epochs", "max_steps", "deterministic", "benchmark")
+
 Config = Mapping[str, Any]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; the same command continues it."""
+    """Ctrl-C or SIGTERM during a run; the same command continues it."""
 
 
 def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
@@ -48,6 +52,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     """
     _check(config)
     bound = bind(config)
+    if bound["trainer"].get("accelerator") == "auto":  # what it means here decides the numbers
+        bound["trainer"]["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     data = _build_data(config)
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
@@ -56,14 +62,19 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
 
 
 def check(config: Config) -> None:
-    """Build everything a run needs and throw it away: what is wrong with it is said before anything is written."""
-    with _threads(config):
+    """Build everything a run needs, try one step, throw it away: what is wrong is said before anything is written."""
+    with _threads(config), _quiet():
         data = _build_data(config)
-        _build_module(config, data)
+        module = _build_module(config, data)
         _build_callbacks(config)
         loggers.check(config["logger"])
-        with _quiet():
-            _build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
+        _build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
+        if "val" not in data.splits and module.validates:
+            raise ConfigError("regularization: a method watches the validation split; set data.val_fraction > 0")
+        try:
+            module.try_step(next(iter(data.train_dataloader())))
+        except Exception as error:
+            raise ConfigError(f"the first training step fails: {_one_line(error)}") from error
 
 
 def run(
@@ -106,8 +117,10 @@ def final_record(folder: Path) -> dict[str, Any] | None:
 
 
 def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:
-    """The record of a run that left none itself, such as one killed by the system."""
-    return _write(planned, experiment=experiment, status="failed", error=error, seconds={})
+    """The record of a run that left none itself, such as one killed by the system; the final one if there is one."""
+    with FileLock(planned.folder / records.LOCK):  # by now somebody else may be training it
+        finished = final_record(planned.folder)
+        return finished or _write(planned, experiment=experiment, status="failed", error=error, seconds={})
 
 
 def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
@@ -142,12 +155,11 @@ def _train(config: Config, planned: Plan, logs: list[Any]) -> dict[str, Any]:
     folder = planned.folder
     status, error = "completed", None
     measuring: list[Any] = []
-    history: list[dict[str, Any]] = []
+    module: Training | None = None
     fit = 0.0
     try:
         data = _build_data(config)
         module = _build_module(config, data)
-        history = module.history
         callbacks = _build_callbacks(config)
         measuring = [callback for callback in callbacks.values() if hasattr(callback, "results")]
         checkpoint = Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"])
@@ -171,16 +183,23 @@ def _train(config: Config, planned: Plan, logs: list[Any]) -> dict[str, Any]:
         status, error = "diverged", str(reason)
     except BaseException as reason:
         if _interrupted(reason):
-            raise Interrupted from None
+            raise Interrupted("the run was interrupted") from None
         status, error = "failed", _one_line(reason)
         (folder / TRACEBACK).write_text(traceback.format_exc())
     measure = sum(part.seconds for part in measuring)
+    history = module.history if module else []
+    before = module.seconds_before if module else 0.0  # of a run that was killed and continued
     return _write(
         planned,
         experiment=config["name"],
         status=status,
         error=error,
-        seconds={"fit": max(0.0, fit - measure), "measure": measure, "total": time.perf_counter() - started},
+        seconds={
+            "fit": max(0.0, before + fit - measure),
+            "measure": measure,
+            "total": before + time.perf_counter() - started,
+        },
+        lanes=len(module.lanes) if module else 1,
         estimates={key: estimate for part in measuring for key, estimate in part.results.items()},
         history=_write_history(
             folder / "history.csv", [*history, *(row for part in measuring for row in part.history)]
@@ -197,13 +216,18 @@ def _interrupted(reason: BaseException) -> bool:
 def _check(config: Config) -> None:
     """What no component checks for itself."""
     check_integer("seed", config["seed"], least=0)
-    check_integer("threads", config["threads"], least=1)
+    check_integer("threads", config["threads"], least=1, most=1024)
+    check_number("checkpoint_seconds", config["checkpoint_seconds"], low=0)
     name = config["name"]
     if not name or name in (".", "..") or Path(name).name != name:
         raise ConfigError(f"name={name!r} is not the name of a folder")
     for key in ("max_epochs", "max_steps"):
         if config["trainer"].get(key) is not None:
             check_integer(f"trainer.{key}", config["trainer"][key], least=1)
+    if unknown := sorted(set(config["trainer"]) - set(TRAINER)):
+        raise ConfigError(f"trainer.{unknown[0]} is not a setting here; {nearest(unknown[0], TRAINER)}")
+    check_choice("trainer.precision", config["trainer"].get("precision", "32-true"), ("32-true", "bf16-mixed"))
+    check_integer("trainer.devices", config["trainer"].get("devices", 1), least=1, most=1)
     if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
         raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
     lr = config["optimizer"].get("lr")
@@ -377,6 +401,7 @@ def _write(
     seconds: Mapping[str, float],
     estimates: Mapping[str, Any] | None = None,
     history: str | None = None,
+    lanes: int = 1,
 ) -> dict[str, Any]:
     """Write and read back the record of a run."""
     estimates = estimates or {}
@@ -412,7 +437,7 @@ def _write(
             "residual": part("residual"),
             "notes": notes,
             "history": history,
-            "provenance": provenance(planned.bound),
+            "provenance": {**provenance(planned.bound), "lanes": lanes},
             "seconds": dict(seconds),
         },
     )
@@ -431,7 +456,6 @@ def provenance(bound: Config) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": bound["threads"],
-        "lanes": 1,
     }
 
 
@@ -456,10 +480,7 @@ def _commit() -> str | None:
 
 def _one_line(error: BaseException) -> str:
     """``Type: message`` without line breaks and without paths of this machine."""
-    import re
-
     if isinstance(error, SystemExit):
         return f"SystemExit: the run called exit({error.code!r})"
-    text = " ".join(str(error).split()) or "no message"
-    text = re.sub(r"(?<![\w.])(/[\w.\-]+){2,}/", "…/", text)
+    text = clean(str(error)) or "no message"
     return f"{type(error).__name__}: {text[:300]}" if not isinstance(error, ConfigError) else text

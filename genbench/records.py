@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +57,25 @@ _VALUES: dict[str, tuple[type, ...]] = {
     "files": (str,),
 }
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "a number", bool: "true or false", _NONE: "null"}
+
+
+def clean(text: Any) -> str:
+    """Text fit to be shared: one line, no control characters, no home folder, of absolute paths only the last part.
+
+    >>> clean("no space on /home/somebody/runs/weights.pt")
+    'no space on …/weights.pt'
+    >>> clean("cannot read '/srv/my data/x.csv' or /home/somebody")
+    "cannot read '…/x.csv' or ~"
+    """
+    line = " ".join(str(text).split())
+    line = "".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
+    line = re.sub(r"""(['"])/[^'"]*/([^'"/]+)\1""", r"\1…/\2\1", line)
+    line = re.sub(r"(?<![\w.:/~…])(?:/(?:home|Users)/[^\s/'\"]+|/root\b)", "~", line)
+    return re.sub(r"(?<![\w.:/~…])~?(?:/[\w.+@-]+){1,}", lambda found: _last_part(found[0]), line)
+
+
+def _last_part(path: str) -> str:
+    return path if path.count("/") < 2 and not path.startswith("~") else "…/" + path.rsplit("/", 1)[-1]
 
 
 class RecordError(Exception):

@@ -55,6 +55,8 @@ def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str]) -> list[Out
     from pebble import ProcessPool
 
     check_integer("hydra.launcher.n_jobs", n_jobs, least=1)
+    if not jobs:
+        raise ConfigError("the sweep is empty: one of its values is an empty list or range")
     # fork from a process that has imported torch once and runs no threads
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["genbench.experiment"])
@@ -62,11 +64,25 @@ def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str]) -> list[Out
     with ProcessPool(max_workers=workers, context=context, initializer=_end_with_parent) as pool:
         try:
             plans = _plan(pool, jobs)
-            _write_plans(jobs, [planned for planned, _ in plans], command)
-            return _train(pool, jobs, plans, workers=workers)
+            first = {planned.folder: index for index, (planned, _) in reversed(list(enumerate(plans)))}
+            own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
+            trained = _train_planned(pool, [jobs[i] for i in own], [plans[i] for i in own], command, workers)
+            outcomes = dict(zip(own, trained, strict=True))
+            return [outcomes[first[planned.folder]] for planned, _ in plans]
         except BaseException:
             pool.stop()
             raise
+
+
+def _train_planned(
+    pool: Any, jobs: Sequence[Job], plans: Sequence[tuple[Plan, Outcome | None]], command: Sequence[str], workers: int
+) -> list[Outcome]:
+    from genbench.report.table import check
+
+    for job, (planned, _) in zip(jobs, plans, strict=True):
+        check(job.config.get("table"), planned.bound, planned.choices)
+    _write_plans(jobs, [planned for planned, _ in plans], command)
+    return _train(pool, jobs, plans, workers=workers)
 
 
 def _end_with_parent() -> None:
@@ -109,7 +125,6 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
     for index, planned in enumerate(plans):
         folders.setdefault(planned.folder.parent, []).append(index)
     for folder, members in folders.items():
-        SWEPT[folder] = jobs[members[0]].config["logger"]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             records.write_sweep(
@@ -124,6 +139,7 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
             )
         except OSError as error:
             raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
+        SWEPT[folder] = jobs[members[0]].config["logger"]
 
 
 def _train(
@@ -157,7 +173,10 @@ def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | Non
     """Train one job in a worker; None if another process is at it and ``patient`` is false."""
     from genbench import experiment
 
-    record = experiment.run(job.config, choices=job.choices, overrides=overrides, wait=patient)
+    try:
+        record = experiment.run(job.config, choices=job.choices, overrides=overrides, wait=patient)
+    except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
+        return Outcome("", "failed", str(stopped))
     return None if record is None else _outcome(record)
 
 
@@ -172,10 +191,7 @@ def _result(future: "Future[Any]", job: Job, planned: Plan) -> Outcome | None:
         return Outcome(planned.run_id, "failed", f"{type(failure).__name__}: {failure}")
     from genbench import experiment
 
-    record = experiment.final_record(planned.folder)  # it may have died after its work was done
-    if record is None:
-        record = experiment.write_failure(planned, experiment=job.config["name"], error=error)
-    return _outcome(record)
+    return _outcome(experiment.write_failure(planned, experiment=job.config["name"], error=error))
 
 
 def _cause_of_death(exitcode: int) -> str:

@@ -3,10 +3,13 @@
 import copy
 
 import pytest
+import torch
 
-from genbench import config, experiment
+from genbench import experiment
+from genbench.checks import nearest
 from genbench.config import ConfigError, bind
 
+COSINE = {"_target_": "genbench.training.schedule.cosine", "_partial_": True}
 L2 = "genbench.regularization.L2"
 
 
@@ -33,7 +36,7 @@ def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
     run_id = experiment.plan(plain).run_id
     for key, value in {"name": "other", "runs_dir": "elsewhere", "logger": {}, "checkpoint_seconds": 1.0}.items():
         assert experiment.plan(changed(plain, key, value)).run_id == run_id, key
-    assert experiment.plan(changed(plain, "trainer.enable_progress_bar", True)).run_id == run_id
+    assert experiment.plan(changed(plain, "measures", {})).run_id == run_id  # they count where a callback takes them
 
 
 @pytest.mark.parametrize(
@@ -44,11 +47,10 @@ def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
         ("data.train_size", 199),
         ("data.label_noise", 0.1),
         ("optimizer.lr", 0.011),
-        ("trainer.precision", "64-true"),
-        ("trainer.devices", 2),
+        ("trainer.precision", "bf16-mixed"),
         ("trainer.max_steps", 28),
         ("callbacks.gap.every_n_epochs", 2),
-        ("measures.lambda_1.k", 2),
+        ("callbacks.flatness.measures.lambda_1.k", 2),
     ],
 )
 def test_what_could_change_the_numbers_is(configure, key, value):
@@ -60,6 +62,17 @@ def test_a_setting_left_at_its_default_hashes_like_the_default_spelled_out(confi
     plain = configure("optimizer=adam")
     spelled = changed(plain, "optimizer.weight_decay", 0)
     assert experiment.plan(spelled).run_id == experiment.plan(plain).run_id
+
+
+def test_one_setting_written_in_two_ways_is_one_run(configure):
+    pairs = {"data.label_noise": (0, 0.0), "trainer.accelerator": ("cpu", "auto"), "optimizer.lr": (1, 1.0)}
+    for key, (one, other) in pairs.items():
+        if key == "trainer.accelerator" and torch.cuda.is_available():
+            continue
+        plans = [experiment.plan(changed(configure(), key, value)) for value in (one, other)]
+        assert plans[0] == plans[1], key
+    order = [experiment.plan(configure(f"regularization=[{names}]")).run_id for names in ("l2,mixup", "mixup,l2")]
+    assert order[0] == order[1]
 
 
 def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch):
@@ -95,6 +108,15 @@ def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch)
         ("data.label_noise", 1.5, "data.label_noise is 1.5"),
         ("trainer.accelerator", "gpu", "trainer: .*gpu"),
         ("trainer.accelerator", "quantum", "trainer: .*quantum"),
+        ("trainer.devices", 2, "trainer.devices is 2; accepted: an integer from 1 to 1"),
+        ("trainer.precision", "64-true", "trainer.precision is '64-true'; accepted: 32-true, bf16-mixed"),
+        ("trainer.gradient_clip_val", 1.0, "trainer.gradient_clip_val is not a setting here"),
+        ("trainer.max_step", 5, "trainer.max_step is not a setting .*did you mean 'max_steps'?"),
+        ("threads", 10**8, "threads is 100000000; accepted"),
+        ("checkpoint_seconds", -1, "checkpoint_seconds is -1; accepted"),
+        ("callbacks.gapp", {"every_n_epochs": 3}, "callbacks.gapp is not chosen.*did you mean 'gap'?"),
+        ("regularization.l2", {"strength": 3}, "regularization.l2 is not chosen, so it cannot be set"),
+        ("scheduler", COSINE | {"warmup": 2}, "scheduler.warmup=2 is not a share"),
         ("model.activation", "sine", "model.activation is 'sine'; accepted"),
     ],
 )
@@ -114,6 +136,13 @@ def test_a_model_that_does_not_fit_the_data_is_refused(configure):
         experiment.check(changed(configure(), "model", flat))
 
 
+def test_a_run_whose_first_step_would_fail_is_refused(configure):
+    with pytest.raises(ConfigError, match=r"first training step fails: .*more than 1 value per channel"):
+        experiment.run(configure("regularization=batch_norm", "data.batch_size=1"))
+    with pytest.raises(ConfigError, match=r"watches the validation split; set data\.val_fraction > 0"):
+        experiment.run(configure("regularization=early_stopping", "data.val_fraction=0"))
+
+
 def test_nearest_names_the_close_one_or_all():
-    assert config.nearest("droput", ["dropout", "l2"]) == "did you mean 'dropout'?"
-    assert config.nearest("xyz", ["dropout", "l2"]) == "accepted: dropout, l2"
+    assert nearest("droput", ["dropout", "l2"]) == "did you mean 'dropout'?"
+    assert nearest("xyz", ["dropout", "l2"]) == "accepted: dropout, l2"

@@ -116,4 +116,4 @@ def test_settings_of_the_page_are_all_listed(page):
         for name, node in OmegaConf.load(page / path).items():
             if name != "defaults":
                 plain = OmegaConf.to_container(node)
-                assert config.bind({path.parts[1]: {name: plain}}) == {path.parts[1]: {name: plain}}
+                assert config._bind(plain, (path.parts[1], name)) == plain

@@ -37,6 +37,17 @@ class Exits(Method):
         raise SystemExit(3)
 
 
+class Slow(Method):
+    """Takes its time, and is interrupted at a step."""
+
+    pause, stop_at = 0.05, None
+
+    def after_step(self, params, progress):
+        time.sleep(self.pause)
+        if self.stop_at is not None and progress * 27 > self.stop_at:
+            raise KeyboardInterrupt
+
+
 class Kills(Method):
     """Dies in the middle of training, the first time only."""
 
@@ -204,6 +215,25 @@ def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure
     a, b = weights(folder), weights(other)
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert (folder / "history.csv").read_text() == (other / "history.csv").read_text()
+
+
+def test_seconds_of_a_continued_run_include_those_before_the_kill(configure, tmp_path):
+    plain = using(configure("checkpoint_seconds=0", *FAST), Slow)
+    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Slow, "stop_at", 20)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(plain)
+    resumed = experiment.run(plain)
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["seconds"]["fit"] > 27 * Slow.pause
+    assert resumed["seconds"]["total"] >= resumed["seconds"]["fit"] + resumed["seconds"]["measure"]
+
+
+def test_every_method_gives_up_the_same_validation_split(configure):
+    one, other = (experiment._build_data(configure(f"regularization={name}")) for name in ("none", "early_stopping"))
+    assert torch.equal(one.tensors("val")[0], other.tensors("val")[0])
+    assert torch.equal(one.tensors("train")[1], other.tensors("train")[1])
 
 
 def test_a_damaged_checkpoint_starts_the_run_anew(configure, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,6 +49,11 @@ class Raises(Method):
     def after_step(self, params, progress):
         raise MemoryError("cannot allocate 10 GiB")
 
+class Interrupts(Method):
+    """As if somebody had stopped this process alone."""
+    def after_step(self, params, progress):
+        raise KeyboardInterrupt
+
 class Slow(Method):
     """Takes its time, so that it can be killed."""
     def after_step(self, params, progress):
@@ -61,7 +67,7 @@ def work(tmp_path):
     (tmp_path / "faults.py").write_text(FAULTS)
     group = tmp_path / "conf" / "regularization"
     group.mkdir(parents=True)
-    for name in ("Kills", "Exits", "Raises", "Slow"):
+    for name in ("Kills", "Exits", "Raises", "Interrupts", "Slow"):
         (group / f"{name.lower()}.yaml").write_text(f"{name.lower()}:\n  _target_: faults.{name}\n")
     folder = tmp_path / "work"
     folder.mkdir()
@@ -155,9 +161,24 @@ def test_a_bad_run_never_stops_the_others(work):
     assert status == 1
     assert "Traceback" not in out + err
     assert "failed" in (folder / "table.md").read_text()
-    last = "\n".join(out.strip().splitlines()[-8:])
-    assert "regularization=kills" in last
-    assert "genbench" in last  # how to rerun them
+    *_, kills, raises, last = out.strip().splitlines()
+    assert {
+        line.split("regularization=")[1].split(")")[0] for line in out.splitlines() if line.startswith("failed: ")
+    } == {
+        "kills",
+        "exits",
+        "raises",
+    }
+    # the line that says how to run them again does so
+    said, _, command = last.partition(": ")
+    assert said == "run these again with the same command"
+    program, *arguments = shlex.split(command)
+    assert program == "genbench"
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")}
+    status, _, err = run(work, *arguments)
+    assert status == 1
+    tried = {path for path, before in times.items() if path.stat().st_mtime_ns != before}
+    assert {path.parent.name for path in tried} == {r["run_id"] for r in found.values() if r["status"] == "failed"}
 
     status, out, _ = run(work, "runs/default", "--status", command=TABLE)
     assert re.search(r"2 done.*3 failed", out, re.S), out
@@ -179,6 +200,51 @@ def test_killed_at_any_moment_it_resumes_to_the_same_table(work):
     assert status == 0, err
     assert numbers(work / "runs" / "default") == numbers(work / "whole" / "default")
     assert cells(work / "runs" / "default") == cells(work / "whole" / "default")
+
+
+def test_one_interrupted_worker_does_not_end_the_sweep(work):
+    status, out, err = sweep(work, "regularization=interrupts,none,l2")
+    assert status == 1
+    folder = work / "runs" / "default"
+    assert [record["status"] for record in records.load(folder).records] == ["completed", "completed"]
+    assert "the run was interrupted" in err
+    status, out, _ = run(work, "runs/default", "--status", command=TABLE)
+    assert "1 missing" in out
+
+
+def test_one_run_written_in_two_ways_is_trained_once_and_has_one_place_in_the_plan(work):
+    status, out, err = sweep(work, "regularization=[l2,mixup],[mixup,l2]")
+    assert status == 0, err
+    folder = work / "runs" / "default"
+    assert len(records.read_sweep(folder)["runs"]) == len(records.load(folder).records) == 1
+
+
+def test_hydras_own_launcher_works_too(work):
+    status, out, err = sweep(work, "hydra/launcher=basic", "regularization=none,raises,l2")
+    assert status == 1
+    folder = work / "runs" / "default"
+    assert sorted(r["status"] for r in records.load(folder).records) == ["completed", "completed", "failed"]
+    assert (folder / "table.md").exists()
+    assert "failed: " in out
+
+
+def test_loggers_of_a_sweep(work):
+    status, _, err = sweep(work, "logger=[csv,wandb,tensorboard]", "seed=0,1", "hydra.launcher.n_jobs=1")
+    assert status == 0, err
+    folder = work / "runs" / "default"
+    offline = [path.name for path in (folder / "wandb").glob("offline-run-*")]
+    ids = {record["run_id"] for record in records.load(folder).records}
+    assert {name.rsplit("-", 1)[-1] for name in offline} == ids | {"report"}  # a W&B run each, and the sweep's report
+    assert len(list(folder.glob("*/metrics.csv"))) == len(list(folder.glob("*/tensorboard/events*.0"))) == 2
+
+
+def test_shells_complete_choices(work):
+    environment = {"COMP_LINE": "genbench model=", "COMP_POINT": "15", "COMP_CWORD": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        status, out, err = run(work, "-sc", "query=bash")
+    assert (status, out.split()) == (0, ["model=cnn", "model=gru", "model=linear", "model=mlp"]), err
 
 
 def test_workers_end_when_the_sweeping_process_is_killed_alone(work):
@@ -243,6 +309,22 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["-m", "regularization=none,l2", "regularization.l2.strength=-1"], "regularization.l2"),
         (["-m", "seed=0,1", "data.label_noise=0,2"], "data.label_noise is 2"),
         (["-m", "seed=0,1", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs is 0"),
+        (["-m", "experiment=ablation,optimizers"], "each experiment is a command of its own"),
+        (["runs_dir=/proc/nothing"], "runs_dir='/proc/nothing' cannot be written"),
+        (["-m", "runs_dir=/proc/nothing", "seed=0,1"], "runs_dir='/proc/nothing' cannot be written"),
+        (["trainer.max_steps=0"], "trainer.max_steps is 0; accepted"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs is 0; accepted"),
+        (["data.label_noise=1.5"], "data.label_noise is 1.5; accepted"),
+        (["data.train_size=5000"], "data.train_size is 5000; accepted: an integer from 1 to 4000"),
+        (["runs_dir=null"], "runs_dir=null"),
+        (["data=mnist"], "data=mnist: no such choice; did you mean 'mnist1d'?"),
+        (["scheduler=cosin"], "did you mean 'cosine'?"),
+        (["measures=standart"], "did you mean 'standard'?"),
+        (["callbacks=defaults"], "did you mean 'default'?"),
+        (["logger=wanb"], "did you mean 'wandb'?"),
+        (["trainer=gpu"], "trainer=gpu: no such choice; accepted: cpu, default"),
+        (["experiment=ablatoin"], "did you mean 'ablation'?"),
+        (["hydra/launcher=process"], "did you mean 'processes'?"),
         (["seed=1", "model"], "model"),
     ],
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
-from genbench.records import Records
+from genbench.records import Records, clean
 from genbench.report import render
-from genbench.report.table import Point, Table, build, clean, points
+from genbench.report.table import Point, Table, build, points
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,11 +72,12 @@ def show(folder: str | Path, console: "Console | None" = None, *, spec: Mapping[
 
 def trouble(loaded: Records) -> list[str]:
     """Lines that name the runs which failed, or whose record is damaged, and how to run them again."""
-    lines = [
-        f"failed: {record['run_id']} ({_overrides(loaded, record['run_id'])}): {clean(record['error'])}"
-        for record in loaded.records
-        if record["status"] == "failed"
-    ]
+
+    def named(status: str, word: str) -> list[str]:
+        ended = [record for record in loaded.records if record["status"] == status]
+        return [f"{word}: {r['run_id']} ({_overrides(loaded, r['run_id'])}): {clean(r['error'])}" for r in ended]
+
+    final, lines = named("diverged", "final"), named("failed", "failed")
     damaged = [path.split("/")[0] for path, _ in loaded.problems if path != records.SWEEP]
     planned = {run["run_id"] for run in (loaded.sweep or {}).get("runs", [])}
     lines += [f"damaged: {name} ({_overrides(loaded, name)})" for name in damaged if name in planned]
@@ -84,7 +85,7 @@ def trouble(loaded: Records) -> list[str]:
         lines.append(f"run these again with the same command: {command(loaded.sweep)}")
     elif lines:
         lines.append("run these again with the command that started them")
-    return lines
+    return final + lines
 
 
 def status_lines(folder: str | Path) -> list[str]:

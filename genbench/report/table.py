@@ -2,13 +2,14 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from genbench import records
 from genbench.analysis import statistics
+from genbench.checks import nearest
+from genbench.records import clean
 
 SIGNIFICANCE = 0.05
 
@@ -21,6 +22,8 @@ ALTERED = {
     "mixup": "trained on mixed targets, another loss",
 }
 """Methods whose raw measures may not be compared with the other rows', and why."""
+
+_OTHER_WEIGHTS = (ALTERED["batch_norm"], "another network")
 
 _ACCURACY = {"group": "accuracy (%)", "scale": 100, "digits": 1}
 DEFAULT_COLUMNS: list[dict[str, Any]] = [
@@ -229,17 +232,6 @@ def points(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> li
     return found
 
 
-def clean(text: Any) -> str:
-    """Text fit to be shared: one line, no control characters, of absolute paths only the last part.
-
-    >>> clean("no space on /home/somebody/runs/weights.pt")
-    'no space on …/weights.pt'
-    """
-    line = " ".join(str(text).split())
-    line = "".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
-    return re.sub(r"(?<![\w.:/~…])~?(?:/[\w.+@-]+){2,}", lambda found: "…/" + found[0].rsplit("/", 1)[-1], line)
-
-
 def show(value: Any) -> str:
     """A setting as it is written in a table.
 
@@ -377,7 +369,7 @@ def _spec(loaded: records.Records, spec: Mapping[str, Any] | None) -> dict[str, 
 def _columns(spec: Mapping[str, Any]) -> list[Column]:
     accepted = ("title", "caption", "rows", "baseline", "columns")
     if unknown := [key for key in spec if key not in accepted]:
-        raise ValueError(f"table: unknown key {unknown[0]!r}; accepted: {', '.join(accepted)}")
+        raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
     if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | None):
         raise ValueError("table: rows and baseline must be lists or null")
     nodes = spec.get("columns") or DEFAULT_COLUMNS
@@ -388,7 +380,7 @@ def _columns(spec: Mapping[str, Any]) -> list[Column]:
             raise ValueError(f"table: a column needs label and metric, got {node!r}")
         if unknown := [key for key in node if key not in fields]:
             raise ValueError(
-                f"table: column {node['label']!r} has the unknown key {unknown[0]!r}; accepted: {', '.join(fields)}"
+                f"table: column {node['label']!r} has the unknown key {unknown[0]!r}; {nearest(unknown[0], [*fields])}"
             )
         given = {key: value for key, value in node.items() if value is not None}
         if given.get("best") not in (None, "max", "min"):
@@ -401,6 +393,15 @@ def _columns(spec: Mapping[str, Any]) -> list[Column]:
         given["published"] = {show(key): show(value) for key, value in given.get("published", {}).items()}
         columns.append(Column(**given))
     return columns
+
+
+def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+    """Raise ValueError (one line) where a table's spec is malformed or names settings that a run does not have."""
+    spec = spec or {}
+    known = sorted({*choices, *records.flatten(config)})
+    for key in [*(spec.get("rows") or []), *(key for column in _columns(spec) for key in column.where)]:
+        if key not in known:
+            raise ValueError(f"table: {key!r} is neither a group nor a setting of the runs; {nearest(key, known)}")
 
 
 def _runs(loaded: records.Records) -> tuple[list[_Run], list[str]]:
@@ -591,8 +592,9 @@ def _compare(
     column: Column, cells: Sequence[Cell], baseline: int | None, altered: Sequence[str | None], labels: Sequence[str]
 ) -> list[Cell]:
     """A column's cells with their differences from the baseline, corrected p values, and the best in bold."""
-    raw = column.metric in RAW_MEASURES
-    comparable = [not (raw and reason) for reason in altered]
+    raw, norm = column.metric in RAW_MEASURES, column.metric.startswith("weights/norm/")
+    # before a normalization the scale of weights means nothing, and its own scales count as weights
+    comparable = [not (reason and (raw or (norm and reason in _OTHER_WEIGHTS))) for reason in altered]
     differences: list[statistics.Difference | None] = [None] * len(cells)
     if baseline is not None:
         differences = [

@@ -27,7 +27,6 @@ class Lane(nn.Module):
             network = method.build(network)
         self.network = network
         self.methods = nn.ModuleList(methods)
-        self._methods = list(methods)
         self.seed = seed
         self.register_buffer("stopped", torch.tensor(False))
         self._params: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
@@ -37,9 +36,16 @@ class Lane(nn.Module):
         self._penalties = overriding(methods, "penalty")
         self._gradients = overriding(methods, "gradient")
         self._before = overriding(methods, "before_step")
+        self._watching = overriding(methods, "after_epoch")
+        self._finishing = overriding(methods, "finish")
         self._after = overriding(methods, "after_step")
         self._loss = next((m.loss for m in overriding(methods, "loss")), F.cross_entropy)
         self._perturb = next((m.perturb for m in overriding(methods, "perturb")), None)
+
+    @property
+    def validates(self) -> bool:
+        """Whether a method watches the validation split."""
+        return bool(self._watching)
 
     @property
     def trained(self) -> list[Tensor]:
@@ -75,12 +81,12 @@ class Lane(nn.Module):
     def after_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
         """Ask the methods whether this lane has trained enough; a stopped lane never trains again."""
         if not self.stopped:
-            done = [method.after_epoch(self.network, validate) for method in overriding(self._methods, "after_epoch")]
+            done = [method.after_epoch(self.network, validate) for method in self._watching]
             self.stopped.fill_(any(done))
 
     def finish(self, batches: Batches) -> None:
         """Set the final weights."""
-        for method in overriding(self._methods, "finish"):
+        for method in self._finishing:
             method.finish(self.network, batches)
         use_draw(self.network, None)  # whoever trains it on shall not meet this run's masks again
 

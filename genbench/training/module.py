@@ -1,5 +1,6 @@
 """The one LightningModule."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -49,6 +50,7 @@ class Training(pl.LightningModule):
         self._make_scheduler = scheduler
         self._max_steps = max_steps
         self._objectives: list[Tensor] = []
+        self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
         # not registered: its members' weights are the lanes' already
         object.__setattr__(
@@ -97,6 +99,23 @@ class Training(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         return steps if self._max_steps is None else min(steps, self._max_steps)
 
+    @property
+    def validates(self) -> bool:
+        """Whether a method watches the validation split."""
+        return any(lane.validates for lane in self._lanes)
+
+    def try_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """One forward and backward pass of every lane, to see whether it works, and the schedule as it would be."""
+        x, y = batch
+        for index, lane in enumerate(self._lanes):
+            lane.gradient_step(x[index], y[index], step=0, lr=0.0, backward=lambda loss: loss.backward())
+        if self._make_scheduler is not None:
+            optimizer = self._make_optimizer([{"params": lane.trained} for lane in self._lanes])
+            self._make_scheduler(optimizer, total_steps=100)
+
+    def on_fit_start(self) -> None:
+        self._started = time.perf_counter()
+
     def on_train_start(self) -> None:
         self._steps = self.total_steps
 
@@ -118,9 +137,11 @@ class Training(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = list(self.history)
+        checkpoint["seconds"] = self.seconds_before + time.perf_counter() - self._started
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history[:] = checkpoint["history"]
+        self.seconds_before = checkpoint["seconds"]
 
     def finish(self) -> None:
         """Set the final weights of all lanes."""

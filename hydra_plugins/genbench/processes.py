@@ -1,6 +1,7 @@
 """hydra/launcher=processes: the jobs of a multirun on processes of this machine."""
 
 import copy
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
+
+from genbench.config import ConfigError
 
 
 class ProcessLauncher(Launcher):
@@ -39,8 +42,10 @@ class ProcessLauncher(Launcher):
             jobs.append(sweep.Job(tuple(overrides), _plain(config), sweep.choices(config.hydra.runtime.choices)))
             composed.append(config)
         HydraConfig.instance().set_config(self.config)
-        command = list(self.config.hydra.overrides.task)
-        outcomes = sweep.run(jobs, n_jobs=self.n_jobs, command=command)
+        experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
+        if len(experiments) > 1:
+            raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
+        outcomes = sweep.run(jobs, n_jobs=self.n_jobs, command=sys.argv[1:])
         return [
             JobReturn(
                 overrides=job.overrides,
