@@ -161,14 +161,9 @@ def test_a_bad_run_never_stops_the_others(work):
     assert status == 1
     assert "Traceback" not in out + err
     assert "failed" in (folder / "table.md").read_text()
-    *_, kills, raises, last = out.strip().splitlines()
-    assert {
-        line.split("regularization=")[1].split(")")[0] for line in out.splitlines() if line.startswith("failed: ")
-    } == {
-        "kills",
-        "exits",
-        "raises",
-    }
+    *_, last = out.strip().splitlines()
+    named = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert sorted(re.search(r"regularization=(\w+)", line)[1] for line in named) == ["exits", "kills", "raises"]
     # the line that says how to run them again does so
     said, _, command = last.partition(": ")
     assert said == "run these again with the same command"
@@ -213,14 +208,14 @@ def test_one_interrupted_worker_does_not_end_the_sweep(work):
 
 
 def test_one_run_written_in_two_ways_is_trained_once_and_has_one_place_in_the_plan(work):
-    status, out, err = sweep(work, "regularization=[l2,mixup],[mixup,l2]")
+    status, _, err = sweep(work, "regularization=[l2,mixup],[mixup,l2]")
     assert status == 0, err
     folder = work / "runs" / "default"
     assert len(records.read_sweep(folder)["runs"]) == len(records.load(folder).records) == 1
 
 
 def test_hydras_own_launcher_works_too(work):
-    status, out, err = sweep(work, "hydra/launcher=basic", "regularization=none,raises,l2")
+    status, out, _ = sweep(work, "hydra/launcher=basic", "regularization=none,raises,l2")
     assert status == 1
     folder = work / "runs" / "default"
     assert sorted(r["status"] for r in records.load(folder).records) == ["completed", "completed", "failed"]
@@ -235,7 +230,7 @@ def test_loggers_of_a_sweep(work):
     offline = [path.name for path in (folder / "wandb").glob("offline-run-*")]
     ids = {record["run_id"] for record in records.load(folder).records}
     assert {name.rsplit("-", 1)[-1] for name in offline} == ids | {"report"}  # a W&B run each, and the sweep's report
-    assert len(list(folder.glob("*/metrics.csv"))) == len(list(folder.glob("*/tensorboard/events*.0"))) == 2
+    assert len(list(folder.glob("*/metrics.csv"))) == len(list(folder.glob("*/tensorboard"))) == 2
 
 
 def test_shells_complete_choices(work):
@@ -322,7 +317,7 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["measures=standart"], "did you mean 'standard'?"),
         (["callbacks=defaults"], "did you mean 'default'?"),
         (["logger=wanb"], "did you mean 'wandb'?"),
-        (["trainer=gpu"], "trainer=gpu: no such choice; accepted: cpu, default"),
+        (["trainer=gpu"], "trainer=gpu: no such choice; did you mean 'cpu'? (accepted: cpu, default)"),
         (["experiment=ablatoin"], "did you mean 'ablation'?"),
         (["hydra/launcher=process"], "did you mean 'processes'?"),
         (["seed=1", "model"], "model"),
