@@ -1,11 +1,16 @@
 """The launcher composes as Hydra does, only faster."""
 
+import io
+import re
+
 import pytest
-from hydra import initialize_config_dir
+import rich.console
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from genbench import sweep
 from genbench.config import folder
 from hydra_plugins.genbench.processes import _Composer, _distinct, _plain
 
@@ -43,3 +48,49 @@ def test_an_unknown_key_is_refused(loader):
 def test_of_two_overrides_of_a_key_the_last_counts_and_repetitions_are_dropped():
     jobs = [["seed=0", "model=mlp", "seed=5"], ["seed=1", "model=mlp", "seed=5"]]
     assert _distinct(jobs) == [("seed=5", "model=mlp")]
+
+
+def test_other_applications_find_our_groups(tmp_path):
+    (tmp_path / "config.yaml").write_text("defaults:\n  - regularization: [l2]\n  - data: digits\nseed: 3\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed = compose("config", ["regularization=[l2,sam]"])
+    assert sorted(composed.regularization) == ["l2", "sam"]
+    assert composed.data.seed == 3
+
+
+def test_progress_counts_runs_and_says_how_each_ended(monkeypatch):
+    screen = io.StringIO()
+    console = rich.console.Console
+    monkeypatch.setattr(rich.console, "Console", lambda **_: console(file=screen, force_terminal=True, width=120))
+    with sweep._Progress(total=5, done=1) as progress:
+        progress.update(running=2)
+        progress.finished("regularization=l2", sweep.Outcome("a", "completed", None, 0.5, 1.25))
+        progress.finished("regularization=sam", sweep.Outcome("b", "failed", "out of [memory]"))
+        progress.update(running=1)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "regularization=l2  test accuracy 0.500  1.2 s" in text
+    assert "regularization=sam  failed: out of [memory]" in text
+    assert re.search(r"3/5 1 running, 1 failed .* about \d+ s left", text)
+
+
+def test_two_processes_of_one_thread_are_the_default(loader):
+    config = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
+    assert config.hydra.launcher._target_ == "hydra_plugins.genbench.processes.ProcessLauncher"
+    assert (config.hydra.launcher.n_jobs, config.threads) == (2, 1)
+
+
+def test_the_ablation_is_what_it_says(loader):
+    """Every strategy, clean and noisy labels, three seeds, equal steps; the columns that a reader expects."""
+    config = loader.load_configuration("train", ["experiment=ablation"], run_mode=RunMode.MULTIRUN)
+    params = config.hydra.sweeper.params
+    strategies = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
+    assert sorted(params.regularization.split(",")) == strategies
+    assert params["data.label_noise"] == "0.0,0.2"
+    assert params.seed == "0,1,2"
+    assert not {"trainer.max_steps", "optimizer.lr"} & set(params)
+    assert f"learning rate {config.optimizer.lr}" in config.table.caption
+    assert f"{config.trainer.max_steps} steps in every row" in config.table.caption
+    metrics = {column.metric for column in config.table.columns}
+    families = ("performance/accuracy", "gap/accuracy", "lambda_1", "trace", "sam_sharpness", "adaptive_sharpness")
+    for family in (*families, "norm/l2", "norm/distance", "seconds"):
+        assert any(family in metric for metric in metrics), family

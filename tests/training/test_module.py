@@ -1,5 +1,6 @@
 """Whole trainings: final weights, several lanes, resuming, divergence."""
 
+import pickle
 from functools import partial
 
 import pytest
@@ -176,6 +177,16 @@ def test_a_damaged_checkpoint_is_not_read(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match="damaged"):
         AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_a_checkpoint_that_would_run_code_is_not_read(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (print, ("code from a file",))
+
+    AtomicCheckpointIO().save_checkpoint({"weights": Harmful()}, tmp_path / "checkpoint.ckpt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "checkpoint.ckpt")
 
 
 def test_evaluation_restores_the_mode_and_counts_examples():
