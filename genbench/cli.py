@@ -139,6 +139,8 @@ def _explain(error: Exception) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, ValueError) and not isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(lines)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {Path(error.filename).name}' if error.filename else ''}"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return f"{type(error).__name__}: {' '.join(lines)[:300]} (HYDRA_FULL_ERROR=1 shows where)"
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):

@@ -256,6 +256,22 @@ def test_workers_end_when_the_sweeping_process_is_killed_alone(work):
     assert not list(folder.glob("*/record.json"))
 
 
+def test_files_that_cannot_be_written_leave_nothing_half_written(work):
+    """A limit on the size of files stands for a full disk: records fit, weights and figures do not."""
+    limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *GENBENCH]
+    arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "seed=0,1"]
+    status, out, err = run(work, *arguments, command=limited)
+    assert status == 1
+    assert "Traceback" not in out + err
+    folder = work / "runs" / "default"
+    assert {record["status"] for record in records.load(folder).records} == {"failed"}
+    assert all("File too large" in record["error"] for record in records.load(folder).records)
+    assert not [path.name for path in folder.rglob("*") if path.suffix in (".pt", ".ckpt", ".tmp")]
+    status, out, err = run(work, *arguments)  # once there is room again
+    assert status == 0, err
+    assert {record["status"] for record in records.load(folder).records} == {"completed"}
+
+
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(work):
     arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "regularization=slow", "seed=range(8)"]
     process = start(work, *arguments)
