@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,15 @@ def test_generator_gives_the_frozen_set_and_leaves_global_random_states_alone():
     np.testing.assert_allclose(made["x"][sample["rows"]], sample["x"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(made["x_test"][sample["rows_test"]], sample["x_test"], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(np.concatenate([made["y"], made["y_test"]]), sample["labels"])
+
+
+@pytest.mark.skipif("GENBENCH_DATA" not in os.environ, reason="GENBENCH_DATA names no folder of real data")
+def test_generator_gives_the_whole_frozen_set():
+    made, frozen = generate(), np.load(Path(os.environ["GENBENCH_DATA"]) / "mnist1d_frozen.npz")
+    for name in ("x", "x_test"):
+        np.testing.assert_allclose(made[name], frozen[name], rtol=0, atol=1e-12)
+    for name in ("y", "y_test"):
+        np.testing.assert_array_equal(made[name], frozen[name])
 
 
 def test_shapes_types_and_classes():
