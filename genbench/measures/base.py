@@ -15,9 +15,15 @@ Result = TypeVar("Result", Estimate, dict[str, Estimate])
 Measure = Callable[Concatenate[Snapshot, P], Result]
 
 
-def measure(*, by_member: bool = True) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
+def measure(
+    family: str, *, of_weights: bool = False, by_member: bool = True
+) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
     """Makes a measure of a function of a snapshot: runs it inside ``snapshot.measuring()``, fills in the seconds, and
     turns a value that is not finite into ``None`` with a note.
+
+    ``family`` and the split it is measured on are the first parts of its metric key, ``split/family/name``; of a
+    measure ``of_weights``, which needs neither data nor loss, ``weights/family/name``. Both are attributes of the
+    function.
 
     For an ensemble (a network with a module list ``members``) the value is the mean over its members, its standard
     error that of the mean, and a note says so; with ``by_member=False`` the ensemble is one network.
@@ -43,6 +49,7 @@ def measure(*, by_member: bool = True) -> Callable[[Measure[P, Result]], Measure
             # one computation gives all of them: each carries its share
             return {key: _finish(estimate, seconds / len(result)) for key, estimate in result.items()}
 
+        measured.family, measured.of_weights = family, of_weights  # type: ignore[attr-defined]
         return measured
 
     return decorate

@@ -12,7 +12,7 @@ from genbench.measures.lanczos import Lanczos
 from genbench.measures.snapshot import Snapshot
 
 
-@measure()
+@measure("flatness")
 def hessian_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -53,7 +53,7 @@ def hessian_eigenvalues(
     }
 
 
-@measure()
+@measure("flatness")
 def hessian_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
     """tr ∇²L(w) with its standard error.
 

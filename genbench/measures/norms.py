@@ -10,13 +10,13 @@ from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 
 
-@measure()
+@measure("norm", of_weights=True)
 def l2_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """‖w‖₂ of all trainable parameters as ``l2``, of each as ``l2.<name>``."""
     return _euclidean("l2", snapshot.parameters)
 
 
-@measure()
+@measure("norm", of_weights=True)
 def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
     """‖w − w⁰‖₂ of all trainable parameters as ``distance``, of each as ``distance.<name>``; ``None`` where the
     snapshot has no initial weights, or of other names or shapes."""
@@ -30,7 +30,7 @@ def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
     return _euclidean("distance", moved)
 
 
-@measure()
+@measure("norm", of_weights=True)
 def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """The largest singular value of each trainable weight as ``spectral.<name>`` and the largest of them as
     ``spectral``; exact, from the eigenvalues of WWᵀ in float64.

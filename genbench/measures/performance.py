@@ -12,7 +12,7 @@ from genbench.measures.snapshot import Snapshot
 _NO_CLASSIFIER = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
 
 
-@measure(by_member=False)
+@measure("performance", by_member=False)
 def accuracy(snapshot: Snapshot) -> Estimate:
     """The share of labels that have the largest logit, in [0, 1]."""
     labelled = _labelled(snapshot)
@@ -23,7 +23,7 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     return Estimate(round(float(value) * len(labels)) / len(labels))  # torchmetrics divides in float32
 
 
-@measure(by_member=False)
+@measure("performance", by_member=False)
 def cross_entropy(snapshot: Snapshot) -> Estimate:
     """Mean of −log p(label), p the softmax of the logits, in nats, whatever the snapshot's loss is."""
     labelled = _labelled(snapshot)
@@ -32,7 +32,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
     return Estimate(-float(_true(*labelled).mean()))
 
 
-@measure(by_member=False)
+@measure("performance", by_member=False)
 def soft_error(snapshot: Snapshot) -> Estimate:
     """Mean of 1 − p(label), p the softmax of the logits, in [0, 1]: the error expected of an answer drawn from p."""
     labelled = _labelled(snapshot)
@@ -41,7 +41,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     return Estimate(-float(_true(*labelled).expm1().mean()))
 
 
-@measure(by_member=False)
+@measure("performance", by_member=False)
 def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     """Expected calibration error: Σ_b n_b/N · |accuracy_b − confidence_b| over ``bins`` equal bins of the largest
     probability (Guo et al. 2017, arXiv 1706.04599), in [0, 1]."""

@@ -13,7 +13,7 @@ from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 
 
-@measure()
+@measure("flatness")
 def sam_sharpness(
     snapshot: Snapshot, *, rho: float = 0.05, steps: int = 20, tolerance: float = 1e-3, seed: int = 0
 ) -> Estimate:
@@ -35,7 +35,7 @@ def sam_sharpness(
     return _worst_case(snapshot, torch.ones_like(snapshot.vector), rho=rho, steps=steps, tolerance=tolerance, seed=seed)
 
 
-@measure()
+@measure("flatness")
 def adaptive_sharpness(
     snapshot: Snapshot,
     *,
@@ -70,7 +70,7 @@ def adaptive_sharpness(
     return _worst_case(snapshot, snapshot.vector.abs(), rho=rho, steps=steps, tolerance=tolerance, seed=seed)
 
 
-@measure()
+@measure("flatness")
 def average_sharpness(snapshot: Snapshot, *, rho: float = 0.5, pairs: int = 10, seed: int = 0) -> Estimate:
     """E L(w + δ) − L(w) over directions δ drawn uniformly on the sphere ‖δ‖₂ = ρ (a Gaussian vector, normalized), with
     its standard error; about ρ² tr(∇²L) / 2ω near the weights, ω their number.

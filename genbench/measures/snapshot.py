@@ -5,19 +5,27 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from genbench.checks import nearest
 
 Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
-Graph = tuple[float, tuple[Tensor, ...], tuple[Tensor, ...]]  # share of the examples, gradient, its parameters
+Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
 
 _SLICE = 1024  # examples
+_GRAPHS = 2**27  # bytes of graphs that are kept over several batches
+_OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
+_EXAMPLE_GRADIENTS = 2**25  # entries of per-example gradients at a time
 
 
 class Snapshot:
@@ -29,7 +37,8 @@ class Snapshot:
 
     Weights and buffers are copied: later training does not change a snapshot, and measuring it never changes training.
     The network is measured in evaluation mode and must then be deterministic. Products with the Hessian keep the graph
-    of the gradient where the data are one batch (fastest); with several batches, memory is that of the largest.
+    of the gradient where the data are one batch (fastest), and of several batches as many as 128 MiB hold; memory does
+    not grow with the number of batches beyond that.
 
     Args:
         model: any network. A module list ``model.members`` marks an ensemble: see :func:`genbench.measures.measure`.
@@ -95,7 +104,7 @@ class Snapshot:
         self._random_state = None if isinstance(batches, list | tuple) else _random_state(self.device)
         self._loader_state = [(g, g.get_state()) for g in _generators(batches)]
         self._recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
-        self._depth = 0
+        self._depth = [0]  # shared by all views of this network
         self._shared: dict[Any, Any] = {}
 
     # -- what measures ask for
@@ -108,17 +117,64 @@ class Snapshot:
     @property
     def predictions(self) -> list[tuple[Any, Any]]:
         """(output, target) of every batch: one forward pass, kept."""
-        return self._pass[0]
+        if "predictions" not in self._shared:
+            self._evaluate(keep=math.inf)
+        return self._shared["predictions"]
+
+    @property
+    def losses(self) -> list[tuple[Tensor, int]]:
+        """(mean loss, number of examples) of every batch."""
+        if "losses" not in self._shared:
+            self._evaluate(keep=_OUTPUTS)
+        return self._shared["losses"]
 
     @property
     def mean_loss(self) -> float:
         """L(w)."""
-        return _mean(self._pass[1])
+        return _mean(self.losses)
 
     @property
     def examples(self) -> int:
         """The number of examples."""
-        return sum(n for _, n in self._pass[1])
+        return sum(n for _, n in self.losses)
+
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The modules that hold a weight of two or more dimensions themselves, by name, in the order of the model."""
+        return {
+            name: module
+            for name, module in self.model.named_modules()
+            if any(p is not None and p.ndim >= 2 for p in module._parameters.values())
+        }
+
+    @property
+    def representations(self) -> dict[str, Tensor]:
+        """What each layer of :attr:`layers` is given, [N, ...] by the layer's name in the order of the calls, and the
+        network's ``output``; of a layer that is called several times, the last.
+
+        The first is the data themselves. An input says what the layers before it have made of the data, their
+        activations, normalization and residual sums included, whatever the architecture. Kept on the model's device.
+        """
+        return self.shared("representations", self._represent)
+
+    def example_gradients(self, vector: Tensor | None = None) -> Iterator[Tensor]:
+        """∇ℓᵢ(w) of each example [b, size], the model's precision, a few examples at a time.
+
+        Raises:
+            ValueError: the loss of a batch is not the mean of its examples' losses.
+        """
+        with self.measuring():
+            w = self.vector if vector is None else vector
+            whole = self.losses
+            for index, batch in enumerate(self._each()):
+                loss, n = whole[index]
+                values = []
+                for gradients, losses in self._by_example(batch, n, w):
+                    values.append(losses)
+                    yield gradients
+                mean = float(torch.cat(values).double().mean())
+                if vector is None and not math.isclose(mean, float(loss), rel_tol=1e-3, abs_tol=1e-6):
+                    raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
 
     @property
     def members(self) -> "list[Snapshot]":
@@ -147,26 +203,53 @@ class Snapshot:
 
     def hessian_product(self, vector: Tensor) -> Tensor:
         """∇²L(w) · vector, [size] float64."""
-        with self.measuring():
-            v = tuple(self._split(vector).values())
-            kept: list[Graph] | None = self._shared.get("graphs")
-            if kept is not None:
-                return _products(kept, v)
-            examples, whole = self.examples, self._pass[1]  # the first pass refuses what cannot be measured
-            total = torch.zeros_like(self.vector)
-            for index, batch in enumerate(self._each()):
-                graphs = self._graphs(batch, *whole[index], examples=examples)
-                total += _products(graphs, v)
-                if len(whole) == 1:
-                    self._shared["graphs"] = graphs
-                del graphs  # before the next batch's are built
-            return total
+        return self._product(vector, _hessian)
+
+    def gauss_newton_product(self, vector: Tensor) -> Tensor:
+        """The generalized Gauss–Newton matrix G = mean Jᵀ(∇²ℓ)J times ``vector``, [size] float64: J the derivative of
+        the outputs by the weights, ∇²ℓ that of the loss by the outputs (Schraudolph 2002, Neural Comput. 14, 1723).
+        G is the Fisher matrix where the loss is the log-likelihood of an exponential family in its natural parameters,
+        as cross-entropy of logits is."""
+        return self._product(vector, _gauss_newton)
 
     def with_loss(self, loss: Loss) -> "Snapshot":
         """The same network and data under another loss."""
+        return self._view(("vector", "representations"), loss=loss)
+
+    def select(self, *names: str) -> "Snapshot":
+        """The same network with all but some parameters held fixed, so that any measure of it is that of a layer.
+
+        Args:
+            names: of parameters, or of modules for all parameters below them.
+
+        Raises:
+            ValueError: a name that is neither.
+        """
+        chosen: dict[str, Tensor] = {}
+        for name in names:
+            found = {key: p for key, p in self.parameters.items() if key == name or key.startswith(f"{name}.")}
+            if not found:
+                raise ValueError(f"no trainable parameter or layer {name!r}; {nearest(name, self._names())}")
+            chosen |= found
+        if not chosen:
+            raise ValueError("no parameters are selected; accepted: names of parameters or layers")
+        held = {f"model.{name}": p for name, p in self.parameters.items() if name not in chosen}
+        return self._view(
+            ("predictions", "losses", "representations"),
+            parameters={name: p for name, p in self.parameters.items() if name in chosen},
+            size=sum(p.numel() for p in chosen.values()),
+            _frozen={**self._frozen, **held},
+        )
+
+    def _names(self) -> list[str]:
+        parts = {name.rpartition(".")[0] for name in self.parameters} - {""}
+        return [*self.parameters, *sorted(parts)]
+
+    def _view(self, keep: tuple[str, ...], **changes: Any) -> "Snapshot":
+        """A copy with some attributes changed, and of what was computed only ``keep``."""
         other = copy.copy(self)
-        other.loss = loss
-        other._shared = {"vector": self.vector}
+        vars(other).update(changes)
+        other._shared = {key: value for key, value in self._shared.items() if key in keep}
         return other
 
     def shared(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -179,7 +262,7 @@ class Snapshot:
     def measuring(self) -> Iterator[None]:
         """Evaluation mode with gradients on; everything is as before afterwards, also when something raises: weights,
         buffers, gradients, ``requires_grad``, modes, hooks, global random state and that of the loader's generators."""
-        if self._depth:
+        if self._depth[0]:
             yield
             return
         with ExitStack() as stack:
@@ -193,40 +276,137 @@ class Snapshot:
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             for module in self.model.modules():
                 module.training = False
-            self._depth += 1
+            self._depth[0] += 1
             try:
                 yield
             finally:
-                self._depth -= 1
+                self._depth[0] -= 1
 
     # -- how
 
-    @property
-    def _pass(self) -> tuple[list[tuple[Any, Any]], list[tuple[Tensor, int]]]:
-        """(output, target) of every batch, and its loss and number of examples."""
-        return self.shared("pass", self._evaluate)
-
-    def _evaluate(self) -> tuple[list[tuple[Any, Any]], list[tuple[Tensor, int]]]:
+    def _evaluate(self, *, keep: float) -> None:
+        """One forward pass: the losses, and the outputs as long as they are no more than ``keep`` bytes."""
         with self.measuring(), torch.no_grad():
-            runs = [self._run(batch, self.parameters, deterministic=True) for batch in self._each()]
-            finite = torch.isfinite(torch.stack([loss for _, _, loss, _ in runs])).tolist()
+            predictions: list[tuple[Any, Any]] | None = []
+            losses, held = [], 0
+            for batch in self._each():
+                output, target, loss, n = self._run(batch, self.parameters, deterministic=True)
+                losses.append((loss, n))
+                held += sum(leaf.nbytes for leaf in tree_leaves((output, target)) if isinstance(leaf, Tensor))
+                if predictions is not None and held <= keep:
+                    predictions.append((output, target))
+                else:
+                    predictions = None
+            finite = torch.isfinite(torch.stack([loss for loss, _ in losses])).tolist()
             if not all(finite):
                 index = finite.index(False)
-                raise ValueError(f"loss is {float(runs[index][2])} on batch {index}; accepted: a finite number")
-            return [(output, target) for output, target, _, _ in runs], [(loss, n) for _, _, loss, n in runs]
+                raise ValueError(f"loss is {float(losses[index][0])} on batch {index}; accepted: a finite number")
+        self._shared["losses"] = losses
+        if predictions is not None:
+            self._shared["predictions"] = predictions
 
-    def _graphs(self, batch: Any, loss: Tensor, n: int, *, examples: int) -> "list[Graph]":
-        """The gradient of one batch with its graph; of slices of it, which stay in the processor's cache, where the
-        mean of their losses shows that the loss is one of independent examples."""
+    def _represent(self) -> dict[str, Tensor]:
+        found: dict[str, list[Tensor]] = {}
+        now: dict[str, Tensor] = {}
+
+        def watch(name: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
+                if args and isinstance(args[0], Tensor):
+                    now.pop(name, None)  # the order is that of the last call
+                    now[name] = args[0].detach().clone()
+
+            return hook
+
+        with self.measuring(), torch.no_grad():
+            handles = [module.register_forward_pre_hook(watch(name)) for name, module in self.layers.items()]
+            try:
+                for batch in self._each():
+                    now.clear()
+                    output, *_, n = self._run(batch, self.parameters)
+                    if isinstance(output, Tensor):
+                        now["output"] = output
+                    for name, value in now.items():
+                        if _length(value) == n:
+                            found.setdefault(name, []).append(value)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    def _by_example(self, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time."""
+        leaves, spec = tree_flatten(batch)
+        split = [isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n for leaf in leaves]
+        parameters = self._split(vector)
+
+        def loss(p: dict[str, Tensor], parts: tuple[Tensor, ...]) -> Tensor:
+            rest = iter(parts)
+            whole = [next(rest)[None] if s else leaf for leaf, s in zip(leaves, split, strict=True)]
+            return self._run(tree_unflatten(whole, spec), p)[2]
+
+        gradient = torch.func.grad_and_value(loss)
+        parts = tuple(leaf for leaf, s in zip(leaves, split, strict=True) if s)
+        chunk = max(1, _EXAMPLE_GRADIENTS // self.size)
+        vectorized = not self._recurrent or self.device.type == "cpu"
+        for first in range(0, n, chunk):
+            some = tuple(part[first : first + chunk] for part in parts)
+            if vectorized:
+                try:
+                    grads, losses = torch.func.vmap(gradient, (None, 0))(parameters, some)
+                except RuntimeError:  # an operation that has no batching rule, or control flow on values
+                    vectorized = False
+            if not vectorized:
+                pairs = [gradient(parameters, tuple(t[i] for t in some)) for i in range(len(some[0]))]
+                grads = {name: torch.stack([g[name] for g, _ in pairs]) for name in parameters}
+                losses = torch.stack([value for _, value in pairs])
+            yield torch.cat([grads[name].detach().flatten(1) for name in parameters], 1), losses.detach()
+
+    def _product(self, vector: Tensor, curvature: "Curvature") -> Tensor:
+        key = f"graphs of {curvature.__name__}"
+        with self.measuring():
+            v = tuple(self._split(vector).values())
+            examples, whole = self.examples, self.losses  # the first pass refuses what cannot be measured
+            kept: dict[int, list[Graph]] = self.shared(key, dict)
+            total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+            if len(kept) == len(whole):  # the data need not be read again
+                for graphs in kept.values():
+                    total += _products(graphs, v)
+                return total
+            for index, batch in enumerate(self._each()):
+                graphs = kept.get(index) or self._graphs(batch, *whole[index], examples=examples, curvature=curvature)
+                total += _products(graphs, v)
+                if index not in kept and self._room(key, batch, index, curvature):
+                    kept[index] = graphs
+                del graphs  # before the next batch's are built
+            return total
+
+    def _room(self, key: str, batch: Any, index: int, curvature: "Curvature") -> bool:
+        """Whether the graphs of a batch may be kept: of a single batch always, of several up to a bound."""
+        if len(self.losses) == 1:
+            return True
+        if f"room for {key}" not in self._shared:  # bytes an example, from what one batch allocates
+            loss, n = self.losses[index]
+            with _Allocated() as allocated:
+                self._graphs(batch, loss, n, examples=n, curvature=curvature)
+            each = max(1, allocated.bytes // n)
+            room = [
+                index for index, total in enumerate(accumulate(n for _, n in self.losses)) if total * each <= _GRAPHS
+            ]
+            self._shared[f"room for {key}"] = set(room)
+        return index in self._shared[f"room for {key}"]
+
+    def _graphs(self, batch: Any, loss: Tensor, n: int, *, examples: int, curvature: "Curvature") -> list[Graph]:
+        """The curvature of one batch; of slices of it, which stay in the processor's cache, where the mean of their
+        losses shows that the loss is one of independent examples."""
         leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
         graphs, losses = [], []
         for piece in self._slices(batch):
-            *_, part, m = self._run(piece, leaves)
+            output, target, part, m = self._run(piece, leaves)
             losses.append((part, m))
-            graphs.append((m / examples, _gradient(part, leaves, create_graph=True), tuple(leaves.values())))
+            graphs.append((m / examples, curvature(self.loss, output, target, part, leaves)))
         if len(graphs) > 1 and not math.isclose(_mean(losses), float(loss), rel_tol=1e-5):
-            *_, part, m = self._run(batch, leaves)
-            graphs = [(n / examples, _gradient(part, leaves, create_graph=True), tuple(leaves.values()))]
+            output, target, part, m = self._run(batch, leaves)
+            graphs = [(n / examples, curvature(self.loss, output, target, part, leaves))]
         return graphs
 
     def _slices(self, batch: Any) -> list[Any]:
@@ -337,15 +517,71 @@ def _gradient(loss: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool)
 
 
 def _products(graphs: list[Graph], v: tuple[Tensor, ...]) -> Tensor:
-    return torch.stack([share * _hessian_product(gradient, leaves, v) for share, gradient, leaves in graphs]).sum(0)
+    return torch.stack([share * _flat(product(v)) for share, product in graphs]).sum(0)
 
 
-def _hessian_product(gradient: tuple[Tensor, ...], leaves: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> Tensor:
-    curved = [(g, u) for g, u in zip(gradient, v, strict=True) if g.requires_grad]
-    if not curved:  # a loss that is linear in all its weights
-        return _flat(torch.zeros_like(p) for p in leaves)
-    outputs, cotangents = zip(*curved, strict=True)
-    return _flat(torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, materialize_grads=True))
+def _hessian(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Mapping[str, Tensor]) -> Product:
+    """v -> ∇²L v by differentiating the gradient, whose graph is kept."""
+    gradient, weights = _gradient(value, leaves, create_graph=True), tuple(leaves.values())
+
+    def product(v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        curved = [(g, u) for g, u in zip(gradient, v, strict=True) if g.requires_grad]
+        if not curved:  # a loss that is linear in all its weights
+            return tuple(torch.zeros_like(p) for p in weights)
+        outputs, cotangents = zip(*curved, strict=True)
+        return torch.autograd.grad(outputs, weights, cotangents, retain_graph=True, materialize_grads=True)
+
+    return product
+
+
+def _gauss_newton(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Mapping[str, Tensor]) -> Product:
+    """v -> Jᵀ(∇²ℓ)J v; J v is the derivative of u -> Jᵀu, so that one kept graph serves all products."""
+    flat, spec = tree_flatten(output)
+    live = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not live:
+        raise ValueError("output does not depend on the trainable parameters through autograd")
+    outputs, weights = tuple(flat[i] for i in live), tuple(leaves.values())
+    duals = tuple(torch.zeros_like(f).requires_grad_() for f in outputs)
+    pulled = torch.autograd.grad(outputs, weights, duals, create_graph=True, materialize_grads=True)
+    points = tuple(f.detach().requires_grad_() for f in outputs)
+    for i, point in zip(live, points, strict=True):
+        flat[i] = point
+    slopes = torch.autograd.grad(
+        loss(tree_unflatten(flat, spec), target), points, create_graph=True, materialize_grads=True
+    )
+
+    def product(v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        moved, bent = _derivative(pulled, duals, v), [s.requires_grad for s in slopes]
+        if not any(bent):  # a loss that is linear in the outputs
+            return tuple(torch.zeros_like(p) for p in weights)
+        curved = _derivative(slopes, points, moved)
+        return torch.autograd.grad(outputs, weights, curved, retain_graph=True, materialize_grads=True)
+
+    return product
+
+
+def _derivative(values: tuple[Tensor, ...], at: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Σ vᵢ ∂valuesᵢ/∂at, the graph kept."""
+    pairs = [(value, u) for value, u in zip(values, v, strict=True) if value.requires_grad]
+    outputs, cotangents = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, at, cotangents, retain_graph=True, materialize_grads=True)
+
+
+Curvature = Callable[[Loss, Any, Any, Tensor, Mapping[str, Tensor]], Product]
+
+
+class _Allocated(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations allocate."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for t in tree_leaves(result):
+            if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in known:
+                self.bytes += t.nbytes
+        return result
 
 
 # -- nothing is changed by measuring

@@ -218,7 +218,7 @@ def test_a_second_fit_starts_anew():
 def test_examples():
     seen = []
 
-    @measure()
+    @measure("test")
     def count(snapshot: Snapshot) -> Estimate:
         seen.append([len(y) for _, y in snapshot.predictions])
         return Estimate(float(snapshot.examples))

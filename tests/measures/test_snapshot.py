@@ -57,7 +57,7 @@ def restless() -> DataLoader:
 ALL = [getattr(measures, name) for name in measures.__all__ if name.islower() and name != "measure"]
 
 
-@measure()
+@measure("flatness")
 def destructive(snapshot: Snapshot) -> Estimate:
     """Breaks all it can, and raises."""
     net = snapshot.model
