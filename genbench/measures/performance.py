@@ -15,10 +15,10 @@ _NO_CLASSIFIER = Estimate(None, note="undefined: not logits [N, K, ...] with K �
 @measure("performance", by_member=False)
 def accuracy(snapshot: Snapshot) -> Estimate:
     """The share of labels that have the largest logit, in [0, 1]."""
-    labelled = _labelled(snapshot)
-    if labelled is None:
+    known = labelled(snapshot)
+    if known is None:
         return _NO_CLASSIFIER
-    log_p, labels = labelled
+    log_p, labels = known
     value = multiclass_accuracy(log_p, labels, log_p.shape[1], average="micro", validate_args=False)
     return Estimate(round(float(value) * len(labels)) / len(labels))  # torchmetrics divides in float32
 
@@ -26,19 +26,19 @@ def accuracy(snapshot: Snapshot) -> Estimate:
 @measure("performance", by_member=False)
 def cross_entropy(snapshot: Snapshot) -> Estimate:
     """Mean of −log p(label), p the softmax of the logits, in nats, whatever the snapshot's loss is."""
-    labelled = _labelled(snapshot)
-    if labelled is None:
+    known = labelled(snapshot)
+    if known is None:
         return _NO_CLASSIFIER
-    return Estimate(-float(_true(*labelled).mean()))
+    return Estimate(-float(_true(*known).mean()))
 
 
 @measure("performance", by_member=False)
 def soft_error(snapshot: Snapshot) -> Estimate:
     """Mean of 1 − p(label), p the softmax of the logits, in [0, 1]: the error expected of an answer drawn from p."""
-    labelled = _labelled(snapshot)
-    if labelled is None:
+    known = labelled(snapshot)
+    if known is None:
         return _NO_CLASSIFIER
-    return Estimate(-float(_true(*labelled).expm1().mean()))
+    return Estimate(-float(_true(*known).expm1().mean()))
 
 
 @measure("performance", by_member=False)
@@ -46,16 +46,16 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     """Expected calibration error: Σ_b n_b/N · |accuracy_b − confidence_b| over ``bins`` equal bins of the largest
     probability (Guo et al. 2017, arXiv 1706.04599), in [0, 1]."""
     check_integer("bins", bins, least=1)
-    labelled = _labelled(snapshot)
-    if labelled is None:
+    known = labelled(snapshot)
+    if known is None:
         return _NO_CLASSIFIER
-    log_p, labels = labelled
+    log_p, labels = known
     # from logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
     value = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins, validate_args=False)
     return Estimate(float(value))
 
 
-def _labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
+def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; None for other outputs."""
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
