@@ -186,9 +186,16 @@ class Snapshot:
 
     def loss_at(self, vector: Tensor) -> float:
         """L at other weights [size]."""
-        with self.measuring(), torch.no_grad():
-            values = [(self._run(batch, self._split(vector))[2:]) for batch in self._each()]
-            return _mean(values)
+        return _mean([(loss, n) for _, _, loss, n in self.predictions_at(vector)])
+
+    def predictions_at(self, vector: Tensor) -> Iterator[tuple[Any, Any, Tensor, int]]:
+        """(output, target, mean loss, number of examples) of a batch after the other, at other weights [size]."""
+        with self.measuring():
+            parameters = self._split(vector)
+            for batch in self._each():
+                with torch.no_grad():
+                    result = self._run(batch, parameters)
+                yield result
 
     def gradient_at(self, vector: Tensor) -> tuple[float, Tensor]:
         """L and its gradient [size], float64, at other weights [size]."""
@@ -215,6 +222,37 @@ class Snapshot:
     def with_loss(self, loss: Loss) -> "Snapshot":
         """The same network and data under another loss."""
         return self._view(("vector", "representations"), loss=loss)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All parameters and buffers, trainable or not, by the names of a state dict; shared ones once."""
+        return self.parameters | {name.removeprefix("model."): t for name, t in self._frozen.items()}
+
+    def with_state(self, state: Mapping[str, Tensor]) -> "Snapshot":
+        """The same loss and data at other parameters and buffers, all of them: a state dict of the same architecture.
+
+        Raises:
+            ValueError: a tensor that the network has and ``state`` has not, not in that shape, or not finite.
+        """
+        stored = self.model.state_dict().keys()
+        found = {}
+        for name, own in self.state.items():
+            if name not in state:
+                if name in stored:
+                    raise ValueError(f"state has no {name!r}; accepted: a state dict of the same architecture")
+                found[name] = own  # a buffer that no state dict holds
+                continue
+            if state[name].shape != own.shape:
+                shape = tuple(state[name].shape)
+                raise ValueError(f"state has {name!r} in shape {shape}; accepted: {tuple(own.shape)}")
+            if not torch.isfinite(state[name]).all():
+                raise ValueError(f"weights {name!r} are not finite (NaN or infinite)")
+            found[name] = state[name].detach().to(own.device, own.dtype, copy=True)
+        return self._view(
+            (),
+            parameters={name: found[name] for name in self.parameters},
+            _frozen={key: found[key.removeprefix("model.")] for key in self._frozen},
+        )
 
     def select(self, *names: str) -> "Snapshot":
         """The same network with all but some parameters held fixed, so that any measure of it is that of a layer.
