@@ -14,7 +14,15 @@ True
 """
 
 from genbench.measures.base import measure
-from genbench.measures.curvature import hessian_eigenvalues, hessian_trace
+from genbench.measures.curvature import (
+    gauss_newton_eigenvalues,
+    gauss_newton_frobenius_norm,
+    gauss_newton_trace,
+    hessian_eigenvalues,
+    hessian_frobenius_norm,
+    hessian_trace,
+    layer_curvature,
+)
 from genbench.measures.estimate import Estimate
 from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
@@ -30,9 +38,14 @@ __all__ = [
     "calibration_error",
     "cross_entropy",
     "distance_from_init",
+    "gauss_newton_eigenvalues",
+    "gauss_newton_frobenius_norm",
+    "gauss_newton_trace",
     "hessian_eigenvalues",
+    "hessian_frobenius_norm",
     "hessian_trace",
     "l2_norm",
+    "layer_curvature",
     "measure",
     "sam_sharpness",
     "soft_error",

@@ -1,31 +1,47 @@
-"""Eigenvalues and trace of the Hessian."""
+"""Eigenvalues, trace, Frobenius norm and spectral density of the Hessian and of the Gauss–Newton matrix.
+
+All of them come from one set of Lanczos runs, kept in the snapshot under the matrix and the seed: one starts from a
+Gaussian direction and gives the eigenvalues and the subspace that the trace deflates; the others start from vectors
+of random signs, whose first product is a probe of the trace and of the Frobenius norm, and whose further steps are a
+sample of the density.
+"""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from genbench.checks import check_integer, check_number
+from genbench.checks import check_choice, check_integer, check_number
 from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.lanczos import Lanczos
 from genbench.measures.snapshot import Snapshot
 
+MATRICES = ("hessian", "gauss_newton")
+
 
 @measure("flatness")
 def hessian_eigenvalues(
-    snapshot: Snapshot, *, k: int = 1, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
+    snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The ``k`` largest eigenvalues λ₁ ≥ λ₂ ≥ … of ∇²L(w), as ``lambda_1`` … ``lambda_k``.
+    """The ``k`` largest eigenvalues λ₁ ≥ λ₂ ≥ … of ∇²L(w), as ``lambda_1`` … ``lambda_k``, and the ``bottom`` smallest,
+    the smallest first, as ``lambda_min_1``, ….
 
     Lanczos with full reorthogonalization, one Hessian-vector product a step, until every residual ‖Hv − λv‖/|λ| is at
     most ``tolerance``, or ``max_steps``; an eigenvalue of H then lies within residual·|λ| of the value, and usually far
     nearer (the error falls with the residual's square). ``converged`` says whether it was reached. An eigenvalue that
-    occurs several times is found once, unless the space is exhausted.
+    occurs several times is found once, unless the space is exhausted. The smallest eigenvalues of a trained network
+    are near zero and lie close together: expect them to need many more steps.
 
     Args:
         snapshot: network, loss and data.
-        k: how many, at most the number of parameters.
+        k: how many of the largest, at most the number of parameters.
+        bottom: how many of the smallest.
         tolerance: relative residual, > 0.
         max_steps: bound on the Hessian-vector products.
         seed: of the start vector, from a generator of its own.
@@ -33,24 +49,17 @@ def hessian_eigenvalues(
     Returns:
         values in loss units, residuals relative to |λ|.
     """
-    check_integer("k", k, least=1, most=snapshot.size)
-    check_integer("max_steps", max_steps, least=k)
-    tolerance = _positive("tolerance", tolerance)
-    lanczos = _lanczos(snapshot, seed)
-    for limit in range(k, max(k, max_steps) + 1):
-        steps = lanczos.extend(limit)
-        values, residuals = lanczos.ritz(steps)
-        done = [r <= tolerance * abs(v) for v, r in zip(values[:k], residuals[:k], strict=True)]
-        if all(done) or steps == snapshot.size:
-            break
-    return {
-        f"lambda_{i + 1}": Estimate(
-            float(values[i]),
-            converged=bool(done[i]),
-            residual=float(residuals[i] / abs(values[i])) if values[i] else float(residuals[i]),
-        )
-        for i in range(k)
-    }
+    return _eigenvalues(snapshot, "hessian", "", k, bottom, tolerance, max_steps, seed)
+
+
+@measure("flatness")
+def gauss_newton_eigenvalues(
+    snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
+) -> dict[str, Estimate]:
+    """As :func:`hessian_eigenvalues`, of the generalized Gauss–Newton matrix (the Fisher matrix, where the loss is
+    cross-entropy of logits; see ``Snapshot.gauss_newton_product``), as ``ggn_lambda_1``, … and ``ggn_lambda_min_1``, ….
+    """
+    return _eigenvalues(snapshot, "gauss_newton", "ggn_", k, bottom, tolerance, max_steps, seed)
 
 
 @measure("flatness")
@@ -72,33 +81,256 @@ def hessian_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, 
     References: Hutchinson 1990 (Commun. Stat. Simul. 19, 433); Meyer et al. 2021, Hutch++ (arXiv 2010.09649), whose
     sketch of the range is a Krylov space here.
     """
+    return _trace(snapshot, "hessian", deflation, probes, seed)
+
+
+@measure("flatness")
+def gauss_newton_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
+    """As :func:`hessian_trace`, of the Gauss–Newton matrix; equal to tr ∇²L for networks that are piecewise linear in
+    each of their weights, ReLU networks say."""
+    return _trace(snapshot, "gauss_newton", deflation, probes, seed)
+
+
+@measure("flatness")
+def hessian_frobenius_norm(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
+    """‖∇²L(w)‖_F = √Σλᵢ² with its standard error, from the products that :func:`hessian_trace` makes with the same
+    settings: ‖H‖_F² = ‖HQ‖_F² + tr PH²P, the second part estimated by the mean of ‖HPz‖². The root of an unbiased
+    estimate: its own bias is of the order of the squared standard error."""
+    return _frobenius_norm(snapshot, "hessian", deflation, probes, seed)
+
+
+@measure("flatness")
+def gauss_newton_frobenius_norm(
+    snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0
+) -> Estimate:
+    """As :func:`hessian_frobenius_norm`, of the Gauss–Newton matrix."""
+    return _frobenius_norm(snapshot, "gauss_newton", deflation, probes, seed)
+
+
+@measure("flatness")
+def layer_curvature(
+    snapshot: Snapshot,
+    *,
+    matrix: str = "hessian",
+    tolerance: float = 1e-2,
+    max_steps: int = 50,
+    deflation: int = 10,
+    probes: int = 20,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Largest eigenvalue and trace of each parameter's diagonal block, ``lambda_1.<parameter>`` and
+    ``trace.<parameter>`` (``ggn_…`` for the Gauss–Newton matrix).
+
+    Traces come from the products of :func:`hessian_trace`, restricted to the block: they cost nothing more. Eigenvalues
+    take a Lanczos run each. Vectors (biases, scales) have a trace and no eigenvalue. Any other block, with any measure,
+    is ``snapshot.select(names)``.
+
+    Args:
+        snapshot: network, loss and data.
+        matrix: hessian or gauss_newton.
+        tolerance: relative residual of the eigenvalues, > 0.
+        max_steps: bound on the products of each block.
+        deflation: Lanczos steps for the traces.
+        probes: random vectors for the traces, at least 2.
+        seed: of start vectors and probes.
+    """
+    prefix = "" if _matrix(matrix) == "hessian" else "ggn_"
+    results = {}
+    for name, p in snapshot.parameters.items():
+        if p.ndim >= 2:
+            found = _eigenvalues(snapshot.select(name), matrix, "", 1, 0, tolerance, min(max_steps, p.numel()), seed)
+            results[f"{prefix}lambda_1.{name}"] = found["lambda_1"]
+    known, samples = _trace_parts(snapshot, matrix, deflation, probes, seed)
+    sizes = [p.numel() for p in snapshot.parameters.values()]
+    for name, block, rest in zip(snapshot.parameters, known.split(sizes), samples.split(sizes, 1), strict=True):
+        results[f"{prefix}trace.{name}"] = _with_error(float(block.sum()), rest.sum(1))
+    return results
+
+
+@dataclass(frozen=True)
+class Density:
+    """The spectral density of a symmetric matrix of order ``size``, by stochastic Lanczos quadrature.
+
+    Each run gives nodes θ and weights τ (non-negative, summing to 1) with Σ τ f(θ) an unbiased estimate of the mean of
+    f over the eigenvalues, exact for polynomials of degree below twice the number of nodes along its start vector.
+    """
+
+    size: int
+    nodes: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray, ...]
+
+    def mean(self, function: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+        """(1/n) tr f(H), the mean of f over the eigenvalues, with its standard error over the runs."""
+        values = [float(w @ function(t)) for t, w in zip(self.nodes, self.weights, strict=True)]
+        return Estimate(float(np.mean(values)), stderr=float(np.std(values, ddof=1)) / math.sqrt(len(values)))
+
+    @cached_property
+    def width(self) -> float:
+        """The standard deviation of the kernel that :meth:`curve` draws an eigenvalue with: 1/200 of the range."""
+        low, high = min(t.min() for t in self.nodes), max(t.max() for t in self.nodes)
+        return float(high - low) / 200 or 1e-3 * (abs(float(high)) or 1.0)
+
+    def curve(self, *, points: int = 1000, width: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Grid [points], density smoothed by a Gaussian kernel, and its standard error over the runs; in units of
+        1/eigenvalue, with integral 1."""
+        width = self.width if width is None else width
+        low, high = min(t.min() for t in self.nodes), max(t.max() for t in self.nodes)
+        grid = np.linspace(low - 4 * width, high + 4 * width, points)
+        each = []
+        for t, w in zip(self.nodes, self.weights, strict=True):
+            each.append(np.exp(-(((grid[:, None] - t) / width) ** 2) / 2) @ w / (width * math.sqrt(2 * math.pi)))
+        return grid, np.mean(each, 0), np.std(each, 0, ddof=1) / math.sqrt(len(each))
+
+
+def spectral_density(
+    snapshot: Snapshot, *, matrix: str = "hessian", runs: int = 10, steps: int = 80, seed: int = 0
+) -> Density:
+    """The density of the eigenvalues of ∇²L(w) or of the Gauss–Newton matrix, as data (Ghorbani et al. 2019,
+    arXiv 1901.10159; Ubaru et al. 2017, SIAM J. Matrix Anal. 38, 1075).
+
+    Args:
+        snapshot: network, loss and data.
+        matrix: hessian or gauss_newton.
+        runs: Lanczos runs, at least 2; the spread between them is the standard error.
+        steps: of each run, each one product; fewer where the space is exhausted.
+        seed: of the start vectors.
+    """
+    check_integer("runs", runs, least=2)
+    check_integer("steps", steps, least=1)
+    with snapshot.measuring():
+        found = [_quadrature(snapshot, _matrix(matrix), seed, index, steps) for index in range(runs)]
+    nodes, weights = zip(*found, strict=True)
+    return Density(snapshot.size, nodes, weights)
+
+
+def hessian_eigenvectors(
+    snapshot: Snapshot, *, k: int = 2, tolerance: float = 1e-2, max_steps: int = 100, seed: int = 0
+) -> tuple[dict[str, Estimate], Tensor]:
+    """The ``k`` largest eigenvalues, as :func:`hessian_eigenvalues` gives them, and their eigenvectors as orthonormal
+    rows [k, size], float64; a vector's error is about residual·|λ| over the distance to the next eigenvalue."""
+    with snapshot.measuring():
+        values = _eigenvalues(snapshot, "hessian", "", k, 0, tolerance, max_steps, seed)
+        lanczos = _lanczos(snapshot, "hessian", seed)
+        return values, lanczos.ritz_vectors(lanczos.steps, k)
+
+
+def _eigenvalues(
+    snapshot: Snapshot, matrix: str, prefix: str, k: int, bottom: int, tolerance: float, max_steps: int, seed: int
+) -> dict[str, Estimate]:
+    check_integer("k", k, least=1, most=snapshot.size)
+    check_integer("bottom", bottom, least=0, most=snapshot.size)
+    least = max(k, bottom)
+    check_integer("max_steps", max_steps, least=least)
+    if check_number("tolerance", tolerance, low=0) == 0:
+        raise ValueError(f"tolerance is {tolerance!r}; accepted: a number > 0")
+    lanczos = _lanczos(snapshot, matrix, seed)
+    for limit in range(least, max_steps + 1):
+        steps = lanczos.extend(limit)
+        values, residuals = lanczos.ritz(steps)
+        done = residuals <= tolerance * np.abs(values)
+        if (done[:k].all() and done[steps - bottom :].all()) or steps == snapshot.size:
+            break
+    done |= steps == snapshot.size
+    wanted = {f"{prefix}lambda_{i + 1}": i for i in range(k)}
+    wanted |= {f"{prefix}lambda_min_{i + 1}": steps - 1 - i for i in range(bottom)}
+    return {
+        name: Estimate(
+            float(values[i]),
+            converged=bool(done[i]),
+            residual=float(residuals[i] / abs(values[i])) if values[i] else float(residuals[i]),
+        )
+        for name, i in wanted.items()
+    }
+
+
+def _trace(snapshot: Snapshot, matrix: str, deflation: int, probes: int, seed: int) -> Estimate:
+    known, samples = _trace_parts(snapshot, matrix, deflation, probes, seed)
+    return _with_error(float(known.sum()), samples.sum(1))
+
+
+def _trace_parts(snapshot: Snapshot, matrix: str, deflation: int, probes: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Entry by entry, tr H = tr HQQᵀ + tr PHP: the first part [size], known, and samples of the second [probes, size],
+    none where Q spans everything. Summed over a block of entries, they estimate the trace of that diagonal block."""
+    basis, image, rest = _deflated(snapshot, matrix, deflation, probes, seed)
+    samples = [z * product for z, product in rest]
+    empty = torch.zeros(0, snapshot.size, dtype=torch.float64, device=snapshot.device)
+    return (basis * image).sum(0), torch.stack(samples) if samples else empty
+
+
+def _frobenius_norm(snapshot: Snapshot, matrix: str, deflation: int, probes: int, seed: int) -> Estimate:
+    _, image, rest = _deflated(snapshot, matrix, deflation, probes, seed)
+    samples = [product.square().sum() for _, product in rest]
+    square = _with_error(float(image.square().sum()), torch.stack(samples) if samples else torch.zeros(0))
+    assert square.value is not None
+    assert square.stderr is not None
+    root = math.sqrt(square.value)
+    return Estimate(root, stderr=square.stderr / (2 * root) if root else 0.0)
+
+
+def _deflated(
+    snapshot: Snapshot, matrix: str, deflation: int, probes: int, seed: int
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    """Q and HQ as rows [deflation, size], and pairs (Pz, HPz); no pairs where Q spans everything."""
     check_integer("deflation", deflation, least=0)
     check_integer("probes", probes, least=2)
-    lanczos = _lanczos(snapshot, seed)
+    lanczos = _lanczos(snapshot, matrix, seed)
     steps = lanczos.extend(deflation)
-    known = math.fsum(lanczos.alphas[:steps])
-    if steps == snapshot.size:
-        return Estimate(known, stderr=0.0)
     basis = lanczos.basis(steps)
-    generator = torch.Generator().manual_seed(derive(seed, "probes"))
-    samples = []
-    for _ in range(probes):
-        z = torch.randint(2, (snapshot.size,), generator=generator).double().mul_(2).sub_(1).to(snapshot.device)
-        z = z - basis.T @ (basis @ z)
-        samples.append(z @ snapshot.hessian_product(z))
-    rest = torch.stack(samples)
-    return Estimate(known + float(rest.mean()), stderr=float(rest.std()) / math.sqrt(probes))
+    image = lanczos.image(steps) if steps else torch.zeros_like(basis)
+    if steps == snapshot.size:
+        return basis, image, []
+    pairs = []
+    for index in range(probes):
+        z, product = _probe(snapshot, matrix, seed, index)
+        inside = basis @ z
+        pairs.append((z - inside @ basis, product - inside @ image))
+    return basis, image, pairs
 
 
-def _lanczos(snapshot: Snapshot, seed: int) -> Lanczos:
+def _with_error(known: float, samples: Tensor) -> Estimate:
+    """A known part and the mean of samples, whose spread gives the standard error."""
+    if not len(samples):
+        return Estimate(known, stderr=0.0)
+    return Estimate(known + float(samples.mean()), stderr=float(samples.std()) / math.sqrt(len(samples)))
+
+
+def _lanczos(snapshot: Snapshot, matrix: str, seed: int) -> Lanczos:
+    """Run 0."""
     check_integer("seed", seed, least=0)
+    seed, key = derive(seed, "lanczos"), ("lanczos", matrix, seed)
     return snapshot.shared(
-        ("lanczos", seed),
-        lambda: Lanczos(snapshot.hessian_product, snapshot.size, seed=derive(seed, "lanczos"), device=snapshot.device),
+        key, lambda: Lanczos(_product(snapshot, matrix), snapshot.size, seed=seed, device=snapshot.device)
     )
 
 
-def _positive(name: str, value: float) -> float:
-    if check_number(name, value, low=0) == 0:
-        raise ValueError(f"{name} is {value!r}; accepted: a number > 0")
-    return float(value)
+def _probe(snapshot: Snapshot, matrix: str, seed: int, index: int) -> tuple[Tensor, Tensor]:
+    """A vector of random signs, drawn again each time, and its product, kept."""
+    check_integer("seed", seed, least=0)
+    generator = torch.Generator().manual_seed(derive(seed, "probe", index))
+    z = torch.randint(2, (snapshot.size,), generator=generator).double().mul_(2).sub_(1).to(snapshot.device)
+    return z, snapshot.shared(("probe", matrix, seed, index), lambda: _product(snapshot, matrix)(z))
+
+
+def _quadrature(snapshot: Snapshot, matrix: str, seed: int, index: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the run that starts from a probe."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        run = Lanczos(
+            _product(snapshot, matrix),
+            snapshot.size,
+            seed=derive(seed, "run", index),
+            device=snapshot.device,
+            start=_probe(snapshot, matrix, seed, index),
+        )
+        return run.quadrature(run.extend(steps))
+
+    return snapshot.shared(("quadrature", matrix, seed, index, steps), make)
+
+
+def _product(snapshot: Snapshot, matrix: str) -> Callable[[Tensor], Tensor]:
+    # looked up at every call, so that what replaces a snapshot's product is what is used
+    return lambda v: getattr(snapshot, f"{matrix}_product")(v)
+
+
+def _matrix(matrix: str) -> str:
+    return check_choice("matrix", matrix, MATRICES)

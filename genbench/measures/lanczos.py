@@ -4,28 +4,39 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 
 class Lanczos:
     """H Q = Q T + β q eᵀ for a symmetric H, one product a step, extended on demand and shared by measures.
 
-    Starts from a Gaussian direction drawn with ``seed``. Every new vector is orthogonalized twice against all others,
-    so that no eigenvalue appears twice by rounding. Where the Krylov space is exhausted (β = 0), it goes on with a new
-    random direction, until Q spans everything. Vectors and recurrences are float64.
+    Starts from a Gaussian direction drawn with ``seed``, or from the vector ``start``, given with its product. Every
+    new vector is orthogonalized twice against all others, so that no eigenvalue appears twice by rounding. Where the
+    Krylov space is exhausted (β = 0), it goes on with a new random direction, until Q spans everything. Vectors and
+    recurrences are float64.
 
     Reference: Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.
     """
 
-    def __init__(self, product: Callable[[Tensor], Tensor], size: int, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        product: Callable[[Tensor], Tensor],
+        size: int,
+        *,
+        seed: int,
+        device: torch.device,
+        start: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self._product = product
         self._size = size
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
-        self._basis = torch.empty(min(32, size), size, dtype=torch.float64, device=device)
+        self._basis = torch.empty(min(4, size), size, dtype=torch.float64, device=device)
         self.alphas: list[float] = []  # diagonal of T
         self.betas: list[float] = []  # beside it; the last one leads out of the basis
-        self._next: Tensor | None = self._fresh(0)
+        self._next: Tensor | None = self._fresh(0) if start is None else start[0] / start[0].norm()
+        self._image = None if start is None else start[1] / start[0].norm()  # of the first vector
 
     @property
     def steps(self) -> int:
@@ -35,6 +46,16 @@ class Lanczos:
         """The first Lanczos vectors as orthonormal rows [steps, size]."""
         return self._basis[:steps]
 
+    def image(self, steps: int) -> Tensor:
+        """H times each of the first Lanczos vectors, as rows [steps, size]; no product is needed."""
+        off = self.betas[: steps - 1]
+        t = np.diag(self.alphas[:steps]) + np.diag(off, 1) + np.diag(off, -1)
+        image = torch.from_numpy(t).to(self._device) @ self._basis[:steps]
+        out = self._basis[steps] if steps < self.steps else self._next
+        if out is not None:  # where the space was exhausted, β is 0
+            image[-1] += self.betas[steps - 1] * out
+        return image
+
     def extend(self, steps: int) -> int:
         """Makes at least ``steps`` steps, at most ``size``; the number that can be used of them."""
         while self.steps < steps and self._next is not None:
@@ -43,11 +64,22 @@ class Lanczos:
 
     def ritz(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Ritz values of the first ``steps`` steps, largest first, and the residual ‖Hv − θv‖ of each."""
-        t = np.diag(self.alphas[:steps])
-        off = np.arange(steps - 1)
-        t[off, off + 1] = t[off + 1, off] = self.betas[: steps - 1]
-        values, vectors = np.linalg.eigh(t)
-        return values[::-1], np.abs(self.betas[steps - 1] * vectors[-1, ::-1])
+        values, vectors = self._eigen(steps)
+        return values, np.abs(self.betas[steps - 1] * vectors[-1])
+
+    def quadrature(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes θ, largest first, and weights of the Gauss quadrature qᵀf(H)q ≈ Σ weight · f(θ), q the start vector."""
+        values, vectors = self._eigen(steps)
+        return values, vectors[0] ** 2
+
+    def ritz_vectors(self, steps: int, k: int) -> Tensor:
+        """Those of the ``k`` largest Ritz values, as orthonormal rows [k, size]."""
+        _, vectors = self._eigen(steps)
+        return torch.from_numpy(np.ascontiguousarray(vectors[:, :k].T)).to(self._device) @ self._basis[:steps]
+
+    def _eigen(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = eigh_tridiagonal(self.alphas[:steps], self.betas[: steps - 1])
+        return values[::-1], vectors[:, ::-1]
 
     def _step(self, q: Tensor) -> None:
         m = self.steps
@@ -56,14 +88,15 @@ class Lanczos:
             room[:m] = self._basis
             self._basis = room
         self._basis[m] = q
-        image = self._product(q)
+        image = self._product(q) if self._image is None else self._image
+        self._image = None
         norm = float(image.norm())
         alpha = float(image @ q)
         rest = self._orthogonalized(image, m + 1)
         beta = float(rest.norm())
         self.alphas.append(alpha)
         if not np.isfinite(alpha):
-            raise ValueError("a product with the Hessian is not finite")
+            raise ValueError("a product with the curvature matrix is not finite")
         if m + 1 == self._size:
             beta, self._next = 0.0, None
         elif beta <= 1e-13 * norm or beta == 0.0:

@@ -107,6 +107,22 @@ def dense_hessian(net: nn.Module, x: Tensor, y: Tensor, loss=F.cross_entropy) ->
     return h
 
 
+def dense_gauss_newton(net: nn.Module, x: Tensor, y: Tensor, loss=F.cross_entropy) -> Tensor:
+    """mean Jᵀ(∇²ℓ)J [ω, ω], from the whole Jacobian and the Hessian of the loss by the outputs."""
+    net.eval()
+    parameters = {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        output = functional_call(net, parameters, (x,)).detach()
+        rows = []
+        for i in range(output.numel()):  # a row at a time: no vmap
+            p = {name: t.clone().requires_grad_() for name, t in parameters.items()}
+            value = functional_call(net, p, (x,)).reshape(-1)[i]
+            rows.append(torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, tuple(p.values()))]))
+    j = torch.stack(rows)
+    inner = torch.autograd.functional.hessian(lambda f: loss(f.reshape(output.shape), y), output.reshape(-1))
+    return j.T @ inner @ j
+
+
 class Vector(nn.Module):
     """The weights are the output: L(w) is any function of a vector."""
 

@@ -2,14 +2,26 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import brentq
 from torch import nn
 
-from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace
+from genbench.measures import (
+    Snapshot,
+    gauss_newton_eigenvalues,
+    gauss_newton_frobenius_norm,
+    gauss_newton_trace,
+    hessian_eigenvalues,
+    hessian_frobenius_norm,
+    hessian_trace,
+    layer_curvature,
+)
+from genbench.measures.curvature import hessian_eigenvectors, spectral_density
 from genbench.measures.lanczos import Lanczos
-from tests.measures.nets import NETS, build, dense_hessian, quadratic
+from tests.measures.nets import NETS, build, dense_gauss_newton, dense_hessian, quadratic
 
 
 def symmetric(n: int, seed: int = 0) -> torch.Tensor:
@@ -255,3 +267,229 @@ def test_large_batches(loss):
     h = dense_hessian(net, x, y, loss)
     torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
+
+
+# -- the smallest eigenvalues, eigenvectors
+
+
+def test_both_ends_of_a_spectrum():
+    d = torch.tensor([-5.0, -1.0, *[0.01 * i for i in range(40)], 3.0, 8.0], dtype=torch.float64)
+    found = hessian_eigenvalues(Snapshot(*quadratic(torch.diag(d))), k=2, bottom=2, tolerance=1e-8)
+    assert list(found) == ["lambda_1", "lambda_2", "lambda_min_1", "lambda_min_2"]
+    assert values(found) == pytest.approx([8, 3, -5, -1], rel=1e-10)
+    assert all(e.converged for e in found.values())
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention"])
+def test_all_eigenvalues(name):
+    net, x, y = build(name)
+    exact = torch.linalg.eigvalsh(dense_hessian(net, x, y))
+    n = len(exact)
+    found = hessian_eigenvalues(Snapshot(net, F.cross_entropy, [(x, y)]), k=n, bottom=n, max_steps=n)
+    assert values(found)[:n] == pytest.approx(exact.flip(0).tolist(), abs=1e-10)
+    assert values(found)[n:] == pytest.approx(exact.tolist(), abs=1e-10)
+    assert all(e.converged for e in found.values())
+
+
+def test_eigenvectors():
+    net, x, y = build("mlp")
+    h = dense_hessian(net, x, y)
+    estimates, vectors = hessian_eigenvectors(Snapshot(net, F.cross_entropy, [(x, y)]), k=3, tolerance=1e-8)
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(3, dtype=torch.float64), atol=1e-12, rtol=0)
+    exact = torch.linalg.eigh(h)[1].flip(1)[:, :3]
+    assert (vectors @ exact).diagonal().abs().tolist() == pytest.approx([1, 1, 1], abs=1e-10)
+    torch.testing.assert_close(h @ vectors[0], values(estimates)[0] * vectors[0], atol=1e-7, rtol=0)
+
+
+# -- the Gauss–Newton matrix
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_gauss_newton_oracle(name):
+    net, x, y = build(name)
+    g = dense_gauss_newton(net, x, y)
+    exact = torch.linalg.eigvalsh(g).flip(0)
+    snapshot = Snapshot(net, F.cross_entropy, [(x[:10], y[:10]), (x[10:], y[10:])])
+    top = gauss_newton_eigenvalues(snapshot, k=3, tolerance=1e-6)
+    assert list(top) == ["ggn_lambda_1", "ggn_lambda_2", "ggn_lambda_3"]
+    assert values(top) == pytest.approx(exact[:3].tolist(), rel=1e-9)
+    everything = len(g)
+    assert gauss_newton_trace(snapshot, deflation=everything).value == pytest.approx(float(g.trace()), rel=1e-9)
+    assert gauss_newton_frobenius_norm(snapshot, deflation=everything).value == pytest.approx(float(g.norm()), rel=1e-9)
+
+
+def test_the_two_matrices_have_one_trace_where_units_are_piecewise_linear():
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    n = snapshot.size
+    assert hessian_trace(snapshot, deflation=n).value == pytest.approx(gauss_newton_trace(snapshot, deflation=n).value)
+    top, ggn = hessian_eigenvalues(snapshot)["lambda_1"], gauss_newton_eigenvalues(snapshot)["ggn_lambda_1"]
+    assert abs(top.value / ggn.value - 1) > 0.01  # the matrices themselves differ
+
+
+def test_linear_models_have_one_curvature():
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(3, (30,))
+    snapshot = Snapshot(nn.Linear(4, 3).double(), F.cross_entropy, [(x, y)])
+    v = torch.randn(15, dtype=torch.float64)
+    torch.testing.assert_close(snapshot.hessian_product(v), snapshot.gauss_newton_product(v))
+    one, other = spectral_density(snapshot), spectral_density(snapshot, matrix="gauss_newton")
+    assert one.mean(lambda t: t).value == pytest.approx(other.mean(lambda t: t).value)
+
+
+# -- Frobenius norm
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_frobenius_oracle(name):
+    net, x, y = build(name)
+    h = dense_hessian(net, x, y)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    exact = hessian_frobenius_norm(snapshot, deflation=len(h))
+    assert (exact.value, exact.stderr) == (pytest.approx(float(h.norm()), rel=1e-9), 0)
+    rough = hessian_frobenius_norm(snapshot, deflation=5, probes=50)
+    assert abs(rough.value - float(h.norm())) < 5 * rough.stderr
+
+
+@pytest.mark.parametrize("deflation", [0, 10])
+def test_frobenius_coverage(deflation):
+    h = symmetric(60, seed=3)
+    batches = quadratic(h)
+    covered = 0
+    for seed in range(200):
+        estimate = hessian_frobenius_norm(Snapshot(*batches), deflation=deflation, probes=20, seed=seed)
+        covered += abs(estimate.value - float(h.norm())) <= 2 * estimate.stderr
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_trace_and_frobenius_norm_share_their_products():
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    calls = []
+    product = snapshot.hessian_product
+    snapshot.hessian_product = lambda v: calls.append(1) or product(v)
+    hessian_trace(snapshot, deflation=10, probes=7)
+    assert len(calls) == 17
+    hessian_frobenius_norm(snapshot, deflation=10, probes=7)
+    assert len(calls) == 17
+    spectral_density(snapshot, runs=7, steps=5)
+    assert len(calls) == 17 + 7 * 4
+    spectral_density(snapshot, runs=7, steps=5)
+    assert len(calls) == 17 + 7 * 4
+
+
+# -- spectral density
+
+
+def test_density_of_known_moments():
+    # Gauss quadrature of m nodes is exact for polynomials of degree 2m − 1 along its start vector
+    h = symmetric(50, seed=1)
+    density = spectral_density(Snapshot(*quadratic(h)), runs=20, steps=5)
+    assert density.size == 50
+    assert [len(t) for t in density.nodes] == [5] * 20
+    for power in range(1, 6):
+        exact = float(torch.linalg.matrix_power(h, power).trace()) / 50
+        found = density.mean(lambda t, power=power: t**power)
+        assert abs(found.value - exact) <= 4 * found.stderr
+        assert found.stderr > 0
+    assert density.mean(np.ones_like).value == pytest.approx(1)
+
+
+@pytest.mark.parametrize("power", [1, 2, 4])
+def test_density_coverage(power):
+    h = symmetric(40, seed=2)
+    exact = float(torch.linalg.matrix_power(h, power).trace()) / 40
+    batches = quadratic(h)
+    covered = 0
+    for seed in range(200):
+        found = spectral_density(Snapshot(*batches), runs=20, steps=4, seed=seed).mean(lambda t: t**power)
+        covered += abs(found.value - exact) <= 2 * found.stderr
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_density_is_the_dense_one():
+    net, x, y = build("mlp", n=200)
+    exact = torch.linalg.eigvalsh(dense_hessian(net, x, y)).numpy()
+    density = spectral_density(Snapshot(net, F.cross_entropy, [(x, y)]), runs=40, steps=40)
+    grid, values, error = density.curve(points=400, width=0.05)
+    smooth = np.exp(-(((grid[:, None] - exact) / 0.05) ** 2) / 2).mean(1) / (0.05 * math.sqrt(2 * math.pi))
+    assert np.trapezoid(values, grid) == pytest.approx(1, abs=1e-3)
+    assert (np.abs(values - smooth) <= 4 * error + 1e-3).mean() > 0.98
+    assert error.max() < 0.2 * smooth.max()
+
+
+def test_density_of_diagonal_plus_rank_one():
+    # the eigenvalues of D + uuᵀ solve Σ uᵢ²/(λ − dᵢ) = 1, one above each dᵢ: from the secular equation, not from eigh
+    d = torch.linspace(0, 1, 30, dtype=torch.float64)
+    u = torch.full((30,), 0.4, dtype=torch.float64)
+
+    def secular(t: float) -> float:
+        return float((u**2 / (t - d)).sum()) - 1
+
+    ends = [*d.tolist()[1:], 1 + float(u @ u)]
+    roots = [
+        brentq(secular, a + 1e-12, b - (1e-12 if b <= 1 else -1e-9)) for a, b in zip(d.tolist(), ends, strict=True)
+    ]
+    snapshot = Snapshot(*quadratic(torch.diag(d) + torch.outer(u, u)))
+    found = hessian_eigenvalues(snapshot, k=4, tolerance=1e-10)
+    assert values(found) == pytest.approx(roots[::-1][:4], rel=1e-9)
+    density = spectral_density(snapshot, runs=3, steps=30)
+    for nodes in density.nodes:
+        assert nodes.tolist() == pytest.approx(roots[::-1], rel=1e-8)
+
+
+def test_a_single_eigenvalue():
+    density = spectral_density(Snapshot(*quadratic(2 * torch.eye(6, dtype=torch.float64))), runs=2, steps=3)
+    grid, values, _ = density.curve()
+    assert grid[values.argmax()] == pytest.approx(2, abs=1e-3)
+    assert density.mean(lambda t: t).value == pytest.approx(2)
+
+
+# -- layers
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_layers_against_dense_blocks(name):
+    net, x, y = build(name)
+    h = dense_hessian(net, x, y)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    exact = layer_curvature(snapshot, deflation=len(h), tolerance=1e-8)
+    rough = layer_curvature(snapshot, deflation=5, probes=200, tolerance=1e-8)
+    start = 0
+    for key, p in snapshot.parameters.items():
+        block = h[start : start + p.numel(), start : start + p.numel()]
+        start += p.numel()
+        assert exact[f"trace.{key}"].value == pytest.approx(float(block.trace()), rel=1e-8, abs=1e-10)
+        estimate = rough[f"trace.{key}"]
+        assert abs(estimate.value - float(block.trace())) <= 4.5 * estimate.stderr + 1e-12
+        if p.ndim >= 2:
+            top = float(torch.linalg.eigvalsh(block)[-1])
+            assert exact[f"lambda_1.{key}"].value == pytest.approx(top, rel=1e-8)
+        else:
+            assert f"lambda_1.{key}" not in exact
+    total = sum(e.value for k, e in rough.items() if k.startswith("trace"))
+    assert total == pytest.approx(hessian_trace(snapshot, deflation=5, probes=200).value)
+
+
+def test_gauss_newton_of_a_layer():
+    net, x, y = build("conv")
+    found = layer_curvature(Snapshot(net, F.cross_entropy, [(x, y)]), matrix="gauss_newton")
+    assert set(found) >= {"ggn_lambda_1.0.weight", "ggn_trace.1.bias"}
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "message"),
+    [
+        (spectral_density, {"runs": 1}, "runs is 1"),
+        (spectral_density, {"steps": 0}, "steps is 0"),
+        (spectral_density, {"matrix": "fisher"}, "matrix is 'fisher'; accepted: hessian, gauss_newton"),
+        (layer_curvature, {"matrix": "ggn"}, "matrix is 'ggn'"),
+        (hessian_eigenvalues, {"bottom": -1}, "bottom is -1"),
+        (hessian_eigenvalues, {"bottom": 200, "max_steps": 100}, "bottom is 200|max_steps is 100"),
+        (hessian_frobenius_norm, {"probes": 1}, "probes is 1"),
+    ],
+)
+def test_other_settings(function, settings, message):
+    net, x, y = build("mlp")
+    with pytest.raises(ValueError, match=message):
+        function(Snapshot(net, F.cross_entropy, [(x, y)]), **settings)

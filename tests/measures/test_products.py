@@ -4,27 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
 
 import genbench.measures.snapshot as module
 from genbench.measures import Snapshot, hessian_eigenvalues, l2_norm
-from tests.measures.nets import NETS, build, dense_hessian
-
-
-def dense_gauss_newton(net, x, y, loss=F.cross_entropy):
-    """mean Jᵀ(∇²ℓ)J [ω, ω], from the whole Jacobian and the Hessian of the loss by the outputs."""
-    net.eval()
-    parameters = {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        output = functional_call(net, parameters, (x,)).detach()
-        rows = []
-        for i in range(output.numel()):  # a row at a time: no vmap
-            p = {name: t.clone().requires_grad_() for name, t in parameters.items()}
-            value = functional_call(net, p, (x,)).reshape(-1)[i]
-            rows.append(torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, tuple(p.values()))]))
-    j = torch.stack(rows)
-    inner = torch.autograd.functional.hessian(lambda f: loss(f.reshape(output.shape), y), output.reshape(-1))
-    return j.T @ inner @ j
+from tests.measures.nets import NETS, build, dense_gauss_newton, dense_hessian
 
 
 @pytest.mark.parametrize("name", NETS)
