@@ -1,5 +1,7 @@
 """How well the outputs fit the labels; ``None`` where the network is no classifier."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
@@ -9,7 +11,7 @@ from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 
-_NO_CLASSIFIER = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
+NO_CLASSIFIER = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
 
 
 @measure("performance", by_member=False)
@@ -17,7 +19,7 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     """The share of labels that have the largest logit, in [0, 1]."""
     known = labelled(snapshot)
     if known is None:
-        return _NO_CLASSIFIER
+        return NO_CLASSIFIER
     log_p, labels = known
     value = multiclass_accuracy(log_p, labels, log_p.shape[1], average="micro", validate_args=False)
     return Estimate(round(float(value) * len(labels)) / len(labels))  # torchmetrics divides in float32
@@ -28,7 +30,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
     """Mean of −log p(label), p the softmax of the logits, in nats, whatever the snapshot's loss is."""
     known = labelled(snapshot)
     if known is None:
-        return _NO_CLASSIFIER
+        return NO_CLASSIFIER
     return Estimate(-float(_true(*known).mean()))
 
 
@@ -37,7 +39,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     """Mean of 1 − p(label), p the softmax of the logits, in [0, 1]: the error expected of an answer drawn from p."""
     known = labelled(snapshot)
     if known is None:
-        return _NO_CLASSIFIER
+        return NO_CLASSIFIER
     return Estimate(-float(_true(*known).expm1().mean()))
 
 
@@ -48,7 +50,7 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     check_integer("bins", bins, least=1)
     known = labelled(snapshot)
     if known is None:
-        return _NO_CLASSIFIER
+        return NO_CLASSIFIER
     log_p, labels = known
     # from logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
     value = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins, validate_args=False)
@@ -60,12 +62,17 @@ def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
+def is_classified(output: Any, target: Any) -> bool:
+    """Whether these are logits [N, K, ...], K ≥ 2, and integer labels [N, ...]."""
+    if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2 or output.shape[1] < 2:
+        return False
+    return not (target.is_floating_point() or target.dtype == torch.bool) and target.shape == output[:, 0].shape
+
+
 def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     logits, labels = [], []
     for output, target in snapshot.predictions:
-        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2 or output.shape[1] < 2:
-            return None
-        if target.is_floating_point() or target.dtype == torch.bool or target.shape != output[:, 0].shape:
+        if not is_classified(output, target):
             return None
         logits.append(output.movedim(1, -1).reshape(-1, output.shape[1]))
         labels.append(target.reshape(-1))
