@@ -75,7 +75,7 @@ class Lanczos:
     def ritz_vectors(self, steps: int, k: int) -> Tensor:
         """Those of the ``k`` largest Ritz values, as orthonormal rows [k, size]."""
         _, vectors = self._eigen(steps)
-        return torch.from_numpy(np.ascontiguousarray(vectors[:, :k].T)).to(self._device) @ self._basis[:steps]
+        return torch.from_numpy(vectors[:, :k].T.copy()).to(self._device) @ self._basis[:steps]
 
     def _eigen(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         values, vectors = eigh_tridiagonal(self.alphas[:steps], self.betas[: steps - 1])
