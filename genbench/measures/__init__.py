@@ -28,6 +28,7 @@ from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
 from genbench.measures.sharpness import adaptive_sharpness, average_sharpness, sam_sharpness
 from genbench.measures.snapshot import Snapshot
+from genbench.measures.spectra import power_law, weight_spectrum
 
 __all__ = [
     "Estimate",
@@ -47,7 +48,9 @@ __all__ = [
     "l2_norm",
     "layer_curvature",
     "measure",
+    "power_law",
     "sam_sharpness",
     "soft_error",
     "spectral_norm",
+    "weight_spectrum",
 ]
