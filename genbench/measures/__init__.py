@@ -26,14 +26,26 @@ from genbench.measures.curvature import (
 from genbench.measures.estimate import Estimate
 from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
-from genbench.measures.sharpness import adaptive_sharpness, average_sharpness, sam_sharpness
+from genbench.measures.sharpness import (
+    adaptive_average_sharpness,
+    adaptive_sharpness,
+    average_sharpness,
+    keskar_sharpness,
+    low_pass_filter_sharpness,
+    m_sharpness,
+    sam_sharpness,
+)
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
+from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
 
 __all__ = [
     "Estimate",
+    "Plane",
+    "Slice",
     "Snapshot",
     "accuracy",
+    "adaptive_average_sharpness",
     "adaptive_sharpness",
     "average_sharpness",
     "calibration_error",
@@ -45,8 +57,15 @@ __all__ = [
     "hessian_eigenvalues",
     "hessian_frobenius_norm",
     "hessian_trace",
+    "interpolation",
+    "keskar_sharpness",
     "l2_norm",
     "layer_curvature",
+    "linear_mode_connectivity",
+    "loss_line",
+    "loss_plane",
+    "low_pass_filter_sharpness",
+    "m_sharpness",
     "measure",
     "power_law",
     "sam_sharpness",
