@@ -1,38 +1,56 @@
 """Sharpness: how much the loss rises near the weights."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from genbench.checks import check_flag, check_integer, check_number
+from genbench.checks import check_choice, check_flag, check_integer, check_number
 from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 
+_NO_LOGITS = Estimate(None, note="undefined: outputs are not logits [N, K, ...] with K ≥ 2")
+
 
 @measure("flatness")
 def sam_sharpness(
-    snapshot: Snapshot, *, rho: float = 0.05, steps: int = 20, tolerance: float = 1e-3, seed: int = 0
+    snapshot: Snapshot,
+    *,
+    rho: float = 0.05,
+    norm: str = "l2",
+    steps: int = 20,
+    tolerance: float = 1e-3,
+    normalize_logits: bool = False,
+    seed: int = 0,
 ) -> Estimate:
-    """max L(w + δ) − L(w) over ‖δ‖₂ ≤ ρ (Foret et al. 2021, arXiv 2010.01412, eq. 1): the largest rise that was found,
+    """max L(w + δ) − L(w) over ‖δ‖ ≤ ρ (Foret et al. 2021, arXiv 2010.01412, eq. 1): the largest rise that was found,
     a lower bound of the maximum.
 
-    Conditional-gradient ascent from SAM's own perturbation ρ∇L/‖∇L‖: each step moves towards the point of the ball that
-    the gradient names, all the way for a rising loss and half as far after each fall. ``converged`` says whether no
-    direction rises any more: the gap max_s ∇L·(s − δ), reported as ``residual`` relative to the rise, is at most
-    ``tolerance``.
+    Conditional-gradient ascent from SAM's own perturbation ρ∇L/‖∇L‖ (ρ sign ∇L in ℓ∞): each step moves towards the
+    point of the ball that the gradient names, all the way for a rising loss and half as far after each fall.
+    ``converged`` says whether no direction rises any more: the gap max_s ∇L·(s − δ), reported as ``residual`` relative
+    to the rise, is at most ``tolerance``.
 
     Args:
         snapshot: network, loss and data.
         rho: radius ρ > 0, in units of the weights.
+        norm: ``l2`` or ``linf``, of the ball.
         steps: bound on the ascent steps, each one pass forward and backward.
         tolerance: relative gap at which to stop, > 0.
+        normalize_logits: the loss of normalized logits, see :func:`adaptive_sharpness`.
         seed: of the direction taken where the gradient is zero.
     """
-    return _worst_case(snapshot, torch.ones_like(snapshot.vector), rho=rho, steps=steps, tolerance=tolerance, seed=seed)
+    view = _logit_normalized(snapshot, normalize_logits)
+    if view is None:
+        return _NO_LOGITS
+    ball = _Ball(torch.ones_like(view.vector), rho, norm)
+    return _worst_case(view, ball, steps=steps, tolerance=tolerance, seed=seed)
 
 
 @measure("flatness")
@@ -40,12 +58,13 @@ def adaptive_sharpness(
     snapshot: Snapshot,
     *,
     rho: float = 0.5,
+    norm: str = "l2",
     steps: int = 20,
     tolerance: float = 1e-3,
     normalize_logits: bool = True,
     seed: int = 0,
 ) -> Estimate:
-    """Worst-case adaptive sharpness, logit-normalized: max L̃(w + δ) − L̃(w) over ‖δ / |w|‖₂ ≤ ρ, where L̃ is the loss of
+    """Worst-case adaptive sharpness, logit-normalized: max L̃(w + δ) − L̃(w) over ‖δ / |w|‖ ≤ ρ, where L̃ is the loss of
     the logits f / √(1/K Σᵢ (fᵢ − f̄)²) (Andriushchenko et al. 2023, arXiv 2302.07011, eqs. 1–3 and section 3).
 
     Each weight moves in proportion to its size, so the value does not change when units or layers of a ReLU network are
@@ -56,24 +75,32 @@ def adaptive_sharpness(
     Args:
         snapshot: network, loss and data; outputs are logits [N, K, ...], K ≥ 2.
         rho: radius ρ > 0, relative to the weights.
+        norm: ``l2`` or ``linf``, of the ball.
         steps: bound on the ascent steps.
         tolerance: relative gap at which to stop, > 0.
         normalize_logits: without it, the loss itself is used, for any output.
         seed: of the direction taken where the gradient is zero.
     """
-    if check_flag("normalize_logits", normalize_logits):
-        outputs = [output for output, _ in snapshot.predictions]
-        if not all(isinstance(f, Tensor) and f.ndim >= 2 and f.shape[1] >= 2 for f in outputs):
-            return Estimate(None, note="undefined: outputs are not logits [N, K, ...] with K ≥ 2")
-        loss = snapshot.loss
-        snapshot = snapshot.with_loss(lambda output, target: loss(_normalized(output), target))
-    return _worst_case(snapshot, snapshot.vector.abs(), rho=rho, steps=steps, tolerance=tolerance, seed=seed)
+    view = _logit_normalized(snapshot, normalize_logits)
+    if view is None:
+        return _NO_LOGITS
+    ball = _Ball(view.vector.abs(), rho, norm)
+    return _worst_case(view, ball, steps=steps, tolerance=tolerance, seed=seed)
 
 
 @measure("flatness")
-def average_sharpness(snapshot: Snapshot, *, rho: float = 0.5, pairs: int = 10, seed: int = 0) -> Estimate:
+def average_sharpness(
+    snapshot: Snapshot,
+    *,
+    rho: float = 0.5,
+    norm: str = "l2",
+    pairs: int = 10,
+    normalize_logits: bool = False,
+    seed: int = 0,
+) -> Estimate:
     """E L(w + δ) − L(w) over directions δ drawn uniformly on the sphere ‖δ‖₂ = ρ (a Gaussian vector, normalized), with
-    its standard error; about ρ² tr(∇²L) / 2ω near the weights, ω their number.
+    its standard error; about ρ² tr(∇²L) / 2ω near the weights, ω their number. In ℓ∞, δ is uniform in the box
+    [−ρ, ρ]^ω, as in the code of Andriushchenko et al. 2023, and the rise about ρ² tr(∇²L) / 6.
 
     Never above the maximum that :func:`sam_sharpness` bounds at the same ρ, but far below it in many dimensions, hence
     the larger default. Directions are taken in pairs ±δ, which cancels the slope. The average-case sharpness of
@@ -82,53 +109,226 @@ def average_sharpness(snapshot: Snapshot, *, rho: float = 0.5, pairs: int = 10, 
     Args:
         snapshot: network, loss and data.
         rho: radius ρ > 0, in units of the weights.
+        norm: ``l2`` or ``linf``.
         pairs: pairs ±δ, each two forward passes, at least 2.
+        normalize_logits: the loss of normalized logits, see :func:`adaptive_sharpness`.
         seed: of the directions, from a generator of its own.
     """
-    rho = _radius(rho)
-    check_integer("pairs", pairs, least=2)
-    check_integer("seed", seed, least=0)
-    generator = torch.Generator().manual_seed(derive(seed, "average_sharpness"))
-    w, base = snapshot.vector, snapshot.mean_loss
-    rises = []
-    for _ in range(pairs):
-        z = torch.randn(snapshot.size, generator=generator, dtype=torch.float64).to(w.device)
-        delta = z * (rho / z.norm())
-        rises.append((snapshot.loss_at(w + delta) + snapshot.loss_at(w - delta)) / 2 - base)
-    rise = torch.tensor(rises, dtype=torch.float64)
-    return Estimate(float(rise.mean()), stderr=float(rise.std()) / math.sqrt(pairs))
+    rho = _positive("rho", rho)
+    check_choice("norm", norm, ("l2", "linf"))
+    view = _logit_normalized(snapshot, normalize_logits)
+    if view is None:
+        return _NO_LOGITS
+    generator = _generator(seed, "average_sharpness")
+
+    def draw() -> Tensor:
+        if norm == "linf":
+            return _uniform(view, generator).mul_(rho)
+        z = _gaussian(view, generator)
+        return z * (rho / z.norm())
+
+    return _average(view, draw, pairs=pairs)
 
 
-def _worst_case(snapshot: Snapshot, scale: Tensor, *, rho: float, steps: int, tolerance: float, seed: int) -> Estimate:
-    """max L(w + scale·u) − L(w) over ‖u‖₂ ≤ ρ."""
-    rho = _radius(rho)
+@measure("flatness")
+def adaptive_average_sharpness(
+    snapshot: Snapshot,
+    *,
+    rho: float = 0.1,
+    norm: str = "l2",
+    pairs: int = 10,
+    normalize_logits: bool = True,
+    seed: int = 0,
+) -> Estimate:
+    """Average-case adaptive sharpness E L̃(w + δ) − L̃(w), δ ~ N(0, ρ² diag(w²)) (Andriushchenko et al. 2023, arXiv
+    2302.07011, eq. 1), L̃ the loss of normalized logits as in :func:`adaptive_sharpness`; in ℓ∞, δᵢ is uniform in
+    [−ρ|wᵢ|, ρ|wᵢ|] (the authors' code). Unlike in :func:`average_sharpness`, ρ is a standard deviation (a half width),
+    not the length of δ.
+
+    Args:
+        snapshot: network, loss and data; outputs are logits [N, K, ...], K ≥ 2.
+        rho: ρ > 0, relative to the weights.
+        norm: ``l2`` or ``linf``.
+        pairs: pairs ±δ, each two forward passes, at least 2.
+        normalize_logits: without it, the loss itself is used, for any output.
+        seed: of the directions, from a generator of its own.
+    """
+    rho = _positive("rho", rho)
+    check_choice("norm", norm, ("l2", "linf"))
+    view = _logit_normalized(snapshot, normalize_logits)
+    if view is None:
+        return _NO_LOGITS
+    generator = _generator(seed, "adaptive_average_sharpness")
+    draw = _uniform if norm == "linf" else _gaussian
+    return _average(view, lambda: draw(view, generator) * view.vector.abs() * rho, pairs=pairs)
+
+
+@measure("flatness")
+def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs: int = 50, seed: int = 0) -> Estimate:
+    """The loss convolved with a Gaussian kernel, E L(w + δ), δ ~ N(0, σ²I), with its standard error (Bisla et al. 2022,
+    arXiv 2201.08025: σ = 0.01 and 100 draws). The loss itself is not subtracted: a network that does not fit its
+    data is sharp by this measure.
+
+    Args:
+        snapshot: network, loss and data.
+        sigma: standard deviation σ > 0, in units of the weights.
+        pairs: pairs ±δ, each two forward passes, at least 2.
+        seed: of the noise, from a generator of its own.
+    """
+    sigma = _positive("sigma", sigma)
+    generator = _generator(seed, "low_pass_filter_sharpness")
+    rise = _average(snapshot, lambda: _gaussian(snapshot, generator) * sigma, pairs=pairs)
+    assert rise.value is not None
+    return Estimate(snapshot.mean_loss + rise.value, stderr=rise.stderr)
+
+
+@measure("flatness")
+def m_sharpness(
+    snapshot: Snapshot,
+    *,
+    m: int = 128,
+    batches: int = 8,
+    rho: float = 0.05,
+    norm: str = "l2",
+    steps: int = 20,
+    tolerance: float = 1e-3,
+    normalize_logits: bool = False,
+    seed: int = 0,
+) -> Estimate:
+    """The mean over batches of m examples of the largest rise of the batch's own loss in the ball ‖δ‖ ≤ ρ, with its
+    standard error over batches (Foret et al. 2021, arXiv 2010.01412, section 4.1; Andriushchenko et al. 2023, arXiv
+    2302.07011: 8 batches of 128).
+
+    The batches are drawn from all examples without replacement, whatever batches the data come in: no more than there
+    are, and ``None`` for fewer than m examples. The maximum is that of :func:`sam_sharpness`; ``converged`` says
+    whether all were reached, ``residual`` is the largest.
+
+    Args:
+        snapshot: network, loss and data.
+        m: examples a batch, at least 1.
+        batches: how many, at least 2.
+        rho, norm, steps, tolerance, normalize_logits: as in :func:`sam_sharpness`.
+        seed: of the batches, and of the direction taken where a gradient is zero.
+    """
+    check_integer("m", m, least=1)
+    check_integer("batches", batches, least=2)
+    view = _logit_normalized(snapshot, normalize_logits)
+    if view is None:
+        return _NO_LOGITS
+    ball = _Ball(torch.ones_like(view.vector), rho, norm)
+    order = torch.randperm(view.examples, generator=_generator(seed, "m_sharpness"))
+    chosen = [part.sort().values for part in order.split(m)[:batches] if len(part) == m]
+    if not chosen:
+        return Estimate(None, note=f"undefined: {view.examples} examples are fewer than m = {m}")
+    found = [_worst_case(part, ball, steps=steps, tolerance=tolerance, seed=seed) for part in view.subsets(chosen)]
+    missing = [e for e in found if e.value is None]
+    if missing:
+        return missing[0]
+    rises = torch.tensor([e.value for e in found], dtype=torch.float64)
+    return Estimate(
+        float(rises.mean()),
+        stderr=float(rises.std()) / math.sqrt(len(rises)) if len(rises) > 1 else None,
+        converged=all(e.converged for e in found),
+        residual=max((e.residual for e in found if e.residual is not None), default=None),
+    )
+
+
+@measure("flatness")
+def keskar_sharpness(
+    snapshot: Snapshot, *, epsilon: float = 1e-3, steps: int = 10, tolerance: float = 1e-3, seed: int = 0
+) -> Estimate:
+    """100 · (max L(w + δ) − L(w)) / (1 + L(w)) over the box |δᵢ| ≤ ε(|wᵢ| + 1) (Keskar et al. 2017, arXiv 1609.04836,
+    metric 2.1 in the full space), in percent: the largest value that was found, a lower bound.
+
+    As in the paper, the maximum is sought by ten iterations of L-BFGS-B, which seldom converge: ``residual`` is the gap
+    max_s ∇L·(s − δ) over the box relative to the rise, ``converged`` whether it is at most ``tolerance``. The paper
+    does not say where it starts. Here it is the corner of the box that the gradient at w names, which is as far from w
+    for a converged network, whose gradient is nearly zero, as for any other; a random corner where it is zero.
+
+    Args:
+        snapshot: network, loss and data.
+        epsilon: ε > 0; the paper reports 1e-3 and 5e-4.
+        steps: bound on the iterations; the passes forward and backward are at most 20 times as many, twice as a rule.
+        tolerance: relative gap that counts as converged, > 0.
+        seed: of the random corner.
+    """
+    epsilon = _positive("epsilon", epsilon)
     check_integer("steps", steps, least=1)
     check_integer("seed", seed, least=0)
-    if check_number("tolerance", tolerance, low=0) == 0:
-        raise ValueError(f"tolerance is {tolerance!r}; accepted: a number > 0")
+    tolerance = _positive("tolerance", tolerance)
+    w, base = snapshot.vector, snapshot.mean_loss
+    box = epsilon * (w.abs() + 1)
+    bad: list[float] = []
+
+    def falling(delta: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, slope = snapshot.gradient_at(w + torch.from_numpy(delta).to(w.device))
+        if not math.isfinite(loss):
+            bad.append(loss)
+        return -loss, -slope.cpu().numpy()
+
+    _, slope = snapshot.gradient_at(w)
+    corner = box * (slope if slope.any() else _gaussian(snapshot, _generator(seed, "keskar_sharpness"))).sign()
+    found = minimize(
+        falling,
+        corner.cpu().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(-box.cpu().numpy(), box.cpu().numpy()),
+        options={"maxiter": steps, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0},
+    )
+    if bad:
+        return Estimate(None, note=f"undefined: the loss is {bad[0]} within epsilon = {epsilon:g}")
+    rise = max(-float(found.fun) - base, 0.0)
+    gap = float(np.abs(found.jac) @ box.cpu().numpy() + found.jac @ found.x) / max(rise, 1e-300)
+    return Estimate(100 * rise / (1 + base), converged=gap <= tolerance, residual=gap if math.isfinite(gap) else None)
+
+
+class _Ball:
+    """The perturbations scale·u with ‖u‖ ≤ ρ."""
+
+    def __init__(self, scale: Tensor, rho: float, norm: str) -> None:
+        self.scale = scale
+        self.rho = _positive("rho", rho)
+        self.norm = check_choice("norm", norm, ("l2", "linf"))
+
+    def towards(self, slope: Tensor) -> Tensor:
+        """The point u of the ball that is farthest along ``slope``."""
+        if self.norm == "linf":
+            return self.rho * slope.sign()
+        return self.rho * slope / slope.norm().clamp_min(1e-300)
+
+    def outwards(self, u: Tensor, slope: Tensor) -> Tensor:
+        """A point of the ball that rises more than ``u`` where the loss rises along ``u`` itself: on its surface."""
+        if self.norm == "l2" and slope @ u > 0:
+            return self.rho * u / u.norm()
+        return u
+
+
+def _worst_case(snapshot: Snapshot, ball: _Ball, *, steps: int, tolerance: float, seed: int) -> Estimate:
+    """max L(w + δ) − L(w) over the ball."""
+    check_integer("steps", steps, least=1)
+    check_integer("seed", seed, least=0)
+    tolerance = _positive("tolerance", tolerance)
 
     def evaluate(u: Tensor) -> tuple[float, Tensor]:
-        loss, gradient = snapshot.gradient_at(snapshot.vector + scale * u)
-        return loss, gradient * scale
+        loss, gradient = snapshot.gradient_at(snapshot.vector + ball.scale * u)
+        return loss, gradient * ball.scale
 
     base = snapshot.mean_loss
-    _, slope = evaluate(torch.zeros_like(scale))
+    _, slope = evaluate(torch.zeros_like(ball.scale))
     if not slope.any():  # a stationary point: any direction may rise
-        generator = torch.Generator().manual_seed(derive(seed, "sharpness"))
-        slope = torch.randn(snapshot.size, generator=generator, dtype=torch.float64).to(scale.device)
-    u = rho * slope / slope.norm()
+        slope = _gaussian(snapshot, _generator(seed, "sharpness"))
+    u = ball.towards(slope)
     loss, slope = evaluate(u)
     best, rate, gap = max(loss, base), 1.0, math.inf
     for _ in range(steps):
         if not math.isfinite(loss):
-            return Estimate(None, note=f"undefined: the loss is {loss} within rho = {rho:g}")
-        target = rho * slope / slope.norm().clamp_min(1e-300)
+            return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
+        target = ball.towards(slope)
         gap = float(slope @ (target - u)) / max(best - base, 1e-300)
         if gap <= tolerance:
             break
-        step = u + rate * (target - u)
-        if slope @ step > 0:  # the loss rises outwards: stay on the sphere
-            step = rho * step / step.norm()
+        step = ball.outwards(u + rate * (target - u), slope)
         new_loss, new_slope = evaluate(step)
         if new_loss > loss:
             u, loss, slope, rate = step, new_loss, new_slope, min(2 * rate, 1.0)
@@ -138,13 +338,49 @@ def _worst_case(snapshot: Snapshot, scale: Tensor, *, rho: float, steps: int, to
     return Estimate(best - base, converged=gap <= tolerance, residual=gap if math.isfinite(gap) else None)
 
 
+def _average(snapshot: Snapshot, draw: Callable[[], Tensor], *, pairs: int) -> Estimate:
+    """The mean over ±δ of L(w ± δ) − L(w)."""
+    check_integer("pairs", pairs, least=2)
+    w, base = snapshot.vector, snapshot.mean_loss
+    rises = []
+    for _ in range(pairs):
+        delta = draw()
+        rises.append((snapshot.loss_at(w + delta) + snapshot.loss_at(w - delta)) / 2 - base)
+    rise = torch.tensor(rises, dtype=torch.float64)
+    return Estimate(float(rise.mean()), stderr=float(rise.std()) / math.sqrt(pairs))
+
+
+def _logit_normalized(snapshot: Snapshot, normalize: bool) -> Snapshot | None:
+    """The snapshot under the loss of normalized logits; None where the outputs are no logits."""
+    if not check_flag("normalize_logits", normalize):
+        return snapshot
+    outputs = [output for output, _ in snapshot.predictions]
+    if not all(isinstance(f, Tensor) and f.ndim >= 2 and f.shape[1] >= 2 for f in outputs):
+        return None
+    loss = snapshot.loss
+    return snapshot.with_loss(lambda output, target: loss(_normalized(output), target))
+
+
 def _normalized(logits: Any) -> Tensor:
     centred = logits - logits.mean(1, keepdim=True)
     # a network that outputs zeros keeps them; its gradient stays finite
     return centred / centred.square().mean(1, keepdim=True).clamp_min(1e-24).sqrt()
 
 
-def _radius(rho: float) -> float:
-    if check_number("rho", rho, low=0) == 0:
-        raise ValueError(f"rho is {rho!r}; accepted: a number > 0")
-    return float(rho)
+def _generator(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(check_integer("seed", seed, least=0), name))
+
+
+def _gaussian(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
+    return torch.randn(snapshot.size, generator=generator, dtype=torch.float64).to(snapshot.device)
+
+
+def _uniform(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
+    """Uniform on [−1, 1)."""
+    return torch.rand(snapshot.size, generator=generator, dtype=torch.float64).mul_(2).sub_(1).to(snapshot.device)
+
+
+def _positive(name: str, value: float) -> float:
+    if check_number(name, value, low=0) == 0:
+        raise ValueError(f"{name} is {value!r}; accepted: a number > 0")
+    return float(value)

@@ -3,8 +3,9 @@
 import copy
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -279,6 +280,34 @@ class Snapshot:
             _frozen={**self._frozen, **held},
         )
 
+    def subsets(self, indices: Sequence[Tensor]) -> "list[Snapshot]":
+        """The same network on some of the examples, one snapshot for each tensor of their positions in the data [m].
+
+        One pass over the data, of which no more than the chosen examples are kept. Tensors whose first dimension is the
+        number of examples are split, all else belongs to every example of its batch.
+        """
+        pieces: list[list[Any]] = [[] for _ in indices]
+        first = 0
+        with self.measuring():
+            for batch, (_, n) in zip(self._each(), self.losses, strict=True):
+                for chosen, found in zip(indices, pieces, strict=True):
+                    rows = chosen[(first <= chosen) & (chosen < first + n)] - first
+                    if len(rows):
+                        found.append(tree_map(partial(_rows, rows=rows, n=n), batch))
+                first += n
+        return [
+            self._view(("vector",), batches=self._joined(found), _random_state=None, _loader_state=[])
+            for found in pieces
+        ]
+
+    def _joined(self, pieces: list[Any]) -> list[Any]:
+        """Pieces of several batches as one batch where they fit together: small ones are slow."""
+        if self.forward is not None or not all(isinstance(t, Tensor) and t.ndim for piece in pieces for t in piece):
+            return pieces
+        if len({tuple((t.shape[1:], t.dtype) for t in piece) for piece in pieces}) != 1:
+            return pieces
+        return [tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))]
+
     def _names(self) -> list[str]:
         parts = {name.rpartition(".")[0] for name in self.parameters} - {""}
         return [*self.parameters, *sorted(parts)]
@@ -535,6 +564,10 @@ def _describe(value: Any) -> str:
 
 def _length(value: Any) -> int:
     return value.shape[0] if isinstance(value, Tensor) and value.ndim else 0
+
+
+def _rows(leaf: Any, *, rows: Tensor, n: int) -> Any:
+    return leaf[rows.to(leaf.device)] if _length(leaf) == n else leaf
 
 
 def _mean(values: list[tuple[Tensor, int]]) -> float:

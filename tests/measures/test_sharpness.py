@@ -1,14 +1,27 @@
 """Sharpness against quadratic losses, and its invariances."""
 
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from genbench.measures import Snapshot, adaptive_sharpness, average_sharpness, hessian_trace, sam_sharpness
-from tests.measures.nets import build, quadratic
+from genbench.measures import (
+    Snapshot,
+    adaptive_average_sharpness,
+    adaptive_sharpness,
+    average_sharpness,
+    hessian_trace,
+    keskar_sharpness,
+    low_pass_filter_sharpness,
+    m_sharpness,
+    sam_sharpness,
+)
+from tests.measures.nets import NETS, build, quadratic
 
 
 def spectrum(*eigenvalues: float) -> torch.Tensor:
@@ -142,20 +155,209 @@ def test_without_normalization_the_last_layer_matters():
     assert abs(after / before - 1) > 0.1
 
 
-def test_batch_splits_agree():
+def centred(h, w):
+    """A snapshot at the minimum w of ½(v − w)ᵀH(v − w)."""
+    model, _, batches = quadratic(h, w)
+    return Snapshot(model, lambda out, _: 0.5 * (((out - w) @ h) * (out - w)).sum(1).mean(), batches)
+
+
+def highest_corner(h, w, sides):
+    """max ½vᵀHv over the corners w ± sides: all of them are tried."""
+    corners = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=len(w))), dtype=torch.float64) * sides + w
+    return float((0.5 * (corners @ h) * corners).sum(1).max())
+
+
+@pytest.mark.parametrize("rho", [0.01, 0.1, 3.0])
+def test_linf_is_the_highest_corner_of_the_box(rho):
+    h, w = spectrum(5, 3, 1, 0.5, 2), torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0], dtype=torch.float64)
+    if rho > 1:  # a large box has other local maxima, unless all slopes keep their sign
+        h = h.abs() * w.sign()[:, None] * w.sign()
+    base = 0.5 * float(w @ h @ w)
+    found = sam_sharpness(Snapshot(*quadratic(h, w)), rho=rho, norm="linf", steps=50, tolerance=1e-12)
+    assert found.value == pytest.approx(highest_corner(h, w, torch.full_like(w, rho)) - base, rel=1e-12)
+    assert found.converged
+    adaptive = adaptive_sharpness(
+        Snapshot(*quadratic(h, w)), rho=rho, norm="linf", normalize_logits=False, tolerance=1e-12
+    )
+    assert adaptive.value == pytest.approx(highest_corner(h, w, rho * w.abs()) - base, rel=1e-12)
+
+
+def test_linf_holds_l2_of_its_radius_and_lies_in_l2_of_its_diagonal():
+    net, x, y = build("conv")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    inner = sam_sharpness(snapshot, rho=0.02, steps=100)
+    box = sam_sharpness(snapshot, rho=0.02, norm="linf", steps=100)
+    outer = sam_sharpness(snapshot, rho=0.02 * math.sqrt(snapshot.size), steps=100)
+    assert inner.value < box.value < outer.value
+
+
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l2", "linf"]), adaptive=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_monotone_in_rho(seed, norm, adaptive):
+    net, x, y = build("mlp", seed=seed)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    function = adaptive_sharpness if adaptive else sam_sharpness
+    found = [function(snapshot, rho=rho, norm=norm) for rho in (0.002, 0.005, 0.01)]
+    values = [e.value for e in found]
+    assume(all(e.converged for e in found))
+    assert values == sorted(values)
+
+
+def test_average_linf_is_the_trace_of_a_quadratic():
+    snapshot = Snapshot(*quadratic(spectrum(*range(1, 21))))
+    found = average_sharpness(snapshot, rho=0.4, norm="linf", pairs=400)
+    exact = 0.4**2 * sum(range(1, 21)) / 6
+    assert abs(found.value - exact) < 3 * found.stderr
+    assert found.stderr < 0.03 * exact
+
+
+@pytest.mark.parametrize(("norm", "variance"), [("l2", 1.0), ("linf", 1 / 3)])
+def test_average_adaptive_weighs_the_trace_by_the_weights(norm, variance):
+    h = spectrum(*range(1, 11))
+    w = torch.linspace(-2, 3, 10, dtype=torch.float64)
+    exact = 0.5 * 0.3**2 * variance * float((h.diag() * w**2).sum())
+    found = adaptive_average_sharpness(centred(h, w), rho=0.3, norm=norm, pairs=1000, normalize_logits=False)
+    assert abs(found.value - exact) < 3 * found.stderr
+    assert found.stderr < 0.05 * exact
+    assert abs(exact - 0.5 * 0.3**2 * variance * float(h.trace())) > 5 * found.stderr  # the plain one is another
+
+
+def test_low_pass_filter_is_the_loss_plus_half_the_trace():
+    eigenvalues = [1 + i / 60 for i in range(60)]
+    h, w = spectrum(*eigenvalues), torch.ones(60, dtype=torch.float64)
+    exact = 0.5 * float(w @ h @ w) + 0.5 * 0.1**2 * sum(eigenvalues)
+    found = [low_pass_filter_sharpness(Snapshot(*quadratic(h, w)), sigma=0.1, pairs=15, seed=s) for s in range(200)]
+    covered = sum(abs(e.value - exact) <= 2 * e.stderr for e in found)
+    assert 0.90 <= covered / 200 <= 0.99
+    mean = sum(e.value for e in found) / 200
+    assert abs(mean - exact) < 3 * math.sqrt(sum(e.stderr**2 for e in found)) / 200
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_m_sharpness_of_single_examples(name):
+    net, x, y = build(name, n=6)
+    each = [sam_sharpness(Snapshot(net, F.cross_entropy, [(x[i : i + 1], y[i : i + 1])])).value for i in range(6)]
+    found = m_sharpness(Snapshot(net, F.cross_entropy, [(x[:4], y[:4]), (x[4:], y[4:])]), m=1, batches=6)
+    assert found.value == pytest.approx(sum(each) / 6, rel=1e-9)
+    spread = torch.tensor(each, dtype=torch.float64).std()
+    assert found.stderr == pytest.approx(float(spread) / math.sqrt(6), rel=1e-7)
+
+
+def test_m_sharpness_of_all_examples_is_sam_sharpness():
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    whole = sam_sharpness(snapshot, rho=0.1)
+    found = m_sharpness(snapshot, m=24, rho=0.1)
+    assert found.value == pytest.approx(whole.value, rel=1e-9)
+    assert (found.stderr, found.converged) == (None, whole.converged)
+    assert m_sharpness(snapshot, m=12, rho=0.1).value > whole.value  # the mean of maxima is above the maximum of a mean
+    assert m_sharpness(snapshot, m=25).value is None
+
+
+def test_m_sharpness_of_dictionary_batches():
+    net, x, y = build("mlp")
+    batches = [{"x": a, "y": b, "name": "part"} for a, b in zip(x.split(7), y.split(7), strict=True)]
+    named = Snapshot(net, F.cross_entropy, batches, forward=lambda model, batch: (model(batch["x"]), batch["y"]))
+    expected = m_sharpness(Snapshot(net, F.cross_entropy, [(x, y)]), m=5, batches=4)
+    assert m_sharpness(named, m=5, batches=4).value == pytest.approx(expected.value, rel=1e-9)
+
+
+def test_m_sharpness_of_other_batches_is_another_number():
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    assert m_sharpness(snapshot, m=5, batches=2).value == m_sharpness(snapshot, m=5, batches=2).value
+    assert m_sharpness(snapshot, m=5, batches=2).value != m_sharpness(snapshot, m=5, batches=2, seed=1).value
+
+
+def test_keskar_of_a_quadratic_is_its_highest_corner():
+    h, w = spectrum(5, 3, 1, 0.5, 2), torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0], dtype=torch.float64)
+    base = 0.5 * float(w @ h @ w)
+    found = keskar_sharpness(Snapshot(*quadratic(h, w)), epsilon=1e-2)
+    rise = highest_corner(h, w, 1e-2 * (w.abs() + 1)) - base
+    assert found.value == pytest.approx(100 * rise / (1 + base), rel=1e-9)
+    assert found.converged
+    assert found.residual < 1e-9
+
+
+def test_keskar_leaves_a_stationary_point():
+    h = torch.diag(torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64))
+    w = torch.tensor([1.0, 0.0, -4.0], dtype=torch.float64)
+    found = keskar_sharpness(centred(h, w), epsilon=0.1, steps=50)
+    assert found.value == pytest.approx(100 * 0.5 * 0.01 * (3 * 4 + 1 * 1 + 2 * 25), rel=1e-9)
+    flat = keskar_sharpness(centred(-h, w))
+    assert flat.value == 0  # no point of the box is higher
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_keskar_beats_random_corners(name):
+    net, x, y = build(name)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    found = keskar_sharpness(snapshot)
+    generator = torch.Generator().manual_seed(0)
+    box = 1e-3 * (snapshot.vector.abs() + 1)
+    for _ in range(20):
+        sign = torch.randint(2, (snapshot.size,), generator=generator).double() * 2 - 1
+        rise = snapshot.loss_at(snapshot.vector + box * sign) - snapshot.mean_loss
+        assert 100 * rise / (1 + snapshot.mean_loss) < found.value
+    linear = float((snapshot.gradient_at(snapshot.vector)[1].abs() * box).sum())
+    assert found.value == pytest.approx(100 * linear / (1 + snapshot.mean_loss), rel=0.05)  # a small box: a linear rise
+    more = keskar_sharpness(snapshot, epsilon=2e-3)
+    assert more.value > found.value
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        sam_sharpness,
+        average_sharpness,
+        adaptive_sharpness,
+        adaptive_average_sharpness,
+        low_pass_filter_sharpness,
+        lambda s: m_sharpness(s, m=5, batches=4),
+        lambda s: sam_sharpness(s, norm="linf", rho=0.01, normalize_logits=True),
+        keskar_sharpness,
+    ],
+)
+def test_batch_splits_agree(function):
     net, x, y = build("conv")
     whole = Snapshot(net, F.cross_entropy, [(x, y)])
     parts = Snapshot(net, F.cross_entropy, list(zip(x.split(7), y.split(7), strict=True)))
-    for function in (sam_sharpness, average_sharpness, adaptive_sharpness):
-        assert function(parts).value == pytest.approx(function(whole).value, rel=1e-9)
+    assert function(parts).value == pytest.approx(function(whole).value, rel=1e-9)
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.125])
+def test_average_adaptive_normalized_survives_rescaling(factor):
+    net, x, y = build("mlp")
+    before = adaptive_average_sharpness(Snapshot(net, F.cross_entropy, [(x, y)])).value
+    plain = average_sharpness(Snapshot(net, F.cross_entropy, [(x, y)])).value
+    rescale_layers(net, factor)
+    rescale_last(net, factor)
+    assert adaptive_average_sharpness(Snapshot(net, F.cross_entropy, [(x, y)])).value == before
+    assert abs(average_sharpness(Snapshot(net, F.cross_entropy, [(x, y)])).value / plain - 1) > 0.01
+
+
+@pytest.mark.parametrize("function", [sam_sharpness, average_sharpness, m_sharpness])
+def test_normalized_logits_have_no_scale(function):
+    chosen = {"m": 8} if function is m_sharpness else {}
+    net, x, y = build("mlp")
+    hidden = Snapshot(net, F.cross_entropy, [(x, y)]).select("0", "2")
+    before = function(hidden, normalize_logits=True, **chosen).value
+    plain = function(hidden, **chosen).value
+    rescale_last(net, 4.0)
+    hidden = Snapshot(net, F.cross_entropy, [(x, y)]).select("0", "2")
+    assert function(hidden, normalize_logits=True, **chosen).value == before
+    assert abs(function(hidden, **chosen).value / plain - 1) > 0.1
+    regression = Snapshot(nn.Linear(4, 1), F.mse_loss, [(torch.randn(8, 4), torch.randn(8, 1))])
+    assert function(regression, normalize_logits=True, **chosen).value is None
 
 
 def test_undefined():
     x, y = torch.randn(8, 4), torch.randn(8, 1)
     regression = Snapshot(nn.Linear(4, 1), F.mse_loss, [(x, y)])
-    assert adaptive_sharpness(regression).value is None
-    assert "not logits" in adaptive_sharpness(regression).note
-    assert adaptive_sharpness(regression, normalize_logits=False).value > 0
+    for function in (adaptive_sharpness, adaptive_average_sharpness):
+        assert function(regression).value is None
+        assert "not logits" in function(regression).note
+        assert function(regression, normalize_logits=False).value > 0
 
 
 def test_a_loss_that_overflows_in_the_ball():
@@ -166,9 +368,37 @@ def test_a_loss_that_overflows_in_the_ball():
     assert "inf" in found.note
 
 
-@pytest.mark.parametrize("function", [sam_sharpness, average_sharpness, adaptive_sharpness])
-@pytest.mark.parametrize("rho", [0, -1.0, math.nan, math.inf, "big"])
-def test_rho(function, rho):
+def test_keskar_of_a_loss_that_overflows_in_the_box():
+    model, _, batches = quadratic(torch.eye(2))
+    steep = Snapshot(model, lambda out, _: torch.exp(1e9 * out.square().sum(1)).mean(), batches)
+    found = keskar_sharpness(steep)
+    assert found.value is None
+    assert "inf" in found.note
+
+
+BALLS = [sam_sharpness, average_sharpness, adaptive_sharpness, adaptive_average_sharpness, m_sharpness]
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [*((f, "rho") for f in BALLS), (low_pass_filter_sharpness, "sigma"), (keskar_sharpness, "epsilon")],
+)
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "big"])
+def test_radius(function, name, value):
     net, x, y = build("mlp")
-    with pytest.raises(ValueError, match="rho is"):
-        function(Snapshot(net, F.cross_entropy, [(x, y)]), rho=rho)
+    with pytest.raises(ValueError, match=f"{name} is"):
+        function(Snapshot(net, F.cross_entropy, [(x, y)]), **{name: value})
+
+
+@pytest.mark.parametrize("function", BALLS)
+def test_norm(function):
+    net, x, y = build("mlp")
+    with pytest.raises(ValueError, match="norm is 'l1'; accepted: l2, linf"):
+        function(Snapshot(net, F.cross_entropy, [(x, y)]), norm="l1")
+
+
+@pytest.mark.parametrize("setting", ["m", "batches", "steps"])
+def test_counts(setting):
+    net, x, y = build("mlp")
+    with pytest.raises(ValueError, match=f"{setting} is 0"):
+        m_sharpness(Snapshot(net, F.cross_entropy, [(x, y)]), **{"m": 8, setting: 0})
