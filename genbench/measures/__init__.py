@@ -24,7 +24,10 @@ from genbench.measures.curvature import (
     layer_curvature,
 )
 from genbench.measures.estimate import Estimate
+from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
+from genbench.measures.gap import generalization_gap
 from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
+from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
 from genbench.measures.sharpness import (
     adaptive_average_sharpness,
@@ -51,9 +54,16 @@ __all__ = [
     "calibration_error",
     "cross_entropy",
     "distance_from_init",
+    "empirical_fisher_trace",
+    "fisher_rao_norm",
+    "fisher_trace",
     "gauss_newton_eigenvalues",
     "gauss_newton_frobenius_norm",
     "gauss_newton_trace",
+    "generalization_gap",
+    "gradient_norm",
+    "gradient_snr",
+    "gradient_variance",
     "hessian_eigenvalues",
     "hessian_frobenius_norm",
     "hessian_trace",

@@ -1,5 +1,9 @@
-"""How well the outputs fit the labels; ``None`` where the network is no classifier."""
+"""How well the outputs fit the labels; ``None`` where the network is no classifier.
 
+Standard errors are those of a mean over the examples, taken as a sample of all that could have been drawn.
+"""
+
+import math
 from typing import Any
 
 import torch
@@ -22,7 +26,9 @@ def accuracy(snapshot: Snapshot) -> Estimate:
         return NO_CLASSIFIER
     log_p, labels = known
     value = multiclass_accuracy(log_p, labels, log_p.shape[1], average="micro", validate_args=False)
-    return Estimate(round(float(value) * len(labels)) / len(labels))  # torchmetrics divides in float32
+    n = len(labels)
+    share = round(float(value) * n) / n  # torchmetrics divides in float32
+    return Estimate(share, stderr=math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else None)
 
 
 @measure("performance", by_member=False)
@@ -31,7 +37,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is None:
         return NO_CLASSIFIER
-    return Estimate(-float(_true(*known).mean()))
+    return _mean(-_true(*known))
 
 
 @measure("performance", by_member=False)
@@ -40,7 +46,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is None:
         return NO_CLASSIFIER
-    return Estimate(-float(_true(*known).expm1().mean()))
+    return _mean(-_true(*known).expm1())
 
 
 @measure("performance", by_member=False)
@@ -62,6 +68,19 @@ def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
+def class_labels(snapshot: Snapshot) -> Tensor | None:
+    """The class of each example [N], whatever the outputs are; None unless targets [N] or [N, 1] are integers, true or
+    false, or all of them 0 or 1."""
+    found = []
+    for _, target in snapshot.predictions:
+        if not isinstance(target, Tensor) or target.shape[1:] not in ((), (1,)):
+            return None
+        if target.is_floating_point() and not ((target == 0) | (target == 1)).all():
+            return None
+        found.append(target.reshape(-1).long())
+    return torch.cat(found)
+
+
 def is_classified(output: Any, target: Any) -> bool:
     """Whether these are logits [N, K, ...], K ≥ 2, and integer labels [N, ...]."""
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2 or output.shape[1] < 2:
@@ -81,6 +100,11 @@ def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     if low < 0 or high >= x.shape[1]:
         raise ValueError(f"labels lie in [{low}, {high}]; accepted: 0 to {x.shape[1] - 1}, the columns of the output")
     return x.log_softmax(1), y
+
+
+def _mean(values: Tensor) -> Estimate:
+    n = len(values)
+    return Estimate(float(values.mean()), stderr=float(values.std()) / math.sqrt(n) if n > 1 else None)
 
 
 def _true(log_p: Tensor, labels: Tensor) -> Tensor:

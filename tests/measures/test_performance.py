@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.measures import Snapshot, accuracy, calibration_error, cross_entropy, soft_error
+from genbench.measures import Snapshot, accuracy, calibration_error, cross_entropy, generalization_gap, soft_error
 from tests.measures.nets import build
 
 LOGITS = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0], [math.log(3), 0.0], [0.0, 0.0]])
@@ -77,3 +77,36 @@ def test_labels_out_of_range():
     snapshot = Snapshot(Table(), lambda out, _: out.mean(), [(LOGITS, LABELS + 1)])
     with pytest.raises(ValueError, match=r"labels lie in \[1, 2\]; accepted: 0 to 1"):
         accuracy(snapshot)
+
+
+def test_standard_errors_by_hand(table):
+    # right: 1 1 0 0; p(label) = ¾, ¾, ¼, ½
+    assert accuracy(table).stderr == pytest.approx((4 * 0.25 / 3) ** 0.5 / 2)
+    p = [0.75, 0.75, 0.25, 0.5]
+    spread = (sum((q - 0.5625) ** 2 for q in p) / 3) ** 0.5 / 2
+    assert soft_error(table).stderr == pytest.approx(spread)
+    assert accuracy(Snapshot(Table(), F.cross_entropy, [(LOGITS[:1], LABELS[:1])])).stderr is None
+
+
+def test_standard_errors_cover_the_expectation():
+    # logits ±1 where the label is right with probability 0.8
+    covered = 0
+    for seed in range(200):
+        right = torch.rand(300, generator=torch.Generator().manual_seed(seed)) < 0.8
+        snapshot = Snapshot(Table(), F.cross_entropy, [(torch.tensor([[-1.0, 1.0]]).repeat(300, 1), right.long())])
+        estimate = cross_entropy(snapshot)
+        exact = 0.8 * math.log1p(math.exp(-2)) + 0.2 * (2 + math.log1p(math.exp(-2)))
+        covered += abs(estimate.value - exact) <= 2 * estimate.stderr
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_gap_by_hand(table):
+    train = Snapshot(Table(), F.cross_entropy, [(LOGITS[:2], LABELS[:2])])
+    found = generalization_gap(table, train)
+    assert found["accuracy"].value == pytest.approx(1 - 0.5)
+    assert found["soft_error"].value == pytest.approx((1 - 0.5625) - 0.25)
+    assert found["cross_entropy"].value == pytest.approx(cross_entropy(table).value + math.log(0.75))
+    assert found["soft_error"].stderr == soft_error(table).stderr
+    assert generalization_gap(train, train)["accuracy"].value == 0
+    regression = Snapshot(nn.Linear(2, 3), F.mse_loss, [(torch.randn(4, 2), torch.randn(4, 3))])
+    assert "undefined" in generalization_gap(table, regression)["accuracy"].note

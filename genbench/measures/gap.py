@@ -1,0 +1,45 @@
+"""The gap between what a network does on the data it was trained on and on others."""
+
+from collections.abc import Mapping
+
+from genbench.measures.base import attempt, measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
+from genbench.measures.snapshot import Snapshot
+
+PERFORMANCE = {
+    "accuracy": accuracy,
+    "cross_entropy": cross_entropy,
+    "soft_error": soft_error,
+    "calibration_error": calibration_error,
+}
+_SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1}  # a gap is positive where training looks better
+
+
+@measure("gap", by_member=False)
+def generalization_gap(snapshot: Snapshot, train: Snapshot) -> dict[str, Estimate]:
+    """``accuracy`` on train − on the snapshot's data, ``cross_entropy`` and ``soft_error`` on the snapshot's data − on
+    train: full passes with the same weights, no augmentation, no penalty.
+
+    The standard error is that of the snapshot's data as a sample; the training set is what it is.
+    """
+    results: dict[str, Estimate] = {}
+    known: dict[str, Estimate] = {}
+    with train.measuring():
+        for name in _SIGNS:
+            results |= attempt(name, PERFORMANCE[name], snapshot)
+            known |= attempt(name, PERFORMANCE[name], train)
+    return gaps(results, known)
+
+
+def gaps(performance: Mapping[str, Estimate], train: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """The gaps between estimates of performance."""
+    return {name: _difference(performance[name], train.get(name), sign) for name, sign in _SIGNS.items()}
+
+
+def _difference(other: Estimate, train: Estimate | None, sign: int) -> Estimate:
+    if train is None:
+        return Estimate(None, note="there is no train split")
+    if other.value is None or train.value is None:
+        return Estimate(None, note=other.note or train.note)
+    return Estimate(sign * (other.value - train.value), stderr=other.stderr)
