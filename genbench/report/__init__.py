@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,31 +151,27 @@ def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bo
             ]
     except (OSError, ValueError, KeyError, TypeError):  # absent, interrupted or altered: drawn again
         pass
-    from genbench.report import figures
+    from genbench.report import drawing, figures
 
     pictures, files = [], {}
     if keep:
         folder.mkdir(exist_ok=True)
-    with figures.style():
-        for drawing in figures.draw(loaded, table, found):
-            for kind in _FORMATS if keep else _FORMATS[:1]:
-                buffer = BytesIO()
-                undated = {"Date": None} if kind == "svg" else None
-                drawing.figure.savefig(buffer, format=kind, dpi=200, metadata=undated)
-                if kind == "svg":
-                    pictures.append(Picture(drawing.name, drawing.title, drawing.caption, buffer.getvalue()))
-                if keep:
-                    name = f"{drawing.name}.{kind}"
-                    records.write_atomic(folder / name, buffer.getvalue())
-                    files[name] = records.file_digest(folder / name)
+    with drawing.style():
+        for drawn in figures.draw(loaded, table, found):
+            contents = {kind: drawing.saved(drawn, kind) for kind in (_FORMATS if keep else _FORMATS[:1])}
+            pictures.append(Picture(drawn.name, drawn.title, drawn.caption, contents["svg"]))
+            for kind, content in contents.items() if keep else ():
+                name = f"{drawn.name}.{kind}"
+                records.write_atomic(folder / name, content)
+                files[name] = records.file_digest(folder / name)
     if keep:
         named = [{"name": item.name, "title": item.title, "caption": item.caption} for item in pictures]
-        content = {"inputs": inputs, "figures": named, "files": files}
-        records.write_atomic(folder / _MANIFEST, json.dumps(content, indent=1) + "\n")
+        manifest = {"inputs": inputs, "figures": named, "files": files}
+        records.write_atomic(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return pictures
 
 
 def _inputs(loaded: Records, table: Table) -> str:
     """Digest of all that figures depend on: records, histories, the table's words, and the code that draws."""
-    code = records.file_digest(Path(__file__).with_name("figures.py"))
-    return records.digest([code, [record["digest"] for record in loaded.records], render.comma_separated(table)])
+    code = [records.file_digest(Path(__file__).with_name(name)) for name in ("drawing.py", "figures.py")]
+    return records.digest([*code, [record["digest"] for record in loaded.records], render.comma_separated(table)])

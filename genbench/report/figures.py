@@ -1,43 +1,25 @@
 """The figures of a report: learning curves, gap against flatness and norms, differences from the baseline.
 
-Colours are Okabe and Ito's (2008), which colour-blind readers tell apart; rows carry numbers besides.
+Rows carry numbers besides their colours.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.analysis import statistics
+from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, logarithmic, plain, settle
 from genbench.report.table import RAW_MEASURES, Point, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _ROWS = (
     "#0072B2", "#D55E00", "#009E73", "#AA4499", "#9A7200", "#3E9BD0", "#882255", "#44597A", "#117733", "#E0527A",
     "#6A51A3", "#8C510A", "#4D4D4D", "#01787B",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_GREY = "#6b7280"
-_STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9ca3af",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.3,
-    "legend.frameon": False,
-    "svg.hashsalt": "genbench",
-}
 _GAP = "test/gap/accuracy"
 _FLATNESS = {
     "train/flatness/lambda_1": "largest Hessian eigenvalue λ₁",
@@ -49,18 +31,8 @@ _FLATNESS = {
 _NORMS = {"weights/norm/l2": "weight norm ‖w‖₂", "weights/norm/distance": "distance from initialization ‖w − w₀‖₂"}
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with the words around it."""
-
-    name: str
-    title: str
-    caption: str
-    figure: "Figure"
-
-
 def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
-    """Every figure for which there are data. Each is to be saved within :func:`style`."""
+    """Every figure for which there are data. Each is to be drawn within :func:`genbench.report.drawing.style`."""
     curves = _curves(loaded, points)
     for drawing in (
         _forest(table),
@@ -70,25 +42,8 @@ def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iter
         _learning(curves, points, "cross_entropy", "Learning curves: cross-entropy"),
     ):
         if drawing is not None:
-            drawing.figure.draw_without_rendering()  # the layout once, not at every save
-            drawing.figure.set_layout_engine("none")
+            settle(drawing)
             yield drawing
-
-
-def style() -> Any:
-    """The context in which figures are drawn and saved: no display, no date, nothing of the user's settings."""
-    import matplotlib
-    from matplotlib import pyplot
-
-    matplotlib.use("Agg")
-    return pyplot.style.context(["default", _STYLE])
-
-
-def _figure(width: float, height: float, rows: int, columns: int, **settings: Any) -> tuple["Figure", Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
 
 
 def _forest(table: Table) -> Drawing | None:
@@ -104,28 +59,28 @@ def _forest(table: Table) -> Drawing | None:
         return -math.inf if difference is None else difference.value
 
     shown.sort(key=effect)
-    figure, axes = _figure(7.6, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
+    figure, axes = blank(7.6, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
     for axis, index in zip(axes[0], columns, strict=True):
         column, mean = table.columns[index], table.cells[base][index].mean
         for y, row in enumerate(shown):
             cell = table.cells[row][index]
             if cell.difference is None:
-                axis.text(0, y, f" {cell.status or 'not paired'}", color=_GREY, va="center", fontsize=7)
+                axis.text(0, y, f" {cell.status or 'not paired'}", color=GREY, va="center", fontsize=7)
                 continue
-            colour = _COLOURS[0] if cell.significant else _GREY
+            colour = COLOURS[0] if cell.significant else GREY
             if cell.difference.half_width is not None:
                 low, high = cell.difference.low, cell.difference.high
                 axis.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round")
             fill = colour if cell.significant else "white"
             axis.plot(cell.difference.value, y, "o", markersize=5, markerfacecolor=fill, markeredgecolor=colour)
-        axis.axvline(0, color="#111827", linewidth=0.9)
-        axis.set_yticks(range(len(shown)), [_plain(table.rows[row].label) for row in shown])
+        axis.axvline(0, color=INK, linewidth=0.9)
+        axis.set_yticks(range(len(shown)), [plain(table.rows[row].label) for row in shown])
         axis.set_ylim(-0.7, len(shown) - 0.3)
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
-        baseline = f" ({_plain(table.rows[base].label)}: {mean.value:.{column.digits or 1}f})" if mean else ""
-        axis.set_title(_plain(column.title) + baseline)
-        axis.set_xlabel(f"difference from {_plain(table.rows[base].label)}")
+        baseline = f" ({plain(table.rows[base].label)}: {mean.value:.{column.digits or 1}f})" if mean else ""
+        axis.set_title(plain(column.title) + baseline)
+        axis.set_xlabel(f"difference from {plain(table.rows[base].label)}")
         _limit(axis, [table.cells[row][index].difference for row in shown])
     return Drawing(
         "differences",
@@ -152,7 +107,7 @@ def _limit(axis: "Axes", differences: Sequence[statistics.Difference | None]) ->
             continue
         for end, edge, marker in ((item.low, low, "<"), (item.high, high, ">")):
             if end is not None and (end < low if marker == "<" else end > high):
-                axis.plot(edge, y, marker, color=_GREY, markersize=4, clip_on=False)
+                axis.plot(edge, y, marker, color=GREY, markersize=4, clip_on=False)
 
 
 def _against(points: Sequence[Point], measures: dict[str, str], name: str, title: str) -> Drawing | None:
@@ -165,7 +120,7 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
     panels = len(measures) + 1  # the legend takes one
     columns = 3 if panels > 4 else panels
     lines = math.ceil(panels / columns)
-    figure, axes = _figure(3.2 * columns, 3.0 * lines, lines, columns, sharey="row")
+    figure, axes = blank(3.2 * columns, 3.0 * lines, lines, columns, sharey="row")
     flat = list(axes.flat)
     for axis, (key, label) in zip(flat, measures.items(), strict=False):
         raw = key in RAW_MEASURES
@@ -182,7 +137,7 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
         axis.set_xlabel(label, weight="bold")
         xs = [pair[0] for point in points if (pair := _pair(point, key))]
         if min(xs) > 0 and max(xs) / min(xs) > 8:
-            _logarithmic(axis)
+            logarithmic(axis)
     for axis in axes[:, 0]:
         axis.set_ylabel("gap: train − test accuracy (points)")
     for axis in flat[len(measures) :]:
@@ -229,7 +184,7 @@ def _association(points: Sequence[Point], key: str, condition: str) -> str:
         return ""
     interval = f" [{tau.low:.2f}, {tau.high:.2f}]" if tau.low is not None else ""
     text = f"τ = {tau.value:.2f}{interval}, n = {tau.n}".replace("-", "−")
-    return f"{_plain(condition)}: {text}" if condition else text
+    return f"{plain(condition)}: {text}" if condition else text
 
 
 def _legend(axis: "Axes", rows: Sequence[str], conditions: Sequence[str]) -> None:
@@ -239,15 +194,15 @@ def _legend(axis: "Axes", rows: Sequence[str], conditions: Sequence[str]) -> Non
     for number, row in enumerate(rows):
         colour = _ROWS[number % len(_ROWS)]
         handles.append(Line2D([], [], marker="o", color="none", markerfacecolor=colour, markeredgecolor=colour,
-                              markersize=7, label=f"{number + 1}  {_plain(row)}"))  # fmt: skip
+                              markersize=7, label=f"{number + 1}  {plain(row)}"))  # fmt: skip
     first = axis.legend(
         handles=handles, loc="upper left", fontsize=7.5, borderaxespad=0, handletextpad=0.3, labelspacing=0.25
     )
     if any(conditions):
         axis.add_artist(first)
         shapes = [
-            Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="none", markerfacecolor=_GREY,
-                   markeredgecolor=_GREY, markersize=7, label=_plain(condition))
+            Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="none", markerfacecolor=GREY,
+                   markeredgecolor=GREY, markersize=7, label=plain(condition))
             for i, condition in enumerate(conditions)
         ]  # fmt: skip
         axis.legend(handles=shapes, loc="upper right", fontsize=7.5, borderaxespad=0, handletextpad=0.3)
@@ -281,7 +236,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     conditions = list(dict.fromkeys(point.condition for point in points))
     columns = min(5, len(rows))
     lines = math.ceil(len(rows) / columns)
-    figure, axes = _figure(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
+    figure, axes = blank(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
     scale = 100 if name == "accuracy" else 1
     lowest = math.inf
     epochs: set[float] = set()
@@ -293,7 +248,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 if not seeds:
                     continue
                 frame = pd.concat(seeds, axis=1).dropna()  # a mean over fewer seeds would jump
-                colour = _COLOURS[which % len(_COLOURS)]
+                colour = COLOURS[which % len(COLOURS)]
                 dash = "-" if split == "test" else (0, (2.2, 1.2))
                 lowest = min(lowest, *frame.mean(axis=1), math.inf)
                 epochs |= set(frame.index)
@@ -301,25 +256,25 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 axis.fill_between(
                     frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, linewidth=0
                 )
-        axis.set_title(_plain(row), pad=3)
+        axis.set_title(plain(row), pad=3)
     for axis in list(axes.flat)[len(rows) :]:
         axis.axis("off")
     if math.isinf(lowest):  # runs that ended at different epochs and were measured at their ends only
         return None
     if max(epochs) > 50 * min(epochs) and len(epochs) < 50:  # measured at powers of two
         for axis in axes.flat:
-            _logarithmic(axis)
+            logarithmic(axis)
     if name == "cross_entropy" and lowest > 0:
         axes[0, 0].set_yscale("log")
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
     figure.supylabel(unit, fontsize=8)
     figure.supxlabel("epoch", fontsize=8)
     handles: list[Any] = [
-        Line2D([], [], color="#111827", linestyle="-", label="test"),
-        Line2D([], [], color="#111827", linestyle=(0, (2.2, 1.2)), label="train"),
+        Line2D([], [], color=INK, linestyle="-", label="test"),
+        Line2D([], [], color=INK, linestyle=(0, (2.2, 1.2)), label="train"),
     ]
     if any(conditions):
-        handles += [Patch(color=_COLOURS[i % len(_COLOURS)], label=_plain(c)) for i, c in enumerate(conditions)]
+        handles += [Patch(color=COLOURS[i % len(COLOURS)], label=plain(c)) for i, c in enumerate(conditions)]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=8)
     return Drawing(
         f"learning_{name}",
@@ -328,21 +283,3 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         "bands: from the lowest to the highest seed." + (" Logarithmic axis." if name == "cross_entropy" else ""),
         figure,
     )
-
-
-def _logarithmic(axis: Any) -> None:
-    """A logarithmic abscissa labelled in plain numbers where it spans little, so that labels never touch."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_xscale("log")
-    low, high = axis.get_xlim()
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    if low >= 0.1 and high <= 1e4:
-        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        if high < 30 * low:
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-
-
-def _plain(text: str) -> str:
-    """Text that Matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")

@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.report import render
 from genbench.report.table import Point, Table, clean, decimals, letter, number, show
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _LIBRARIES = ("genbench", "matplotlib", "numpy", "pandas", "scipy")
 # never shown, whatever a record says: they would name a person, a machine or a place on its disk
@@ -31,20 +34,25 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
-def page(loaded: records.Records, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
-    """The whole report as HTML text."""
+def environment() -> "Environment":
+    """The templates of this package: all text is escaped, and a name that is missing is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("genbench.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"letter": letter, "heading": render.heading}
+
+
+def page(loaded: records.Records, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
+    """The whole report as HTML text."""
+    templates = environment()
+    templates.globals |= {"letter": letter, "heading": render.heading}
     shared, varied = _settings([record["config"] for record in loaded.records])
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         table=table,
         spans=render.spans(table),
         texts=render.texts(table),
@@ -54,8 +62,8 @@ def page(loaded: records.Records, table: Table, points: Sequence[Point], picture
         command=" ".join(["genbench", *map(clean, loaded.sweep["command"])]) if loaded.sweep else None,
         shared=shared,
         varied=varied,
-        provenance=_provenance(points),
-        versions=_versions(),
+        provenance=public([point.record["provenance"] for point in points]),
+        versions=versions(),
     )
 
 
@@ -103,17 +111,19 @@ def _settings(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dic
     return shared, varied
 
 
-def _provenance(points: Sequence[Point]) -> dict[str, str]:
+def public(provenances: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What may be shown of where numbers come from, by dotted key: all values that occur."""
     found: dict[str, list[str]] = {}
-    for point in points:
-        for key, value in records.flatten(point.record["provenance"]).items():
+    for provenance in provenances:
+        for key, value in records.flatten(provenance).items():
             if not _PRIVATE.search(key):
                 text = value if isinstance(value, str) else json.dumps(value)
                 found.setdefault(key, []).append(clean(text))
     return {key: ", ".join(dict.fromkeys(values)) for key, values in sorted(found.items())}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the libraries that make a page."""
     found = {}
     for name in _LIBRARIES:
         try:

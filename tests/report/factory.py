@@ -112,10 +112,12 @@ def record(strategy="none", noise=0.0, seed=0, **changes):
         "stderr": {"train/flatness/trace": 0.05 * flatness["trace"]},
         "converged": {"train/flatness/lambda_1": True},
         "residual": {"train/flatness/lambda_1": 1e-5},
+        "interval": {},
         "notes": notes,
         "history": "history.csv",
         "provenance": {"genbench": "0.1.0", "torch": "2.13.0", "python": "3.11.7", "device": "cpu", "threads": 1},
         "seconds": {"fit": fit, "measure": 0.4, "total": fit + 0.6},
+        "measure_seconds": {"train/flatness/lambda_1": 0.1, "train/flatness/trace": 0.2},
         **changes,
     }
 
@@ -158,7 +160,7 @@ def leave(folder, item):
 def failed(item, status, error):
     """The same run, ended badly."""
     return {**item, "status": status, "error": error, "metrics": {}, "stderr": {}, "converged": {}, "residual": {},
-            "notes": {}, "history": None, "seconds": {"fit": 1.0}}  # fmt: skip
+            "interval": {}, "notes": {}, "history": None, "seconds": {"fit": 1.0}, "measure_seconds": {}}  # fmt: skip
 
 
 def ablation(folder, strategies=STRATEGIES, noises=(0.0, 0.2), seeds=(0, 1, 2), spec=SPEC, skip=(), change=None):

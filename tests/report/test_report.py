@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from genbench import cli, records, report
-from genbench.report import figures
+from genbench.report import drawing, figures
 from genbench.report.table import build, points
 
 from . import factory
@@ -134,7 +134,7 @@ def test_figures_are_drawn_again_when_a_record_or_a_file_changed(tmp_path, monke
         drawn.append(loaded)
         figure = Figure(figsize=(1, 1))
         figure.text(0.5, 0.5, str(len(drawn)))
-        yield figures.Drawing("one", "title", "caption", figure)
+        yield drawing.Drawing("one", "title", "caption", figure)
 
     monkeypatch.setattr(figures, "draw", draw)
     folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,))
@@ -156,10 +156,8 @@ def test_the_same_records_give_the_same_bytes(ablation):
     table = build(loaded)
 
     def svg():
-        buffer = io.BytesIO()
-        with figures.style():
-            next(figures.draw(loaded, table, [])).figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue()
+        with drawing.style():
+            return drawing.saved(next(figures.draw(loaded, table, [])), "svg")
 
     assert svg() == svg()
 
@@ -167,7 +165,7 @@ def test_the_same_records_give_the_same_bytes(ablation):
 def test_the_figures_show_what_the_records_say(ablation):
     loaded = records.load(ablation)
     found = points(loaded)
-    with figures.style():
+    with drawing.style():
         drawings = {item.name: item.figure for item in figures.draw(loaded, build(loaded), found)}
     panels = [axis for axis in drawings["learning_accuracy"].axes if axis.lines]
     assert [axis.get_title(loc="left") for axis in panels] == factory.STRATEGIES

@@ -1,0 +1,107 @@
+"""What all figures share: their look, their colours, the words around them, and their files.
+
+Colours are Okabe and Ito's (2008), which colour-blind readers tell apart.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+GREY = "#6b7280"
+INK = "#111827"
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "genbench",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with the words around it."""
+
+    name: str
+    title: str
+    caption: str
+    figure: "Figure"
+
+
+def style() -> Any:
+    """The context in which figures are drawn and saved: no display, no date, nothing of the user's settings."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("Agg")
+    return pyplot.style.context(["default", _STYLE])
+
+
+def styled(function: Callable[P, Drawing | None]) -> Callable[P, Drawing | None]:
+    """Makes ``function`` draw within :func:`style`, and lays the figure out."""
+
+    @wraps(function)
+    def draw(*args: P.args, **settings: P.kwargs) -> Drawing | None:
+        with style():
+            drawing = function(*args, **settings)
+            if drawing is not None:
+                settle(drawing)
+        return drawing
+
+    return draw
+
+
+def blank(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple["Figure", Any]:
+    """A figure of ``width`` × ``height`` inches, and its axes [rows, columns]."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+
+
+def settle(drawing: Drawing) -> None:
+    """Computes the layout once, not at every save."""
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine("none")
+
+
+def saved(drawing: Drawing, kind: str) -> bytes:
+    """The file of a figure, ``svg`` or ``png``; the same bytes for the same figure."""
+    buffer = BytesIO()
+    with style():
+        drawing.figure.savefig(buffer, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def plain(text: str) -> str:
+    """Text that Matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def logarithmic(axis: Any) -> None:
+    """A logarithmic abscissa labelled in plain numbers where it spans little, so that labels never touch."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    if low >= 0.1 and high <= 1e4:
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        if high < 30 * low:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
