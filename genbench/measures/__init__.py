@@ -26,9 +26,26 @@ from genbench.measures.curvature import (
 from genbench.measures.estimate import Estimate
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.gap import generalization_gap
+from genbench.measures.information import mutual_information_binned, mutual_information_kde
+from genbench.measures.margins import (
+    input_margin,
+    inverse_margin,
+    margin,
+    margin_quantiles,
+    negative_entropy,
+    normalized_margin,
+)
 from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
 from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
+from genbench.measures.relative_flatness import relative_flatness
+from genbench.measures.representation import (
+    effective_rank,
+    intrinsic_dimension,
+    linear_cka,
+    neural_collapse,
+    participation_ratio,
+)
 from genbench.measures.sharpness import (
     adaptive_average_sharpness,
     adaptive_sharpness,
@@ -54,6 +71,7 @@ __all__ = [
     "calibration_error",
     "cross_entropy",
     "distance_from_init",
+    "effective_rank",
     "empirical_fisher_trace",
     "fisher_rao_norm",
     "fisher_trace",
@@ -67,17 +85,30 @@ __all__ = [
     "hessian_eigenvalues",
     "hessian_frobenius_norm",
     "hessian_trace",
+    "input_margin",
     "interpolation",
+    "intrinsic_dimension",
+    "inverse_margin",
     "keskar_sharpness",
     "l2_norm",
     "layer_curvature",
+    "linear_cka",
     "linear_mode_connectivity",
     "loss_line",
     "loss_plane",
     "low_pass_filter_sharpness",
     "m_sharpness",
+    "margin",
+    "margin_quantiles",
     "measure",
+    "mutual_information_binned",
+    "mutual_information_kde",
+    "negative_entropy",
+    "neural_collapse",
+    "normalized_margin",
+    "participation_ratio",
     "power_law",
+    "relative_flatness",
     "sam_sharpness",
     "soft_error",
     "spectral_norm",

@@ -1,0 +1,79 @@
+"""Relative flatness: curvature in one layer, weighed by its weights."""
+
+import math
+
+import torch
+
+from genbench.checks import check_integer, nearest
+from genbench.draw import derive
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.snapshot import Snapshot
+
+
+@measure("flatness")
+def relative_flatness(
+    snapshot: Snapshot, *, layer: str | None = None, probes: int = 200, seed: int = 0
+) -> dict[str, Estimate]:
+    """κ(W) = Σ_{s,s′} ⟨w_s, w_s′⟩ · tr H_{s,s′} of one weight matrix, w_s its rows (the neurons), H_{s,s′} the block of
+    ∇²L between the rows s and s′ (Petzka et al. 2021, arXiv 2001.00939, definition 3).
+
+    Rescaling the layers of a ReLU network without changing its function does not change it. With W = UΣVᵀ it is the
+    trace of H in the basis σᵣuᵣ ⊗ eⱼ: rank × inputs Hessian–vector products give it exactly. Where these are more than
+    ``probes``, it is estimated without bias as the mean of ⟨Z, HZ⟩ over Z = UΣE, E [rank, inputs] of random signs, with
+    the standard error. A weight of more than two dimensions is taken as out × rest; the bias is left out. The authors'
+    code of the regularizer divides by the number of inputs, the paper does not.
+
+    Args:
+        snapshot: network, loss and data.
+        layer: name of a weight, or of the layer that has it; the last matrix of the network by default.
+        probes: bound on the Hessian–vector products, at least 2.
+        seed: of the random signs, from a generator of its own.
+
+    Returns:
+        ``relative_flatness``, and the same under ``relative_flatness.<weight>``, which says of which.
+    """
+    check_integer("probes", probes, least=2)
+    generator = torch.Generator().manual_seed(derive(check_integer("seed", seed, least=0), "relative_flatness"))
+    name = _weight(snapshot, layer)
+    if name is None:
+        return {"relative_flatness": Estimate(None, note="undefined: the network has no trainable weight matrix")}
+    part = snapshot.select(name)
+    w = part.vector.reshape(len(part.parameters[name]), -1)
+    u, sigma, _ = torch.linalg.svd(w, full_matrices=False)
+    basis = (u * sigma)[:, sigma > 1e-12 * sigma[0]]  # [out, rank]
+    inputs = w.shape[1]
+    if basis.shape[1] * inputs <= probes:
+        terms = []
+        for column in basis.T:
+            for j in range(inputs):
+                z = torch.zeros_like(w)
+                z[:, j] = column
+                terms.append(_curvature(part, z))
+        found = Estimate(math.fsum(terms), stderr=0.0)
+    else:
+        samples = []
+        for _ in range(probes):
+            signs = torch.randint(2, (basis.shape[1], inputs), generator=generator).double().mul_(2).sub_(1)
+            samples.append(_curvature(part, basis @ signs.to(basis.device)))
+        drawn = torch.tensor(samples, dtype=torch.float64)
+        found = Estimate(float(drawn.mean()), stderr=float(drawn.std()) / math.sqrt(probes))
+    return {"relative_flatness": found, f"relative_flatness.{name}": found}
+
+
+def _curvature(part: Snapshot, z: torch.Tensor) -> float:
+    """⟨z, Hz⟩."""
+    flat = z.reshape(-1)
+    return float(flat @ part.hessian_product(flat))
+
+
+def _weight(snapshot: Snapshot, layer: str | None) -> str | None:
+    """The name of a weight of two or more dimensions; None where there is none."""
+    weights = [name for name, p in snapshot.parameters.items() if p.ndim >= 2 and p.numel()]
+    if layer is None:
+        matrices = [name for name in weights if snapshot.parameters[name].ndim == 2]
+        return next(reversed(matrices or weights), None)
+    found = [name for name in weights if name == layer or name == f"{layer}.weight"]
+    if not found:
+        raise ValueError(f"layer is {layer!r}; {nearest(layer, weights)}")
+    return found[0]
