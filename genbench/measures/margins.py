@@ -1,21 +1,150 @@
-"""Margins: how far the outputs are from another answer. Signs are kept: a misclassified example's margin is negative."""
+"""Margins: how far the outputs are from another answer, sign kept: a misclassified example's margin is negative."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genbench.checks import check_number
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
 
+_NO_CLASSIFIER = Estimate(
+    None,
+    note="undefined: neither logits [N, K, ...] with K ≥ 2 and integer class labels, "
+    "nor one logit an example and targets 0 or 1",
+)
+_QUANTILES = (10, 25, 50, 75, 90)  # percent
+
+
+@measure("margin", by_member=False)
+def margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
+    """γ, the 10th percentile of the margins over the examples, in units of the logits, sign kept.
+
+    The margin of an example is its correct logit − the largest other one; of a network with one logit and targets 0 or
+    1, ± the logit, where the loss shows by its symmetry that 0 is the boundary (binary cross-entropy with logits does).
+    Positions of [N, K, ...] outputs count as examples. Between two examples the percentile is interpolated linearly.
+
+    Args:
+        snapshot: network, loss and data.
+        percentile: in [0, 100]; 0 is the smallest margin.
+
+    Reference: Jiang et al. 2020 (arXiv 1912.02178), who take the 10th percentile for a robust minimum.
+    """
+    gamma = margin_percentile(snapshot, percentile=percentile)
+    return _NO_CLASSIFIER if gamma is None else Estimate(gamma)
+
+
+@measure("margin", by_member=False)
+def margin_quantiles(snapshot: Snapshot) -> dict[str, Estimate]:
+    """Percentiles 10, 25, 50, 75 and 90 of the margins, as ``margin_q10`` … ``margin_q90``: see :func:`margin`."""
+    margins = _margins(snapshot)
+    if margins is None:
+        return {f"margin_q{q}": _NO_CLASSIFIER for q in _QUANTILES}
+    return {f"margin_q{q}": Estimate(_percentile(margins, q)) for q in _QUANTILES}
+
+
+@measure("margin", by_member=False)
+def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
+    """1/γ², γ that of :func:`margin` (Jiang et al. 2020, arXiv 1912.02178);
+    ``None`` where γ ≤ 0, which the note tells: a square would make a misfit look like a margin."""
+    gamma = margin_percentile(snapshot, percentile=percentile)
+    if gamma is None:
+        return _NO_CLASSIFIER
+    if gamma <= 0:
+        return Estimate(None, note=f"undefined: the margin is {gamma:.6g}, not positive")
+    return Estimate(1 / gamma**2)
+
+
+@measure("margin")
+def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str, Estimate]:
+    """γ, the percentile of :func:`margin`, over the size that the weights alone can give it:
+
+    - ``margin_over_spectral``: γ / Π‖W‖₂;
+    - ``margin_over_frobenius``: γ / Π‖W‖_F;
+    - ``normalized_margin``: γ / (R ‖X‖_F / n) with the spectral complexity
+      R = Π‖W‖₂ · (Σ (‖Wᵀ‖₂,₁ / ‖W‖₂)^⅔)^(3/2) (Bartlett et al. 2017, arXiv 1706.08498, eq. 1.2 and section 2, with
+      reference matrices 0 and 1-Lipschitz activations). ‖Wᵀ‖₂,₁ sums the norms of the rows of W, one a unit; X is what
+      the first layer is given, n the number of examples; an embedding is given one-hot vectors.
+
+    Each W is a weight of two or more dimensions as the matrix of its first × all others (a convolution reshaped, the
+    gates of a recurrent layer stacked), trainable or not; one that several layers share counts in each. Biases, scales
+    and skip connections are left out, so that only for plain chains of layers does the bound of the paper hold.
+    """
+    names = ("margin_over_spectral", "margin_over_frobenius", "normalized_margin")
+    gamma = margin_percentile(snapshot, percentile=percentile)
+    if gamma is None:
+        return dict.fromkeys(names, _NO_CLASSIFIER)
+    matrices = _matrices(snapshot)
+    if not matrices:
+        return dict.fromkeys(names, Estimate(None, note="undefined: the network has no weight matrices"))
+    spectral = torch.stack([torch.linalg.matrix_norm(w, 2) for w in matrices])
+    if not spectral.all():
+        return dict.fromkeys(names, Estimate(None, note="undefined: a weight matrix is zero"))
+    frobenius = torch.stack([w.norm() for w in matrices])
+    rows = torch.stack([w.norm(dim=1).sum() for w in matrices])
+    # logarithms: a product over many layers leaves the range of floating point
+    logs = float(spectral.log().sum()), float(frobenius.log().sum())
+    complexity = logs[0] + 1.5 * math.log(float((rows / spectral).pow(2 / 3).sum()))
+    x = next(iter(snapshot.representations.values()))
+    size = math.sqrt(float(x.double().square().sum()) if x.is_floating_point() else x.numel()) / len(x)
+    over = [Estimate(_over(gamma, log)) for log in logs]
+    if not size:
+        return dict(zip(names, [*over, Estimate(None, note="undefined: the data are 0")], strict=True))
+    return dict(zip(names, [*over, Estimate(_over(gamma, complexity + math.log(size)))], strict=True))
+
+
+@measure("margin", by_member=False)
+def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
+    """The 10th percentile of margin / ‖∇ₓ margin‖₂: to first order, how far an input is from the decision boundary, in
+    units of the input, negative for a misclassified one (Elsayed et al. 2018, arXiv 1803.05598, at the input, for
+    the boundary to the class with the largest other logit).
+
+    Examples are taken to be independent of each other, as they are in evaluation mode. Outputs [N, K, T] take T
+    backward passes. Undefined where the input has no real numbers, or where the percentile falls on an example whose
+    margin does not depend on the input.
+
+    Args:
+        snapshot: network, loss and data.
+        percentile: in [0, 100].
+    """
+    check_number("percentile", percentile, low=0, high=100)
+    if _margins(snapshot) is None:
+        return _NO_CLASSIFIER
+    distances = []
+    for inputs, output, target in snapshot.at_inputs():
+        if not inputs:
+            return Estimate(None, note="undefined: the input has no real numbers")
+        margins = _signed(output, target).reshape(len(output), -1)
+        slopes = torch.stack([_slopes(column, inputs) for column in margins.unbind(1)], 1)
+        margins = margins.detach()
+        distances.append(torch.where(margins == 0, margins, margins / slopes).reshape(-1))
+    value = _percentile(torch.cat(distances), percentile)
+    if not math.isfinite(value):
+        return Estimate(None, note="undefined: the margins of that percentile do not depend on the input")
+    return Estimate(value)
+
+
+@measure("margin", by_member=False)
+def negative_entropy(snapshot: Snapshot) -> Estimate:
+    """Mean over the examples of Σ_k p_k log p_k, p the softmax of the logits (of one logit, its sigmoid), in nats, in
+    [−log K, 0]: the nearer to 0, the more confident (Jiang et al. 2020, arXiv 1912.02178, after Pereyra et al. 2017,
+    arXiv 1701.06548)."""
+    known = labelled(snapshot)
+    if known is not None:
+        log_p = known[0].double()
+    elif (margins := _margins(snapshot)) is not None:
+        log_p = torch.nn.functional.logsigmoid(torch.stack([margins, -margins], 1))
+    else:
+        return _NO_CLASSIFIER
+    return Estimate(float(-torch.special.entr(log_p.exp()).sum(1).mean()))
+
 
 def margin_percentile(snapshot: Snapshot, *, percentile: float = 10) -> float | None:
-    """γ: a percentile of the margins over the examples, interpolated linearly, sign kept; None for no classifier.
-
-    The margin of an example is its correct logit − the largest other one; of a network with one logit, the logit
-    signed by the label: see :func:`margin`.
-    """
+    """γ of :func:`margin` as a number; None for no classifier."""
     check_number("percentile", percentile, low=0, high=100)
     found = _margins(snapshot)
     return None if found is None else _percentile(found, percentile)
@@ -40,7 +169,7 @@ def _signed(output: Tensor, target: Tensor) -> Tensor:
     z = output.double()
     if target.is_floating_point():
         return (2 * target.double() - 1) * z
-    label = target.unsqueeze(1)
+    label = target.long().unsqueeze(1)
     return (z.gather(1, label) - z.scatter(1, label, -torch.inf).amax(1, keepdim=True)).squeeze(1)
 
 
@@ -57,7 +186,7 @@ def _one_logit(output: Any, target: Any) -> bool:
 
 
 def _symmetric(snapshot: Snapshot) -> bool:
-    """Whether 0 is the output that is as good for label 0 as for label 1: a logit, no probability or regression."""
+    """Whether 0 is the output that is as good for label 0 as for label 1: a logit, no probability and no regression."""
     output, target = snapshot.predictions[0]
     zero = torch.zeros_like(output)
     with torch.no_grad():
@@ -69,5 +198,30 @@ def _percentile(values: Tensor, percentile: float) -> float:
     ranked = values.sort().values
     place = percentile / 100 * (len(ranked) - 1)
     below = int(place)
-    above = min(below + 1, len(ranked) - 1)
-    return float(torch.lerp(ranked[below], ranked[above], place - below))
+    if below == place:
+        return float(ranked[below])
+    return float(torch.lerp(ranked[below], ranked[below + 1], place - below))
+
+
+def _slopes(values: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    """‖∇ₓ valueᵢ‖₂ of each example [N], float64."""
+    if not values.requires_grad:
+        return torch.zeros(len(values), dtype=torch.float64, device=values.device)
+    gradients = torch.autograd.grad(values.sum(), inputs, retain_graph=True, materialize_grads=True)
+    return torch.stack([g.double().reshape(len(g), -1).square().sum(1) for g in gradients]).sum(0).sqrt()
+
+
+def _over(gamma: float, log: float) -> float:
+    """γ / exp(log)."""
+    return math.copysign(math.exp(math.log(abs(gamma)) - log), gamma) if gamma else 0.0
+
+
+def _matrices(snapshot: Snapshot) -> list[Tensor]:
+    """The weights of two or more dimensions as matrices, float64, one for each layer that uses it."""
+    first: dict[int, str] = {}
+    found = []
+    for name, p in snapshot.model.named_parameters(remove_duplicate=False):
+        name = first.setdefault(id(p), name)
+        if p.ndim >= 2 and p.numel():
+            found.append(snapshot.state[name].double().reshape(len(p), -1))
+    return found

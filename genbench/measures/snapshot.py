@@ -158,6 +158,22 @@ class Snapshot:
         """
         return self.shared("representations", self._represent)
 
+    def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+        """(inputs, output, target) of some examples at a time, the output differentiable by the inputs: the tensors of
+        real numbers in a batch's input (in all of the batch, where ``forward`` is given)."""
+        with self.measuring():
+            for batch in self._each():
+                for piece in self._slices(batch):
+                    leaves, spec = tree_flatten(piece if self.forward else piece[0])
+                    real = [isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves]
+                    leaves = [
+                        leaf.detach().clone().requires_grad_() if r else leaf
+                        for leaf, r in zip(leaves, real, strict=True)
+                    ]
+                    moved = tree_unflatten(leaves, spec)
+                    output, target, *_ = self._run(moved if self.forward else (moved, piece[1]), self.parameters)
+                    yield tuple(leaf for leaf, r in zip(leaves, real, strict=True) if r), output, target
+
     def example_gradients(self, vector: Tensor | None = None) -> Iterator[Tensor]:
         """∇ℓᵢ(w) of each example [b, size], the model's precision, a few examples at a time.
 
@@ -377,10 +393,11 @@ class Snapshot:
         now: dict[str, Tensor] = {}
 
         def watch(name: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
                 if args and isinstance(args[0], Tensor):
                     now.pop(name, None)  # the order is that of the last call
-                    now[name] = args[0].detach().clone()
+                    steps_first = getattr(module, "batch_first", True) is False and args[0].ndim == 3
+                    now[name] = (args[0].movedim(1, 0) if steps_first else args[0]).detach().clone()
 
             return hook
 
