@@ -35,7 +35,16 @@ from genbench.measures.margins import (
     negative_entropy,
     normalized_margin,
 )
-from genbench.measures.norms import distance_from_init, l2_norm, spectral_norm
+from genbench.measures.norms import (
+    convolution_spectral_norms,
+    distance_from_init,
+    l2_norm,
+    matrix_distances,
+    matrix_norms,
+    norms_over_margin,
+    parameter_norms,
+    spectral_norm,
+)
 from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
 from genbench.measures.relative_flatness import relative_flatness
@@ -69,6 +78,7 @@ __all__ = [
     "adaptive_sharpness",
     "average_sharpness",
     "calibration_error",
+    "convolution_spectral_norms",
     "cross_entropy",
     "distance_from_init",
     "effective_rank",
@@ -100,7 +110,11 @@ __all__ = [
     "m_sharpness",
     "margin",
     "margin_quantiles",
+    "matrix_distances",
+    "matrix_norms",
     "measure",
+    "norms_over_margin",
+    "parameter_norms",
     "mutual_information_binned",
     "mutual_information_kde",
     "negative_entropy",

@@ -158,6 +158,16 @@ class Snapshot:
         """
         return self.shared("representations", self._represent)
 
+    @property
+    def first_input(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, by position and by name, that the model is given for the first example."""
+        return self.shared("first input", self._first_input)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's output for other arguments, at these weights and in evaluation mode."""
+        with self.measuring():
+            return torch.func.functional_call(self.model, self.state, args, kwargs)
+
     def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
         """(inputs, output, target) of some examples at a time, the output differentiable by the inputs: the tensors of
         real numbers in a batch's input (in all of the batch, where ``forward`` is given)."""
@@ -416,6 +426,22 @@ class Snapshot:
                 for handle in handles:
                     handle.remove()
         return {name: torch.cat(parts) for name, parts in found.items()}
+
+    def _first_input(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append((args, kwargs))
+
+        with self.measuring(), torch.no_grad():
+            handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
+            try:
+                *_, n = self._run(next(self._each()), self.parameters)
+            finally:
+                handle.remove()
+        if not found:
+            raise ValueError("forward does not call the model itself; its input is not known")
+        return tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and _length(leaf) == n else leaf, found[0])
 
     def _by_example(self, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time."""
