@@ -54,7 +54,7 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     bound = bind(config)
     if bound["trainer"].get("accelerator") == "auto":  # what it means here decides the numbers
         bound["trainer"]["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
-    data = _build_data(config)
+    data = build_data(config)
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
@@ -64,8 +64,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
 def check(config: Config) -> None:
     """Build everything a run needs, try one step, throw it away: what is wrong is said before anything is written."""
     with _threads(config), _quiet():
-        data = _build_data(config)
-        module = _build_module(config, data)
+        data = build_data(config)
+        module = build_module(config, data)
         _build_callbacks(config)
         loggers.check(config["logger"])
         _build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
@@ -128,7 +128,7 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, A
     (folder / records.RECORD).unlink(missing_ok=True)
     (folder / TRACEBACK).unlink(missing_ok=True)
     logs = loggers.build(
-        {key: _make(node) for key, node in config["logger"].items()},
+        {key: make(node) for key, node in config["logger"].items()},
         loggers.Run(
             folder=folder,
             experiment=config["name"],
@@ -158,8 +158,8 @@ def _train(config: Config, planned: Plan, logs: list[Any]) -> dict[str, Any]:
     module: Training | None = None
     fit = 0.0
     try:
-        data = _build_data(config)
-        module = _build_module(config, data)
+        data = build_data(config)
+        module = build_module(config, data)
         callbacks = _build_callbacks(config)
         measuring = [callback for callback in callbacks.values() if hasattr(callback, "results")]
         checkpoint = Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"])
@@ -235,7 +235,7 @@ def _check(config: Config) -> None:
         raise ConfigError(f"optimizer.lr is {lr!r}; accepted: a number in (0, inf)")
 
 
-def _make(node: Config, **passed: Any) -> Any:
+def make(node: Config, **passed: Any) -> Any:
     """Instantiate a component; what its constructor refuses is a ConfigError in the constructor's words."""
     try:
         return instantiate(dict(node), **passed)
@@ -246,39 +246,44 @@ def _make(node: Config, **passed: Any) -> Any:
         raise ConfigError(_one_line(cause or error)) from error
 
 
-def _build_data(config: Config) -> Any:
-    return _make(config["data"])
+def build_data(config: Config) -> Any:
+    """The datamodule of a configuration."""
+    return make(config["data"])
 
 
-def _build_module(config: Config, data: Any) -> Training:
+def build_module(config: Config, data: Any) -> Training:
     """The lanes of a run, each with its own initial weights, draws and order of batches."""
     seed = config["seed"]
-    methods = lambda: in_order({key: _make(node) for key, node in config["regularization"].items()})  # noqa: E731
+    methods = lambda: in_order({key: make(node) for key, node in config["regularization"].items()})  # noqa: E731
     count = max([1, *(method.members for method in methods())])
     data.order_seeds = tuple(derive(seed, "order", index) for index in range(count))
     lanes = []
     for index in range(count):
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "weights", index))
-            network = _instantiate_model(config["model"], data)
+            network = build_network(config["model"], data)
         lanes.append(Lane(network, methods(), seed=derive(seed, "draws", index)))
     try:
-        optimizer = _make(config["optimizer"])
+        optimizer = make(config["optimizer"])
         optimizer([{"params": lane.trained} for lane in lanes])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {_one_line(error)}") from error
     steps = config["trainer"].get("max_steps")
-    return Training(lanes, optimizer=optimizer, scheduler=_make(config["scheduler"]), max_steps=steps)
+    return Training(lanes, optimizer=optimizer, scheduler=make(config["scheduler"]), max_steps=steps)
 
 
-def _instantiate_model(node: Config, data: Any) -> torch.nn.Module:
+def build_network(node: Config, data: Any) -> torch.nn.Module:
+    """The network that a node names, with random weights from torch's global generator; it must fit the data, of which
+    it is told the shape of an input and the number of classes where it asks for them."""
     import inspect
 
     from hydra.utils import get_object
 
     accepted = inspect.signature(get_object(node["_target_"])).parameters
-    known = {"input_shape": data.input_shape, "classes": data.classes}
-    network = _make(node, **{key: value for key, value in known.items() if key in accepted})
+    known = {key: getattr(data, key) for key in ("input_shape", "classes") if key in accepted and hasattr(data, key)}
+    network = make(node, **known)
+    if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch
+        return network
     x, _ = data.tensors("train")
     network.eval()
     with torch.no_grad(), torch.random.fork_rng():
@@ -295,7 +300,7 @@ def _instantiate_model(node: Config, data: Any) -> torch.nn.Module:
 
 
 def _build_callbacks(config: Config) -> dict[str, pl.Callback]:
-    return {key: _make(node) for key, node in config["callbacks"].items() if node is not None}
+    return {key: make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
 def _build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> pl.Trainer:
@@ -311,7 +316,7 @@ def _build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> 
         "logger": False,
     }
     try:
-        return _make({**fixed, **node}, **settings)
+        return make({**fixed, **node}, **settings)
     except Exception as error:
         raise ConfigError(f"trainer: {_one_line(error)}") from error
 
@@ -412,7 +417,7 @@ def _write(
         metrics[key] = estimate.value if finite and unmeasured is None else None
         note = unmeasured or estimate.note or (None if finite else f"the value is {estimate.value}")
         if note:
-            notes[key] = note
+            notes[key] = clean(note)
         if metrics[key] is not None:
             kept[key] = estimate
 
@@ -435,10 +440,16 @@ def _write(
             "stderr": part("stderr"),
             "converged": part("converged"),
             "residual": part("residual"),
+            "interval": {
+                key: list(estimate.interval)
+                for key, estimate in kept.items()
+                if estimate.interval is not None and all(map(math.isfinite, estimate.interval))
+            },
             "notes": notes,
             "history": history,
             "provenance": {**provenance(planned.bound), "lanes": lanes},
             "seconds": dict(seconds),
+            "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
         },
     )
     return records.read(planned.folder / records.RECORD)

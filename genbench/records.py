@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 if TYPE_CHECKING:
     import pandas as pd
 
+    from genbench.measures.estimate import Estimate
+
 SCHEMA = 1
 RECORD = "record.json"
 SWEEP = "sweep.json"
@@ -40,10 +42,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "stderr": (dict,),
     "converged": (dict,),
     "residual": (dict,),
+    "interval": (dict,),
     "notes": (dict,),
     "history": (str, _NONE),
     "provenance": (dict,),
     "seconds": (dict,),
+    "measure_seconds": (dict,),
     "files": (dict,),
 }
 # what the values of the flat parts of a record may be
@@ -54,6 +58,7 @@ _VALUES: dict[str, tuple[type, ...]] = {
     "residual": (*_NUMBER, _NONE),
     "notes": (str,),
     "seconds": (*_NUMBER, _NONE),
+    "measure_seconds": _NUMBER,
     "files": (str,),
 }
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "a number", bool: "true or false", _NONE: "null"}
@@ -214,6 +219,23 @@ class Records:
         return pd.DataFrame([_flat(record) for record in self.records])
 
 
+def estimates(record: Mapping[str, Any]) -> "dict[str, Estimate]":
+    """The metrics of a record as estimates, by metric key."""
+    from genbench.measures.estimate import Estimate
+
+    parts = {"stderr": "stderr", "converged": "converged", "residual": "residual", "notes": "note"}
+    found = {}
+    for key, value in record["metrics"].items():
+        ends = record["interval"].get(key)
+        found[key] = Estimate(
+            value,
+            interval=None if ends is None else (ends[0], ends[1]),
+            seconds=record["measure_seconds"].get(key, 0.0),
+            **{name: record[part].get(key) for part, name in parts.items()},
+        )
+    return found
+
+
 def load(folder: str | os.PathLike[str]) -> Records:
     """All records of ``runs/<experiment>``; what cannot be trusted is listed in ``problems``."""
     folder = Path(folder)
@@ -346,10 +368,16 @@ def _fault(record: dict[str, Any]) -> str | None:
     for part, types in _VALUES.items():
         for key, value in record[part].items():
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                accepted = (
-                    "a string" if types == (str,) else "true or false" if types == (bool,) else "a number or null"
-                )
+                accepted = " or ".join(dict.fromkeys(_name_of(t) for t in types))
                 return f"{part}[{key!r}] must be {accepted}, is {_name(value)}"
+    for key, ends in record["interval"].items():
+        if not (isinstance(ends, list | tuple) and len(ends) == 2 and all(_is_number(end) for end in ends)):
+            return f"interval[{key!r}] must be a list of two numbers, is {ends!r}"
+        if ends[0] > ends[1]:
+            return f"interval[{key!r}] must be [low, high], is {list(ends)!r}"
+    for part in ("stderr", "converged", "residual", "interval", "measure_seconds"):
+        if strange := sorted(record[part].keys() - record["metrics"].keys()):
+            return f"{part}[{strange[0]!r}] belongs to no metric"
     if strange := [name for name in record["files"] if not _is_name(name)]:
         return f"'files' must name files of the run's folder, not {strange[0]!r}"
     return None
@@ -375,8 +403,16 @@ def _check_json(value: Any, key: str) -> None:
         raise ValueError(f"{key} is a {type(value).__name__}: a record holds plain JSON values")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool)
+
+
 def _name(value: Any) -> str:
-    return "a number" if type(value) is float else _NAMES.get(type(value), type(value).__name__)
+    return _name_of(type(value))
+
+
+def _name_of(kind: type) -> str:
+    return "a number" if kind is float else _NAMES.get(kind, kind.__name__)
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
         ("trainer.precision", "bf16-mixed"),
         ("trainer.max_steps", 28),
         ("callbacks.gap.every_n_epochs", 2),
-        ("callbacks.flatness.measures.lambda_1.k", 2),
+        ("callbacks.measures.measures.lambda_1.k", 2),
     ],
 )
 def test_what_could_change_the_numbers_is(configure, key, value):
@@ -80,7 +80,7 @@ def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch)
         digest = "another content"
 
     before = experiment.plan(configure()).run_id
-    monkeypatch.setattr(experiment, "_build_data", lambda config: Changed())
+    monkeypatch.setattr(experiment, "build_data", lambda config: Changed())
     assert experiment.plan(configure()).run_id != before
 
 

@@ -136,8 +136,8 @@ def test_the_same_configuration_gives_the_same_numbers(configure, tmp_path):
 def test_callbacks_do_not_change_training(configure, tmp_path):
     """Bit-identical final weights with everything measured at every epoch and with nothing measured."""
     methods = "regularization=[dropout,batch_norm,sam,mixup]"
-    measured = experiment.run(configure(methods, "callbacks.flatness.every_n_epochs=1"))
-    bare = experiment.run(configure(methods, "~callbacks.gap", "~callbacks.weight_norms", "~callbacks.flatness"))
+    measured = experiment.run(configure(methods, "callbacks.measures.every_n_epochs=1"))
+    bare = experiment.run(configure(methods, "~callbacks.gap", "~callbacks.weight_norms", "~callbacks.measures"))
     assert measured["run_id"] != bare["run_id"]
     assert bare["metrics"] == {}
     a, b = (weights(folder_of(record, tmp_path)) for record in (measured, bare))
@@ -231,7 +231,7 @@ def test_seconds_of_a_continued_run_include_those_before_the_kill(configure, tmp
 
 
 def test_every_method_gives_up_the_same_validation_split(configure):
-    one, other = (experiment._build_data(configure(f"regularization={name}")) for name in ("none", "early_stopping"))
+    one, other = (experiment.build_data(configure(f"regularization={name}")) for name in ("none", "early_stopping"))
     assert torch.equal(one.tensors("val")[0], other.tensors("val")[0])
     assert torch.equal(one.tensors("train")[1], other.tensors("train")[1])
 

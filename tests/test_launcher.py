@@ -18,7 +18,7 @@ JOBS = [
     ("regularization=none", "seed=0"),
     ("regularization=[l2,mixup]", "seed=1", "regularization.l2.strength=0.5"),
     ("regularization=l2", "seed=1", "data.label_noise=0.2", "optimizer=sgd", "optimizer.lr=0.3"),
-    ("model=cnn", "+model.note=added", "~callbacks.flatness", "name='with space'", "callbacks.gap={every_n_epochs:7}"),
+    ("model=cnn", "+model.note=added", "~callbacks.measures", "name='with space'", "callbacks.gap={every_n_epochs:7}"),
 ]
 
 

@@ -15,10 +15,11 @@ def make(run_id="0123456789ab", **changes):
         "config": {"seed": 0, "data": {"label_noise": 0.2}},
         "choices": {"regularization": ["l2", "sam"], "model": "mlp"},
         "seed": 0, "metrics": {"test/performance/accuracy": 0.1 + 0.2, "train/flatness/lambda_1": None},
-        "stderr": {}, "converged": {}, "residual": {},
+        "stderr": {}, "converged": {}, "residual": {}, "interval": {},
         "notes": {"train/flatness/lambda_1": "not twice differentiable"},
         "history": "history.csv", "provenance": {"torch": "2.13.0"},
         "seconds": {"fit": 1.5, "measure": 0.5, "total": 2.0},
+        "measure_seconds": {"train/flatness/lambda_1": 0.25},
         **changes,
     }  # fmt: skip
 

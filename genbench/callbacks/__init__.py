@@ -1,9 +1,9 @@
-"""When to measure; no mathematics. They serve any LightningModule: ``Trainer(callbacks=[Gap(), Flatness()])``."""
+"""When to measure; no mathematics. They serve any LightningModule: ``Trainer(callbacks=[Gap(), Measures()])``."""
 
 from genbench.callbacks.base import Measuring
-from genbench.callbacks.flatness import Flatness
 from genbench.callbacks.gap import Gap
+from genbench.callbacks.measures import Measures
+from genbench.callbacks.optimization import Optimization
 from genbench.callbacks.stop import Stop
-from genbench.callbacks.weight_norms import WeightNorms
 
-__all__ = ["Flatness", "Gap", "Measuring", "Stop", "WeightNorms"]
+__all__ = ["Gap", "Measures", "Measuring", "Optimization", "Stop"]

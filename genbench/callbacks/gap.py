@@ -2,16 +2,10 @@
 
 import pytorch_lightning as pl
 
-from genbench.callbacks.base import SPLITS, Measuring, attempt
-from genbench.measures import Estimate, accuracy, calibration_error, cross_entropy, soft_error
-
-_MEASURES = {
-    "accuracy": accuracy,
-    "cross_entropy": cross_entropy,
-    "soft_error": soft_error,
-    "calibration_error": calibration_error,
-}
-_SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1}  # a gap is positive where training looks better
+from genbench.callbacks.base import SPLITS, Measuring
+from genbench.measures import Estimate
+from genbench.measures.base import attempt, reason
+from genbench.measures.gap import PERFORMANCE, gaps
 
 
 class Gap(Measuring):
@@ -27,25 +21,16 @@ class Gap(Measuring):
         for split in SPLITS:
             try:
                 snapshot = self.snapshot(trainer, pl_module, split)
-            except ValueError as error:
-                found[split] = {name: Estimate(None, note=str(error)) for name in _MEASURES}
+            except Exception as error:  # neither weights nor data that cannot be measured end a training
+                found[split] = {name: Estimate(None, note=reason(error)) for name in PERFORMANCE}
                 continue
             if snapshot is not None:
                 with snapshot.measuring():  # entered once for all
                     found[split] = {}
-                    for name, measure in _MEASURES.items():
+                    for name, measure in PERFORMANCE.items():
                         found[split] |= attempt(name, measure, snapshot)
         results = {f"{split}/performance/{name}": e for split, values in found.items() for name, e in values.items()}
-        train = found.get("train", {})
         for split in found.keys() - {"train"}:
-            for name, sign in _SIGNS.items():
-                results[f"{split}/gap/{name}"] = _difference(found[split][name], train.get(name), sign)
+            different = gaps(found[split], found.get("train", {}))
+            results |= {f"{split}/gap/{name}": estimate for name, estimate in different.items()}
         return results
-
-
-def _difference(other: Estimate, train: Estimate | None, sign: int) -> Estimate:
-    if train is None:
-        return Estimate(None, note="there is no train split")
-    if other.value is None or train.value is None:
-        return Estimate(None, note=other.note or train.note)
-    return Estimate(sign * (other.value - train.value))

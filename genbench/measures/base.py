@@ -1,11 +1,13 @@
-"""What every measure shares: its clock, its protection of the network, and what an ensemble's value is."""
+"""What every measure shares: its clock, its protection of the network, what an ensemble's value is, and how a set of
+measures is taken."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from time import perf_counter
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
@@ -13,6 +15,7 @@ from genbench.measures.snapshot import Snapshot
 P = ParamSpec("P")
 Result = TypeVar("Result", Estimate, dict[str, Estimate])
 Measure = Callable[Concatenate[Snapshot, P], Result]
+MeasureOf = Callable[[Snapshot], Estimate | dict[str, Estimate]]  # one whose settings are given
 
 
 def measure(
@@ -43,6 +46,8 @@ def measure(
                     result = _mean(results)
                 else:
                     result = function(snapshot, *args, **settings)
+            if not isinstance(result, Estimate | dict):
+                raise TypeError(f"a measure returned {result!r}; accepted: an Estimate, or several in a dict by name")
             seconds = perf_counter() - start
             if isinstance(result, Estimate):
                 return _finish(result, seconds)
@@ -55,9 +60,68 @@ def measure(
     return decorate
 
 
+def evaluate(measures: Mapping[str, MeasureOf], snapshot: Snapshot, *, split: str) -> dict[str, Estimate]:
+    """The estimates of a set of measures by metric key: ``split/family/name``, or ``weights/family/name``.
+
+    ``name`` is the measure's in the set, or what it calls its estimates itself. A function that :func:`measure` gave
+    no family has ``other``. What fails is an estimate without a value that says why: see :func:`attempt`.
+    """
+    results: dict[str, Estimate] = {}
+    with ExitStack() as protection:
+        protection.enter_context(snapshot.measuring())  # once for all
+        for name, function in measures.items():
+            prefix = key_prefix(function, split)
+            timed: Any = function if hasattr(_declared(function), "family") else measure("other")(function)
+            found = attempt(name, timed, snapshot)
+            if name in found and found[name].value is None:  # it may have broken off, and left anything behind
+                protection.close()
+                protection.enter_context(snapshot.measuring())
+            for entry, estimate in found.items():
+                key = f"{prefix}/{entry}"
+                if key in results and results[key].value != estimate.value:
+                    estimate = Estimate(None, note="several measures give this key, and different values")
+                results[key] = estimate
+    return results
+
+
+def key_prefix(function: MeasureOf, split: str) -> str:
+    """What stands before the name in a measure's metric key."""
+    return f"{split if needs_data(function) else 'weights'}/{getattr(_declared(function), 'family', 'other')}"
+
+
+def needs_data(function: MeasureOf) -> bool:
+    """Whether a measure is of more than the weights."""
+    return not getattr(_declared(function), "of_weights", False)
+
+
+def attempt(name: str, function: MeasureOf, snapshot: Snapshot) -> dict[str, Estimate]:
+    """The estimates of a measure by name; where it raises, one without a value and with the reason."""
+    start = perf_counter()
+    try:
+        result = function(snapshot)
+    except Exception as error:  # whatever is wrong with a measure, nobody's training shall end by it
+        result = Estimate(None, note=reason(error), seconds=perf_counter() - start)
+    return {name: result} if isinstance(result, Estimate) else result
+
+
+def reason(error: Exception) -> str:
+    """Why something was not measured, in one line: what a ValueError says, of other errors their type as well."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _declared(function: MeasureOf) -> MeasureOf:
+    """The function whose settings were bound."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
 def _finish(estimate: Estimate, seconds: float) -> Estimate:
     if estimate.value is not None and not math.isfinite(estimate.value):
         estimate = Estimate(None, note=f"the value is {estimate.value}")
+    if estimate.stderr is not None and not math.isfinite(estimate.stderr):
+        estimate = replace(estimate, stderr=None)
     return replace(estimate, seconds=seconds)
 
 
@@ -77,10 +141,12 @@ def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     errors = [e.stderr for e in estimates if e.stderr is not None]
     flags = [e.converged for e in estimates if e.converged is not None]
     residuals = [e.residual for e in estimates if e.residual is not None]
+    intervals = [e.interval for e in estimates if e.interval is not None]
     return Estimate(
         sum(e.value for e in estimates if e.value is not None) / n,
         stderr=math.sqrt(sum(e**2 for e in errors)) / n if errors else None,
         converged=all(flags) if flags else None,
         residual=max(residuals) if residuals else None,
+        interval=(sum(low for low, _ in intervals) / n, sum(high for _, high in intervals) / n) if intervals else None,
         note=f"mean of {n} members",
     )

@@ -34,7 +34,8 @@ class Snapshot:
 
     L(w) = Σ_b n_b · loss(output_b, target_b) / Σ_b n_b over the batches b, n_b the examples in a batch: the mean over
     all examples, however they are split. ``loss`` must therefore be a mean over the examples of its batch (torch's
-    default reduction) and n_b is the length of the target (of the output, where the target has none).
+    default reduction) and n_b is the length of the target (of the output, where the target has none); of its first
+    tensor, where it has several.
 
     Weights and buffers are copied: later training does not change a snapshot, and measuring it never changes training.
     The network is measured in evaluation mode and must then be deterministic. Products with the Hessian keep the graph
@@ -249,6 +250,21 @@ class Snapshot:
     def with_loss(self, loss: Loss) -> "Snapshot":
         """The same network and data under another loss."""
         return self._view(("vector", "representations"), loss=loss)
+
+    def with_targets(self, targets: Sequence[Any]) -> "Snapshot":
+        """The same network, inputs and loss under other targets, one for each batch in the order of the batches."""
+        forward = self.forward or _pair
+
+        def replaced(model: nn.Module, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+            inner, target = batch
+            return forward(model, inner)[0], target
+
+        return self._view(
+            ("vector", "representations"),
+            batches=_Paired(self.batches, targets),
+            forward=replaced,
+            _program=_Program(self.model, replaced),
+        )
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -585,6 +601,17 @@ class _Program(nn.Module):
         return self._call(self.model, batch)
 
 
+class _Paired:
+    """Each batch with its other target, at every pass."""
+
+    def __init__(self, batches: Iterable[Any], targets: Sequence[Any]) -> None:
+        self.batches = batches
+        self.targets = targets
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return zip(self.batches, self.targets, strict=True)
+
+
 def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         raise ValueError(
@@ -606,7 +633,8 @@ def _describe(value: Any) -> str:
 
 
 def _length(value: Any) -> int:
-    return value.shape[0] if isinstance(value, Tensor) and value.ndim else 0
+    """The number of examples in a tensor, or in the first of several that has any."""
+    return next((len(t) for t in tree_leaves(value) if isinstance(t, Tensor) and t.ndim), 0)
 
 
 def _rows(leaf: Any, *, rows: Tensor, n: int) -> Any:

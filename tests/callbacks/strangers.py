@@ -67,6 +67,44 @@ class Odd(Plain):
         return DataLoader(Dictionaries(*data(50, 2).tensors), batch_size=10)
 
 
+class Multitask(pl.LightningModule):
+    """Two inputs, two heads and two losses, all in dictionaries; a frozen layer, and a schedule of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict({"signal": nn.Linear(4, 6), "context": nn.Linear(2, 6)})
+        self.norm = nn.LayerNorm(6)
+        self.heads = nn.ModuleDict({"label": nn.Linear(6, 3), "amount": nn.Linear(6, 1)})
+        self.encoder["context"].weight.requires_grad_(False)
+
+    def forward(self, signal: Tensor, context: Tensor) -> dict[str, Tensor]:
+        hidden = self.norm(torch.relu(self.encoder["signal"](signal) + self.encoder["context"](context)))
+        return {"label": self.heads["label"](hidden), "amount": self.heads["amount"](hidden).squeeze(1)}
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        return multitask_loss(*multitask(self, batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], 0.01)
+
+    def train_dataloader(self) -> DataLoader:
+        x, y = data(60, 0).tensors
+        rows = [
+            {"signal": x[i], "context": x[i, :2].flip(0), "label": y[i], "amount": x[i].sum(), "name": f"row {i}"}
+            for i in range(len(x))
+        ]
+        return DataLoader(rows, batch_size=16, shuffle=True)
+
+
+def multitask(model: nn.Module, batch: dict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return model(batch["signal"], batch["context"]), {key: batch[key] for key in ("label", "amount")}
+
+
+def multitask_loss(output: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
+    classification = F.cross_entropy(output["label"], target["label"])
+    return classification + 0.5 * F.mse_loss(output["amount"], target["amount"])
+
+
 def understand(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return model(batch["signal"]), batch["label"]
 

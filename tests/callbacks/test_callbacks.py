@@ -4,21 +4,39 @@ import csv
 import json
 import math
 import random
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
-from genbench.callbacks import Flatness, Gap, Stop, WeightNorms
-from genbench.measures import Estimate, Snapshot, accuracy, hessian_eigenvalues, hessian_trace, measure
-from tests.callbacks.strangers import Odd, Plain, data, fit, trainer, understand
+from genbench.callbacks import Gap, Measures, Optimization, Stop
+from genbench.measures import (
+    Estimate,
+    Snapshot,
+    accuracy,
+    distance_from_init,
+    hessian_eigenvalues,
+    hessian_trace,
+    l2_norm,
+    measure,
+    spectral_norm,
+)
+from tests.callbacks.strangers import Multitask, Odd, Plain, data, fit, multitask, multitask_loss, trainer, understand
 
+CONF = Path(__file__).parents[2] / "conf"
 QUICK = {"lambda_1": hessian_eigenvalues, "trace": hessian_trace}
+NORMS = {"l2": l2_norm, "distance": distance_from_init, "spectral": spectral_norm}
 
 
 def full(dataset) -> list:
@@ -28,8 +46,8 @@ def full(dataset) -> list:
 def everything(**settings) -> list[pl.Callback]:
     return [
         Gap(every_n_epochs=1, **settings),
-        WeightNorms(every_n_epochs=1),
-        Flatness(every_n_epochs=1, **settings),
+        Measures(every_n_epochs=1, **settings),
+        Measures(every_n_steps=4, measures=QUICK, split="test", **settings),
         Stop(train_loss=1e-9, loss=settings.get("loss", F.cross_entropy), forward=settings.get("forward")),
     ]
 
@@ -51,8 +69,8 @@ def test_final_weights_and_random_states_are_bit_identical(stranger, settings):
         assert torch.equal(a, b), name
     assert torch.equal(states[0][1], states[1][1])
     assert states[0][2:] == states[1][2:]
-    for callback in measuring[:3]:
-        assert len(callback.history) == 3
+    for callback, times in zip(measuring[:3], (3, 3, 6), strict=True):
+        assert len(callback.history) == times
         assert all(estimate.value is not None for estimate in callback.results.values())
 
 
@@ -86,7 +104,7 @@ def test_gap_is_that_of_the_final_weights():
 
 
 def test_weight_norms_since_the_start():
-    norms = WeightNorms()
+    norms = Measures(measures=NORMS)
     module = Plain()
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
     fit(module, [norms])
@@ -101,11 +119,12 @@ def test_weight_norms_since_the_start():
 
 
 def test_flatness_is_that_of_the_final_weights():
-    flatness = Flatness()
+    flatness = Measures()
     module = Plain()
     fit(module, [flatness])
     names = ("lambda_1", "trace", "sam_sharpness", "average_sharpness", "adaptive_sharpness")
-    assert list(flatness.results) == [f"train/flatness/{name}" for name in names]
+    whole = [key for key in flatness.results if "." not in key]
+    assert whole == [*(f"weights/norm/{name}" for name in NORMS), *(f"train/flatness/{name}" for name in names)]
     snapshot = Snapshot(module, F.cross_entropy, full(data(64, 0)))
     top = flatness.results["train/flatness/lambda_1"]
     assert top.value == pytest.approx(hessian_eigenvalues(snapshot)["lambda_1"].value, rel=1e-4)
@@ -114,6 +133,52 @@ def test_flatness_is_that_of_the_final_weights():
     trace = flatness.results["train/flatness/trace"]
     assert trace.value == pytest.approx(hessian_trace(snapshot).value, rel=1e-3)
     assert trace.stderr > 0
+
+
+def schedule(**settings) -> list[tuple[float, int]]:
+    """(epoch, step) of what is measured in 3 epochs of 7 steps."""
+    norms = Measures(measures={"l2": l2_norm}, **settings)
+    fit(callbacks=[norms])
+    return [(entry["epoch"], entry["step"]) for entry in norms.history]
+
+
+def test_schedules_of_steps():
+    assert schedule(every_n_steps=6) == [(6 / 7, 6), (1 + 5 / 7, 12), (2 + 4 / 7, 18), (3, 21)]
+    powers = [(1 / 7, 1), (2 / 7, 2), (4 / 7, 4), (1 + 1 / 7, 8), (2 + 2 / 7, 16), (3, 21)]
+    assert schedule(every_n_steps="powers_of_two") == powers
+    # what both schedules ask for is measured once
+    assert schedule(every_n_steps=7, every_n_epochs=1) == schedule(every_n_epochs=1) == [(1, 7), (2, 14), (3, 21)]
+    assert schedule(every_n_steps=14, every_n_epochs="powers_of_two") == [(1, 7), (2, 14), (3, 21)]
+
+
+def test_epochs_at_powers_of_two():
+    norms = Measures(measures={"l2": l2_norm}, every_n_epochs="powers_of_two")
+    fit(callbacks=[norms], max_epochs=9)
+    assert [entry["epoch"] for entry in norms.history] == [1, 2, 4, 8, 9]
+
+
+def test_steps_of_accumulated_gradients_and_of_two_optimizers_are_optimizer_steps():
+    class Two(Plain):
+        """Two optimizers, each of which steps at every batch."""
+
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch):
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+                self.manual_backward(super().training_step(batch))
+                optimizer.step()
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(part.parameters(), 0.1) for part in (self.layers[0], self.layers[-1])]
+
+    accumulated, double = (Measures(measures={"l2": l2_norm}, every_n_steps=3) for _ in range(2))
+    fit(callbacks=[accumulated], accumulate_grad_batches=2)  # 4 steps an epoch
+    assert [entry["step"] for entry in accumulated.history] == [3, 6, 9, 12]
+    fit(Two(), [double])
+    assert [entry["step"] for entry in double.history] == [4, 6, 10, 12, 16, 18, 22, 24, 28, 30, 34, 36, 40, 42]
 
 
 def test_schedule_and_the_end_measured_once():
@@ -127,7 +192,7 @@ def test_schedule_and_the_end_measured_once():
 
 
 def test_stopped_within_an_epoch():
-    norms = WeightNorms(every_n_epochs=2)
+    norms = Measures(measures=NORMS, every_n_epochs=2)
     fit(callbacks=[norms], max_steps=17, max_epochs=-1)
     assert norms.history[-1]["step"] == 17
     assert len({entry["step"] for entry in norms.history}) == len(norms.history)
@@ -143,11 +208,32 @@ class Restore(pl.Callback):
 
 
 def test_weights_chosen_at_the_end_replace_the_last_epochs():
-    norms, module = WeightNorms(every_n_epochs=1), Plain()
+    norms, module = Measures(measures=NORMS, every_n_epochs=1), Plain()
     fit(module, [Restore(), norms])
     assert [entry["epoch"] for entry in norms.history] == [1, 2, 3]
     flat = torch.cat([p.detach().reshape(-1) for p in module.parameters()]).double()
     assert norms.history[-1]["weights/norm/l2"] == pytest.approx(float(flat.norm()))
+
+
+def test_loggers_and_history_get_standard_errors_and_loggers_seconds(tmp_path):
+    flatness = Measures(measures=QUICK, every_n_epochs=1)
+    ours = fit(callbacks=[flatness], logger=CSVLogger(tmp_path, name="a", version=""))
+    with open(tmp_path / "a" / "metrics.csv") as file:
+        *_, last = csv.DictReader(file)
+    top, trace = (flatness.results[f"train/flatness/{name}"] for name in QUICK)
+    assert float(last["stderr/train/flatness/trace"]) == pytest.approx(trace.stderr)
+    assert "stderr/train/flatness/lambda_1" not in last  # exact up to its residual
+    for name, estimate in (("lambda_1", top), ("trace", trace)):
+        assert float(last[f"seconds/train/flatness/{name}"]) == pytest.approx(estimate.seconds)
+        assert estimate.seconds > 0
+    assert flatness.history[-1] == {
+        "epoch": 3,
+        "step": 21,
+        "train/flatness/lambda_1": top.value,
+        "train/flatness/trace": trace.value,
+        "stderr/train/flatness/trace": trace.stderr,
+    }
+    assert not any(key.startswith(("stderr", "seconds")) for key in ours.callback_metrics)
 
 
 def test_every_logger_gets_the_values(tmp_path):
@@ -171,7 +257,11 @@ def test_values_can_be_monitored(tmp_path):
 
 def test_resumed_as_if_never_interrupted(tmp_path):
     def callbacks():
-        return [Gap(every_n_epochs=1), WeightNorms(every_n_epochs=1), Flatness(every_n_epochs=2, measures=QUICK)]
+        return [
+            Gap(every_n_epochs=1),
+            Measures(measures=NORMS, every_n_epochs=1),
+            Measures(every_n_epochs=2, measures=QUICK),
+        ]
 
     def saving():
         return ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
@@ -179,8 +269,10 @@ def test_resumed_as_if_never_interrupted(tmp_path):
     whole = callbacks()
     fit(callbacks=[*whole, saving()], enable_checkpointing=True, max_epochs=4)
     saved = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
-    states = {key: state for key, state in saved["callbacks"].items() if key.startswith(("Gap", "Flatness"))}
-    assert len(states) == 2
+    states = {key: state for key, state in saved["callbacks"].items() if key.startswith(("Gap", "Measures"))}
+    assert len(states) == 3
+    starts = [state.pop("start") for key, state in states.items() if key.startswith("Measures")]
+    assert all(torch.equal(t, starts[0][name]) for start in starts for name, t in start.items())
     assert json.loads(json.dumps(states)) == states  # plain types
     resumed = callbacks()
     torch.manual_seed(5)
@@ -193,24 +285,27 @@ def test_resumed_as_if_never_interrupted(tmp_path):
     ours.fit(Plain(), ckpt_path=tmp_path / "epoch=1.ckpt", weights_only=True)
     for a, b in zip(whole, resumed, strict=True):
         assert [e["step"] for e in b.history] == [e["step"] for e in a.history]
+        known = {key: (e.value, e.stderr, e.interval, e.converged) for key, e in b.results.items()}
+        assert known.keys() == a.results.keys()
+        assert all(seconds >= 0 for seconds in (e.seconds for e in b.results.values()))
     # the distance is still that from the first weights: further than one epoch can go
     distances = [entry["weights/norm/distance"] for entry in resumed[1].history]
     assert distances == sorted(distances)
 
 
 def test_two_of_a_kind_keep_their_own_state(tmp_path):
-    pair = [Flatness(every_n_epochs=1, measures=QUICK), Flatness(measures=QUICK, split="test")]
+    pair = [Measures(every_n_epochs=1, measures=QUICK), Measures(measures=QUICK, split="test")]
     fit(callbacks=[*pair, ModelCheckpoint(tmp_path)], enable_checkpointing=True, max_epochs=1)
     assert pair[0].state_key != pair[1].state_key
     assert list(pair[1].results) == ["test/flatness/lambda_1", "test/flatness/trace"]
 
 
 def test_a_second_fit_starts_anew():
-    gap, norms = Gap(every_n_epochs=1), WeightNorms()
+    gap, norms = Gap(every_n_epochs=1), Measures(measures=NORMS)
     fit(callbacks=[gap, norms])
     fit(callbacks=[gap, norms], max_epochs=1)
     assert [entry["epoch"] for entry in gap.history] == [1]
-    one_epoch = WeightNorms()
+    one_epoch = Measures(measures=NORMS)
     fit(callbacks=[one_epoch], max_epochs=1)
     assert norms.history == one_epoch.history
 
@@ -223,7 +318,7 @@ def test_examples():
         seen.append([len(y) for _, y in snapshot.predictions])
         return Estimate(float(snapshot.examples))
 
-    fit(callbacks=[Flatness(examples=25, measures={"n": count}, split="test")])
+    fit(callbacks=[Measures(examples=25, measures={"n": count}, split="test")])
     assert seen == [[10, 10, 5]]
 
 
@@ -252,7 +347,7 @@ def test_ones_own_datamodule_and_network():
         def configure_optimizers(self):
             return torch.optim.SGD(self.network.parameters(), 0.1)
 
-    gap, norms, module = Gap(), WeightNorms(), Wrapped()
+    gap, norms, module = Gap(), Measures(measures=NORMS), Wrapped()
     trainer([gap, norms]).fit(module, datamodule=Own())
     assert asked == ["train", "test"]
     assert {key.split("/")[0] for key in gap.results} == {"train", "test"}
@@ -285,7 +380,7 @@ class Explodes(Plain):
 
 
 def test_a_diverged_network_is_null_with_the_reason():
-    gap, norms, flatness = Gap(), WeightNorms(), Flatness()
+    gap, norms, flatness = Gap(), Measures(measures=NORMS), Measures()
     ours = fit(Explodes(), [gap, norms, flatness, Stop(train_loss=1e-9)], max_epochs=1)
     for callback in (gap, norms, flatness):
         assert callback.results
@@ -295,6 +390,156 @@ def test_a_diverged_network_is_null_with_the_reason():
     assert "train/flatness/lambda_1" in flatness.results
     # the distance of one layer was finite an epoch earlier; only what was measured at the end counts
     assert not set(ours.callback_metrics) & {*gap.results, *norms.results, *flatness.results}
+
+
+@measure("flatness")
+def refuses(snapshot: Snapshot) -> Estimate:
+    raise ValueError("not for\nthis network")
+
+
+@measure("flatness", of_weights=True)
+def breaks(snapshot: Snapshot) -> Estimate:
+    with torch.no_grad():
+        for p in snapshot.model.parameters():
+            p.add_(1)
+    snapshot.model.train()
+    torch.rand(3)
+    return {}["nothing"]
+
+
+def returns_a_number(snapshot: Snapshot) -> float:
+    return 0.5
+
+
+def plain(snapshot: Snapshot) -> Estimate:
+    return Estimate(snapshot.mean_loss)
+
+
+def infinite(snapshot: Snapshot) -> Estimate:
+    return Estimate(math.inf, stderr=math.nan)
+
+
+def test_a_measure_that_raises_is_null_with_the_reason_and_stops_nothing():
+    bad = {"a": refuses, "b": breaks, "c": returns_a_number, "d": infinite}
+    callback = Measures(measures={**bad, "e": plain, "f": partial(plain)}, every_n_epochs=1)
+    module = Plain()
+    fit(module, [callback])
+    notes = {key: estimate.note for key, estimate in callback.results.items()}
+    assert notes == {
+        "train/flatness/a": "not for this network",
+        "weights/flatness/b": "KeyError: 'nothing'",
+        "train/other/c": "TypeError: a measure returned 0.5; accepted: an Estimate, or several in a dict by name",
+        "train/other/d": "the value is inf",
+        "train/other/e": None,
+        "train/other/f": None,
+    }
+    values = [estimate.value for estimate in callback.results.values()]
+    assert values[:4] == [None] * 4
+    expected = Snapshot(module, F.cross_entropy, full(data(64, 0))).mean_loss
+    assert values[4:] == pytest.approx([expected] * 2, rel=1e-5)
+
+
+def test_training_is_the_same_with_measures_that_raise():
+    states = []
+    for callbacks in ([], [Measures(measures={"a": refuses, "b": breaks, "c": returns_a_number}, every_n_steps=2)]):
+        torch.manual_seed(0)
+        module = Plain()
+        fit(module, callbacks)
+        states.append(module.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_an_interrupted_measurement_interrupts_the_training():
+    def interrupted(snapshot: Snapshot) -> Estimate:
+        raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(callbacks=[Measures(measures={"a": interrupted}, every_n_epochs=1)])
+
+
+def test_two_measures_that_give_one_key_are_told_apart_from_none():
+    both = {"a": hessian_eigenvalues, "b": partial(hessian_eigenvalues, k=2)}
+    callback = Measures(measures=both)
+    fit(callbacks=[callback], max_epochs=1)
+    assert callback.results["train/flatness/lambda_2"].value is not None
+    callback = Measures(measures={**both, "c": partial(hessian_eigenvalues, max_steps=1)})
+    fit(callbacks=[callback], max_epochs=1)
+    assert "several measures" in callback.results["train/flatness/lambda_1"].note
+
+
+def test_measures_of_the_weights_need_no_data():
+    callback = Measures(measures={**NORMS, **QUICK}, split="val")
+    fit(Odd(), [callback], max_epochs=1)
+    assert all(callback.results[f"weights/norm/{name}"].value is not None for name in NORMS)
+    assert callback.results["val/flatness/trace"] == replace(
+        callback.results["val/flatness/trace"], value=None, note="there is no val split"
+    )
+
+
+def test_one_snapshot_serves_all_measures():
+    seen = set()
+
+    @measure("flatness")
+    def remember(snapshot: Snapshot) -> Estimate:
+        seen.add(id(snapshot.losses))
+        assert snapshot._depth == [1]
+        return Estimate(0.0)
+
+    callback = Measures(measures={"a": remember, "b": remember, "c": partial(remember)})
+    fit(callbacks=[callback], max_epochs=1)
+    assert len(seen) == 1
+    assert [e.value for e in callback.results.values()] == [0.0] * 3
+
+
+def test_within_an_epoch_of_persistent_workers():
+    """They have one iterator, in whose midst training is."""
+
+    class Workers(Plain):
+        def train_dataloader(self):
+            return torch.utils.data.DataLoader(
+                data(64, 0), batch_size=10, shuffle=True, num_workers=1, persistent_workers=True
+            )
+
+    states = []
+    for callbacks in ([], [callback := Measures(measures={"loss": plain}, every_n_steps=5)]):
+        torch.manual_seed(0)
+        module = Workers()
+        fit(module, callbacks, max_epochs=2)
+        states.append(module.state_dict())
+    assert [entry["step"] for entry in callback.history] == [5, 10, 14]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_stranger_gets_the_full_set_without_subclassing():
+    """Dictionaries of two inputs, two heads and two losses: every measure is a number or a null that says why."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        nodes = compose("train", ["measures=full"]).measures
+    full = {name: instantiate(node) for name, node in nodes.items()}
+    given = {"loss": multitask_loss, "forward": multitask}
+    callback = Measures(measures=full, every_n_epochs=2, **given)
+    states = []
+    for callbacks in ([], [callback, Optimization(every_n_steps=1, **given)]):
+        torch.manual_seed(0)
+        module = Multitask()
+        fit(module, callbacks, max_epochs=2)
+        states.append(module.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+    for key, estimate in callback.results.items():
+        if estimate.value is None:
+            assert estimate.note, key
+            assert not re.match(r"\w+Error: ", estimate.note), (key, estimate.note)  # foreseen, no accident
+        else:
+            assert math.isfinite(estimate.value), key
+    x, y = data(60, 0).tensors
+    batch = {"signal": x, "context": x[:, :2].flip(1), "label": y, "amount": x.sum(1)}
+    module.eval()
+    loss = multitask_loss(*multitask(module, batch))
+    trained = [p for p in module.parameters() if p.requires_grad]
+    slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, trained)])
+    assert callback.results["train/optimization/gradient_norm"].value == pytest.approx(float(slope.norm()), rel=1e-4)
+    for key in ("lambda_1", "trace", "sam_sharpness", "gauss_newton_trace", "empirical_fisher_trace"):
+        assert callback.results[f"train/flatness/{key}"].value > 0, key
 
 
 def test_batches_that_are_not_understood_are_null_with_the_reason():
@@ -311,7 +556,7 @@ def test_other_losses():
     def squared(output, target):
         return F.mse_loss(output, F.one_hot(target, 3).float())
 
-    module, flatness = Regression(), Flatness(loss=squared, measures=QUICK)
+    module, flatness = Regression(), Measures(loss=squared, measures=QUICK)
     fit(module, [flatness])
     expected = hessian_eigenvalues(Snapshot(module, squared, full(data(64, 0))))["lambda_1"].value
     assert flatness.results["train/flatness/lambda_1"].value == pytest.approx(expected, rel=1e-4)
@@ -337,9 +582,12 @@ def test_stop():
         (lambda: Gap(every_n_epochs=0), "Gap every_n_epochs is 0"),
         (lambda: Gap(every_n_epochs="doubling"), "Gap every_n_epochs is 'doubling'.*or powers_of_two"),
         (lambda: Gap(examples=0), "Gap examples is 0"),
-        (lambda: Flatness(split="dev"), "Flatness split is 'dev'; accepted: train, val, test"),
-        (lambda: Flatness(measures={"a": 3}), "Flatness measures.a is 3"),
-        (lambda: WeightNorms(every_n_epochs=1.5), "WeightNorms every_n_epochs is 1.5"),
+        (lambda: Gap(every_n_steps=-1), "Gap every_n_steps is -1; accepted.*or powers_of_two, or null"),
+        (lambda: Measures(every_n_steps=True), "Measures every_n_steps is True"),
+        (lambda: Optimization(path_length=1), "Optimization path_length is 1; accepted: true, false"),
+        (lambda: Measures(split="dev"), "Measures split is 'dev'; accepted: train, val, test"),
+        (lambda: Measures(measures={"a": 3}), "Measures measures.a is 3"),
+        (lambda: Measures(every_n_epochs=1.5), "Measures every_n_epochs is 1.5"),
         (lambda: Stop(train_loss=-1), "Stop train_loss is -1"),
         (lambda: Stop(train_loss=0), "Stop train_loss is 0"),
         (lambda: Stop(train_loss=math.nan), "Stop train_loss is nan"),

@@ -1,44 +1,70 @@
-"""The YAML files of measures and callbacks build what they say and list every setting."""
+"""The YAML files of measures and callbacks build what they say, and the sets of measures hold together."""
 
-import inspect
 from pathlib import Path
 
+import pytest
+import torch
 import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import genbench.measures as measures
-from genbench.callbacks import Flatness, Gap, WeightNorms
-from genbench.callbacks.flatness import _STANDARD
-from genbench.measures import Estimate, Snapshot
+from genbench.callbacks import Gap, Measures, Optimization, Stop
+from genbench.callbacks.measures import STANDARD
+from genbench.measures import Snapshot
+from genbench.measures.base import evaluate
 from tests.measures.nets import build
 
 CONF = Path(__file__).parents[2] / "conf"
+OF_TWO = {"generalization_gap", "linear_cka", "linear_mode_connectivity"}  # snapshots
 
 
-def test_standard_measures_are_bound_with_their_defaults():
-    config = OmegaConf.load(CONF / "measures" / "standard.yaml")
-    assert set(config) == set(_STANDARD)
+def chosen(*overrides: str) -> dict:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+
+
+def snapshot() -> Snapshot:
     net, x, y = build("mlp")
-    for name, node in config.items():
-        function = getattr(measures, node._target_.removeprefix("genbench.measures."))
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        assert {p.name: p.default for p in parameters} == {k: v for k, v in node.items() if not k.startswith("_")}
-        result = instantiate(node)(Snapshot(net, F.cross_entropy, [(x, y)]))
-        estimates = {name: result} if isinstance(result, Estimate) else result
-        assert list(estimates) == [name]
-        assert estimates[name].value is not None
+    initial = {name: torch.zeros_like(t) for name, t in net.state_dict().items()}
+    return Snapshot(net, F.cross_entropy, [(x, y)], initial=initial)
 
 
-def test_default_callbacks():
-    config = OmegaConf.create(
-        {
-            "callbacks": OmegaConf.load(CONF / "callbacks" / "default.yaml"),
-            "measures": OmegaConf.load(CONF / "measures" / "standard.yaml"),
-        }
+def test_the_standard_set_is_that_of_the_callback_alone():
+    bound = {name: instantiate(node) for name, node in chosen("measures=standard")["measures"].items()}
+    assert {name: each.func for name, each in bound.items()} == STANDARD
+    results = evaluate(bound, snapshot(), split="train")
+    assert {k: e.value for k, e in results.items()} == {
+        key: estimate.value for key, estimate in evaluate(STANDARD, snapshot(), split="train").items()
+    }
+    assert all(estimate.value is not None for estimate in results.values())
+
+
+def test_the_full_set_is_the_standard_one_and_all_else_that_is_exported():
+    standard, full = (chosen(f"measures={name}")["measures"] for name in ("standard", "full"))
+    assert {name: full[name] for name in standard} == standard
+    taken = {node["_target_"].removeprefix("genbench.measures.") for node in full.values()}
+    performance = {"accuracy", "calibration_error", "cross_entropy", "soft_error"}  # Gap's, on every split
+    public = {name for name in measures.__all__ if name.islower() and name != "measure"}
+    assert taken == public - performance - OF_TWO
+
+
+def test_no_two_measures_of_the_full_set_give_the_same_key():
+    seen: dict[str, str] = {}
+    subject = snapshot()
+    for name, node in chosen("measures=full")["measures"].items():
+        for key in evaluate({name: instantiate(node)}, subject, split="train"):
+            assert key not in seen, (key, name, seen.get(key))
+            seen[key] = name
+
+
+@pytest.mark.parametrize("name", ["default", "full"])
+def test_callbacks(name):
+    built = {key: instantiate(node) for key, node in chosen(f"callbacks={name}")["callbacks"].items()}
+    kinds = {"gap": Gap, "weight_norms": Measures, "measures": Measures, "stop": Stop}
+    assert {key: type(callback) for key, callback in built.items()} == kinds | (
+        {"optimization": Optimization} if name == "full" else {}
     )
-    built = instantiate(config.callbacks)
-    assert isinstance(built.gap, Gap)
-    assert isinstance(built.weight_norms, WeightNorms)
-    assert isinstance(built.flatness, Flatness)
-    assert set(built.flatness.measures) == set(_STANDARD)
+    assert set(built["measures"].measures) == set(STANDARD)
+    assert len({callback.state_key for callback in built.values()}) == len(built)

@@ -1,0 +1,120 @@
+"""Any set of measures while a network trains."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+from genbench.callbacks.base import SPLITS, Measuring, data, network, weights
+from genbench.checks import check_choice
+from genbench.measures import (
+    Estimate,
+    Snapshot,
+    adaptive_sharpness,
+    average_sharpness,
+    distance_from_init,
+    hessian_eigenvalues,
+    hessian_trace,
+    l2_norm,
+    sam_sharpness,
+    spectral_norm,
+)
+from genbench.measures.base import MeasureOf, evaluate, key_prefix, needs_data, reason
+from genbench.measures.snapshot import Forward, Loss
+
+STANDARD: dict[str, MeasureOf] = {  # conf/measures/standard.yaml, for those who have no YAML
+    "l2": l2_norm,
+    "distance": distance_from_init,
+    "spectral": spectral_norm,
+    "lambda_1": hessian_eigenvalues,
+    "trace": hessian_trace,
+    "sam_sharpness": sam_sharpness,
+    "average_sharpness": average_sharpness,
+    "adaptive_sharpness": adaptive_sharpness,
+}
+
+
+class Measures(Measuring):
+    """Any set of measures, as ``split/family/name``; those of the weights alone as ``weights/family/name``.
+
+    One snapshot serves them all, so that what several need is computed once. A function of a snapshot that
+    :func:`genbench.measures.measure` gave no family has the family ``other``. A measure that raises leaves a null with
+    the reason and stops neither the others nor the training.
+
+    Args:
+        measures: name -> function of a snapshot; one that gives several estimates names them itself. ``None``: the
+            standard set with its defaults.
+        split: train, val or test.
+        examples: measure on the first so many of the split; ``None`` for all.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for no epoch's end.
+        every_n_steps: the same in optimizer steps. Always also at the end of training.
+        loss: (output, target) -> mean over the batch.
+        forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        initial: state dict of the initial weights; ``None``: those at the start of training, kept in checkpoints.
+    """
+
+    def __init__(
+        self,
+        *,
+        measures: Mapping[str, MeasureOf] | None = None,
+        split: str = "train",
+        examples: int | None = None,
+        every_n_epochs: int | str | None = None,
+        every_n_steps: int | str | None = None,
+        loss: Loss = nn.functional.cross_entropy,
+        forward: Forward | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__(
+            every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, loss=loss, forward=forward, examples=examples
+        )
+        self.split = check_choice("Measures split", split, SPLITS)
+        self.measures = dict(STANDARD if measures is None else measures)
+        for name, function in self.measures.items():
+            if not callable(function):
+                raise ValueError(f"Measures measures.{name} is {function!r}; accepted: a function of a snapshot")
+        self.initial = initial
+        self._start: dict[str, Tensor] | None = None
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(**self._settings(), split=self.split, measures=sorted(self.measures))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.initial is None and trainer.global_step == 0:
+            self._start = weights(network(pl_module))
+
+    def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
+        initial = self._start if self.initial is None else self.initial
+        try:
+            batches: Iterable[Any] | None = None
+            if any(map(needs_data, self.measures.values())):
+                batches = data(trainer, pl_module, self.split, examples=self.examples)
+            if batches is None:
+                batches = _Absent(self.split)
+            snapshot = Snapshot(network(pl_module), self.loss, batches, initial=initial, forward=self.forward)
+        except Exception as error:  # neither weights nor data that cannot be measured end a training
+            unmeasured = Estimate(None, note=reason(error))
+            return {
+                f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
+            }
+        return evaluate(self.measures, snapshot, split=self.split)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "start": self._start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._start = state_dict["start"]
+
+
+class _Absent:
+    """The batches of a split that is not there: measures of the weights never ask for them."""
+
+    def __init__(self, split: str) -> None:
+        self.split = split
+
+    def __iter__(self) -> Iterator[Any]:
+        raise ValueError(f"there is no {self.split} split")

@@ -1,0 +1,197 @@
+"""How training went."""
+
+import math
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from genbench.callbacks.base import Measuring, network
+from genbench.checks import check_flag
+from genbench.measures import Estimate, cross_entropy, gradient_variance
+from genbench.measures.base import MeasureOf, attempt, reason
+from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+
+_LOSSES = {"1e-1": 0.1, "1e-2": 0.01}  # a dot in a metric key marks a layer
+
+
+class Optimization(Measuring):
+    """The speed, noise and length of a training (Jiang et al. 2020, arXiv 1912.02178, appendix C.4).
+
+    - ``train/optimization/steps_to_1e-1``: optimizer steps until the cross-entropy on the whole train split, by a full
+      pass in evaluation mode, is at most 0.1; ``steps_from_1e-1_to_1e-2``: from there to 0.01. Known to the schedule by
+      which it looks: ``interval`` is (last look before, first look after), and the value the latter. ``None`` where it
+      was not reached.
+    - ``train/optimization/gradient_variance_epoch_1`` and ``gradient_variance``: :func:`genbench.measures.
+      gradient_variance` after the first epoch and of the final weights.
+    - ``weights/optimization/path_length``: Σ ‖w_{t+1} − w_t‖₂ over the batches, the way travelled by the trainable
+      parameters; of an ensemble, its members' mean.
+
+    Args:
+        every_n_epochs: how often to look, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for never.
+        every_n_steps: the same in optimizer steps. Always also at the end of training.
+        path_length: whether to follow the path; it costs a pass over the weights and a copy of them at every step.
+        loss: (output, target) -> mean over the batch, of the gradients.
+        forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        examples: look at the first so many of the train split; ``None`` for all.
+    """
+
+    _looked: int  # the step of the last look
+    _reached: dict[str, list[int]]  # by threshold: the last look before, the first after
+    _noise: dict[str, Estimate]
+    _lengths: Tensor | None  # of each member's path
+    _walking: float  # seconds
+
+    def __init__(
+        self,
+        *,
+        every_n_epochs: int | str | None = 1,
+        every_n_steps: int | str | None = None,
+        path_length: bool = True,
+        loss: Loss = nn.functional.cross_entropy,
+        forward: Forward | None = None,
+        examples: int | None = None,
+    ) -> None:
+        self.path_length = check_flag("Optimization path_length", path_length)
+        super().__init__(
+            every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, loss=loss, forward=forward, examples=examples
+        )
+        self._live: list[list[Tensor]] = []  # of each member, the weights
+        self._here: list[list[Tensor]] = []  # and a copy of what they were at the last batch
+
+    # -- when
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._stand(pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stand(pl_module)  # what others do to the weights between epochs is no step of the path
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.path_length:
+            self._walk()
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            self._noise["gradient_variance_epoch_1"] = self._variance(trainer, pl_module)
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._noise["gradient_variance"] = self._variance(trainer, pl_module)
+        if self.history and self.history[-1]["step"] == trainer.global_step:
+            self.history.pop()  # it lacks this variance
+        super().on_train_end(trainer, pl_module)
+
+    # -- what
+
+    def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
+        loss = self._measured(cross_entropy, trainer, pl_module)
+        if trainer.global_step > self._looked:  # other weights may be chosen at the end, but not by a step
+            for name, threshold in _LOSSES.items():
+                if loss.value is not None and loss.value <= threshold and name not in self._reached:
+                    self._reached[name] = [self._looked, trainer.global_step]
+            self._looked = trainer.global_step
+        first, second = (self._reached.get(name) for name in _LOSSES)
+        results = {"steps_to_1e-1": self._missed(loss, 0.1), "steps_from_1e-1_to_1e-2": self._missed(loss, 0.01)}
+        if first is not None:
+            results["steps_to_1e-1"] = Estimate(first[1], interval=(first[0], first[1]))
+            if second is not None:
+                between = (max(0, second[0] - first[1]), second[1] - first[0])
+                results["steps_from_1e-1_to_1e-2"] = Estimate(second[1] - first[1], interval=between)
+        results = {key: replace(estimate, seconds=loss.seconds / len(results)) for key, estimate in results.items()}
+        found = {f"train/optimization/{key}": estimate for key, estimate in (results | self._noise).items()}
+        if self.path_length:
+            found["weights/optimization/path_length"] = self._travelled()
+        return found
+
+    def _missed(self, loss: Estimate, threshold: float) -> Estimate:
+        note = loss.note if loss.value is None else f"not reached: cross-entropy {threshold} in {self._looked} steps"
+        return Estimate(None, note=note)
+
+    def _variance(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Estimate:
+        with preserved_random_state():
+            estimate = self._measured(gradient_variance, trainer, pl_module)
+        self.seconds += estimate.seconds
+        return estimate
+
+    def _measured(self, function: MeasureOf, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Estimate:
+        try:
+            snapshot = self.snapshot(trainer, pl_module, "train")
+        except Exception as error:  # neither weights nor data that cannot be measured end a training
+            return Estimate(None, note=reason(error))
+        if snapshot is None:
+            return Estimate(None, note="there is no train split")
+        return attempt("", function, snapshot)[""]
+
+    # -- the path
+
+    def _stand(self, pl_module: pl.LightningModule) -> None:
+        if self.path_length:
+            whole = network(pl_module)
+            members = getattr(whole, "members", None)
+            networks = list(members) if isinstance(members, nn.ModuleList) else [whole]
+            self._live = [[p for p in one.parameters() if p.requires_grad] for one in networks]
+            self._here = [[p.detach().clone() for p in weights] for weights in self._live]
+            if self._lengths is None:
+                self._lengths = torch.zeros(len(networks), dtype=torch.float64)
+            self._lengths = self._lengths.to(self._here[0][0].device)
+
+    @torch.no_grad()
+    def _walk(self) -> None:
+        start = perf_counter()
+        steps = []
+        for weights, here in zip(self._live, self._here, strict=True):
+            moved = torch._foreach_norm(torch._foreach_sub(weights, here), 2, dtype=torch.float64)
+            steps.append(torch.linalg.vector_norm(torch.stack(moved)))
+            torch._foreach_copy_(here, weights)
+        assert self._lengths is not None
+        self._lengths += torch.stack(steps)  # stays on the device: reading it would make a GPU wait
+        self._walking += perf_counter() - start
+        self.seconds += perf_counter() - start
+
+    def _travelled(self) -> Estimate:
+        assert self._lengths is not None
+        n, length = len(self._lengths), float(self._lengths.mean())
+        if not math.isfinite(length):
+            return Estimate(None, note=f"the value is {length}")
+        return Estimate(length, seconds=self._walking, note=f"mean of {n} members" if n > 1 else None)
+
+    # -- its state
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(**self._settings(), path_length=self.path_length)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "looked": self._looked,
+            "reached": dict(self._reached),
+            "noise": {name: asdict(estimate) for name, estimate in self._noise.items()},
+            "lengths": None if self._lengths is None else self._lengths.tolist(),
+            "walking": self._walking,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._looked = state_dict["looked"]
+        self._reached = dict(state_dict["reached"])
+        self._noise = {name: Estimate(**estimate) for name, estimate in state_dict["noise"].items()}
+        lengths = state_dict["lengths"]
+        self._lengths = None if lengths is None else torch.tensor(lengths, dtype=torch.float64)
+        self._walking = state_dict["walking"]
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._looked = 0
+        self._reached = {}
+        self._noise = {}
+        self._lengths = None
+        self._walking = 0.0

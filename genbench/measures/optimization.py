@@ -1,0 +1,84 @@
+"""The gradients of the examples: their mean, their spread, and the ratio of the two."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.snapshot import Snapshot
+
+_ENTRIES = 2**21  # of gradients that are held in float64 at a time
+
+
+class Gradients(NamedTuple):
+    """What one pass over the gradients ∇ℓᵢ of the examples gives, in float64."""
+
+    examples: int
+    mean: Tensor  # ∇L [size]
+    spread: Tensor  # Σᵢ (∇ℓᵢ − ∇L)² [size], each parameter's
+    along_weights: float  # Σᵢ ⟨w, ∇ℓᵢ⟩²
+
+
+@measure("optimization")
+def gradient_norm(snapshot: Snapshot) -> Estimate:
+    """‖∇L(w)‖₂, zero at a stationary point."""
+    _, gradient = snapshot.gradient_at(snapshot.vector)
+    return Estimate(float(gradient.norm()))
+
+
+@measure("optimization")
+def gradient_variance(snapshot: Snapshot) -> Estimate:
+    """1/N Σᵢ ‖∇ℓᵢ(w) − ∇L(w)‖₂² over the N examples: the trace of the covariance of their gradients, the noise of SGD
+    (Jiang et al. 2020, arXiv 1912.02178, appendix C.4, who take it after the first epoch and at the end).
+
+    Raises:
+        ValueError: the loss of a batch is not the mean of its examples' losses.
+    """
+    found = gradients(snapshot)
+    return Estimate(float(found.spread.sum()) / found.examples)
+
+
+@measure("optimization")
+def gradient_snr(snapshot: Snapshot) -> Estimate:
+    """The mean over the parameters j of the gradient's signal-to-noise ratio μⱼ²/σⱼ², μⱼ and σⱼ² the mean and the
+    variance of ∂ℓᵢ/∂wⱼ over the examples (Liu et al. 2020, arXiv 2001.07384, Definition 1).
+
+    Parameters on which no example's loss depends (those of dead units) are left out. ``None`` where one has the same
+    gradient for every example, so that its ratio is infinite.
+
+    Raises:
+        ValueError: the loss of a batch is not the mean of its examples' losses.
+    """
+    found = gradients(snapshot)
+    signal, noise = found.mean.square(), found.spread / found.examples
+    felt = (signal > 0) | (noise > 0)
+    if not felt.any():
+        return Estimate(None, note="undefined: every gradient is zero")
+    # less than rounding leaves of a spread that is zero
+    constant = int((noise[felt] <= 1e-24 * signal[felt]).sum())
+    if constant:
+        return Estimate(None, note=f"undefined: the gradients of {constant} parameters do not vary over the examples")
+    return Estimate(float((signal[felt] / noise[felt]).mean()))
+
+
+def gradients(snapshot: Snapshot) -> Gradients:
+    """One pass over the examples' gradients, kept for the measures that need it."""
+    return snapshot.shared("gradients", lambda: _pass(snapshot))
+
+
+def _pass(snapshot: Snapshot) -> Gradients:
+    n, along = 0, 0.0
+    mean, spread = torch.zeros_like(snapshot.vector), torch.zeros_like(snapshot.vector)
+    for some in snapshot.example_gradients():
+        for part in some.split(max(1, _ENTRIES // snapshot.size)):
+            g, m = part.double(), len(part)
+            along += float((g @ snapshot.vector).square().sum())
+            # joins the mean and spread of two samples without cancellation (Chan, Golub & LeVeque 1983)
+            centre = g.mean(0)
+            apart = centre - mean
+            spread += (g - centre).square_().sum(0) + apart.square() * (n * m / (n + m))
+            mean += apart * (m / (n + m))
+            n += m
+    return Gradients(n, mean, spread, along)
