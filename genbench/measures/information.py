@@ -129,7 +129,7 @@ def kernel_information(x: Tensor, labels: Tensor | None, variance: float) -> tup
     whole, within = [], []
     for rows in torch.arange(len(x), device=x.device).split(max(1, _ENTRIES // len(x))):
         distances = squares[rows, None] + squares - 2 * x[rows] @ x.T
-        distances[torch.arange(len(rows)), rows] = 0
+        distances[torch.arange(len(rows), device=x.device), rows] = 0
         sums = (distances.clamp_min(0) / (-2 * variance)).exp() @ members
         whole.append((sums.sum(1) / len(x)).log2())
         own = classes[rows]
