@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
+from genbench.measures.patches import Patches
 
 Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
@@ -527,7 +528,8 @@ class Snapshot:
         leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
         graphs, losses = [], []
         for piece in self._slices(batch):
-            output, target, part, m = self._run(piece, leaves)
+            with Patches():
+                output, target, part, m = self._run(piece, leaves)
             losses.append((part, m))
             graphs.append((m / examples, curvature(self.loss, output, target, part, leaves)))
         if len(graphs) > 1 and not math.isclose(_mean(losses), float(loss), rel_tol=1e-5):
