@@ -45,15 +45,18 @@ def gradient_snr(snapshot: Snapshot) -> Estimate:
     """The mean over the parameters j of the gradient's signal-to-noise ratio μⱼ²/σⱼ², μⱼ and σⱼ² the mean and the
     variance of ∂ℓᵢ/∂wⱼ over the examples (Liu et al. 2020, arXiv 2001.07384, Definition 1).
 
-    Parameters on which no example's loss depends (those of dead units) are left out. ``None`` where one has the same
-    gradient for every example, so that its ratio is infinite.
+    Left out are parameters on which no example's loss depends (those of dead units, or attention's key biases): whose
+    gradients are within rounding of zero, √(μⱼ² + σⱼ²) ≤ ε max, ε that of the weights' precision. ``None`` where one
+    has the same gradient for every example, so that its ratio is infinite.
 
     Raises:
         ValueError: the loss of a batch is not the mean of its examples' losses.
     """
     found = gradients(snapshot)
     signal, noise = found.mean.square(), found.spread / found.examples
-    felt = (signal > 0) | (noise > 0)
+    power = signal + noise
+    epsilon = max(torch.finfo(p.dtype).eps for p in snapshot.parameters.values())
+    felt = power > epsilon**2 * power.max()
     if not felt.any():
         return Estimate(None, note="undefined: every gradient is zero")
     # less than rounding leaves of a spread that is zero

@@ -1,0 +1,150 @@
+"""Gradients of the examples against naive float64 loops and closed forms."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from genbench.measures import Snapshot, gradient_norm, gradient_snr, gradient_variance
+from tests.measures.nets import NETS, build
+
+
+def one_by_one(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss=F.cross_entropy) -> torch.Tensor:
+    """∇ℓᵢ [N, size] by a loop of backward passes."""
+    net.eval()
+    rows = []
+    for i in range(len(x)):
+        trained = [p for p in net.parameters() if p.requires_grad]
+        grads = torch.autograd.grad(loss(net(x[i : i + 1]), y[i : i + 1]), trained, materialize_grads=True)
+        rows.append(torch.cat([g.reshape(-1) for g in grads]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_moments_are_those_of_the_gradients_one_by_one(name):
+    net, x, y = build(name)
+    g = one_by_one(net, x, y)
+    snapshot = Snapshot(net, F.cross_entropy, [(x[:7], y[:7]), (x[7:], y[7:])])
+    mean = g.mean(0)
+    assert gradient_norm(snapshot).value == pytest.approx(float(mean.norm()), rel=1e-9)
+    assert gradient_variance(snapshot).value == pytest.approx(float((g - mean).square().sum(1).mean()), rel=1e-9)
+    noise = g.var(0, correction=0)
+    felt = (mean**2 + noise).sqrt() > 1e-12 * float(g.abs().max())  # the bias of attention's keys has no gradient
+    assert name != "attention" or int((~felt).sum()) == 4
+    assert gradient_snr(snapshot).value == pytest.approx(float((mean**2 / noise)[felt].mean()), rel=1e-9)
+
+
+def test_by_hand():
+    """One weight w = 1, L(w) = mean ½(wx − y)², gradients (x − y)·x at x = (1, 2, 3), y = 0: 1, 4, 9."""
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(model.weight, 1)
+    x = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    snapshot = Snapshot(model, lambda out, y: 0.5 * F.mse_loss(out, y), [(x, torch.zeros_like(x))])
+    mean, variance = 14 / 3, (1 + 16 + 81) / 3 - (14 / 3) ** 2
+    assert gradient_norm(snapshot).value == pytest.approx(mean)
+    assert gradient_variance(snapshot).value == pytest.approx(variance)
+    assert gradient_snr(snapshot).value == pytest.approx(mean**2 / variance)
+
+
+def test_the_spread_of_nearly_equal_gradients_does_not_cancel():
+    """Gradients 10⁶ + i: the textbook E[g²] − E[g]² loses the variance in float32 and half its digits in float64."""
+
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+        def forward(self, x):
+            return x * self.w
+
+    x = 1e6 + torch.arange(8, dtype=torch.float64)[:, None]
+    snapshot = Snapshot(Shift(), lambda out, _: out.mean(), [(x, torch.zeros(8))])
+    assert gradient_variance(snapshot).value == pytest.approx((8**2 - 1) / 12, rel=1e-12)
+
+
+@given(st.lists(st.integers(1, 23), unique=True, max_size=6), st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_neither_batches_nor_the_order_of_examples_matter(cuts, random):
+    net, x, y = build("mlp")
+    whole = Snapshot(net, F.cross_entropy, [(x, y)])
+    order = list(range(24))
+    random.shuffle(order)
+    ends = [0, *sorted(cuts), 24]
+    rows = [order[a:b] for a, b in pairwise(ends)]
+    split = Snapshot(net, F.cross_entropy, [(x[r], y[r]) for r in rows])
+    for measure in (gradient_norm, gradient_variance, gradient_snr):
+        assert measure(split).value == pytest.approx(measure(whole).value, rel=1e-9), measure.__name__
+
+
+def test_dead_units_are_left_out_and_constant_gradients_are_refused():
+    net, x, y = build("mlp")
+    g = one_by_one(net, x, y)
+    alive = float((g.mean(0) ** 2 / g.var(0, correction=0)).nanmean())
+    wide = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    wide.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        wide[0].bias[0] = -1e6
+    dead = one_by_one(wide, x, y)
+    signal, noise = dead.mean(0) ** 2, dead.var(0, correction=0)
+    assert int((signal + noise == 0).sum()) >= 5
+    found = gradient_snr(Snapshot(wide, F.cross_entropy, [(x, y)])).value
+    assert found == pytest.approx(float((signal / noise)[signal + noise > 0].mean()), rel=1e-9)
+    assert found != pytest.approx(alive, rel=1e-3)
+
+    linear = nn.Linear(2, 1).double()
+    x = torch.randn(9, 2, dtype=torch.float64)
+    sum_of_outputs = Snapshot(linear, lambda out, _: out.mean(), [(x, torch.zeros(9))])
+    refused = gradient_snr(sum_of_outputs)  # ∂ℓᵢ/∂bias is 1 for every example
+    assert refused.value is None
+    assert refused.note == "undefined: the gradients of 1 parameters do not vary over the examples"
+    still = Snapshot(linear, lambda out, _: 0 * out.mean(), [(x, torch.zeros(9))])
+    assert gradient_snr(still).note == "undefined: every gradient is zero"
+    assert gradient_variance(still).value == gradient_norm(still).value == 0
+
+
+def test_one_example_has_no_noise():
+    net, x, y = build("mlp", n=1)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    assert gradient_variance(snapshot).value == 0
+    assert "do not vary" in gradient_snr(snapshot).note
+
+
+def test_a_loss_that_is_no_mean_over_examples_is_refused():
+    net, x, y = build("mlp")
+    for measure in (gradient_variance, gradient_snr):
+        with pytest.raises(ValueError, match="the mean over its examples"):
+            measure(Snapshot(net, lambda out, y: F.cross_entropy(out, y, reduction="sum"), [(x, y)]))
+
+
+def test_one_pass_serves_all():
+    net, x, y = build("mlp")
+    passes = []
+
+    class Counted(list):
+        def __iter__(self):
+            passes.append(1)
+            return super().__iter__()
+
+    snapshot = Snapshot(net, F.cross_entropy, Counted([(x, y)]))
+    gradient_variance(snapshot)
+    before = len(passes)
+    gradient_snr(snapshot)
+    assert len(passes) == before
+
+
+def test_of_a_layer_alone():
+    """The variance adds up over the layers; so do the squares of the norm."""
+    net, x, y = build("conv")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    parts = [snapshot.select(name) for name in ("0", "1", "3", "6")]
+    assert math.fsum(gradient_variance(part).value for part in parts) == pytest.approx(
+        gradient_variance(snapshot).value, rel=1e-9
+    )
+    assert math.sqrt(math.fsum(gradient_norm(part).value ** 2 for part in parts)) == pytest.approx(
+        gradient_norm(snapshot).value, rel=1e-9
+    )
