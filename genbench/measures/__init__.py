@@ -46,6 +46,7 @@ from genbench.measures.norms import (
     spectral_norm,
 )
 from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
+from genbench.measures.path_norm import path_norm
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
 from genbench.measures.relative_flatness import relative_flatness
 from genbench.measures.representation import (
@@ -115,6 +116,7 @@ __all__ = [
     "measure",
     "norms_over_margin",
     "parameter_norms",
+    "path_norm",
     "mutual_information_binned",
     "mutual_information_kde",
     "negative_entropy",

@@ -111,7 +111,7 @@ def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
     ``None`` where γ is not positive: γ² would pass a network that is wrong for one that is right.
     """
     fro, spec = _frobenius(_matrices(snapshot.parameters)), _nonzero(_spectral(snapshot))
-    moved, margin = _moved(snapshot), _positive_margin(snapshot)
+    moved, margin = _moved(snapshot), positive_margin(snapshot)
     results = _products("spec", spec, margin, "_over_margin") | _products("fro", _nonzero(fro), margin, "_over_margin")
     return results | _mains(spec, fro, moved, margin, "")
 
@@ -137,7 +137,7 @@ def convolution_spectral_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     problems = {
         name: f"undefined: {name!r} {grid}" for name, (_, grid) in convolutions.items() if isinstance(grid, str)
     }
-    moved, margin = _moved(snapshot), _positive_margin(snapshot)
+    moved, margin = _moved(snapshot), positive_margin(snapshot)
     fro, spec = _frobenius(_matrices(snapshot.parameters)), _on_grids(snapshot.parameters, convolutions)
     reason = next(iter(problems.values()), None)
     whole = _nonzero(spec) if reason is None else reason
@@ -241,7 +241,8 @@ def _nonzero(norms: Norms) -> Norms | str:
     return norms if zero is None else f"undefined: the weight {zero!r} is zero"
 
 
-def _positive_margin(snapshot: Snapshot) -> float | str:
+def positive_margin(snapshot: Snapshot) -> float | str:
+    """γ, the 10th percentile of the margins, or why one may not divide by its square."""
     margin = margin_percentile(snapshot)
     if margin is None:
         return "undefined: the outputs have no margins, the network is no classifier"

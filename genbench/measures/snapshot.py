@@ -451,11 +451,16 @@ class Snapshot:
             found.append((args, kwargs))
 
         with self.measuring(), torch.no_grad():
-            handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
-            try:
-                *_, n = self._run(next(self._each()), self.parameters)
-            finally:
-                handle.remove()
+            batch = next(self._each())
+            pair = self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
+            if pair and _length(batch[1]):  # the batch need not be run
+                found, n = [((batch[0],), {})], _length(batch[1])
+            else:
+                handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
+                try:
+                    *_, n = self._run(batch, self.parameters)
+                finally:
+                    handle.remove()
         if not found:
             raise ValueError("forward does not call the model itself; its input is not known")
         return tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and _length(leaf) == n else leaf, found[0])
