@@ -7,32 +7,91 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-_EXAMPLES = """\
+_TRAIN = """\
+genbench trains networks under competing regularizations and says what made them generalize.
+
+Examples
   genbench regularization=dropout model=cnn
   genbench -m regularization=none,l2,[l2,mixup] 'seed=range(5)'
-  genbench experiment=ablation logger=[csv,wandb]"""
+  genbench experiment=ablation logger=[csv,wandb]
+  genbench-table runs/ablation        the table of a finished or running sweep
+  genbench-measure checkpoint=runs/ablation/RUN_ID measures=full
+
+Settings are key=value: a choice of a group below, or any key that --cfg job prints.
+  -m: a sweep, values separated by commas    --cfg job: the configuration    --config-dir DIR: your own files
+  --hydra-help: all flags, shell completion among them"""
+
+_MEASURE = """\
+genbench-measure measures a trained network: a table here, measures.{json,csv,html} beside its checkpoint.
+
+Examples
+  genbench-measure checkpoint=runs/ablation/RUN_ID                    a run: model and data are its own
+  genbench-measure checkpoint=runs/ablation/RUN_ID measures=full split=test
+  genbench-measure checkpoint=weights.pt model=mlp data=mnist1d       a state dict, or a checkpoint of Lightning's
+  genbench-measure checkpoint=net.ckpt model._target_=my_package.Net model.width=64 data=digits
+
+Settings are key=value: a choice of a group below, or any key that --cfg job prints (split, examples, loss, output, …).
+  --cfg job: the configuration    --config-dir DIR: your own files"""
 
 
 def train() -> None:
     """``genbench``: train one run, or with ``-m`` or an experiment a sweep, and print its table."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
-        print(_help(arguments))
+        print(_help(_TRAIN, arguments))
         return
+    status = _hydra("train", _task)
+    sys.exit(max(status, _show_sweep()))
+
+
+def measure() -> None:
+    """``genbench-measure``: measure a network that is trained already, and print its table."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(_help(_MEASURE, arguments, shown=("data", "model", "measures")))
+        return
+    # a network of one's own has settings that no YAML lists; a misspelt one is refused when it is bound
+    own = ("data.", "model.")
+    sys.argv[1:] = [f"++{word}" if word.startswith(own) and "=" in word else word for word in arguments]
+    sys.exit(_hydra("measure", _measure_task))
+
+
+def _hydra(name: str, task: Callable[[Any], None]) -> int:
+    """Compose the configuration ``name`` from the arguments and call the task; the exit status."""
     import hydra
     from hydra._internal import utils
 
     from genbench import config
 
     utils.run_and_report = _report_errors  # type: ignore[assignment]  # Hydra's own prints tracebacks
-    status = 0
     try:
-        hydra.main(config_path=str(config.folder()), config_name="train", version_base="1.3")(_task)()
+        hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
     except BrokenPipeError:  # the reader, head say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    sys.exit(max(status, _show_sweep()))
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def _measure_task(cfg: Any) -> None:
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from genbench import measuring
+    from genbench.report import estimates
+
+    def task() -> None:
+        missing = OmegaConf.missing_keys(cfg)
+        if "checkpoint" in missing:
+            raise ValueError("checkpoint is not given; accepted: checkpoint=a run's folder, or a file of weights")
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        measured = measuring.run(plain)
+        console = Console()
+        console.print(estimates.terminal(measured.title, measured.estimates))
+        for path in measured.files:
+            console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+    _report_errors(task)
 
 
 def _task(cfg: Any) -> None:
@@ -57,21 +116,14 @@ def _task(cfg: Any) -> None:
 
 def _show_run(record: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from genbench import records
+    from genbench.report import estimates
 
     console = Console()
     methods = " + ".join(record["choices"]["regularization"]) or "none"
-    table = Table(title=f"{methods}, seed {record['seed']}: {record['status']}", title_justify="left")
-    for heading in ("measure", "value", "standard error", "note"):
-        table.add_column(heading, justify="right" if heading in ("value", "standard error") else "left")
-    for key, value in sorted(record["metrics"].items()):
-        if key.count(".") == 0:  # values of single layers stay in the record
-            error = record["stderr"].get(key)
-            note = record["notes"].get(key, "")
-            if record["converged"].get(key) is False:
-                note = f"not converged {note}".strip()
-            table.add_row(key, "–" if value is None else f"{value:.4g}", "" if error is None else f"{error:.2g}", note)
-    console.print(table)
+    title = f"{methods}, seed {record['seed']}: {record['status']}"
+    console.print(estimates.terminal(title, records.estimates(record)))
     if record["error"]:
         console.print(record["error"], style="red", markup=False, highlight=False)
     console.print(f"record: {folder / 'record.json'}", markup=False, highlight=False)
@@ -112,17 +164,18 @@ def _show_sweep() -> int:
 
 def _report_errors(function: Callable[[], Any]) -> Any:
     """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
+    command = "genbench-measure" if "measure" in Path(sys.argv[0]).stem else "genbench"
     try:
         return function()
     except KeyboardInterrupt:
-        print("genbench: interrupted; the same command continues", file=sys.stderr)
+        print(f"{command}: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         raise
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"genbench: {_explain(error)}", file=sys.stderr)
+        print(f"{command}: {_explain(error)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -183,8 +236,8 @@ def _keys() -> list[str]:
     return sorted({*keys, *groups})
 
 
-def _help(arguments: list[str]) -> str:
-    """Commands, groups and choices; no heavy import, so that it answers at once."""
+def _help(about: str, arguments: list[str], shown: tuple[str, ...] | None = None) -> str:
+    """What a command does, its groups and choices; no heavy import, so that it answers at once."""
     from genbench.config import folder
 
     places = [folder()]
@@ -192,22 +245,12 @@ def _help(arguments: list[str]) -> str:
         name, _, inline = flag.partition("=")
         if name in ("--config-dir", "-cd"):
             places.append(Path(inline or value))
-    lines = [
-        "genbench trains networks under competing regularizations and says what made them generalize.",
-        "",
-        "Examples",
-        _EXAMPLES,
-        "  genbench-table runs/ablation        the table of a finished or running sweep",
-        "",
-        "Settings are key=value: a choice of a group below, or any key that --cfg job prints.",
-        "  -m: a sweep, values separated by commas    --cfg job: the configuration    --config-dir DIR: your own files",
-        "  --hydra-help: all flags, shell completion among them",
-    ]
+    lines = [about]
     groups: dict[str, dict[str, str]] = {}
     for place in places:
         for path in sorted(place.rglob("*.yaml")):
             group = path.parent.relative_to(place).as_posix()
-            if group != ".":
+            if group != "." and (shown is None or group in shown):
                 groups.setdefault(group, {})[path.stem] = _first_comment(path)
     for group, choices in groups.items():
         lines += ["", group]

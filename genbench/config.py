@@ -73,6 +73,25 @@ class Config:
     table: dict[str, Any] | None = None
 
 
+@dataclass
+class MeasureConfig:
+    """The root of ``conf/measure.yaml``."""
+
+    checkpoint: str = MISSING
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, Any] = field(default_factory=dict)
+    initial: str | None = None
+    loss: dict[str, Any] = field(default_factory=dict)
+    split: str = "train"
+    examples: int | None = None
+    pictures: dict[str, Any] | None = None
+    output: str | None = None
+    device: str = "auto"
+    seed: int = 0
+    threads: int = 1
+
+
 @functools.cache
 def _scratch() -> str:
     """A folder that is gone when the process ends."""
@@ -82,6 +101,7 @@ def _scratch() -> str:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="measure_schema", node=MeasureConfig)
 OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
 
 

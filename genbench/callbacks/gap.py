@@ -3,9 +3,9 @@
 import pytorch_lightning as pl
 
 from genbench.callbacks.base import SPLITS, Measuring
-from genbench.measures import Estimate
-from genbench.measures.base import attempt, reason
-from genbench.measures.gap import PERFORMANCE, gaps
+from genbench.measures import Estimate, Snapshot
+from genbench.measures.base import reason
+from genbench.measures.gap import performance_and_gaps
 
 
 class Gap(Measuring):
@@ -17,20 +17,13 @@ class Gap(Measuring):
     """
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
-        found: dict[str, dict[str, Estimate]] = {}
+        found: dict[str, Snapshot | str] = {}
         for split in SPLITS:
             try:
                 snapshot = self.snapshot(trainer, pl_module, split)
             except Exception as error:  # neither weights nor data that cannot be measured end a training
-                found[split] = {name: Estimate(None, note=reason(error)) for name in PERFORMANCE}
+                found[split] = reason(error)
                 continue
             if snapshot is not None:
-                with snapshot.measuring():  # entered once for all
-                    found[split] = {}
-                    for name, measure in PERFORMANCE.items():
-                        found[split] |= attempt(name, measure, snapshot)
-        results = {f"{split}/performance/{name}": e for split, values in found.items() for name, e in values.items()}
-        for split in found.keys() - {"train"}:
-            different = gaps(found[split], found.get("train", {}))
-            results |= {f"{split}/gap/{name}": estimate for name, estimate in different.items()}
-        return results
+                found[split] = snapshot
+        return performance_and_gaps(found)

@@ -29,11 +29,29 @@ def generalization_gap(snapshot: Snapshot, train: Snapshot) -> dict[str, Estimat
         for name in _SIGNS:
             results |= attempt(name, PERFORMANCE[name], snapshot)
             known |= attempt(name, PERFORMANCE[name], train)
-    return gaps(results, known)
+    return _gaps(results, known)
 
 
-def gaps(performance: Mapping[str, Estimate], train: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """The gaps between estimates of performance."""
+def performance_and_gaps(snapshots: Mapping[str, Snapshot | str]) -> dict[str, Estimate]:
+    """Performance on each split and the gaps to ``train``, by metric key: ``split/performance/name``,
+    ``split/gap/name``. Where a split could not be made a snapshot of, the reason stands in its place."""
+    found: dict[str, dict[str, Estimate]] = {}
+    for split, snapshot in snapshots.items():
+        if isinstance(snapshot, str):
+            found[split] = {name: Estimate(None, note=snapshot) for name in PERFORMANCE}
+        else:
+            with snapshot.measuring():  # entered once for all
+                found[split] = {}
+                for name, function in PERFORMANCE.items():
+                    found[split] |= attempt(name, function, snapshot)
+    results = {f"{split}/performance/{name}": e for split, values in found.items() for name, e in values.items()}
+    for split in found.keys() - {"train"}:
+        different = _gaps(found[split], found.get("train", {}))
+        results |= {f"{split}/gap/{name}": estimate for name, estimate in different.items()}
+    return results
+
+
+def _gaps(performance: Mapping[str, Estimate], train: Mapping[str, Estimate]) -> dict[str, Estimate]:
     return {name: _difference(performance[name], train.get(name), sign) for name, sign in _SIGNS.items()}
 
 

@@ -41,7 +41,7 @@ def margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 @measure("margin", by_member=False)
 def margin_quantiles(snapshot: Snapshot) -> dict[str, Estimate]:
     """Percentiles 10, 25, 50, 75 and 90 of the margins, as ``margin_q10`` … ``margin_q90``: see :func:`margin`."""
-    margins = _margins(snapshot)
+    margins = example_margins(snapshot)
     if margins is None:
         return {f"margin_q{q}": _NO_CLASSIFIER for q in _QUANTILES}
     return {f"margin_q{q}": Estimate(_percentile(margins, q)) for q in _QUANTILES}
@@ -112,7 +112,7 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
         percentile: in [0, 100].
     """
     check_number("percentile", percentile, low=0, high=100)
-    if _margins(snapshot) is None:
+    if example_margins(snapshot) is None:
         return _NO_CLASSIFIER
     distances = []
     for inputs, output, target in snapshot.at_inputs():
@@ -136,7 +136,7 @@ def negative_entropy(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is not None:
         log_p = known[0].double()
-    elif (margins := _margins(snapshot)) is not None:
+    elif (margins := example_margins(snapshot)) is not None:
         log_p = torch.nn.functional.logsigmoid(torch.stack([margins, -margins], 1))
     else:
         return _NO_CLASSIFIER
@@ -146,11 +146,11 @@ def negative_entropy(snapshot: Snapshot) -> Estimate:
 def margin_percentile(snapshot: Snapshot, *, percentile: float = 10) -> float | None:
     """γ of :func:`margin` as a number; None for no classifier."""
     check_number("percentile", percentile, low=0, high=100)
-    found = _margins(snapshot)
+    found = example_margins(snapshot)
     return None if found is None else _percentile(found, percentile)
 
 
-def _margins(snapshot: Snapshot) -> Tensor | None:
+def example_margins(snapshot: Snapshot) -> Tensor | None:
     """The margins [N], float64, positions of [N, K, ...] outputs as examples; None for no classifier."""
     return snapshot.shared("margins", lambda: _collect(snapshot))
 

@@ -1,0 +1,367 @@
+"""Measures of a network that is trained already: from a checkpoint to a table."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genbench import experiment, records
+from genbench.checks import check_choice, check_integer, nearest
+from genbench.config import ConfigError, bind
+from genbench.measures import Estimate, Snapshot
+from genbench.measures.base import evaluate, reason
+from genbench.measures.gap import performance_and_gaps
+
+SPLITS = ("train", "val", "test")
+SCHEMA = 1
+PICTURES = {"plane_points": 3, "density_runs": 2, "density_steps": 1}  # their settings, and the least of each
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one checkpoint, and the files that hold it."""
+
+    title: str
+    estimates: dict[str, Estimate]
+    files: list[Path]
+
+
+def run(config: Config) -> Measured:
+    """Load a checkpoint, measure it, write ``measures.json``, ``measures.csv`` and ``measures.html``.
+
+    ``config`` is that of ``conf/measure.yaml``. Raises ``ConfigError``, in one line, for what cannot be loaded; a
+    measure that fails is a null with its reason.
+    """
+    check_choice("split", config["split"], SPLITS)
+    check_integer("threads", config["threads"], least=1, most=1024)
+    _check_pictures(config["pictures"])
+    if config["examples"] is not None:
+        check_integer("examples", config["examples"], least=1)
+    bind({"measures": config["measures"], "loss": config["loss"]})
+    measures = {name: experiment.make(node) for name, node in config["measures"].items()}
+    folder = _output(config)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config["threads"])
+    try:
+        subject = _load(config)
+        snapshots = {split: subject.snapshot(split, config) for split in subject.splits(config["split"])}
+        estimates = performance_and_gaps(snapshots)
+        estimates |= evaluate(measures, snapshots[config["split"]], split=config["split"])
+        drawn = _draw(snapshots[config["split"]], estimates, config) if config["pictures"] else _Drawn([], {}, {})
+    finally:
+        torch.set_num_threads(before)
+    return Measured(subject.title, estimates, _write(folder, subject, config, estimates, drawn))
+
+
+def _check_pictures(settings: Config | None) -> None:
+    for name, least in PICTURES.items():
+        if settings is not None:
+            check_integer(f"pictures.{name}", settings[name], least=least)
+
+
+# -- what is measured
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network with its data."""
+
+    title: str
+    network: nn.Module
+    data: Any
+    initial: dict[str, Tensor] | None
+    settings: dict[str, Any]
+    digest: str
+
+    def splits(self, chosen: str) -> list[str]:
+        """The chosen split, and train and test for the gap between them."""
+        present = getattr(self.data, "splits", SPLITS)
+        if chosen not in present:
+            raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(present)}")
+        return [split for split in SPLITS if split == chosen or (split != "val" and split in present)]
+
+    def snapshot(self, split: str, config: Config) -> Snapshot:
+        """The network on the first ``examples`` of one split."""
+        loss = experiment.make(config["loss"])
+        batches = _first(_batches(self.data, split), config["examples"])
+        return Snapshot(self.network, loss, batches, initial=self.initial)
+
+
+def _load(config: Config) -> Subject:
+    path = Path(config["checkpoint"])
+    if (path / records.RECORD).is_file():
+        return _of_run(path, config)
+    if path.is_dir():
+        raise ConfigError(
+            f"checkpoint={path.name!r} is a folder without {records.RECORD}; accepted: a run's folder, a file"
+        )
+    return _of_file(path, config)
+
+
+def _of_run(folder: Path, config: Config) -> Subject:
+    try:
+        record = records.verify(folder)
+    except records.RecordError as error:
+        raise ConfigError(f"checkpoint: the run {folder.name} cannot be read: its record {error}") from None
+    if "weights.pt" not in record["files"]:
+        raise ConfigError(f"checkpoint: the run {folder.name} ended as {record['status']} and left no weights")
+    if config["model"]:
+        raise ConfigError("model is that of the run; accepted with a bare state dict only")
+    whole = {**record["config"], **({"data": config["data"]} if config["data"] else {})}
+    data = experiment.build_data(whole)
+    network = experiment.build_module(whole, data).network
+    initial = config["initial"] or (folder / "initial.pt" if "initial.pt" in record["files"] else None)
+    _fill(network, _state(folder / "weights.pt"), "checkpoint")
+    methods = "+".join(record["choices"]["regularization"]) or "none"
+    return Subject(
+        title=f"{record['choices'].get('model', 'model')}, {methods}, seed {record['seed']} (run {record['run_id']})",
+        network=_placed(network, data, config),
+        data=data,
+        initial=_matched(_state(Path(initial)), network) if initial else None,
+        settings={key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")},
+        digest=record["files"]["weights.pt"],
+    )
+
+
+def _of_file(path: Path, config: Config) -> Subject:
+    state = _state(path)
+    for group, example in (("data", "data=mnist1d"), ("model", "model=mlp, or model._target_=my_package.Net")):
+        if not config[group]:
+            raise ConfigError(f"{group} is not chosen, and a bare state dict does not tell; accepted: {example}")
+    settings = bind({"data": config["data"], "model": config["model"]})
+    data = experiment.build_data(config)
+    torch.manual_seed(0)  # the weights are replaced
+    network = experiment.build_network(config["model"], data)
+    _fill(network, state, "checkpoint")
+    initial = config["initial"]
+    return Subject(
+        title=f"{type(network).__name__} ({path.name})",
+        network=_placed(network, data, config),
+        data=data,
+        initial=_matched(_state(Path(initial)), network) if initial else None,
+        settings=settings,
+        digest=records.file_digest(path),
+    )
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, alone or in a checkpoint of Lightning's."""
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path.name!r}; accepted: a run's folder, or a file of weights")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(
+            f"{path.name!r} holds no weights that can be loaded safely: {records.clean(error)[:200]}"
+        ) from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(t, Tensor) for t in loaded.values()):
+        raise ConfigError(
+            f"{path.name!r} holds no state dict; accepted: name -> tensor, or a checkpoint of Lightning's"
+        )
+    return dict(loaded)
+
+
+def _matched(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The state by the network's own names: the prefix that a wrapper has put before all of them is taken off."""
+    wanted = network.state_dict()
+    first = next(iter(wanted))
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
+    for prefix in prefixes:
+        if all(prefix + key in state for key in wanted):
+            return {key: state[prefix + key] for key in wanted}
+    return state
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    state, wanted = _matched(state, network), network.state_dict()
+    for key, tensor in wanted.items():
+        if key not in state:
+            raise ConfigError(f"{name} has no {key!r}; {nearest(key, list(state))}: is it another model's?")
+        if state[key].shape != tensor.shape:
+            shapes = f"{tuple(state[key].shape)}, the model's {tuple(tensor.shape)}"
+            raise ConfigError(f"{name}: {key!r} has shape {shapes}: is it another model's?")
+    if strange := [key for key in state if key not in wanted]:
+        raise ConfigError(f"{name} has {strange[0]!r}, which the model has not: is it another model's?")
+    network.load_state_dict(state)
+
+
+def _placed(network: nn.Module, data: Any, config: Config) -> nn.Module:
+    device = check_choice("device", config["device"], ("auto", "cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda is not available here; accepted: auto, cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return network.to(device).eval()
+
+
+def _batches(data: Any, split: str) -> Iterable[Any]:
+    if hasattr(data, "evaluation_batches"):
+        return data.evaluation_batches(split)
+    data.prepare_data()
+    data.setup("test" if split == "test" else "fit")
+    loader = getattr(data, f"{split}_dataloader")()
+    return loader[0] if isinstance(loader, Sequence) else loader
+
+
+def _first(batches: Iterable[Any], examples: int | None) -> Iterable[Any]:
+    from genbench.callbacks.base import take
+
+    return batches if examples is None else take([batches], examples)
+
+
+# -- what is drawn
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The figures, and the arrays behind them as plain lists; what could not be drawn, with the reason."""
+
+    pictures: list[Any]
+    data: dict[str, Any]
+    left_out: dict[str, str]
+
+
+def _draw(snapshot: Snapshot, estimates: Mapping[str, Estimate], config: Config) -> _Drawn:
+    """Loss along lines and on a plane, spectra of Hessian and weights, margins, layers."""
+    from genbench.measures.curvature import hessian_eigenvectors, spectral_density
+    from genbench.measures.margins import example_margins, margin_percentile
+    from genbench.measures.spectra import weight_spectrum
+    from genbench.measures.surface import interpolation, loss_line, loss_plane
+    from genbench.report import pictures as draw
+
+    settings, seed = config["pictures"], config["seed"]
+    drawn = _Drawn([], {}, {})
+
+    def lines() -> tuple[Any, Any]:
+        found = {
+            "random direction": loss_line(snapshot, direction="random", seed=seed),
+            "largest Hessian eigenvector": loss_line(snapshot, direction="hessian", seed=seed),
+        }
+        if snapshot.initial is not None:
+            found["from the initial weights"] = interpolation(snapshot, snapshot.initial)
+        return draw.lines(found), {name: _plain(line) for name, line in found.items()}
+
+    def plane() -> tuple[Any, Any]:
+        found = loss_plane(snapshot, points=settings["plane_points"], seed=seed)
+        return draw.plane(found), _plain(found)
+
+    def density() -> tuple[Any, Any]:
+        top, _ = hessian_eigenvectors(snapshot, k=min(5, snapshot.size), seed=seed)
+        runs, steps = settings["density_runs"], settings["density_steps"]
+        found = spectral_density(snapshot, runs=runs, steps=steps, seed=seed)
+        return draw.density(found, top=[e.value for e in top.values() if e.value is not None]), _plain(found)
+
+    def spectra() -> tuple[Any, Any]:
+        found = weight_spectrum(snapshot)
+        return draw.spectra(found), {name: _plain(spectrum) for name, spectrum in found.items()}
+
+    def distribution() -> tuple[Any, Any]:
+        values, gamma = example_margins(snapshot), margin_percentile(snapshot)
+        if values is None or gamma is None:
+            raise ValueError("the network is no classifier")
+        return draw.margins(values.cpu(), gamma), None
+
+    def layers() -> tuple[Any, Any]:
+        return draw.layers(estimates), None
+
+    parts = {
+        "loss_lines": lines,
+        "loss_plane": plane,
+        "spectral_density": density,
+        "weight_spectra": spectra,
+        "margins": distribution,
+        "layers": layers,
+    }
+    with snapshot.measuring():
+        for name, part in parts.items():
+            try:
+                drawing, data = part()
+            except Exception as error:  # one picture less does not cost the others
+                drawn.left_out[name] = reason(error)
+                continue
+            if drawing is not None:
+                drawn.pictures.append(draw.picture(drawing))
+            if data is not None:
+                drawn.data[name] = data
+    return drawn
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and dataclasses as JSON holds them; a number that is not finite is null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -- what is written
+
+
+def _output(config: Config) -> Path:
+    """The folder of the files: beside the checkpoint, or where ``output`` says."""
+    path = Path(config["checkpoint"])
+    folder = (
+        Path(config["output"]) if config["output"] else path / "measures" if path.is_dir() else path.with_suffix("")
+    )
+    if not config["output"] and not path.is_dir():
+        folder = folder.with_name(f"{folder.name}_measures")
+    return folder
+
+
+def _write(
+    folder: Path, subject: Subject, config: Config, estimates: Mapping[str, Estimate], drawn: _Drawn
+) -> list[Path]:
+    from genbench.report.measures_page import page
+
+    provenance = experiment.provenance({"threads": config["threads"], "trainer": {}})
+    settings = {**subject.settings, **{key: config[key] for key in ("measures", "split", "examples")}}
+    content = {
+        "schema": SCHEMA,
+        "checkpoint": subject.digest,
+        "title": subject.title,
+        "settings": settings,
+        "measures": {key: asdict(estimate) for key, estimate in estimates.items()},
+        "data": drawn.data,
+        "left_out": drawn.left_out,
+        "provenance": provenance,
+    }
+    html = page(estimates, drawn.pictures, title=subject.title, settings=settings, provenance=provenance)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = {
+            "measures.json": json.dumps(content, indent=1, allow_nan=False) + "\n",
+            "measures.csv": _comma_separated(estimates),
+            "measures.html": html,
+        }
+        for name, text in written.items():
+            records.write_atomic(folder / name, text)
+    except OSError as error:
+        raise ConfigError(f"output={str(folder)!r} cannot be written: {error.strerror}; set output=") from None
+    return [folder / name for name in written]
+
+
+def _comma_separated(estimates: Mapping[str, Estimate]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["measure", "value", "stderr", "low", "high", "converged", "residual", "seconds", "note"])
+    for key, e in estimates.items():
+        low, high = e.interval or (None, None)
+        writer.writerow([key, e.value, e.stderr, low, high, e.converged, e.residual, e.seconds, e.note])
+    return text.getvalue()
