@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from genbench import experiment, records
+from genbench.measures import Estimate
 from genbench.regularization import Method
 
 FAST = ("~measures.trace", "~measures.adaptive_sharpness")
@@ -87,12 +88,62 @@ def test_a_run_leaves_a_record_that_can_be_read_back(configure, tmp_path):
         assert isinstance(record["metrics"][key], float), key
     assert record["stderr"]["train/flatness/trace"] > 0
     assert record["converged"]["train/flatness/lambda_1"] in (True, False)
+    assert record["measure_seconds"].keys() == record["metrics"].keys()
+    assert 0 < record["measure_seconds"]["train/flatness/trace"] < record["seconds"]["measure"]
     assert record["seconds"]["total"] >= record["seconds"]["fit"] + record["seconds"]["measure"] > 0
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     assert float(rows[-1]["test/performance/accuracy"]) == record["metrics"]["test/performance/accuracy"]
     assert sorted(weights(folder)) == sorted(torch.load(folder / "initial.pt", weights_only=True))
+
+
+class Searched(pl.Callback):
+    """Leaves an estimate of a search, and one whose reason names a file."""
+
+    def __init__(self):
+        self.seconds, self.history, self.results = 0.0, [], {}
+
+    def on_train_end(self, trainer, pl_module):
+        self.results = {
+            "train/flatness/found": Estimate(2.0, interval=(1.5, 2.5), seconds=0.25),
+            "train/flatness/open": Estimate(2.0, interval=(1.5, float("inf"))),
+            "train/flatness/lost": Estimate(None, interval=(0.0, 1.0), note="cannot read /somewhere/of/mine/x.pt"),
+        }
+
+
+def test_the_record_holds_intervals_and_no_path_of_a_reason(configure):
+    plain = configure(*FAST)
+    plain["callbacks"] = {"probe": {"_target_": f"{__name__}.Searched"}}
+    record = experiment.run(plain)
+    assert record["interval"] == {"train/flatness/found": [1.5, 2.5]}
+    assert record["measure_seconds"] == {key: 0.25 * key.endswith("found") for key in record["metrics"]}
+    assert record["notes"] == {"train/flatness/lost": "cannot read …/x.pt"}
+
+
+def test_history_holds_standard_errors_but_not_seconds(configure, tmp_path):
+    schedule = "callbacks.measures.every_n_steps=18"
+    record = experiment.run(configure(schedule, "~measures.adaptive_sharpness"))
+    with (folder_of(record, tmp_path) / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["train/flatness/trace"]] == [18, 27]
+    last = rows[-1]
+    assert float(last["stderr/train/flatness/trace"]) == record["stderr"]["train/flatness/trace"]
+    assert "stderr/train/flatness/lambda_1" not in last
+    assert not any(key.startswith("seconds/") for key in last)
+    with (folder_of(record, tmp_path) / "metrics.csv").open() as file:
+        *_, logged = csv.DictReader(file)
+    assert float(logged["seconds/train/flatness/trace"]) == record["measure_seconds"]["train/flatness/trace"]
+
+
+def test_norms_as_curves_and_among_the_measures_agree(configure):
+    record = experiment.run(configure("regularization=swa", *FAST))
+    curves = experiment.run(configure("regularization=swa", "~callbacks.measures"))
+    single = experiment.run(configure("regularization=swa", "~callbacks.weight_norms", *FAST))
+    norms = [key for key in record["metrics"] if key.startswith("weights/")]
+    assert len(norms) > 10
+    for key in norms:
+        assert record["metrics"][key] == curves["metrics"][key] == single["metrics"][key], key
 
 
 def test_measuring_at_powers_of_two_and_at_the_end(configure, tmp_path):
@@ -136,7 +187,7 @@ def test_the_same_configuration_gives_the_same_numbers(configure, tmp_path):
 def test_callbacks_do_not_change_training(configure, tmp_path):
     """Bit-identical final weights with everything measured at every epoch and with nothing measured."""
     methods = "regularization=[dropout,batch_norm,sam,mixup]"
-    measured = experiment.run(configure(methods, "callbacks.measures.every_n_epochs=1"))
+    measured = experiment.run(configure(methods, "callbacks=full", "callbacks.measures.every_n_steps=5"))
     bare = experiment.run(configure(methods, "~callbacks.gap", "~callbacks.weight_norms", "~callbacks.measures"))
     assert measured["run_id"] != bare["run_id"]
     assert bare["metrics"] == {}
@@ -195,7 +246,7 @@ def _run(plain):
 
 
 def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure, tmp_path):
-    settings = ("checkpoint_seconds=0", "regularization=[]", *FAST)
+    settings = ("checkpoint_seconds=0", "regularization=[]", "callbacks=full", *FAST)
     flag = tmp_path / "killed"
     plain = using(configure(*settings), Kills, flag=str(flag))
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(plain,))

@@ -54,6 +54,13 @@ def test_write_refuses_what_is_not_a_finite_number(run, value):
         ({"metrics": {"a": "0.5"}}, "metrics\\['a'\\] must be a number or null, is a string"),
         ({"metrics": {"a": True}}, "metrics\\['a'\\] must be a number or null"),
         ({"seed": True}, "'seed' must be a number"),
+        ({"interval": {"test/performance/accuracy": [1]}}, "interval.* must be a list of two numbers, is \\[1\\]"),
+        ({"interval": {"test/performance/accuracy": [0.0, None]}}, "must be a list of two numbers"),
+        ({"interval": {"test/performance/accuracy": [2, 1]}}, "must be \\[low, high\\], is \\[2, 1\\]"),
+        ({"interval": []}, "'interval' must be an object, is a list"),
+        ({"measure_seconds": {"test/performance/accuracy": None}}, "must be a number, is null"),
+        ({"measure_seconds": {"a": 1.0}}, "measure_seconds\\['a'\\] belongs to no metric"),
+        ({"stderr": {"a": 1.0}}, "stderr\\['a'\\] belongs to no metric"),
         ({"status": "done"}, "'status' must be one of completed, diverged, failed, is 'done'"),
         ({"config": {1: 2}}, "keys must be strings"),
         ({"config": {"f": print}}, "config\\['f'\\] is a builtin"),
@@ -92,6 +99,22 @@ def test_read_refuses_what_is_foreign(run, content, match):
     (run / "record.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(records.RecordError, match=match):
         records.read(run)
+
+
+@pytest.mark.parametrize("part", ["stderr", "converged", "residual", "interval", "notes", "measure_seconds"])
+def test_no_part_of_a_record_may_be_missing(run, part):
+    whole = make()
+    del whole[part]
+    with pytest.raises(ValueError, match=f"has no '{part}'"):
+        records.write(run, whole)
+
+
+def test_intervals_and_seconds_round_trip(run):
+    key = "test/performance/accuracy"
+    written = records.write(run, make(interval={key: [0.25, 0.5]}, measure_seconds={key: 1.5}))
+    found = records.read(run)
+    assert found == written
+    assert (found["interval"][key], found["measure_seconds"][key]) == ([0.25, 0.5], 1.5)
 
 
 def test_altered_record_and_altered_files_are_noticed(run):
