@@ -141,7 +141,12 @@ def interpolation(
             view = snapshot.with_state(between)
             found.append(_at(view, view.vector))
     loss, accuracy = _values(found)
-    return Slice(coordinates, loss, accuracy, "initial weights" if other is None else "the other network")
+    return Slice(
+        coordinates,
+        loss,
+        accuracy,
+        "from here to the initial weights" if other is None else "from here to the other network",
+    )
 
 
 @measure("flatness", by_member=False)

@@ -35,7 +35,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "wbr"):
             self.open.append(tag)
         self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
 
