@@ -46,6 +46,7 @@ from genbench.measures.norms import (
     spectral_norm,
 )
 from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
+from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.path_norm import path_norm
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
 from genbench.measures.relative_flatness import relative_flatness
@@ -114,18 +115,22 @@ __all__ = [
     "matrix_distances",
     "matrix_norms",
     "measure",
-    "norms_over_margin",
-    "parameter_norms",
-    "path_norm",
     "mutual_information_binned",
     "mutual_information_kde",
     "negative_entropy",
     "neural_collapse",
     "normalized_margin",
+    "norms_over_margin",
+    "pacbayes_measures",
+    "pacbayes_sigma",
+    "parameter_norms",
     "participation_ratio",
+    "path_norm",
     "power_law",
     "relative_flatness",
     "sam_sharpness",
+    "sharpness_alpha",
+    "sharpness_measures",
     "soft_error",
     "spectral_norm",
     "weight_spectrum",

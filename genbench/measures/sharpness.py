@@ -1,7 +1,7 @@
 """Sharpness: how much the loss rises near the weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def sam_sharpness(
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
-    ball = _Ball(torch.ones_like(view.vector), rho, norm)
+    ball = Ball(torch.ones_like(view.vector), rho, norm)
     return _worst_case(view, ball, steps=steps, tolerance=tolerance, seed=seed)
 
 
@@ -84,7 +84,7 @@ def adaptive_sharpness(
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
-    ball = _Ball(view.vector.abs(), rho, norm)
+    ball = Ball(view.vector.abs(), rho, norm)
     return _worst_case(view, ball, steps=steps, tolerance=tolerance, seed=seed)
 
 
@@ -215,7 +215,7 @@ def m_sharpness(
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
-    ball = _Ball(torch.ones_like(view.vector), rho, norm)
+    ball = Ball(torch.ones_like(view.vector), rho, norm)
     order = torch.randperm(view.examples, generator=_generator(seed, "m_sharpness"))
     chosen = [part.sort().values for part in order.split(m)[:batches] if len(part) == m]
     if not chosen:
@@ -283,8 +283,8 @@ def keskar_sharpness(
     return Estimate(100 * rise / (1 + base), converged=gap <= tolerance, residual=gap if math.isfinite(gap) else None)
 
 
-class _Ball:
-    """The perturbations scale·u with ‖u‖ ≤ ρ."""
+class Ball:
+    """The perturbations scale·u with ‖u‖ ≤ ρ, in ``l2`` or ``linf``."""
 
     def __init__(self, scale: Tensor, rho: float, norm: str) -> None:
         self.scale = scale
@@ -298,43 +298,52 @@ class _Ball:
         return self.rho * slope / slope.norm().clamp_min(1e-300)
 
     def outwards(self, u: Tensor, slope: Tensor) -> Tensor:
-        """A point of the ball that rises more than ``u`` where the loss rises along ``u`` itself: on its surface."""
+        """On the sphere instead of inside it, where the loss rises along ``u``."""
         if self.norm == "l2" and slope @ u > 0:
             return self.rho * u / u.norm()
         return u
 
 
-def _worst_case(snapshot: Snapshot, ball: _Ball, *, steps: int, tolerance: float, seed: int) -> Estimate:
-    """max L(w + δ) − L(w) over the ball."""
-    check_integer("steps", steps, least=1)
-    check_integer("seed", seed, least=0)
-    tolerance = _positive("tolerance", tolerance)
+def ascend(snapshot: Snapshot, ball: Ball, *, steps: int, seed: int) -> Iterator[tuple[Tensor, float, float]]:
+    """Conditional-gradient ascent in the ball, see :func:`sam_sharpness`: where it starts and where it is after each of
+    ``steps`` steps, as the perturbation, its loss, which never falls, and the gap max_s ∇L·(s − δ)."""
 
     def evaluate(u: Tensor) -> tuple[float, Tensor]:
         loss, gradient = snapshot.gradient_at(snapshot.vector + ball.scale * u)
         return loss, gradient * ball.scale
 
-    base = snapshot.mean_loss
     _, slope = evaluate(torch.zeros_like(ball.scale))
     if not slope.any():  # a stationary point: any direction may rise
         slope = _gaussian(snapshot, _generator(seed, "sharpness"))
     u = ball.towards(slope)
     loss, slope = evaluate(u)
-    best, rate, gap = max(loss, base), 1.0, math.inf
+    rate = 1.0
     for _ in range(steps):
-        if not math.isfinite(loss):
-            return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
         target = ball.towards(slope)
-        gap = float(slope @ (target - u)) / max(best - base, 1e-300)
-        if gap <= tolerance:
-            break
+        yield ball.scale * u, loss, float(slope @ (target - u))
         step = ball.outwards(u + rate * (target - u), slope)
         new_loss, new_slope = evaluate(step)
         if new_loss > loss:
             u, loss, slope, rate = step, new_loss, new_slope, min(2 * rate, 1.0)
         else:
             rate /= 2
+    yield ball.scale * u, loss, float(slope @ (ball.towards(slope) - u))
+
+
+def _worst_case(snapshot: Snapshot, ball: Ball, *, steps: int, tolerance: float, seed: int) -> Estimate:
+    """max L(w + δ) − L(w) over the ball."""
+    check_integer("steps", steps, least=1)
+    check_integer("seed", seed, least=0)
+    tolerance = _positive("tolerance", tolerance)
+    base = best = snapshot.mean_loss
+    gap = math.inf
+    for _, loss, slope in ascend(snapshot, ball, steps=steps, seed=seed):
+        if not math.isfinite(loss):
+            return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
         best = max(best, loss)
+        gap = slope / max(best - base, 1e-300)
+        if gap <= tolerance:
+            break
     return Estimate(best - base, converged=gap <= tolerance, residual=gap if math.isfinite(gap) else None)
 
 
