@@ -164,7 +164,7 @@ def _show_sweep() -> int:
 
 def _report_errors(function: Callable[[], Any]) -> Any:
     """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
-    command = "genbench-measure" if "measure" in Path(sys.argv[0]).stem else "genbench"
+    command = {"train": "genbench", "measure": "genbench-measure"}[_root()]
     try:
         return function()
     except KeyboardInterrupt:
@@ -229,11 +229,17 @@ def _keys() -> list[str]:
 
     GlobalHydra.instance().clear()
     methods = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
+    chosen = {"train": [f"regularization=[{','.join(methods)}]"], "measure": ["data=mnist1d", "model=mlp"]}
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose("train", [f"regularization=[{','.join(methods)}]"]))
+        plain: Any = OmegaConf.to_container(compose(_root(), chosen[_root()]))
     keys = [key for key, _ in leaves(plain)]
-    groups = [path.name for path in folder().iterdir() if path.is_dir()]
+    groups = [path.name for path in folder().iterdir() if path.is_dir() and (_root() == "train" or path.name in plain)]
     return sorted({*keys, *groups})
+
+
+def _root() -> str:
+    """The configuration of this command."""
+    return "measure" if "measure" in Path(sys.argv[0]).stem else "train"
 
 
 def _help(about: str, arguments: list[str], shown: tuple[str, ...] | None = None) -> str:

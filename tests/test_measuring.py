@@ -1,0 +1,315 @@
+"""genbench-measure: every architecture, every kind of checkpoint, what it writes, and what it refuses."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+
+from genbench import config, experiment, measuring
+from genbench.config import ConfigError
+from genbench.data import Digits
+from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
+from genbench.models import CNN, MLP
+
+COMMAND = str(Path(sys.executable).with_name("genbench-measure"))
+QUICK = ["pictures=null"]
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(config.folder()), version_base="1.3"):
+        return OmegaConf.to_container(compose("measure", list(overrides)), resolve=True)
+
+
+def measured(*overrides):
+    return measuring.run(composed(*QUICK, *overrides))
+
+
+@pytest.fixture
+def trained(configure, tmp_path):
+    """The folder of a short run."""
+
+    def trained(*overrides):
+        plain = configure("callbacks={}", "logger={}", *overrides)
+        record = experiment.run(plain)
+        assert record["status"] == "completed", record["error"]
+        return tmp_path / "runs" / record["experiment"] / record["run_id"]
+
+    return trained
+
+
+MODELS = [
+    ["model=linear"],
+    ["model=mlp", "regularization=[l2,dropout]"],
+    ["model=mlp", "regularization=batch_norm"],
+    ["model=mlp", "regularization=ensemble", "regularization.ensemble.members=2"],
+    ["model=mlp", "model.residual=true"],
+    ["model=cnn", "data=digits"],
+    ["model=cnn", "regularization=batch_norm"],
+    ["model=gru"],
+]
+
+
+@pytest.mark.parametrize("overrides", MODELS, ids=" ".join)
+def test_a_run_of_every_architecture(trained, overrides):
+    folder = trained(*overrides)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    found = measured(f"checkpoint={folder}")
+    # the same numbers from the same pieces, put together here
+    plain = json.loads((folder / "record.json").read_text())["config"]
+    data = experiment.build_data(plain)
+    network = experiment.build_module(plain, data).network
+    network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    initial = torch.load(folder / "initial.pt", weights_only=True)
+    snapshot = Snapshot(network, F.cross_entropy, data.evaluation_batches("train"), initial=initial)
+    assert found.estimates["train/performance/accuracy"].value == accuracy(snapshot).value
+    assert found.estimates["weights/norm/l2"].value == l2_norm(snapshot)["l2"].value
+    assert found.estimates["weights/norm/distance"].value == distance_from_init(snapshot)["distance"].value > 0
+    assert found.estimates["train/flatness/trace"].value == pytest.approx(hessian_trace(snapshot).value, rel=1e-5)
+    test = accuracy(Snapshot(network, F.cross_entropy, data.evaluation_batches("test")))
+    gap = accuracy(snapshot).value - test.value
+    assert found.estimates["test/gap/accuracy"].value == pytest.approx(gap)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_what_it_writes(trained):
+    folder = trained()
+    found = measuring.run(
+        composed(
+            f"checkpoint={folder}", "pictures.plane_points=3", "pictures.density_runs=2", "pictures.density_steps=4"
+        )
+    )
+    assert [path.relative_to(folder).as_posix() for path in found.files] == [
+        f"measures/measures.{kind}" for kind in ("json", "csv", "html")
+    ]
+    written = json.loads(found.files[0].read_text())
+    assert written["measures"].keys() == found.estimates.keys()
+    trace = found.estimates["train/flatness/trace"]
+    entry = written["measures"]["train/flatness/trace"]
+    assert (entry["value"], entry["stderr"], entry["seconds"]) == (trace.value, trace.stderr, trace.seconds)
+    assert trace.stderr > 0
+    assert trace.seconds > 0
+    assert len(written["data"]["spectral_density"]["nodes"]) == 2
+    assert len(written["data"]["loss_plane"]["loss"]) == 3
+    assert {"loss_lines", "weight_spectra"} <= written["data"].keys()
+    assert written["left_out"] == {}
+    assert written["settings"]["model"]["_target_"] == "genbench.models.MLP"
+    with open(found.files[1]) as file:
+        rows = {row["measure"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == found.estimates.keys()
+    assert float(rows["train/flatness/trace"]["value"]) == trace.value
+    page = found.files[2].read_text()
+    assert page.count("data:image/svg+xml;base64,") == 6
+    for text in (page, found.files[0].read_text()):
+        assert str(folder.parent) not in text
+        assert os.uname().nodename not in text
+
+
+def test_a_page_reaches_for_nothing_outside(trained):
+    page = measured(f"checkpoint={trained()}").files[2].read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert "<script src" not in page
+
+
+def test_a_bare_state_dict(tmp_path):
+    torch.manual_seed(0)
+    net = MLP(input_shape=(1, 40), classes=10, width=20)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    torch.save({k: torch.zeros_like(v) for k, v in net.state_dict().items()}, tmp_path / "start.pt")
+    arguments = [f"checkpoint={tmp_path / 'net.pt'}", "model=mlp", "model.width=20", "data=mnist1d"]
+    found = measured(*arguments, f"initial={tmp_path / 'start.pt'}", "data.train_size=200", "examples=50")
+    norm = torch.cat([p.detach().reshape(-1) for p in net.parameters()]).norm()
+    assert found.estimates["weights/norm/l2"].value == pytest.approx(float(norm), rel=1e-6)
+    assert found.estimates["weights/norm/distance"].value == pytest.approx(float(norm), rel=1e-6)
+    assert found.files[0] == tmp_path / "net_measures" / "measures.json"
+    share = found.estimates["train/performance/accuracy"].value
+    assert share * 50 == pytest.approx(round(share * 50))
+    assert "net.pt" in found.title
+
+
+def test_another_split_and_place(trained, tmp_path):
+    found = measured(f"checkpoint={trained()}", "split=test", f"output={tmp_path / 'there'}")
+    assert "test/flatness/lambda_1" in found.estimates
+    assert "train/flatness/lambda_1" not in found.estimates
+    assert {"train/performance/accuracy", "test/gap/accuracy"} <= found.estimates.keys()
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [
+        f"measures.{kind}" for kind in ("csv", "html", "json")
+    ]
+
+
+def test_another_split_of_a_run_with_validation(trained):
+    found = measured(f"checkpoint={trained()}", "split=val", "measures={}")
+    assert "val/gap/accuracy" in found.estimates
+
+
+def test_a_run_on_other_data(trained):
+    folder = trained("model=mlp")
+    found = measured(f"checkpoint={folder}", "data=mnist1d", "data.label_noise=0.5", "measures={}")
+    own = measured(f"checkpoint={folder}", "measures={}")
+    assert found.estimates["test/performance/accuracy"].value == own.estimates["test/performance/accuracy"].value
+    assert found.estimates["train/performance/accuracy"].value != own.estimates["train/performance/accuracy"].value
+
+
+class Stranger(nn.Module):
+    """Not genbench's: its own arguments, its own forward."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_a_lightning_checkpoint_of_somebody_elses_model(tmp_path):
+    net = Stranger(7)
+    state = {f"model.net.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": {**state, "metric.total": torch.zeros(1)}}, tmp_path / "last.ckpt")
+    found = measured(
+        f"checkpoint={tmp_path / 'last.ckpt'}",
+        "data=digits",
+        "+model._target_=tests.test_measuring.Stranger",
+        "+model.width=7",
+    )
+    x, y = Digits().tensors("train")
+    assert found.estimates["train/performance/accuracy"].value == pytest.approx(
+        float((net(x).argmax(1) == y).double().mean())
+    )
+
+
+def bad(tmp_path, name):
+    torch.manual_seed(0)
+    net = CNN(input_shape=(1, 40), classes=10)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    torch.save({k: v.fill_(float("nan")) for k, v in net.state_dict().items()}, tmp_path / "nan.pt")
+    torch.save(net, tmp_path / "pickled.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    (tmp_path / "empty").mkdir()
+    whole = ["model=cnn", "data=mnist1d"]
+    return {
+        "no file": [f"checkpoint={tmp_path / 'nothing.pt'}", *whole],
+        "folder": [f"checkpoint={tmp_path / 'empty'}", *whole],
+        "pickled": [f"checkpoint={tmp_path / 'pickled.pt'}", *whole],
+        "text": [f"checkpoint={tmp_path / 'text.pt'}", *whole],
+        "list": [f"checkpoint={tmp_path / 'list.pt'}", *whole],
+        "no model": [f"checkpoint={tmp_path / 'net.pt'}", "data=mnist1d"],
+        "no data": [f"checkpoint={tmp_path / 'net.pt'}", "model=cnn"],
+        "other model": [f"checkpoint={tmp_path / 'net.pt'}", "model=gru", "data=mnist1d"],
+        "other width": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "model.width=9"],
+        "other data": [f"checkpoint={tmp_path / 'net.pt'}", "model=cnn", "data=digits"],
+        "split": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "split=dev"],
+        "no val": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "split=val"],
+        "examples": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "examples=0"],
+        "setting": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "measures.trace.probes=1", "measures.lambda_1.k=0"],
+        "device": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "device=tpu"],
+        "nan": [f"checkpoint={tmp_path / 'nan.pt'}", *whole],
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no file", "there is no file 'nothing.pt'; accepted: a run's folder, or a file of weights"),
+        ("folder", "'empty' is a folder without record.json"),
+        ("pickled", "'pickled.pt' holds no weights that can be loaded safely"),
+        ("text", "'text.pt' holds no weights that can be loaded safely"),
+        ("list", "'list.pt' holds no state dict"),
+        ("no model", "model is not chosen, and a bare state dict does not tell; accepted: model=mlp"),
+        ("no data", "data is not chosen"),
+        ("other model", "checkpoint has no 'layers.0.gru.weight_ih_l0'"),
+        ("other width", r"'layers.0.0.weight' has shape \(25, 1, 5\), the model's \(9, 1, 5\)"),
+        ("other data", "another model's"),
+        ("split", "split is 'dev'; accepted: train, val, test"),
+        ("no val", "split=val is not there; accepted: train, test"),
+        ("examples", "examples is 0"),
+        ("device", "device is 'tpu'"),
+        ("nan", "are not finite"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(name, message, tmp_path):
+    arguments = bad(tmp_path, name)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=message) as caught:
+        measured(*arguments)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_measure_that_fails_is_null_with_the_reason(tmp_path):
+    found = measured(*bad(tmp_path, "setting"))
+    assert found.estimates["train/flatness/trace"].value is None
+    assert "probes is 1" in found.estimates["train/flatness/trace"].note
+    assert "k is 0" in found.estimates["train/flatness/lambda_1"].note
+    assert found.estimates["train/flatness/sam_sharpness"].value is not None
+
+
+def test_a_run_that_left_no_weights(trained):
+    folder = trained()
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "weights.pt").unlink()
+    with pytest.raises(ConfigError, match="weights.pt is missing"):
+        measured(f"checkpoint={folder}")
+    assert record["files"]["weights.pt"]
+
+
+def command(work, *arguments):
+    done = subprocess.run([COMMAND, *arguments], cwd=work, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command(trained, tmp_path):
+    folder = trained()
+    status, out, err = command(tmp_path, f"checkpoint={folder}", "pictures=null", "measures.lambda_1.k=2")
+    assert (status, err) == (0, "")
+    for text in ("lambda_2", "train/flatness", "weights/norm", "measures/measures.json", "… and", "std. error"):
+        assert text in out
+    assert "layers.0" not in out
+
+
+def test_the_command_takes_settings_that_are_in_no_yaml_and_refuses_misspelt_ones(tmp_path):
+    torch.save(Stranger(7).state_dict(), tmp_path / "net.pt")
+    own = ["checkpoint=net.pt", "data=digits", "model._target_=tests.test_measuring.Stranger", "pictures=null"]
+    status, out, _ = command(tmp_path, *own, "model.width=7", "measures={}")
+    assert status == 0
+    assert "Stranger (net.pt)" in out
+    status, _, err = command(tmp_path, *own, "model.widht=7", "measures={}")
+    assert (status, err) == (
+        1,
+        "genbench-measure: model.widht is not a setting of tests.test_measuring.Stranger; did you mean 'width'?\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "checkpoint is not given; accepted: checkpoint=a run's folder, or a file of weights"),
+        (["checkpoint=nothing.pt"], "there is no file 'nothing.pt'"),
+        (["checkpoint=x.pt", "measure=full"], "did you mean 'measures'?"),
+        (["checkpoint=x.pt", "measures=ful"], "measures=ful: no such choice; did you mean 'full'?"),
+        (["checkpoint=x.pt", "splits=train"], "did you mean 'split'?"),
+    ],
+)
+def test_the_command_refuses_in_one_line(arguments, message, tmp_path):
+    status, _, err = command(tmp_path, *arguments)
+    assert status == 1
+    assert err.startswith("genbench-measure: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick():
+    status, out, _ = command(".", "--help")
+    assert status == 0
+    assert "genbench-measure checkpoint=" in out
+    assert "full" in out
