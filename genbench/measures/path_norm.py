@@ -29,7 +29,7 @@ def path_norm(snapshot: Snapshot) -> dict[str, Estimate]:
       path norm of the one in which they are folded into the layers before.
     - Fixed factors and constants count as weights and are squared.
     - ReLU, leaky ReLU, sums, concatenation and reshaping pass paths on. Average and maximum pooling do to the squares
-      what they do in f, as in the code of Jiang's and Dziugaite's groups; by the sum over paths an average of n would
+      what they do in f, as in the code of Dziugaite et al.; by the sum over paths an average of n would
       count 1/n² a path and not 1/n, a maximum every path (Gonon et al. 2024, arXiv 2310.01225).
 
     ``None``, with the name of the operation, for networks that do anything else: other activations, products of

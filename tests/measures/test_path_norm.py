@@ -202,11 +202,11 @@ def test_factors_and_constants_are_weights():
     torch.manual_seed(0)
     a, b = nn.Linear(3, 4).double(), nn.Linear(4, 2).double()
     shift = torch.randn(4, dtype=torch.float64)
-    net = Function(lambda x, a, b: b(torch.relu(2 - (-3 * a(x) / 0.5 - shift))) - 1.5, a, b)
+    net = Function(lambda x, a, b: b(torch.relu(2 - (-3 * a(x) / 0.5 - shift) + 1)) - 1.5, a, b)
     folded_a, folded_b = copy.deepcopy(a), copy.deepcopy(b)
     with torch.no_grad():
         folded_a.weight.mul_(6)
-        folded_a.bias.mul_(6).add_(2).add_(shift)
+        folded_a.bias.mul_(6).add_(3).add_(shift)
         folded_b.bias.sub_(1.5)
     assert norm_of(net, 3) == pytest.approx(norm_of(nn.Sequential(folded_a, nn.ReLU(), folded_b), 3), rel=1e-12)
 

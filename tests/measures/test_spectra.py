@@ -154,11 +154,13 @@ def test_the_exponent_depends_neither_on_scale_nor_on_the_order_of_units(scale, 
     assert alpha > 1
 
 
-def test_zero_eigenvalues_are_in_no_tail():
-    """A weight of rank 12 in single precision has 38 eigenvalues that are zero but for rounding."""
-    values = pareto(2.5, 12, seed=0)
-    w = with_eigenvalues(np.concatenate([values, np.zeros(38)])).float()
-    assert weight_spectrum(network(w))["0"].power_law == pytest.approx(fit_power_law(values), rel=1e-4)
+@pytest.mark.parametrize("rank", [8, 12])
+def test_zero_eigenvalues_are_in_no_tail(rank):
+    """Those of a weight in single precision are zero but for rounding."""
+    values = pareto(2.5, rank, seed=0)
+    w = with_eigenvalues(np.concatenate([values, np.zeros(50 - rank)])).float()
+    law = weight_spectrum(network(w))["0"].power_law
+    assert law is None if rank < 10 else law == pytest.approx(fit_power_law(values), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", NETS)
