@@ -14,6 +14,7 @@ True
 """
 
 from genbench.measures.base import measure
+from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
 from genbench.measures.curvature import (
     gauss_newton_eigenvalues,
     gauss_newton_frobenius_norm,
@@ -121,6 +122,7 @@ __all__ = [
     "neural_collapse",
     "normalized_margin",
     "norms_over_margin",
+    "pac_bayes_bound",
     "pacbayes_measures",
     "pacbayes_sigma",
     "parameter_norms",
@@ -133,5 +135,7 @@ __all__ = [
     "sharpness_measures",
     "soft_error",
     "spectral_norm",
+    "vc_bound",
+    "vc_dimension",
     "weight_spectrum",
 ]

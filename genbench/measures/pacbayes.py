@@ -16,6 +16,9 @@ from genbench.measures.margins import margin_percentile
 from genbench.measures.sharpness import Ball, ascend
 from genbench.measures.snapshot import Snapshot
 
+NO_CLASSIFIER = Estimate(
+    None, note="undefined: neither logits [N, K, ...] with K ≥ 2 and class labels, nor one logit and labels 0 or 1"
+)
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
 
 
@@ -52,7 +55,7 @@ def pacbayes_sigma(
     check_integer("samples", samples, least=2)
 
     def find() -> dict[str, Estimate]:
-        noise = _Noise(snapshot, samples, derive(seed, "pacbayes"))
+        noise = Noise(snapshot, samples, derive(seed, "pacbayes"))
         search = partial(_largest_noise, noise, drop=drop, tolerance=tolerance, evaluations=evaluations)
         w = snapshot.vector
         return {
@@ -183,6 +186,11 @@ def moved(snapshot: Snapshot) -> Tensor | None:
     return snapshot.vector - start.to(snapshot.device)
 
 
+def is_classifier(snapshot: Snapshot) -> bool:
+    """Whether the answers can be wrong: those of a network that has margins."""
+    return margin_percentile(snapshot) is not None
+
+
 def errors(output: Any, target: Any) -> Tensor:
     """Whether answers are wrong, bool [N, ...]: of logits [N, K, ...] and labels, or of one logit and labels 0 or 1. An
     output that is not finite is."""
@@ -239,7 +247,7 @@ def _at(radius: Estimate, function: Callable[[Tensor], Tensor] | None) -> Estima
     return Estimate(float(value.detach()), stderr=stderr, converged=radius.converged)
 
 
-class _Noise:
+class Noise:
     """The error rates under the same draws of noise at any scale."""
 
     def __init__(self, snapshot: Snapshot, samples: int, seed: int) -> None:
@@ -258,7 +266,7 @@ class _Noise:
 
 
 def _largest_noise(
-    noise: _Noise, scale: Tensor, start: float, *, drop: float, tolerance: float, evaluations: int
+    noise: Noise, scale: Tensor, start: float, *, drop: float, tolerance: float, evaluations: int
 ) -> Estimate:
     base, reason = _start(noise.snapshot, drop)
     if reason:
@@ -327,11 +335,8 @@ def _next(low: float, high: float, share: float = 0.5) -> float:
 
 def _start(snapshot: Snapshot, drop: float) -> tuple[float, Estimate | None]:
     """The error rate, and why the accuracy cannot fall by ``drop``."""
-    if margin_percentile(snapshot) is None:
-        return 1.0, Estimate(
-            None,
-            note="undefined: neither logits [N, K, ...] with K ≥ 2 and class labels, nor one logit and labels 0 or 1",
-        )
+    if not is_classifier(snapshot):
+        return 1.0, NO_CLASSIFIER
     base = error_rate(snapshot, snapshot.vector)
     if 1 - base <= drop:
         return base, Estimate(None, note=f"undefined: the accuracy {1 - base:.4g} cannot fall by {drop:g}")

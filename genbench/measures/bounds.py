@@ -1,0 +1,222 @@
+"""Generalization bounds as numbers: what holds for the error on new examples with probability 1 − δ over the data."""
+
+import math
+from typing import Any
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from genbench.checks import check_choice, check_integer, check_number
+from genbench.draw import derive
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.pacbayes import (
+    NO_CLASSIFIER,
+    Noise,
+    check_share,
+    error_rate,
+    is_classifier,
+    moved,
+    pacbayes_sigma,
+)
+from genbench.measures.snapshot import Snapshot
+
+_PRIORS = 100  # values of the prior's variance between 1 and e
+
+
+@measure("bound")
+def vc_dimension(snapshot: Snapshot) -> Estimate:
+    """An upper bound on the Vapnik–Chervonenkis dimension of the network's architecture, with R = Σᵢ i kᵢ:
+
+        L + Σᵢ Wᵢ · log₂(4eR log₂(2eR))
+
+    (Bartlett et al. 2019, arXiv 1703.02930, theorem 7, for activations of two linear pieces). Layers i = 1 … L are the
+    calls of modules that have parameters of their own, kᵢ the numbers that one gives for an example, Wᵢ the trainable
+    parameters up to it, shared ones once. Of K ≥ 2 logits, the set of answers that are right is meant, which the signs
+    of K(K − 1)/2 differences decide, the kᵢ of the last layer. Jiang et al. 2020 (arXiv 1912.02178) use a looser
+    form for convolutions.
+
+    Defined for outputs that are piecewise linear in the input, which is tried on some examples: ReLU networks, batch
+    normalization in evaluation included. The comparisons of max pooling are not counted.
+    """
+    reason = _not_piecewise_linear(snapshot)
+    if reason:
+        return Estimate(None, note=f"undefined: {reason}")
+    calls: list[tuple[nn.Module, int]] = []
+
+    def count(module: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            calls.append((module, output.numel() // len(output)))
+
+    owners = [m for m in snapshot.model.modules() if any(p is not None for p in m._parameters.values())]
+    handles = [m.register_forward_hook(count) for m in owners]
+    try:
+        output, *_ = next(snapshot.predictions_at(snapshot.vector))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not calls:
+        return Estimate(None, note="undefined: no layer gives a tensor")
+    trainable = {id(p) for name, p in snapshot.model.named_parameters() if name in snapshot.parameters}
+    seen: dict[int, int] = {}
+    total = weighted = 0
+    for i, (module, units) in enumerate(calls, 1):
+        seen |= {id(p): p.numel() for p in module._parameters.values() if p is not None and id(p) in trainable}
+        total += sum(seen.values())
+        weighted += i * (_decisions(output) if i == len(calls) else units)
+    return Estimate(len(calls) + total * math.log2(4 * math.e * weighted * math.log2(2 * math.e * weighted)))
+
+
+@measure("bound")
+def vc_bound(snapshot: Snapshot, *, delta: float = 0.05) -> Estimate:
+    """The error on new examples is at most the train error + √(2 log Π(m)/m) + √(log(1/δ)/2m), with the growth function
+    log Π(m) = D log(em/D) of D = :func:`vc_dimension` for m > D examples, else m log 2 (Mohri et al. 2018,
+    Foundations of Machine Learning, corollaries 3.9 and 3.18).
+
+    A bound that is not below the error of guessing is reported as it is, and noted. Holds on the training examples of
+    the network alone, drawn independently.
+    """
+    check_share("delta", delta)
+    if not is_classifier(snapshot):
+        return NO_CLASSIFIER
+    dimension = vc_dimension(snapshot).value
+    if dimension is None:
+        return vc_dimension(snapshot)
+    m = snapshot.examples
+    growth = dimension * math.log(math.e * m / dimension) if m > dimension else m * math.log(2)
+    error = error_rate(snapshot, snapshot.vector)
+    return _said(snapshot, error + math.sqrt(2 * growth / m) + math.sqrt(math.log(1 / delta) / (2 * m)))
+
+
+@measure("bound")
+def pac_bayes_bound(
+    snapshot: Snapshot,
+    *,
+    prior: str = "init",
+    sigma: float | None = None,
+    delta: float = 0.05,
+    samples: int = 100,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """A certified bound on the error of the stochastic classifier whose weights are drawn anew from Q = N(w, σ²I) for
+    every answer (Maurer 2004, arXiv cs/0411099; Dziugaite & Roy 2017, arXiv 1703.11008), as ``pac_bayes_bound``:
+
+        kl⁻¹( kl⁻¹(ê, log(2/δ)/n), (KL(Q‖P) + log(2√m · 2/δ) + log(1/p_j)) / m ),
+
+    kl⁻¹(q, c) the largest p with kl(q‖p) ≤ c, ê the mean error on the m examples over n drawn networks
+    (``pac_bayes_train_error``, with its standard error), and KL(Q‖P) in nats (``pac_bayes_kl``). The prior is
+    P = N(w⁰, s²I) or N(0, s²I), with s² = e^(j/100) for an integer j: the best one, at the price of a union bound over
+    all of them with weights p_j ∝ (1 + |j|)⁻². Half of δ goes to the drawn networks.
+
+    Holds on the training examples of the network alone, drawn independently of each other and of w⁰; buffers (the
+    statistics of batch normalization) and frozen parameters count as given. A bound that is not below the error of
+    guessing is reported as it is, and noted.
+
+    Args:
+        snapshot: network, loss and data: logits [N, K, ...] and class labels, or one logit and labels 0 or 1.
+        prior: its mean, ``init`` for w⁰ or ``origin`` for 0.
+        sigma: σ > 0; without it, ``pacbayes_sigma`` of :func:`pacbayes_sigma`. The bound holds for any.
+        delta: δ in (0, 1).
+        samples: networks drawn, n, each one forward pass, at least 2.
+        seed: of the networks, from a generator of its own.
+    """
+    check_choice("prior", prior, ("init", "origin"))
+    check_share("delta", delta)
+    check_integer("samples", samples, least=2)
+    check_integer("seed", seed, least=0)
+    if sigma is not None and check_number("sigma", sigma, low=0) == 0:
+        raise ValueError(f"sigma is {sigma!r}; accepted: a number > 0, or none")
+    names = ("pac_bayes_bound", "pac_bayes_train_error", "pac_bayes_kl")
+    if not is_classifier(snapshot):
+        return dict.fromkeys(names, NO_CLASSIFIER)
+    center = moved(snapshot) if prior == "init" else snapshot.vector
+    if center is None:
+        missing = Estimate(None, note="no initial weights given, or of other names or shapes")
+        return dict.fromkeys(names, missing)
+    if sigma is None:
+        found = pacbayes_sigma(snapshot, seed=seed)["pacbayes_sigma"]
+        if found.value is None:
+            return dict.fromkeys(names, found)
+        sigma = found.value
+    noise = Noise(snapshot, samples, derive(seed, "pac_bayes_bound"))
+    rates = noise.rates(torch.full_like(snapshot.vector, sigma))
+    error, m = float(rates.mean()), snapshot.examples
+    divergence, price = _divergence(float(center.square().sum()), snapshot.size, sigma)
+    seen = kl_inverse(error, math.log(2 / delta) / samples)
+    bound = kl_inverse(seen, (divergence + math.log(2 * math.sqrt(m) * 2 / delta) + price) / m)
+    return {
+        "pac_bayes_bound": _said(snapshot, bound),
+        "pac_bayes_train_error": Estimate(error, stderr=float(rates.std()) / math.sqrt(samples)),
+        "pac_bayes_kl": Estimate(divergence),
+    }
+
+
+def kl_inverse(q: float, c: float) -> float:
+    """The largest p with kl(q‖p) ≤ c, kl that of two coins, in nats.
+
+    >>> round(kl_inverse(0.0, 0.5), 6)  # 1 − e^−c
+    0.393469
+    """
+
+    def excess(p: float) -> float:
+        return coin_kl(q, p) - c
+
+    top = 1 - 1e-16
+    if q >= top or excess(top) <= 0:
+        return 1.0
+    return float(brentq(excess, q, top, xtol=1e-15)) if excess(q) < 0 else q
+
+
+def coin_kl(q: float, p: float) -> float:
+    """kl(q‖p) = q log(q/p) + (1 − q) log((1 − q)/(1 − p))."""
+    first = q * math.log(q / p) if q > 0 else 0.0
+    return first + ((1 - q) * math.log((1 - q) / (1 - p)) if q < 1 else 0.0)
+
+
+def _divergence(square: float, size: int, sigma: float) -> tuple[float, float]:
+    """KL(N(w, σ²I) ‖ N(v, s²I)) for ‖w − v‖² = ``square`` at the best s² = e^(j/100), and log(1/p_j)."""
+
+    def both(j: int) -> tuple[float, float]:
+        ratio = sigma**2 / math.exp(j / _PRIORS)
+        kl = (size * (ratio - 1 - math.log(ratio)) + square / math.exp(j / _PRIORS)) / 2
+        return kl, 2 * math.log(1 + abs(j)) + math.log(math.pi**2 / 3 - 1)  # Σ_j (1 + |j|)⁻² = π²/3 − 1
+
+    best = math.floor(_PRIORS * math.log(sigma**2 + square / size))
+    return min((both(j) for j in (best, best + 1)), key=sum)
+
+
+def _said(snapshot: Snapshot, bound: float) -> Estimate:
+    """A bound, with a note where it says nothing."""
+    output, _ = snapshot.predictions[0]
+    guessing = 1 - 1 / max(2, output.shape[1] if output.ndim > 1 else 1)
+    if bound < guessing:
+        return Estimate(bound)
+    return Estimate(bound, note=f"vacuous: not below the error {guessing:.3g} of guessing")
+
+
+def _decisions(output: Any) -> int:
+    """The numbers of an example whose signs decide the answer."""
+    if output.ndim > 1 and output.shape[1] > 1:
+        classes = output.shape[1]
+        return classes * (classes - 1) // 2 * output[0, 0].numel()
+    return output[0].numel()
+
+
+def _not_piecewise_linear(snapshot: Snapshot) -> str | None:
+    """Why the output is not known to be piecewise linear in the input: a second derivative along random directions."""
+    inputs, output, _ = next(snapshot.at_inputs())
+    if not isinstance(output, Tensor) or not inputs:
+        return "the input has no real numbers, or the output is no tensor"
+    generator = torch.Generator().manual_seed(0)
+
+    def along(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+
+    slopes = torch.autograd.grad((output * along(output)).sum(), inputs, create_graph=True, materialize_grads=True)
+    rise = sum((slope * along(slope)).sum() for slope in slopes)
+    assert isinstance(rise, Tensor)
+    if not rise.requires_grad:
+        return None
+    bends = torch.autograd.grad(rise, inputs, materialize_grads=True)
+    return "the output is not piecewise linear in the input" if any(bool(b.any()) for b in bends) else None
