@@ -15,6 +15,7 @@ True
 
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
+from genbench.measures.compression import compressed_size
 from genbench.measures.curvature import (
     gauss_newton_eigenvalues,
     gauss_newton_frobenius_norm,
@@ -24,6 +25,7 @@ from genbench.measures.curvature import (
     hessian_trace,
     layer_curvature,
 )
+from genbench.measures.disagreement import disagreement
 from genbench.measures.estimate import Estimate
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.gap import generalization_gap
@@ -81,8 +83,10 @@ __all__ = [
     "adaptive_sharpness",
     "average_sharpness",
     "calibration_error",
+    "compressed_size",
     "convolution_spectral_norms",
     "cross_entropy",
+    "disagreement",
     "distance_from_init",
     "effective_rank",
     "empirical_fisher_trace",

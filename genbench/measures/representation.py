@@ -99,7 +99,7 @@ def linear_cka(snapshot: Snapshot, *, other: Snapshot | None = None) -> dict[str
             other = snapshot.with_state(snapshot.initial)
         except ValueError as error:
             return {"cka": Estimate(None, note=f"initial weights do not fit: {error}")}
-    _check_same_data(snapshot, other)
+    check_same_data(snapshot, other)
     ours = hidden(snapshot)
     theirs = {layer: x.to(snapshot.device) for layer, x in hidden(other).items()}
     last, others = penultimate(ours), penultimate(theirs)
@@ -229,7 +229,8 @@ def _centred(x: Tensor) -> Tensor:
     return x - x.mean(0)
 
 
-def _check_same_data(snapshot: Snapshot, other: Snapshot) -> None:
+def check_same_data(snapshot: Snapshot, other: Snapshot) -> None:
+    """Refuses a second network whose examples or targets are others, or in another order."""
     if other.examples != snapshot.examples:
         raise ValueError(f"other has {other.examples} examples; accepted: the same data, {snapshot.examples} examples")
     targets = [

@@ -1,0 +1,50 @@
+"""Disagreement of two networks."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.pacbayes import NO_CLASSIFIER, is_classifier
+from genbench.measures.representation import check_same_data
+from genbench.measures.snapshot import Snapshot
+
+
+@measure("performance", by_member=False)
+def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estimate:
+    """The share of examples that two networks answer differently, in [0, 1], with the standard error of its mean over
+    the examples (that of a binomial proportion; positions of [N, K, ...] outputs count within their example).
+
+    On new examples it equals the test error in expectation for two runs of the same training from different seeds,
+    as far as their ensemble is calibrated (Jiang et al. 2022, arXiv 2106.13799). No label is needed but to tell a
+    classifier.
+
+    Args:
+        snapshot: network, loss and data.
+        other: the second network, on the same data in the same order; ``None`` gives no value.
+
+    Raises:
+        ValueError: ``other`` has another number of examples, or other targets.
+    """
+    if other is None:
+        return Estimate(None, note="no other network given")
+    check_same_data(snapshot, other)
+    if not (is_classifier(snapshot) and is_classifier(other)):
+        return NO_CLASSIFIER
+    ours, theirs = (torch.cat([_answers(output) for output, _ in s.predictions]) for s in (snapshot, other))
+    if ours.shape != theirs.shape:
+        raise ValueError(f"other answers in shape {tuple(theirs.shape)}; accepted: {tuple(ours.shape)}")
+    shares = (ours != theirs.to(ours.device)).reshape(len(ours), -1).double().mean(1)
+    n = len(shares)
+    stderr = float(shares.std()) / math.sqrt(n) if n > 1 else None
+    return Estimate(float(shares.mean()), stderr=stderr)
+
+
+def _answers(output: Any) -> Tensor:
+    """The class of the largest logit, [N, ...] of [N, K, ...], or the side of a single one, [N]."""
+    if output.ndim > 1 and output.shape[1] > 1:
+        return output.argmax(1)
+    return (output > 0).long().reshape(len(output))
