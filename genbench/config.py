@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import math
-import pkgutil
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
 from omegaconf import MISSING, OmegaConf
 
 from genbench.checks import nearest
@@ -44,7 +44,7 @@ PASSED = {
     "model": ("input_shape", "classes"),
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps"),
-    "measures": ("snapshot",),
+    "measures": ("snapshot", "other", "train"),  # a second network is not a setting
     "logger": ("run",),
 }
 # Groups whose choices are entries under names of their own.
@@ -176,9 +176,10 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Defaults and accepted names of a target; None where it takes any keyword."""
     try:
-        function = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{name}._target_={target!r} cannot be imported: {error}") from None
+        function = get_object(target)  # as Hydra will find it: a function before a module of the same name
+    except Exception as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
     if not callable(function):
         raise ConfigError(f"{name}._target_={target!r} cannot be called")
     parameters = list(inspect.signature(function).parameters.values())

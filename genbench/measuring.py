@@ -250,7 +250,7 @@ def _draw(snapshot: Snapshot, estimates: Mapping[str, Estimate], config: Config)
             "largest Hessian eigenvector": loss_line(snapshot, direction="hessian", seed=seed),
         }
         if snapshot.initial is not None:
-            found["from the initial weights"] = interpolation(snapshot, snapshot.initial)
+            found["from the initial weights"] = interpolation(snapshot)
         return draw.lines(found), {name: _plain(line) for name, line in found.items()}
 
     def plane() -> tuple[Any, Any]:

@@ -199,7 +199,7 @@ class Ours(Library):
 
 class PyHessian(Library):
     name, module = "PyHessian 0.1", "pyhessian"
-    ladder = ((100, 1e-3), (1000, 1e-4), (1000, 1e-5), (1000, 1e-6))  # its defaults first
+    ladder = ((100, 1e-3),)  # its defaults: ten times as many iterations take minutes
 
     def _computer(self, seed: int) -> Any:
         from pyhessian import hessian
@@ -278,27 +278,24 @@ def _eigenvalues(name: str, libraries: list[Library], exact: list[float], repeat
 
     chosen: dict[str, Any] = {}
     for library in libraries:
-        for setting in library.ladder:
-            if max(error(library.eigenvalues(setting, seed)) for seed in (100, 101)) <= 1e-3:
-                chosen[library.name] = setting
-                break
-        else:
-            print(f"{library.name}: none of its settings {library.ladder} is right to 1e-3")
+        accurate = (s for s in library.ladder if error(library.eigenvalues(s, 100)) <= 1e-3)
+        chosen[library.name] = next(accurate, library.ladder[0])  # what is never accurate is timed with its defaults
     runs = _in_turns(
         {
             library.name: lambda seed, library=library: {"values": library.eigenvalues(chosen[library.name], seed)}
             for library in libraries
-            if library.name in chosen
         },
         repeats=repeats,
     )
     print("| top five eigenvalues | setting | seconds | worst relative error |\n|---|---|---|---|")
-    for key, found in runs.items():
+    required = {}
+    for key, found in list(runs.items()):
         worst = max(error(run["values"]) for run in found)
         print(f"| {key} | {chosen[key]} | {_median(found):.3f} | {worst:.0e} |")
-    right = {key: found for key, found in runs.items() if max(error(run["values"]) for run in found) <= 1e-3}
-    required = {key: 3.0 if key.startswith("PyHessian") else 1.5 for key in right}
-    return _ratios(f"{name}: top five eigenvalues", right, required)
+        label = key if worst <= 1e-3 else f"{key}, wrong by {worst:.0e}"
+        runs[label] = runs.pop(key)
+        required[label] = 3.0 if key.startswith("PyHessian") else 1.5
+    return _ratios(f"{name}: top five eigenvalues", runs, required)
 
 
 def _traces(name: str, libraries: list[Library], exact: float, repeats: int) -> list[Result]:

@@ -538,7 +538,7 @@ def test_a_stranger_gets_the_full_set_without_subclassing():
     trained = [p for p in module.parameters() if p.requires_grad]
     slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, trained)])
     assert callback.results["train/optimization/gradient_norm"].value == pytest.approx(float(slope.norm()), rel=1e-4)
-    for key in ("lambda_1", "trace", "sam_sharpness", "gauss_newton_trace", "empirical_fisher_trace"):
+    for key in ("lambda_1", "trace", "sam_sharpness", "ggn_trace", "empirical_fisher_trace"):
         assert callback.results[f"train/flatness/{key}"].value > 0, key
 
 

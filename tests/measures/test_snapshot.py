@@ -1,5 +1,6 @@
 """What a snapshot promises: the mean over examples, and that measuring changes nothing."""
 
+import inspect
 import random
 
 import numpy as np
@@ -54,7 +55,8 @@ def restless() -> DataLoader:
     return DataLoader(Restless(x, y), batch_size=6, shuffle=True, generator=torch.Generator().manual_seed(1))
 
 
-ALL = [getattr(measures, name) for name in measures.__all__ if name.islower() and name != "measure"]
+ALL = [getattr(measures, name) for name in measures.__all__ if hasattr(getattr(measures, name), "family")]
+OF_TWO = (measures.generalization_gap, measures.disagreement, measures.linear_cka)
 
 
 @measure("flatness")
@@ -80,6 +82,9 @@ def test_everything_is_restored(function):
     if function is destructive:
         with pytest.raises(RuntimeError, match="broken"):
             function(Snapshot(net, F.cross_entropy, loader, initial=initial))
+    elif function in OF_TWO:
+        both = [Snapshot(net, F.cross_entropy, loader, initial=initial) for _ in range(2)]
+        function(both[0], **{list(inspect.signature(function).parameters)[1]: both[1]})
     else:
         function(Snapshot(net, F.cross_entropy, loader, initial=initial))
     assert equal(state_of(net, loader), before)
