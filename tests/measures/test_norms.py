@@ -179,13 +179,13 @@ def test_worked_out_by_hand():
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 40))
 def test_invariances(seed, size):
     """Permuted units and other batches change nothing; rescaled layers of a ReLU network keep the product of the norms,
-    and change their sum."""
+    and raise their sum."""
     torch.manual_seed(seed)
     net = mlp().double()
     x, y = separable(net)
     start = moved(net)
     before = all_norms(Snapshot(net, F.cross_entropy, [(x, y)], initial=start))
-    order, scale = torch.randperm(6), 3.0
+    order, scale = torch.randperm(6), 30.0
     swapped, grown = mlp().double(), mlp().double()
     swapped.load_state_dict(permuted(net.state_dict(), order))
     grown.load_state_dict(net.state_dict())
@@ -201,7 +201,7 @@ def test_invariances(seed, size):
     for key in ("log_prod_of_spec_over_margin", "log_sum_of_fro_over_margin", "fro_over_spec", "log_spec_orig_main"):
         assert scaled[key].value == pytest.approx(before[key].value, rel=1e-9), key
     for key in ("param_norm", "l1", "fro_norm", "fro_dist", "dist_spec_init", "log_spec_init_main"):
-        assert scaled[key].value != pytest.approx(before[key].value, rel=1e-3), key
+        assert scaled[key].value > 1.01 * before[key].value, key
 
 
 def permuted(state: dict[str, torch.Tensor], order: torch.Tensor) -> dict[str, torch.Tensor]:
