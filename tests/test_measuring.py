@@ -257,7 +257,7 @@ def test_a_run_that_left_no_weights(trained):
     folder = trained()
     record = json.loads((folder / "record.json").read_text())
     (folder / "weights.pt").unlink()
-    with pytest.raises(ConfigError, match="weights.pt is missing"):
+    with pytest.raises(ConfigError, match=r"weights\.pt is missing"):
         measured(f"checkpoint={folder}")
     assert record["files"]["weights.pt"]
 

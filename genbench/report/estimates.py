@@ -18,8 +18,11 @@ def terminal(title: str, estimates: Mapping[str, Estimate]) -> "Table":
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("measure", "value", "std. error", "seconds", "note"):
-        table.add_column(heading, justify="left" if heading in ("measure", "note") else "right")
+    names = [key.rpartition("/")[2] for key in estimates if not is_of_layer(key)]
+    table.add_column("measure", no_wrap=True, min_width=2 + max(map(len, names), default=0))
+    for heading in ("value", "std. error", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note")
     ordered = sorted(estimates.items(), key=lambda item: item[0].rpartition("/")[0])
     for group, members in itertools.groupby(ordered, key=lambda item: item[0].rpartition("/")[0]):
         table.add_row(Text(group, style="bold"))
