@@ -29,7 +29,7 @@ _SLICE = 1024  # examples
 _GRAPHS = 2**27  # bytes of graphs that are kept over several batches
 _OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
 _OUTPUTS_OF_AN_EXAMPLE = 64  # whose Hessian is decomposed
-_EXAMPLE_GRADIENTS = 2**25  # entries of per-example gradients at a time
+_EXAMPLE_GRADIENTS = 2**22  # entries of per-example gradients at a time: more would leave the cache, and be slower
 
 
 class Snapshot:

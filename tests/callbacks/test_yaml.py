@@ -68,4 +68,7 @@ def test_callbacks(name):
         {"optimization": Optimization} if name == "full" else {}
     )
     assert set(built["measures"].measures) == set(STANDARD)
+    norms = built["weight_norms"].measures
+    assert norms == {name: STANDARD[name] for name in norms}
+    assert list(norms) == ["l2", "distance", "spectral"]
     assert len({callback.state_key for callback in built.values()}) == len(built)
