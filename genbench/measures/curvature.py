@@ -85,25 +85,10 @@ def hessian_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, 
 
 
 @measure("flatness")
-def gauss_newton_trace(snapshot: Snapshot, *, probes: int = 50, seed: int = 0) -> Estimate:
-    """tr G of the Gauss–Newton matrix with its standard error; equal to tr ∇²L for networks that are piecewise linear
-    in each of their weights, ReLU networks without tied weights say, and then the quicker way to it.
-
-    Hutchinson's estimator in the space of the outputs (see ``Snapshot.gauss_newton_samples``): a probe costs a backward
-    pass, a third of a product with G or ∇²L, and varies as much. Where it is not to be had (outputs of more than 64
-    numbers an example, or of several parts), zᵀGz for vectors z of random signs.
-
-    Args:
-        snapshot: network, loss and data.
-        probes: random vectors, at least 2.
-        seed: of the vectors, from generators of their own.
-    """
-    check_integer("probes", probes, least=2)
-    check_integer("seed", seed, least=0)
-    samples = snapshot.gauss_newton_samples(probes, seed=seed)
-    if samples is None:
-        return _trace(snapshot, "gauss_newton", 0, probes, seed)
-    return _with_error(0.0, samples)
+def gauss_newton_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
+    """As :func:`hessian_trace`, of the Gauss–Newton matrix; equal to tr ∇²L for networks that are piecewise linear in
+    each of their weights, ReLU networks say."""
+    return _trace(snapshot, "gauss_newton", deflation, probes, seed)
 
 
 @measure("flatness")
