@@ -17,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
-from genbench.draw import derive
 from genbench.measures.patches import Patches
 
 Loss = Callable[[Any, Any], Tensor]
@@ -28,7 +27,6 @@ Graph = tuple[float, Product]  # share of the examples, product with the curvatu
 _SLICE = 1024  # examples
 _GRAPHS = 2**27  # bytes of graphs that are kept over several batches
 _OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
-_OUTPUTS_OF_AN_EXAMPLE = 64  # whose Hessian is decomposed
 _EXAMPLE_GRADIENTS = 2**22  # entries of per-example gradients at a time: more would leave the cache, and be slower
 
 
@@ -249,52 +247,6 @@ class Snapshot:
         G is the Fisher matrix where the loss is the log-likelihood of an exponential family in its natural parameters,
         as cross-entropy of logits is."""
         return self._product(vector, _gauss_newton)
-
-    def gauss_newton_samples(self, probes: int, *, seed: int) -> Tensor | None:
-        """Independent unbiased samples [probes] of the trace of the Gauss–Newton matrix, each for one backward pass.
-
-        With H the Hessian of an example's loss by its D outputs, tr G = 1/N Σ tr JᵀHJ = E ‖Σ Jᵀ H^½ ε‖² / N for
-        independent random signs ε [N, D]: Hutchinson's estimator in the space of the outputs. Where H is indefinite,
-        ⟨Σ Jᵀ|H|^½ ε, Σ Jᵀ|H|^½ sign(H) ε⟩ takes two. None for outputs that are not a tensor of at most 64 numbers an
-        example, and for a loss that is not the mean over independent examples.
-        """
-        sums: list[Tensor] = []
-        with self.measuring():
-            total = self.examples
-            group = max(1, _EXAMPLE_GRADIENTS // self.size)
-            for first in range(0, probes, group):
-                found = self._gauss_newton_samples(range(first, min(first + group, probes)), total, seed)
-                if found is None:
-                    return None
-                sums.append(found / total)
-        return torch.cat(sums)
-
-    def _gauss_newton_samples(self, probes: range, total: int, seed: int) -> Tensor | None:
-        leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
-        pulled = torch.zeros(2, len(probes), self.size, dtype=torch.float64, device=self.device)
-        signs: list[Tensor] = []
-        start, indefinite = 0, False
-        for batch in self._each():
-            for piece in self._slices(batch):
-                with Patches():
-                    output, target, _, n = self._run(piece, leaves)
-                roots = _roots(self.loss, output, target, n)
-                if roots is None:
-                    return None
-                if not signs:
-                    signs = [_signs(total, roots[0].shape[1], derive(seed, "outputs", p)) for p in probes]
-                indefinite |= not torch.equal(*roots)
-                for index, epsilon in enumerate(signs):
-                    own = epsilon[start : start + n].to(output)
-                    for side, root in enumerate(roots[: 1 + indefinite]):
-                        cotangent = torch.einsum("nij,nj->ni", root, own).reshape(output.shape)
-                        slopes = torch.autograd.grad(
-                            output, tuple(leaves.values()), cotangent, retain_graph=True, materialize_grads=True
-                        )
-                        pulled[side, index] += _flat(slopes)
-                start += n
-        other = pulled[1] if indefinite else pulled[0]
-        return (pulled[0] * other).sum(1)
 
     def with_loss(self, loss: Loss) -> "Snapshot":
         """The same network and data under another loss."""
@@ -755,41 +707,6 @@ def _gauss_newton(loss: Loss, output: Any, target: Any, value: Tensor, leaves: M
         return torch.autograd.grad(outputs, weights, curved, retain_graph=True, materialize_grads=True)
 
     return product
-
-
-def _roots(loss: Loss, output: Any, target: Any, n: int) -> tuple[Tensor, Tensor] | None:
-    """|H|^½ and |H|^½ sign(H) [n, D, D] of each example's loss by its outputs; None where there is no such thing."""
-    if not isinstance(output, Tensor) or _length(output) != n or output[0].numel() > _OUTPUTS_OF_AN_EXAMPLE:
-        return None
-    point = output.detach().requires_grad_()
-    (slopes,) = torch.autograd.grad(n * loss(point, target), point, create_graph=True)
-    slopes = slopes.reshape(n, -1)
-    size = slopes.shape[1]
-    if not slopes.requires_grad:  # a loss that is linear in the outputs
-        nothing = torch.zeros(n, size, size, dtype=output.dtype, device=output.device)
-        return nothing, nothing
-
-    def row(direction: Tensor) -> Tensor:
-        found = torch.autograd.grad(slopes, point, direction, retain_graph=True, materialize_grads=True)[0]
-        return found.reshape(n, size)
-
-    unit = torch.eye(size, dtype=output.dtype, device=output.device)
-    h = torch.stack([row(unit[j].expand(n, size)) for j in range(size)], 1)
-    probe = torch.randn(n, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(h)
-    blocks = torch.einsum("nij,nj->ni", h, probe)
-    if not torch.allclose(row(probe), blocks, rtol=1e-3, atol=1e-4 * float(blocks.abs().max())):
-        return None  # one example's outputs change another's loss
-    values, vectors = torch.linalg.eigh((h + h.mT) / 2)
-    values = torch.where(values.abs() > 1e-6 * values.abs().amax(), values, 0)  # rounding
-    root = (vectors * values.abs().sqrt()[:, None]) @ vectors.mT
-    if (values >= 0).all():
-        return root, root
-    return root, (vectors * (values.abs().sqrt() * values.sign())[:, None]) @ vectors.mT
-
-
-def _signs(n: int, size: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(2, (n, size), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
 
 
 def _derivative(values: tuple[Tensor, ...], at: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
