@@ -104,6 +104,56 @@ def memory(args: argparse.Namespace) -> list[Result]:
     return rows
 
 
+def growth(args: argparse.Namespace) -> list[Result]:
+    """Peak resident memory of curvature (five products, and a trace of four) on 1, 10 and 100 times the 4,000 examples,
+    read in batches of 1,000, each in a fresh process of its own."""
+    peaks = []
+    for times in (1, 10, 100):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            peaks.append(pool.submit(_peak_curvature, times).result() / 2**20)
+    text = ", ".join(f"{peak:.0f}" for peak in peaks) + " MiB"
+    return [Result("peak memory of curvature on 1, 10, 100 × 4,000 examples", text, "flat", peaks[2] <= 1.5 * peaks[0])]
+
+
+def full(args: argparse.Namespace) -> list[Result]:
+    """``measures=full`` on the trained MLP and its 4,000 examples, with two threads, and the default threads of a run."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from genbench import experiment
+    from genbench.config import folder
+    from genbench.measures import Snapshot
+    from genbench.measures.base import evaluate
+
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("measure", ["measures=full"])["measures"])
+    measures = {name: experiment.make(node) for name, node in plain.items()}
+    model, x, y = _trained("mlp", steps=2000)
+    torch.manual_seed(0)
+    initial = type(model)(input_shape=(1, 40), classes=10).state_dict()
+    rows = []
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        seconds = []
+        for _ in range(args.repeats):
+            start = perf_counter()
+            found = evaluate(measures, Snapshot(model, F.cross_entropy, [(x, y)], initial=initial), split="train")
+            seconds.append(perf_counter() - start)
+        middle, spread = statistics.median(seconds), f"{min(seconds):.1f}–{max(seconds):.1f}"
+        what = f"`measures=full` on the MLP, {len(found)} values, {threads} thread{'s' * (threads > 1)}"
+        rows.append(Result(what, f"{middle:.1f} s ({spread})", "≤ 20 s", middle <= 20))
+    torch.set_num_threads(1)
+    cost: dict[str, float] = {}
+    for name, function in measures.items():
+        start = perf_counter()
+        evaluate({name: function}, Snapshot(model, F.cross_entropy, [(x, y)], initial=initial), split="train")
+        cost[name] = perf_counter() - start
+    print("| alone, one thread | seconds |\n|---|---|")
+    for name in sorted(cost, key=lambda key: -cost[key])[:10]:
+        print(f"| {name} | {cost[name]:.2f} |")
+    return rows
+
+
 def sweep(args: argparse.Namespace) -> list[Result]:
     """Wall-clock of the whole command ``genbench experiment=ablation`` in an empty folder, the data not yet made, and
     of the same command again when its runs are complete."""
@@ -419,6 +469,25 @@ def _peak_memory(config: dict[str, Any]) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _peak_curvature(times: int) -> int:
+    """Bytes, of this process at its largest, after curvature on ``times`` × 4,000 examples."""
+    from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace
+
+    model, x, y = _trained("mlp", steps=10)
+
+    class Loader:
+        def __iter__(self) -> Any:
+            for _ in range(times):
+                yield from zip(x.split(1000), y.split(1000), strict=True)
+
+    torch.set_num_threads(1)
+    snapshot = Snapshot(model, F.cross_entropy, Loader())
+    hessian_eigenvalues(snapshot, max_steps=5, tolerance=1e-12)
+    hessian_trace(snapshot, deflation=5, probes=4)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def _trained(name: str, *, steps: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """MNIST-1D's MLP (15,210 parameters) or CNN (5,210) after Adam on its 4,000 training examples, with those."""
     from mnist1d.data import get_dataset_args, make_dataset
@@ -528,6 +597,13 @@ def main() -> None:
     command = commands.add_parser("memory", help="peak memory of an ablation run")
     command.set_defaults(run=memory)
 
+    command = commands.add_parser("growth", help="memory of curvature as the number of examples grows")
+    command.set_defaults(run=growth)
+
+    command = commands.add_parser("full", help="time of measures=full")
+    command.add_argument("--repeats", type=int, default=5)
+    command.set_defaults(run=full)
+
     command = commands.add_parser("step", help="a training step against a bare LightningModule")
     command.add_argument("--repeats", type=int, default=9)
     command.add_argument("--steps", type=int, default=1200)
@@ -549,7 +625,7 @@ def main() -> None:
     command.set_defaults(run=sweep)
 
     # memory first: the peak of a new process starts from what its parent held
-    together = ("memory", "step", "callbacks", "curvature", "sweep")
+    together = ("memory", "growth", "step", "callbacks", "full", "curvature", "sweep")
     command = commands.add_parser("all", help=f"{', '.join(together)}")
     command.set_defaults(run=lambda args: [row for name in together for row in _run(parser.parse_args([name]))])
 
