@@ -116,7 +116,7 @@ def growth(args: argparse.Namespace) -> list[Result]:
 
 
 def full(args: argparse.Namespace) -> list[Result]:
-    """``measures=full`` on the trained MLP and its 4,000 examples, with two threads, and the default threads of a run."""
+    """``measures=full`` on the trained MLP and its 4,000 examples, with two threads and with one."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
