@@ -192,9 +192,12 @@ def curvature(args: argparse.Namespace) -> list[Result]:
         present = [library for library in libraries if library.installed()]
         for absent in (library for library in libraries if library not in present):
             print(f"{absent.name} is not installed here: left out")
-        rows += _eigenvalues(name, present, exact, args.repeats)
-        rows += _traces(name, present, _exact_trace(model, x, y), args.repeats)
-        rows += _densities(name, present, args.repeats)
+        if "eigenvalues" in args.parts:
+            rows += _eigenvalues(name, present, exact, args.repeats)
+        if "trace" in args.parts:
+            rows += _traces(name, present, _exact_trace(model, x, y), args.repeats)
+        if "density" in args.parts:
+            rows += _densities(name, present, args.repeats)
     return rows
 
 
@@ -615,6 +618,8 @@ def main() -> None:
 
     command = commands.add_parser("curvature", help="eigenvalues, trace and density against other libraries")
     command.add_argument("--repeats", type=int, default=5)
+    parts = ("eigenvalues", "trace", "density")
+    command.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     command.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"])
     command.add_argument("--steps", type=int, default=2000, help="training steps before the measurement")
     command.add_argument("--dense", action="store_true", help="compare with the whole float64 Hessian (2 GB, minutes)")
