@@ -180,7 +180,7 @@ def _matched(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
     for prefix in prefixes:
         if all(prefix + key in state for key in wanted):
-            return {key: state[prefix + key] for key in wanted}
+            return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
     return state
 
 

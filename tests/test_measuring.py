@@ -192,6 +192,8 @@ def bad(tmp_path, name):
     torch.save(net.state_dict(), tmp_path / "net.pt")
     torch.save({k: v.fill_(float("nan")) for k, v in net.state_dict().items()}, tmp_path / "nan.pt")
     torch.save(net, tmp_path / "pickled.pt")
+    normalized = CNN(input_shape=(1, 40), classes=10, normalization="batch_norm")
+    torch.save(normalized.state_dict(), tmp_path / "normalized.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     (tmp_path / "text.pt").write_text("no weights")
     (tmp_path / "empty").mkdir()
@@ -206,6 +208,7 @@ def bad(tmp_path, name):
         "no data": [f"checkpoint={tmp_path / 'net.pt'}", "model=cnn"],
         "other model": [f"checkpoint={tmp_path / 'net.pt'}", "model=gru", "data=mnist1d"],
         "other width": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "model.width=9"],
+        "other method": [f"checkpoint={tmp_path / 'normalized.pt'}", *whole],
         "other data": [f"checkpoint={tmp_path / 'net.pt'}", "model=cnn", "data=digits"],
         "split": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "split=dev"],
         "no val": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "split=val"],
@@ -228,6 +231,7 @@ def bad(tmp_path, name):
         ("no data", "data is not chosen"),
         ("other model", "checkpoint has no 'layers.0.gru.weight_ih_l0'"),
         ("other width", r"'layers.0.0.weight' has shape \(25, 1, 5\), the model's \(9, 1, 5\)"),
+        ("other method", "has 'layers.0.1.weight', which the model has not"),
         ("other data", "another model's"),
         ("split", "split is 'dev'; accepted: train, val, test"),
         ("no val", "split=val is not there; accepted: train, test"),

@@ -148,5 +148,5 @@ def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
         converged=all(flags) if flags else None,
         residual=max(residuals) if residuals else None,
         interval=(sum(low for low, _ in intervals) / n, sum(high for _, high in intervals) / n) if intervals else None,
-        note=f"mean of {n} members",
+        note="; ".join(dict.fromkeys([f"mean of {n} members", *(e.note for e in estimates if e.note)])),
     )

@@ -60,4 +60,5 @@ def _difference(other: Estimate, train: Estimate | None, sign: int) -> Estimate:
         return Estimate(None, note="there is no train split")
     if other.value is None or train.value is None:
         return Estimate(None, note=other.note or train.note)
-    return Estimate(sign * (other.value - train.value), stderr=other.stderr)
+    low, high = (other.value, train.value) if sign < 0 else (train.value, other.value)
+    return Estimate(high - low, stderr=other.stderr)

@@ -286,7 +286,8 @@ def _largest_noise(
     slope = (high[1] - low[1]) / (high[0] - low[0])
     value = min(max(sigma + (drop - fallen) / slope, low[0]), high[0])
     stderr = float(rates.std()) / math.sqrt(noise.samples) / slope
-    return Estimate(value, stderr=stderr, converged=done, interval=(low[0], high[0]))
+    ends = (sigma, high[0]) if fallen < drop else (low[0], sigma)
+    return Estimate(value, stderr=stderr, converged=done, interval=ends)
 
 
 def _largest_box(

@@ -1,6 +1,7 @@
 """How well the outputs fit the labels; ``None`` where the network is no classifier.
 
-Standard errors are those of a mean over the examples, taken as a sample of all that could have been drawn.
+Standard errors are those of a mean over the examples, taken as a sample of all that could have been drawn; positions
+of [N, K, ...] outputs are no examples of their own.
 """
 
 import math
@@ -28,7 +29,7 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     value = multiclass_accuracy(log_p, labels, log_p.shape[1], average="micro", validate_args=False)
     n = len(labels)
     share = round(float(value) * n) / n  # torchmetrics divides in float32
-    return Estimate(share, stderr=math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else None)
+    return Estimate(share, stderr=_error(snapshot, (log_p.argmax(1) == labels).double()))
 
 
 @measure("performance", by_member=False)
@@ -37,7 +38,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is None:
         return NO_CLASSIFIER
-    return _mean(-_true(*known))
+    return _mean(snapshot, -_true(*known))
 
 
 @measure("performance", by_member=False)
@@ -46,7 +47,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is None:
         return NO_CLASSIFIER
-    return _mean(-_true(*known).expm1())
+    return _mean(snapshot, -_true(*known).expm1())
 
 
 @measure("performance", by_member=False)
@@ -102,9 +103,23 @@ def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     return x.log_softmax(1), y
 
 
-def _mean(values: Tensor) -> Estimate:
-    n = len(values)
-    return Estimate(float(values.mean()), stderr=float(values.std()) / math.sqrt(n) if n > 1 else None)
+def _mean(snapshot: Snapshot, values: Tensor) -> Estimate:
+    return Estimate(float(values.mean()), stderr=_error(snapshot, values))
+
+
+def _error(snapshot: Snapshot, values: Tensor) -> float | None:
+    """The standard error of the mean of values at all positions, from the sums over each example; s/√N of one each."""
+    sums = [
+        (part - values.mean()).reshape(len(target), -1).sum(1)
+        for part, (_, target) in zip(
+            values.split([target.numel() for _, target in snapshot.predictions]), snapshot.predictions, strict=True
+        )
+    ]
+    deviations = torch.cat(sums)
+    n = len(deviations)
+    if n < 2:
+        return None
+    return math.sqrt(float(deviations.square().sum()) * n / (n - 1)) / len(values)
 
 
 def _true(log_p: Tensor, labels: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from genbench.checks import check_choice, check_flag, check_integer, check_numbe
 from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
+from genbench.measures.performance import is_classified
 from genbench.measures.snapshot import Snapshot
 
-_NO_LOGITS = Estimate(None, note="undefined: outputs are not logits [N, K, ...] with K ≥ 2")
+_NO_LOGITS = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
 
 
 @measure("flatness")
@@ -65,7 +66,7 @@ def adaptive_sharpness(
     seed: int = 0,
 ) -> Estimate:
     """Worst-case adaptive sharpness, logit-normalized: max L̃(w + δ) − L̃(w) over ‖δ / |w|‖ ≤ ρ, where L̃ is the loss of
-    the logits f / √(1/K Σᵢ (fᵢ − f̄)²) (Andriushchenko et al. 2023, arXiv 2302.07011, eqs. 1–3 and section 3).
+    the logits (f − f̄) / √(1/K Σᵢ (fᵢ − f̄)²) (Andriushchenko et al. 2023, arXiv 2302.07011, eqs. 1–3 and section 3).
 
     Each weight moves in proportion to its size, so the value does not change when units or layers of a ReLU network are
     rescaled without changing its function; nor, through the normalization, when the last layer is rescaled. The
@@ -99,8 +100,9 @@ def average_sharpness(
     seed: int = 0,
 ) -> Estimate:
     """E L(w + δ) − L(w) over directions δ drawn uniformly on the sphere ‖δ‖₂ = ρ (a Gaussian vector, normalized), with
-    its standard error; about ρ² tr(∇²L) / 2ω near the weights, ω their number. In ℓ∞, δ is uniform in the box
-    [−ρ, ρ]^ω, as in the code of Andriushchenko et al. 2023, and the rise about ρ² tr(∇²L) / 6.
+    its standard error; for small ρ about ρ² tr(∇²L) / 2ω, ω the number of weights, where the loss is smooth (the kinks
+    of ReLU networks add to it). In ℓ∞, δ is uniform in the box [−ρ, ρ]^ω, as in the code of Andriushchenko et al. 2023,
+    and the rise about ρ² tr(∇²L) / 6.
 
     Never above the maximum that :func:`sam_sharpness` bounds at the same ρ, but far below it in many dimensions, hence
     the larger default. Directions are taken in pairs ±δ, which cancels the slope. The average-case sharpness of
@@ -279,8 +281,8 @@ def keskar_sharpness(
     if bad:
         return Estimate(None, note=f"undefined: the loss is {bad[0]} within epsilon = {epsilon:g}")
     rise = max(-float(found.fun) - base, 0.0)
-    gap = float(np.abs(found.jac) @ box.cpu().numpy() + found.jac @ found.x) / max(rise, 1e-300)
-    return Estimate(100 * rise / (1 + base), converged=gap <= tolerance, residual=gap if math.isfinite(gap) else None)
+    gap = float(np.abs(found.jac) @ box.cpu().numpy() + found.jac @ found.x)
+    return _risen(rise, gap, tolerance, scale=100 / (1 + base))
 
 
 class Ball:
@@ -341,10 +343,16 @@ def _worst_case(snapshot: Snapshot, ball: Ball, *, steps: int, tolerance: float,
         if not math.isfinite(loss):
             return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
         best = max(best, loss)
-        gap = slope / max(best - base, 1e-300)
-        if gap <= tolerance:
+        gap = slope
+        if gap <= tolerance * (best - base):
             break
-    return Estimate(best - base, converged=gap <= tolerance, residual=gap if math.isfinite(gap) else None)
+    return _risen(best - base, gap, tolerance)
+
+
+def _risen(rise: float, gap: float, tolerance: float, *, scale: float = 1.0) -> Estimate:
+    """A largest rise with what the gradient still promises, relative to it; where nothing rises that is no number."""
+    residual = gap / rise if rise > 0 and math.isfinite(gap) else None
+    return Estimate(scale * rise, converged=gap <= tolerance * rise, residual=residual)
 
 
 def _average(snapshot: Snapshot, draw: Callable[[], Tensor], *, pairs: int) -> Estimate:
@@ -363,8 +371,7 @@ def _logit_normalized(snapshot: Snapshot, normalize: bool) -> Snapshot | None:
     """The snapshot under the loss of normalized logits; None where the outputs are no logits."""
     if not check_flag("normalize_logits", normalize):
         return snapshot
-    outputs = [output for output, _ in snapshot.predictions]
-    if not all(isinstance(f, Tensor) and f.ndim >= 2 and f.shape[1] >= 2 for f in outputs):
+    if not all(is_classified(output, target) for output, target in snapshot.predictions):
         return None
     loss = snapshot.loss
     return snapshot.with_loss(lambda output, target: loss(_normalized(output), target))

@@ -195,6 +195,7 @@ class Snapshot:
         with self.measuring():
             w = self.vector if vector is None else vector
             whole = self.losses
+            rounding = max(1e-3, 8 * max(torch.finfo(p.dtype).eps for p in self.parameters.values()))
             for index, batch in enumerate(self._each()):
                 loss, n = whole[index]
                 values = []
@@ -202,7 +203,7 @@ class Snapshot:
                     values.append(losses)
                     yield gradients
                 mean = float(torch.cat(values).double().mean())
-                if vector is None and not math.isclose(mean, float(loss), rel_tol=1e-3, abs_tol=1e-6):
+                if vector is None and not math.isclose(mean, float(loss), rel_tol=rounding, abs_tol=1e-6):
                     raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
 
     @property
@@ -479,15 +480,20 @@ class Snapshot:
         gradient = torch.func.grad_and_value(loss)
         parts = tuple(leaf for leaf, s in zip(leaves, split, strict=True) if s)
         chunk = max(1, _EXAMPLE_GRADIENTS // self.size)
-        vectorized = not self._recurrent or self.device.type == "cpu"
+        # some recurrent layers are batched only where their weights are, too; what is not batched is done one by one
+        ways: list[Any] = [(None, 0), (0, 0)] if not self._recurrent or self.device.type == "cpu" else []
         for first in range(0, n, chunk):
             some = tuple(part[first : first + chunk] for part in parts)
-            if vectorized:
+            while ways:
+                each = parameters
+                if ways[0][0] == 0:
+                    each = {name: p.expand(len(some[0]), *p.shape) for name, p in parameters.items()}
                 try:
-                    grads, losses = torch.func.vmap(gradient, (None, 0))(parameters, some)
+                    grads, losses = torch.func.vmap(gradient, ways[0])(each, some)
+                    break
                 except RuntimeError:  # an operation that has no batching rule, or control flow on values
-                    vectorized = False
-            if not vectorized:
+                    ways.pop(0)
+            if not ways:
                 pairs = [gradient(parameters, tuple(t[i] for t in some)) for i in range(len(some[0]))]
                 grads = {name: torch.stack([g[name] for g, _ in pairs]) for name in parameters}
                 losses = torch.stack([value for _, value in pairs])

@@ -113,7 +113,7 @@ def texts(estimate: "Estimate") -> tuple[str | None, str]:
     value, error = estimate.value, estimate.stderr
     if value is None:
         return None, ""
-    if estimate.interval is not None:
+    if estimate.interval is not None and error is None:
         low, high = estimate.interval
         places = _places(value, high - low)
         return _number(value, places, value), f"[{_number(low, places, value)}, {_number(high, places, value)}]"

@@ -110,3 +110,15 @@ def test_gap_by_hand(table):
     assert generalization_gap(train, train)["accuracy"].value == 0
     regression = Snapshot(nn.Linear(2, 3), F.mse_loss, [(torch.randn(4, 2), torch.randn(4, 3))])
     assert "undefined" in generalization_gap(table, regression)["accuracy"].note
+
+
+def test_positions_are_no_examples_of_their_own():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(30, 3), torch.randint(3, (30,))
+    once = Snapshot(Table(), F.cross_entropy, [(logits, labels)])
+    often = (logits[:, :, None].repeat(1, 1, 25), labels[:, None].repeat(1, 25))
+    parts = [tuple(t[:11] for t in often), tuple(t[11:] for t in often)]
+    repeated = Snapshot(Table(), F.cross_entropy, parts)
+    for function in (accuracy, cross_entropy, soft_error):
+        assert function(repeated).value == pytest.approx(function(once).value)
+        assert function(repeated).stderr == pytest.approx(function(once).stderr)

@@ -141,6 +141,16 @@ def test_example_gradients(name, monkeypatch):
     torch.testing.assert_close(each[11], one.gradient_at(one.vector)[1], rtol=1e-9, atol=1e-12)
 
 
+def test_example_gradients_of_recurrent_layers_are_batched(monkeypatch):
+    net, x, y = build("gru")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    calls = []
+    run = snapshot._run
+    monkeypatch.setattr(snapshot, "_run", lambda *args, **settings: calls.append(1) or run(*args, **settings))
+    assert len(next(snapshot.example_gradients())) == 24
+    assert len(calls) < 10  # not one by one
+
+
 def test_example_gradients_where_vmap_cannot_go():
     class Branches(nn.Module):
         def __init__(self):

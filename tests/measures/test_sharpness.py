@@ -402,3 +402,19 @@ def test_counts(setting):
     net, x, y = build("mlp")
     with pytest.raises(ValueError, match=f"{setting} is 0"):
         m_sharpness(Snapshot(net, F.cross_entropy, [(x, y)]), **{"m": 8, setting: 0})
+
+
+def test_nothing_that_rises_has_no_relative_gap():
+    model = nn.Linear(4, 3).double()
+    flat = Snapshot(
+        model, lambda out, _: 0 * out.sum(), [(torch.randn(5, 4, dtype=torch.float64), torch.zeros(5).long())]
+    )
+    found = sam_sharpness(flat)
+    assert (found.value, found.residual, found.converged) == (0, None, True)
+
+
+@pytest.mark.parametrize("function", [adaptive_sharpness, sam_sharpness])
+def test_outputs_of_a_regression_are_no_logits(function):
+    snapshot = Snapshot(nn.Linear(4, 2), F.mse_loss, [(torch.randn(8, 4), torch.randn(8, 2))])
+    assert "not logits" in function(snapshot, normalize_logits=True).note
+    assert function(snapshot, normalize_logits=False).value > 0
