@@ -110,11 +110,14 @@ def by_override(folder, override):
     return run_id
 
 
+CLOCK = ("seconds", "measure_seconds", "digest", "provenance")
+
+
 def numbers(folder):
     """All records without what a clock or a process determines."""
     found = {}
     for record in records.load(folder).records:
-        found[record["run_id"]] = {k: v for k, v in record.items() if k not in ("seconds", "digest", "provenance")}
+        found[record["run_id"]] = {k: v for k, v in record.items() if k not in CLOCK}
     return found
 
 
