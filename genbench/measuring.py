@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from genbench import experiment, records
+from genbench.callbacks.base import SPLITS, take
 from genbench.checks import check_choice, check_integer, nearest
 from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate, reason
 from genbench.measures.gap import performance_and_gaps
 
-SPLITS = ("train", "val", "test")
 SCHEMA = 1
 PICTURES = {"plane_points": 3, "density_runs": 2, "density_steps": 1}  # their settings, and the least of each
 
@@ -216,8 +216,6 @@ def _batches(data: Any, split: str) -> Iterable[Any]:
 
 
 def _first(batches: Iterable[Any], examples: int | None) -> Iterable[Any]:
-    from genbench.callbacks.base import take
-
     return batches if examples is None else take([batches], examples)
 
 
