@@ -223,7 +223,7 @@ class Library:
 
 
 class Ours(Library):
-    name, module, ladder = "genbench", "genbench", (1e-1, 1e-2, 1e-3)
+    name, module, ladder = "genbench", "genbench", (1e-1, 3e-2, 1e-2, 1e-3)
 
     def _snapshot(self) -> Any:
         from genbench.measures import Snapshot
