@@ -9,6 +9,8 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import torch
+
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 
@@ -46,8 +48,11 @@ def measure(
                     result = _mean(results)
                 else:
                     result = function(snapshot, *args, **settings)
-            if not isinstance(result, Estimate | dict):
-                raise TypeError(f"a measure returned {result!r}; accepted: an Estimate, or several in a dict by name")
+                if not isinstance(result, Estimate | dict):
+                    raise TypeError(f"a measure returned {result!r}; accepted: an Estimate, or several by name")
+                rounding = _rounding(snapshot) if family == "flatness" and not of_weights else None
+            if rounding:
+                result = _noted(result, rounding)
             seconds = perf_counter() - start
             if isinstance(result, Estimate):
                 return _finish(result, seconds)
@@ -115,6 +120,21 @@ def _declared(function: MeasureOf) -> MeasureOf:
     while isinstance(function, partial):
         function = function.func
     return function
+
+
+def _rounding(snapshot: Snapshot) -> str | None:
+    """Why curvature cannot be trusted: cross-entropy this small is lost in 1 − p, whatever has converged."""
+    dtype = next(iter(snapshot.parameters.values())).dtype
+    if dtype != torch.float64 and abs(snapshot.mean_loss) < torch.finfo(dtype).eps:
+        name = str(dtype).removeprefix("torch.")
+        return f"the mean loss {snapshot.mean_loss:.1e} is within the rounding of {name}: measure a copy in float64"
+    return None
+
+
+def _noted(result: Result, note: str) -> Result:
+    if isinstance(result, Estimate):
+        return replace(result, note="; ".join(filter(None, (result.note, note))))
+    return {key: _noted(estimate, note) for key, estimate in result.items()}
 
 
 def _finish(estimate: Estimate, seconds: float) -> Estimate:

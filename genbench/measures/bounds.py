@@ -22,6 +22,7 @@ from genbench.measures.pacbayes import (
 )
 from genbench.measures.snapshot import Snapshot
 
+_TWO_BREAKPOINTS = (nn.Hardtanh, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink)  # ReLU6 is a Hardtanh
 _PRIORS = 100  # values of the prior's variance between 1 and e
 
 
@@ -29,9 +30,11 @@ _PRIORS = 100  # values of the prior's variance between 1 and e
 def vc_dimension(snapshot: Snapshot) -> Estimate:
     """An upper bound on the Vapnik–Chervonenkis dimension of the network's architecture, with R = Σᵢ i kᵢ:
 
-        L + Σᵢ Wᵢ · log₂(4eR log₂(2eR))
+        L + Σᵢ Wᵢ · log₂(4epR log₂(2epR))
 
-    (Bartlett et al. 2019, arXiv 1703.02930, theorem 7, for activations of two linear pieces). Layers i = 1 … L are the
+    (Bartlett et al. 2019, arXiv 1703.02930, theorem 6 of that version), p the breakpoints of the activations: one
+    (ReLU), or two where the network holds a module that has as many (ReLU6, hard tanh, hard sigmoid, shrinkage), which
+    is not seen of activations called as functions. Layers i = 1 … L are the
     calls of modules that have parameters of their own, kᵢ the numbers that one gives for an example, Wᵢ the trainable
     parameters up to it, shared ones once. Of K ≥ 2 logits, the set of answers that are right is meant, which the signs
     of K(K − 1)/2 differences decide, the kᵢ of the last layer. Jiang et al. 2020 (arXiv 1912.02178) use a looser
@@ -65,7 +68,8 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
         seen |= {id(p): p.numel() for p in module._parameters.values() if p is not None and id(p) in trainable}
         total += sum(seen.values())
         weighted += i * (_decisions(output) if i == len(calls) else units)
-    return Estimate(len(calls) + total * math.log2(4 * math.e * weighted * math.log2(2 * math.e * weighted)))
+    pieces = 2 * math.e * weighted * max(isinstance(m, _TWO_BREAKPOINTS) + 1 for m in snapshot.model.modules())
+    return Estimate(len(calls) + total * math.log2(2 * pieces * math.log2(pieces)))
 
 
 @measure("bound")
@@ -107,7 +111,8 @@ def pac_bayes_bound(
     kl⁻¹(q, c) the largest p with kl(q‖p) ≤ c, ê the mean error on the m examples over n drawn networks
     (``pac_bayes_train_error``, with its standard error), and KL(Q‖P) in nats (``pac_bayes_kl``). The prior is
     P = N(w⁰, s²I) or N(0, s²I), with s² = e^(j/100) for an integer j: the best one, at the price of a union bound over
-    all of them with weights p_j ∝ (1 + |j|)⁻². Half of δ goes to the drawn networks.
+    all of them with weights p_j ∝ (1 + |j|)⁻². Half of δ goes to the drawn networks. Dziugaite and Roy's own grid is
+    s² = 0.1·e^(−j/100), j ≥ 1, with weights 6/π²j² and log(m/δ)/(m − 1).
 
     Holds on the training examples of the network alone, drawn independently of each other and of w⁰; buffers (the
     statistics of batch normalization) and frozen parameters count as given. A bound that is not below the error of

@@ -131,7 +131,8 @@ def pacbayes_measures(
 
     They order networks; a bound on an error is :func:`genbench.measures.pac_bayes_bound`. All parameters that are
     perturbed, biases and normalization among them, are in the norms. Batch normalization is not folded into the weights
-    as in the papers.
+    as in the papers. Dziugaite et al. 2020 (arXiv 2010.11924) report √(value/m), and leave biases and normalization
+    out: networks trained on different m are not ordered alike by the two.
 
     Args:
         drop, tolerance, samples, evaluations, seed: of the search, see :func:`pacbayes_sigma`.
@@ -164,7 +165,8 @@ def sharpness_measures(
       ``sharpness_mag_orig``: ‖w‖² in the numerator;
     - ``sharpness_mag_flatness``: 1/α′².
 
-    The paper leaves log(m/σ) in these without a σ; α and α′ stand for it here.
+    The paper leaves log(m/σ) in these without a σ; α and α′ stand for it here. Public reimplementations disagree: some
+    have log(m/δ) there, and log(2ω/δ) for log(2ω).
 
     Args:
         drop, tolerance, steps, evaluations, seed: of the search, see :func:`sharpness_alpha`.

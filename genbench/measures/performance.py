@@ -70,8 +70,8 @@ def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
 
 
 def class_labels(snapshot: Snapshot) -> Tensor | None:
-    """The class of each example [N], whatever the outputs are; None unless targets [N] or [N, 1] are integers, true or
-    false, or all of them 0 or 1."""
+    """The class of each example [N], whatever the outputs are; None unless targets [N] or [N, 1] are integers ≥ 0, true
+    or false, or all of them 0 or 1."""
     found = []
     for _, target in snapshot.predictions:
         if not isinstance(target, Tensor) or target.shape[1:] not in ((), (1,)):
@@ -79,6 +79,8 @@ def class_labels(snapshot: Snapshot) -> Tensor | None:
         if target.is_floating_point() and not ((target == 0) | (target == 1)).all():
             return None
         found.append(target.reshape(-1).long())
+        if (found[-1] < 0).any():  # the mark of labels that a loss ignores
+            return None
     return torch.cat(found)
 
 

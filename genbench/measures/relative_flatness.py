@@ -18,11 +18,12 @@ def relative_flatness(
     """κ(W) = Σ_{s,s′} ⟨w_s, w_s′⟩ · tr H_{s,s′} of one weight matrix, w_s its rows (the neurons), H_{s,s′} the block of
     ∇²L between the rows s and s′ (Petzka et al. 2021, arXiv 2001.00939, definition 3).
 
-    Rescaling the layers of a ReLU network without changing its function does not change it. With W = UΣVᵀ it is the
-    trace of H in the basis σᵣuᵣ ⊗ eⱼ: rank × inputs Hessian–vector products give it exactly. Where these are more than
-    ``probes``, it is estimated without bias as the mean of ⟨Z, HZ⟩ over Z = UΣE, E [rank, inputs] of random signs, with
-    the standard error. A weight of more than two dimensions is taken as out × rest; the bias is left out. The authors'
-    code of the regularizer divides by the number of inputs, the paper does not.
+    Rescaling the layers of a ReLU network without changing its function does not change it; rescaling single units
+    does, and the authors' experiments first scale each input of the layer to standard deviation 1. With W = UΣVᵀ it
+    is the trace of H in the basis σᵣuᵣ ⊗ eⱼ: rank × inputs Hessian–vector products give it exactly. Where these are
+    more than ``probes``, it is estimated without bias as the mean of ⟨Z, HZ⟩ over Z = UΣE, E [rank, inputs] of random
+    signs, with the standard error. A weight of more than two dimensions is taken as out × rest; the bias is left out.
+    The authors' code of the regularizer divides by the number of inputs, the paper does not.
 
     Args:
         snapshot: network, loss and data.

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
-from genbench.measures.patches import Patches
+from genbench.patches import Patches
 
 Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
@@ -408,6 +408,8 @@ class Snapshot:
                     predictions.append((output, target))
                 else:
                     predictions = None
+                if len(losses) == 1:
+                    self._refuse_sum(batch, n)
             finite = torch.isfinite(torch.stack([loss for loss, _ in losses])).tolist()
             if not all(finite):
                 index = finite.index(False)
@@ -415,6 +417,19 @@ class Snapshot:
         self._shared["losses"] = losses
         if predictions is not None:
             self._shared["predictions"] = predictions
+
+    def _refuse_sum(self, batch: Any, n: int) -> None:
+        """Refuses a loss that adds up its examples', seen on two of them: every measure would be wrong by a factor."""
+
+        def loss(*rows: int) -> float:
+            return float(self._run(tree_map(partial(_rows, rows=torch.tensor(rows), n=n), batch), self.parameters)[2])
+
+        try:
+            both, first, second = loss(0, 1), loss(0), loss(1)
+        except Exception:  # some batches cannot be taken apart
+            return
+        if math.isclose(both, first + second, rel_tol=1e-5) and abs(both) > 1e-6:
+            raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
 
     def _represent(self) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {}

@@ -249,7 +249,8 @@ def _at(snapshot: Snapshot, vector: Tensor) -> tuple[float, float | None]:
     classifier = True
     for output, target, loss, n in snapshot.predictions_at(vector):
         total, examples = total + n * float(loss), examples + n
-        classifier = classifier and is_classified(output, target)
+        # a label that is ignored by the loss is no class: such outputs have no accuracy here
+        classifier = classifier and is_classified(output, target) and bool((target >= 0).all())
         if classifier:
             correct, labels = correct + int((output.argmax(1) == target).sum()), labels + target.numel()
     mean = total / examples

@@ -17,9 +17,9 @@ from tests.measures.nets import NETS, build
 from tests.measures.test_pacbayes import independent
 
 
-def formula(layers, parameters, units):
-    """L + ΣW log₂(4eR log₂ 2eR) from lists of one entry a layer."""
-    r = sum(i * k for i, k in enumerate(units, 1))
+def formula(layers, parameters, units, breakpoints=1):
+    """L + ΣW log₂(4epR log₂ 2epR) from lists of one entry a layer."""
+    r = breakpoints * sum(i * k for i, k in enumerate(units, 1))
     cumulated = sum(sum(parameters[: i + 1]) for i in range(layers))
     return layers + cumulated * math.log2(4 * math.e * r * math.log2(2 * math.e * r))
 
@@ -86,6 +86,13 @@ def test_activations(activation, linear):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 5), activation, nn.Linear(5, 3))
     assert (vc_dimension(snapshot_of(net, 4)).value is not None) is linear
+
+
+@pytest.mark.parametrize(("activation", "breakpoints"), [(nn.ReLU(), 1), (nn.ReLU6(), 2), (nn.Softshrink(), 2)])
+def test_activations_of_three_pieces_count_for_more(activation, breakpoints):
+    net = nn.Sequential(nn.Linear(4, 5), activation, nn.Linear(5, 3))
+    expected = formula(2, [25, 18], [5, 3], breakpoints)
+    assert vc_dimension(snapshot_of(net, 4)).value == pytest.approx(expected, rel=1e-12)
 
 
 def test_vc_dimension_of_tokens_is_not_known():

@@ -231,6 +231,8 @@ def test_collapse_undefined():
         found = neural_collapse(carrier(features, labels))
         assert found.value is None
         assert reason in found.note
+    ignored = torch.tensor([-100, 0, 0, 0, 1, 1, 1, 1])  # no class, but the mark of cross_entropy's ignore_index
+    assert "not one class an example" in neural_collapse(carrier(x, ignored)).note
 
 
 # -- similarity

@@ -273,3 +273,53 @@ def test_one_example_and_one_class():
     single = Snapshot(nn.Linear(4, 1).double(), F.cross_entropy, [(x, torch.zeros(24).long())])
     assert accuracy(single).value is None
     assert "K ≥ 2" in accuracy(single).note
+
+
+def test_what_needs_only_outputs_shares_one_forward_pass():
+    net, x, y = build("mlp")
+    rows = []
+    net.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    snapshot = Snapshot(net, F.cross_entropy, [(x[:8], y[:8]), (x[8:], y[8:])])
+    names = ("accuracy", "cross_entropy", "soft_error", "calibration_error", "margin", "margin_quantiles")
+    names += ("inverse_margin", "negative_entropy", "norms_over_margin")
+    for name in names:
+        getattr(measures, name)(snapshot)
+    two_and_one_by_one = 4  # looks whether the loss is a sum
+    assert sum(rows) == len(x) + two_and_one_by_one
+    for name in ("normalized_margin", "effective_rank", "participation_ratio", "neural_collapse"):
+        getattr(measures, name)(snapshot)
+    assert sum(rows) == 2 * len(x) + two_and_one_by_one  # what layers are given takes hooks: another pass, also shared
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(reduction="sum"), lambda out, y: F.mse_loss(out, out * 0, reduction="sum")]
+)
+def test_a_loss_that_is_a_sum_is_refused(loss):
+    net, x, y = build("mlp")
+    with pytest.raises(ValueError, match=r"loss is the sum over the examples of a batch; accepted: their mean"):
+        hessian_trace(Snapshot(net, loss, [(x, y)]))
+
+
+def test_a_loss_that_couples_the_examples_is_not_taken_for_a_sum():
+    net, x, y = build("mlp")
+    coupled = Snapshot(net, lambda out, y: torch.logsumexp(out, 0).mean() + F.cross_entropy(out, y), [(x, y)])
+    assert hessian_trace(coupled).value is not None
+
+
+def test_curvature_of_a_loss_within_rounding_says_so():
+    torch.manual_seed(0)
+    net = nn.Linear(3, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[20.0, 0, 0], [-20, 0, 0]]))
+    x, y = torch.ones(6, 3), torch.zeros(6, dtype=torch.long)
+    x[0] = 0.45  # the loss is that of this example: 1.5e-8 / 6
+    assert "measure a copy in float64" in hessian_trace(Snapshot(net, F.cross_entropy, [(x, y)])).note
+    assert hessian_trace(Snapshot(net.double(), F.cross_entropy, [(x.double(), y)])).note is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_model_on_another_device_than_its_batches():
+    net, x, y = build("mlp")
+    here = hessian_eigenvalues(Snapshot(net.double(), F.cross_entropy, [(x.double(), y)]), k=2)
+    there = hessian_eigenvalues(Snapshot(net.double().cuda(), F.cross_entropy, [(x.double(), y)]), k=2)
+    assert there["lambda_1"].value == pytest.approx(here["lambda_1"].value, rel=1e-6)

@@ -450,3 +450,15 @@ def test_hessian_eigenvectors_are_those_of_the_plane():
     _, vectors = hessian_eigenvectors(snapshot, k=2)
     plane = loss_plane(snapshot, directions=(vectors[0], vectors[1]), points=3)
     assert (loss_plane(snapshot, directions="hessian", points=3).loss == plane.loss).all()
+
+
+def test_ignored_labels_leave_the_loss_barrier_and_no_accuracy():
+    net, x, y = build("mlp")
+    other, *_ = build("mlp")
+    with torch.no_grad():
+        other[0].weight.mul_(-1)
+    y = y.clone()
+    y[0] = -100
+    found = linear_mode_connectivity(Snapshot(net, F.cross_entropy, [(x, y)]), other.state_dict())
+    assert found["barrier"].value >= 0
+    assert found["error_barrier"].value is None

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import genbench.measures.patches as module
+import genbench.patches as module
 from genbench.measures import Snapshot
-from genbench.measures.patches import Patches
+from genbench.patches import Patches
 from tests.measures.nets import dense_hessian
 
 SETTINGS = [
