@@ -1,6 +1,8 @@
 """Random numbers that depend on nothing but (seed, step, site)."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,8 +50,88 @@ class Draw:
         """A random order of ``range(n)``."""
         return torch.randperm(n, generator=self.generator(site), device=self.device)
 
-    def beta(self, site: str, alpha: float) -> float:
-        """One number from Beta(alpha, alpha)."""
+    def beta(self, site: str, alpha: float | Tensor) -> Tensor:
+        """One number from Beta(alpha, alpha), float64; 1 for ``alpha`` = 0, where all its mass lies at the ends."""
         import numpy as np
 
-        return float(np.random.default_rng(derive(self.seed, self.step, site)).beta(alpha, alpha))
+        alpha = float(alpha)
+        share = np.random.default_rng(derive(self.seed, self.step, site)).beta(alpha, alpha) if alpha > 0 else 1.0
+        return torch.tensor(share, dtype=torch.float64, device=self.device)
+
+
+class Draws:
+    """The draws of several lanes, stacked: each lane's are those of its own ``Draw``, whatever the others' are.
+
+    What a step draws is learnt by recording one step of every lane: the i-th calls ``record[i]`` as it would its own
+    draw. ``at(step)`` then makes all draws of a step, for use inside ``torch.vmap``, where nothing may be drawn.
+
+    >>> draws = Draws(seeds=[1, 2])
+    >>> for record in draws.record: record.uniform("mask", 3).shape
+    torch.Size([3])
+    torch.Size([3])
+    >>> draws.at(7)["mask"].shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, seeds: Sequence[int], *, device: torch.device | str = "cpu") -> None:
+        self.seeds = tuple(seeds)
+        self.device = torch.device(device)
+        self.record = [_Recording(seed, device) for seed in seeds]
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """Every draw of a step by its site, [lanes, ...]."""
+        first = self.record[0].made
+        for other in self.record[1:]:
+            if other.made.keys() != first.keys():
+                raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.made)}")
+        draws = [Draw(seed, step, device=self.device) for seed in self.seeds]
+        made: dict[str, Tensor] = {}
+        for site in first:
+            asked = [record.made[site] for record in self.record]
+            made[site] = torch.stack(
+                [getattr(draw, kind)(site, *args) for draw, (kind, args) in zip(draws, asked, strict=True)]
+            )
+        return made
+
+
+class Drawn:
+    """What ``Draw`` gives in one step, made before."""
+
+    def __init__(self, made: Mapping[str, Tensor]) -> None:
+        self._made = made
+
+    def uniform(self, site: str, *shape: int) -> Tensor:
+        return self._made[site]
+
+    def normal(self, site: str, *shape: int) -> Tensor:
+        return self._made[site]
+
+    def permutation(self, site: str, n: int) -> Tensor:
+        return self._made[site]
+
+    def beta(self, site: str, alpha: float | Tensor) -> Tensor:
+        return self._made[site]
+
+
+class _Recording(Draw):
+    """A draw that notes what it is asked for."""
+
+    def __init__(self, seed: int, device: torch.device | str) -> None:
+        super().__init__(seed, 0, device=device)
+        self.made: dict[str, tuple[str, tuple[Any, ...]]] = {}
+
+    def uniform(self, site: str, *shape: int) -> Tensor:
+        self.made[site] = ("uniform", shape)
+        return super().uniform(site, *shape)
+
+    def normal(self, site: str, *shape: int) -> Tensor:
+        self.made[site] = ("normal", shape)
+        return super().normal(site, *shape)
+
+    def permutation(self, site: str, n: int) -> Tensor:
+        self.made[site] = ("permutation", (n,))
+        return super().permutation(site, n)
+
+    def beta(self, site: str, alpha: float | Tensor) -> Tensor:
+        self.made[site] = ("beta", (float(alpha),))
+        return super().beta(site, alpha)

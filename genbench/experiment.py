@@ -63,12 +63,12 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
 
 def check(config: Config) -> None:
     """Build everything a run needs, try one step, throw it away: what is wrong is said before anything is written."""
-    with _threads(config), _quiet():
+    with threads_of(config), quiet():
         data = build_data(config)
         module = build_module(config, data)
         _build_callbacks(config)
         loggers.check(config["logger"])
-        _build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
+        build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:
             raise ConfigError("regularization: a method watches the validation split; set data.val_fraction > 0")
         try:
@@ -124,90 +124,128 @@ def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, An
 
 
 def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
-    folder = planned.folder
-    (folder / records.RECORD).unlink(missing_ok=True)
-    (folder / TRACEBACK).unlink(missing_ok=True)
-    logs = loggers.build(
-        {key: make(node) for key, node in config["logger"].items()},
-        loggers.Run(
-            folder=folder,
-            experiment=config["name"],
-            run_id=planned.run_id,
-            seed=config["seed"],
-            choices=planned.choices,
-            config=planned.bound,
-            overrides=overrides,
-        ),
-    )
-    record = None
+    run = Run(config, planned, overrides)
     try:
-        with _threads(config), _quiet():
-            record = _train(config, planned, logs)
+        with threads_of(config), quiet():
+            _train(run)
     finally:
-        loggers.finish(logs, record)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return record
+        run.close()
+    assert run.record is not None
+    return run.record
 
 
-def _train(config: Config, planned: Plan, logs: list[Any]) -> dict[str, Any]:
+def _train(run: "Run") -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
-    started = time.perf_counter()
-    folder = planned.folder
     status, error = "completed", None
-    measuring: list[Any] = []
-    module: Training | None = None
     fit = 0.0
     try:
-        data = build_data(config)
-        module = build_module(config, data)
-        callbacks = _build_callbacks(config)
-        measuring = [callback for callback in callbacks.values() if hasattr(callback, "results")]
-        checkpoint = Checkpoint(folder / CHECKPOINT, seconds=config["checkpoint_seconds"])
-        trainer = _build_trainer(
-            config,
-            steps_per_epoch=data.steps_per_epoch,
-            default_root_dir=folder,
-            logger=logs or False,
-            callbacks=[Finish(), *callbacks.values(), checkpoint],
+        run.build()
+        checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"])
+        trainer = build_trainer(
+            run.config,
+            steps_per_epoch=run.data.steps_per_epoch,
+            default_root_dir=run.folder,
+            logger=run.logs or False,
+            callbacks=[*run.callbacks, checkpoint],
         )
-        _save(folder / "initial.pt", module.network)
         resume = str(checkpoint.path) if _usable(checkpoint.path) else None
         fitting = time.perf_counter()
         try:
-            with _signals():
-                trainer.fit(module, datamodule=data, ckpt_path=resume)
+            with signals():
+                trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
         finally:
             fit = time.perf_counter() - fitting
-        _save(folder / "weights.pt", module.network)
     except Diverged as reason:
         status, error = "diverged", str(reason)
     except BaseException as reason:
-        if _interrupted(reason):
+        if interrupted(reason):
             raise Interrupted("the run was interrupted") from None
-        status, error = "failed", _one_line(reason)
-        (folder / TRACEBACK).write_text(traceback.format_exc())
-    measure = sum(part.seconds for part in measuring)
-    history = module.history if module else []
-    before = module.seconds_before if module else 0.0  # of a run that was killed and continued
-    return _write(
-        planned,
-        experiment=config["name"],
-        status=status,
-        error=error,
-        seconds={
-            "fit": max(0.0, before + fit - measure),
-            "measure": measure,
-            "total": before + time.perf_counter() - started,
-        },
-        lanes=len(module.lanes) if module else 1,
-        estimates={key: estimate for part in measuring for key, estimate in part.results.items()},
-        history=_write_history(
-            folder / "history.csv", [*history, *(row for part in measuring for row in part.history)]
-        ),
-    )
+        status, error = "failed", run.explain(reason)
+    before = run.module.seconds_before if run.module else 0.0  # of a run that was killed and continued
+    run.write(status, error, fit=before + fit, total=before + time.perf_counter() - run.started)
 
 
-def _interrupted(reason: BaseException) -> bool:
+class Run:
+    """A run in the making: what it is built of, and the record that it ends in, however it was trained.
+
+    Attributes:
+        config, planned, folder: what it is.
+        data, module, callbacks, logs: what trains and measures it, once :meth:`build` was called.
+        record: what it left, once :meth:`write` was called.
+    """
+
+    data: Any
+    module: Training | None = None
+    record: dict[str, Any] | None = None
+
+    def __init__(self, config: Config, planned: Plan, overrides: Sequence[str] = ()) -> None:
+        self.started = time.perf_counter()
+        self.config, self.planned, self.folder = config, planned, planned.folder
+        self.callbacks: list[pl.Callback] = []
+        for name in (records.RECORD, TRACEBACK):
+            (self.folder / name).unlink(missing_ok=True)
+        self.logs = loggers.build(
+            {key: make(node) for key, node in config["logger"].items()},
+            loggers.Run(
+                folder=self.folder,
+                experiment=config["name"],
+                run_id=planned.run_id,
+                seed=config["seed"],
+                choices=planned.choices,
+                config=planned.bound,
+                overrides=overrides,
+            ),
+        )
+
+    def build(self) -> None:
+        """Make the parts and keep the initial weights."""
+        self.data = build_data(self.config)
+        self.module = build_module(self.config, self.data)
+        self.callbacks = [Finish(), *_build_callbacks(self.config).values()]
+        _save(self.folder / "initial.pt", self.module.network)
+
+    @property
+    def measuring(self) -> list[Any]:
+        """The callbacks that measure."""
+        return [callback for callback in self.callbacks if hasattr(callback, "results")]
+
+    @property
+    def measure_seconds(self) -> float:
+        """What measuring took until now."""
+        return sum(part.seconds for part in self.measuring)
+
+    def explain(self, error: BaseException) -> str:
+        """The error in one line, with its traceback kept in the folder."""
+        (self.folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+        return _one_line(error)
+
+    def write(self, status: str, error: str | None, *, fit: float, total: float, lanes: int | None = None) -> None:
+        """Write weights and record. ``fit`` and ``total`` are seconds, measuring included."""
+        if status == "completed":
+            assert self.module is not None
+            _save(self.folder / "weights.pt", self.module.network)
+        history = self.module.history if self.module else []
+        rows = [*history, *(row for part in self.measuring for row in part.history)]
+        measure = self.measure_seconds
+        self.record = _write(
+            self.planned,
+            experiment=self.config["name"],
+            status=status,
+            error=error,
+            seconds={"fit": max(0.0, fit - measure), "measure": measure, "total": total},
+            lanes=lanes or (len(self.module.lanes) if self.module else 1),
+            estimates={key: estimate for part in self.measuring for key, estimate in part.results.items()},
+            history=_write_history(self.folder / "history.csv", rows),
+        )
+
+    def close(self) -> None:
+        """Close the loggers; a finished run needs no checkpoint."""
+        loggers.finish(self.logs, self.record)
+        if self.record is not None:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def interrupted(reason: BaseException) -> bool:
     """Whether somebody stopped the run from outside; Lightning turns Ctrl-C into an exit and SIGTERM into its own."""
     causes = (KeyboardInterrupt, SIGTERMException)
     return isinstance(reason, causes) or isinstance(reason.__context__, causes)
@@ -303,7 +341,7 @@ def _build_callbacks(config: Config) -> dict[str, pl.Callback]:
     return {key: make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
-def _build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> pl.Trainer:
+def build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> pl.Trainer:
     node = {**config["trainer"], "max_steps": -1}  # the steps are counted by Training
     if node.get("max_epochs") is None:
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
@@ -322,7 +360,7 @@ def _build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> 
 
 
 @contextlib.contextmanager
-def _threads(config: Config) -> Iterator[None]:
+def threads_of(config: Config) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(config["threads"])
     try:
@@ -332,7 +370,7 @@ def _threads(config: Config) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """Lightning leaves Ctrl-C ignored once it has handled one."""
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -343,7 +381,7 @@ def _signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Lightning's remarks about loaders, devices and logging intervals say nothing about a run that we built."""
     import warnings
 

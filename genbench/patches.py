@@ -1,8 +1,10 @@
-"""Small convolutions as products of matrices, which on a processor differentiate twice several times faster."""
+"""Convolutions and linear layers as plain products of matrices: the same sums in another order, several times faster
+where convolutions are small and differentiated twice, or where many networks are computed at once."""
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +13,13 @@ from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _LARGEST = 2**23  # entries of the matrix of patches: beyond that it would no longer be cheap
+_FEW = 16  # outputs of a linear layer that are computed in columns, which is up to three times faster
 
 
 class Patches(TorchFunctionMode):
-    """Within it, a convolution without groups multiplies the matrix of its input's patches by its weight: the same
-    sums in another order. Double backward of torch's own takes most of the time of a Hessian product of a small CNN."""
+    """Within it, a convolution without groups multiplies the matrix of its input's patches by its weight. Double
+    backward of torch's own takes most of the time of a Hessian product of a small CNN, and ``torch.vmap`` over networks
+    makes grouped convolutions of it, which are slow and change in the last bit with the number of networks."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -24,6 +28,134 @@ class Patches(TorchFunctionMode):
             if result is not None:
                 return result
         return func(*args, **kwargs)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """As torch.nn.functional.linear; under ``torch.vmap`` over all its arguments without a copy of any of them."""
+    return _Linear.apply(x, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, weight, bias = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.biased = bias is not None
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        rows = gradient.reshape(-1, weight.shape[0])
+        return gradient @ weight, rows.T @ x.reshape(-1, weight.shape[1]), rows.sum(0) if ctx.biased else None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, int]:
+        x, weight = (_leading(t, dim, info.batch_size) for t, dim in zip((x, weight), in_dims, strict=False))
+        if bias is not None:
+            bias = _leading(bias, in_dims[2], info.batch_size)
+        out = _Products.apply(x.reshape(len(x), -1, x.shape[-1]), weight, bias)
+        return out.unflatten(1, x.shape[1:-1]) if x.ndim > 2 else out[:, 0], 0
+
+
+class _Products(torch.autograd.Function):
+    """The linear layers of many networks: rows [L, n, in], weight [L, out, in], bias [L, out]. With a backward of its
+    own, as torch's of the columns would hand on transposed gradients, which all that comes after it is slow with."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.biased = bias is not None
+        if weight.shape[1] <= _FEW:
+            columns = rows.mT
+            return (torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias[:, :, None], weight, columns)).mT
+        return torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        rows, weight = ctx.saved_tensors
+        back = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        return back, torch.bmm(gradient.mT, rows), gradient.sum(1) if ctx.biased else None
+
+
+class _Window(NamedTuple):
+    """Where the patches of a convolution lie, one entry a spatial dimension."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def taps(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+        """Of each point of the kernel: the outputs that have it inside the input, and the inputs they have there."""
+        for offset in itertools.product(*map(range, self.kernel)):
+            to, source = [], []
+            for o, n, m, s, p, d in zip(
+                offset, self.inputs, self.outputs, self.stride, self.padding, self.dilation, strict=True
+            ):
+                start = o * d - p  # of the first output
+                first = max(0, -(start // s))
+                last = min(m - 1, (n - 1 - start) // s)
+                to.append(slice(first, last + 1))
+                source.append(slice(start + s * first, start + s * last + 1, s) if last >= first else slice(0, 0))
+            yield tuple(to), tuple(source)
+
+
+class _Gather(torch.autograd.Function):
+    """Patches [..., *outputs, taps, C] of an input [..., *inputs, C], zero where they lie outside."""
+
+    @staticmethod
+    def forward(x: Tensor, window: _Window) -> Tensor:
+        lead = x.shape[: x.ndim - 1 - len(window.inputs)]
+        found = (x.new_zeros if any(window.padding) else x.new_empty)(
+            (*lead, *window.outputs, math.prod(window.kernel), x.shape[-1])
+        )
+        for tap, (to, source) in enumerate(window.taps()):
+            found[(..., *to, tap, slice(None))] = x[(..., *source, slice(None))]
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.window = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Scatter.apply(gradient, ctx.window), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, window: _Window) -> tuple[Tensor, int]:
+        return _Gather.apply(_leading(x, in_dims[0], info.batch_size), window), 0
+
+
+class _Scatter(torch.autograd.Function):
+    """The transpose of :class:`_Gather`: every entry of the patches is added to where it came from."""
+
+    @staticmethod
+    def forward(patches: Tensor, window: _Window) -> Tensor:
+        lead = patches.shape[: patches.ndim - 2 - len(window.outputs)]
+        found = patches.new_zeros((*lead, *window.inputs, patches.shape[-1]))
+        for tap, (to, source) in enumerate(window.taps()):
+            found[(..., *source, slice(None))] += patches[(..., *to, tap, slice(None))]
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.window = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Gather.apply(gradient, ctx.window), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], patches: Tensor, window: _Window) -> tuple[Tensor, int]:
+        return _Scatter.apply(_leading(patches, in_dims[0], info.batch_size), window), 0
 
 
 def _convolution(
@@ -36,26 +168,23 @@ def _convolution(
     groups: int = 1,
 ) -> Tensor | None:
     """The convolution, channels last inside; None where torch's own is the better or the only choice."""
-    sizes = weight.shape[2:]
+    sizes = tuple(weight.shape[2:])
     if groups != 1 or isinstance(padding, str) or input.ndim != weight.ndim or input.device.type != "cpu":
         return None
     stride, padding, dilation = (_each(value, len(sizes)) for value in (stride, padding, dilation))
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, sizes, strict=True)]
-    out = [(n + 2 * p - e) // s + 1 for n, p, e, s in zip(input.shape[2:], padding, spans, stride, strict=True)]
-    if min(out) < 1 or len(input) * math.prod(out) * math.prod(weight.shape[1:]) > _LARGEST:
+    inputs = tuple(input.shape[2:])
+    outputs = tuple((n + 2 * p - e) // s + 1 for n, p, e, s in zip(inputs, padding, spans, stride, strict=True))
+    if min(outputs) < 1 or len(input) * math.prod(outputs) * math.prod(weight.shape[1:]) > _LARGEST:
         return None
-    x = F.pad(input.movedim(1, -1), [0, 0, *(p for pair in reversed(padding) for p in (pair, pair))])
-    taps = []
-    for offset in itertools.product(*map(range, sizes)):
-        first = [o * d for o, d in zip(offset, dilation, strict=True)]
-        inside = (slice(f, f + s * (n - 1) + 1, s) for f, s, n in zip(first, stride, out, strict=True))
-        taps.append(x[(slice(None), *inside)])
-    patches = torch.cat(taps, -1).flatten(0, -2)
-    result = patches @ weight.movedim(1, -1).flatten(1).T
-    if bias is not None:
-        result = result + bias
-    return result.unflatten(0, (len(input), *out)).movedim(-1, 1)
+    patches = _Gather.apply(input.movedim(1, -1), _Window(inputs, outputs, sizes, stride, padding, dilation))
+    return linear(patches.flatten(-2), weight.movedim(1, -1).flatten(1), bias).movedim(-1, 1)
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
     return (value,) * dims if isinstance(value, int) else tuple(value) * (dims if len(value) == 1 else 1)
+
+
+def _leading(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """The tensor with the mapped axis first."""
+    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)

@@ -443,11 +443,11 @@ def _fit(seed: int, method: str, *, steps: int, bare: bool) -> dict[str, Any]:
 
     config = _ablation(method, f"seed={seed}", f"trainer.max_steps={steps}")
     settings = {key: value for key, value in config["optimizer"].items() if not key.startswith("_")}
-    with experiment._quiet():
+    with experiment.quiet():
         data = experiment.build_data(config)
         module = experiment.build_module(config, data)
         network, clock = module.network, Clock()
-        trainer = experiment._build_trainer(
+        trainer = experiment.build_trainer(
             config,
             steps_per_epoch=data.steps_per_epoch,
             default_root_dir=None,

@@ -1,6 +1,7 @@
 """Batches as index draws over tensors that already lie on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -50,17 +51,19 @@ class Batches:
         generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
         return torch.randperm(len(self.y), generator=generator)[: len(self) * self.batch_size].view(len(self), -1)
 
+    def indices(self, epoch: int) -> Tensor:
+        """The rows of every batch of an epoch, [len(self), B], or with lanes [len(self), lanes, B]."""
+        if self.seeds is None:
+            return self.order(self.seed, epoch)
+        return torch.stack([self.order(seed, epoch) for seed in self.seeds], dim=1)
+
     def __len__(self) -> int:
         return len(self.y) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         resume, self._resume = self._resume, {}
         start = resume["position"] % len(self) if resume.get("epoch") == self.epoch else 0
-        if self.seeds is None:
-            index = self.order(self.seed, self.epoch)
-        else:
-            index = torch.stack([self.order(seed, self.epoch) for seed in self.seeds], dim=1)
-        index = index.to(self.y.device)
+        index = self.indices(self.epoch).to(self.y.device)
         for position in range(start, len(self)):
             self._position = position + 1
             yield self.x[index[position]], self.y[index[position]]
@@ -72,6 +75,29 @@ class Batches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the batches ``state`` counts, if the next iteration is of the same epoch."""
         self._resume = dict(state)
+
+
+class SideBySide(Batches):
+    """The batches of several loaders with lanes, side by side: x [all lanes, B, ...] and y [all lanes, B].
+
+    Each lane sees what its own loader would give it. The loaders must agree in batch size and number of batches.
+    """
+
+    def __init__(self, loaders: Sequence[Batches]) -> None:
+        first = loaders[0]
+        if len({(loader.batch_size, len(loader)) for loader in loaders}) != 1:
+            raise ValueError("loaders differ in batch size or number of batches; accepted: loaders that agree in both")
+        x, y = (torch.cat([getattr(loader, name) for loader in loaders]) for name in ("x", "y"))
+        super().__init__(x, y, batch_size=first.batch_size, seed=0)
+        self._loaders = list(loaders)
+        self._offsets = [0, *accumulate(len(loader.y) for loader in loaders)]
+
+    def indices(self, epoch: int) -> Tensor:
+        found = zip(self._loaders, self._offsets, strict=False)
+        return torch.cat([loader.indices(epoch) + offset for loader, offset in found], dim=1)
+
+    def __len__(self) -> int:
+        return len(self._loaders[0])
 
 
 class Chunks:

@@ -29,6 +29,8 @@ class Method(nn.Module):
 
     Randomness comes from ``draw`` alone. Numeric settings are 0-d buffers (see ``setting``) and everything a method
     remembers is a buffer too: the state of a method then travels with checkpoints and devices, and stacks over lanes.
+    Steps 1 to 5 are vectorized over lanes by ``torch.vmap`` where runs are packed: they may not read the value of a
+    tensor (``float(t)``, ``if t > 0``). A method that cannot be written so has its runs trained separately.
     """
 
     order: int = 0
@@ -76,8 +78,8 @@ class Method(nn.Module):
         """The gradient handed to the optimizer."""
         return grads
 
-    def before_step(self, params: Parameters, lr: float) -> None:
-        """Change the weights in place before the optimizer's step at learning rate ``lr``."""
+    def before_step(self, params: Parameters, lr: Tensor) -> None:
+        """Change the weights in place before the optimizer's step at learning rate ``lr``, a float64 number."""
 
     def after_step(self, params: Parameters, progress: float) -> None:
         """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done."""
@@ -91,6 +93,32 @@ class Method(nn.Module):
 
     def finish(self, net: nn.Module, batches: Batches) -> None:
         """Set the final weights when training has ended; ``batches`` are the unaugmented train examples."""
+
+
+class WeightPenalty(Method):
+    """Adds strength · Σ ``size(p)`` over all trainable parameters to the loss."""
+
+    order = 100  # sees the parameters that other methods add
+
+    strength: Tensor
+
+    def __init__(self, *, strength: float) -> None:
+        super().__init__()
+        self.setting("strength", strength, low=0)
+        self._frozen: frozenset[str] = frozenset()
+
+    def size(self, parameter: Tensor) -> Tensor:
+        """What a parameter adds."""
+        raise NotImplementedError
+
+    def build(self, net: nn.Module) -> nn.Module:
+        # known by name, as inside vmap no tensor says of itself whether it is trained
+        self._frozen = frozenset(name for name, p in net.named_parameters() if not p.requires_grad)
+        return net
+
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
+        sizes = [self.size(p) for name, p in net.named_parameters() if name not in self._frozen]
+        return self.strength * torch.stack(sizes).sum()
 
 
 def overriding(methods: Iterable[Method], hook: str) -> list[Method]:

@@ -23,9 +23,9 @@ class GradientClipping(Method):
     @torch.no_grad()
     def gradient(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
         scale = (self.max_norm / (global_norm(grads) + 1e-12)).clamp(max=1)
-        return list(torch._foreach_mul(grads, scale.to(grads[0].dtype)))
+        return [g * scale.to(g.dtype) for g in grads]
 
 
 def global_norm(tensors: Parameters) -> Tensor:
     """ℓ2 norm of all tensors together."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors]))

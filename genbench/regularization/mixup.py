@@ -30,7 +30,6 @@ class Mixup(Method):
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         if not y.is_floating_point():
             y = F.one_hot(y, net.classes).to(x.dtype)  # type: ignore[arg-type]
-        alpha = float(self.alpha)
-        share = draw.beta("mixup.share", alpha) if alpha > 0 else 1.0
+        share = draw.beta("mixup.share", self.alpha)
         partner = draw.permutation("mixup.partner", len(x))
         return share * x + (1 - share) * x[partner], share * y + (1 - share) * y[partner]

@@ -24,4 +24,4 @@ class SAM(Method):
     @torch.no_grad()
     def perturb(self, params: Parameters, grads: Parameters) -> Parameters:
         step = (self.rho / (global_norm(grads) + 1e-12)).to(grads[0].dtype)
-        return list(torch._foreach_add(params, torch._foreach_mul(grads, step)))
+        return [p + g * step for p, g in zip(params, grads, strict=True)]

@@ -31,10 +31,10 @@ class SWA(Method):
 
     @torch.no_grad()
     def after_step(self, params: Parameters, progress: float) -> None:
-        if progress <= float(self.start):
-            return
-        self.averaged += 1
-        torch._foreach_lerp_(self.recall("mean"), [p.double() for p in params], 1 / int(self.averaged))
+        self.averaged += progress > self.start
+        weight = (progress > self.start) / self.averaged.clamp(min=1).double()
+        for mean, p in zip(self.recall("mean"), params, strict=True):
+            mean.add_((p.double() - mean) * weight)
 
     @torch.no_grad()
     def finish(self, net: nn.Module, batches: Batches) -> None:

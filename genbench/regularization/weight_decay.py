@@ -19,5 +19,6 @@ class WeightDecay(Method):
         self.setting("strength", strength, low=0)
 
     @torch.no_grad()
-    def before_step(self, params: Parameters, lr: float) -> None:
-        torch._foreach_mul_(params, 1 - lr * float(self.strength))
+    def before_step(self, params: Parameters, lr: Tensor) -> None:
+        for p in params:
+            p.mul_((1 - lr * self.strength).to(p.dtype))

@@ -1,7 +1,8 @@
 """One network with what trains it: the training step of every run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,19 +10,27 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models.slots import use_draw
-from genbench.regularization.base import Batches, Method, overriding
+from genbench.regularization.base import Batches, Method, Parameters, overriding
 
 
 class Lane(nn.Module):
     """A network and its methods. A run has one lane; an ensemble has one a member.
 
-    ``gradient_step`` is the whole of a training step but the optimizer's update.
+    ``gradient_step`` is the whole of a training step but the optimizer's update. ``loss`` (output, target) -> mean over
+    the batch is what a method may replace.
     """
 
     network: nn.Module
     stopped: Tensor
 
-    def __init__(self, network: nn.Module, methods: Sequence[Method], *, seed: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        methods: Sequence[Method] = (),
+        *,
+        seed: int,
+        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    ) -> None:
         super().__init__()
         for method in methods:
             network = method.build(network)
@@ -39,8 +48,14 @@ class Lane(nn.Module):
         self._watching = overriding(methods, "after_epoch")
         self._finishing = overriding(methods, "finish")
         self._after = overriding(methods, "after_step")
-        self._loss = next((m.loss for m in overriding(methods, "loss")), F.cross_entropy)
+        self._loss = next((m.loss for m in overriding(methods, "loss")), loss)
         self._perturb = next((m.perturb for m in overriding(methods, "perturb")), None)
+        # what a step consists of
+        self.transforms = bool(self._transforms)
+        self.perturbs = self._perturb is not None
+        self.changes_gradient = bool(self._gradients)
+        self.changes_weights_before = bool(self._before)
+        self.changes_weights_after = bool(self._after)
 
     @property
     def validates(self) -> bool:
@@ -53,30 +68,58 @@ class Lane(nn.Module):
         return self._params
 
     def gradient_step(
-        self, x: Tensor, y: Tensor, *, step: int, lr: float, backward: Callable[[Tensor], None]
+        self, x: Tensor, y: Tensor, *, draw: Draw, lr: float, backward: Callable[[Tensor], None]
     ) -> Tensor:
         """Leave in ``.grad`` what the optimizer shall apply; returns the training objective, detached."""
-        draw = Draw(self.seed, step, device=x.device)
-        use_draw(self.network, draw)
-        for method in self._transforms:
-            x, y = method.transform(self.network, x, y, draw)
-        objective = self._backward(x, y, backward)
-        if self._perturb is not None:
-            self._gradient_at(self._perturb(self._params, self._grads()), x, y, backward)
-        if self._gradients:
-            grads = self._grads()
-            for method in self._gradients:
-                grads = method.gradient(self._params, grads, draw)
-            for p, g in zip(self._params, grads, strict=True):
+        x, y = self.transformed(x, y, draw)
+        objective = self._backward(x, y, draw, backward)
+        if self.perturbs:
+            self._gradient_at(self.perturbed(self._params, self._grads()), x, y, draw, backward)
+        if self.changes_gradient:
+            for p, g in zip(self._params, self.changed(self._params, self._grads(), draw), strict=True):
                 p.grad = g
-        for method in self._before:
-            method.before_step(self._params, lr)
+        if self.changes_weights_before:
+            self.before_step(self._params, torch.tensor(lr, dtype=torch.float64))
         return objective
 
-    def after_step(self, progress: float) -> None:
+    # -- the parts of a step, which a pack computes for all its lanes at once
+
+    def transformed(self, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """The batch to train on."""
+        for method in self._transforms:
+            x, y = method.transform(self.network, x, y, draw)
+        return x, y
+
+    def objective(self, x: Tensor, y: Tensor, draw: Draw, *, again: bool = False) -> Tensor:
+        """The training loss with its penalties; ``again``: at the perturbed weights of the same step."""
+        use_draw(self.network, draw)
+        with frozen_norm_statistics(self.network) if again else nullcontext():
+            output = self.network(x)
+        objective = self._loss(output, y)
+        for method in self._penalties:
+            objective = objective + method.penalty(self.network, x, y, output)
+        return objective
+
+    def perturbed(self, params: Parameters, grads: Parameters) -> Parameters:
+        """The weights at which the gradient is taken."""
+        assert self._perturb is not None
+        return self._perturb(params, grads)
+
+    def changed(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
+        """The gradient for the optimizer."""
+        for method in self._gradients:
+            grads = method.gradient(params, grads, draw)
+        return grads
+
+    def before_step(self, params: Parameters, lr: Tensor) -> None:
+        """What the methods do before the optimizer moves the weights."""
+        for method in self._before:
+            method.before_step(params, lr)
+
+    def after_step(self, params: Parameters, progress: float) -> None:
         """What the methods do once the optimizer has moved the weights."""
         for method in self._after:
-            method.after_step(self._params, progress)
+            method.after_step(params, progress)
 
     def after_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
         """Ask the methods whether this lane has trained enough; a stopped lane never trains again."""
@@ -90,23 +133,23 @@ class Lane(nn.Module):
             method.finish(self.network, batches)
         use_draw(self.network, None)  # whoever trains it on shall not meet this run's masks again
 
-    def _backward(self, x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
+    def _backward(
+        self, x: Tensor, y: Tensor, draw: Draw, backward: Callable[[Tensor], None], *, again: bool = False
+    ) -> Tensor:
         for p in self._params:
             p.grad = None
-        output = self.network(x)
-        objective = self._loss(output, y)
-        for method in self._penalties:
-            objective = objective + method.penalty(self.network, x, y, output)
+        objective = self.objective(x, y, draw, again=again)
         backward(objective)
         return objective.detach()
 
-    def _gradient_at(self, weights: list[Tensor], x: Tensor, y: Tensor, backward: Callable[[Tensor], None]) -> None:
+    def _gradient_at(
+        self, weights: Parameters, x: Tensor, y: Tensor, draw: Draw, backward: Callable[[Tensor], None]
+    ) -> None:
         """Replace the gradient by the one at other weights; the present ones come back bit for bit."""
         kept = [p.detach().clone() for p in self._params]
         with torch.no_grad():
             torch._foreach_copy_(self._params, weights)
-        with frozen_norm_statistics(self.network):
-            self._backward(x, y, backward)
+        self._backward(x, y, draw, backward, again=True)
         with torch.no_grad():
             torch._foreach_copy_(self._params, kept)
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genbench.draw import Draw
 from genbench.models import Ensemble
 from genbench.training.lane import Lane
 
@@ -77,7 +78,8 @@ class Training(pl.LightningModule):
         objective = []
         for index, lane in running:
             lr = optimizer.param_groups[index]["lr"]
-            objective.append(lane.gradient_step(x[index], y[index], step=step, lr=lr, backward=self.manual_backward))
+            draw = Draw(lane.seed, step, device=x.device)
+            objective.append(lane.gradient_step(x[index], y[index], draw=draw, lr=lr, backward=self.manual_backward))
         for lane in self._lanes:
             if lane.stopped:
                 for p in lane.trained:
@@ -88,7 +90,7 @@ class Training(pl.LightningModule):
             scheduler.step()
         progress = (step + 1) / self._steps
         for _, lane in running:
-            lane.after_step(progress)
+            lane.after_step(lane.trained, progress)
         self._objectives.append(torch.stack(objective))
         if step + 1 == self._steps:
             self.trainer.should_stop = True
@@ -108,7 +110,8 @@ class Training(pl.LightningModule):
         """One forward and backward pass of every lane, to see whether it works, and the schedule as it would be."""
         x, y = batch
         for index, lane in enumerate(self._lanes):
-            lane.gradient_step(x[index], y[index], step=0, lr=0.0, backward=lambda loss: loss.backward())
+            draw = Draw(lane.seed, 0, device=x.device)
+            lane.gradient_step(x[index], y[index], draw=draw, lr=0.0, backward=lambda loss: loss.backward())
         if self._make_scheduler is not None:
             optimizer = self._make_optimizer([{"params": lane.trained} for lane in self._lanes])
             self._make_scheduler(optimizer, total_steps=100)

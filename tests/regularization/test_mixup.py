@@ -13,7 +13,7 @@ X, Y = torch.randn(6, 1, 4), torch.tensor([0, 1, 2, 0, 1, 2])
 
 def test_closed_form():
     draw = Draw(3, 8)
-    share, partner = draw.beta("mixup.share", 0.7), draw.permutation("mixup.partner", 6)
+    share, partner = float(draw.beta("mixup.share", 0.7)), draw.permutation("mixup.partner", 6)
     x, y = Mixup(alpha=0.7).transform(NET, X, Y, draw)
     assert torch.allclose(x, share * X + (1 - share) * X[partner])
     hot = F.one_hot(Y, 3).float()
@@ -29,7 +29,7 @@ def test_closed_form():
 def test_soft_targets_are_mixed_as_they_are():
     soft = torch.rand(6, 3).softmax(1)
     draw = Draw(0, 0)
-    share, partner = draw.beta("mixup.share", 1.0), draw.permutation("mixup.partner", 6)
+    share, partner = float(draw.beta("mixup.share", 1.0)), draw.permutation("mixup.partner", 6)
     y = Mixup(alpha=1.0).transform(NET, X, soft, draw)[1]
     assert torch.allclose(y, share * soft + (1 - share) * soft[partner])
 

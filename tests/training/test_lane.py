@@ -73,7 +73,7 @@ def test_l2_with_sgd_is_weight_decay_of_twice_the_strength(fit):
 
 
 def gradient(lane: Lane, x, y, step=0):
-    lane.gradient_step(x, y, step=step, lr=0.1, backward=lambda loss: loss.backward())
+    lane.gradient_step(x, y, draw=Draw(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
     return [p.grad.clone() for p in lane.trained]
 
 

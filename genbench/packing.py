@@ -1,0 +1,347 @@
+"""Several runs as one: which can train together, and their training. Each leaves what it would have left alone."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from genbench import experiment, records
+from genbench.config import Plan
+from genbench.data.batches import SideBySide
+from genbench.experiment import Config, Run
+from genbench.training import Checkpoint, Diverged
+from genbench.training.pack import Pack, Unpackable
+
+FOLDER = "packs"  # in the folder of an experiment: the state of packs that are not finished
+# what runs of one pack may differ in besides the numeric settings of their methods
+FREE = ("seed", "optimizer", "scheduler", "callbacks", "data.seed", "data.label_noise", "data.train_size")
+FREE += ("data.val_fraction", "model.dropout")
+# what a callback may use of Lightning's hooks: those that a pack can call for each of its runs
+HOOKS = ("setup", "on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_start")
+HOOKS += ("on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_fit_end", "teardown")
+HOOKS += ("state_dict", "load_state_dict", "state_key")
+
+
+def key(planned: Plan, *, steps_per_epoch: int) -> str:
+    """What runs must have in common to train as one: everything but :data:`FREE` and numeric settings of methods."""
+
+    def shared(node: Any, path: str) -> Any:
+        if path in FREE:
+            return None
+        if isinstance(node, Mapping):
+            return {name: shared(value, f"{path}.{name}" if path else name) for name, value in node.items()}
+        numeric = isinstance(node, float | int) and not isinstance(node, bool)
+        return None if numeric and path.startswith("regularization.") else node
+
+    return json.dumps([shared(planned.bound, ""), steps_per_epoch], sort_keys=True)
+
+
+def run(
+    configs: Sequence[Config],
+    *,
+    choices: Sequence[Mapping[str, Any]],
+    overrides: Sequence[Sequence[str]],
+) -> list[dict[str, Any] | None]:
+    """Train runs of one :func:`key` as one and write their records; None for those that another process trains.
+
+    Raises:
+        Unpackable: they cannot be vectorized; nothing was written, and they can be trained one by one.
+        experiment.Interrupted: somebody stopped them; the same call continues from the last checkpoint.
+    """
+    plans = [experiment.plan(config, choices=chosen) for config, chosen in zip(configs, choices, strict=True)]
+    found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
+    with ExitStack() as locks, experiment.threads_of(configs[0]), experiment.quiet():
+        mine = []
+        for index, planned in enumerate(plans):
+            if found[index] is not None:
+                continue
+            planned.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                locks.enter_context(FileLock(planned.folder / records.LOCK, timeout=1))
+            except Timeout:
+                continue
+            found[index] = experiment.final_record(planned.folder)
+            if found[index] is None:
+                mine.append(index)
+        if mine:
+            runs = [Run(configs[i], plans[i], overrides[i]) for i in mine]
+            try:
+                _train(runs)
+            finally:
+                for one in runs:
+                    one.close()
+            for index, one in zip(mine, runs, strict=True):
+                found[index] = one.record
+    return found
+
+
+def _train(runs: list[Run]) -> None:
+    for one in runs:
+        one.build()
+    together = RunPack(runs)
+    folder = runs[0].folder.parent / FOLDER
+    folder.mkdir(exist_ok=True)
+    checkpoint = PackCheckpoint(
+        folder / f"{together.identity}.ckpt", together, seconds=min(one.config["checkpoint_seconds"] for one in runs)
+    )
+    trainer = experiment.build_trainer(
+        runs[0].config,
+        steps_per_epoch=runs[0].data.steps_per_epoch,
+        default_root_dir=folder,
+        callbacks=[Dispatch(together), checkpoint],
+    )
+    try:
+        with experiment.signals():
+            trainer.fit(together, datamodule=PackData(runs), ckpt_path=None)
+    except Unpackable:
+        raise
+    except BaseException as reason:
+        if experiment.interrupted(reason):
+            raise experiment.Interrupted("the pack was interrupted") from None
+        together.fail(reason)
+
+
+class PackedTrainer:
+    """What a run of a pack, its module and its callbacks, sees of the Trainer."""
+
+    def __init__(self, trainer: pl.Trainer, run: Run) -> None:
+        self._trainer = trainer
+        self.datamodule = run.data
+        self.loggers = run.logs
+        self.callback_metrics: dict[str, Any] = {}
+        self.should_stop = False
+        self.ended = False  # at the end of an epoch that the others go on from
+
+    @property
+    def current_epoch(self) -> int:
+        return self._trainer.current_epoch + self.ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trainer, name)
+
+
+class RunPack(Pack):
+    """The lanes of several runs as one network. A run ends by itself: when it has trained enough, diverged or failed.
+
+    Raises:
+        Unpackable: their networks, methods, optimizers or callbacks do not allow it.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.identity = records.digest([one.planned.run_id for one in runs])[:12]
+        modules: list[Any] = [one.module for one in runs]
+        lanes = [lane for module in modules for lane in module.lanes]
+        for one in runs:
+            for callback in one.callbacks:
+                used = [h for h in vars(pl.Callback) if not h.startswith("_") and _overrides(callback, h)]
+                if other := sorted(set(used) - set(HOOKS)):
+                    raise Unpackable(f"callback {type(callback).__name__} uses {other[0]}, which a pack has not")
+        super().__init__(
+            lanes,
+            optimizer=[module._make_optimizer for module in modules for _ in module.lanes],
+            scheduler=[module._make_scheduler for module in modules for _ in module.lanes],
+            own_batches=True,
+        )
+        self.runs = list(runs)
+        self._modules_of_runs = modules
+        ends = [0]
+        for module in modules:
+            ends.append(ends[-1] + len(module.lanes))
+        self.places = [range(a, b) for a, b in pairwise(ends)]  # the lanes of each run
+        self.active = list(range(len(runs)))
+        self._epoch: list[Tensor] = []
+        self._measured = 0.0
+
+    # -- a run
+
+    def trainer_of(self, index: int) -> Any:
+        """The Trainer as this run sees it."""
+        return self._trainers[index]
+
+    def module_of(self, index: int) -> Any:
+        """The run's own module."""
+        return self._modules_of_runs[index]
+
+    def guarded(self, index: int, action: Any) -> None:
+        """Do something for one run; what it raises ends this run alone."""
+        try:
+            action()
+        except Diverged as reason:
+            self.end(index, "diverged", str(reason))
+        except Exception as reason:
+            self.end(index, "failed", self.runs[index].explain(reason))
+
+    def end(self, index: int, status: str = "completed", error: str | None = None) -> None:
+        """Finish a run: its final weights, measures and record."""
+        if index not in self.active:
+            return
+        self.active.remove(index)
+        one, module, trainer = self.runs[index], self.module_of(index), self.trainer_of(index)
+        for lane in self.places[index]:
+            self.release(lane)
+        if status == "completed":
+            try:
+                for callback in one.callbacks:
+                    callback.on_train_end(trainer, module)
+            except Diverged as reason:
+                status, error = "diverged", str(reason)
+            except Exception as reason:
+                status, error = "failed", one.explain(reason)
+        share = len(self.places[index]) / len(self._lanes)
+        fit = (self.elapsed() - sum(other.measure_seconds for other in self.runs)) * share
+        one.write(
+            status,
+            error,
+            fit=fit + one.measure_seconds,
+            total=fit + one.measure_seconds,
+            lanes=len(self._lanes),
+        )
+
+    def fail(self, reason: BaseException) -> None:
+        """End all runs that are left by an error of the whole pack."""
+        for index in list(self.active):
+            self.end(index, "failed", self.runs[index].explain(reason))
+
+    def elapsed(self) -> float:
+        """Seconds of training until now."""
+        module = self.module_of(0)
+        return module.seconds_before + time.perf_counter() - module._started
+
+    # -- Lightning
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        self._trainers = [PackedTrainer(self.trainer, one) for one in self.runs]
+        for one, module, trainer in zip(self.runs, self._modules_of_runs, self._trainers, strict=True):
+            one.data.to(self.device)
+            module._trainer = trainer
+        return super().configure_optimizers()
+
+    @property
+    def total_steps(self) -> int:
+        return self.module_of(0).total_steps
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        x, y = batch
+        step = self.trainer.global_step
+        self._epoch.append(self.gradient_step(x, y, step=step))
+        optimizer: Any = self.optimizers()
+        optimizer.step()
+        self._optimizer.schedule()
+        self.after_step((step + 1) / self._steps)
+        if step + 1 == self._steps:
+            self.trainer.should_stop = True
+
+    def on_fit_start(self) -> None:
+        for module in self._modules_of_runs:
+            module.on_fit_start()
+
+    def on_train_start(self) -> None:
+        self._steps = self.total_steps
+        for module in self._modules_of_runs:
+            module.on_train_start()
+
+    def on_train_epoch_end(self) -> None:
+        objectives = torch.stack(self._epoch)
+        self._epoch.clear()
+        for index in list(self.active):
+            module, places = self.module_of(index), self.places[index]
+            module._objectives = list(objectives[:, places.start : places.stop])
+            self.guarded(index, module.on_train_epoch_end)
+            for place, lane in zip(places, module.lanes, strict=True):
+                if lane.stopped and index in self.active:
+                    self.release(place)
+            if self.trainer_of(index).should_stop:
+                self.trainer_of(index).ended = True
+                self.end(index)
+        if not self.active:
+            self.trainer.should_stop = True
+
+
+class Dispatch(pl.Callback):
+    """Calls the callbacks of every run as Lightning would call them in a training of its own."""
+
+    def __init__(self, pack: RunPack) -> None:
+        self._pack = pack
+        self._each_batch = {
+            hook: [
+                (index, getattr(callback, hook))
+                for index, one in enumerate(pack.runs)
+                for callback in one.callbacks
+                if _overrides(callback, hook)
+            ]
+            for hook in ("on_train_batch_start", "on_train_batch_end")
+        }
+
+    def _all(self, hook: str, *args: Any) -> None:
+        pack = self._pack
+        for index in list(pack.active):
+            trainer, module = pack.trainer_of(index), pack.module_of(index)
+            for callback in pack.runs[index].callbacks:
+                if index in pack.active:
+                    pack.guarded(index, lambda c=callback, t=trainer, m=module: getattr(c, hook)(t, m, *args))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._all("setup", "fit")
+        self._all("on_fit_start")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._all("on_train_start")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._all("on_train_epoch_start")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch("on_train_batch_start", batch, batch_idx)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch("on_train_batch_end", None, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._all("on_train_epoch_end")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for index in list(self._pack.active):
+            self._pack.end(index)
+
+    def _batch(self, hook: str, *args: Any) -> None:
+        pack = self._pack
+        for index, call in self._each_batch[hook]:
+            if index in pack.active:
+                trainer, module = pack.trainer_of(index), pack.module_of(index)
+                pack.guarded(index, lambda call=call, t=trainer, m=module: call(t, m, *args))
+
+
+class PackData(LightningDataModule):
+    """The training batches of several runs side by side."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        super().__init__()
+        self._runs = list(runs)
+
+    def train_dataloader(self) -> SideBySide:
+        return SideBySide([one.data.train_dataloader() for one in self._runs])
+
+
+class PackCheckpoint(Checkpoint):
+    """The state of a pack; what belongs to a run stands under its id."""
+
+    def __init__(self, path: Path, pack: RunPack, *, seconds: float) -> None:
+        super().__init__(path, seconds=seconds)
+        self._pack = pack
+
+
+def _overrides(callback: pl.Callback, hook: str) -> bool:
+    return getattr(type(callback), hook) is not getattr(pl.Callback, hook)

@@ -1,0 +1,347 @@
+"""Networks of one structure that train as one."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.draw import Drawn, Draws
+from genbench.models.slots import Dropout, use_draw
+from genbench.regularization.base import Parameters
+from genbench.training.lane import Lane
+from genbench.training.stack import Stack
+
+MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+# what treats every parameter by itself, so that those of a network may be one vector
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+)
+
+
+class Unpackable(ValueError):
+    """Networks, methods or an optimizer that cannot be vectorized; the reason, in one line."""
+
+
+class Pack(pl.LightningModule):
+    """Trains networks of one structure as one, several times faster than one after the other.
+
+    Each network's weights follow, to rounding, those of its own training with the same batches; what one does,
+    diverging included, changes no bit of the others. The networks stay ordinary modules, with the present weights.
+
+    Args:
+        networks: of the same structure, initialized as they shall start; or lanes, networks with their methods.
+        loss: (output, target) -> mean over the batch.
+        optimizer: parameter groups -> optimizer, ``partial(torch.optim.Adam, lr=0.01)`` say; one for all, or one for
+            each network. It must treat every parameter by itself, as SGD and the Adam family do.
+        scheduler: (optimizer, total_steps=) -> schedule by step, or None; one for all, or one for each.
+        own_batches: batches are (x [networks, B, ...], y [networks, B, ...]); else (x [B, ...], y [B, ...]) for all.
+
+    Raises:
+        ValueError: networks of different structure.
+        Unpackable: in the first step, what cannot be vectorized.
+
+    Example:
+        >>> networks = [nn.Linear(3, 2) for _ in range(8)]
+        >>> pack = Pack(networks, optimizer=partial(torch.optim.SGD, lr=0.1))
+        >>> trainer = pl.Trainer(max_epochs=5)  # doctest: +SKIP
+        >>> trainer.fit(pack, loader)  # doctest: +SKIP
+        >>> pack.networks[0].weight.shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+        optimizer: MakeOptimizer | Sequence[MakeOptimizer],
+        scheduler: Any = None,
+        own_batches: bool = False,
+    ) -> None:
+        super().__init__()
+        if not networks:
+            raise ValueError("networks is empty; accepted: at least one")
+        self.automatic_optimization = False
+        lanes = [n if isinstance(n, Lane) else Lane(n, seed=i, loss=loss) for i, n in enumerate(networks)]
+        self.lanes = nn.ModuleList(lanes)
+        self._lanes = lanes
+        self._make_optimizers = _each("optimizer", optimizer, len(lanes))
+        self._make_schedulers = _each("scheduler", scheduler, len(lanes))
+        self._own_batches = own_batches
+        self._stack: Stack | None = None
+        self._draws: Draws | None = None
+        self._programs: dict[Any, Callable[..., Any]] = {}
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks, as they are now."""
+        return [lane.network for lane in self._lanes]
+
+    # -- Lightning
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        self._stack = _stacked(self._lanes)  # now that they are on their device
+        return self.build_optimizer(int(self.trainer.estimated_stepping_batches))
+
+    def build_optimizer(self, total_steps: int) -> "LaneOptimizer":
+        """One optimizer a lane, and its schedule."""
+        assert self._stack is not None
+        self._optimizer = LaneOptimizer(self._make_optimizers, self._make_schedulers, self._stack.rows, total_steps)
+        return self._optimizer
+
+    def training_step(self, batch: Any) -> None:
+        x, y = batch
+        if not self._own_batches:
+            x, y = (t.expand(len(self._lanes), *t.shape) for t in (x, y))
+        step = self.trainer.global_step
+        self.objectives = self.gradient_step(x, y, step=step)
+        optimizer: Any = self.optimizers()
+        optimizer.step()
+        self._optimizer.schedule()
+        self.after_step((step + 1) / self.trainer.estimated_stepping_batches)
+        self.log("train/optimization/objective", self.objectives.mean(), on_step=False, on_epoch=True)
+
+    # -- the step
+
+    def gradient_step(self, x: Tensor, y: Tensor, *, step: int) -> Tensor:
+        """Leave in the stack the gradient for the optimizer: ``Lane.gradient_step`` of all lanes at once.
+
+        Args:
+            x: inputs [lanes, B, ...].
+            y: targets [lanes, B, ...].
+            step: steps done before this one, which keys the draws.
+
+        Returns:
+            the training objectives [lanes], detached.
+        """
+        assert self._stack is not None
+        if self._draws is None:
+            self._draws = self._recorded(x, y)
+        made, lr = self._draws.at(step), self._optimizer.lr.to(x.device)
+        objectives, gradient = self._program("gradient", self._gradient_step, x, y, made, lr)
+        self._stack.gradient.copy_(gradient)
+        return objectives
+
+    def after_step(self, progress: float) -> None:
+        """What the methods do once the optimizer has moved the weights."""
+        if self._lanes[0].changes_weights_after:
+            assert self._stack is not None
+            at = torch.tensor(progress, dtype=torch.float64, device=self._stack.flat.device)
+            self._program("after", self._after_step, at)
+
+    def _program(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """The function's result; it is traced once for each set of shapes."""
+        assert self._stack is not None
+        key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
+        if key not in self._programs:
+            try:
+                self._programs[key] = self._stack.traced(function, *args)
+            except (RuntimeError, NotImplementedError, TypeError, KeyError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise Unpackable(f"the training step cannot be vectorized: {reason}") from error
+        return self._programs[key](*args)
+
+    def _gradient_step(
+        self, weights: Parameters, x: Tensor, y: Tensor, made: Mapping[str, Tensor], lr: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Objectives [lanes] and gradient [lanes, size]; moves the weights in place where a method does so before the
+        optimizer."""
+        assert self._stack is not None
+        stack, lane = self._stack, self._lanes[0]
+        if lane.transforms:
+            x, y = stack.map(_transformed, x, y, made, weights=weights)
+        objectives, grads = self._differentiated(weights, x, y, made, again=False)
+        if lane.perturbs:
+            moved = stack.map(_perturbed, weights, grads, weights=weights)
+            _, grads = self._differentiated(moved, x, y, made, again=True)
+        if lane.changes_gradient:
+            grads = stack.map(_changed, weights, grads, made, weights=weights)
+        if lane.changes_weights_before:
+            stack.map(_before, weights, lr, weights=weights)
+        return objectives, torch.cat([g.flatten(1) for g in grads], 1)
+
+    def _differentiated(
+        self, weights: Parameters, x: Tensor, y: Tensor, made: Mapping[str, Tensor], *, again: bool
+    ) -> tuple[Tensor, Parameters]:
+        """The objectives and, as each depends on its own lane alone, their gradients."""
+        assert self._stack is not None
+        with torch.enable_grad():
+            leaves = [w.detach().requires_grad_() for w in weights]
+            objectives = self._stack.map(_objective, x, y, made, weights=leaves, shared=(again,))
+            grads = torch.autograd.grad(objectives.sum(), leaves, allow_unused=True)
+        if any(g is None for g in grads):
+            raise Unpackable("a parameter gets no gradient, which a pack does not tell from a gradient of zero")
+        return objectives.detach(), list(grads)
+
+    def _after_step(self, weights: Parameters, progress: Tensor) -> Tensor:
+        assert self._stack is not None
+        return self._stack.map(_after, weights, weights=weights, shared=(progress,))
+
+    def release(self, index: int) -> None:
+        """Stop training a lane; it keeps its present weights."""
+        assert self._stack is not None
+        self._stack.release(index)
+
+    @torch.no_grad()
+    def _recorded(self, x: Tensor, y: Tensor) -> Draws:
+        """What every lane draws in a step."""
+        assert self._stack is not None
+        draws = Draws([lane.seed for lane in self._lanes], device=x.device)
+        with self._stack.preserved():
+            for lane, record, a, b in zip(self._lanes, draws.record, x, y, strict=True):
+                grads: Parameters = [torch.zeros_like(p) for p in lane.trained]
+                lane.objective(*lane.transformed(a, b, record), record)
+                lane.changed(lane.trained, grads, record)
+        for lane in self._lanes:
+            use_draw(lane.network, None)
+        return draws
+
+
+class LaneOptimizer(torch.optim.Optimizer):
+    """The optimizers of all lanes, each over the lane's parameters as one vector, and their learning-rate schedules.
+
+    Lanes of equal settings share one: a step of it is then a single call.
+
+    Raises:
+        Unpackable: an optimizer that does not treat every parameter by itself.
+    """
+
+    def __init__(
+        self, make: Sequence[MakeOptimizer], schedulers: Sequence[Any], rows: Sequence[nn.Parameter], total_steps: int
+    ) -> None:
+        groups: dict[Any, list[int]] = {}
+        for index, settings in enumerate(zip(make, schedulers, strict=True)):
+            groups.setdefault(tuple(map(_settings, settings)), []).append(index)
+        self._optimizers, self._schedules, self._lr = [], [], torch.zeros(len(rows), dtype=torch.float64)
+        self._places: list[Any] = [None] * len(rows)  # of each lane: its optimizer, and its place in it
+        for lanes in groups.values():
+            optimizer = _fused(make[lanes[0]])([{"params": [rows[i] for i in lanes]}])
+            if type(optimizer) not in ELEMENTWISE:
+                accepted = ", ".join(kind.__name__ for kind in ELEMENTWISE)
+                raise Unpackable(f"optimizer {type(optimizer).__name__} cannot be packed; accepted: {accepted}")
+            scheduler = schedulers[lanes[0]]
+            schedule = None if scheduler is None else scheduler(optimizer, total_steps=total_steps)
+            if schedule is not None:
+                self._schedules.append(schedule)
+            self._optimizers.append((optimizer, torch.tensor(lanes)))
+            for place, lane in enumerate(lanes):
+                self._places[lane] = (optimizer, schedule, place)
+        super().__init__([{"params": list(rows)}], {})
+
+    @property
+    def lr(self) -> Tensor:
+        """The learning rates [lanes], float64."""
+        for optimizer, lanes in self._optimizers:
+            self._lr[lanes] = optimizer.param_groups[0]["lr"]
+        return self._lr
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for optimizer, _ in self._optimizers:
+            optimizer.step()
+
+    def schedule(self) -> None:
+        """Set the learning rates of the next step."""
+        for schedule in self._schedules:
+            schedule.step()
+
+    def lane_state(self, lane: int) -> dict[str, Any]:
+        """What the optimizer and the schedule of one lane remember, as if they were its own."""
+        optimizer, schedule, place = self._places[lane]
+        whole = optimizer.state_dict()
+        own = {"state": {0: whole["state"][place]} if place in whole["state"] else {}}
+        own["param_groups"] = [{**whole["param_groups"][0], "params": [0]}]
+        return {"optimizer": own, "schedule": None if schedule is None else schedule.state_dict()}
+
+    def load_lane_state(self, lane: int, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`lane_state` gave."""
+        optimizer, schedule, place = self._places[lane]
+        whole = optimizer.state_dict()
+        whole["state"] = {
+            **whole["state"],
+            **({place: state["optimizer"]["state"][0]} if state["optimizer"]["state"] else {}),
+        }
+        whole["param_groups"] = [
+            {**state["optimizer"]["param_groups"][0], "params": whole["param_groups"][0]["params"]}
+        ]
+        optimizer.load_state_dict(whole)
+        if schedule is not None:
+            schedule.load_state_dict(state["schedule"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": {}, "param_groups": [], "lanes": [self.lane_state(i) for i in range(len(self._places))]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        for lane, state in enumerate(state_dict["lanes"]):
+            self.load_lane_state(lane, state)
+
+
+def _settings(make: Any) -> Any:
+    """What tells two makers apart; a maker itself, where that is not known."""
+    if isinstance(make, partial) and not make.args:
+        return make.func, repr(sorted(make.keywords.items()))
+    return make
+
+
+# -- the parts of a step, of one lane inside vmap
+
+
+def _transformed(lane: Lane, x: Tensor, y: Tensor, made: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return lane.transformed(x, y, Drawn(made))
+
+
+def _objective(lane: Lane, x: Tensor, y: Tensor, made: Mapping[str, Tensor], again: bool) -> Tensor:
+    return lane.objective(x, y, Drawn(made), again=again)
+
+
+def _perturbed(lane: Lane, params: Parameters, grads: Parameters) -> Parameters:
+    return lane.perturbed(params, grads)
+
+
+def _changed(lane: Lane, params: Parameters, grads: Parameters, made: Mapping[str, Tensor]) -> Parameters:
+    return lane.changed(params, grads, Drawn(made))
+
+
+def _before(lane: Lane, params: Parameters, lr: Tensor) -> Tensor:
+    lane.before_step(params, lr)
+    return lr  # vmap wants a tensor
+
+
+def _after(lane: Lane, params: Parameters, progress: Tensor) -> Tensor:
+    lane.after_step(params, progress)
+    return lane.stopped
+
+
+def _stacked(lanes: Sequence[Lane]) -> Stack:
+    for slots in zip(*([m for m in lane.modules() if isinstance(m, Dropout)] for lane in lanes), strict=False):
+        active = any(slot.active for slot in slots)  # a rate of 0 is one of the rates
+        for slot in slots:
+            slot.active = active
+    return Stack(lanes)
+
+
+def _each(name: str, value: Any, n: int) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value] * n
+    if len(value) != n:
+        raise ValueError(f"{name} is a list of {len(value)}; accepted: one for all, or one for each of {n} networks")
+    return list(value)
+
+
+def _fused(make: MakeOptimizer) -> MakeOptimizer:
+    """The optimizer's single kernel where it has one and nothing else was chosen."""
+    kind, chosen = (make.func, make.keywords) if isinstance(make, partial) else (make, {})
+    if kind not in ELEMENTWISE or "fused" not in inspect.signature(kind).parameters:
+        return make
+    return make if {"fused", "foreach"} & chosen.keys() else partial(make, fused=True)

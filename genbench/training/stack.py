@@ -1,0 +1,261 @@
+"""Modules of one structure that compute as one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.patches import Patches, linear
+
+
+class Stack:
+    """Modules that differ in nothing but the values of their tensors, computed as one by ``torch.vmap``.
+
+    Their tensors become views of common storage, so that each stays an ordinary module: whatever changes a module
+    changes its row, and the other way round.
+
+    Args:
+        modules: at least one.
+
+    Attributes:
+        flat: the trainable parameters [modules, size], a row a module.
+        weights: the same, views [modules, ...] of each parameter in turn.
+        gradient: [modules, size].
+        rows: the rows of ``flat`` as parameters, whose ``grad`` are the rows of ``gradient``.
+        rest: buffers and frozen parameters [modules, ...].
+
+    Raises:
+        ValueError: modules of different structure, or trainable parameters of several types or devices.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        first = modules[0]
+        for index, other in enumerate(modules):
+            if (difference := _difference(first, other)) is not None:
+                raise ValueError(f"network {index} cannot be stacked on network 0: {difference}")
+        self.modules = list(modules)
+        self._template = _Applied(first)
+        shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
+        kinds = sorted({f"{p.dtype} on {p.device}" for p in first.parameters() if p.requires_grad})
+        if len(kinds) != 1:
+            raise ValueError(f"trainable parameters are {' and '.join(kinds) or 'missing'}; accepted: of one type")
+
+        ends = [0, *torch.tensor([shape.numel() for shape in shapes.values()]).cumsum(0).tolist()]
+        self._spans = dict(zip(shapes, pairwise(ends), strict=True))
+        with torch.no_grad():
+            self.flat = torch.stack(
+                [torch.cat([p.detach().reshape(-1) for p in m.parameters() if p.requires_grad]) for m in modules]
+            )
+        self.gradient = torch.zeros_like(self.flat)
+        self.rows = [nn.Parameter(row) for row in self.flat]
+        for row, gradient in zip(self.rows, self.gradient, strict=True):
+            row.grad = gradient
+        self.weights = [self.flat[:, a:b].unflatten(1, shapes[name]) for name, (a, b) in self._spans.items()]
+        rest = {name: [dict(_fixed(m))[name].detach() for m in modules] for name, _ in _fixed(first)}
+        self._rest = {name: torch.stack(tensors) for name, tensors in rest.items()}
+        self.rest = list(self._rest.values())
+        for index, module in enumerate(modules):
+            self._tie(index, module)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def map(
+        self, function: Callable[..., Any], *args: Any, weights: Sequence[Tensor], shared: Sequence[Any] = ()
+    ) -> Any:
+        """function(module, *args) of every module at once, at ``weights``: ``args`` are tensors with a leading axis of
+        modules, or containers of such; ``shared`` follow them and are the same for all."""
+        own = dict(zip(self._spans, weights, strict=True)) | dict(zip(self._rest, self.rest, strict=True))
+        state = {f"module.{name}": tensor for name, tensor in own.items()}
+
+        def one(state: dict[str, Tensor], *args: Any) -> Any:
+            return torch.func.functional_call(self._template, state, (function, *args, *shared))
+
+        with Lanewise():
+            return torch.vmap(one)(state, *args)
+
+    def traced(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+        """function(weights, *args) written down as the operations that it makes on stacked tensors, backward passes
+        included, and compiled to them: without the overhead of modules, vmap and autograd, most of a small step's time.
+
+        ``args`` are examples of those of the calls to come, all tensors. What the function does to the modules' tensors
+        in place happens again at every call; a number that it reads from elsewhere is fixed.
+        """
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        names = list(self._rest)
+
+        def whole(weights: list[Tensor], rest: list[Tensor], *args: Any) -> Any:
+            before, self.rest = self.rest, rest
+            try:
+                return function(weights, *args)
+            finally:
+                self.rest = before
+
+        with self.preserved():
+            program = make_fx(whole)(self.weights, [self._rest[name] for name in names], *args)
+
+        @torch.no_grad()
+        def call(*args: Any) -> Any:
+            return program(self.weights, self.rest, *args)
+
+        return call
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Every tensor of every module is as before afterwards."""
+        live = [self.flat, *self.rest]
+        kept = [tensor.clone() for tensor in live]
+        try:
+            yield
+        finally:
+            for tensor, before in zip(live, kept, strict=True):
+                tensor.copy_(before)
+
+    def release(self, index: int) -> None:
+        """Give a module tensors of its own, so that it stays as it is while the others train on."""
+        module = self.modules[index]
+        for p in module.parameters():
+            p.data = p.data.clone()
+        for owner, name, buffer in _buffers(module):
+            owner._buffers[name] = buffer.clone()
+        self.rows[index].grad = None  # the optimizer passes it over
+
+    def _tie(self, index: int, module: nn.Module) -> None:
+        for name, p in module.named_parameters():
+            if name in self._spans:
+                a, b = self._spans[name]
+                p.data = self.flat[index, a:b].view(p.shape)
+            else:
+                p.data = self._rest[name][index]
+        found = {id(buffer): name for name, buffer in module.named_buffers()}
+        for owner, name, buffer in _buffers(module):
+            owner._buffers[name] = self._rest[found[id(buffer)]][index]
+
+
+class Lanewise(Patches):
+    """Within it, convolutions and batch normalization are written in operations whose result for one lane does not
+    depend on how many others there are; torch's own change in the last bit with the number of lanes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            return linear(*args, **(kwargs or {}))
+        if func is F.batch_norm:
+            return _batch_norm(*args, **(kwargs or {}))
+        if func == torch.gru:
+            return _gru(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """As torch.nn.functional.batch_norm."""
+    axes, shape = [0, *range(2, input.ndim)], [1, -1, *[1] * (input.ndim - 2)]
+    if training:
+        mean = input.mean(axes)
+        centred = input - mean.view(shape)
+        variance = centred.square().mean(axes)
+        if running_mean is not None and running_var is not None:
+            n = input.numel() // input.shape[1]
+            with torch.no_grad():
+                running_mean.mul_(1 - momentum).add_(mean.detach() * momentum)
+                running_var.mul_(1 - momentum).add_(variance.detach() * (momentum * n / (n - 1)))
+    else:
+        assert running_mean is not None
+        assert running_var is not None
+        centred, variance = input - running_mean.view(shape), running_var
+    scale = (variance + eps).rsqrt()
+    scaled = centred * (scale if weight is None else scale * weight).view(shape)
+    return scaled if bias is None else scaled + bias.view(shape)
+
+
+def _gru(
+    input: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor]:
+    """As torch.gru, which has no batching rule; both directions of a layer are computed together."""
+    if dropout and train:
+        raise ValueError("a GRU's own dropout draws from torch's generator; accepted: dropout slots between layers")
+    directions, each = (2 if bidirectional else 1), (4 if has_biases else 2)
+    x = input.movedim(1, 0) if batch_first else input  # [T, B, inputs]
+    states = []
+    for layer in range(num_layers):
+        first = layer * directions * each
+        weights = [torch.stack(params[first + i : first + directions * each : each]) for i in range(each)]
+        gates = torch.stack([x, x.flip(0)] if bidirectional else [x]).flatten(1, 2) @ weights[0].mT
+        if has_biases:
+            gates = gates + weights[2][:, None]
+        h, outputs = hx[layer * directions : (layer + 1) * directions], []
+        for now in gates.unflatten(1, x.shape[:2]).unbind(1):  # [directions, B, 3 width]
+            back = h @ weights[1].mT
+            if has_biases:
+                back = back + weights[3][:, None]
+            reset, update, new = now.chunk(3, -1)
+            reset_back, update_back, new_back = back.chunk(3, -1)
+            candidate = (new + (reset + reset_back).sigmoid() * new_back).tanh()
+            h = candidate + (update + update_back).sigmoid() * (h - candidate)
+            outputs.append(h)
+        states.append(h)
+        passed = torch.stack(outputs, 1)  # [directions, T, B, width]
+        x = torch.cat([passed[0], passed[1].flip(0)], -1) if bidirectional else passed[0]
+    return x.movedim(0, 1) if batch_first else x, torch.cat(states)
+
+
+class _Applied(nn.Module):
+    """A function of a module, as a module, so that torch.func.functional_call can set the tensors."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(self.module, *args)
+
+
+def _fixed(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What training by gradient does not change: buffers and frozen parameters, each once."""
+    yield from ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
+    yield from module.named_buffers()
+
+
+def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Every place of a buffer: its owner, and its name there."""
+    return [(m, name, b) for m in module.modules() for name, b in m._buffers.items() if b is not None]
+
+
+def _difference(first: nn.Module, other: nn.Module) -> str | None:
+    """What keeps two modules from being stacked."""
+
+    def described(module: nn.Module) -> dict[str, str]:
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        found = {name: f"{type(m).__qualname__}({m.extra_repr()})" for name, m in module.named_modules()}
+        return found | {
+            name: f"{tuple(t.shape)} {t.dtype} on {t.device}" + (", trained" if t.requires_grad else "")
+            for name, t in tensors
+        }
+
+    ours, theirs = described(first), described(other)
+    for name in [*ours, *theirs]:
+        a, b = ours.get(name, "missing"), theirs.get(name, "missing")
+        if a != b:
+            return f"{name or 'network'} is {b}, not {a}"
+    return None
