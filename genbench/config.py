@@ -111,12 +111,13 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts: what identifies it and where it will live."""
+    """A run before it starts: what identifies it, where it will live, and how many steps an epoch has."""
 
     run_id: str
     folder: Path
     bound: dict[str, Any]
     choices: dict[str, Any]
+    steps_per_epoch: int | None = None
 
 
 def folder() -> Path:

@@ -58,7 +58,7 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
-    return Plan(run_id, folder, bound, chosen)
+    return Plan(run_id, folder, bound, chosen, getattr(data, "steps_per_epoch", None))
 
 
 def check(config: Config) -> None:
@@ -346,7 +346,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> p
     if node.get("max_epochs") is None:
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [settings.pop("checkpoint_io", None) or AtomicCheckpointIO()],
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,

@@ -2,6 +2,11 @@
 
 import ctypes
 import sys
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _M_TOP_PAD = -2  # glibc's mallopt
 
@@ -14,3 +19,17 @@ def keep_freed(size: int = 2**28) -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_M_TOP_PAD, size)
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations allocate."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for t in tree_leaves(result):
+            if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in known:
+                self.bytes += t.nbytes
+        return result

@@ -1,10 +1,12 @@
 """Several runs as one: which can train together, and their training. Each leaves what it would have left alone."""
 
+import contextlib
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from genbench import experiment, records
-from genbench.config import Plan
+from genbench.config import Plan, digest
 from genbench.data.batches import SideBySide
 from genbench.experiment import Config, Run
-from genbench.training import Checkpoint, Diverged
+from genbench.memory import Allocated, keep_freed
+from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
 from genbench.training.pack import Pack, Unpackable
 
 FOLDER = "packs"  # in the folder of an experiment: the state of packs that are not finished
@@ -31,7 +34,11 @@ HOOKS += ("on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_fit_en
 HOOKS += ("state_dict", "load_state_dict", "state_key")
 
 
-def key(planned: Plan, *, steps_per_epoch: int) -> str:
+class TooLarge(MemoryError):
+    """The lanes do not fit in memory together."""
+
+
+def key(planned: Plan) -> str:
     """What runs must have in common to train as one: everything but :data:`FREE` and numeric settings of methods."""
 
     def shared(node: Any, path: str) -> Any:
@@ -42,7 +49,44 @@ def key(planned: Plan, *, steps_per_epoch: int) -> str:
         numeric = isinstance(node, float | int) and not isinstance(node, bool)
         return None if numeric and path.startswith("regularization.") else node
 
-    return json.dumps([shared(planned.bound, ""), steps_per_epoch], sort_keys=True)
+    return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch], sort_keys=True)
+
+
+def lanes(planned: Plan) -> int:
+    """The networks that a run trains side by side."""
+    return max([1, *(node.get("members", 1) for node in planned.bound["regularization"].values())])
+
+
+def unfinished(folder: Path) -> list[list[str]]:
+    """The ids of the runs of each pack of an experiment's folder that left a checkpoint."""
+    found = []
+    for path in sorted((folder / FOLDER).glob("*.ckpt")):
+        try:
+            found.append(list(AtomicCheckpointIO().load_checkpoint(path)["runs"]))
+        except Exception:  # damaged, or of another version: its runs start again
+            path.unlink(missing_ok=True)
+    return found
+
+
+def fitting(config: Config, *, processes: int) -> int:
+    """How many lanes of this run fit in half the memory that a process may have, from what a step of one allocates."""
+    data = experiment.build_data(config)
+    module = experiment.build_module(config, data)
+    pack = Pack([module.lanes[0]], optimizer=module._make_optimizer, own_batches=True)
+    pack.prepare(total_steps=1)
+    x, y = next(iter(data.train_dataloader()))
+    with Allocated() as allocated, contextlib.suppress(Unpackable):
+        pack.gradient_step(x[:1], y[:1], step=0)
+    return max(1, _free() // (2 * processes * max(1, allocated.bytes)))
+
+
+def _free() -> int:
+    """Bytes that can be allocated, on the GPU if there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    import psutil
+
+    return psutil.virtual_memory().available
 
 
 def run(
@@ -53,10 +97,14 @@ def run(
 ) -> list[dict[str, Any] | None]:
     """Train runs of one :func:`key` as one and write their records; None for those that another process trains.
 
+    They continue from the checkpoint of an interrupted pack that holds them all.
+
     Raises:
-        Unpackable: they cannot be vectorized; nothing was written, and they can be trained one by one.
+        Unpackable: they cannot be vectorized; no record was written, and they can be trained one by one.
+        TooLarge: they do not fit in memory; fewer of them may.
         experiment.Interrupted: somebody stopped them; the same call continues from the last checkpoint.
     """
+    keep_freed()
     plans = [experiment.plan(config, choices=chosen) for config, chosen in zip(configs, choices, strict=True)]
     found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
     with ExitStack() as locks, experiment.threads_of(configs[0]), experiment.quiet():
@@ -87,27 +135,49 @@ def run(
 def _train(runs: list[Run]) -> None:
     for one in runs:
         one.build()
-    together = RunPack(runs)
     folder = runs[0].folder.parent / FOLDER
     folder.mkdir(exist_ok=True)
-    checkpoint = PackCheckpoint(
-        folder / f"{together.identity}.ckpt", together, seconds=min(one.config["checkpoint_seconds"] for one in runs)
-    )
+    path, state = _checkpoint_of(runs, folder)
+    pack = RunPack(runs, None if state is None else state["runs"])
     trainer = experiment.build_trainer(
         runs[0].config,
         steps_per_epoch=runs[0].data.steps_per_epoch,
         default_root_dir=folder,
-        callbacks=[Dispatch(together), checkpoint],
+        callbacks=[Dispatch(pack), PackCheckpoint(path, pack)],
     )
     try:
         with experiment.signals():
-            trainer.fit(together, datamodule=PackData(runs), ckpt_path=None)
+            trainer.fit(pack, datamodule=PackData(pack), ckpt_path=None if state is None else str(path))
     except Unpackable:
         raise
     except BaseException as reason:
         if experiment.interrupted(reason):
             raise experiment.Interrupted("the pack was interrupted") from None
-        together.fail(reason)
+        if _out_of_memory(reason):
+            raise TooLarge(f"{len(pack.lanes)} lanes do not fit in memory") from reason
+        pack.fail(reason)
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other packs' files
+        folder.rmdir()
+
+
+def _checkpoint_of(runs: Sequence[Run], folder: Path) -> tuple[Path, dict[str, Any] | None]:
+    """Where the state of these runs is kept, and what lies there: that of a pack that held all of them."""
+    ids = [one.planned.run_id for one in runs]
+    for path in sorted(folder.glob("*.ckpt")):
+        try:
+            state = AtomicCheckpointIO().load_checkpoint(path)
+        except Exception:
+            path.unlink(missing_ok=True)
+            continue
+        if set(ids) <= state["runs"].keys():
+            return path, state
+    return folder / f"{digest(ids)[:12]}.ckpt", None
+
+
+def _out_of_memory(reason: BaseException) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(reason, kinds) or (isinstance(reason, RuntimeError) and "can't allocate memory" in str(reason))
 
 
 class PackedTrainer:
@@ -136,27 +206,34 @@ class RunPack(Pack):
         Unpackable: their networks, methods, optimizers or callbacks do not allow it.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.identity = records.digest([one.planned.run_id for one in runs])[:12]
+    def __init__(self, runs: Sequence[Run], before: Mapping[str, Any] | None = None) -> None:
         modules: list[Any] = [one.module for one in runs]
-        lanes = [lane for module in modules for lane in module.lanes]
+        ends = [0, *accumulate(len(module.lanes) for module in modules)]
+        self.places = [range(a, b) for a, b in pairwise(ends)]  # the lanes of each run
+        width = ends[-1]
+        if before is not None:  # each at its old place, so that it goes on bit for bit
+            self.places = [range(*before[one.planned.run_id]["places"]) for one in runs]
+            width = max(end for _, end in (other["places"] for other in before.values()))
+        owner = [0] * width  # the places of runs that have ended are filled with copies of a lane that is not used
+        lanes = [None] * width
+        for index, (module, places) in enumerate(zip(modules, self.places, strict=True)):
+            for place, lane in zip(places, module.lanes, strict=True):
+                owner[place], lanes[place] = index, lane
+        self.used = sum(lane is not None for lane in lanes)
         for one in runs:
             for callback in one.callbacks:
                 used = [h for h in vars(pl.Callback) if not h.startswith("_") and _overrides(callback, h)]
                 if other := sorted(set(used) - set(HOOKS)):
                     raise Unpackable(f"callback {type(callback).__name__} uses {other[0]}, which a pack has not")
         super().__init__(
-            lanes,
-            optimizer=[module._make_optimizer for module in modules for _ in module.lanes],
-            scheduler=[module._make_scheduler for module in modules for _ in module.lanes],
+            [copy.deepcopy(modules[0].lanes[0]) if lane is None else lane for lane in lanes],
+            optimizer=[modules[index]._make_optimizer for index in owner],
+            scheduler=[modules[index]._make_scheduler for index in owner],
             own_batches=True,
         )
+        self.owner = owner
         self.runs = list(runs)
         self._modules_of_runs = modules
-        ends = [0]
-        for module in modules:
-            ends.append(ends[-1] + len(module.lanes))
-        self.places = [range(a, b) for a, b in pairwise(ends)]  # the lanes of each run
         self.active = list(range(len(runs)))
         self._epoch: list[Tensor] = []
         self._measured = 0.0
@@ -196,7 +273,7 @@ class RunPack(Pack):
                 status, error = "diverged", str(reason)
             except Exception as reason:
                 status, error = "failed", one.explain(reason)
-        share = len(self.places[index]) / len(self._lanes)
+        share = len(self.places[index]) / self.used
         fit = (self.elapsed() - sum(other.measure_seconds for other in self.runs)) * share
         one.write(
             status,
@@ -223,7 +300,30 @@ class RunPack(Pack):
         for one, module, trainer in zip(self.runs, self._modules_of_runs, self._trainers, strict=True):
             one.data.to(self.device)
             module._trainer = trainer
-        return super().configure_optimizers()
+        optimizer = super().configure_optimizers()
+        for index, lane in enumerate(self._lanes):
+            if lane.stopped:
+                self.release(index)
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["runs"] = {
+            one.planned.run_id: {
+                "places": [places.start, places.stop],
+                "history": list(module.history),
+                "seconds": self.elapsed(),
+                "callbacks": {callback.state_key: callback.state_dict() for callback in one.callbacks},
+            }
+            for one, module, places in zip(self.runs, self._modules_of_runs, self.places, strict=True)
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for one, module in zip(self.runs, self._modules_of_runs, strict=True):
+            state = checkpoint["runs"][one.planned.run_id]
+            module.on_load_checkpoint(state)
+            for callback in one.callbacks:
+                if state["callbacks"].get(callback.state_key):
+                    callback.load_state_dict(state["callbacks"][callback.state_key])
 
     @property
     def total_steps(self) -> int:
@@ -325,22 +425,24 @@ class Dispatch(pl.Callback):
 
 
 class PackData(LightningDataModule):
-    """The training batches of several runs side by side."""
+    """The training batches of a pack, lane by lane."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, pack: RunPack) -> None:
         super().__init__()
-        self._runs = list(runs)
+        self._pack = pack
 
     def train_dataloader(self) -> SideBySide:
-        return SideBySide([one.data.train_dataloader() for one in self._runs])
+        pack = self._pack
+        loaders = [one.data.train_dataloader() for one in pack.runs]
+        rows = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
+        return SideBySide(loaders, [(index, row if row >= 0 else 0) for index, row in rows])
 
 
 class PackCheckpoint(Checkpoint):
-    """The state of a pack; what belongs to a run stands under its id."""
+    """The state of a pack, as that of a run; what belongs to a run stands under its id."""
 
-    def __init__(self, path: Path, pack: RunPack, *, seconds: float) -> None:
-        super().__init__(path, seconds=seconds)
-        self._pack = pack
+    def __init__(self, path: Path, pack: RunPack) -> None:
+        super().__init__(path, seconds=min(one.config["checkpoint_seconds"] for one in pack.runs))
 
 
 def _overrides(callback: pl.Callback, hook: str) -> bool:

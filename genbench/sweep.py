@@ -45,16 +45,41 @@ def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
     return {group: str(runtime[group]) for group in GROUPS if group in runtime}
 
 
-def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str]) -> list[Outcome]:
-    """Train every job that has no final record, ``n_jobs`` at a time.
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a job before it starts: what identifies it, its outcome if it has been trained already, and
+    where packs are made, what it must have in common with the others of one, and how many lanes it takes."""
+
+    plan: Plan
+    outcome: Outcome | None = None
+    group: str = ""
+    lanes: int = 1
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one process does at a time: a job, or several that train as one; ``patient``: after whoever is at it."""
+
+    jobs: tuple[int, ...]
+    packed: bool = False
+    patient: bool = False
+
+
+def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str], lanes: int | str | None = None) -> list[Outcome]:
+    """Train every job that has no final record, on ``n_jobs`` processes.
 
     All jobs are checked before the first one starts: an invalid configuration refuses the whole sweep, in one line, and
     nothing is written. Then each experiment folder gets its plan (``sweep.json``). A job whose process dies is recorded
     as failed and the others go on.
+
+    With ``lanes``, jobs that can be one network train as one: at most so many networks at a time, or with ``"auto"`` as
+    many as fit in memory once every process has something to do. What cannot be packed is trained by itself, and said.
     """
     from pebble import ProcessPool
 
     check_integer("hydra.launcher.n_jobs", n_jobs, least=1)
+    if lanes not in (None, "auto"):
+        check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
     if not jobs:
         raise ConfigError("the sweep is empty: one of its values is an empty list or range")
     # fork from a process that has imported torch once and runs no threads
@@ -63,26 +88,16 @@ def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str]) -> list[Out
     workers = min(n_jobs, len(jobs))
     with ProcessPool(max_workers=workers, context=context, initializer=_end_with_parent) as pool:
         try:
-            plans = _plan(pool, jobs)
-            first = {planned.folder: index for index, (planned, _) in reversed(list(enumerate(plans)))}
+            prepared = _plan(pool, jobs, packed=lanes is not None)
+            first = {one.plan.folder: index for index, one in reversed(list(enumerate(prepared)))}
             own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
-            trained = _train_planned(pool, [jobs[i] for i in own], [plans[i] for i in own], command, workers)
+            sweep = _Sweep(pool, [jobs[i] for i in own], [prepared[i] for i in own], workers=workers, lanes=lanes)
+            trained = sweep.train(command)
             outcomes = dict(zip(own, trained, strict=True))
-            return [outcomes[first[planned.folder]] for planned, _ in plans]
+            return [outcomes[first[one.plan.folder]] for one in prepared]
         except BaseException:
             pool.stop()
             raise
-
-
-def _train_planned(
-    pool: Any, jobs: Sequence[Job], plans: Sequence[tuple[Plan, Outcome | None]], command: Sequence[str], workers: int
-) -> list[Outcome]:
-    from genbench.report.table import check
-
-    for job, (planned, _) in zip(jobs, plans, strict=True):
-        check(job.config.get("table"), planned.bound, planned.choices)
-    _write_plans(jobs, [planned for planned, _ in plans], command)
-    return _train(pool, jobs, plans, workers=workers)
 
 
 def _end_with_parent() -> None:
@@ -97,27 +112,31 @@ def _end_with_parent() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _plan(pool: Any, jobs: Sequence[Job]) -> list[tuple[Plan, Outcome | None]]:
-    """What identifies each job, and its outcome if it has been trained already."""
-    futures = [pool.schedule(_prepare, args=(job.config, job.choices)) for job in jobs]
-    plans = []
+def _plan(pool: Any, jobs: Sequence[Job], *, packed: bool) -> list[Prepared]:
+    """What is known of each job."""
+    futures = [pool.schedule(_prepare, args=(job.config, job.choices, packed)) for job in jobs]
+    prepared = []
     for job, future in zip(jobs, futures, strict=True):
         try:
-            plans.append(future.result())
+            prepared.append(future.result())
         except ValueError as error:
             raise ConfigError(f"{error}  [{' '.join(job.overrides)}]") from None
-    return plans
+    return prepared
 
 
-def _prepare(config: dict[str, Any], chosen: dict[str, Any]) -> tuple[Plan, Outcome | None]:
+def _prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool) -> Prepared:
     from genbench import experiment
 
     planned = experiment.plan(config, choices=chosen)
     record = experiment.final_record(planned.folder)
-    if record is None:
-        experiment.check(config)
-        return planned, None
-    return planned, _outcome(record)
+    if record is not None:
+        return Prepared(planned, _outcome(record))
+    experiment.check(config)
+    if not packed:
+        return Prepared(planned)
+    from genbench import packing
+
+    return Prepared(planned, None, packing.key(planned), packing.lanes(planned))
 
 
 def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[str]) -> None:
@@ -142,31 +161,147 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
         SWEPT[folder] = jobs[members[0]].config["logger"]
 
 
-def _train(
-    pool: Any, jobs: Sequence[Job], plans: Sequence[tuple[Plan, Outcome | None]], *, workers: int
-) -> list[Outcome]:
-    outcomes: dict[int, Outcome] = {index: outcome for index, (_, outcome) in enumerate(plans) if outcome is not None}
-    varying = _varying(jobs)
-    todo = deque((index, False) for index in range(len(jobs)) if index not in outcomes)
-    with _Progress(total=len(jobs), done=len(outcomes)) as progress:
-        running: dict[Future[Any], int] = {}
-        while todo or running:
-            while todo and len(running) < workers:
-                index, patient = todo.popleft()
-                job = jobs[index]
-                running[pool.schedule(_execute, args=(job, varying[index], patient))] = index
-                progress.update(running=len(running))
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                index = running.pop(future)
-                outcome = _result(future, jobs[index], plans[index][0])
-                if outcome is None:  # another process trains it: come back when there is nothing else to do
-                    todo.append((index, True))
-                else:
-                    outcomes[index] = outcome
-                    progress.finished(" ".join(varying[index]), outcome)
-                progress.update(running=len(running))
-    return [outcomes[index] for index in range(len(jobs))]
+class _Sweep:
+    """The jobs of a sweep on a pool of processes."""
+
+    def __init__(
+        self, pool: Any, jobs: Sequence[Job], prepared: Sequence[Prepared], *, workers: int, lanes: int | str | None
+    ) -> None:
+        self._pool, self._jobs, self._workers, self._lanes = pool, jobs, workers, lanes
+        self._plans = [one.plan for one in prepared]
+        self._prepared = prepared
+        self._varying = _varying(jobs)
+        self._outcomes = {index: one.outcome for index, one in enumerate(prepared) if one.outcome is not None}
+
+    def train(self, command: Sequence[str]) -> list[Outcome]:
+        """Write the plans, then train what is missing."""
+        from genbench.report.table import check
+
+        for job, planned in zip(self._jobs, self._plans, strict=True):
+            check(job.config.get("table"), planned.bound, planned.choices)
+        _write_plans(self._jobs, self._plans, command)
+        self._todo = deque(self._units())
+        with _Progress(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
+            running: dict[Future[Any], Unit] = {}
+            while self._todo or running:
+                while self._todo and len(running) < self._workers:
+                    unit = self._todo.popleft()
+                    running[self._start(unit)] = unit
+                    self._progress.update(running=sum(len(u.jobs) for u in running.values()))
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    self._take(running.pop(future), future)
+                self._progress.update(running=sum(len(u.jobs) for u in running.values()))
+        return [self._outcomes[index] for index in range(len(self._jobs))]
+
+    def _units(self) -> list[Unit]:
+        """What is missing, in packs where that was asked for: those that were interrupted first, as they were."""
+        missing = [index for index in range(len(self._jobs)) if index not in self._outcomes]
+        if self._lanes is None:
+            return [Unit((index,)) for index in missing]
+        packs: list[list[int]] = []
+        for folder in dict.fromkeys(self._plans[index].folder.parent for index in missing):
+            for ids in self._pool.schedule(_unfinished, args=(folder,)).result():
+                held = [i for i in missing if self._plans[i].folder.parent == folder and self._plans[i].run_id in ids]
+                if held:
+                    packs.append(held)
+                    missing = [i for i in missing if i not in held]
+        groups: dict[str, list[int]] = {}
+        for index in missing:
+            groups.setdefault(f"{self._plans[index].folder.parent} {self._prepared[index].group}", []).append(index)
+        new = [part for group in groups.values() for part in self._parts(group)]
+        if self._lanes == "auto":
+            while 0 < len(packs) + len(new) < self._workers and len(largest := max(new, key=len, default=[])) > 1:
+                new.remove(largest)
+                new += _halves(largest)
+        # the longest first, so that no process is left alone with one at the end
+        packs += sorted(new, key=self._width, reverse=True)
+        return [Unit(tuple(pack), packed=self._width(pack) > 1) for pack in packs]
+
+    def _width(self, pack: Sequence[int]) -> int:
+        return sum(self._prepared[index].lanes for index in pack)
+
+    def _parts(self, group: list[int]) -> list[list[int]]:
+        """A group, or where it is too wide parts of it."""
+        most = self._lanes
+        if most == "auto":
+            if self._width(group) == 1:
+                return [group]
+            most = self._pool.schedule(_fitting, args=(self._jobs[group[0]].config, self._workers)).result()
+        assert isinstance(most, int)
+        parts: list[list[int]] = []
+        for index in group:
+            if parts and self._width([*parts[-1], index]) <= most:
+                parts[-1].append(index)
+            else:
+                parts.append([index])
+        return parts
+
+    def _start(self, unit: Unit) -> "Future[Any]":
+        jobs, varying = ([every[i] for i in unit.jobs] for every in (self._jobs, self._varying))
+        if unit.packed:
+            return self._pool.schedule(_execute_pack, args=(jobs, varying))
+        return self._pool.schedule(_execute, args=(jobs[0], varying[0], unit.patient))
+
+    def _take(self, unit: Unit, future: "Future[Any]") -> None:
+        """What came of a unit: outcomes, or other units to do."""
+        from pebble import ProcessExpired
+
+        if not unit.packed:
+            (index,) = unit.jobs
+            self._settle(index, _result(future, self._jobs[index], self._plans[index]))
+            return
+        several = len(unit.jobs) > 1
+        try:
+            results = future.result()
+        except (ProcessExpired, MemoryError) as error:  # the system may have killed it for its memory
+            dead = isinstance(error, ProcessExpired)
+            reason = _cause_of_death(error.exitcode) if dead else str(error)
+            self._progress.say(f"{len(unit.jobs)} packed runs: {reason}; " + ("in two halves" if several else "alone"))
+            halves = _halves(list(unit.jobs)) if several else [list(unit.jobs)]
+            self._todo.extend(Unit(tuple(half), packed=several and self._width(half) > 1) for half in halves)
+        except Exception as error:
+            names = ", ".join(" ".join(self._varying[i]) for i in unit.jobs[:3]) + (", …" if len(unit.jobs) > 3 else "")
+            self._progress.say(f"not packed: {len(unit.jobs)} runs ({names}): {error}")
+            self._todo.extend(Unit((index,)) for index in unit.jobs)
+        else:
+            for index, outcome in zip(unit.jobs, results, strict=True):
+                self._settle(index, outcome)
+
+    def _settle(self, index: int, outcome: Outcome | None) -> None:
+        if outcome is None:  # another process trains it: come back when there is nothing else to do
+            self._todo.append(Unit((index,), patient=True))
+        else:
+            self._outcomes[index] = outcome
+            self._progress.finished(" ".join(self._varying[index]), outcome)
+
+
+def _halves(pack: list[int]) -> list[list[int]]:
+    middle = (len(pack) + 1) // 2
+    return [pack[:middle], pack[middle:]]
+
+
+def _unfinished(folder: Path) -> list[list[str]]:
+    from genbench import packing
+
+    return packing.unfinished(folder)
+
+
+def _fitting(config: dict[str, Any], processes: int) -> int:
+    from genbench import packing
+
+    return packing.fitting(config, processes=processes)
+
+
+def _execute_pack(jobs: Sequence[Job], overrides: Sequence[Sequence[str]]) -> list[Outcome | None]:
+    """Train jobs as one in a worker; None for those that another process is at."""
+    from genbench import experiment, packing
+
+    try:
+        found = packing.run([j.config for j in jobs], choices=[j.choices for j in jobs], overrides=overrides)
+    except experiment.Interrupted as stopped:
+        return [Outcome("", "failed", str(stopped))] * len(jobs)
+    return [None if record is None else _outcome(record) for record in found]
 
 
 def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | None:
@@ -247,6 +382,10 @@ class _Progress:
 
     def update(self, *, running: int) -> None:
         self._bar.update(self._task, running=running)
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._bar.console.print(line, style="yellow", highlight=False, markup=False)
 
     def finished(self, label: str, outcome: Outcome) -> None:
         self._failed += outcome.status != "completed"

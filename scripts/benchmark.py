@@ -179,7 +179,7 @@ def curvature(args: argparse.Namespace) -> list[Result]:
     the same float32 network, one batch and the same number of threads, and run in turns. Eigenvalues: each library with
     the cheapest of a ladder of settings whose five values are right to 1e-3 of float64 ARPACK (``--dense``: of the
     whole matrix). Trace: each with the smallest budget, doubled from 16 products, whose root mean square error over
-    sixteen seeds is at most ours with 30; the exact value is that of the Gauss–Newton matrix, equal for these networks.
+    sixteen seeds is at most ours with 24; the exact value is that of the Gauss–Newton matrix, equal for these networks.
     Density: ten runs of eighty steps.
     """
     rows = []
@@ -239,7 +239,7 @@ class Ours(Library):
     def trace(self, products: int, seed: int) -> float:
         from genbench.measures import hessian_trace
 
-        deflation = products // 3  # the default split of the default thirty products
+        deflation = products // 2  # as by default
         return hessian_trace(self._snapshot(), deflation=deflation, probes=products - deflation, seed=seed).value
 
     def density(self, seed: int) -> Any:
@@ -355,8 +355,8 @@ def _traces(name: str, libraries: list[Library], exact: float, repeats: int) -> 
     def rms(library: Library, products: int) -> float:
         return (sum((library.trace(products, seed) / exact - 1) ** 2 for seed in range(100, 116)) / 16) ** 0.5
 
-    budgets = {libraries[0].name: 30}
-    errors = {libraries[0].name: rms(libraries[0], 30)}
+    budgets = {libraries[0].name: 24}
+    errors = {libraries[0].name: rms(libraries[0], 24)}
     for library in libraries[1:]:
         products = 16
         while (error := rms(library, products)) > errors[libraries[0].name] and products < 1024:

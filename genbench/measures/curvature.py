@@ -63,7 +63,7 @@ def gauss_newton_eigenvalues(
 
 
 @measure("flatness")
-def hessian_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
+def hessian_trace(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0) -> Estimate:
     """tr ∇²L(w) with its standard error.
 
     tr H = tr QᵀHQ + tr PHP, P = I − QQᵀ. Q holds the first ``deflation`` Lanczos vectors (those of
@@ -85,14 +85,14 @@ def hessian_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, 
 
 
 @measure("flatness")
-def gauss_newton_trace(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
+def gauss_newton_trace(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0) -> Estimate:
     """As :func:`hessian_trace`, of the Gauss–Newton matrix; equal to tr ∇²L for networks that are piecewise linear in
     each of their weights, ReLU networks say."""
     return _trace(snapshot, "gauss_newton", deflation, probes, seed)
 
 
 @measure("flatness")
-def hessian_frobenius_norm(snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0) -> Estimate:
+def hessian_frobenius_norm(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0) -> Estimate:
     """‖∇²L(w)‖_F = √Σλᵢ² with its standard error, from the products that :func:`hessian_trace` makes with the same
     settings: ‖H‖_F² = ‖HQ‖_F² + tr PH²P, the second part estimated by the mean of ‖HPz‖². The root of an unbiased
     estimate: its own bias is of the order of the squared standard error."""
@@ -101,7 +101,7 @@ def hessian_frobenius_norm(snapshot: Snapshot, *, deflation: int = 10, probes: i
 
 @measure("flatness")
 def gauss_newton_frobenius_norm(
-    snapshot: Snapshot, *, deflation: int = 10, probes: int = 20, seed: int = 0
+    snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0
 ) -> Estimate:
     """As :func:`hessian_frobenius_norm`, of the Gauss–Newton matrix."""
     return _frobenius_norm(snapshot, "gauss_newton", deflation, probes, seed)
@@ -114,8 +114,8 @@ def layer_curvature(
     matrix: str = "hessian",
     tolerance: float = 1e-2,
     max_steps: int = 50,
-    deflation: int = 10,
-    probes: int = 20,
+    deflation: int = 12,
+    probes: int = 12,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Largest eigenvalue and trace of each parameter's diagonal block, ``lambda_1.<parameter>`` and

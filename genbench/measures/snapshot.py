@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
+from genbench.memory import Allocated
 from genbench.patches import Patches
 
 Loss = Callable[[Any, Any], Tensor]
@@ -539,7 +539,7 @@ class Snapshot:
             return True
         if f"room for {key}" not in self._shared:  # bytes an example, from what one batch allocates
             loss, n = self.losses[index]
-            with _Allocated() as allocated:
+            with Allocated() as allocated:
                 self._graphs(batch, loss, n, examples=n, curvature=curvature)
             each = max(1, allocated.bytes // n)
             room = [
@@ -738,20 +738,6 @@ def _derivative(values: tuple[Tensor, ...], at: tuple[Tensor, ...], v: tuple[Ten
 
 
 Curvature = Callable[[Loss, Any, Any, Tensor, Mapping[str, Tensor]], Product]
-
-
-class _Allocated(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations allocate."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        for t in tree_leaves(result):
-            if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in known:
-                self.bytes += t.nbytes
-        return result
 
 
 # -- nothing is changed by measuring

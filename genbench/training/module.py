@@ -124,7 +124,7 @@ class Training(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         # read once an epoch, so that a GPU never waits for the CPU within one
-        objectives = torch.stack([o.mean() for o in self._objectives])
+        objectives = torch.stack(self._objectives).mean(1)
         self._objectives.clear()
         wrong = (~torch.isfinite(objectives)).nonzero().flatten().tolist()
         if wrong:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import pytorch_lightning as pl
@@ -92,13 +93,14 @@ class Pack(pl.LightningModule):
     # -- Lightning
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self._stack = _stacked(self._lanes)  # now that they are on their device
-        return self.build_optimizer(int(self.trainer.estimated_stepping_batches))
+        return self.prepare(total_steps=int(self.trainer.estimated_stepping_batches))
 
-    def build_optimizer(self, total_steps: int) -> "LaneOptimizer":
-        """One optimizer a lane, and its schedule."""
-        assert self._stack is not None
-        self._optimizer = LaneOptimizer(self._make_optimizers, self._make_schedulers, self._stack.rows, total_steps)
+    def prepare(self, *, total_steps: int) -> "LaneOptimizer":
+        """Stack the lanes, now that they are on their device, and make their optimizers."""
+        self._stack = _stacked(self._lanes)
+        self._optimizer = LaneOptimizer(
+            self._stack, self._make_optimizers, self._make_schedulers, total_steps=total_steps
+        )
         return self._optimizer
 
     def training_step(self, batch: Any) -> None:
@@ -130,8 +132,8 @@ class Pack(pl.LightningModule):
         if self._draws is None:
             self._draws = self._recorded(x, y)
         made, lr = self._draws.at(step), self._optimizer.lr.to(x.device)
-        objectives, gradient = self._program("gradient", self._gradient_step, x, y, made, lr)
-        self._stack.gradient.copy_(gradient)
+        objectives, grads = self._program("gradient", self._gradient_step, x, y, made, lr)
+        torch.cat([g.flatten(1) for g in grads], 1, out=self._stack.gradient)
         return objectives
 
     def after_step(self, progress: float) -> None:
@@ -155,8 +157,8 @@ class Pack(pl.LightningModule):
 
     def _gradient_step(
         self, weights: Parameters, x: Tensor, y: Tensor, made: Mapping[str, Tensor], lr: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Objectives [lanes] and gradient [lanes, size]; moves the weights in place where a method does so before the
+    ) -> tuple[Tensor, Parameters]:
+        """Objectives [lanes] and gradients [lanes, ...]; moves the weights in place where a method does so before the
         optimizer."""
         assert self._stack is not None
         stack, lane = self._stack, self._lanes[0]
@@ -170,7 +172,7 @@ class Pack(pl.LightningModule):
             grads = stack.map(_changed, weights, grads, made, weights=weights)
         if lane.changes_weights_before:
             stack.map(_before, weights, lr, weights=weights)
-        return objectives, torch.cat([g.flatten(1) for g in grads], 1)
+        return objectives, grads
 
     def _differentiated(
         self, weights: Parameters, x: Tensor, y: Tensor, made: Mapping[str, Tensor], *, again: bool
@@ -210,77 +212,87 @@ class Pack(pl.LightningModule):
 
 
 class LaneOptimizer(torch.optim.Optimizer):
-    """The optimizers of all lanes, each over the lane's parameters as one vector, and their learning-rate schedules.
+    """The optimizers of all lanes, with their learning-rate schedules.
 
-    Lanes of equal settings share one: a step of it is then a single call.
+    Lanes of equal settings that lie side by side share one, over their parameters as a single tensor: a step of it is
+    then a single call.
+
+    Args:
+        stack: the lanes.
+        make: parameter groups -> optimizer, for each lane.
+        schedulers: (optimizer, total_steps=) -> schedule or None, for each lane; None for none.
+        total_steps: steps of the whole training.
 
     Raises:
         Unpackable: an optimizer that does not treat every parameter by itself.
     """
 
     def __init__(
-        self, make: Sequence[MakeOptimizer], schedulers: Sequence[Any], rows: Sequence[nn.Parameter], total_steps: int
+        self, stack: Stack, make: Sequence[MakeOptimizer], schedulers: Sequence[Any], *, total_steps: int
     ) -> None:
-        groups: dict[Any, list[int]] = {}
-        for index, settings in enumerate(zip(make, schedulers, strict=True)):
-            groups.setdefault(tuple(map(_settings, settings)), []).append(index)
-        self._optimizers, self._schedules, self._lr = [], [], torch.zeros(len(rows), dtype=torch.float64)
-        self._places: list[Any] = [None] * len(rows)  # of each lane: its optimizer, and its place in it
-        for lanes in groups.values():
-            optimizer = _fused(make[lanes[0]])([{"params": [rows[i] for i in lanes]}])
+        self._parts: list[tuple[range, torch.optim.Optimizer, Any]] = []
+        settings = [tuple(map(_settings, pair)) for pair in zip(make, schedulers, strict=True)]
+        for _, group in groupby(range(len(settings)), settings.__getitem__):
+            lanes = list(group)
+            places = range(lanes[0], lanes[-1] + 1)
+            rows = nn.Parameter(stack.flat[places.start : places.stop])
+            rows.grad = stack.gradient[places.start : places.stop]
+            optimizer = _fused(make[lanes[0]])([{"params": [rows]}])
             if type(optimizer) not in ELEMENTWISE:
                 accepted = ", ".join(kind.__name__ for kind in ELEMENTWISE)
                 raise Unpackable(f"optimizer {type(optimizer).__name__} cannot be packed; accepted: {accepted}")
             scheduler = schedulers[lanes[0]]
             schedule = None if scheduler is None else scheduler(optimizer, total_steps=total_steps)
-            if schedule is not None:
-                self._schedules.append(schedule)
-            self._optimizers.append((optimizer, torch.tensor(lanes)))
-            for place, lane in enumerate(lanes):
-                self._places[lane] = (optimizer, schedule, place)
-        super().__init__([{"params": list(rows)}], {})
-
-    @property
-    def lr(self) -> Tensor:
-        """The learning rates [lanes], float64."""
-        for optimizer, lanes in self._optimizers:
-            self._lr[lanes] = optimizer.param_groups[0]["lr"]
-        return self._lr
+            self._parts.append((places, optimizer, schedule))
+        self.lr = torch.zeros(len(settings), dtype=torch.float64)
+        self._read_lr()
+        super().__init__([{"params": [stack.flat]}], {})
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for optimizer, _ in self._optimizers:
+        for _, optimizer, _ in self._parts:
             optimizer.step()
 
     def schedule(self) -> None:
-        """Set the learning rates of the next step."""
-        for schedule in self._schedules:
-            schedule.step()
+        """Set the learning rates of the next step, ``lr`` [lanes]."""
+        if any(schedule is not None for *_, schedule in self._parts):
+            for *_, schedule in self._parts:
+                if schedule is not None:
+                    schedule.step()
+            self._read_lr()
+
+    def _read_lr(self) -> None:
+        for places, optimizer, _ in self._parts:
+            self.lr[places.start : places.stop] = optimizer.param_groups[0]["lr"]
 
     def lane_state(self, lane: int) -> dict[str, Any]:
-        """What the optimizer and the schedule of one lane remember, as if they were its own."""
-        optimizer, schedule, place = self._places[lane]
-        whole = optimizer.state_dict()
-        own = {"state": {0: whole["state"][place]} if place in whole["state"] else {}}
-        own["param_groups"] = [{**whole["param_groups"][0], "params": [0]}]
-        return {"optimizer": own, "schedule": None if schedule is None else schedule.state_dict()}
+        """What the optimizer and the schedule of one lane remember, each tensor of the size of the lane's weights."""
+        places, optimizer, schedule = self._part(lane)
+        (kept,) = optimizer.state.values() or ({},)
+        row = lane - places.start
+        own = {name: t[row].clone() if isinstance(t, Tensor) and t.ndim == 2 else t for name, t in kept.items()}
+        return {"state": own, "schedule": None if schedule is None else schedule.state_dict()}
 
     def load_lane_state(self, lane: int, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`lane_state` gave."""
-        optimizer, schedule, place = self._places[lane]
-        whole = optimizer.state_dict()
-        whole["state"] = {
-            **whole["state"],
-            **({place: state["optimizer"]["state"][0]} if state["optimizer"]["state"] else {}),
-        }
-        whole["param_groups"] = [
-            {**state["optimizer"]["param_groups"][0], "params": whole["param_groups"][0]["params"]}
-        ]
-        optimizer.load_state_dict(whole)
+        places, optimizer, schedule = self._part(lane)
+        (rows,) = optimizer.param_groups[0]["params"]
+        kept = optimizer.state[rows]
+        for name, value in state["state"].items():
+            if isinstance(value, Tensor) and value.ndim == 1:
+                value = value.to(rows.device)
+                kept.setdefault(name, torch.zeros_like(rows))[lane - places.start] = value
+            else:
+                kept[name] = value
         if schedule is not None:
             schedule.load_state_dict(state["schedule"])
+            optimizer.param_groups[0]["lr"] = schedule.get_last_lr()[0]
+        self._read_lr()
+
+    def _part(self, lane: int) -> tuple[range, torch.optim.Optimizer, Any]:
+        return next(part for part in self._parts if lane in part[0])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"state": {}, "param_groups": [], "lanes": [self.lane_state(i) for i in range(len(self._places))]}
+        return {"state": {}, "param_groups": [], "lanes": [self.lane_state(i) for i in range(len(self.lr))]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         for lane, state in enumerate(state_dict["lanes"]):

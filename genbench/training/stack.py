@@ -24,8 +24,7 @@ class Stack:
     Attributes:
         flat: the trainable parameters [modules, size], a row a module.
         weights: the same, views [modules, ...] of each parameter in turn.
-        gradient: [modules, size].
-        rows: the rows of ``flat`` as parameters, whose ``grad`` are the rows of ``gradient``.
+        gradient: room for their gradient, [modules, size].
         rest: buffers and frozen parameters [modules, ...].
 
     Raises:
@@ -51,9 +50,6 @@ class Stack:
                 [torch.cat([p.detach().reshape(-1) for p in m.parameters() if p.requires_grad]) for m in modules]
             )
         self.gradient = torch.zeros_like(self.flat)
-        self.rows = [nn.Parameter(row) for row in self.flat]
-        for row, gradient in zip(self.rows, self.gradient, strict=True):
-            row.grad = gradient
         self.weights = [self.flat[:, a:b].unflatten(1, shapes[name]) for name, (a, b) in self._spans.items()]
         rest = {name: [dict(_fixed(m))[name].detach() for m in modules] for name, _ in _fixed(first)}
         self._rest = {name: torch.stack(tensors) for name, tensors in rest.items()}
@@ -117,13 +113,12 @@ class Stack:
                 tensor.copy_(before)
 
     def release(self, index: int) -> None:
-        """Give a module tensors of its own, so that it stays as it is while the others train on."""
+        """Give a module tensors of its own, so that it stays as it is whatever becomes of its row."""
         module = self.modules[index]
         for p in module.parameters():
             p.data = p.data.clone()
         for owner, name, buffer in _buffers(module):
             owner._buffers[name] = buffer.clone()
-        self.rows[index].grad = None  # the optimizer passes it over
 
     def _tie(self, index: int, module: nn.Module) -> None:
         for name, p in module.named_parameters():

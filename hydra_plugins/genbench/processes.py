@@ -29,6 +29,12 @@ class ProcessLauncher(Launcher):
         self.hydra_context = hydra_context
         self.config = config
 
+    def sweep(self, jobs: Sequence[Any], command: Sequence[str]) -> list[Any]:
+        """The outcome of each job."""
+        from genbench import sweep
+
+        return sweep.run(jobs, n_jobs=self.n_jobs, command=command)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from genbench import sweep
 
@@ -45,7 +51,7 @@ class ProcessLauncher(Launcher):
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
         if len(experiments) > 1:
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
-        outcomes = sweep.run(jobs, n_jobs=self.n_jobs, command=sys.argv[1:])
+        outcomes = self.sweep(jobs, sys.argv[1:])
         return [
             JobReturn(
                 overrides=job.overrides,
