@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from genbench.data.batches import SideBySide
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
-from genbench.training.pack import Pack, Unpackable
+from genbench.training.pack import Pack, Unpackable, out_of_memory
 
 FOLDER = "packs"  # in the folder of an experiment: the state of packs that are not finished
 # what runs of one pack may differ in besides the numeric settings of their methods
@@ -46,7 +46,7 @@ def key(planned: Plan) -> str:
             return None
         if isinstance(node, Mapping):
             return {name: shared(value, f"{path}.{name}" if path else name) for name, value in node.items()}
-        numeric = isinstance(node, float | int) and not isinstance(node, bool)
+        numeric = isinstance(node, float | int) and not isinstance(node, bool) and not path.endswith(".members")
         return None if numeric and path.startswith("regularization.") else node
 
     return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch], sort_keys=True)
@@ -59,13 +59,7 @@ def lanes(planned: Plan) -> int:
 
 def unfinished(folder: Path) -> list[list[str]]:
     """The ids of the runs of each pack of an experiment's folder that left a checkpoint."""
-    found = []
-    for path in sorted((folder / FOLDER).glob("*.ckpt")):
-        try:
-            found.append(list(AtomicCheckpointIO().load_checkpoint(path)["runs"]))
-        except Exception:  # damaged, or of another version: its runs start again
-            path.unlink(missing_ok=True)
-    return found
+    return [list(state["runs"]) for _, state in _checkpoints(folder / FOLDER)]
 
 
 def fitting(config: Config, *, processes: int) -> int:
@@ -138,7 +132,7 @@ def _train(runs: list[Run]) -> None:
     folder = runs[0].folder.parent / FOLDER
     folder.mkdir(exist_ok=True)
     path, state = _checkpoint_of(runs, folder)
-    pack = RunPack(runs, None if state is None else state["runs"])
+    pack = RunPack(runs, state)
     trainer = experiment.build_trainer(
         runs[0].config,
         steps_per_epoch=runs[0].data.steps_per_epoch,
@@ -153,31 +147,45 @@ def _train(runs: list[Run]) -> None:
     except BaseException as reason:
         if experiment.interrupted(reason):
             raise experiment.Interrupted("the pack was interrupted") from None
-        if _out_of_memory(reason):
+        if out_of_memory(reason):
             raise TooLarge(f"{len(pack.lanes)} lanes do not fit in memory") from reason
         pack.fail(reason)
     path.unlink(missing_ok=True)
+    for other, state in _checkpoints(folder):
+        if all((folder.parent / run_id / records.RECORD).exists() for run_id in state["runs"]):
+            other.unlink(missing_ok=True)  # of a whole that was halved
     with contextlib.suppress(OSError):  # other packs' files
         folder.rmdir()
 
 
 def _checkpoint_of(runs: Sequence[Run], folder: Path) -> tuple[Path, dict[str, Any] | None]:
-    """Where the state of these runs is kept, and what lies there: that of a pack that held all of them."""
+    """Where the state of these runs is kept, and their last one: that of a pack that held all of them."""
     ids = [one.planned.run_id for one in runs]
+    own = folder / f"{digest(sorted(ids))[:12]}.ckpt"
+    held = [(path, state) for path, state in _checkpoints(folder) if set(ids) <= state["runs"].keys()]
+    if not held:
+        return own, None
+    path, state = max(held, key=lambda each: each[1]["global_step"])
+    if path != own:
+        if set(ids) == state["runs"].keys():
+            path.replace(own)
+        else:  # another process may continue the rest of them
+            state["runs"] = {run_id: state["runs"][run_id] for run_id in ids}
+            AtomicCheckpointIO().save_checkpoint(state, own)
+    return own, state
+
+
+def _checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The files of a folder of packs and what lies there; what cannot be read is removed."""
     for path in sorted(folder.glob("*.ckpt")):
         try:
             state = AtomicCheckpointIO().load_checkpoint(path)
-        except Exception:
+        except FileNotFoundError:  # its pack has ended meanwhile
+            continue
+        except Exception:  # damaged, or of another version: its runs start again
             path.unlink(missing_ok=True)
             continue
-        if set(ids) <= state["runs"].keys():
-            return path, state
-    return folder / f"{digest(ids)[:12]}.ckpt", None
-
-
-def _out_of_memory(reason: BaseException) -> bool:
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(reason, kinds) or (isinstance(reason, RuntimeError) and "can't allocate memory" in str(reason))
+        yield path, state
 
 
 class PackedTrainer:
@@ -210,24 +218,37 @@ class RunPack(Pack):
         modules: list[Any] = [one.module for one in runs]
         ends = [0, *accumulate(len(module.lanes) for module in modules)]
         self.places = [range(a, b) for a, b in pairwise(ends)]  # the lanes of each run
-        width = ends[-1]
+        groups = [0] * ends[-1]
         if before is not None:  # each at its old place, so that it goes on bit for bit
-            self.places = [range(*before[one.planned.run_id]["places"]) for one in runs]
-            width = max(end for _, end in (other["places"] for other in before.values()))
-        owner = [0] * width  # the places of runs that have ended are filled with copies of a lane that is not used
-        lanes = [None] * width
+            self.places = [range(*before["runs"][one.planned.run_id]["places"]) for one in runs]
+            groups = before["groups"]
+        width = len(groups)
+        lanes: list[Any] = [None] * width
+        in_group: dict[int, int] = {}
+        owner = [0] * width
         for index, (module, places) in enumerate(zip(modules, self.places, strict=True)):
             for place, lane in zip(places, module.lanes, strict=True):
                 owner[place], lanes[place] = index, lane
-        self.used = sum(lane is not None for lane in lanes)
+                in_group.setdefault(groups[place], index)
+        # the places of runs that have ended are filled with copies of a lane, which train as idly as they did; where
+        # they shared an optimizer with runs that are left, with a lane of those
+        self._unused = [place for place, lane in enumerate(lanes) if lane is None]
+        for place in self._unused:
+            owner[place] = in_group.get(groups[place], 0)
+        self.used = width - len(self._unused)
         for one in runs:
             for callback in one.callbacks:
                 used = [h for h in vars(pl.Callback) if not h.startswith("_") and _overrides(callback, h)]
                 if other := sorted(set(used) - set(HOOKS)):
                     raise Unpackable(f"callback {type(callback).__name__} uses {other[0]}, which a pack has not")
+        apart = {groups[place]: _apart(modules[owner[place]]._make_optimizer) for place in self._unused}
+        makers = [
+            modules[index]._make_optimizer if groups[place] in in_group else apart[groups[place]]
+            for place, index in enumerate(owner)
+        ]
         super().__init__(
             [copy.deepcopy(modules[0].lanes[0]) if lane is None else lane for lane in lanes],
-            optimizer=[modules[index]._make_optimizer for index in owner],
+            optimizer=makers,
             scheduler=[modules[index]._make_scheduler for index in owner],
             own_batches=True,
         )
@@ -236,7 +257,7 @@ class RunPack(Pack):
         self._modules_of_runs = modules
         self.active = list(range(len(runs)))
         self._epoch: list[Tensor] = []
-        self._measured = 0.0
+        self._started: float | None = None
 
     # -- a run
 
@@ -254,7 +275,9 @@ class RunPack(Pack):
             action()
         except Diverged as reason:
             self.end(index, "diverged", str(reason))
-        except Exception as reason:
+        except (Exception, SystemExit) as reason:
+            if experiment.interrupted(reason):
+                raise
             self.end(index, "failed", self.runs[index].explain(reason))
 
     def end(self, index: int, status: str = "completed", error: str | None = None) -> None:
@@ -262,16 +285,22 @@ class RunPack(Pack):
         if index not in self.active:
             return
         self.active.remove(index)
-        one, module, trainer = self.runs[index], self.module_of(index), self.trainer_of(index)
-        for lane in self.places[index]:
-            self.release(lane)
+        one, module = self.runs[index], self.module_of(index)
+        if self._stack is not None:
+            for lane in self.places[index]:
+                self.release(lane)
         if status == "completed":
+            trainer = self.trainer_of(index)
             try:
                 for callback in one.callbacks:
                     callback.on_train_end(trainer, module)
+                for callback in one.callbacks:
+                    callback.on_fit_end(trainer, module)
+                for callback in one.callbacks:
+                    callback.teardown(trainer, module, "fit")
             except Diverged as reason:
                 status, error = "diverged", str(reason)
-            except Exception as reason:
+            except (Exception, SystemExit) as reason:
                 status, error = "failed", one.explain(reason)
         share = len(self.places[index]) / self.used
         fit = (self.elapsed() - sum(other.measure_seconds for other in self.runs)) * share
@@ -290,34 +319,45 @@ class RunPack(Pack):
 
     def elapsed(self) -> float:
         """Seconds of training until now."""
-        module = self.module_of(0)
-        return module.seconds_before + time.perf_counter() - module._started
+        return self.module_of(0).seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
 
     # -- Lightning
 
+    def attach(self, trainer: pl.Trainer) -> None:
+        """Give every run its view of the Trainer."""
+        self._trainers = [PackedTrainer(trainer, one) for one in self.runs]
+        for module, seen in zip(self._modules_of_runs, self._trainers, strict=True):
+            module._trainer = seen
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self._trainers = [PackedTrainer(self.trainer, one) for one in self.runs]
-        for one, module, trainer in zip(self.runs, self._modules_of_runs, self._trainers, strict=True):
+        for one in self.runs:
             one.data.to(self.device)
-            module._trainer = trainer
-        optimizer = super().configure_optimizers()
+        self._started = time.perf_counter()
+        try:
+            optimizer = super().configure_optimizers()
+        except ValueError as reason:  # a setting decides the structure of the network, say
+            raise Unpackable(str(reason)) from reason
         for index, lane in enumerate(self._lanes):
-            if lane.stopped:
+            if lane.stopped or self.owner[index] not in self.active:
                 self.release(index)
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["runs"] = {
-            one.planned.run_id: {
+        checkpoint["groups"] = self._optimizer.groups
+        checkpoint["runs"] = {}
+        for index in self.active:  # what has ended is not to be continued
+            one, places = self.runs[index], self.places[index]
+            checkpoint["runs"][one.planned.run_id] = {
                 "places": [places.start, places.stop],
-                "history": list(module.history),
+                "history": list(self.module_of(index).history),
                 "seconds": self.elapsed(),
                 "callbacks": {callback.state_key: callback.state_dict() for callback in one.callbacks},
             }
-            for one, module, places in zip(self.runs, self._modules_of_runs, self.places, strict=True)
-        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        (optimizer,) = checkpoint["optimizer_states"]
+        for place in self._unused:  # the optimizer there is that of the lane which fills it
+            optimizer["lanes"][place] = optimizer["lanes"][self.places[self.owner[place]].start]
         for one, module in zip(self.runs, self._modules_of_runs, strict=True):
             state = checkpoint["runs"][one.planned.run_id]
             module.on_load_checkpoint(state)
@@ -354,7 +394,8 @@ class RunPack(Pack):
         self._epoch.clear()
         for index in list(self.active):
             module, places = self.module_of(index), self.places[index]
-            module._objectives = list(objectives[:, places.start : places.stop])
+            trained = [place for place, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
+            module._objectives = list(objectives[:, trained])
             self.guarded(index, module.on_train_epoch_end)
             for place, lane in zip(places, module.lanes, strict=True):
                 if lane.stopped and index in self.active:
@@ -389,8 +430,11 @@ class Dispatch(pl.Callback):
                 if index in pack.active:
                     pack.guarded(index, lambda c=callback, t=trainer, m=module: getattr(c, hook)(t, m, *args))
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._pack.attach(trainer)
+        self._all("setup", stage)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._all("setup", "fit")
         self._all("on_fit_start")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -407,7 +451,7 @@ class Dispatch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._batch("on_train_batch_end", None, batch, batch_idx)
+        self._batch("on_train_batch_end", batch, batch_idx, outputs)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._all("on_train_epoch_end")
@@ -416,12 +460,14 @@ class Dispatch(pl.Callback):
         for index in list(self._pack.active):
             self._pack.end(index)
 
-    def _batch(self, hook: str, *args: Any) -> None:
+    def _batch(self, hook: str, batch: Any, batch_idx: int, *outputs: Any) -> None:
         pack = self._pack
         for index, call in self._each_batch[hook]:
             if index in pack.active:
-                trainer, module = pack.trainer_of(index), pack.module_of(index)
-                pack.guarded(index, lambda call=call, t=trainer, m=module: call(t, m, *args))
+                places = pack.places[index]
+                own = tuple(t[places.start : places.stop] for t in batch)
+                args = (pack.trainer_of(index), pack.module_of(index), *outputs, own, batch_idx)
+                pack.guarded(index, lambda call=call, args=args: call(*args))
 
 
 class PackData(LightningDataModule):
@@ -434,8 +480,8 @@ class PackData(LightningDataModule):
     def train_dataloader(self) -> SideBySide:
         pack = self._pack
         loaders = [one.data.train_dataloader() for one in pack.runs]
-        rows = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
-        return SideBySide(loaders, [(index, row if row >= 0 else 0) for index, row in rows])
+        starts = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
+        return SideBySide(loaders, [(index, row % len(pack.places[index])) for index, row in starts])
 
 
 class PackCheckpoint(Checkpoint):
@@ -443,6 +489,11 @@ class PackCheckpoint(Checkpoint):
 
     def __init__(self, path: Path, pack: RunPack) -> None:
         super().__init__(path, seconds=min(one.config["checkpoint_seconds"] for one in pack.runs))
+
+
+def _apart(make: Any) -> Any:
+    """The maker of an optimizer that is shared with no lane of another."""
+    return lambda groups: make(groups)
 
 
 def _overrides(callback: pl.Callback, hook: str) -> bool:

@@ -49,7 +49,8 @@ def measure(
                 else:
                     result = function(snapshot, *args, **settings)
                 if not isinstance(result, Estimate | dict):
-                    raise TypeError(f"a measure returned {result!r}; accepted: an Estimate, or several by name")
+                    accepted = "an Estimate, or several in a dict by name"
+                    raise TypeError(f"a measure returned {result!r}; accepted: {accepted}")
                 rounding = _rounding(snapshot) if family == "flatness" and not of_weights else None
             if rounding:
                 result = _noted(result, rounding)

@@ -15,6 +15,7 @@ class EarlyStopping(Method):
     The validation split carries the same label noise as the train split, as a practitioner's would.
     """
 
+    patience: Tensor
     best_loss: Tensor
     waited: Tensor
 
@@ -24,7 +25,7 @@ class EarlyStopping(Method):
         super().__init__()
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
             raise ValueError(f"regularization EarlyStopping: patience={patience!r} is not a whole number of epochs ≥ 1")
-        self.patience = patience
+        self.register_buffer("patience", torch.tensor(patience, dtype=torch.int64))
         self.register_buffer("best_loss", torch.tensor(torch.inf, dtype=torch.float64))
         self.register_buffer("waited", torch.tensor(0, dtype=torch.int64))
 

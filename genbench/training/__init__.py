@@ -3,5 +3,6 @@
 from genbench.training.checkpoint import AtomicCheckpointIO, Checkpoint
 from genbench.training.lane import Lane
 from genbench.training.module import Diverged, Finish, Training
+from genbench.training.pack import Pack, Unpackable
 
-__all__ = ["AtomicCheckpointIO", "Checkpoint", "Diverged", "Finish", "Lane", "Training"]
+__all__ = ["AtomicCheckpointIO", "Checkpoint", "Diverged", "Finish", "Lane", "Pack", "Training", "Unpackable"]

@@ -31,6 +31,12 @@ ELEMENTWISE = (
 )
 
 
+def out_of_memory(reason: BaseException) -> bool:
+    """Whether something failed for want of memory, the GPU's included."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(reason, kinds) or (isinstance(reason, RuntimeError) and "can't allocate memory" in str(reason))
+
+
 class Unpackable(ValueError):
     """Networks, methods or an optimizer that cannot be vectorized; the reason, in one line."""
 
@@ -151,6 +157,8 @@ class Pack(pl.LightningModule):
             try:
                 self._programs[key] = self._stack.traced(function, *args)
             except (RuntimeError, NotImplementedError, TypeError, KeyError) as error:
+                if out_of_memory(error):
+                    raise
                 reason = " ".join(str(error).split())[:200]
                 raise Unpackable(f"the training step cannot be vectorized: {reason}") from error
         return self._programs[key](*args)
@@ -264,6 +272,11 @@ class LaneOptimizer(torch.optim.Optimizer):
         for places, optimizer, _ in self._parts:
             self.lr[places.start : places.stop] = optimizer.param_groups[0]["lr"]
 
+    @property
+    def groups(self) -> list[int]:
+        """Of each lane, which optimizer it shares."""
+        return [index for index, (places, *_) in enumerate(self._parts) for _ in places]
+
     def lane_state(self, lane: int) -> dict[str, Any]:
         """What the optimizer and the schedule of one lane remember, each tensor of the size of the lane's weights."""
         places, optimizer, schedule = self._part(lane)
@@ -282,7 +295,7 @@ class LaneOptimizer(torch.optim.Optimizer):
                 value = value.to(rows.device)
                 kept.setdefault(name, torch.zeros_like(rows))[lane - places.start] = value
             else:
-                kept[name] = value
+                kept[name] = value.clone() if isinstance(value, Tensor) else value
         if schedule is not None:
             schedule.load_state_dict(state["schedule"])
             optimizer.param_groups[0]["lr"] = schedule.get_last_lr()[0]

@@ -243,6 +243,9 @@ def _difference(first: nn.Module, other: nn.Module) -> str | None:
     def described(module: nn.Module) -> dict[str, str]:
         tensors = [*module.named_parameters(), *module.named_buffers()]
         found = {name: f"{type(m).__qualname__}({m.extra_repr()})" for name, m in module.named_modules()}
+        for name, m in list(module.named_modules())[1:]:  # numbers that are no tensors would be the first one's for all
+            plain = {k: v for k, v in vars(m).items() if isinstance(v, int | float | str) and not k.startswith("_")}
+            found |= {f"{name}.{k}": repr(v) for k, v in plain.items()}
         return found | {
             name: f"{tuple(t.shape)} {t.dtype} on {t.device}" + (", trained" if t.requires_grad else "")
             for name, t in tensors

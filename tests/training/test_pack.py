@@ -1,0 +1,416 @@
+"""A pack against its networks trained one by one: every model, optimizer and method of the configuration folder."""
+
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from genbench import experiment
+from genbench.config import folder
+from genbench.data.batches import Batches, SideBySide
+from genbench.draw import Draw, Drawn, Draws
+from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
+from genbench.regularization.base import Method
+from genbench.training import Lane, Pack
+from genbench.training.stack import Lanewise, Stack
+from tests.training.conftest import network
+
+STEPS = 20
+
+
+def choices(group):
+    return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
+
+
+MODELS, OPTIMIZERS, METHODS, SCHEDULERS = map(choices, ("model", "optimizer", "regularization", "scheduler"))
+# every pair of a model and a method; optimizers and schedules take turns
+PAIRS = [
+    (model, method, OPTIMIZERS[(i + j) % len(OPTIMIZERS)], SCHEDULERS[(i + 2 * j) % len(SCHEDULERS)])
+    for i, model in enumerate(MODELS)
+    for j, method in enumerate(METHODS)
+]
+# lanes that differ in all that lanes may differ in
+LANES = (("seed=0",), ("seed=1", "data.label_noise=0.3"), ("seed=2", "optimizer.lr=0.003"))
+
+
+def built(config, dtype):
+    data = experiment.build_data(config)
+    return data, experiment.build_module(config, data).to(dtype)
+
+
+def batches(loader, dtype):
+    found = []
+    for epoch in range(STEPS):
+        loader.set_epoch(epoch)
+        found += [(x.to(dtype), y) for x, y in loader]
+        if len(found) >= STEPS:
+            return found[:STEPS]
+
+
+def separately(config, dtype):
+    """The lanes of one run after some steps, trained one by one."""
+    data, module = built(config, dtype)
+    lanes = list(module.lanes)
+    optimizer = module._make_optimizer([{"params": lane.trained} for lane in lanes])
+    schedule = module._make_scheduler(optimizer, total_steps=STEPS)
+    for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype)):
+        for i, lane in enumerate(lanes):
+            lr, draw = optimizer.param_groups[i]["lr"], Draw(lane.seed, step)
+            lane.gradient_step(x[i], y[i], draw=draw, lr=lr, backward=lambda loss: loss.backward())
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        for lane in lanes:
+            lane.after_step(lane.trained, (step + 1) / STEPS)
+    return lanes
+
+
+def together(configs, dtype):
+    """The lanes of all runs after some steps as one."""
+    runs = [built(config, dtype) for config in configs]
+    owners = [(module, lane) for _, module in runs for lane in module.lanes]
+    pack = Pack(
+        [lane for _, lane in owners],
+        optimizer=[module._make_optimizer for module, _ in owners],
+        scheduler=[module._make_scheduler for module, _ in owners],
+        own_batches=True,
+    )
+    optimizer = pack.prepare(total_steps=STEPS)
+    loader = SideBySide([data.train_dataloader() for data, _ in runs])
+    for step, (x, y) in enumerate(batches(loader, dtype)):
+        pack.gradient_step(x, y, step=step)
+        optimizer.step()
+        optimizer.schedule()
+        pack.after_step((step + 1) / STEPS)
+    return [lane for _, lane in owners]
+
+
+def apart(ours, theirs):
+    """The distance between two lanes, relative in norm: weights, and what methods and batch norms keep."""
+    pairs = list(zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True))
+    assert all(name == other for (name, _), (other, _) in pairs)
+    kept = [(a.double().flatten(), b.double().flatten()) for (_, a), (_, b) in pairs if torch.isfinite(b).all()]
+    a, b = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    return float((a - b).norm() / b.norm())
+
+
+def compare(configure, model, method, optimizer, scheduler, dtype, *more):
+    chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}", *more]
+    small = {"mlp": ["model.width=12"], "cnn": ["model.width=6"], "gru": ["model.width=3"]}.get(model, [])
+    configs = [configure(*chosen, *small, *lane) for lane in LANES]
+    try:
+        alone = [lane for config in configs for lane in separately(config, dtype)]
+    except ValueError as error:
+        if "has no" in str(error):  # a method that fills places which this network lacks
+            pytest.skip(str(error))
+        raise
+    packed = together(configs, dtype)
+    start = [lane for config in configs for lane in built(config, dtype)[1].lanes]
+    for a, b, before in zip(packed, alone, start, strict=True):
+        moved = [float((p - q).detach().norm()) for p, q in zip(b.trained, before.trained, strict=True)]
+        assert max(moved) > 1e-4  # they did train
+        yield apart(a, b)
+
+
+@pytest.mark.parametrize(("model", "method", "optimizer", "scheduler"), PAIRS)
+def test_every_lane_is_its_own_training(configure, model, method, optimizer, scheduler):
+    assert max(compare(configure, model, method, optimizer, scheduler, torch.float64)) < 1e-9
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_whole_matrix(configure, model, optimizer, method):
+    assert max(compare(configure, model, method, optimizer, "cosine", torch.float64)) < 1e-9
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "batch_norm"])
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_in_float32_to_its_rounding(configure, model, method):
+    """Where rounding stays small: Adam makes steps of full length of the rounding errors of a gradient that is zero (a
+    bias before batch normalization), batch normalization amplifies them, and a ReLU switches by them."""
+    smooth = "model.activation=tanh"
+    assert max(compare(configure, model, method, "momentum", "constant", torch.float32, smooth)) < 1e-5
+
+
+# -- as a library
+
+
+def data(n=48):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 5, generator=generator, dtype=torch.float64)
+    return TensorDataset(x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long())
+
+
+def fit(networks, epochs=3, **settings):
+    pack = Pack(networks, **{"optimizer": partial(torch.optim.Adam, lr=0.05), **settings})
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(pack, DataLoader(data(), batch_size=12))
+    return pack
+
+
+def test_a_list_of_networks_with_an_ordinary_trainer():
+    nets = [network(seed, norm=True) for seed in range(3)]
+    pack = fit(nets, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
+    assert all(a is b for a, b in zip(pack.networks, nets, strict=True))
+    for seed, net in enumerate(nets):
+        plain = network(seed, norm=True)
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(3):
+            for x, y in DataLoader(data(), batch_size=12):
+                optimizer.zero_grad()
+                F.cross_entropy(plain(x), y).backward()
+                optimizer.step()
+        for (name, a), b in zip(net.state_dict().items(), plain.state_dict().values(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10, msg=name)
+        assert not torch.equal(net[0].weight, network(seed, norm=True)[0].weight)
+    assert pack.objectives.shape == (3,)
+
+
+def test_another_loss_and_an_optimizer_a_network():
+    nets = [nn.Linear(5, 1).double() for _ in range(2)]
+    before = nets[1].weight.detach().clone()
+    makers = [partial(torch.optim.SGD, lr=0.1), partial(torch.optim.SGD, lr=0.0)]
+    fit(nets, optimizer=makers, loss=lambda out, y: (out[:, 0] - y).square().mean())
+    assert torch.equal(nets[1].weight, before)
+    assert float(nets[0].weight.detach()[0, :2].min()) > 0.2  # what the targets are made of
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e30])
+def test_what_one_lane_does_changes_no_bit_of_the_others(wrong):
+    healthy = fit([network(seed) for seed in range(4)]).networks
+    ill = [network(seed) for seed in range(4)]
+    with torch.no_grad():
+        ill[2][0].weight.fill_(wrong)
+    sick = fit(ill).networks
+    for i in (0, 1, 3):
+        assert all(torch.equal(a, b) for a, b in zip(sick[i].parameters(), healthy[i].parameters(), strict=True))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(5, 3).double()
+
+    def forward(self, x):
+        out = self.inner(x)
+        return out if out.sum() > 0 else -out
+
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(5, 3).double(), nn.Linear(5, 3).double()
+
+    def forward(self, x):
+        return self.used(x)
+
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
+@pytest.mark.parametrize(
+    ("networks", "settings", "message"),
+    [
+        ([], {}, r"networks is empty; accepted: at least one"),
+        ([nn.Linear(5, 3), nn.Linear(5, 4)], {}, r"network 1 cannot be stacked on network 0: network.*out_features=4"),
+        ([nn.Linear(5, 3), nn.Linear(5, 3, bias=False)], {}, r"network 1 cannot be stacked on network 0"),
+        ([nn.Sequential(nn.LeakyReLU(s), nn.Linear(5, 3)) for s in (0.1, 0.2)], {}, r"negative_slope=0.2"),
+        ([nn.Linear(5, 3).double() for _ in "ab"], {"optimizer": [torch.optim.Adam]}, r"optimizer is a list of 1;"),
+        ([nn.Linear(5, 3).double()], {"optimizer": torch.optim.LBFGS}, r"optimizer LBFGS cannot be packed; accepted"),
+        ([Branching() for _ in "ab"], {}, r"the training step cannot be vectorized: .*data-dependent"),
+        ([Idle() for _ in "ab"], {}, r"a parameter gets no gradient"),
+        ([Noisy(5, 3).double() for _ in "ab"], {}, r"the training step cannot be vectorized: .*random"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_in_one_line(networks, settings, message):
+    with pytest.raises(ValueError, match=message) as found:
+        fit(networks, **settings)
+    assert "\n" not in str(found.value)
+
+
+def test_a_setting_that_is_no_tensor_must_be_the_same():
+    class Scaled(Method):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def loss(self, output, y):
+            return self.factor * F.cross_entropy(output, y)
+
+    lanes = [Lane(network(i), [Scaled(factor)], seed=i) for i, factor in enumerate((1.0, 2.0))]
+    with pytest.raises(ValueError, match=r"factor is 2\.0, not 1\.0"):
+        fit(lanes)
+
+
+# -- its parts
+
+
+def test_draws_are_those_of_each_lane():
+    draws = Draws([3, 5])
+    for record, alpha in zip(draws.record, (0.3, 0.7), strict=True):
+        record.uniform("a", 2, 4)
+        record.normal("b", 3)
+        record.permutation("c", 6)
+        record.beta("d", torch.tensor(alpha, dtype=torch.float64))
+    made = draws.at(11)
+    for lane, (seed, alpha) in enumerate(((3, 0.3), (5, 0.7))):
+        own = Draw(seed, 11)
+        assert torch.equal(made["a"][lane], own.uniform("a", 2, 4))
+        assert torch.equal(made["b"][lane], own.normal("b", 3))
+        assert torch.equal(made["c"][lane], own.permutation("c", 6))
+        assert torch.equal(made["d"][lane], own.beta("d", alpha))
+    assert torch.equal(Drawn(made).uniform("a", 2, 4), made["a"])
+
+
+def test_side_by_side_each_lane_sees_its_own_batches():
+    x, y = torch.arange(20.0)[:, None], torch.arange(20)
+    loaders = [
+        Batches(x, y, batch_size=4, seed=0, seeds=(1, 2)),
+        Batches(x[:15], y[:15], batch_size=4, seed=0, seeds=(3,)),
+    ]
+    with pytest.raises(ValueError, match="loaders differ in batch size or number of batches"):
+        SideBySide(loaders)
+    loaders[1] = Batches(-x, y, batch_size=4, seed=0, seeds=(3,))
+    both = SideBySide(loaders)
+    for loader in (*loaders, both):
+        loader.set_epoch(2)
+    for (a, b), (c, d), (e, f) in zip(*loaders, both, strict=True):
+        assert torch.equal(torch.cat([a, c]), e)
+        assert torch.equal(torch.cat([b, d]), f)
+    chosen = SideBySide(loaders, [(1, 0), (0, 1)])
+    chosen.set_epoch(2)
+    for (a, _), (c, _), (e, _) in zip(*loaders, chosen, strict=True):
+        assert torch.equal(torch.stack([c[0], a[1]]), e)
+
+
+def test_a_stack_shares_the_storage_of_its_modules_until_one_is_released():
+    nets = [network(seed, norm=True) for seed in range(3)]
+    stack = Stack(nets)
+    with torch.no_grad():
+        nets[1][0].weight.fill_(7.0)
+        assert (stack.weights[0][1] == 7).all()
+        stack.flat.zero_()
+        assert not nets[2][3].weight.any()
+        stack.release(2)
+        stack.flat.fill_(1.0)
+        assert not nets[2][3].weight.any()
+        assert nets[0][3].weight.all()
+
+
+def test_the_optimizer_state_of_a_lane_can_be_taken_out_and_put_back():
+    def trained(steps, state=None):
+        lanes = [Lane(network(seed), [L2(strength=0.1)], seed=seed) for seed in range(2)]
+        makers = [partial(torch.optim.Adam, lr=0.05), partial(torch.optim.SGD, lr=0.05, momentum=0.9)]
+        pack = Pack(lanes, optimizer=makers, scheduler=lambda o, total_steps: torch.optim.lr_scheduler.StepLR(o, 2))
+        optimizer = pack.prepare(total_steps=10)
+        if state is not None:
+            for i, lane in enumerate(lanes):
+                lane.load_state_dict(state[0][i])
+            optimizer.load_state_dict(state[1])
+        x, y = data()[:12]
+        for step in steps:
+            pack.gradient_step(x.expand(2, *x.shape), y.expand(2, -1), step=step)
+            optimizer.step()
+            optimizer.schedule()
+        return [lane.state_dict() for lane in lanes], optimizer.state_dict()
+
+    whole = trained(range(6))
+    half = trained(range(3))
+    rest = trained(range(3, 6), half)
+    for a, b in zip(whole[0], rest[0], strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("settings", [{}, {"bidirectional": True}, {"num_layers": 2, "bias": False}])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_gru_written_out_is_torchs(settings, batch_first):
+    torch.manual_seed(0)
+    gru = nn.GRU(3, 4, batch_first=batch_first, **settings).double()
+    x = torch.randn(5, 6, 3, dtype=torch.float64)
+    with Lanewise():
+        ours = gru(x)
+    for a, b in zip(ours, gru(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_normalization_written_out_is_torchs(training, affine):
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm1d(3, affine=affine).double().train(training) for _ in range(2)]
+    for x in torch.randn(4, 6, 3, 5, dtype=torch.float64) * 3 + 1:
+        with Lanewise():
+            ours = norms[0](x)
+        torch.testing.assert_close(ours, norms[1](x))
+    for a, b in zip(norms[0].buffers(), norms[1].buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_several_methods_at_once(configure):
+    chosen = ("mlp", "[l2,weight_decay,sam,mixup,dropout,batch_norm,gradient_clipping,swa]", "adamw", "cosine")
+    assert max(compare(configure, *chosen, torch.float64)) < 1e-9
+
+
+def test_rates_of_zero_are_one_of_the_rates():
+    lanes = [Lane(build(i), [Dropout(rate=rate)], seed=i) for i, rate in enumerate((0.0, 0.5))]
+    alone = [Lane(build(i), [Dropout(rate=rate)], seed=i) for i, rate in enumerate((0.0, 0.5))]
+    pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1))
+    optimizer = pack.prepare(total_steps=3)
+    x, y = torch.randn(8, 1, 6), torch.arange(8) % 3
+    for step in range(3):
+        pack.gradient_step(x.expand(2, *x.shape), y.expand(2, -1), step=step)
+        optimizer.step()
+        for lane in alone:
+            draw = Draw(lane.seed, step)
+            lane.gradient_step(x, y, draw=draw, lr=0.1, backward=lambda loss: loss.backward())
+            with torch.no_grad():
+                for p in lane.trained:
+                    p.sub_(0.1 * p.grad)
+    for a, b in zip(lanes, alone, strict=True):
+        assert apart(a, b) < 1e-6
+
+
+def build(seed):
+    from genbench.models import MLP
+
+    torch.manual_seed(seed)
+    return MLP(input_shape=(1, 6), classes=3, width=7)
+
+
+def test_strengths_differ_by_lane():
+    def lanes():
+        return [
+            Lane(build(0), [Mixup(alpha=a), SAM(rho=r), WeightDecay(strength=s)], seed=0)
+            for a, r, s in ((0.2, 0.05, 0.1), (0.2, 0.5, 0.1), (0.2, 0.05, 3.0), (0.0, 0.05, 0.1))
+        ]
+
+    packed = lanes()
+    pack = Pack(packed, optimizer=partial(torch.optim.SGD, lr=0.1))
+    optimizer = pack.prepare(total_steps=3)
+    x, y = torch.randn(8, 1, 6), torch.arange(8) % 3
+    pack.gradient_step(x.expand(4, *x.shape), y.expand(4, -1), step=0)
+    optimizer.step()
+    for i, lane in enumerate(lanes()):
+        lane.gradient_step(x, y, draw=Draw(0, 0), lr=0.1, backward=lambda loss: loss.backward())
+        with torch.no_grad():
+            for p in lane.trained:
+                p.sub_(0.1 * p.grad)
+        assert apart(packed[i], lane) < 1e-6
+    for i in range(4):
+        for j in range(i):
+            assert apart(packed[i], packed[j]) > 1e-6
