@@ -94,11 +94,14 @@ class Draws:
         return made
 
 
-class Drawn:
-    """What ``Draw`` gives in one step, made before."""
+class Drawn(Draw):
+    """A draw whose numbers were made before."""
 
     def __init__(self, made: Mapping[str, Tensor]) -> None:
         self._made = made
+
+    def generator(self, site: str) -> torch.Generator:
+        raise ValueError(f"the draw at {site!r} takes a generator, which a pack cannot make for its lanes")
 
     def uniform(self, site: str, *shape: int) -> Tensor:
         return self._made[site]

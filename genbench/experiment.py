@@ -140,6 +140,7 @@ def _train(run: "Run") -> None:
     fit = 0.0
     try:
         run.build()
+        assert run.module is not None
         checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"])
         trainer = build_trainer(
             run.config,

@@ -26,12 +26,31 @@ from genbench.training.pack import Pack, Unpackable, out_of_memory
 
 FOLDER = "packs"  # in the folder of an experiment: the state of packs that are not finished
 # what runs of one pack may differ in besides the numeric settings of their methods
-FREE = ("seed", "optimizer", "scheduler", "callbacks", "data.seed", "data.label_noise", "data.train_size")
-FREE += ("data.val_fraction", "model.dropout")
+FREE = (
+    "seed",
+    "optimizer",
+    "scheduler",
+    "callbacks",
+    "data.seed",
+    "data.label_noise",
+    "data.train_size",
+    "data.val_fraction",
+    "model.dropout",
+)
 # what a callback may use of Lightning's hooks: those that a pack can call for each of its runs
-HOOKS = ("setup", "on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_start")
-HOOKS += ("on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_fit_end", "teardown")
-HOOKS += ("state_dict", "load_state_dict", "state_key")
+HOOKS = (
+    "setup",
+    "on_fit_start",
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_train_epoch_end",
+    "on_train_end",
+    "state_dict",
+    "load_state_dict",
+    "state_key",
+)
 
 
 class TooLarge(MemoryError):

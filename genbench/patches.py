@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _LARGEST = 2**23  # entries of the matrix of patches: beyond that it would no longer be cheap
+_ALL = slice(None)
 _FEW = 16  # outputs of a linear layer that are computed in columns, which is up to three times faster
 
 
@@ -93,7 +94,7 @@ class _Window(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
-    def taps(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    def taps(self) -> Iterator[tuple[Any, Any]]:
         """Of each point of the kernel: the outputs that have it inside the input, and the inputs they have there."""
         for offset in itertools.product(*map(range, self.kernel)):
             to, source = [], []
@@ -118,7 +119,7 @@ class _Gather(torch.autograd.Function):
             (*lead, *window.outputs, math.prod(window.kernel), x.shape[-1])
         )
         for tap, (to, source) in enumerate(window.taps()):
-            found[(..., *to, tap, slice(None))] = x[(..., *source, slice(None))]
+            found[(..., *to, tap, _ALL)] = x[(..., *source, _ALL)]
         return found
 
     @staticmethod
@@ -142,7 +143,7 @@ class _Scatter(torch.autograd.Function):
         lead = patches.shape[: patches.ndim - 2 - len(window.outputs)]
         found = patches.new_zeros((*lead, *window.inputs, patches.shape[-1]))
         for tap, (to, source) in enumerate(window.taps()):
-            found[(..., *source, slice(None))] += patches[(..., *to, tap, slice(None))]
+            found[(..., *source, _ALL)] += patches[(..., *to, tap, _ALL)]
         return found
 
     @staticmethod

@@ -255,8 +255,7 @@ class _Sweep:
         try:
             results = future.result()
         except (ProcessExpired, MemoryError) as error:  # the system may have killed it for its memory
-            dead = isinstance(error, ProcessExpired)
-            reason = _cause_of_death(error.exitcode) if dead else str(error)
+            reason = str(error) if isinstance(error, MemoryError) else _cause_of_death(error.exitcode)
             self._progress.say(f"{len(unit.jobs)} packed runs: {reason}; " + ("in two halves" if several else "alone"))
             halves = _halves(list(unit.jobs)) if several else [list(unit.jobs)]
             self._todo.extend(Unit(tuple(half), packed=several and self._width(half) > 1) for half in halves)

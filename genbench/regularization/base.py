@@ -81,7 +81,7 @@ class Method(nn.Module):
     def before_step(self, params: Parameters, lr: Tensor) -> None:
         """Change the weights in place before the optimizer's step at learning rate ``lr``, a float64 number."""
 
-    def after_step(self, params: Parameters, progress: float) -> None:
+    def after_step(self, params: Parameters, progress: float | Tensor) -> None:
         """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done."""
 
     def after_epoch(self, net: nn.Module, validate: Callable[[], dict[str, float]]) -> bool:

@@ -30,7 +30,7 @@ class SWA(Method):
         return net
 
     @torch.no_grad()
-    def after_step(self, params: Parameters, progress: float) -> None:
+    def after_step(self, params: Parameters, progress: float | Tensor) -> None:
         self.averaged += progress > self.start
         weight = (progress > self.start) / self.averaged.clamp(min=1).double()
         for mean, p in zip(self.recall("mean"), params, strict=True):

@@ -116,7 +116,7 @@ class Lane(nn.Module):
         for method in self._before:
             method.before_step(params, lr)
 
-    def after_step(self, params: Parameters, progress: float) -> None:
+    def after_step(self, params: Parameters, progress: float | Tensor) -> None:
         """What the methods do once the optimizer has moved the weights."""
         for method in self._after:
             method.after_step(params, progress)

@@ -17,7 +17,7 @@ from genbench.regularization.base import Parameters
 from genbench.training.lane import Lane
 from genbench.training.stack import Stack
 
-MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+MakeOptimizer = Callable[..., torch.optim.Optimizer]  # parameter groups -> optimizer
 # what treats every parameter by itself, so that those of a network may be one vector
 ELEMENTWISE = (
     torch.optim.SGD,

@@ -195,7 +195,7 @@ def _gru(
     states = []
     for layer in range(num_layers):
         first = layer * directions * each
-        weights = [torch.stack(params[first + i : first + directions * each : each]) for i in range(each)]
+        weights = [torch.stack(list(params[first + i : first + directions * each : each])) for i in range(each)]
         gates = torch.stack([x, x.flip(0)] if bidirectional else [x]).flatten(1, 2) @ weights[0].mT
         if has_biases:
             gates = gates + weights[2][:, None]
