@@ -47,6 +47,8 @@ HOOKS = (
     "on_train_batch_end",
     "on_train_epoch_end",
     "on_train_end",
+    "on_fit_end",
+    "teardown",
     "state_dict",
     "load_state_dict",
     "state_key",
@@ -88,8 +90,11 @@ def fitting(config: Config, *, processes: int) -> int:
     pack = Pack([module.lanes[0]], optimizer=module._make_optimizer, own_batches=True)
     pack.prepare(total_steps=1)
     x, y = next(iter(data.train_dataloader()))
-    with Allocated() as allocated, contextlib.suppress(Unpackable):
-        pack.gradient_step(x[:1], y[:1], step=0)
+    allocated = Allocated()
+    with contextlib.suppress(Unpackable):
+        pack.gradient_step(x[:1], y[:1], step=0)  # traced; from now on it is the operations alone
+        with allocated:
+            pack.gradient_step(x[:1], y[:1], step=1)
     return max(1, _free() // (2 * processes * max(1, allocated.bytes)))
 
 
@@ -149,13 +154,13 @@ def _train(runs: list[Run]) -> None:
     for one in runs:
         one.build()
     folder = runs[0].folder.parent / FOLDER
-    folder.mkdir(exist_ok=True)
     path, state = _checkpoint_of(runs, folder)
     pack = RunPack(runs, state)
     trainer = experiment.build_trainer(
         runs[0].config,
         steps_per_epoch=runs[0].data.steps_per_epoch,
         default_root_dir=folder,
+        checkpoint_io=PackCheckpointIO(),
         callbacks=[Dispatch(pack), PackCheckpoint(path, pack)],
     )
     try:
@@ -190,7 +195,7 @@ def _checkpoint_of(runs: Sequence[Run], folder: Path) -> tuple[Path, dict[str, A
             path.replace(own)
         else:  # another process may continue the rest of them
             state["runs"] = {run_id: state["runs"][run_id] for run_id in ids}
-            AtomicCheckpointIO().save_checkpoint(state, own)
+            PackCheckpointIO().save_checkpoint(state, own)
     return own, state
 
 
@@ -198,7 +203,7 @@ def _checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The files of a folder of packs and what lies there; what cannot be read is removed."""
     for path in sorted(folder.glob("*.ckpt")):
         try:
-            state = AtomicCheckpointIO().load_checkpoint(path)
+            state = PackCheckpointIO().load_checkpoint(path)
         except FileNotFoundError:  # its pack has ended meanwhile
             continue
         except Exception:  # damaged, or of another version: its runs start again
@@ -501,6 +506,18 @@ class PackData(LightningDataModule):
         loaders = [one.data.train_dataloader() for one in pack.runs]
         starts = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
         return SideBySide(loaders, [(index, row % len(pack.places[index])) for index, row in starts])
+
+
+class PackCheckpointIO(AtomicCheckpointIO):
+    """Makes the folder anew where another process has removed it, as it was empty."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        for _ in range(10):
+            Path(path).parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # removed in between
+                super().save_checkpoint(checkpoint, path, storage_options)
+                return
+        raise OSError(f"{Path(path).name} cannot be written: its folder is removed all the time")
 
 
 class PackCheckpoint(Checkpoint):
