@@ -85,7 +85,7 @@ class Draws:
             if other.made.keys() != first.keys():
                 raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.made)}")
         draws = [Draw(seed, step, device=self.device) for seed in self.seeds]
-        made: dict[str, Tensor] = {}
+        made = {"step": torch.full((len(draws),), step, device=self.device)}
         for site in first:
             asked = [record.made[site] for record in self.record]
             made[site] = torch.stack(
@@ -95,10 +95,13 @@ class Draws:
 
 
 class Drawn(Draw):
-    """A draw whose numbers were made before."""
+    """The draw of one lane whose numbers were made before: see :meth:`Draws.at`."""
+
+    step: Any  # a tensor, as it changes while what is computed of it is written down once
 
     def __init__(self, made: Mapping[str, Tensor]) -> None:
         self._made = made
+        self.step = made["step"]
 
     def generator(self, site: str) -> torch.Generator:
         raise ValueError(f"the draw at {site!r} takes a generator, which a pack cannot make for its lanes")

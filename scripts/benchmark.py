@@ -172,6 +172,74 @@ def sweep(args: argparse.Namespace) -> list[Result]:
     ]
 
 
+def packed(args: argparse.Namespace) -> list[Result]:
+    """Wall-clock of whole commands, from process start to records, table and report written: the same sweep over seeds
+    with Hydra's basic launcher (one run after the other), on two processes, and packed; measures off and on.
+
+    The setting of the ablation without methods (1,000 examples, Adam, batch 100). With measures on, the basic launcher
+    is not repeated.
+    """
+    rows = []
+    required = {"mlp": {"basic": 10.0, "processes": 5.0}, "cnn": {"basic": 4.0, "processes": 2.0}}
+    shared = ["data.train_size=1000", "data.val_fraction=0.2", "optimizer.lr=0.01", f"trainer.max_steps={args.steps}"]
+    off = [f"callbacks.{name}=null" for name in ("gap", "weight_norms", "measures")]
+    for model in args.models:
+        for measures, more in (("off", off), ("on", [])):
+            taken: dict[str, float] = {}
+            launchers = ("packed", "processes", "basic") if measures == "off" else ("packed", "processes")
+            for launcher in launchers:
+                with tempfile.TemporaryDirectory() as folder:
+                    chosen = [f"hydra/launcher={launcher}", f"model={model}", f"seed=range({args.seeds})"]
+                    command = [str(Path(sys.executable).with_name("genbench")), "-m", *chosen, *shared, *more]
+                    start = perf_counter()
+                    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                    taken[launcher] = perf_counter() - start
+                print(f"{model}, measures {measures}, {launcher}: {taken[launcher]:.1f} s", flush=True)
+            for launcher in launchers[1:]:
+                ratio, need = taken[launcher] / taken["packed"], required[model][launcher]
+                what = f"{model}, {args.seeds} seeds × {args.steps} steps, measures {measures}: packed, × faster than"
+                rows.append(Result(f"{what} {launcher}", f"{ratio:.1f}", f"≥ {need:g}", ratio >= need))
+    return rows
+
+
+def lanes(args: argparse.Namespace) -> list[Result]:
+    """Milliseconds a lane and step, and memory, against the number of lanes: the step alone, one thread."""
+    print("| model | lanes | ms a lane and step | peak MiB |\n|---|---|---|---|")
+    for model in args.models:
+        for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                seconds, memory = pool.submit(_packed_step, model, n).result()
+            print(f"| {model} | {n} | {1e3 * seconds / n:.3f} | {memory} |", flush=True)
+    return []
+
+
+def _packed_step(model: str, n: int) -> tuple[float, int]:
+    """Median seconds of a step of ``n`` lanes, and the peak memory of the process in MiB."""
+    from functools import partial
+
+    from genbench.draw import Draw
+    from genbench.memory import keep_freed
+    from genbench.training import Pack
+
+    torch.set_num_threads(1)
+    keep_freed()
+    networks = []
+    for seed in range(n):
+        torch.manual_seed(seed)
+        networks.append(_network(model))
+    optimizer = partial(torch.optim.Adam, lr=0.01)
+    x, y = Draw(0, 0).normal("x", n, 100, 1, 40), torch.arange(100).expand(n, 100) % 10
+    pack = Pack(networks, optimizer=optimizer, own_batches=True)
+    update = pack.prepare(total_steps=100)
+    seconds = []
+    for step in range(3 + max(10, 200 // n)):
+        start = perf_counter()
+        pack.gradient_step(x, y, step=step)
+        update.step()
+        seconds.append(perf_counter() - start)
+    return statistics.median(seconds[3:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def curvature(args: argparse.Namespace) -> list[Result]:
     """Top five eigenvalues, trace and spectral density of the Hessian on 4,000 examples, against other libraries.
 
@@ -497,12 +565,10 @@ def _trained(name: str, *, steps: int) -> tuple[nn.Module, torch.Tensor, torch.T
     """MNIST-1D's MLP (15,210 parameters) or CNN (5,210) after Adam on its 4,000 training examples, with those."""
     from mnist1d.data import get_dataset_args, make_dataset
 
-    from genbench.models import CNN, MLP
-
     data = make_dataset(get_dataset_args())
     x, y = torch.tensor(data["x"]).float()[:, None], torch.tensor(data["y"]).long()
     torch.manual_seed(0)
-    model = {"mlp": MLP, "cnn": CNN}[name](input_shape=(1, 40), classes=10)
+    model = _network(name)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(steps):
         rows = torch.randint(len(y), (100,))
@@ -511,6 +577,12 @@ def _trained(name: str, *, steps: int) -> tuple[nn.Module, torch.Tensor, torch.T
         optimizer.step()
     optimizer.zero_grad()
     return model.eval(), x, y
+
+
+def _network(name: str) -> nn.Module:
+    from genbench.models import CNN, MLP
+
+    return {"mlp": MLP, "cnn": CNN}[name](input_shape=(1, 40), classes=10)
 
 
 def _in_turns(candidates: dict[str, Callable[[int], dict[str, Any]]], *, repeats: int) -> dict[str, list[Any]]:
@@ -630,6 +702,16 @@ def main() -> None:
     command = commands.add_parser("sweep", help="the whole ablation, and again when it is complete")
     command.add_argument("overrides", nargs="*", help="further settings of the sweep, such as seed=0")
     command.set_defaults(run=sweep)
+
+    command = commands.add_parser("packed", help="a sweep over seeds: packed, on two processes, one by one")
+    command.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"])
+    command.add_argument("--seeds", type=int, default=32)
+    command.add_argument("--steps", type=int, default=3000)
+    command.set_defaults(run=packed)
+
+    command = commands.add_parser("lanes", help="cost of a packed step against the number of lanes")
+    command.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"])
+    command.set_defaults(run=lanes)
 
     # memory first: the peak of a new process starts from what its parent held
     together = ("memory", "growth", "step", "callbacks", "full", "curvature", "sweep")

@@ -156,7 +156,9 @@ class Pack(pl.LightningModule):
         if key not in self._programs:
             try:
                 self._programs[key] = self._stack.traced(function, *args)
-            except (RuntimeError, NotImplementedError, TypeError, KeyError) as error:
+            except Unpackable:
+                raise
+            except Exception as error:  # whatever a network or a method does that has no batched form
                 if out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:200]

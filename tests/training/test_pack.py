@@ -275,6 +275,7 @@ def test_draws_are_those_of_each_lane():
         assert torch.equal(made["c"][lane], own.permutation("c", 6))
         assert torch.equal(made["d"][lane], own.beta("d", alpha))
     assert torch.equal(Drawn(made).uniform("a", 2, 4), made["a"])
+    assert made["step"].tolist() == [11, 11]
 
 
 def test_side_by_side_each_lane_sees_its_own_batches():
@@ -364,6 +365,30 @@ def test_batch_normalization_written_out_is_torchs(training, affine):
 def test_several_methods_at_once(configure):
     chosen = ("mlp", "[l2,weight_decay,sam,mixup,dropout,batch_norm,gradient_clipping,swa]", "adamw", "cosine")
     assert max(compare(configure, *chosen, torch.float64)) < 1e-9
+
+
+class Annealed(Method):
+    """Noise in the gradient that falls with the step."""
+
+    def gradient(self, params, grads, draw):
+        return [g + draw.normal(f"annealed.{i}", *g.shape) / (1 + draw.step) for i, g in enumerate(grads)]
+
+
+def test_a_method_may_draw_for_the_gradient_and_count_steps():
+    packed, alone = ([Lane(build(i), [Annealed()], seed=i) for i in range(2)] for _ in "ab")
+    pack = Pack(packed, optimizer=partial(torch.optim.SGD, lr=0.1))
+    optimizer = pack.prepare(total_steps=3)
+    x, y = torch.randn(8, 1, 6), torch.arange(8) % 3
+    for step in range(3):
+        pack.gradient_step(x.expand(2, *x.shape), y.expand(2, -1), step=step)
+        optimizer.step()
+        for lane in alone:
+            lane.gradient_step(x, y, draw=Draw(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
+            with torch.no_grad():
+                for p in lane.trained:
+                    p.sub_(0.1 * p.grad)
+    for a, b in zip(packed, alone, strict=True):
+        assert apart(a, b) < 1e-6
 
 
 def test_rates_of_zero_are_one_of_the_rates():
