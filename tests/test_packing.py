@@ -341,8 +341,12 @@ class Grows(Method):
 
 
 class NoMemory(Method):
+    """One lane fits in memory, several do not."""
+
     def penalty(self, net, x, y, output):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        if torch._C._functorch.is_batchedtensor(output):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return output.sum()
 
 
 def probed(configure, kinds, group="regularization"):
@@ -598,7 +602,7 @@ class Slow(pl.Callback):
     """Leaves time to be killed."""
     def on_train_epoch_end(self, trainer, pl_module):
         import time
-        time.sleep(0.1)
+        time.sleep(0.05)
 '''
 PACKED = "hydra/launcher=packed"
 
@@ -679,7 +683,7 @@ def test_what_cannot_be_vectorized_is_trained_by_itself_and_said(work):
 def test_a_run_that_kills_its_process_fails_alone(work):
     status, _, err = sweep(work, PACKED, "callbacks=default,poison", "seed=0,1,2", "trainer.max_steps=20")
     assert status == 1
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     path = work / "runs" / "default"
     poisoned = {run["run_id"] for run in records.read_sweep(path)["runs"] if "callbacks=poison" in run["overrides"]}
     assert len(poisoned) == 3
