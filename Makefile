@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/genbench experiment=ablation
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -151,7 +151,7 @@ def _show_sweep() -> int:
 
                 parts = {key: instantiate(node) for key, node in chosen.items()}
                 loggers.log_report(parts, folder=folder, experiment=folder.name)
-            plan = records.read_sweep(folder)
+            plan = records.read_sweep(folder) if (folder / records.SWEEP).exists() else None
         except (ValueError, OSError, records.RecordError) as error:
             print(f"genbench: {_explain(error)}", file=sys.stderr)
             failed = True

@@ -65,6 +65,17 @@ class Unit:
     patient: bool = False
 
 
+def start_server() -> Any:
+    """The context of worker processes: forked from one that has imported torch once and runs no threads. It starts to
+    import now."""
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["genbench.experiment"])
+    forkserver.ensure_running()
+    return context
+
+
 def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str], lanes: int | str | None = None) -> list[Outcome]:
     """Train every job that has no final record, on ``n_jobs`` processes.
 
@@ -82,9 +93,7 @@ def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str], lanes: int 
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
     if not jobs:
         raise ConfigError("the sweep is empty: one of its values is an empty list or range")
-    # fork from a process that has imported torch once and runs no threads
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genbench.experiment"])
+    context = start_server()
     workers = min(n_jobs, len(jobs))
     with ProcessPool(max_workers=workers, context=context, initializer=_end_with_parent) as pool:
         try:
@@ -396,7 +405,7 @@ class _Progress:
         result = (
             f"test accuracy {outcome.accuracy:.3f}"
             if outcome.accuracy is not None
-            else f"{outcome.status}: {outcome.error}"
+            else ": ".join(filter(None, (outcome.status, outcome.error)))
         )
         took = f"  {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
         colour = None if outcome.status == "completed" else "red"

@@ -152,6 +152,15 @@ def test_a_sweep_ends_with_its_table_and_files(work):
     assert numbers(folder)[single["run_id"]] == numbers(work / "alone" / "default")[single["run_id"]]
 
 
+def test_hydras_own_launcher_ends_with_the_same_table(work):
+    jobs = ["regularization=none,l2", "seed=0,1"]
+    status, out, err = sweep(work, *jobs, "hydra/launcher=basic", "runs_dir=basic")
+    assert (status, err) == (0, ""), err
+    assert sweep(work, *jobs)[0] == 0
+    assert cells(work / "basic" / "default") == cells(work / "runs" / "default")
+    assert "l2" in out
+
+
 def test_a_bad_run_never_stops_the_others(work):
     status, out, err = sweep(work, "regularization=none,kills,exits,raises,l2")
     folder = work / "runs" / "default"

@@ -167,15 +167,23 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     altered = [_alteration(record, reference) for record in references]
     by_column = zip(*grid, strict=True)
     labels = [row.label for row in rows]
+    shared = any(run.record is not None and _packed(run.record) for run in runs)
     compared = [
-        _compare(column, cells, baseline, altered, labels) for column, cells in zip(columns, by_column, strict=True)
+        # a share of a pack's seconds is no measurement of its own: it has no spread, and is tested against nothing
+        _compare(column, cells, None if shared and _is_clock(column) else baseline, altered, labels)
+        for column, cells in zip(columns, by_column, strict=True)
     ]
     grid = [list(line) for line in zip(*compared, strict=True)]
     common = max((cell.mean.n for line in grid for cell in line if cell.mean), default=0)
     grid = [[_flag_n(cell, common) for cell in line] for line in grid]
     return Table(
         title=clean(spec.get("title") or _experiment(loaded)),
-        caption=_caption(spec, columns, rows, grid, baseline, altered, common),
+        caption=_caption(spec, columns, rows, grid, baseline, altered, common)
+        + [
+            f"{column.title}: of runs that were trained in packs, equal shares of their packs' time."
+            for column in columns
+            if shared and _is_clock(column)
+        ],
         header=", ".join(key.rsplit(".", 1)[-1].replace("_", " ") for key in keys),
         rows=rows,
         columns=columns,
@@ -568,6 +576,16 @@ def _measured(record: Mapping[str, Any], metric: str) -> float | None:
     if metric.startswith("seconds."):
         return record["seconds"].get(metric.removeprefix("seconds."))
     return record["metrics"].get(metric)
+
+
+def _is_clock(column: Column) -> bool:
+    return column.metric.startswith("seconds.")
+
+
+def _packed(record: Mapping[str, Any]) -> bool:
+    """Whether a run trained together with others."""
+    methods = dict(record["config"].get("regularization") or {}).values()
+    return record["provenance"].get("lanes", 1) > max([1, *(dict(m).get("members", 1) for m in methods)])
 
 
 def _alteration(record: Mapping[str, Any] | None, reference: Mapping[str, Any] | None) -> str | None:

@@ -26,8 +26,11 @@ class ProcessLauncher(Launcher):
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from genbench import sweep
+
         self.hydra_context = hydra_context
         self.config = config
+        sweep.start_server()  # while the jobs are composed
 
     def sweep(self, jobs: Sequence[Any], command: Sequence[str]) -> list[Any]:
         """The outcome of each job."""
