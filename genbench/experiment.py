@@ -124,10 +124,13 @@ def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, An
 
 
 def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
+    from genbench import packing
+
     run = Run(config, planned, overrides)
     try:
         with threads_of(config), quiet():
-            _train(run)
+            if not packing.resume(run):
+                _train(run)
     finally:
         run.close()
     assert run.record is not None

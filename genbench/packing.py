@@ -83,6 +83,15 @@ def unfinished(folder: Path) -> list[list[str]]:
     return [list(state["runs"]) for _, state in _checkpoints(folder / FOLDER)]
 
 
+def resume(run: Run) -> bool:
+    """Continue a run by itself if an interrupted pack of it left a checkpoint, at the width of that pack, so that its
+    numbers are those that it would have had; whether there was one."""
+    if not any(run.planned.run_id in ids for ids in unfinished(run.folder.parent)):
+        return False
+    _train([run])
+    return True
+
+
 def fitting(config: Config, *, processes: int) -> int:
     """How many lanes of this run fit in half the memory that a process may have, from what a step of one allocates."""
     data = experiment.build_data(config)

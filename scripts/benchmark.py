@@ -205,12 +205,35 @@ def packed(args: argparse.Namespace) -> list[Result]:
 def lanes(args: argparse.Namespace) -> list[Result]:
     """Milliseconds a lane and step, and memory, against the number of lanes: the step alone, one thread."""
     print("| model | lanes | ms a lane and step | peak MiB |\n|---|---|---|---|")
+    found: dict[str, list[tuple[int, float, int]]] = {}
     for model in args.models:
         for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 seconds, memory = pool.submit(_packed_step, model, n).result()
             print(f"| {model} | {n} | {1e3 * seconds / n:.3f} | {memory} |", flush=True)
+            found.setdefault(model, []).append((n, 1e3 * seconds / n, memory))
+    if args.figure:
+        args.figure.write_bytes(_drawn(found))
     return []
+
+
+def _drawn(found: dict[str, list[tuple[int, float, int]]]) -> bytes:
+    """The figure of ``lanes``: milliseconds and memory against the number of lanes."""
+    from genbench.report import drawing
+
+    with drawing.style():
+        figure, axes = drawing.blank(6.5, 2.6, columns=2)
+        for (model, points), colour in zip(found.items(), drawing.COLOURS, strict=False):
+            n, milliseconds, memory = zip(*points, strict=True)
+            for axis, values in zip(axes[0], (milliseconds, memory), strict=True):
+                axis.loglog(n, values, "o-", color=colour, markersize=3, label=model)
+        for axis, title in zip(axes[0], ("ms a lane and step", "peak memory of the process, MiB"), strict=True):
+            axis.set(title=title, xlabel="lanes", xticks=n, xticklabels=n)
+            axis.minorticks_off()
+        axes[0][0].set(yticks=(0.1, 0.2, 0.5, 1, 2, 5), yticklabels=(0.1, 0.2, 0.5, 1, 2, 5))
+        axes[0][1].set(yticks=(500, 1000, 2000, 4000), yticklabels=(500, 1000, 2000, 4000))
+        axes[0][0].legend()
+    return drawing.saved(drawing.Drawing("lanes", "", "", figure), "png")
 
 
 def _packed_step(model: str, n: int) -> tuple[float, int]:
@@ -711,6 +734,7 @@ def main() -> None:
 
     command = commands.add_parser("lanes", help="cost of a packed step against the number of lanes")
     command.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"])
+    command.add_argument("--figure", type=Path, help="draw it into this PNG file")
     command.set_defaults(run=lanes)
 
     # memory first: the peak of a new process starts from what its parent held

@@ -459,6 +459,13 @@ def test_a_killed_pack_continues_bit_for_bit(configure, tmp_path, overrides):
     assert_identical(pack(configs), whole, tmp_path)
 
 
+def test_each_run_of_a_killed_pack_can_be_continued_alone(configure, tmp_path):
+    configs = interrupting(seeds(configure, "trainer.max_steps=45"), tmp_path, [3])
+    whole = uninterrupted(configs, tmp_path, [3])
+    killed(configs, tmp_path)
+    assert_identical([experiment.run(config) for config in configs], whole, tmp_path)
+
+
 @pytest.mark.parametrize("ended", [0, 1, 2])
 @pytest.mark.parametrize("unlike", [False, True])
 def test_what_is_left_of_a_pack_continues_bit_for_bit_after_every_kill(configure, tmp_path, ended, unlike):

@@ -280,3 +280,28 @@ def test_the_numbers_of_a_table_are_finite(holes):
 def test_the_plan_carries_the_spec(ablation):
     spec = json.loads((ablation / "sweep.json").read_text())["table"]
     assert Column(**spec["columns"][0]).title == "test acc. (%), clean"
+
+
+def test_seconds_of_packed_runs_are_shares_and_tested_against_nothing(tmp_path):
+    values = {"none": [0.60, 0.70, 0.65], "l2": [0.70, 0.65, 0.75]}
+    spec = {
+        "rows": ["regularization"],
+        "baseline": ["none"],
+        "columns": [ACCURACY, {"label": "seconds", "metric": "seconds.fit"}],
+    }
+    apart, together = tmp_path / "apart", tmp_path / "together"
+    build_of = {}
+    for folder, lanes in ((apart, 1), (together, 6)):
+
+        def change(item, lanes=lanes):
+            item["provenance"]["lanes"] = lanes
+            return item
+
+        factory.ablation(folder, list(values), (0.0,), range(3), spec, set(), change)
+        build_of[folder] = build(records.load(folder))
+    for folder, tested in ((apart, True), (together, False)):
+        table = build_of[folder]
+        cells = table.cells[row(table, "l2")]
+        assert cells[0].difference is not None
+        assert (cells[1].difference is not None) is tested
+        assert any("equal shares of their packs' time" in text for text in table.caption) is not tested
