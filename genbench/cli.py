@@ -141,6 +141,8 @@ def _show_sweep() -> int:
 
     failed = False
     for folder, chosen in sweep.SWEPT.items():
+        if not any(folder.glob(f"*/{records.RECORD}")):  # interrupted before the first run ended
+            continue
         try:
             report.show(folder, Console())
             report.write(folder)

@@ -91,6 +91,8 @@ def start(work, *arguments, command=GENBENCH):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # who starts tests in the background has them ignore Ctrl-C, and they would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
