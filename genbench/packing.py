@@ -55,6 +55,9 @@ HOOKS = (
 )
 
 
+_PAYS = 128  # lanes: on a processor the time of a lane rises beyond (scripts/benchmark.py lanes)
+
+
 class TooLarge(MemoryError):
     """The lanes do not fit in memory together."""
 
@@ -93,7 +96,8 @@ def resume(run: Run) -> bool:
 
 
 def fitting(config: Config, *, processes: int) -> int:
-    """How many lanes of this run fit in half the memory that a process may have, from what a step of one allocates."""
+    """How many lanes of this run fit in half the memory that a process may have, from what a step of one allocates; on
+    a processor no more than pay."""
     data = experiment.build_data(config)
     module = experiment.build_module(config, data)
     pack = Pack([module.lanes[0]], optimizer=module._make_optimizer, own_batches=True)
@@ -104,7 +108,8 @@ def fitting(config: Config, *, processes: int) -> int:
         pack.gradient_step(x[:1], y[:1], step=0)  # traced; from now on it is the operations alone
         with allocated:
             pack.gradient_step(x[:1], y[:1], step=1)
-    return max(1, _free() // (2 * processes * max(1, allocated.bytes)))
+    fit = max(1, _free() // (2 * processes * max(1, allocated.bytes)))
+    return fit if torch.cuda.is_available() else min(fit, _PAYS)
 
 
 def _free() -> int:
