@@ -76,11 +76,6 @@ def key(planned: Plan) -> str:
     return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch], sort_keys=True)
 
 
-def lanes(planned: Plan) -> int:
-    """The networks that a run trains side by side."""
-    return max([1, *(node.get("members", 1) for node in planned.bound["regularization"].values())])
-
-
 def unfinished(folder: Path) -> list[list[str]]:
     """The ids of the runs of each pack of an experiment's folder that left a checkpoint."""
     return [list(state["runs"]) for _, state in _checkpoints(folder / FOLDER)]
@@ -175,7 +170,7 @@ def _train(runs: list[Run]) -> None:
         steps_per_epoch=runs[0].data.steps_per_epoch,
         default_root_dir=folder,
         checkpoint_io=PackCheckpointIO(),
-        callbacks=[Dispatch(pack), PackCheckpoint(path, pack)],
+        callbacks=[Dispatch(pack), Checkpoint(path, seconds=min(one.config["checkpoint_seconds"] for one in runs))],
     )
     try:
         with experiment.signals():
@@ -408,14 +403,9 @@ class RunPack(Pack):
         return self.module_of(0).total_steps
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        x, y = batch
-        step = self.trainer.global_step
-        self._epoch.append(self.gradient_step(x, y, step=step))
-        optimizer: Any = self.optimizers()
-        optimizer.step()
-        self._optimizer.schedule()
-        self.after_step((step + 1) / self._steps)
-        if step + 1 == self._steps:
+        self.advance(*batch, total_steps=self._steps)
+        self._epoch.append(self.objectives)
+        if self.trainer.global_step == self._steps:
             self.trainer.should_stop = True
 
     def on_fit_start(self) -> None:
@@ -532,13 +522,6 @@ class PackCheckpointIO(AtomicCheckpointIO):
                 super().save_checkpoint(checkpoint, path, storage_options)
                 return
         raise OSError(f"{Path(path).name} cannot be written: its folder is removed all the time")
-
-
-class PackCheckpoint(Checkpoint):
-    """The state of a pack, as that of a run; what belongs to a run stands under its id."""
-
-    def __init__(self, path: Path, pack: RunPack) -> None:
-        super().__init__(path, seconds=min(one.config["checkpoint_seconds"] for one in pack.runs))
 
 
 def _apart(make: Any) -> Any:

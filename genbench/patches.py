@@ -109,54 +109,42 @@ class _Window(NamedTuple):
             yield tuple(to), tuple(source)
 
 
-class _Gather(torch.autograd.Function):
-    """Patches [..., *outputs, taps, C] of an input [..., *inputs, C], zero where they lie outside."""
+class _Unfold(torch.autograd.Function):
+    """Patches [..., *outputs, taps, C] of an input [..., *inputs, C], zero where they lie outside; or ``back``, the
+    transpose: every entry of the patches is added to where it came from. Each is the other's derivative."""
 
     @staticmethod
-    def forward(x: Tensor, window: _Window) -> Tensor:
-        lead = x.shape[: x.ndim - 1 - len(window.inputs)]
-        found = (x.new_zeros if any(window.padding) else x.new_empty)(
-            (*lead, *window.outputs, math.prod(window.kernel), x.shape[-1])
-        )
-        for tap, (to, source) in enumerate(window.taps()):
-            found[(..., *to, tap, _ALL)] = x[(..., *source, _ALL)]
-        return found
+    def forward(x: Tensor, window: _Window, back: bool) -> Tensor:
+        return _folded(x, window) if back else _unfolded(x, window)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.window = inputs[1]
+        _, ctx.window, ctx.back = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Scatter.apply(gradient, ctx.window), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Unfold.apply(gradient, ctx.window, not ctx.back), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, window: _Window) -> tuple[Tensor, int]:
-        return _Gather.apply(_leading(x, in_dims[0], info.batch_size), window), 0
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, window: _Window, back: bool) -> tuple[Tensor, int]:
+        return _Unfold.apply(_leading(x, in_dims[0], info.batch_size), window, back), 0
 
 
-class _Scatter(torch.autograd.Function):
-    """The transpose of :class:`_Gather`: every entry of the patches is added to where it came from."""
+def _unfolded(x: Tensor, window: _Window) -> Tensor:
+    lead = x.shape[: x.ndim - 1 - len(window.inputs)]
+    shape = (*lead, *window.outputs, math.prod(window.kernel), x.shape[-1])
+    found = (x.new_zeros if any(window.padding) else x.new_empty)(shape)
+    for tap, (to, source) in enumerate(window.taps()):
+        found[(..., *to, tap, _ALL)] = x[(..., *source, _ALL)]
+    return found
 
-    @staticmethod
-    def forward(patches: Tensor, window: _Window) -> Tensor:
-        lead = patches.shape[: patches.ndim - 2 - len(window.outputs)]
-        found = patches.new_zeros((*lead, *window.inputs, patches.shape[-1]))
-        for tap, (to, source) in enumerate(window.taps()):
-            found[(..., *source, _ALL)] += patches[(..., *to, tap, _ALL)]
-        return found
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.window = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Gather.apply(gradient, ctx.window), None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], patches: Tensor, window: _Window) -> tuple[Tensor, int]:
-        return _Scatter.apply(_leading(patches, in_dims[0], info.batch_size), window), 0
+def _folded(patches: Tensor, window: _Window) -> Tensor:
+    lead = patches.shape[: patches.ndim - 2 - len(window.outputs)]
+    found = patches.new_zeros((*lead, *window.inputs, patches.shape[-1]))
+    for tap, (to, source) in enumerate(window.taps()):
+        found[(..., *source, _ALL)] += patches[(..., *to, tap, _ALL)]
+    return found
 
 
 def _convolution(
@@ -178,7 +166,8 @@ def _convolution(
     outputs = tuple((n + 2 * p - e) // s + 1 for n, p, e, s in zip(inputs, padding, spans, stride, strict=True))
     if min(outputs) < 1 or len(input) * math.prod(outputs) * math.prod(weight.shape[1:]) > _LARGEST:
         return None
-    patches = _Gather.apply(input.movedim(1, -1), _Window(inputs, outputs, sizes, stride, padding, dilation))
+    window = _Window(inputs, outputs, sizes, stride, padding, dilation)
+    patches = _Unfold.apply(input.movedim(1, -1), window, False)
     return linear(patches.flatten(-2), weight.movedim(1, -1).flatten(1), bias).movedim(-1, 1)
 
 

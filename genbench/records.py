@@ -422,6 +422,11 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     return row | record["metrics"]
 
 
+def members(bound: Mapping[str, Any]) -> int:
+    """The networks that a run of this configuration trains side by side."""
+    return max([1, *(node.get("members", 1) for node in (bound.get("regularization") or {}).values())])
+
+
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested objects as one level of dotted keys; lists become text joined by ``+``.
 

@@ -145,7 +145,7 @@ def _prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool) -> Pr
         return Prepared(planned)
     from genbench import packing
 
-    return Prepared(planned, None, packing.key(planned), packing.lanes(planned))
+    return Prepared(planned, None, packing.key(planned), records.members(planned.bound))
 
 
 def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[str]) -> None:

@@ -582,9 +582,9 @@ def test_what_runs_of_one_pack_may_differ_in(configure):
 
 
 def test_lanes_of_a_run(configure):
-    assert packing.lanes(experiment.plan(configure())) == 1
+    assert records.members(experiment.plan(configure()).bound) == 1
     ensemble = ("regularization=[ensemble,l2]", "regularization.ensemble.members=4")
-    assert packing.lanes(experiment.plan(configure(*ensemble))) == 4
+    assert records.members(experiment.plan(configure(*ensemble)).bound) == 4
 
 
 # -- sweeps

@@ -584,8 +584,7 @@ def _is_clock(column: Column) -> bool:
 
 def _packed(record: Mapping[str, Any]) -> bool:
     """Whether a run trained together with others."""
-    methods = dict(record["config"].get("regularization") or {}).values()
-    return record["provenance"].get("lanes", 1) > max([1, *(dict(m).get("members", 1) for m in methods)])
+    return record["provenance"].get("lanes", 1) > records.members(record["config"])
 
 
 def _alteration(record: Mapping[str, Any] | None, reference: Mapping[str, Any] | None) -> str | None:

@@ -110,7 +110,11 @@ class Pack(pl.LightningModule):
         return self._optimizer
 
     def training_step(self, batch: Any) -> None:
-        x, y = batch
+        self.advance(*batch, total_steps=int(self.trainer.estimated_stepping_batches))
+        self.log("train/optimization/objective", self.objectives.mean(), on_step=False, on_epoch=True)
+
+    def advance(self, x: Tensor, y: Tensor, *, total_steps: int) -> None:
+        """One step of every lane; its training objectives [lanes] are in ``objectives``."""
         if not self._own_batches:
             x, y = (t.expand(len(self._lanes), *t.shape) for t in (x, y))
         step = self.trainer.global_step
@@ -118,8 +122,7 @@ class Pack(pl.LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.step()
         self._optimizer.schedule()
-        self.after_step((step + 1) / self.trainer.estimated_stepping_batches)
-        self.log("train/optimization/objective", self.objectives.mean(), on_step=False, on_epoch=True)
+        self.after_step((step + 1) / total_steps)
 
     # -- the step
 

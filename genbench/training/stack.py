@@ -83,8 +83,6 @@ class Stack:
         """
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        names = list(self._rest)
-
         def whole(weights: list[Tensor], rest: list[Tensor], *args: Any) -> Any:
             before, self.rest = self.rest, rest
             try:
@@ -93,7 +91,7 @@ class Stack:
                 self.rest = before
 
         with self.preserved():
-            program = make_fx(whole)(self.weights, [self._rest[name] for name in names], *args)
+            program = make_fx(whole)(self.weights, self.rest, *args)
 
         @torch.no_grad()
         def call(*args: Any) -> Any:

@@ -46,6 +46,20 @@ def network(seed: int = 0, norm: bool = False) -> nn.Module:
     return net
 
 
+def trainer(epochs: int, *, callbacks: Sequence[pl.Callback] = (), **settings: Any) -> pl.Trainer:
+    """A quiet Trainer on the CPU."""
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        **settings,
+    )
+
+
 @pytest.fixture
 def fit() -> Callable[..., Training]:
     """Train networks (one a lane) with methods on the blobs; the finished module."""
@@ -67,17 +81,8 @@ def fit() -> Callable[..., Training]:
         lanes = [Lane(net, methods(), seed=seed) for net, seed in zip(networks, seeds, strict=True)]
         module = Training(lanes, optimizer=optimizer, scheduler=scheduler, max_steps=max_steps)
         resume = settings.pop("ckpt_path", None)
-        trainer = pl.Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[Finish(), *callbacks],
-            enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
-            **settings,
-        )
-        trainer.fit(module, datamodule=data or Blobs(order_seeds=seeds), ckpt_path=resume)
+        trained = trainer(epochs, callbacks=[Finish(), *callbacks], **settings)
+        trained.fit(module, datamodule=data or Blobs(order_seeds=seeds), ckpt_path=resume)
         return module
 
     return fit

@@ -3,7 +3,6 @@
 from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -17,7 +16,7 @@ from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
 from genbench.training import Lane, Pack
 from genbench.training.stack import Lanewise, Stack
-from tests.training.conftest import network
+from tests.training.conftest import network, trainer
 
 STEPS = 20
 
@@ -149,15 +148,7 @@ def data(n=48):
 
 def fit(networks, epochs=3, **settings):
     pack = Pack(networks, **{"optimizer": partial(torch.optim.Adam, lr=0.05), **settings})
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    trainer.fit(pack, DataLoader(data(), batch_size=12))
+    trainer(epochs).fit(pack, DataLoader(data(), batch_size=12))
     return pack
 
 
@@ -367,6 +358,14 @@ def test_several_methods_at_once(configure):
     assert max(compare(configure, *chosen, torch.float64)) < 1e-9
 
 
+def descend(lane, x, y, step):
+    """A step of plain gradient descent, of one lane by itself."""
+    lane.gradient_step(x, y, draw=Draw(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
+    with torch.no_grad():
+        for p in lane.trained:
+            p.sub_(0.1 * p.grad)
+
+
 class Annealed(Method):
     """Noise in the gradient that falls with the step."""
 
@@ -383,10 +382,7 @@ def test_a_method_may_draw_for_the_gradient_and_count_steps():
         pack.gradient_step(x.expand(2, *x.shape), y.expand(2, -1), step=step)
         optimizer.step()
         for lane in alone:
-            lane.gradient_step(x, y, draw=Draw(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
-            with torch.no_grad():
-                for p in lane.trained:
-                    p.sub_(0.1 * p.grad)
+            descend(lane, x, y, step)
     for a, b in zip(packed, alone, strict=True):
         assert apart(a, b) < 1e-6
 
@@ -401,11 +397,7 @@ def test_rates_of_zero_are_one_of_the_rates():
         pack.gradient_step(x.expand(2, *x.shape), y.expand(2, -1), step=step)
         optimizer.step()
         for lane in alone:
-            draw = Draw(lane.seed, step)
-            lane.gradient_step(x, y, draw=draw, lr=0.1, backward=lambda loss: loss.backward())
-            with torch.no_grad():
-                for p in lane.trained:
-                    p.sub_(0.1 * p.grad)
+            descend(lane, x, y, step)
     for a, b in zip(lanes, alone, strict=True):
         assert apart(a, b) < 1e-6
 
@@ -431,10 +423,7 @@ def test_strengths_differ_by_lane():
     pack.gradient_step(x.expand(4, *x.shape), y.expand(4, -1), step=0)
     optimizer.step()
     for i, lane in enumerate(lanes()):
-        lane.gradient_step(x, y, draw=Draw(0, 0), lr=0.1, backward=lambda loss: loss.backward())
-        with torch.no_grad():
-            for p in lane.trained:
-                p.sub_(0.1 * p.grad)
+        descend(lane, x, y, 0)
         assert apart(packed[i], lane) < 1e-6
     for i in range(4):
         for j in range(i):
