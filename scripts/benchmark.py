@@ -269,7 +269,7 @@ def curvature(args: argparse.Namespace) -> list[Result]:
     PyHessian 0.1, hessian-eigenthings 1.0.0a5 and curvlinops 3.0 with scipy's eigsh, those that are installed; all get
     the same float32 network, one batch and the same number of threads, and run in turns. Eigenvalues: each library with
     the cheapest of a ladder of settings whose five values are right to 1e-3 of float64 ARPACK (``--dense``: of the
-    whole matrix). Trace: each with the smallest budget, doubled from 16 products, whose root mean square error over
+    whole matrix) from each of sixteen starts. Trace: each with the smallest budget, doubled from 16 products, whose root mean square error over
     sixteen seeds is at most ours with 24; the exact value is that of the Gauss–Newton matrix, equal for these networks.
     Density: ten runs of eighty steps.
     """
@@ -420,9 +420,8 @@ def _eigenvalues(name: str, libraries: list[Library], exact: list[float], repeat
 
     chosen: dict[str, Any] = {}
     for library in libraries:
-        accurate = (
-            s for s in library.ladder if all(error(library.eigenvalues(s, seed)) <= 1e-3 for seed in range(repeats))
-        )
+        # sixteen starts: at a loose setting Lanczos misses an eigenvalue for one in sixteen
+        accurate = (s for s in library.ladder if all(error(library.eigenvalues(s, seed)) <= 1e-3 for seed in range(16)))
         chosen[library.name] = next(accurate, library.ladder[0])  # what is never accurate is timed with its defaults
     runs = _in_turns(
         {
