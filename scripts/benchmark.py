@@ -266,12 +266,12 @@ def _packed_step(model: str, n: int) -> tuple[float, int]:
 def curvature(args: argparse.Namespace) -> list[Result]:
     """Top five eigenvalues, trace and spectral density of the Hessian on 4,000 examples, against other libraries.
 
-    PyHessian 0.1, hessian-eigenthings 1.0.0a5 and curvlinops 3.0 with scipy's eigsh, those that are installed; all get
-    the same float32 network, one batch and the same number of threads, and run in turns. Eigenvalues: each library with
-    the cheapest of a ladder of settings whose five values are right to 1e-3 of float64 ARPACK (``--dense``: of the
-    whole matrix) from each of sixteen starts. Trace: each with the smallest budget, doubled from 16 products, whose root mean square error over
-    sixteen seeds is at most ours with 24; the exact value is that of the Gauss–Newton matrix, equal for these networks.
-    Density: ten runs of eighty steps.
+    PyHessian 0.1, hessian-eigenthings 1.0.0a5 and curvlinops 3.0 with scipy's eigsh, those that are installed; all
+    get the same float32 network, one batch and the same number of threads, and run in turns. Eigenvalues: each
+    library with the cheapest of a ladder of settings whose five values are right to 1e-3 of float64 ARPACK
+    (``--dense``: of the whole matrix) from each of sixteen starts. Trace: each with the smallest budget, doubled from
+    16 products, whose root mean square error over sixteen seeds is at most ours with 24; the exact value is that of
+    the Gauss–Newton matrix, equal for these networks. Density: ten runs of eighty steps.
     """
     rows = []
     for name in args.models:
