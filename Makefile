@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 demo: .venv/installed
-	$(BIN)/genbench experiment=ablation
+	$(BIN)/genbench experiment=ablation hydra/launcher=packed
 
 test: .venv/installed
 	$(BIN)/pytest -n auto

@@ -38,6 +38,7 @@ TRACEBACK = "traceback.txt"
 TRAINER = ("_target_", "accelerator", "devices", "precision", "max_epochs", "max_steps", "deterministic", "benchmark")
 
 Config = Mapping[str, Any]
+_CHECKED: set[str] = set()  # configurations without their seeds
 
 
 class Interrupted(KeyboardInterrupt):
@@ -62,7 +63,15 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
 
 
 def check(config: Config) -> None:
-    """Build everything a run needs, try one step, throw it away: what is wrong is said before anything is written."""
+    """Build everything a run needs, try one step, throw it away: what is wrong is said before anything is written.
+
+    Of the runs of a sweep that differ in their seed alone one is checked in each process.
+    """
+    content = {key: node for key, node in config.items() if key not in ("seed", "name", "runs_dir", "table")}
+    content["data"] = {key: value for key, value in config["data"].items() if key != "seed"}
+    checked = digest(content)
+    if checked in _CHECKED:
+        return
     with threads_of(config), quiet():
         data = build_data(config)
         module = build_module(config, data)
@@ -75,6 +84,7 @@ def check(config: Config) -> None:
             module.try_step(next(iter(data.train_dataloader())))
         except Exception as error:
             raise ConfigError(f"the first training step fails: {_one_line(error)}") from error
+    _CHECKED.add(checked)
 
 
 def run(

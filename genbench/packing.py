@@ -17,6 +17,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from genbench import experiment, records
+from genbench.callbacks.base import Measuring
 from genbench.config import Plan, digest
 from genbench.data.batches import SideBySide
 from genbench.experiment import Config, Run
@@ -445,7 +446,7 @@ class Dispatch(pl.Callback):
                 (index, getattr(callback, hook))
                 for index, one in enumerate(pack.runs)
                 for callback in one.callbacks
-                if _overrides(callback, hook)
+                if _overrides(callback, hook) and not _idle(callback, hook)
             ]
             for hook in ("on_train_batch_start", "on_train_batch_end")
         }
@@ -531,3 +532,10 @@ def _apart(make: Any) -> Any:
 
 def _overrides(callback: pl.Callback, hook: str) -> bool:
     return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
+
+
+def _idle(callback: pl.Callback, hook: str) -> bool:
+    """Whether a callback does nothing in a hook of each batch: one that measures, but not after steps."""
+    if not isinstance(callback, Measuring) or getattr(type(callback), hook) is not getattr(Measuring, hook):
+        return False
+    return callback.every_n_steps is None

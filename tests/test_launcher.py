@@ -2,12 +2,15 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 import rich.console
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from genbench import sweep
@@ -79,14 +82,53 @@ def test_two_processes_of_one_thread_are_the_default(loader):
     assert (config.hydra.launcher.n_jobs, config.threads) == (2, 1)
 
 
+def swept(loader, *arguments):
+    """The jobs of a multirun command, each as a dictionary."""
+    config = loader.load_configuration(
+        "train", [word for word in arguments if word.startswith("experiment=")], run_mode=RunMode.MULTIRUN
+    )
+    sweeper = instantiate(config.hydra.sweeper)
+    sweeper.hydra_context = SimpleNamespace(config_loader=loader)
+    parser = OverridesParser.create(config_loader=loader)
+    words = [*sweeper._parse_config(), *(word for word in arguments if not word.startswith("experiment="))]
+    (jobs,) = sweeper.split_arguments(parser.parse_overrides(words), None)
+    return [dict(text.split("=", 1) for text in job) for job in jobs]
+
+
+def test_a_sweep_without_grids_is_the_product_of_its_values(loader):
+    jobs = swept(loader, "seed=0,1", "regularization=none,[l2,mixup]")
+    assert [tuple(job.values()) for job in jobs] == [
+        ("0", "none"), ("0", "[l2,mixup]"), ("1", "none"), ("1", "[l2,mixup]")
+    ]  # fmt: skip
+
+
+def test_the_command_line_picks_among_the_grids_of_an_experiment(loader):
+    both = swept(loader, "experiment=ablation", "regularization=dropout,none", "seed=3")
+    assert {job["regularization"] for job in both} == {"dropout", "none"}
+    assert len(both) == 2 * (5 + 1)
+    assert {job["seed"] for job in both} == {"3"}
+    own = swept(loader, "experiment=ablation", "regularization=[l2,mixup]", "seed=3")
+    assert own == [{"seed": "3", "data.label_noise": noise, "regularization": "[l2,mixup]"} for noise in ("0.0", "0.2")]
+    one = swept(loader, "experiment=ablation", "regularization=l2", "regularization.l2.strength=0.03", "seed=3")
+    assert {job["regularization.l2.strength"] for job in one} == {"0.03"}  # the grid's 3e-2, once for each noise level
+    assert len(one) == 2
+    new = swept(loader, "experiment=ablation", "regularization=l2", "regularization.l2.strength=7", "seed=3")
+    assert {job["regularization.l2.strength"] for job in new} == {"7"}
+
+
 def test_the_ablation_is_what_it_says(loader):
-    """Every strategy, clean and noisy labels, three seeds, equal steps; the columns that a reader expects."""
+    """Every strategy, of each that has a strength the same number of them; the columns that a reader expects."""
     config = loader.load_configuration("train", ["experiment=ablation"], run_mode=RunMode.MULTIRUN)
     params = config.hydra.sweeper.params
+    jobs = swept(loader, "experiment=ablation")
+    conditions = {(job.pop("seed"), job.pop("data.label_noise")) for job in jobs}
+    assert conditions == {(str(seed), noise) for seed in range(5) for noise in ("0.0", "0.2")}
     strategies = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
-    assert sorted(params.regularization.split(",")) == strategies
-    assert params["data.label_noise"] == "0.0,0.2"
-    assert params.seed == "0,1,2"
+    settings = {name: {tuple(job.items()) for job in jobs if job["regularization"] == name} for name in strategies}
+    assert len(jobs) == sum(map(len, settings.values())) * len(conditions)
+    without = ("none", "batch_norm", "ensemble")
+    assert {name: len(found) for name, found in settings.items()} == {n: 1 if n in without else 5 for n in strategies}
+    assert config.table.choose == {"metric": "val/performance/accuracy", "best": "max"}
     assert not {"trainer.max_steps", "optimizer.lr"} & set(params)
     assert f"learning rate {config.optimizer.lr}" in config.table.caption
     assert f"{config.trainer.max_steps} steps in every row" in config.table.caption

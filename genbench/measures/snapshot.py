@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import accumulate
+from types import FunctionType
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
 
+_MEANS: WeakSet[FunctionType] = WeakSet()  # losses that were found to be means
 _SLICE = 1024  # examples
 _GRAPHS = 2**27  # bytes of graphs that are kept over several batches
 _OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
@@ -419,7 +422,10 @@ class Snapshot:
             self._shared["predictions"] = predictions
 
     def _refuse_sum(self, batch: Any, n: int) -> None:
-        """Refuses a loss that adds up its examples', seen on two of them: every measure would be wrong by a factor."""
+        """Refuses a loss that adds up its examples', seen on two of them: every measure would be wrong by a factor. A
+        function that was found to be a mean is not asked again."""
+        if isinstance(self.loss, FunctionType) and self.loss in _MEANS:
+            return
 
         def loss(*rows: int) -> float:
             return float(self._run(tree_map(partial(_rows, rows=torch.tensor(rows), n=n), batch), self.parameters)[2])
@@ -430,6 +436,8 @@ class Snapshot:
             return
         if math.isclose(both, first + second, rel_tol=1e-5) and abs(both) > 1e-6:
             raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
+        if isinstance(self.loss, FunctionType) and abs(both) > 1e-6:
+            _MEANS.add(self.loss)
 
     def _represent(self) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {}

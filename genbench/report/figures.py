@@ -33,13 +33,15 @@ _NORMS = {"weights/norm/l2": "weight norm ‖w‖₂", "weights/norm/distance": 
 
 def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
     """Every figure for which there are data. Each is to be drawn within :func:`genbench.report.drawing.style`."""
-    curves = _curves(loaded, points)
+    shown = [point for point in points if point.chosen]
+    curves = _curves(loaded, shown)
     for drawing in (
         _forest(table),
-        _against(points, _FLATNESS, "gap_flatness", "Generalization gap against flatness"),
-        _against(points, _NORMS, "gap_norm", "Generalization gap against weight norms"),
-        _learning(curves, points, "accuracy", "Learning curves: accuracy"),
-        _learning(curves, points, "cross_entropy", "Learning curves: cross-entropy"),
+        _strengths(points, table),
+        _against(shown, _FLATNESS, "gap_flatness", "Generalization gap against flatness"),
+        _against(shown, _NORMS, "gap_norm", "Generalization gap against weight norms"),
+        _learning(curves, shown, "accuracy", "Learning curves: accuracy"),
+        _learning(curves, shown, "cross_entropy", "Learning curves: cross-entropy"),
     ):
         if drawing is not None:
             settle(drawing)
@@ -89,6 +91,93 @@ def _forest(table: Table) -> Drawing | None:
         "where p < 0.05 after Holm's correction within the panel. An interval that leaves the panel ends in an arrow.",
         figure,
     )
+
+
+_OVER_STRENGTH = {
+    "test/performance/accuracy": ("test accuracy (%)", 100),
+    "test/gap/accuracy": ("gap (points)", 100),
+    "train/flatness/lambda_1": ("sharpness λ₁", 1),
+    "train/flatness/adaptive_sharpness": ("adaptive sharpness", 1),
+}
+
+
+def _strengths(points: Sequence[Point], table: Table) -> Drawing | None:
+    """What was measured at every setting that was tried: a line of panels a row of the table."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    ladders = {row: ladder for row in dict.fromkeys(p.row for p in points) if (ladder := _ladder(points, row))}
+    metrics = [key for key in _OVER_STRENGTH if any(point.record["metrics"].get(key) is not None for point in points)]
+    if not ladders or not metrics:
+        return None
+    conditions = list(dict.fromkeys(point.condition for point in points))
+    base = None if table.baseline is None else table.rows[table.baseline].label
+    figure, axes = blank(0.9 + 1.75 * len(metrics), 0.5 + 1.08 * len(ladders), len(ladders), len(metrics))
+    for line, (row, ladder) in zip(axes, ladders.items(), strict=True):
+        for axis, metric in zip(line, metrics, strict=True):
+            for which, condition in enumerate(conditions):
+                inside = [point for point in points if point.condition == condition]
+                if (usual := _mean([point for point in inside if point.row == base], metric)) is not None:
+                    axis.axhline(usual.value, color=COLOURS[which % len(COLOURS)], linewidth=0.9, linestyle=(0, (3, 2)))
+                _rungs(axis, [p for p in inside if p.row == row], metric, ladder, COLOURS[which % len(COLOURS)])
+            if min(ladder) > 0 and max(ladder) / min(ladder) > 8:
+                axis.set_xscale("log")
+            low, high = axis.dataLim.intervaly
+            if low > 0 and high / low > 30:
+                axis.set_yscale("log")
+            axis.margins(x=0.08, y=0.12)
+            axis.set_xticks(list(ladder), [f"{value:g}" for value in ladder], fontsize=6)
+            axis.tick_params(axis="y", labelsize=6.5)
+            axis.minorticks_off()
+        names = next(point.setting for point in points if point.row == row)
+        name = next(iter(names)).rsplit(".", 1)[-1].replace("_", " ")
+        line[0].set_ylabel(plain(row if name in row else f"{row}:\n{name}"), fontsize=7.5)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        axis.set_title(_OVER_STRENGTH[metric][0], weight="bold")
+    handles: list[Any] = [Patch(color=COLOURS[i % len(COLOURS)], label=plain(c)) for i, c in enumerate(conditions) if c]
+    handles.append(Line2D([], [], marker="*", color=GREY, linewidth=0, markersize=8, label="chosen for the table"))
+    if base is not None:
+        handles.append(Line2D([], [], color=GREY, linestyle=(0, (3, 2)), linewidth=0.9, label=plain(base)))
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=8)
+    return Drawing(
+        "strengths",
+        "Every strength that was tried",
+        "Means over seeds with their Student-t 95 % intervals, which may leave a panel. Hollow: not comparable with "
+        "other rows in this measure. λ₁ changes when weights are rescaled and the function is not.",
+        figure,
+    )
+
+
+def _ladder(points: Sequence[Point], row: str) -> list[float]:
+    """The values that were tried for a row, in order; empty unless it was one number that was varied."""
+    settings = [list(point.setting.values()) for point in points if point.row == row]
+    numbers = all(len(s) == 1 and isinstance(s[0], int | float) and not isinstance(s[0], bool) for s in settings)
+    return sorted({float(s[0]) for s in settings}) if numbers else []
+
+
+def _rungs(axis: "Axes", points: Sequence[Point], metric: str, ladder: Sequence[float], colour: str) -> None:
+    """One row under one condition: its mean at every value, with intervals."""
+    found = []
+    for value in ladder:
+        there = [point for point in points if float(next(iter(point.setting.values()))) == value]
+        if (mean := _mean(there, metric)) is not None:
+            found.append((value, mean, there[0]))
+    if not found:
+        return
+    xs, ys = [value for value, _, _ in found], [mean.value for _, mean, _ in found]
+    axis.plot(xs, ys, color=colour, linewidth=1.2)
+    for x, (_, mean, point) in zip(xs, found, strict=True):
+        axis.errorbar(x, mean.value, mean.half_width, color=colour, linewidth=0.9)
+        hollow = metric in RAW_MEASURES and not point.comparable
+        shape: dict[str, Any] = {"markersize": 8 if point.chosen else 3.4, "markeredgewidth": 0.7}
+        shape |= {"markeredgecolor": colour, "markerfacecolor": "white" if hollow else colour}
+        axis.plot(x, mean.value, "*" if point.chosen else "o", zorder=3, **shape)
+
+
+def _mean(points: Sequence[Point], metric: str) -> statistics.Mean | None:
+    scale = _OVER_STRENGTH[metric][1]
+    values = [value * scale for point in points if (value := point.record["metrics"].get(metric)) is not None]
+    return statistics.mean_interval(values) if values else None
 
 
 def _limit(axis: "Axes", differences: Sequence[statistics.Difference | None]) -> None:

@@ -78,7 +78,7 @@ def markdown(table: Table) -> str:
     ]
     for row, line in zip(table.rows, body, strict=True):
         marks = f"<sup>{','.join(map(letter, row.notes))}</sup>" if row.notes else ""
-        lines.append("| " + " | ".join([_md(row.label) + marks, *map(cell, line)]) + " |")
+        lines.append("| " + " | ".join([_md(row.title) + marks, *map(cell, line)]) + " |")
     lines += ["", " ".join(_md(sentence) for sentence in table.caption)]
     if table.notes:
         notes = "; ".join(f"<sup>{letter(index)}</sup> {_md(note)}" for index, note in enumerate(table.notes))
@@ -91,7 +91,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """A booktabs ``table`` environment for ``\\input``: tabulars stacked by groups of columns as a page is wide."""
     body = texts(table)
-    first = max(len(text) for text in [table.header, *(row.label for row in table.rows)])
+    first = max(len(text) for text in [table.header, *(row.title for row in table.rows)])
     widths = [
         max(len(heading(column)), *(len(text.mean + text.half) + 3 for text in line)) + _PADDING
         for column, line in zip(table.columns, zip(*body, strict=True), strict=True)
@@ -143,7 +143,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
     lines += [" & ".join(head) + r" \\", "\\midrule"]
     for row, line in zip(table.rows, body, strict=True):
         marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
-        lines.append(" & ".join([_tex(row.label) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
+        lines.append(" & ".join([_tex(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
     return [*lines, "\\bottomrule", "\\end{tabular}}"]
 
 
@@ -152,8 +152,8 @@ def comma_separated(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
-        ["row", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference", "difference_low",
-         "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes"]
+        ["row", "chosen", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference",
+         "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes"]
     )  # fmt: skip
     for row, line in zip(table.rows, table.cells, strict=True):
         for column, cell in zip(table.columns, line, strict=True):
@@ -161,6 +161,7 @@ def comma_separated(table: Table) -> str:
             writer.writerow(
                 [
                     row.label,
+                    row.chosen,
                     column.title,
                     column.metric,
                     " ".join(f"{key}={value}" for key, value in column.where.items()),
@@ -189,7 +190,7 @@ def terminal(table: Table, width: int) -> "Group":
     frame = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
     body = texts(table)
     cells = [_aligned([line[index] for line in body]) for index in range(len(table.columns))]
-    labels = [row.label + "".join(f" {_superscript(row.notes)}" for _ in row.notes[:1]) for row in table.rows]
+    labels = [row.title + "".join(f" {_superscript(row.notes)}" for _ in row.notes[:1]) for row in table.rows]
     first = max(map(len, [*labels, table.header]))
     widths = [
         max(*(len(part) for cell in column for part in cell.split("\n")), *map(len, heading(spec).split()))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,8 +93,15 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
+    """A row's ``label``, and of the settings that were tried for it the one it shows (``chosen``)."""
+
     label: str
+    chosen: str = ""
     notes: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} ({self.chosen})" if self.chosen else self.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +133,10 @@ class _Run:
 def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Table:
     """The table of a folder of records.
 
-    ``spec`` (default: the ``table`` of the sweep) has title, caption, rows, baseline and columns; whatever is absent or
-    null is derived. Raises ``ValueError`` (one line) for a malformed spec and for a cell that would mix configurations.
+    ``spec`` (default: the ``table`` of the sweep) has title, caption, rows, baseline, choose and columns; whatever is
+    absent or null is derived. With ``choose``, a ``metric`` of which ``best`` is max or min, a row whose runs differ in
+    settings that no column tells apart shows the setting with the best mean of that metric over all of its runs, and
+    says which. Raises ``ValueError`` (one line) for a malformed spec and for a cell that would mix configurations.
     """
     spec = _spec(loaded, spec)
     columns = _columns(spec)
@@ -147,6 +156,8 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     if not loaded.sweep:
         row_keys.sort(key=lambda row: (row != baseline_key, [_natural(str(part)) for part in row]))
     baseline = row_keys.index(baseline_key) if baseline_key in row_keys else None
+    chosen = _choose(spec, columns, runs, keys)
+    problems += chosen.problems
     if baseline_key is not None and baseline is None:
         problems.append(f"the baseline {'/'.join(map(str, baseline_key))} has no run here: nothing is compared with it")
 
@@ -155,8 +166,8 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     grid: list[list[Cell]] = []
     references: list[Mapping[str, Any] | None] = []
     for row in row_keys:
-        members = [run for run in runs if lookup.row(run, keys) == row]
-        rows.append(Row(label="/".join(map(str, row)), notes=_row_notes(members, notes)))
+        members = [run for run in chosen.runs if lookup.row(run, keys) == row]
+        rows.append(Row(label=_label(row), chosen=chosen.labels.get(row, ""), notes=_row_notes(members, notes)))
         references.append(next((run.record for run in members if run.record), None))
         line = []
         for column in columns:
@@ -179,6 +190,7 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     return Table(
         title=clean(spec.get("title") or _experiment(loaded)),
         caption=_caption(spec, columns, rows, grid, baseline, altered, common)
+        + chosen.caption
         + [
             f"{column.title}: of runs that were trained in packs, equal shares of their packs' time."
             for column in columns
@@ -196,21 +208,30 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
 
 @dataclass(frozen=True)
 class Point:
-    """A completed run with its place: the row's label and the condition (whatever else varies besides the seed)."""
+    """A completed run with its place: the row's label and the condition (whatever else varies besides the seed).
+
+    ``setting`` is what was tried for its row, by dotted key, and empty where there was nothing to choose; ``chosen``
+    tells whether the table shows it.
+    """
 
     record: Mapping[str, Any]
     row: str
     condition: str
     comparable: bool  # in raw measures, with the baseline's row
+    setting: Mapping[str, Any]
+    chosen: bool
 
 
 def points(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> list[Point]:
     """The completed runs, in the order of the table's rows, then of conditions and seeds; for figures."""
     spec = _spec(loaded, spec)
     runs, _ = _runs(loaded)
-    keys = _row_keys(spec, runs, _columns(spec))
-    others = _extend(runs, keys, [{}])[len(keys) :]
+    columns = _columns(spec)
+    keys = _row_keys(spec, runs, columns)
+    choice = _choose(spec, columns, runs, keys)
+    others = _extend(choice.runs, keys, [{}])[len(keys) :]
     lookup = _Lookup(runs)
+    shown = {run.run_id for run in choice.runs}
     complete = [run for run in runs if run.record and run.record["status"] == "completed"]
     rows = list(dict.fromkeys(lookup.row(run, keys) for run in runs))
     baseline = _baseline(spec, keys)
@@ -230,14 +251,116 @@ def points(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> li
         found.append(
             Point(
                 record=run.record,
-                row="/".join(map(str, lookup.row(run, keys))),
+                row=_label(lookup.row(run, keys)),
                 condition=", ".join(
                     f"{name} {value}" for name, value in zip(names, conditions[run.run_id], strict=True)
                 ),
                 comparable=_alteration(run.record, home[0]) is None,
+                setting=choice.settings.get(run.run_id, {}),
+                chosen=run.run_id in shown,
             )
         )
     return found
+
+
+def _label(row: Sequence[str | None]) -> str:
+    return "/".join(map(str, row))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What ``choose`` came to: the ``runs`` to show, a row's chosen setting in words, and of each run that was one of
+    several what distinguishes it."""
+
+    runs: Sequence[_Run]
+    labels: Mapping[tuple[str | None, ...], str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    caption: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_Run], keys: Sequence[str]) -> _Choice:
+    """Of the settings that were tried for each row, the one with the best mean.
+
+    A mean that some run has no part in is not compared with one of all runs: such a setting is chosen only where there
+    is no other, and what failed is said.
+    """
+    rule = spec.get("choose")
+    if not rule:
+        return _Choice(runs)
+    lookup = _Lookup(runs)
+    apart = {*keys, *(key for column in columns for key in column.where)}
+    rows: dict[tuple[str | None, ...], list[_Run]] = {}
+    for run in runs:
+        rows.setdefault(lookup.row(run, keys), []).append(run)
+    kept: list[_Run] = []
+    labels, settings, problems = {}, {}, []
+    counts: dict[int, int] = {}
+    for row, members in rows.items():
+        tried = sorted(set(_differences([run.record for run in members if run.record])) - apart)
+        groups: dict[tuple[str | None, ...], list[_Run]] = {}
+        for run in members:
+            groups.setdefault(lookup.row(run, tried), []).append(run)
+        if len(groups) == 1:
+            kept += members
+            continue
+        names = {group: _setting(tried, group) for group in groups}
+        means = {}
+        for group, inside in groups.items():
+            values = [v for run in inside if (v := _chosen_by(run, rule["metric"])) is not None]
+            if len(values) < len(inside):
+                missing = len(inside) - len(values)
+                problems.append(
+                    f"{_label(row)}, {names[group]}: {missing} of {len(inside)} runs have no {rule['metric']}; "
+                    "not among those that are chosen from"
+                )
+            elif values:
+                means[group] = sum(values) / len(values)
+        ends = _ends(groups)
+        best = {"max": max, "min": min}[rule["best"]](means, key=means.__getitem__) if means else next(iter(groups))
+        kept += groups[best]
+        counts[len(groups)] = counts.get(len(groups), 0) + 1
+        labels[row] = names[best] + (f", {ends[best]}" if best in ends else "")
+        settings.update(
+            {
+                run.run_id: {key: _value(run.record, key) for key in tried}
+                for inside in groups.values()
+                for run in inside
+                if run.record
+            }
+        )
+    caption = []
+    if labels:
+        many = _and([str(count) for count in sorted(counts)])
+        caption.append(
+            f"In parentheses the setting shown: of {many} tried for each such row the one with the "
+            f"{'highest' if rule['best'] == 'max' else 'lowest'} {rule['metric']}, mean over seeds and conditions."
+        )
+    order = {run.run_id: index for index, run in enumerate(runs)}
+    return _Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, settings, caption, problems)
+
+
+def _chosen_by(run: _Run, metric: str) -> float | None:
+    return None if run.record is None or run.record["status"] != "completed" else _measured(run.record, metric)
+
+
+def _setting(keys: Sequence[str], values: Sequence[str | None]) -> str:
+    """Settings in words: ``strength 0.01``."""
+    named = zip(keys, values, strict=True)
+    return ", ".join(f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {value}" for key, value in named)
+
+
+def _ends(groups: Collection[tuple[str | None, ...]]) -> dict[tuple[str | None, ...], str]:
+    """Of settings along one number the first and the last: beyond them may lie a better one."""
+    try:
+        ordered = sorted(groups, key=lambda group: [float(value or "nan") for value in group])
+    except ValueError:
+        return {}
+    return {ordered[0]: "the smallest tried", ordered[-1]: "the largest tried"}
+
+
+def _value(record: Mapping[str, Any], key: str) -> Any:
+    return records.flatten(record["config"]).get(key, record["choices"].get(key))
 
 
 def show(value: Any) -> str:
@@ -375,11 +498,16 @@ def _spec(loaded: records.Records, spec: Mapping[str, Any] | None) -> dict[str, 
 
 
 def _columns(spec: Mapping[str, Any]) -> list[Column]:
-    accepted = ("title", "caption", "rows", "baseline", "columns")
+    accepted = ("title", "caption", "rows", "baseline", "choose", "columns")
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
     if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | None):
         raise ValueError("table: rows and baseline must be lists or null")
+    rule = spec.get("choose")
+    if rule and (
+        not isinstance(rule, Mapping) or set(rule) != {"metric", "best"} or rule["best"] not in ("max", "min")
+    ):
+        raise ValueError(f"table: choose is {rule!r}; accepted: {{metric: a metric, best: max or min}}, or null")
     nodes = spec.get("columns") or DEFAULT_COLUMNS
     columns = []
     fields = Column.__dataclass_fields__

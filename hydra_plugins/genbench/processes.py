@@ -1,6 +1,7 @@
 """hydra/launcher=processes: the jobs of a multirun on processes of this machine."""
 
-import copy
+import functools
+import pickle
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -78,16 +79,17 @@ class _Composer:
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self._parser = OverridesParser.create()
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        parser = OverridesParser.create()
+        self._parse = functools.cache(parser.parse_override)
+        self._bases: dict[tuple[str, ...], bytes] = {}  # pickled: several times as fast as to copy a configuration
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
-        parsed = self._parser.parse_overrides(list(overrides))
+        parsed = [self._parse(text) for text in overrides]
         grouped = [self._loader.repository.group_exists(override.key_or_group) for override in parsed]
         chosen = tuple(text for text, group in zip(overrides, grouped, strict=True) if group)
         if chosen not in self._bases:
-            self._bases[chosen] = self._loader.load_sweep_config(self._master, list(chosen))
-        config = copy.deepcopy(self._bases[chosen])
+            self._bases[chosen] = pickle.dumps(self._loader.load_sweep_config(self._master, list(chosen)))
+        config = pickle.loads(self._bases[chosen])
         values = [override for override, group in zip(parsed, grouped, strict=True) if not group]
         self._loader._apply_overrides_to_config(values, config)
         with open_dict(config):

@@ -1,6 +1,7 @@
 """A pack against its networks trained one by one: every model, optimizer and method of the configuration folder."""
 
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -26,11 +27,18 @@ def choices(group):
 
 
 MODELS, OPTIMIZERS, METHODS, SCHEDULERS = map(choices, ("model", "optimizer", "regularization", "scheduler"))
-# every pair of a model and a method; optimizers and schedules take turns
+# every pair of a model and a method, optimizers and schedules taking turns; then the pairs of an optimizer and a method
+# that are not among them
 PAIRS = [
     (model, method, OPTIMIZERS[(i + j) % len(OPTIMIZERS)], SCHEDULERS[(i + 2 * j) % len(SCHEDULERS)])
     for i, model in enumerate(MODELS)
     for j, method in enumerate(METHODS)
+]
+PAIRS += [
+    ("mlp", method, optimizer, SCHEDULERS[j % len(SCHEDULERS)])
+    for j, method in enumerate(METHODS)
+    for optimizer in OPTIMIZERS
+    if not any((method, optimizer) == pair[1:3] for pair in PAIRS)
 ]
 # lanes that differ in all that lanes may differ in
 LANES = (("seed=0",), ("seed=1", "data.label_noise=0.3"), ("seed=2", "optimizer.lr=0.003"))
@@ -41,22 +49,22 @@ def built(config, dtype):
     return data, experiment.build_module(config, data).to(dtype)
 
 
-def batches(loader, dtype):
+def batches(loader, dtype, steps):
     found = []
-    for epoch in range(STEPS):
+    for epoch in range(steps):
         loader.set_epoch(epoch)
         found += [(x.to(dtype), y) for x, y in loader]
-        if len(found) >= STEPS:
-            return found[:STEPS]
+        if len(found) >= steps:
+            return found[:steps]
 
 
-def separately(config, dtype):
+def separately(config, dtype, steps):
     """The lanes of one run after some steps, trained one by one."""
     data, module = built(config, dtype)
     lanes = list(module.lanes)
     optimizer = module._make_optimizer([{"params": lane.trained} for lane in lanes])
-    schedule = module._make_scheduler(optimizer, total_steps=STEPS)
-    for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype)):
+    schedule = module._make_scheduler(optimizer, total_steps=steps)
+    for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype, steps)):
         for i, lane in enumerate(lanes):
             lr, draw = optimizer.param_groups[i]["lr"], Draw(lane.seed, step)
             lane.gradient_step(x[i], y[i], draw=draw, lr=lr, backward=lambda loss: loss.backward())
@@ -64,11 +72,11 @@ def separately(config, dtype):
         if schedule is not None:
             schedule.step()
         for lane in lanes:
-            lane.after_step(lane.trained, (step + 1) / STEPS)
+            lane.after_step(lane.trained, (step + 1) / steps)
     return lanes
 
 
-def together(configs, dtype):
+def together(configs, dtype, steps):
     """The lanes of all runs after some steps as one."""
     runs = [built(config, dtype) for config in configs]
     owners = [(module, lane) for _, module in runs for lane in module.lanes]
@@ -78,13 +86,13 @@ def together(configs, dtype):
         scheduler=[module._make_scheduler for module, _ in owners],
         own_batches=True,
     )
-    optimizer = pack.prepare(total_steps=STEPS)
+    optimizer = pack.prepare(total_steps=steps)
     loader = SideBySide([data.train_dataloader() for data, _ in runs])
-    for step, (x, y) in enumerate(batches(loader, dtype)):
+    for step, (x, y) in enumerate(batches(loader, dtype, steps)):
         pack.gradient_step(x, y, step=step)
         optimizer.step()
         optimizer.schedule()
-        pack.after_step((step + 1) / STEPS)
+        pack.after_step((step + 1) / steps)
     return [lane for _, lane in owners]
 
 
@@ -97,17 +105,17 @@ def apart(ours, theirs):
     return float((a - b).norm() / b.norm())
 
 
-def compare(configure, model, method, optimizer, scheduler, dtype, *more):
+def compare(configure, model, method, optimizer, scheduler, dtype, *more, steps=STEPS):
     chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}", *more]
     small = {"mlp": ["model.width=12"], "cnn": ["model.width=6"], "gru": ["model.width=3"]}.get(model, [])
     configs = [configure(*chosen, *small, *lane) for lane in LANES]
     try:
-        alone = [lane for config in configs for lane in separately(config, dtype)]
+        alone = [lane for config in configs for lane in separately(config, dtype, steps)]
     except ValueError as error:
         if "has no" in str(error):  # a method that fills places which this network lacks
             pytest.skip(str(error))
         raise
-    packed = together(configs, dtype)
+    packed = together(configs, dtype, steps)
     start = [lane for config in configs for lane in built(config, dtype)[1].lanes]
     for a, b, before in zip(packed, alone, start, strict=True):
         moved = [float((p - q).detach().norm()) for p, q in zip(b.trained, before.trained, strict=True)]
@@ -118,6 +126,16 @@ def compare(configure, model, method, optimizer, scheduler, dtype, *more):
 @pytest.mark.parametrize(("model", "method", "optimizer", "scheduler"), PAIRS)
 def test_every_lane_is_its_own_training(configure, model, method, optimizer, scheduler):
     assert max(compare(configure, model, method, optimizer, scheduler, torch.float64)) < 1e-9
+
+
+def test_pairs_of_models_methods_and_optimizers_are_all_there():
+    for a, b, firsts, seconds in ((0, 1, MODELS, METHODS), (0, 2, MODELS, OPTIMIZERS), (1, 2, METHODS, OPTIMIZERS)):
+        assert {(pair[a], pair[b]) for pair in PAIRS} == set(product(firsts, seconds))
+
+
+@pytest.mark.parametrize(("model", "method"), [("mlp", m) for m in METHODS] + [(m, "dropout") for m in MODELS])
+def test_after_two_hundred_steps_too(configure, model, method):
+    assert max(compare(configure, model, method, "momentum", "cosine", torch.float64, steps=200)) < 1e-9
 
 
 @pytest.mark.matrix
