@@ -1,5 +1,6 @@
 """Runs that train as one: each leaves what it would have left alone, whatever the others do."""
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 
 from genbench import experiment, packing, records
 from genbench.regularization import Method
-from tests.test_sweep import TINY, cells, start, sweep
+from tests.test_sweep import TINY, cells, run, start, sweep
 
 FAST = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness")
 # where rounding stays rounding: Adam makes steps of full length of it where a gradient is zero
@@ -736,3 +738,34 @@ def test_a_killed_packed_sweep_resumes_to_the_same_numbers(work):
         assert record["metrics"] == theirs[run_id]["metrics"]
         assert record["provenance"]["lanes"] == theirs[run_id]["provenance"]["lanes"] == 4
         assert same(*(work / name / "default" / run_id / "weights.pt" for name in ("runs", "whole")))
+
+
+@pytest.mark.kills
+@pytest.mark.timeout(1800)
+def test_ten_kills_at_random_moments_end_in_the_same_table(work):
+    """Four strategies of the ablation with all their strengths; how long each attempt lives is printed."""
+    import random
+
+    import pandas as pd
+
+    arguments = ("experiment=ablation", PACKED, "regularization=none,l2,early_stopping,sam", "seed=0,1")
+    arguments += ("trainer.max_steps=800", "trainer.accelerator=cpu", "checkpoint_seconds=1")
+    status, _, err = run(work, *arguments, "runs_dir=whole")
+    assert status == 0, err
+    draw, lives = random.Random(), []
+    while len(lives) < 10:
+        process = start(work, *arguments)
+        lives.append(draw.uniform(2, 20))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(lives[-1])
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        done = len(list(work.glob("runs/ablation/*/record.json")))
+        print(f"killed after {lives[-1]:.1f} s: {done} runs of 64 done, status {process.returncode}")
+    status, _, err = run(work, *arguments)
+    assert status == 0, err
+    ours, theirs = (pd.read_csv(work / name / "ablation" / "table.csv") for name in ("runs", "whole"))
+    kept = theirs.metric != "seconds.fit"
+    assert kept.sum() == 4 * 12
+    pd.testing.assert_frame_equal(ours[kept], theirs[kept], check_exact=True)
