@@ -120,11 +120,10 @@ def _strengths(points: Sequence[Point], table: Table) -> Drawing | None:
                 if (usual := _mean([point for point in inside if point.row == base], metric)) is not None:
                     axis.axhline(usual.value, color=COLOURS[which % len(COLOURS)], linewidth=0.9, linestyle=(0, (3, 2)))
                 _rungs(axis, [p for p in inside if p.row == row], metric, ladder, COLOURS[which % len(COLOURS)])
-            if min(ladder) > 0 and max(ladder) / min(ladder) > 8:
+            if min(ladder) > 0 and max(ladder) / min(ladder) > 10:
                 axis.set_xscale("log")
-            low, high = axis.dataLim.intervaly
-            if low > 0 and high / low > 30:
-                axis.set_yscale("log")
+            if metric in RAW_MEASURES and min(min(drawn.get_ydata()) for drawn in axis.lines) > 0:
+                axis.set_yscale("log")  # from one strategy to another it spans orders of magnitude
             axis.margins(x=0.08, y=0.12)
             axis.set_xticks(list(ladder), [f"{value:g}" for value in ladder], fontsize=6)
             axis.tick_params(axis="y", labelsize=6.5)

@@ -167,7 +167,9 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
     references: list[Mapping[str, Any] | None] = []
     for row in row_keys:
         members = [run for run in chosen.runs if lookup.row(run, keys) == row]
-        rows.append(Row(label=_label(row), chosen=chosen.labels.get(row, ""), notes=_row_notes(members, notes)))
+        remarks = notes.add(chosen.remarks.get(row, []))
+        marks = tuple(sorted({*remarks, *_row_notes(members, notes)}))
+        rows.append(Row(label=_label(row), chosen=chosen.labels.get(row, ""), notes=marks))
         references.append(next((run.record for run in members if run.record), None))
         line = []
         for column in columns:
@@ -269,11 +271,12 @@ def _label(row: Sequence[str | None]) -> str:
 
 @dataclass(frozen=True)
 class _Choice:
-    """What ``choose`` came to: the ``runs`` to show, a row's chosen setting in words, and of each run that was one of
-    several what distinguishes it."""
+    """What ``choose`` came to: the ``runs`` to show, a row's chosen setting in words and what is to be noted of it, of
+    each run that was one of several what distinguishes it."""
 
     runs: Sequence[_Run]
     labels: Mapping[tuple[str | None, ...], str] = field(default_factory=dict)
+    remarks: Mapping[tuple[str | None, ...], list[str]] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     caption: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -294,7 +297,7 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
     for run in runs:
         rows.setdefault(lookup.row(run, keys), []).append(run)
     kept: list[_Run] = []
-    labels, settings, problems = {}, {}, []
+    labels, remarks, settings, problems = {}, {}, {}, []
     counts: dict[int, int] = {}
     for row, members in rows.items():
         tried = sorted(set(_differences([run.record for run in members if run.record])) - apart)
@@ -320,7 +323,10 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
         best = {"max": max, "min": min}[rule["best"]](means, key=means.__getitem__) if means else next(iter(groups))
         kept += groups[best]
         counts[len(groups)] = counts.get(len(groups), 0) + 1
-        labels[row] = names[best] + (f", {ends[best]}" if best in ends else "")
+        tied = sum(mean == means.get(best) for mean in means.values()) - 1
+        labels[row] = names[best]
+        remarks[row] = [f"its setting is {ends[best]}"] if best in ends else []
+        remarks[row] += [f"of its settings {tied} more {'is' if tied == 1 else 'are'} as good"] if tied > 0 else []
         settings.update(
             {
                 run.run_id: {key: _value(run.record, key) for key in tried}
@@ -337,7 +343,7 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
             f"{'highest' if rule['best'] == 'max' else 'lowest'} {rule['metric']}, mean over seeds and conditions."
         )
     order = {run.run_id: index for index, run in enumerate(runs)}
-    return _Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, settings, caption, problems)
+    return _Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, remarks, settings, caption, problems)
 
 
 def _chosen_by(run: _Run, metric: str) -> float | None:

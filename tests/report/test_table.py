@@ -346,7 +346,7 @@ def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
         r.label: (r.title, [cell.mean.value for cell in line]) for r, line in zip(table.rows, table.cells, strict=True)
     }
     assert shown["none"] == ("none", pytest.approx([0.55, 0.55]))
-    assert shown["l2"] == ("l2 (strength 0.01, the smallest tried)", pytest.approx([0.66, 0.66]))
+    assert shown["l2"] == ("l2 (strength 0.01)", pytest.approx([0.66, 0.66]))
     assert shown["l1"] == ("l1 (strength 0.2)", pytest.approx([0.5, 0.5]))
     assert all(cell.mean.n == cell.planned == 2 for line in table.cells for cell in line)
     lost = "l2, strength 1: 2 of 4 runs have no val/performance/accuracy; not among those that are chosen from"
@@ -359,7 +359,17 @@ def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
 def test_the_smallest_may_be_the_best(tmp_path):
     spec = ladder(tmp_path, TRIED, rule={"metric": "val/performance/accuracy", "best": "min"})
     titles = {r.title for r in build(records.load(tmp_path), spec).rows}
-    assert titles == {"none", "l2 (strength 0.1)", "l1 (strength 0.1, the smallest tried)"}
+    assert titles == {"none", "l2 (strength 0.1)", "l1 (strength 0.1)"}
+
+
+def test_a_setting_at_an_end_of_those_tried_and_one_that_ties_are_noted(tmp_path):
+    tied = {"l1": {0.1: [(0.4, 0.5)], 0.2: [(0.4, 0.9)], 0.3: [(0.1, 0.1)]}}
+    spec = ladder(tmp_path, TRIED | tied)
+    table = build(records.load(tmp_path), spec)
+    notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
+    assert notes["none"] == []
+    assert notes["l2 (strength 0.01)"] == ["its setting is the smallest tried"]
+    assert notes["l1 (strength 0.1)"] == ["its setting is the smallest tried", "of its settings 1 more is as good"]
 
 
 def test_figures_have_every_setting_that_was_tried_and_know_the_chosen_one(tmp_path):
