@@ -286,7 +286,7 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
     """Of the settings that were tried for each row, the one with the best mean.
 
     A mean that some run has no part in is not compared with one of all runs: such a setting is chosen only where there
-    is no other, and what failed is said.
+    is no other, and what failed is said. Of equal ones the first in natural order, the smallest, is chosen.
     """
     rule = spec.get("choose")
     if not rule:
@@ -307,6 +307,7 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
         if len(groups) == 1:
             kept += members
             continue
+        groups = {group: groups[group] for group in sorted(groups, key=lambda g: [_natural(str(part)) for part in g])}
         names = {group: _setting(tried, group) for group in groups}
         means = {}
         for group, inside in groups.items():
@@ -845,5 +846,7 @@ def _experiment(loaded: records.Records) -> str:
 
 def _natural(text: str) -> list[tuple[int, float, str]]:
     """Sorts numbers in text by value: 2 before 10."""
+    if re.fullmatch(r"\d+\.?\d*e[+-]?\d+", text):
+        return [(0, float(text), "")]
     parts = re.split(r"(\d+\.?\d*)", text)
     return [(0, float(part), "") if re.fullmatch(r"\d+\.?\d*", part) else (1, 0.0, part) for part in parts if part]
