@@ -31,6 +31,10 @@ class Method(nn.Module):
     remembers is a buffer too: the state of a method then travels with checkpoints and devices, and stacks over lanes.
     Steps 1 to 5 are vectorized over lanes by ``torch.vmap`` where runs are packed: they may not read the value of a
     tensor (``float(t)``, ``if t > 0``). A method that cannot be written so has its runs trained separately.
+
+    Where several processes share a run (``trainer=ddp``), ``transform`` is given the whole batch and ``perturb``,
+    ``gradient`` and what follows the whole batch's gradient, on every process; ``loss`` and ``penalty`` are given the
+    process's share, and averaged: each is a mean over the examples, or does not depend on them.
     """
 
     order: int = 0

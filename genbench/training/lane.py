@@ -11,17 +11,19 @@ from torch import Tensor, nn
 from genbench.draw import Draw
 from genbench.models.slots import use_draw
 from genbench.regularization.base import Batches, Method, Parameters, overriding
+from genbench.training.share import Share, whole_batch_norms
 
 
 class Lane(nn.Module):
     """A network and its methods. A run has one lane; an ensemble has one a member.
 
     ``gradient_step`` is the whole of a training step but the optimizer's update. ``loss`` (output, target) -> mean over
-    the batch is what a method may replace.
+    the batch is what a method may replace. ``share`` is set where several processes train the lane together.
     """
 
     network: nn.Module
     stopped: Tensor
+    share: Share | None = None
 
     def __init__(
         self,
@@ -72,9 +74,10 @@ class Lane(nn.Module):
     ) -> Tensor:
         """Leave in ``.grad`` what the optimizer shall apply; returns the training objective, detached."""
         x, y = self.transformed(x, y, draw)
-        objective = self._backward(x, y, draw, backward)
+        part = (x, y, draw) if self.share is None else self.share.part(x, y, draw)
+        objective = self._backward(*part, backward)
         if self.perturbs:
-            self._gradient_at(self.perturbed(self._params, self._grads()), x, y, draw, backward)
+            self._gradient_at(self.perturbed(self._params, self._grads()), *part, backward)
         if self.changes_gradient:
             for p, g in zip(self._params, self.changed(self._params, self._grads(), draw), strict=True):
                 p.grad = g
@@ -93,7 +96,8 @@ class Lane(nn.Module):
     def objective(self, x: Tensor, y: Tensor, draw: Draw, *, again: bool = False) -> Tensor:
         """The training loss with its penalties; ``again``: at the perturbed weights of the same step."""
         use_draw(self.network, draw)
-        with frozen_norm_statistics(self.network) if again else nullcontext():
+        whole = nullcontext() if self.share is None else whole_batch_norms(self.network)
+        with whole, frozen_norm_statistics(self.network) if again else nullcontext():
             output = self.network(x)
         objective = self._loss(output, y)
         for method in self._penalties:
@@ -140,7 +144,8 @@ class Lane(nn.Module):
             p.grad = None
         objective = self.objective(x, y, draw, again=again)
         backward(objective)
-        return objective.detach()
+        objective = objective.detach()
+        return objective if self.share is None else self.share.average(self._params, objective)
 
     def _gradient_at(
         self, weights: Parameters, x: Tensor, y: Tensor, draw: Draw, backward: Callable[[Tensor], None]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genbench.draw import Draw
 from genbench.models import Ensemble
 from genbench.training.lane import Lane
+from genbench.training.share import Share
 
 
 class Diverged(RuntimeError):
@@ -31,6 +32,7 @@ class Training(pl.LightningModule):
         scheduler: (optimizer, total steps) -> learning-rate schedule by step, or None.
         max_steps: training ends after so many steps, or with the Trainer's epochs. Not the Trainer's own setting of
             that name: with it Lightning 2.6 resumes a checkpoint of an epoch's end by one step of that epoch.
+        share: this process's part where several train the run together; each needs the callback ``Agree`` then.
     """
 
     network: nn.Module
@@ -42,6 +44,7 @@ class Training(pl.LightningModule):
         optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler | None] | None = None,
         max_steps: int | None = None,
+        share: Share | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -50,6 +53,9 @@ class Training(pl.LightningModule):
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._max_steps = max_steps
+        self._share = share
+        for lane in lanes:
+            lane.share = share
         self._objectives: list[Tensor] = []
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
@@ -154,7 +160,10 @@ class Training(pl.LightningModule):
                 raise Diverged(f"diverged at step {self.trainer.global_step}: the weights are not finite")
 
     def _validate(self, lane: Lane) -> dict[str, float]:
-        return evaluate(lane.network, self._split("val"))
+        if self._share is None:
+            return evaluate(lane.network, self._split("val"))
+        first = self._share.rank == 0
+        return self._share.told(evaluate(lane.network, self._split("val")) if first else {})
 
     def _split(self, name: str) -> list[tuple[Tensor, Tensor]]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

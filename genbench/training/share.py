@@ -1,0 +1,186 @@
+"""One process's part in the training of a network that several processes train together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+
+T = TypeVar("T")
+_Norm = nn.modules.batchnorm._BatchNorm
+
+
+class Lost(ConnectionError):
+    """Another process of the run has ended."""
+
+
+class Share:
+    """Rows of every batch for one process of several, and what they tell each other.
+
+    Every process holds the whole batch and transforms it as one device would; from there on it works on its own rows.
+    Whatever is a mean over the batch (gradients, the objective, batch statistics) is then the mean of the processes'
+    own ones, as their shares are of one size. All have the same weights at any time, bit for bit.
+
+    Args:
+        rank: which process this is, from 0.
+        of: processes.
+        device: which of its machine's devices is this process's, from 0.
+    """
+
+    def __init__(self, rank: int, of: int, *, device: int = 0) -> None:
+        self.rank, self.of, self.device = rank, of, device
+
+    def part(self, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Draw]:
+        """This process's rows of a batch and of what is drawn for its examples.
+
+        Raises:
+            ValueError: the batch does not divide by the number of processes.
+        """
+        n = len(x)
+        if n % self.of:
+            raise ValueError(f"a batch of {n} examples cannot be shared by {self.of} processes; accepted: multiples")
+        rows = range(n // self.of * self.rank, n // self.of * (self.rank + 1))
+        return x[rows.start : rows.stop], y[rows.start : rows.stop], _Rows(draw, rows, n)
+
+    @torch.no_grad()
+    def average(self, params: list[Tensor], objective: Tensor) -> Tensor:
+        """Replace each gradient by its mean over the processes; returns that of the objective."""
+        grads = [p.grad for p in params]
+        used = objective.new_tensor([g is not None for g in grads])
+        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)]
+        flat = torch.cat([part.flatten() for part in (*parts, used, objective)])  # one message for all
+        _sum(flat).div_(self.of)
+        *means, used, objective = flat.split([*(p.numel() for p in params), len(params), 1])
+        for index, (p, mean) in enumerate(zip(params, means, strict=True)):
+            if p.grad is None and used[index] == 0:  # no process's examples used it: the optimizer shall skip it
+                continue
+            p.grad = mean.view_as(p).to(p.dtype)
+        return objective[0]
+
+    def told(self, value: T) -> T:
+        """What the first process passed, on all of them; the others' values do not count."""
+        box: list[Any] = [value if self.rank == 0 else None]
+        with _noticing():
+            dist.broadcast_object_list(box, device=torch.device("cpu"))
+        return box[0]
+
+
+class Agree(pl.Callback):
+    """Ends the training of all processes when a callback of the first one asks for it; the last of the callbacks.
+
+    Args:
+        share: this process's.
+        each_batch: whether a callback may ask for it in the midst of an epoch.
+    """
+
+    def __init__(self, share: Share, *, each_batch: bool) -> None:
+        self._share, self._each_batch = share, each_batch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._each_batch:
+            trainer.should_stop = self._share.told(trainer.should_stop)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self._share.told(trainer.should_stop)
+
+
+class _Rows(Draw):
+    """The draws of some examples of a batch: rows of what is drawn for all ``n``."""
+
+    def __init__(self, draw: Draw, rows: range, n: int) -> None:
+        super().__init__(draw.seed, draw.step, device=draw.device)
+        self._rows, self._n = rows, n
+
+    def uniform(self, site: str, *shape: int) -> Tensor:
+        return self._part(super().uniform, site, shape)
+
+    def normal(self, site: str, *shape: int) -> Tensor:
+        return self._part(super().normal, site, shape)
+
+    def permutation(self, site: str, n: int) -> Tensor:
+        raise ValueError(f"the draw at {site!r} orders the examples of a batch, of which a process has its share alone")
+
+    def _part(self, draw: Callable[..., Tensor], site: str, shape: tuple[int, ...]) -> Tensor:
+        if not shape or shape[0] != len(self._rows):
+            raise ValueError(
+                f"the draw at {site!r} of shape {shape} is not one for each of the {len(self._rows)} examples that a "
+                "process has of a batch; accepted: the batch as first axis"
+            )
+        return draw(site, self._n, *shape[1:])[self._rows.start : self._rows.stop]
+
+
+@contextmanager
+def whole_batch_norms(net: nn.Module) -> Iterator[None]:
+    """Batch norms take the statistics of the whole batch, of which this process passes its share."""
+    norms = [m for m in net.modules() if isinstance(m, _Norm)]
+    for norm in norms:
+        norm.forward = partial(_normalized, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _normalized(norm: _Norm, x: Tensor) -> Tensor:
+    """What a batch norm makes of x [B, C, ...], with mean and variance over the processes; torch's own version of it
+    (SyncBatchNorm) refuses to work on a CPU."""
+    if not norm.training and norm.running_mean is not None:
+        return type(norm).forward(norm, x)
+    norm._check_input_dim(x)
+    axes = [0, *range(2, x.ndim)]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    mean = _Average.apply(wide.mean(axes))
+    centred = wide - mean.view(shape)
+    variance = _Average.apply(centred.square().mean(axes))
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+        n = x.numel() // x.shape[1] * dist.get_world_size()
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            weight = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
+            norm.running_var.lerp_((variance * n / max(1, n - 1)).to(norm.running_var.dtype), weight)
+    result = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.weight is not None:
+        result = result * norm.weight.view(shape) + norm.bias.view(shape)
+    return result.to(x.dtype)
+
+
+class _Average(torch.autograd.Function):
+    """The mean over the processes, differentiable any number of times.
+
+    Each process computes the gradient of the sum of all objectives for its own copy of the weights: the mean over the
+    processes that :meth:`Share.average` then takes is the gradient of the mean.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        return _sum(t.clone(memory_format=torch.contiguous_format)).div_(dist.get_world_size())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _Average.apply(grad)
+
+
+def _sum(t: Tensor) -> Tensor:
+    with _noticing():
+        dist.all_reduce(t)
+    return t
+
+
+@contextmanager
+def _noticing() -> Iterator[None]:
+    """Tell the end of another process from errors of this one."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost("another process of this run has ended") from error
