@@ -106,6 +106,8 @@ def _task(cfg: Any) -> None:
     plain = _report_errors(lambda: OmegaConf.to_container(cfg, resolve=True))
     chosen = sweep.choices(HydraConfig.get().runtime.choices)
     record = _report_errors(lambda: experiment.run(plain, choices=chosen))
+    if record is None:  # the first of the processes that torchrun has started shows it
+        return
     if HydraConfig.get().mode == RunMode.RUN:
         _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
         if record["status"] != "completed":

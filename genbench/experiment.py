@@ -23,19 +23,30 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from genbench import loggers, records
+from genbench import loggers, ranks, records
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import ConfigError, Plan, bind, digest
 from genbench.draw import derive
 from genbench.records import clean
 from genbench.regularization.base import in_order
-from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Training
+from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
 
 CHECKPOINT = "checkpoint.ckpt"
 TRACEBACK = "traceback.txt"
 
 # Lightning's other settings are fixed, or would undo what a run promises.
-TRAINER = ("_target_", "accelerator", "devices", "precision", "max_epochs", "max_steps", "deterministic", "benchmark")
+TRAINER = (
+    "_target_",
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "precision",
+    "max_epochs",
+    "max_steps",
+    "deterministic",
+    "benchmark",
+)
 
 Config = Mapping[str, Any]
 _CHECKED: set[str] = set()  # configurations without their seeds
@@ -55,6 +66,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     bound = bind(config)
     if bound["trainer"].get("accelerator") == "auto":  # what it means here decides the numbers
         bound["trainer"]["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    if ranks.size(bound["trainer"]) == 1:
+        bound["trainer"]["strategy"] = "auto"
     data = build_data(config)
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
@@ -80,10 +93,23 @@ def check(config: Config) -> None:
         build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:
             raise ConfigError("regularization: a method watches the validation split; set data.val_fraction > 0")
+        random = torch.get_rng_state()
         try:
-            module.try_step(next(iter(data.train_dataloader())))
+            batch = next(iter(data.train_dataloader()))
+            module.try_step(batch)
         except Exception as error:
-            raise ConfigError(f"the first training step fails: {_one_line(error)}") from error
+            raise ConfigError(f"the first training step fails: {one_line(error)}") from error
+        if (processes := ranks.size(config["trainer"])) > 1:
+            if (examples := batch[1].shape[1]) % processes:
+                raise ConfigError(
+                    f"a batch has {examples} examples (data.batch_size), which {processes} processes cannot share "
+                    f"(trainer.devices × trainer.num_nodes); accepted: a multiple of {processes}"
+                )
+            if not torch.equal(random, torch.get_rng_state()):
+                raise ConfigError(
+                    "trainer=ddp: the network, a method or the data draw from torch's global generator (nn.Dropout, "
+                    "say), which processes cannot share; accepted: genbench.draw, genbench.models.slots.Dropout"
+                )
     _CHECKED.add(checked)
 
 
@@ -98,8 +124,32 @@ def run(
 
     A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
     waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers.
+
+    With ``trainer=ddp`` several processes train it; where torchrun or srun has started them, all but the first return
+    None.
     """
     planned = plan(config, choices=choices)
+    if not ranks.started(config["trainer"]):
+        return _lead(config, planned, overrides, wait)
+    with ranks.joined(config["trainer"]) as share:
+        if share.rank == 0:
+            return _lead(config, planned, overrides, wait, share)
+        _follow(config, planned, share)
+        return None
+
+
+def train_share(config: Config, share: Share, *, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """One process's part of a run that another has planned, checked and locked."""
+    planned = plan(config, choices=choices)
+    if share.rank == 0:
+        _run(config, planned, overrides, share)
+    else:
+        _follow(config, planned, share)
+
+
+def _lead(
+    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, share: Share | None = None
+) -> dict[str, Any] | None:
     if (finished := final_record(planned.folder)) is not None:
         return finished
     check(config)
@@ -112,9 +162,48 @@ def run(
         with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 1):
             if (finished := final_record(planned.folder)) is not None:
                 return finished
-            return _run(config, planned, overrides)
+            if share is None and ranks.size(config["trainer"]) > 1:
+                return _start(config, planned, overrides)
+            return _run(config, planned, overrides, share)
     except Timeout:
         return None
+
+
+def _start(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
+    """Have a run trained by processes of its own."""
+    try:
+        error = ranks.train(config, choices=planned.choices, overrides=overrides)
+    except KeyboardInterrupt:
+        raise Interrupted("the run was interrupted") from None
+    if error is None:
+        return records.read(planned.folder / records.RECORD)
+    return _write(planned, experiment=config["name"], status="failed", error=error, seconds={})
+
+
+def _follow(config: Config, planned: Plan, share: Share) -> None:
+    """Train a run together with the first of its processes, which does everything else."""
+    try:
+        with threads_of(config), quiet():
+            data = build_data(config)
+            module = build_module(config, data, share)
+            resume, each_batch = share.told((None, False))
+            trainer = build_trainer(
+                config,
+                share=share,
+                steps_per_epoch=data.steps_per_epoch,
+                default_root_dir=planned.folder,
+                callbacks=[Agree(share, each_batch=each_batch)],
+                enable_checkpointing=False,
+            )
+            with signals():
+                trainer.fit(module, datamodule=data, ckpt_path=resume)
+    except (Diverged, Lost):  # the first one knows
+        pass
+    except BaseException as reason:
+        if interrupted(reason):
+            raise Interrupted("the run was interrupted") from None
+        _keep_traceback(planned.folder, reason)
+        raise
 
 
 def final_record(folder: Path) -> dict[str, Any] | None:
@@ -133,36 +222,42 @@ def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, An
         return finished or _write(planned, experiment=experiment, status="failed", error=error, seconds={})
 
 
-def _run(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
+def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share | None) -> dict[str, Any]:
     from genbench import packing
 
     run = Run(config, planned, overrides)
     try:
         with threads_of(config), quiet():
             if not packing.resume(run):
-                _train(run)
+                _train(run, share)
     finally:
         run.close()
     assert run.record is not None
     return run.record
 
 
-def _train(run: "Run") -> None:
+def _train(run: "Run", share: Share | None) -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
     status, error = "completed", None
     fit = 0.0
     try:
-        run.build()
+        run.build(share)
         assert run.module is not None
         checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"])
+        resume = str(checkpoint.path) if _usable(checkpoint.path) else None
+        agree = []
+        if share is not None:
+            each_batch = any(map(_acts_on_batches, run.callbacks))
+            share.told((resume, each_batch))
+            agree = [Agree(share, each_batch=each_batch)]
         trainer = build_trainer(
             run.config,
+            share=share,
             steps_per_epoch=run.data.steps_per_epoch,
             default_root_dir=run.folder,
             logger=run.logs or False,
-            callbacks=[*run.callbacks, checkpoint],
+            callbacks=[*run.callbacks, *agree, checkpoint],
         )
-        resume = str(checkpoint.path) if _usable(checkpoint.path) else None
         fitting = time.perf_counter()
         try:
             with signals():
@@ -211,10 +306,10 @@ class Run:
             ),
         )
 
-    def build(self) -> None:
+    def build(self, share: Share | None = None) -> None:
         """Make the parts and keep the initial weights."""
         self.data = build_data(self.config)
-        self.module = build_module(self.config, self.data)
+        self.module = build_module(self.config, self.data, share)
         self.callbacks = [Finish(), *_build_callbacks(self.config).values()]
         _save(self.folder / "initial.pt", self.module.network)
 
@@ -230,8 +325,8 @@ class Run:
 
     def explain(self, error: BaseException) -> str:
         """The error in one line, with its traceback kept in the folder."""
-        (self.folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
-        return _one_line(error)
+        _keep_traceback(self.folder, error)
+        return one_line(error)
 
     def write(self, status: str, error: str | None, *, fit: float, total: float, lanes: int | None = None) -> None:
         """Write weights and record. ``fit`` and ``total`` are seconds, measuring included."""
@@ -259,9 +354,19 @@ class Run:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
+def _keep_traceback(folder: Path, error: BaseException) -> None:
+    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+
+
+def _acts_on_batches(callback: pl.Callback) -> bool:
+    """Whether a callback may end training in the midst of an epoch; ours do not."""
+    hook = type(callback).on_train_batch_end
+    return hook is not pl.Callback.on_train_batch_end and not hook.__module__.startswith("genbench.")
+
+
 def interrupted(reason: BaseException) -> bool:
-    """Whether somebody stopped the run from outside; Lightning turns Ctrl-C into an exit and SIGTERM into its own."""
-    causes = (KeyboardInterrupt, SIGTERMException)
+    """Whether the run was stopped from outside; Lightning turns Ctrl-C into an exit and SIGTERM into its own."""
+    causes = (KeyboardInterrupt, SIGTERMException, Lost)
     return isinstance(reason, causes) or isinstance(reason.__context__, causes)
 
 
@@ -279,7 +384,7 @@ def _check(config: Config) -> None:
     if unknown := sorted(set(config["trainer"]) - set(TRAINER)):
         raise ConfigError(f"trainer.{unknown[0]} is not a setting here; {nearest(unknown[0], TRAINER)}")
     check_choice("trainer.precision", config["trainer"].get("precision", "32-true"), ("32-true", "bf16-mixed"))
-    check_integer("trainer.devices", config["trainer"].get("devices", 1), least=1, most=1)
+    ranks.check(config["trainer"])
     if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
         raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
     lr = config["optimizer"].get("lr")
@@ -294,8 +399,8 @@ def make(node: Config, **passed: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ValueError):
-            raise ConfigError(_one_line(ConfigError(*cause.args))) from error
-        raise ConfigError(_one_line(cause or error)) from error
+            raise ConfigError(one_line(ConfigError(*cause.args))) from error
+        raise ConfigError(one_line(cause or error)) from error
 
 
 def build_data(config: Config) -> Any:
@@ -303,7 +408,7 @@ def build_data(config: Config) -> Any:
     return make(config["data"])
 
 
-def build_module(config: Config, data: Any) -> Training:
+def build_module(config: Config, data: Any, share: Share | None = None) -> Training:
     """The lanes of a run, each with its own initial weights, draws and order of batches."""
     seed = config["seed"]
     methods = lambda: in_order({key: make(node) for key, node in config["regularization"].items()})  # noqa: E731
@@ -319,9 +424,9 @@ def build_module(config: Config, data: Any) -> Training:
         optimizer = make(config["optimizer"])
         optimizer([{"params": lane.trained} for lane in lanes])
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer: {_one_line(error)}") from error
+        raise ConfigError(f"optimizer: {one_line(error)}") from error
     steps = config["trainer"].get("max_steps")
-    return Training(lanes, optimizer=optimizer, scheduler=make(config["scheduler"]), max_steps=steps)
+    return Training(lanes, optimizer=optimizer, scheduler=make(config["scheduler"]), max_steps=steps, share=share)
 
 
 def build_network(node: Config, data: Any) -> torch.nn.Module:
@@ -342,7 +447,7 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
         try:
             output = network(x[:1])
         except (RuntimeError, ValueError) as error:
-            raise ConfigError(f"model {type(network).__name__} does not fit the data: {_one_line(error)}") from error
+            raise ConfigError(f"model {type(network).__name__} does not fit the data: {one_line(error)}") from error
     if output.shape != (1, data.classes):
         raise ConfigError(
             f"model {type(network).__name__} gives outputs of shape {tuple(output.shape[1:])}; "
@@ -355,8 +460,16 @@ def _build_callbacks(config: Config) -> dict[str, pl.Callback]:
     return {key: make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
-def build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> pl.Trainer:
+def build_trainer(config: Config, *, steps_per_epoch: int, share: Share | None = None, **settings: Any) -> pl.Trainer:
+    """Lightning's Trainer of this process.
+
+    It knows nothing of other processes that train the run: Lightning's reducer expects one backward pass a step, its
+    barriers that all of them do the same, and its handler of SIGTERM talks to them in the midst of a step.
+    """
     node = {**config["trainer"], "max_steps": -1}  # the steps are counted by Training
+    node |= {"strategy": "auto", "num_nodes": 1, "devices": 1}
+    if share is not None and ranks.on_gpu(config["trainer"]):
+        node["devices"] = [share.device]
     if node.get("max_epochs") is None:
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {
@@ -370,7 +483,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, **settings: Any) -> p
     try:
         return make({**fixed, **node}, **settings)
     except Exception as error:
-        raise ConfigError(f"trainer: {_one_line(error)}") from error
+        raise ConfigError(f"trainer: {one_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -518,6 +631,7 @@ def provenance(bound: Config) -> dict[str, Any]:
         "git": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "devices": ranks.size(bound["trainer"]),
         "threads": bound["threads"],
     }
 
@@ -541,7 +655,7 @@ def _commit() -> str | None:
     return described.stdout.strip()
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """``Type: message`` without line breaks and without paths of this machine."""
     if isinstance(error, SystemExit):
         return f"SystemExit: the run called exit({error.code!r})"

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from genbench import experiment, records
+from genbench import experiment, ranks, records
 from genbench.callbacks.base import Measuring
 from genbench.config import Plan, digest
 from genbench.data.batches import SideBySide
@@ -132,6 +132,8 @@ def run(
         TooLarge: they do not fit in memory; fewer of them may.
         experiment.Interrupted: somebody stopped them; the same call continues from the last checkpoint.
     """
+    if ranks.size(configs[0]["trainer"]) > 1:
+        raise Unpackable("trainer=ddp shares one run among processes")
     keep_freed()
     plans = [experiment.plan(config, choices=chosen) for config, chosen in zip(configs, choices, strict=True)]
     found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
