@@ -347,7 +347,7 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["measures=standart"], "did you mean 'standard'?"),
         (["callbacks=defaults"], "did you mean 'default'?"),
         (["logger=wanb"], "did you mean 'wandb'?"),
-        (["trainer=gpu"], "trainer=gpu: no such choice; did you mean 'cpu'? (accepted: cpu, default)"),
+        (["trainer=gpu"], "trainer=gpu: no such choice; did you mean 'cpu'? (accepted: cpu, ddp, default)"),
         (["experiment=ablatoin"], "did you mean 'ablation'?"),
         (["hydra/launcher=process"], "did you mean 'processes'?"),
         (["seed=1", "model"], "model"),
