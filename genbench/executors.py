@@ -165,10 +165,14 @@ class Submitit(Executor):
         self._jobs: dict[Future[Any], Any] = {}
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        # what it starts on this machine would print a traceback at a Ctrl-C in the terminal; stop() ends it
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             job = self._executor.submit(_Requeued(function, args))
         except self._submitit.core.utils.FailedJobError as error:
             raise ConfigError(f"SLURM does not take the job: {_last_line(error)}") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
         future: Future[Any] = Future()
         self._jobs[future] = job
         threading.Thread(target=self._follow, args=(job, future), daemon=True).start()
@@ -203,7 +207,7 @@ class Submitit(Executor):
         return value
 
     def _forget(self, job: Any) -> None:
-        """Remove the files of a job that ended well."""
+        """Remove the files of a job that nobody asks about any more."""
         for path in self._folder.glob(f"{job.job_id}_*"):
             path.unlink(missing_ok=True)
         for link in self._folder.glob(".submission_file_*.sh"):
@@ -212,8 +216,16 @@ class Submitit(Executor):
 
     def stop(self, *, abort: bool) -> None:
         for job in self._jobs.values():
-            job.cancel(check=False)
-        with contextlib.suppress(OSError):  # what jobs that died have left
+            if self._cluster == "slurm":
+                job.cancel(check=False)
+            elif not job.done():  # its own cancel() is the signal that is ignored
+                os.kill(int(job.job_id), signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        for job in self._jobs.values():
+            while not job.done() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            self._forget(job)
+        with contextlib.suppress(OSError):  # there lies what jobs that died have left
             self._folder.rmdir()
 
 
@@ -229,8 +241,9 @@ class Ray(Executor):
         check_number("hydra.launcher.num_gpus", num_gpus, low=0)
         self.here, self.gpu = address is None, num_gpus > 0
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        if address is None:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless told not to
+        if address is None:  # Ray reads these when it is imported
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told not to
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on the loopback interface alone
         self._ray = _library("ray", launcher="ray", extra="ray")
 
         if address is not None:  # before anything is written
@@ -245,7 +258,6 @@ class Ray(Executor):
                 num_cpus=math.ceil(self.n_jobs * self._resources["num_cpus"]),
                 include_dashboard=False,
                 object_store_memory=100 * 2**20,  # what goes through it is small
-                _node_ip_address="127.0.0.1",
             )
         # Ray does not try again what died: it may be what killed the process
         self._task = self._ray.remote(_call).options(max_retries=0, **self._resources)
@@ -314,6 +326,8 @@ class _Requeued(_Call):
                 raise KeyboardInterrupt from None
 
         signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):  # somebody ends the sweep, or SLURM the job
+            signal.signal(number, signal.default_int_handler)
         return super().__call__()
 
     def checkpoint(self) -> Any:

@@ -190,8 +190,7 @@ def test_ctrl_c_ends_what_was_started_and_the_same_command_continues(launcher, w
     wait_for(lambda: list(work.experiment.glob("*/record.json")) or process.poll() is not None)
     if launcher == "ray":
         listening = [c.laddr.ip for p in work.processes() for c in p.net_connections() if c.status == "LISTEN"]
-        assert set(listening) <= {"127.0.0.1", "::1"}
-        assert listening
+        assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -211,7 +210,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, r
     chosen = (f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=1", "hydra.launcher.lanes=auto")
     process = work.start(*chosen, "callbacks=slow", "seed=0,1")
     steps = work.path / "steps.txt"
-    wait_for(lambda: steps.exists() and steps.read_text().count("\n") >= 12)
+    wait_for(lambda: steps.exists() and steps.read_text().count("\n") >= 24)  # 12 of each run; an epoch has 10
 
     interrupted = [p for p in work.processes() if "submitit.core._submit" in p.cmdline()]
     for job in interrupted:
@@ -222,8 +221,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, r
     assert process.returncode == 0, err
     assert "Traceback" not in out + err, err
     assert_same(work, reference["auto"], lanes=2)
-    # two runs of 20 steps, and what was made after the last checkpoint again: far less than from the beginning
-    assert 40 <= steps.read_text().count("\n") <= 46
+    assert 40 < steps.read_text().count("\n") < 60  # begun anew it would be 64
     work.assert_nothing_is_left()
 
 
@@ -238,7 +236,7 @@ def test_what_slurm_is_asked_for(work):
         "slurm_additional_parameters": "{exclude: node7}",
     }
     more = [f"hydra.launcher.{key}={value}" for key, value in settings.items()]
-    status, _, err = work.sweep("hydra/launcher=submitit_slurm", *more, "seed=0,")
+    status, _, err = work.sweep("hydra/launcher=submitit_slurm", *more, "seed=0")
     assert status == 0, err
     (script,) = slurm.scripts(work.cluster)
     lines = script.splitlines()
@@ -258,16 +256,19 @@ def test_what_slurm_is_asked_for(work):
 def test_a_ray_cluster_that_runs_is_used_and_left(work, tmp_path):
     code = """
 import ray, sys
-where = ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
+where = ray.init(address="local", num_cpus=2, include_dashboard=False)
 print(where.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 print(ray.is_initialized() and ray.cluster_resources()["CPU"])
 ray.shutdown()
 """
+    # as the executor has them for a cluster of its own, and the token that it makes itself
+    work.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    work.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": work.mark * 2}
     owner = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=tmp_path,  # not the folder of the sweep
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        env=work.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
