@@ -19,6 +19,10 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.config import ConfigError
 from genbench.records import clean
 
+# Pools that have ended, kept until this process does: a worker that was to replace a dead one may still be starting, and
+# prints a traceback if it does not find the pool's semaphores.
+_STOPPED: list[Any] = []
+
 
 class Died(Exception):
     """What computed a unit is gone and left no result; the message is one line that says how."""
@@ -86,6 +90,7 @@ class Processes(Executor):
         else:
             self._pool.close()
         self._pool.join()
+        _STOPPED.append(self._pool)
 
 
 class Joblib(Executor):

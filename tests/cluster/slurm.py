@@ -18,8 +18,8 @@ COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
 
 def install(folder: Path) -> dict[str, str]:
     """Put the commands into ``folder``/bin; the environment in which they are found."""
-    (folder / "bin").mkdir(parents=True)
-    (folder / "state").mkdir()
+    for name in ("bin", "state"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     for name in COMMANDS:
         command = folder / "bin" / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" {name} "$@"\n')

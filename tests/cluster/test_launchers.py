@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 
 from genbench import records
 from tests.cluster import slurm
@@ -49,12 +50,12 @@ class Work:
 
     def __init__(self, path: Path) -> None:
         self.path, self.mark = path / "work", uuid.uuid4().hex
-        self.path.mkdir()
+        self.path.mkdir(parents=True, exist_ok=True)
         (path / "methods.py").write_text(METHODS)
         group = path / "conf" / "regularization"
-        group.mkdir(parents=True)
+        group.mkdir(parents=True, exist_ok=True)
         (group / "kills.yaml").write_text("kills:\n  _target_: methods.Kills\n")
-        (path / "conf" / "callbacks").mkdir()
+        (path / "conf" / "callbacks").mkdir(exist_ok=True)
         (path / "conf" / "callbacks" / "slow.yaml").write_text("defaults: [default]\nslow:\n  _target_: methods.Slow\n")
         self.cluster = path / "slurm"
         root = Path(__file__).parents[2]
@@ -127,14 +128,15 @@ def work(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """What processes of this machine leave: each run by itself, and both as one."""
-    found = {}
-    for lanes in ("null", "auto"):
-        work = Work(tmp_path_factory.mktemp("reference"))
-        status, _, err = work.sweep(f"hydra.launcher.lanes={lanes}", "hydra.launcher.n_jobs=1", "seed=0,1")
-        assert status == 0, err
-        found[lanes] = work
+def reference(tmp_path_factory, testrun_uid):
+    """What processes of this machine leave: each run by itself, and both as one. Made once for all test processes."""
+    root = tmp_path_factory.getbasetemp().parent / f"reference-{testrun_uid}"
+    with FileLock(f"{root}.lock"):
+        found = {lanes: Work(root / lanes) for lanes in ("null", "auto")}
+        for lanes, work in found.items():
+            if not work.experiment.exists():
+                status, _, err = work.sweep(f"hydra.launcher.lanes={lanes}", "hydra.launcher.n_jobs=1", "seed=0,1")
+                assert status == 0, err
     return found
 
 
