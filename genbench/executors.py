@@ -19,8 +19,8 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.config import ConfigError
 from genbench.records import clean
 
-# Pools that have ended, kept until this process does: a worker that was to replace a dead one may still be starting, and
-# prints a traceback if it does not find the pool's semaphores.
+# Pools that have ended, kept until this process does: a worker in a dead one's place may still be starting, and prints
+# a traceback if it does not find the pool's semaphores.
 _STOPPED: list[Any] = []
 
 
