@@ -17,6 +17,12 @@ LAUNCHERS = sorted((folder() / "hydra" / "launcher").glob("*.yaml"))
 SUBMITIT = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0}
 
 
+@pytest.fixture(autouse=True)
+def not_swept(monkeypatch):
+    """What these sweeps leave is no table of a command that another test runs in this process."""
+    monkeypatch.setattr(sweep, "SWEPT", {})
+
+
 class Elsewhere(executors.Executor):
     """Processes that stand for another machine, and remember what was asked of them."""
 
