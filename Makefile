@@ -1,5 +1,5 @@
-# Both commands create .venv with the pinned dependencies if it is missing or out of date.
-.PHONY: demo test lint bench clean
+# The commands create .venv with the pinned dependencies if it is missing or out of date.
+.PHONY: demo test test-cluster lint bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 # several processes on few cores: threads that fight over them cost 5 ×
@@ -10,6 +10,10 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/pytest -n auto
+
+# launchers of joblib, submitit and Ray, in an environment of their own
+test-cluster: .venv-cluster/installed
+	.venv-cluster/bin/pytest -n 4 -m cluster tests/cluster
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -24,5 +28,11 @@ bench: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+.venv-cluster/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[joblib,submitit,ray]' \
+		pytest pytest-timeout pytest-xdist
+	touch $@
+
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .venv-cluster build dist runs

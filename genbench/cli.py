@@ -238,6 +238,10 @@ def _keys() -> list[str]:
         plain: Any = OmegaConf.to_container(compose(_root(), chosen[_root()]))
     keys = [key for key, _ in leaves(plain)]
     groups = [path.name for path in folder().iterdir() if path.is_dir() and (_root() == "train" or path.name in plain)]
+    if _root() == "train":
+        launchers = [OmegaConf.load(path) for path in (folder() / "hydra" / "launcher").glob("*.yaml")]
+        settings = {str(key) for launcher in launchers for key in launcher} - {"_target_", "defaults"}
+        keys += [f"hydra.launcher.{key}" for key in settings]
     return sorted({*keys, *groups})
 
 

@@ -519,6 +519,7 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning.*")
+            warnings.filterwarnings("ignore", module="lightning_fabric.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             yield
     finally:

@@ -1,20 +1,19 @@
-"""The runs of one experiment: plan them all, then train what is missing on several processes."""
+"""The runs of one experiment: plan them all, then train what is missing, several at a time."""
 
-import multiprocessing
-import multiprocessing.connection
+import contextlib
 import os
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genbench import records
 from genbench.checks import check_integer
 from genbench.config import ConfigError, Plan
+from genbench.executors import Died, Executor, Processes
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
@@ -58,72 +57,70 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Unit:
-    """What one process does at a time: a job, or several that train as one; ``patient``: after whoever is at it."""
+    """What is computed at a time: a job, or several that train as one; ``patient``: after whoever is at it."""
 
     jobs: tuple[int, ...]
     packed: bool = False
     patient: bool = False
 
 
-def start_server() -> Any:
-    """The context of worker processes: forked from one that has imported torch once and runs no threads. It starts to
-    import now."""
-    from multiprocessing import forkserver
+def run(
+    jobs: Sequence[Job], *, command: Sequence[str], executor: Executor, lanes: int | str | None = None
+) -> list[Outcome]:
+    """Train every job that has no final record, ``executor.n_jobs`` at a time.
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genbench.experiment"])
-    forkserver.ensure_running()
-    return context
-
-
-def run(jobs: Sequence[Job], *, n_jobs: int, command: Sequence[str], lanes: int | str | None = None) -> list[Outcome]:
-    """Train every job that has no final record, on ``n_jobs`` processes.
-
-    All jobs are checked before the first one starts: an invalid configuration refuses the whole sweep, in one line, and
-    nothing is written. Then each experiment folder gets its plan (``sweep.json``). A job whose process dies is recorded
-    as failed and the others go on.
+    All jobs are checked before the first one starts, on processes of this machine: an invalid configuration refuses the
+    whole sweep, in one line, and nothing is written. Then each experiment folder gets its plan (``sweep.json``). A job
+    whose process dies is recorded as failed and the others go on.
 
     With ``lanes``, jobs that can be one network train as one: at most so many networks at a time, or with ``"auto"`` as
     many as fit in memory once every process has something to do. What cannot be packed is trained by itself, and said.
     """
-    from pebble import ProcessPool
-
-    check_integer("hydra.launcher.n_jobs", n_jobs, least=1)
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
     if not jobs:
         raise ConfigError("the sweep is empty: one of its values is an empty list or range")
-    context = start_server()
-    workers = min(n_jobs, len(jobs))
-    with ProcessPool(max_workers=workers, context=context, initializer=_end_with_parent) as pool:
-        try:
-            prepared = _plan(pool, jobs, packed=lanes is not None)
-            first = {one.plan.folder: index for index, one in reversed(list(enumerate(prepared)))}
-            own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
-            sweep = _Sweep(pool, [jobs[i] for i in own], [prepared[i] for i in own], workers=workers, lanes=lanes)
-            trained = sweep.train(command)
-            outcomes = dict(zip(own, trained, strict=True))
-            return [outcomes[first[one.plan.folder]] for one in prepared]
-        except BaseException:
-            pool.stop()
-            raise
+    if executor.gpu is not None:
+        jobs = [_on(job, "gpu" if executor.gpu else "cpu") for job in jobs]
+    local = isinstance(executor, Processes)
+    here = executor if local else Processes(n_jobs=min(executor.n_jobs, os.cpu_count() or 1))
+    with _running(here, units=len(jobs)):
+        prepared = _plan(here, jobs, packed=lanes is not None, remote=bool(executor.gpu) or not executor.here)
+        first = {one.plan.folder: index for index, one in reversed(list(enumerate(prepared)))}
+        own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
+        sweep = _Sweep(executor, [jobs[i] for i in own], [prepared[i] for i in own], lanes=lanes)
+        sweep.plan(command, here)
+        if local:
+            sweep.train()
+    if not local and sweep.missing:
+        with _running(executor, units=sweep.missing, folder=prepared[0].plan.folder.parent):
+            sweep.train()
+    outcomes = dict(zip(own, sweep.outcomes, strict=True))
+    return [outcomes[first[one.plan.folder]] for one in prepared]
 
 
-def _end_with_parent() -> None:
-    """End this worker as soon as the process that swept is gone, however it ended; its run continues next time."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+@contextlib.contextmanager
+def _running(executor: Executor, *, units: int, folder: Path = Path()) -> Iterator[None]:
+    executor.start(units=units, folder=folder)
+    try:
+        yield
+    except BaseException:
+        executor.stop(abort=True)
+        raise
+    executor.stop(abort=False)
 
-    def follow() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+def _on(job: Job, device: str) -> Job:
+    """The job with the device that ``auto`` means where it will run; this machine may have another."""
+    trainer = job.config["trainer"]
+    if trainer.get("accelerator") != "auto":
+        return job
+    return replace(job, config={**job.config, "trainer": {**trainer, "accelerator": device}})
 
 
-def _plan(pool: Any, jobs: Sequence[Job], *, packed: bool) -> list[Prepared]:
+def _plan(here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool) -> list[Prepared]:
     """What is known of each job."""
-    futures = [pool.schedule(_prepare, args=(job.config, job.choices, packed)) for job in jobs]
+    futures = [here.submit(_prepare, job.config, job.choices, packed, remote) for job in jobs]
     prepared = []
     for job, future in zip(jobs, futures, strict=True):
         try:
@@ -133,13 +130,17 @@ def _plan(pool: Any, jobs: Sequence[Job], *, packed: bool) -> list[Prepared]:
     return prepared
 
 
-def _prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool) -> Prepared:
+def _prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote: bool) -> Prepared:
+    import torch
+
     from genbench import experiment
 
     planned = experiment.plan(config, choices=chosen)
     record = experiment.final_record(planned.folder)
     if record is not None:
         return Prepared(planned, _outcome(record))
+    if remote and config["trainer"].get("accelerator") == "gpu" and not torch.cuda.is_available():
+        config = {**config, "trainer": {**config["trainer"], "accelerator": "cpu"}}  # all but the device can be checked
     experiment.check(config)
     if not packed:
         return Prepared(planned)
@@ -171,25 +172,39 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
 
 
 class _Sweep:
-    """The jobs of a sweep on a pool of processes."""
+    """The jobs of a sweep on an executor."""
 
     def __init__(
-        self, pool: Any, jobs: Sequence[Job], prepared: Sequence[Prepared], *, workers: int, lanes: int | str | None
+        self, executor: Executor, jobs: Sequence[Job], prepared: Sequence[Prepared], *, lanes: int | str | None
     ) -> None:
-        self._pool, self._jobs, self._workers, self._lanes = pool, jobs, workers, lanes
+        self._executor, self._jobs, self._lanes = executor, jobs, lanes
+        self._workers = min(executor.n_jobs, len(jobs))
         self._plans = [one.plan for one in prepared]
         self._prepared = prepared
         self._varying = _varying(jobs)
         self._outcomes = {index: one.outcome for index, one in enumerate(prepared) if one.outcome is not None}
 
-    def train(self, command: Sequence[str]) -> list[Outcome]:
-        """Write the plans, then train what is missing."""
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of each job."""
+        return [self._outcomes[index] for index in range(len(self._jobs))]
+
+    @property
+    def missing(self) -> int:
+        """How many units are to do."""
+        return len(self._todo)
+
+    def plan(self, command: Sequence[str], here: Executor) -> None:
+        """Write the plans and decide what trains together; ``here`` computes on this machine."""
         from genbench.report.table import check
 
         for job, planned in zip(self._jobs, self._plans, strict=True):
             check(job.config.get("table"), planned.bound, planned.choices)
         _write_plans(self._jobs, self._plans, command)
-        self._todo = deque(self._units())
+        self._todo = deque(self._units(here))
+
+    def train(self) -> None:
+        """Train what is missing."""
         with _Progress(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
             running: dict[Future[Any], Unit] = {}
             while self._todo or running:
@@ -201,16 +216,15 @@ class _Sweep:
                 for future in finished:
                     self._take(running.pop(future), future)
                 self._progress.update(running=sum(len(u.jobs) for u in running.values()))
-        return [self._outcomes[index] for index in range(len(self._jobs))]
 
-    def _units(self) -> list[Unit]:
+    def _units(self, here: Executor) -> list[Unit]:
         """What is missing, in packs where that was asked for: those that were interrupted first, as they were."""
         missing = [index for index in range(len(self._jobs)) if index not in self._outcomes]
         if self._lanes is None:
             return [Unit((index,)) for index in missing]
         packs: list[list[int]] = []
         for folder in dict.fromkeys(self._plans[index].folder.parent for index in missing):
-            for ids in self._pool.schedule(_unfinished, args=(folder,)).result():
+            for ids in here.submit(_unfinished, folder).result():
                 held = [i for i in missing if self._plans[i].folder.parent == folder and self._plans[i].run_id in ids]
                 if held:
                     packs.append(held)
@@ -218,7 +232,7 @@ class _Sweep:
         groups: dict[str, list[int]] = {}
         for index in missing:
             groups.setdefault(f"{self._plans[index].folder.parent} {self._prepared[index].group}", []).append(index)
-        new = [part for group in groups.values() for part in self._parts(group)]
+        new = [part for group in groups.values() for part in self._parts(group, here)]
         if self._lanes == "auto":
             while 0 < len(packs) + len(new) < self._workers and len(largest := max(new, key=len, default=[])) > 1:
                 new.remove(largest)
@@ -230,13 +244,14 @@ class _Sweep:
     def _width(self, pack: Sequence[int]) -> int:
         return sum(self._prepared[index].lanes for index in pack)
 
-    def _parts(self, group: list[int]) -> list[list[int]]:
+    def _parts(self, group: list[int], here: Executor) -> list[list[int]]:
         """A group, or where it is too wide parts of it."""
         most = self._lanes
         if most == "auto":
             if self._width(group) == 1:
                 return [group]
-            most = self._pool.schedule(_fitting, args=(self._jobs[group[0]].config, self._workers)).result()
+            together = self._workers if self._executor.here else 1
+            most = here.submit(_fitting, self._jobs[group[0]].config, together).result()
         assert isinstance(most, int)
         parts: list[list[int]] = []
         for index in group:
@@ -249,23 +264,20 @@ class _Sweep:
     def _start(self, unit: Unit) -> "Future[Any]":
         jobs, varying = ([every[i] for i in unit.jobs] for every in (self._jobs, self._varying))
         if unit.packed:
-            return self._pool.schedule(_execute_pack, args=(jobs, varying))
-        return self._pool.schedule(_execute, args=(jobs[0], varying[0], unit.patient))
+            return self._executor.submit(_execute_pack, jobs, varying)
+        return self._executor.submit(_execute, jobs[0], varying[0], unit.patient)
 
     def _take(self, unit: Unit, future: "Future[Any]") -> None:
         """What came of a unit: outcomes, or other units to do."""
-        from pebble import ProcessExpired
-
         if not unit.packed:
             (index,) = unit.jobs
-            self._settle(index, _result(future, self._jobs[index], self._plans[index]))
+            self._settle(index, self._result(index, future))
             return
         several = len(unit.jobs) > 1
         try:
-            results = future.result()
-        except (ProcessExpired, MemoryError) as error:  # the system may have killed it for its memory
-            reason = str(error) if isinstance(error, MemoryError) else _cause_of_death(error.exitcode)
-            self._progress.say(f"{len(unit.jobs)} packed runs: {reason}; " + ("in two halves" if several else "alone"))
+            results = self._executor.result(future)
+        except (Died, MemoryError) as error:  # the system may have killed it for its memory
+            self._progress.say(f"{len(unit.jobs)} packed runs: {error}; " + ("in two halves" if several else "alone"))
             halves = _halves(list(unit.jobs)) if several else [list(unit.jobs)]
             self._todo.extend(Unit(tuple(half), packed=several and self._width(half) > 1) for half in halves)
         except Exception as error:
@@ -275,6 +287,18 @@ class _Sweep:
         else:
             for index, outcome in zip(unit.jobs, results, strict=True):
                 self._settle(index, outcome)
+
+    def _result(self, index: int, future: "Future[Any]") -> Outcome | None:
+        job, planned = self._jobs[index], self._plans[index]
+        try:
+            return self._executor.result(future)
+        except Died as death:
+            error = str(death)
+        except Exception as failure:  # the record itself could not be written: a full disk, say
+            return Outcome(planned.run_id, "failed", f"{type(failure).__name__}: {failure}")
+        from genbench import experiment
+
+        return _outcome(experiment.write_failure(planned, experiment=job.config["name"], error=error))
 
     def _settle(self, index: int, outcome: Outcome | None) -> None:
         if outcome is None:  # another process trains it: come back when there is nothing else to do
@@ -321,29 +345,6 @@ def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | Non
     except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
         return Outcome("", "failed", str(stopped))
     return None if record is None else _outcome(record)
-
-
-def _result(future: "Future[Any]", job: Job, planned: Plan) -> Outcome | None:
-    from pebble import ProcessExpired
-
-    try:
-        return future.result()
-    except ProcessExpired as death:
-        error = _cause_of_death(death.exitcode)
-    except Exception as failure:  # the record itself could not be written: a full disk, say
-        return Outcome(planned.run_id, "failed", f"{type(failure).__name__}: {failure}")
-    from genbench import experiment
-
-    return _outcome(experiment.write_failure(planned, experiment=job.config["name"], error=error))
-
-
-def _cause_of_death(exitcode: int) -> str:
-    import signal
-
-    if exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"the process ended with exit status {exitcode}"
 
 
 def _outcome(record: Mapping[str, Any]) -> Outcome:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from genbench import sweep
 from genbench.config import folder
-from hydra_plugins.genbench.processes import _Composer, _distinct, _plain
+from hydra_plugins.genbench.launcher import _Composer, _distinct, _plain
 
 JOBS = [
     ("regularization=none", "seed=0"),
@@ -78,7 +78,7 @@ def test_progress_counts_runs_and_says_how_each_ended(monkeypatch):
 
 def test_two_processes_of_one_thread_are_the_default(loader):
     config = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
-    assert config.hydra.launcher._target_ == "hydra_plugins.genbench.processes.ProcessLauncher"
+    assert config.hydra.launcher._target_ == "hydra_plugins.genbench.launcher.SweepLauncher"
     assert (config.hydra.launcher.n_jobs, config.threads) == (2, 1)
 
 

@@ -1,9 +1,9 @@
-"""hydra/launcher=processes: the jobs of a multirun on processes of this machine."""
+"""The launcher of every hydra/launcher but Hydra's own: the jobs of a multirun as one sweep."""
 
 import functools
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,37 +11,42 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_object
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
 from genbench.config import ConfigError
 
 
-class ProcessLauncher(Launcher):
-    """Composes every job, has all of them checked, then trains what is missing on ``n_jobs`` processes.
+class SweepLauncher(Launcher):
+    """Composes every job, has all of them checked, then trains what is missing: ``n_jobs`` units at a time, each a run,
+    or with ``lanes`` several that train as one. ``executor`` names a class of ``genbench.executors``, ``settings`` are
+    its own.
 
     A job that raises, exits or is killed by the system does not end the others. It runs ``genbench.experiment`` itself
     rather than the task function, so that a sweep knows of each run what identifies it before it starts.
     """
 
-    def __init__(self, n_jobs: int = 2) -> None:
-        self.n_jobs = n_jobs
+    def __init__(
+        self,
+        executor: str = "genbench.executors.Processes",
+        n_jobs: int = 2,
+        lanes: int | str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.executor, self.n_jobs, self.lanes = executor, n_jobs, lanes
+        self.settings = _plain(settings)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from genbench import sweep
+        from genbench import executors
 
         self.hydra_context = hydra_context
         self.config = config
-        sweep.start_server()  # while the jobs are composed
-
-    def sweep(self, jobs: Sequence[Any], command: Sequence[str]) -> list[Any]:
-        """The outcome of each job."""
-        from genbench import sweep
-
-        return sweep.run(jobs, n_jobs=self.n_jobs, command=command)
+        executors.start_server()  # while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from genbench import sweep
 
+        executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
         jobs, composed = [], []
         compose = _Composer(self.hydra_context.config_loader, self.config)
         for overrides in _distinct(job_overrides):
@@ -55,7 +60,7 @@ class ProcessLauncher(Launcher):
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
         if len(experiments) > 1:
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
-        outcomes = self.sweep(jobs, sys.argv[1:])
+        outcomes = sweep.run(jobs, command=sys.argv[1:], executor=executor, lanes=self.lanes)
         return [
             JobReturn(
                 overrides=job.overrides,
@@ -106,7 +111,7 @@ def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     return list(jobs)
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def _plain(config: Mapping[Any, Any]) -> dict[str, Any]:
     nodes = {str(key): config[key] for key in config if key != "hydra"}
     return {
         key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node

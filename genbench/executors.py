@@ -1,0 +1,389 @@
+"""Where the units of a sweep are computed: processes of this machine, or what joblib, submitit and Ray offer."""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from genbench.checks import check_choice, check_integer, check_number
+from genbench.config import ConfigError
+from genbench.records import clean
+
+# Pools that have ended, kept until this process does: a worker in a dead one's place may still be starting, and prints
+# a traceback if it does not find the pool's semaphores.
+_STOPPED: list[Any] = []
+
+
+class Died(Exception):
+    """What computed a unit is gone and left no result; the message is one line that says how."""
+
+
+class Executor(ABC):
+    """Computes functions elsewhere, ``n_jobs`` at a time, between :meth:`start` and :meth:`stop`.
+
+    Attributes:
+        n_jobs: how many functions are computed at a time at most; who submits more is at fault.
+        here: whether they share the memory of this machine.
+        gpu: whether each is given a GPU; None: they see what this process sees.
+    """
+
+    here: bool = True
+    gpu: bool | None = None
+
+    def __init__(self, *, n_jobs: int) -> None:
+        self.n_jobs = check_integer("hydra.launcher.n_jobs", n_jobs, least=1)
+
+    @abstractmethod
+    def start(self, *, units: int, folder: Path) -> None:
+        """Get ready for so many functions; what must be written for them goes to ``folder``."""
+
+    @abstractmethod
+    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        """Have ``function(*args)`` computed: an importable function of what can be pickled."""
+
+    @abstractmethod
+    def result(self, future: "Future[Any]") -> Any:
+        """What became of a finished future: its value, the exception that the function raised, or :class:`Died`."""
+
+    @abstractmethod
+    def stop(self, *, abort: bool) -> None:
+        """Free what was taken; with ``abort`` functions that are being computed are ended."""
+
+
+class Processes(Executor):
+    """Processes of this machine, forked from one that has imported torch already."""
+
+    def start(self, *, units: int, folder: Path) -> None:
+        from pebble import ProcessPool
+
+        self._pool = ProcessPool(
+            max_workers=min(self.n_jobs, units),
+            context=start_server(),
+            initializer=_end_with,
+            initargs=[os.getpid()],
+        )
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        return self._pool.schedule(function, args=args)
+
+    def result(self, future: "Future[Any]") -> Any:
+        from pebble import ProcessExpired
+
+        try:
+            return future.result()
+        except ProcessExpired as death:
+            raise Died(_cause_of_death(death.exitcode)) from None
+
+    def stop(self, *, abort: bool) -> None:
+        if abort:
+            self._pool.stop()
+        else:
+            self._pool.close()
+        self._pool.join()
+        _STOPPED.append(self._pool)
+
+
+class Joblib(Executor):
+    """Processes of this machine, started by joblib's loky."""
+
+    def __init__(self, *, n_jobs: int) -> None:
+        super().__init__(n_jobs=n_jobs)
+        self._loky = _library("joblib.externals.loky", launcher="joblib", extra="joblib")
+
+    def start(self, *, units: int, folder: Path) -> None:
+        self._idle: list[Any] = []
+        self._busy: dict[Future[Any], Any] = {}
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        # a pool a process: one that dies breaks its pool, and would take with it whatever else is computed there
+        pool = (
+            self._idle.pop()
+            if self._idle
+            else self._loky.ProcessPoolExecutor(max_workers=1, initializer=_end_with, initargs=(os.getpid(),))
+        )
+        future = pool.submit(function, *args)
+        self._busy[future] = pool
+        return future
+
+    def result(self, future: "Future[Any]") -> Any:
+        pool = self._busy.pop(future)
+        try:
+            value = future.result()
+        except self._loky.process_executor.BrokenProcessPool as error:
+            pool.shutdown(kill_workers=True)
+            code = re.search(r"\{\w+\((-?\d+)\)", str(error))  # of TerminatedWorkerError: {SIGKILL(-9)}
+            raise Died(_cause_of_death(int(code[1])) if code else clean(error)) from None
+        except BaseException:
+            self._idle.append(pool)
+            raise
+        self._idle.append(pool)
+        return value
+
+    def stop(self, *, abort: bool) -> None:
+        for pool in [*self._idle, *self._busy.values()]:
+            pool.shutdown(kill_workers=abort)
+
+
+class Submitit(Executor):
+    """Jobs of submitit, one for each function: ``cluster`` is ``local`` or ``slurm``, settings are those of its
+    ``update_parameters``, where None leaves the cluster's default.
+
+    A job that SLURM preempts, or that runs out of its time ``max_num_timeout`` times at most, is queued again and
+    continues from its checkpoint. What jobs leave is kept in ``folder`` until they have ended well.
+    """
+
+    def __init__(self, *, n_jobs: int, cluster: str, max_num_timeout: int = 3, **parameters: Any) -> None:
+        import shutil
+
+        super().__init__(n_jobs=n_jobs)
+        cluster = check_choice("hydra.launcher.cluster", cluster, ("local", "slurm"))
+        self._submitit = _library("submitit", launcher=f"submitit_{cluster}", extra="submitit")
+        for name, least in (("cpus_per_task", 1), ("gpus_per_node", 0)):
+            check_integer(f"hydra.launcher.{name}", parameters[name], least=least)
+        check_integer("hydra.launcher.max_num_timeout", max_num_timeout, least=0)
+        check_integer("hydra.launcher.timeout_min", parameters["timeout_min"], least=1)
+        if parameters.get("mem_gb") is not None:
+            check_number("hydra.launcher.mem_gb", parameters["mem_gb"], low=0)
+        if missing := [name for name in ("sbatch", "srun") if cluster == "slurm" and not shutil.which(name)]:
+            raise ConfigError(f"hydra/launcher=submitit_slurm needs SLURM: there is no {missing[0]} on this machine")
+        self.here, self.gpu = cluster == "local", parameters["gpus_per_node"] > 0
+        self._cluster, self._max_num_timeout = cluster, max_num_timeout
+        self._parameters = {**parameters, "gpus_per_node": parameters["gpus_per_node"] or None}
+
+    def start(self, *, units: int, folder: Path) -> None:
+        self._folder = folder / "submitit"
+        self._executor = self._submitit.AutoExecutor(
+            self._folder, cluster=self._cluster, **{f"{self._cluster}_max_num_timeout": self._max_num_timeout}
+        )
+        self._executor.update_parameters(**self._parameters)
+        self._asking = threading.Lock()  # jobs share what they know of the queue
+        self._jobs: dict[Future[Any], Any] = {}
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        # what it starts on this machine would print a traceback at a Ctrl-C in the terminal; stop() ends it
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            job = self._executor.submit(_Requeued(function, args))
+        except self._submitit.core.utils.FailedJobError as error:
+            raise ConfigError(f"SLURM does not take the job: {_last_line(error)}") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+        future: Future[Any] = Future()
+        self._jobs[future] = job
+        threading.Thread(target=self._follow, args=(job, future), daemon=True).start()
+        return future
+
+    def _follow(self, job: Any, future: "Future[Any]") -> None:
+        """Poll a job until it has ended."""
+        while True:
+            with self._asking:
+                if job.done():
+                    break
+            time.sleep(0.2)
+        try:
+            future.set_result(job.result())
+        except Exception as error:
+            future.set_exception(error)
+
+    def result(self, future: "Future[Any]") -> Any:
+        job = self._jobs.pop(future)
+        errors = self._submitit.core.utils
+        try:
+            value, error = future.result()
+        except errors.FailedJobError as failure:  # before or after the function: it catches its own
+            trace, _, _ = str(failure).partition("\n----------------------\nYou can check")
+            raise Died(f"the job failed: {_last_line(trace)}") from None
+        except errors.UncompletedJobError:
+            state = job.state if self._cluster == "slurm" else "killed (out of memory?)"
+            raise Died(f"the job ended without a result: {state}") from None
+        self._forget(job)
+        if error is not None:
+            raise error
+        return value
+
+    def _forget(self, job: Any) -> None:
+        """Remove the files of a job that nobody asks about any more."""
+        for path in self._folder.glob(f"{job.job_id}_*"):
+            path.unlink(missing_ok=True)
+        for link in self._folder.glob(".submission_file_*.sh"):
+            if not link.exists():
+                link.unlink(missing_ok=True)
+
+    def stop(self, *, abort: bool) -> None:
+        for job in self._jobs.values():
+            if self._cluster == "slurm":
+                job.cancel(check=False)
+            elif not job.done():  # its own cancel() is the signal that is ignored
+                os.kill(int(job.job_id), signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        for job in self._jobs.values():
+            while not job.done() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            self._forget(job)
+        with contextlib.suppress(OSError):  # there lies what jobs that died have left
+            self._folder.rmdir()
+
+
+class Ray(Executor):
+    """Tasks of Ray: on the cluster at ``address``, or on one of this machine that ends with the sweep.
+
+    ``num_cpus`` and ``num_gpus`` are what one function is given, fractions too.
+    """
+
+    def __init__(self, *, n_jobs: int, address: str | None, num_cpus: float, num_gpus: float) -> None:
+        super().__init__(n_jobs=n_jobs)
+        check_number("hydra.launcher.num_cpus", num_cpus, low=0)
+        check_number("hydra.launcher.num_gpus", num_gpus, low=0)
+        self.here, self.gpu = address is None, num_gpus > 0
+        self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        if address is None:  # Ray reads these when it is imported
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told not to
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on the loopback interface alone
+        self._ray = _library("ray", launcher="ray", extra="ray")
+
+        if address is not None:  # before anything is written
+            self._connect(address)
+
+    def start(self, *, units: int, folder: Path) -> None:
+        import math
+
+        if self.here:
+            self._connect(
+                "local",
+                num_cpus=math.ceil(self.n_jobs * self._resources["num_cpus"]),
+                include_dashboard=False,
+                object_store_memory=100 * 2**20,  # what goes through it is small
+            )
+        # Ray does not try again what died: it may be what killed the process
+        self._task = self._ray.remote(_call).options(max_retries=0, **self._resources)
+
+    def _connect(self, address: str, **settings: Any) -> None:
+        import logging
+
+        try:
+            self._ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = clean(error).partition(". ")[0]
+            raise ConfigError(f"hydra.launcher.address={address}: Ray does not start: {reason}") from None
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        return self._task.remote(_Call(function, args)).future()
+
+    def result(self, future: "Future[Any]") -> Any:
+        try:
+            value, error = future.result()
+        except self._ray.exceptions.OutOfMemoryError:
+            raise Died("the process was killed by Ray: out of memory") from None
+        except self._ray.exceptions.WorkerCrashedError:
+            raise Died("Ray's process was killed (out of memory?)") from None
+        except self._ray.exceptions.RayError as failure:
+            raise Died(f"the task failed: {_last_line(failure)}") from None
+        if error is not None:
+            raise error
+        return value
+
+    def stop(self, *, abort: bool) -> None:
+        self._ray.shutdown()  # ends the tasks of this process, on somebody else's cluster too
+
+
+class _Call:
+    """A function and its arguments for another machine: called in the folder that this process is in, so that
+    relative paths mean the same. It returns what the function returns and what it raises, as a pair."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.function, self.args, self.folder = function, args, os.getcwd()
+
+    def __call__(self) -> tuple[Any, Exception | None]:
+        os.chdir(self.folder)
+        try:
+            return self.function(*self.args), None
+        except Exception as error:
+            return None, error
+
+
+class _Requeued(_Call):
+    """As submitit runs it: what is interrupted for want of time or priority is queued again."""
+
+    def __call__(self) -> tuple[Any, Exception | None]:
+        from submitit import JobEnvironment
+        from submitit.core.utils import UncompletedJobError
+
+        number = JobEnvironment._usr_sig()
+        requeue = signal.getsignal(number)
+        assert callable(requeue)
+
+        def interrupt(signum: int, frame: FrameType | None) -> None:
+            try:
+                requeue(signum, frame)
+            except SystemExit as end:  # queued again: the run itself must not take this for its own end
+                os._exit(end.code if isinstance(end.code, int) else 1)
+            except UncompletedJobError:  # too many times: the same command continues
+                raise KeyboardInterrupt from None
+
+        signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):  # somebody ends the sweep, or SLURM the job
+            signal.signal(number, signal.default_int_handler)
+        return super().__call__()
+
+    def checkpoint(self) -> Any:
+        """What submitit submits in place of an interrupted job: the same, which finds its checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _call(call: _Call) -> tuple[Any, Exception | None]:
+    return call()
+
+
+def start_server() -> Any:
+    """The context of worker processes: forked from one that has imported torch once and runs no threads. It starts to
+    import now."""
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["genbench.experiment"])
+    forkserver.ensure_running()
+    return context
+
+
+def _end_with(pid: int) -> None:
+    """End this process as soon as process ``pid``, which swept, is gone, however it ended; its run continues next
+    time."""
+    import psutil
+
+    def follow() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _library(module: str, *, launcher: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ConfigError(f"hydra/launcher={launcher} needs {extra}; pip install 'genbench[{extra}]'") from None
+
+
+def _cause_of_death(exitcode: int) -> str:
+    if exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"the process ended with exit status {exitcode}"
+
+
+def _last_line(error: object) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip("- ")]
+    return clean(lines[-1]) if lines else type(error).__name__
