@@ -82,7 +82,7 @@ class Processes(Executor):
         try:
             return future.result()
         except ProcessExpired as death:
-            raise Died(_cause_of_death(death.exitcode)) from None
+            raise Died(cause_of_death(death.exitcode)) from None
 
     def stop(self, *, abort: bool) -> None:
         if abort:
@@ -122,7 +122,7 @@ class Joblib(Executor):
         except self._loky.process_executor.BrokenProcessPool as error:
             pool.shutdown(kill_workers=True)
             code = re.search(r"\{\w+\((-?\d+)\)", str(error))  # of TerminatedWorkerError: {SIGKILL(-9)}
-            raise Died(_cause_of_death(int(code[1])) if code else clean(error)) from None
+            raise Died(cause_of_death(int(code[1])) if code else clean(error)) from None
         except BaseException:
             self._idle.append(pool)
             raise
@@ -377,7 +377,7 @@ def _library(module: str, *, launcher: str, extra: str) -> Any:
         raise ConfigError(f"hydra/launcher={launcher} needs {extra}; pip install 'genbench[{extra}]'") from None
 
 
-def _cause_of_death(exitcode: int) -> str:
+def cause_of_death(exitcode: int) -> str:
     if exitcode < 0:
         name = signal.Signals(-exitcode).name
         return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from genbench import sweep
 from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
+from genbench.executors import cause_of_death
 from genbench.training import Share
 
 _ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once
@@ -132,7 +132,7 @@ def train(config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: S
             if told.check([_ERROR]):
                 return told.get(_ERROR).decode()
             ended = next((rank for rank in range(1, of) if processes[rank].returncode), 0)
-            return f"process {ended} of {of}: {sweep._cause_of_death(processes[ended].returncode or 0)}"
+            return f"process {ended} of {of}: {cause_of_death(processes[ended].returncode or 0)}"
         except KeyboardInterrupt:
             if processes:
                 processes[0].terminate()  # it closes its loggers
