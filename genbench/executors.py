@@ -378,6 +378,7 @@ def _library(module: str, *, launcher: str, extra: str) -> Any:
 
 
 def cause_of_death(exitcode: int) -> str:
+    """How a process ended, in words."""
     if exitcode < 0:
         name = signal.Signals(-exitcode).name
         return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

@@ -137,6 +137,6 @@ def test_what_a_call_raises_comes_back_as_it_was():
 
 
 def test_how_a_process_ended_is_said():
-    assert executors._cause_of_death(7) == "the process ended with exit status 7"
-    assert executors._cause_of_death(-signal.SIGTERM) == "the process was killed by SIGTERM"
-    assert executors._cause_of_death(-signal.SIGKILL) == "the process was killed by SIGKILL (out of memory?)"
+    assert executors.cause_of_death(7) == "the process ended with exit status 7"
+    assert executors.cause_of_death(-signal.SIGTERM) == "the process was killed by SIGTERM"
+    assert executors.cause_of_death(-signal.SIGKILL) == "the process was killed by SIGKILL (out of memory?)"
