@@ -364,7 +364,9 @@ def _end_with(pid: int) -> None:
 
     def follow() -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).wait()
+            sweeping = psutil.Process(pid)
+            while sweeping.is_running() and sweeping.status() != psutil.STATUS_ZOMBIE:  # dead, and not yet asked after
+                time.sleep(0.2)
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
