@@ -1,6 +1,7 @@
 """A small result table: a cell is one configuration minus its seed."""
 
 import json
+import math
 import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -269,14 +270,17 @@ def _label(row: Sequence[str | None]) -> str:
     return "/".join(map(str, row))
 
 
+_Values = tuple[str | None, ...]  # of some settings, as shown
+
+
 @dataclass(frozen=True)
 class _Choice:
     """What ``choose`` came to: the ``runs`` to show, a row's chosen setting in words and what is to be noted of it, of
     each run that was one of several what distinguishes it."""
 
     runs: Sequence[_Run]
-    labels: Mapping[tuple[str | None, ...], str] = field(default_factory=dict)
-    remarks: Mapping[tuple[str | None, ...], list[str]] = field(default_factory=dict)
+    labels: Mapping[_Values, str] = field(default_factory=dict)
+    remarks: Mapping[_Values, list[str]] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     caption: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -293,49 +297,40 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
         return _Choice(runs)
     lookup = _Lookup(runs)
     apart = {*keys, *(key for column in columns for key in column.where)}
-    rows: dict[tuple[str | None, ...], list[_Run]] = {}
+    rows: dict[_Values, list[_Run]] = {}
     for run in runs:
         rows.setdefault(lookup.row(run, keys), []).append(run)
     kept: list[_Run] = []
     labels, remarks, settings, problems = {}, {}, {}, []
-    counts: dict[int, int] = {}
+    counts: set[int] = set()
     for row, members in rows.items():
         tried = sorted(set(_differences([run.record for run in members if run.record])) - apart)
-        groups: dict[tuple[str | None, ...], list[_Run]] = {}
+        groups: dict[_Values, list[_Run]] = {}
         for run in members:
             groups.setdefault(lookup.row(run, tried), []).append(run)
         if len(groups) == 1:
             kept += members
             continue
         groups = {group: groups[group] for group in sorted(groups, key=lambda g: [_natural(str(part)) for part in g])}
-        names = {group: _setting(tried, group) for group in groups}
         means = {}
         for group, inside in groups.items():
-            values = [v for run in inside if (v := _chosen_by(run, rule["metric"])) is not None]
-            if len(values) < len(inside):
-                missing = len(inside) - len(values)
-                problems.append(
-                    f"{_label(row)}, {names[group]}: {missing} of {len(inside)} runs have no {rule['metric']}; "
-                    "not among those that are chosen from"
-                )
-            elif values:
+            values = [value for run in inside if (value := _chosen_by(run, rule["metric"])) is not None]
+            if len(values) == len(inside):
                 means[group] = sum(values) / len(values)
-        ends = _ends(groups)
-        best = {"max": max, "min": min}[rule["best"]](means, key=means.__getitem__) if means else next(iter(groups))
+            else:
+                lost = f"{len(inside) - len(values)} of {len(inside)} runs have no {rule['metric']}"
+                problems.append(
+                    f"{_label(row)}, {_setting(tried, group)}: {lost}; not among those that are chosen from"
+                )
+        best, ties = _best(means, rule["best"]) if means else (next(iter(groups)), 0)
         kept += groups[best]
-        counts[len(groups)] = counts.get(len(groups), 0) + 1
-        tied = sum(mean == means.get(best) for mean in means.values()) - 1
-        labels[row] = names[best]
-        remarks[row] = [f"its setting is {ends[best]}"] if best in ends else []
-        remarks[row] += [f"of its settings {tied} more {'is' if tied == 1 else 'are'} as good"] if tied > 0 else []
-        settings.update(
-            {
-                run.run_id: {key: _value(run.record, key) for key in tried}
-                for inside in groups.values()
-                for run in inside
-                if run.record
-            }
-        )
+        counts.add(len(groups))
+        labels[row], remarks[row] = _setting(tried, best), _end(best, groups)
+        if ties:
+            remarks[row].append(f"of its settings {ties} more {'is' if ties == 1 else 'are'} as good")
+        for run in members:
+            if run.record:
+                settings[run.run_id] = {key: _value(run.record, key) for key in tried}
     caption = []
     if labels:
         many = _and([str(count) for count in sorted(counts)])
@@ -357,13 +352,23 @@ def _setting(keys: Sequence[str], values: Sequence[str | None]) -> str:
     return ", ".join(f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {value}" for key, value in named)
 
 
-def _ends(groups: Collection[tuple[str | None, ...]]) -> dict[tuple[str | None, ...], str]:
-    """Of settings along one number the first and the last: beyond them may lie a better one."""
+def _best(means: Mapping[_Values, float], best: str) -> tuple[_Values, int]:
+    """Whose mean is the largest (max) or smallest (min), the first of those that are equal but for rounding; and how
+    many others are."""
+    top = {"max": max, "min": min}[best](means.values())
+    equal = [group for group, mean in means.items() if math.isclose(mean, top, rel_tol=1e-6)]
+    return equal[0], len(equal) - 1
+
+
+def _end(best: _Values, groups: Collection[_Values]) -> list[str]:
+    """That a setting is the first or last along a single number: beyond it may lie a better one."""
     try:
-        ordered = sorted(groups, key=lambda group: [float(value or "nan") for value in group])
-    except ValueError:
-        return {}
-    return {ordered[0]: "the smallest tried", ordered[-1]: "the largest tried"}
+        tried = sorted(float(value or "nan") for (value,) in groups)
+        place = tried.index(float(best[0] or "nan"))
+    except ValueError:  # several numbers, or none
+        return []
+    ends = {0: "smallest", len(tried) - 1: "largest"}
+    return [f"its setting is the {ends[place]} tried"] if place in ends else []
 
 
 def _value(record: Mapping[str, Any], key: str) -> Any:
@@ -393,7 +398,6 @@ def decimals(table: Table) -> list[list[int | None]]:
     A column's ``digits`` where it has them. Else three significant digits of its largest mean, and more in a cell that
     would show fewer than two of its own: sharpness spans orders of magnitude within a column.
     """
-    import math
 
     def exponent(cell: Cell) -> int | None:
         return math.floor(math.log10(abs(cell.mean.value))) if cell.mean and cell.mean.value else None
