@@ -79,8 +79,10 @@ def work(tmp_path):
     return folder
 
 
-def start(work, *arguments, command=GENBENCH):
-    environment = {**os.environ, "PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+def start(work, *arguments, command=GENBENCH, **more):
+    """A command in a folder, ``more`` in its environment."""
+    own = {"PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment = {**os.environ, **own, **more}
     environment.pop("HYDRA_FULL_ERROR", None)
     return subprocess.Popen(
         [*command, *arguments],

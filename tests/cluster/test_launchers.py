@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from genbench import records
 from tests.cluster import slurm
-from tests.test_sweep import GENBENCH, TINY
+from tests.test_sweep import TINY, start
 
 pytestmark = pytest.mark.cluster
 
@@ -60,10 +60,8 @@ class Work:
         self.cluster = path / "slurm"
         root = Path(__file__).parents[2]
         self.environment = {
-            **os.environ,
             **slurm.install(self.cluster),
             "PYTHONPATH": f"{root}:{path}",
-            "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
             "MARK": self.mark,
         }
@@ -73,17 +71,8 @@ class Work:
         return self.path / "runs" / "default"
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [*GENBENCH, "--config-dir", str(self.path.parent / "conf"), "-m", *SHORT, *arguments],
-            cwd=self.path,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        own = str(self.path.parent / "conf")
+        return start(self.path, "--config-dir", own, "-m", *SHORT, *arguments, **self.environment)
 
     def sweep(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)
@@ -270,7 +259,7 @@ ray.shutdown()
     owner = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=tmp_path,  # not the folder of the sweep
-        env=work.environment,
+        env={**os.environ, **work.environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
