@@ -743,26 +743,29 @@ def test_a_killed_packed_sweep_resumes_to_the_same_numbers(work):
 @pytest.mark.kills
 @pytest.mark.timeout(1800)
 def test_ten_kills_at_random_moments_end_in_the_same_table(work):
-    """Four strategies of the ablation with all their strengths; how long each attempt lives is printed."""
+    """Four strategies of the ablation with all their strengths, and steps enough that ten lives do not get them done;
+    how long each attempt lives, and what it leaves, is printed."""
     import random
 
     import pandas as pd
 
     arguments = ("experiment=ablation", PACKED, "regularization=none,l2,early_stopping,sam", "seed=0,1")
-    arguments += ("trainer.max_steps=800", "trainer.accelerator=cpu", "checkpoint_seconds=1")
+    arguments += ("trainer.max_steps=6000", "trainer.accelerator=cpu", "checkpoint_seconds=1")
     status, _, err = run(work, *arguments, "runs_dir=whole")
     assert status == 0, err
-    draw, lives = random.Random(), []
-    while len(lives) < 10:
+    continued, draw = 0, random.Random()
+    for _ in range(10):
         process = start(work, *arguments)
-        lives.append(draw.uniform(2, 20))
+        life = draw.uniform(2, 16)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(lives[-1])
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(life)
+        assert process.returncode is None  # it is in the midst of something
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        done = len(list(work.glob("runs/ablation/*/record.json")))
-        print(f"killed after {lives[-1]:.1f} s: {done} runs of 64 done, status {process.returncode}")
+        done, packs = (len(list(work.glob(f"runs/ablation/{what}"))) for what in ("*/record.json", "packs/*.ckpt"))
+        continued += packs > 0
+        print(f"killed after {life:.1f} s: {done} runs of 64 done, {packs} packs to continue")
+    assert continued
     status, _, err = run(work, *arguments)
     assert status == 0, err
     ours, theirs = (pd.read_csv(work / name / "ablation" / "table.csv") for name in ("runs", "whole"))
