@@ -296,7 +296,7 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
     if not rule:
         return _Choice(runs)
     lookup = _Lookup(runs)
-    apart = {*keys, *(key for column in columns for key in column.where)}
+    places = sorted({key for column in columns for key in column.where})
     rows: dict[_Values, list[_Run]] = {}
     for run in runs:
         rows.setdefault(lookup.row(run, keys), []).append(run)
@@ -304,7 +304,7 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
     labels, remarks, settings, problems = {}, {}, {}, []
     counts: set[int] = set()
     for row, members in rows.items():
-        tried = sorted(set(_differences([run.record for run in members if run.record])) - apart)
+        tried = sorted(set(_differences([run.record for run in members if run.record])) - {*keys, *places})
         groups: dict[_Values, list[_Run]] = {}
         for run in members:
             groups.setdefault(lookup.row(run, tried), []).append(run)
@@ -312,22 +312,24 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
             kept += members
             continue
         groups = {group: groups[group] for group in sorted(groups, key=lambda g: [_natural(str(part)) for part in g])}
-        means = {}
+        validated: dict[_Values, dict[Hashable, float]] = {}
         for group, inside in groups.items():
-            values = [value for run in inside if (value := _chosen_by(run, rule["metric"])) is not None]
+            values: dict[Hashable, float] = {
+                (run.record["seed"], lookup.row(run, places)): value
+                for run in inside
+                if run.record and (value := _chosen_by(run, rule["metric"])) is not None
+            }
             if len(values) == len(inside):
-                means[group] = sum(values) / len(values)
+                validated[group] = values
             else:
                 lost = f"{len(inside) - len(values)} of {len(inside)} runs have no {rule['metric']}"
                 problems.append(
                     f"{_label(row)}, {_setting(tried, group)}: {lost}; not among those that are chosen from"
                 )
-        best, ties = _best(means, rule["best"]) if means else (next(iter(groups)), 0)
+        best = _best(validated, rule["best"]) if validated else next(iter(groups))
         kept += groups[best]
         counts.add(len(groups))
-        labels[row], remarks[row] = _setting(tried, best), _end(best, groups)
-        if ties:
-            remarks[row].append(f"of its settings {ties} more {'is' if ties == 1 else 'are'} as good")
+        labels[row], remarks[row] = _setting(tried, best), [*_end(best, groups), *_alike(best, validated)]
         for run in members:
             if run.record:
                 settings[run.run_id] = {key: _value(run.record, key) for key in tried}
@@ -336,7 +338,8 @@ def _choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[_
         many = _and([str(count) for count in sorted(counts)])
         caption.append(
             f"In parentheses the setting shown: of {many} tried for each such row the one with the "
-            f"{'highest' if rule['best'] == 'max' else 'lowest'} {rule['metric']}, mean over seeds and conditions."
+            f"{'highest' if rule['best'] == 'max' else 'lowest'} {rule['metric']}, mean over seeds and conditions; "
+            "a row says nothing about another setting that validates as well."
         )
     order = {run.run_id: index for index, run in enumerate(runs)}
     return _Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, remarks, settings, caption, problems)
@@ -352,12 +355,22 @@ def _setting(keys: Sequence[str], values: Sequence[str | None]) -> str:
     return ", ".join(f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {value}" for key, value in named)
 
 
-def _best(means: Mapping[_Values, float], best: str) -> tuple[_Values, int]:
-    """Whose mean is the largest (max) or smallest (min), the first of those that are equal but for rounding; and how
-    many others are."""
+def _best(validated: Mapping[_Values, Mapping[Hashable, float]], best: str) -> _Values:
+    """Whose mean is the largest (max) or smallest (min); the first of those that are equal but for rounding."""
+    means = {group: sum(values.values()) / len(values) for group, values in validated.items()}
     top = {"max": max, "min": min}[best](means.values())
-    equal = [group for group, mean in means.items() if math.isclose(mean, top, rel_tol=1e-6)]
-    return equal[0], len(equal) - 1
+    return next(group for group, mean in means.items() if math.isclose(mean, top, rel_tol=1e-6))
+
+
+def _alike(best: _Values, validated: Mapping[_Values, Mapping[Hashable, float]]) -> list[str]:
+    """How many other settings the runs do not tell from the chosen one: another seed may choose one of them."""
+
+    def undecided(values: Mapping[Hashable, float]) -> bool:
+        difference = statistics.paired_difference(values, validated[best])
+        return difference is None or difference.p is None or difference.p >= SIGNIFICANCE
+
+    n = sum(group != best and undecided(values) for group, values in validated.items())
+    return [f"not told from {n} other{'s' * (n > 1)} of its settings (paired by run, p ≥ {SIGNIFICANCE})"] if n else []
 
 
 def _end(best: _Values, groups: Collection[_Values]) -> list[str]:
