@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from genbench import experiment, ranks, records
 from genbench.callbacks.base import Measuring
 from genbench.config import Plan, digest
-from genbench.data.batches import SideBySide
+from genbench.data.batches import Epochs, SideBySide
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
@@ -239,6 +240,10 @@ class PackedTrainer:
     def current_epoch(self) -> int:
         return self._trainer.current_epoch + self.ended
 
+    @property
+    def estimated_stepping_batches(self) -> int:
+        return int(self._trainer.max_epochs or 0) * self.datamodule.steps_per_epoch
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trainer, name)
 
@@ -292,6 +297,17 @@ class RunPack(Pack):
         self.runs = list(runs)
         self._modules_of_runs = modules
         self.active = list(range(len(runs)))
+        self.calls = {  # what callbacks do in a hook, and of which run they are
+            hook: [
+                (index, getattr(callback, hook))
+                for index, one in enumerate(runs)
+                for callback in one.callbacks
+                if _overrides(callback, hook) and not _idle(callback, hook)
+            ]
+            for hook in HOOKS
+            if hook.startswith(("setup", "on_"))
+        }
+        self.by_batch = bool(self.calls["on_train_batch_start"] or self.calls["on_train_batch_end"])
         self._epoch: list[Tensor] = []
         self._started: float | None = None
 
@@ -405,11 +421,14 @@ class RunPack(Pack):
     def total_steps(self) -> int:
         return self.module_of(0).total_steps
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        self.advance(*batch, total_steps=self._steps)
-        self._epoch.append(self.objectives)
-        if self.trainer.global_step == self._steps:
-            self.trainer.should_stop = True
+    def training_step(self, batch: Any) -> None:
+        """A step with the batch, or unless ``by_batch`` with each of an epoch."""
+        for x, y in [batch] if self.by_batch else batch:
+            self.advance(x, y, total_steps=self._steps)
+            self._epoch.append(self.objectives)
+            if self.trainer.global_step == self._steps:
+                self.trainer.should_stop = True
+                break
 
     def on_fit_start(self) -> None:
         for module in self._modules_of_runs:
@@ -421,13 +440,12 @@ class RunPack(Pack):
             module.on_train_start()
 
     def on_train_epoch_end(self) -> None:
-        objectives = torch.stack(self._epoch)
+        objectives = torch.stack(self._epoch, 1).tolist()  # [lanes, steps]
         self._epoch.clear()
         for index in list(self.active):
             module, places = self.module_of(index), self.places[index]
-            trained = [place for place, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
-            module._objectives = list(objectives[:, trained])
-            self.guarded(index, module.on_train_epoch_end)
+            own = [objectives[place] for place, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
+            self.guarded(index, partial(module.end_epoch, own))
             for place, lane in zip(places, module.lanes, strict=True):
                 if lane.stopped and index in self.active:
                     self.release(place)
@@ -443,23 +461,12 @@ class Dispatch(pl.Callback):
 
     def __init__(self, pack: RunPack) -> None:
         self._pack = pack
-        self._each_batch = {
-            hook: [
-                (index, getattr(callback, hook))
-                for index, one in enumerate(pack.runs)
-                for callback in one.callbacks
-                if _overrides(callback, hook) and not _idle(callback, hook)
-            ]
-            for hook in ("on_train_batch_start", "on_train_batch_end")
-        }
 
     def _all(self, hook: str, *args: Any) -> None:
         pack = self._pack
-        for index in list(pack.active):
-            trainer, module = pack.trainer_of(index), pack.module_of(index)
-            for callback in pack.runs[index].callbacks:
-                if index in pack.active:
-                    pack.guarded(index, lambda c=callback, t=trainer, m=module: getattr(c, hook)(t, m, *args))
+        for index, call in pack.calls[hook]:
+            if index in pack.active:
+                pack.guarded(index, partial(call, pack.trainer_of(index), pack.module_of(index), *args))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._pack.attach(trainer)
@@ -493,12 +500,12 @@ class Dispatch(pl.Callback):
 
     def _batch(self, hook: str, batch: Any, batch_idx: int, *outputs: Any) -> None:
         pack = self._pack
-        for index, call in self._each_batch[hook]:
+        for index, call in pack.calls[hook]:
             if index in pack.active:
                 places = pack.places[index]
                 own = tuple(t[places.start : places.stop] for t in batch)
                 args = (pack.trainer_of(index), pack.module_of(index), *outputs, own, batch_idx)
-                pack.guarded(index, lambda call=call, args=args: call(*args))
+                pack.guarded(index, partial(call, *args))
 
 
 class PackData(LightningDataModule):
@@ -508,11 +515,12 @@ class PackData(LightningDataModule):
         super().__init__()
         self._pack = pack
 
-    def train_dataloader(self) -> SideBySide:
+    def train_dataloader(self) -> SideBySide | Epochs:
         pack = self._pack
         loaders = [one.data.train_dataloader() for one in pack.runs]
         starts = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
-        return SideBySide(loaders, [(index, row % len(pack.places[index])) for index, row in starts])
+        batches = SideBySide(loaders, [(index, row % len(pack.places[index])) for index, row in starts])
+        return batches if pack.by_batch else Epochs(batches)
 
 
 class PackCheckpointIO(AtomicCheckpointIO):
@@ -538,6 +546,6 @@ def _overrides(callback: pl.Callback, hook: str) -> bool:
 
 def _idle(callback: pl.Callback, hook: str) -> bool:
     """Whether a callback does nothing in a hook of each batch: one that measures, but not after steps."""
-    if not isinstance(callback, Measuring) or getattr(type(callback), hook) is not getattr(Measuring, hook):
+    if "batch" not in hook or not isinstance(callback, Measuring) or callback.every_n_steps is not None:
         return False
-    return callback.every_n_steps is None
+    return getattr(type(callback), hook) is getattr(Measuring, hook)

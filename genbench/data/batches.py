@@ -109,6 +109,20 @@ class SideBySide(Batches):
         return self._steps
 
 
+class Epochs:
+    """The epochs of a loader as one item each: an iterator of its batches, which a training step goes through by
+    itself. To hand over a batch takes Lightning a third of the time of a packed step."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.sampler = batches  # whose epoch Lightning sets
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+        yield iter(self.sampler)
+
+
 class Chunks:
     """Every example once, in a fixed order, in chunks; what a stranger's validation loop iterates."""
 

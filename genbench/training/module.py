@@ -1,5 +1,6 @@
 """The one LightningModule."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -130,19 +131,24 @@ class Training(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         # read once an epoch, so that a GPU never waits for the CPU within one
-        objectives = torch.stack(self._objectives).mean(1)
+        objectives = torch.stack(self._objectives, 1).tolist()
         self._objectives.clear()
-        wrong = (~torch.isfinite(objectives)).nonzero().flatten().tolist()
-        if wrong:
-            step = self.trainer.global_step - len(objectives) + wrong[0]
-            raise Diverged(f"diverged at step {step}: the training loss is not finite")
-        epoch = self.trainer.current_epoch + 1
-        mean = float(objectives.mean())
-        self.history.append({"epoch": epoch, "step": self.trainer.global_step, "train/optimization/objective": mean})
-        for lane in self._lanes:
-            lane.after_epoch(partial(self._validate, lane))
-        if all(lane.stopped for lane in self._lanes):
-            self.trainer.should_stop = True
+        self.end_epoch(objectives)
+
+    def end_epoch(self, objectives: Sequence[Sequence[float]]) -> None:
+        """Note what an epoch came to; ``objectives`` [lanes, steps] of the lanes that trained in it."""
+        means = [sum(lanes) / len(lanes) for lanes in zip(*objectives, strict=True)]
+        for step, mean in enumerate(means):
+            if not math.isfinite(mean):
+                step += self.trainer.global_step - len(means)
+                raise Diverged(f"diverged at step {step}: the training loss is not finite")
+        row = {"epoch": self.trainer.current_epoch + 1, "step": self.trainer.global_step}
+        self.history.append({**row, "train/optimization/objective": sum(means) / len(means)})
+        if self.validates:
+            for lane in self._lanes:
+                lane.after_epoch(partial(self._validate, lane))
+            if all(lane.stopped for lane in self._lanes):
+                self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = list(self.history)

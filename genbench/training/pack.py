@@ -99,7 +99,12 @@ class Pack(pl.LightningModule):
     # -- Lightning
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.prepare(total_steps=int(self.trainer.estimated_stepping_batches))
+        return self.prepare(total_steps=self.total_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training, if nothing ends it early."""
+        return int(self.trainer.estimated_stepping_batches)
 
     def prepare(self, *, total_steps: int) -> "LaneOptimizer":
         """Stack the lanes, now that they are on their device, and make their optimizers."""
@@ -110,7 +115,7 @@ class Pack(pl.LightningModule):
         return self._optimizer
 
     def training_step(self, batch: Any) -> None:
-        self.advance(*batch, total_steps=int(self.trainer.estimated_stepping_batches))
+        self.advance(*batch, total_steps=self.total_steps)
         self.log("train/optimization/objective", self.objectives.mean(), on_step=False, on_epoch=True)
 
     def advance(self, x: Tensor, y: Tensor, *, total_steps: int) -> None:
