@@ -61,7 +61,8 @@ class Executor(ABC):
 
 
 class Processes(Executor):
-    """Processes of this machine, forked from one that has imported torch already."""
+    """Processes of this machine, forked from one that has imported torch already; each has a GPU, in turn where there
+    are several."""
 
     def start(self, *, units: int, folder: Path) -> None:
         from pebble import ProcessPool
@@ -69,8 +70,8 @@ class Processes(Executor):
         self._pool = ProcessPool(
             max_workers=min(self.n_jobs, units),
             context=start_server(),
-            initializer=_end_with,
-            initargs=[os.getpid()],
+            initializer=_begin,
+            initargs=[os.getpid(), start_server().Value("i", 0)],
         )
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
@@ -355,6 +356,22 @@ def start_server() -> Any:
     context.set_forkserver_preload(["genbench.experiment"])
     forkserver.ensure_running()
     return context
+
+
+def _begin(pid: int, begun: Any) -> None:
+    """What a worker does first; ``begun`` counts them."""
+    _end_with(pid)
+    _take_gpu(begun)
+
+
+def _take_gpu(begun: Any) -> None:
+    """Make the next of several GPUs the one that this process uses."""
+    import torch
+
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if (gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(number % gpus)
 
 
 def _end_with(pid: int) -> None:

@@ -468,8 +468,8 @@ def build_trainer(config: Config, *, steps_per_epoch: int, share: Share | None =
     """
     node = {**config["trainer"], "max_steps": -1}  # the steps are counted by Training
     node |= {"strategy": "auto", "num_nodes": 1, "devices": 1}
-    if share is not None and ranks.on_gpu(config["trainer"]):
-        node["devices"] = [share.device]
+    if ranks.on_gpu(config["trainer"]) and torch.cuda.is_available():
+        node["devices"] = [torch.cuda.current_device() if share is None else share.device]
     if node.get("max_epochs") is None:
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {

@@ -121,6 +121,8 @@ def _on(job: Job, device: str) -> Job:
 def _plan(here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool) -> list[Prepared]:
     """What is known of each job."""
     futures = [here.submit(_prepare, job.config, job.choices, packed, remote) for job in jobs]
+    from genbench.report import figures  # noqa: F401 - what the report needs, while the workers import what they need
+
     prepared = []
     for job, future in zip(jobs, futures, strict=True):
         try:
@@ -251,7 +253,8 @@ class _Sweep:
             if self._width(group) == 1:
                 return [group]
             together = self._workers if self._executor.here else 1
-            most = here.submit(_fitting, self._jobs[group[0]].config, together).result()
+            spread = isinstance(self._executor, Processes)
+            most = here.submit(_fitting, self._jobs[group[0]].config, together, spread).result()
         assert isinstance(most, int)
         parts: list[list[int]] = []
         for index in group:
@@ -319,9 +322,14 @@ def _unfinished(folder: Path) -> list[list[str]]:
     return packing.unfinished(folder)
 
 
-def _fitting(config: dict[str, Any], processes: int) -> int:
+def _fitting(config: dict[str, Any], processes: int, spread: bool) -> int:
+    """How many lanes fit where so many processes share the memory, ``spread`` over all GPUs or not."""
+    import torch
+
     from genbench import packing
 
+    if spread:
+        processes = -(-processes // max(1, torch.cuda.device_count()))
     return packing.fitting(config, processes=processes)
 
 

@@ -176,8 +176,7 @@ def packed(args: argparse.Namespace) -> list[Result]:
     """Wall-clock of whole commands, from process start to records, table and report written: the same sweep over seeds
     with Hydra's basic launcher (one run after the other), on two processes, and packed; measures off and on.
 
-    The setting of the ablation without methods (1,000 examples, Adam, batch 100). With measures on, the basic launcher
-    is not repeated.
+    The setting of the ablation without methods (1,000 examples, Adam, batch 100).
     """
     rows = []
     required = {"mlp": {"basic": 10.0, "processes": 5.0}, "cnn": {"basic": 4.0, "processes": 2.0}}
@@ -186,7 +185,7 @@ def packed(args: argparse.Namespace) -> list[Result]:
     for model in args.models:
         for measures, more in (("off", off), ("on", [])):
             taken: dict[str, float] = {}
-            launchers = ("packed", "processes", "basic") if measures == "off" else ("packed", "processes")
+            launchers = ("packed", "processes", "basic")
             for launcher in launchers:
                 with tempfile.TemporaryDirectory() as folder:
                     chosen = [f"hydra/launcher={launcher}", f"model={model}", f"seed=range({args.seeds})"]

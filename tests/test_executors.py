@@ -55,6 +55,15 @@ def jobs(configure, *settings):
     ]
 
 
+def test_processes_take_the_gpus_in_turn(monkeypatch):
+    taken, begun = [], executors.start_server().Value("i", 0)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for gpus in (0, 1, 3, 3, 3):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        executors._take_gpu(begun)
+    assert taken == [2, 0, 1]
+
+
 def test_a_pack_is_one_job_and_a_complete_sweep_starts_nothing(configure):
     executor = Elsewhere(n_jobs=1, gpu=False)
     outcomes = sweep.run(jobs(configure), command=[], executor=executor, lanes="auto")

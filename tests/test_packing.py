@@ -717,7 +717,8 @@ def test_a_wrong_number_of_lanes_is_refused_in_one_line(work, lanes):
     assert not list(work.iterdir())
 
 
-def test_a_killed_packed_sweep_resumes_to_the_same_numbers(work):
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+def test_a_packed_sweep_that_was_ended_resumes_to_the_same_numbers(work, by):
     grid = ("callbacks=slow", "seed=0,1,2,3", "regularization=none,l2", "trainer.max_steps=80")
     status, _, err = sweep(work, PACKED, *grid, "runs_dir=whole")
     assert status == 0, err
@@ -726,8 +727,12 @@ def test_a_killed_packed_sweep_resumes_to_the_same_numbers(work):
     deadline = time.monotonic() + 120
     while not list(work.glob("runs/default/packs/*.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.killpg(process.pid, by)
+    out, err = process.communicate(timeout=60)
+    if by == signal.SIGINT:
+        assert process.returncode == 130, err
+        assert "the same command continues" in err
+        assert "Traceback" not in out + err
     assert list(work.glob("runs/default/packs/*.ckpt"))
     assert not list(work.glob("runs/default/*/record.json"))
     status, _, err = sweep(work, PACKED, *grid)
