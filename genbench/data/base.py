@@ -11,6 +11,7 @@ from torch import Tensor
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.batches import Batches, Chunks
 from genbench.data.cache import Arrays, content_digest
+from genbench.data.corruptions import duplicated, imbalanced, randomized_inputs, replaced_labels
 from genbench.draw import Draw
 
 _EVALUATION_BATCH = 4096
@@ -24,10 +25,14 @@ class TensorData(LightningDataModule):
 
     - *Subset*: the first ``train_size`` of one random order of the training set, so that smaller sets lie within larger
       ones. ``None`` takes all.
-    - *Label noise*: ``round(label_noise * train_size)`` of these examples get a label drawn uniformly from all classes,
-      the true one included. The examples noisy at a small share are noisy at every larger one, with the same labels. It
-      comes before the validation split: whoever has noisy labels has them there too. Test labels stay clean.
+    - *Imbalance*: the subset is a long tail, the first class ``imbalance`` times as frequent as the last.
+    - *Label noise*: ``round(label_noise * train_size)`` of these examples get another label: ``symmetric``, one drawn
+      uniformly from all classes, the true one included; ``asymmetric``, the next class. The examples noisy at a small
+      share are noisy at every larger one, with the same labels. It comes before the validation split: whoever has noisy
+      labels has them there too. Test labels stay clean.
     - *Validation*: the last ``round(val_fraction * train_size)`` of the subset. They are not trained on.
+    - *Duplicates*: of the examples that are left, this share is replaced by copies of the others, labels included.
+    - *Inputs*: as they are, or randomized in every split.
     - *Order*: shuffled in every epoch, by ``order_seeds`` (one a lane) where they are set, else by ``seed``.
 
     ``digest`` is the sha256 of the name and of the tensors as they are before any setting: the identity of the content.
@@ -37,6 +42,11 @@ class TensorData(LightningDataModule):
         train_size: examples taken from the training set, those for validation included; ``None`` for all.
         val_fraction: share of ``train_size`` held out for validation, in [0, 1); 0 leaves no ``val`` split.
         label_noise: share of ``train_size`` whose labels are replaced, in [0, 1].
+        noise_kind: ``symmetric`` or ``asymmetric``: see :func:`genbench.data.corruptions.replaced_labels`.
+        imbalance: at least 1: see :func:`genbench.data.corruptions.imbalanced`.
+        duplicates: share of the training split, in [0, 1): see :func:`genbench.data.corruptions.duplicated`.
+        inputs: ``original``, ``shuffled_pixels``, ``random_pixels`` or ``gaussian``: see
+            :func:`genbench.data.corruptions.randomized_inputs`.
         seed: at least 0.
 
     Raises:
@@ -58,6 +68,10 @@ class TensorData(LightningDataModule):
         train_size: int | None = None,
         val_fraction: float = 0.0,
         label_noise: float = 0.0,
+        noise_kind: str = "symmetric",
+        imbalance: float = 1.0,
+        duplicates: float = 0.0,
+        inputs: str = "original",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -84,18 +98,22 @@ class TensorData(LightningDataModule):
         self.order_seeds: tuple[int, ...] | None = None
         self.device = torch.device("cpu")
         draw = Draw(self.seed, 0)
-        rows = draw.permutation("data.subset", total)[: self.train_size]
+        rows = draw.permutation("data.subset", total)
+        if check_number("data.imbalance", imbalance, low=1) > 1:
+            rows = imbalanced(rows, raw["y"], size=self.train_size, ratio=imbalance, classes=self.classes)
+        rows = rows[: self.train_size]
         y = raw["y"][rows]
         # ranks and replacements are drawn for the whole training set, so that noise is nested in train_size as well
         noisy = draw.permutation("data.noise.rank", total)[rows].argsort()[: round(self.label_noise * self.train_size)]
-        replacement = torch.randint(self.classes, (total,), generator=draw.generator("data.noise.label"))[rows]
-        y[noisy] = replacement[noisy]
-        self._splits = {
-            "train": (raw["x"][rows[:n_train]], y[:n_train]),
+        y[noisy] = replaced_labels(raw["y"], noise_kind, classes=self.classes, draw=draw)[rows][noisy]
+        copied = duplicated(n_train, check_number("data.duplicates", duplicates, low=0, high=1, open_high=True), draw)
+        splits = {
+            "train": (raw["x"][rows[:n_train]][copied], y[:n_train][copied]),
             "test": (raw["x_test"].clone(), raw["y_test"].clone()),
         }
         if n_val:
-            self._splits["val"] = (raw["x"][rows[n_train:]], y[n_train:])
+            splits["val"] = (raw["x"][rows[n_train:]], y[n_train:])
+        self._splits = randomized_inputs(splits, inputs, draw)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

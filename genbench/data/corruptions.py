@@ -1,0 +1,86 @@
+"""What may be done to a training set on purpose: to its labels, its inputs, its balance and its diversity."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from genbench.checks import check_choice
+from genbench.draw import Draw
+
+NOISE = ("symmetric", "asymmetric")
+INPUTS = ("original", "shuffled_pixels", "random_pixels", "gaussian")
+Splits = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def replaced_labels(y: Tensor, kind: str, *, classes: int, draw: Draw) -> Tensor:
+    """What each label [n] of the whole training set becomes where it is noisy.
+
+    ``symmetric``: a class drawn uniformly from all, the true one included, so that a share of 1 is the random labels of
+    Zhang et al. 2017 (arXiv 1611.03530). ``asymmetric``: the next class, and the first for the last (pair flips: Han et
+    al. 2018, arXiv 1804.06872), the mistake of somebody who takes one class for another.
+    """
+    if check_choice("data.noise_kind", kind, NOISE) == "asymmetric":
+        return (y + 1) % classes
+    return torch.randint(classes, (len(y),), generator=draw.generator("data.noise.label"))
+
+
+def imbalanced(order: Tensor, y: Tensor, *, size: int, ratio: float, classes: int) -> Tensor:
+    """The first examples in ``order`` [n] of which class k has a share proportional to ratio^(−k / (K − 1)), ``size``
+    together: a long tail, the first class ``ratio`` times as frequent as the last (Cui et al. 2019, arXiv 1901.05555).
+
+    Raises:
+        ValueError: a class has fewer examples than that, or none would be left of one.
+    """
+    shares = ratio ** (-torch.arange(classes, dtype=torch.float64) / max(1, classes - 1))
+    exact = shares / shares.sum() * size
+    counts = exact.floor().long()
+    counts[(exact - counts).argsort(descending=True, stable=True)[: size - int(counts.sum())]] += 1
+    labels = y[order]
+    kept = torch.zeros(len(order), dtype=torch.bool)
+    for k, count in enumerate(counts.tolist()):
+        places = (labels == k).nonzero().flatten()
+        if not 1 <= count <= len(places):
+            raise ValueError(
+                f"data.imbalance is {ratio!r} with data.train_size={size}: class {k} would have {count} examples; "
+                f"accepted: what leaves each class at least 1 and at most what there is ({len(places)} of class {k})"
+            )
+        kept[places[:count]] = True
+    return order[kept]
+
+
+def duplicated(n: int, share: float, draw: Draw) -> Tensor:
+    """Which of n examples stands at each place [n]: the last ``round(share · n)`` places hold copies of the others,
+    drawn uniformly, so that the size stays and the diversity falls. At a larger share, more places do."""
+    copies = min(round(share * n), n - 1)
+    rows = torch.arange(n)
+    if copies:
+        own = n - copies
+        rows[own:] = (draw.uniform("data.duplicates", n)[own:] * own).long().clamp(max=own - 1)
+    return rows
+
+
+def randomized_inputs(splits: Splits, kind: str, draw: Draw) -> dict[str, tuple[Tensor, Tensor]]:
+    """The input randomizations of Zhang et al. 2017 (arXiv 1611.03530, Fig. 1), in every split.
+
+    ``shuffled_pixels``: one permutation of the points of an input for all of them. ``random_pixels``: another one for
+    each. ``gaussian``: normal numbers with the mean and standard deviation of the training inputs. The channels of a
+    point stay together.
+    """
+    check_choice("data.inputs", kind, INPUTS)
+    if kind == "original":
+        return dict(splits)
+    mean, std = splits["train"][0].mean(), splits["train"][0].std()
+    points = splits["train"][0][0, 0].numel()
+    together = draw.permutation("data.inputs", points)
+    found = {}
+    for split, (x, y) in splits.items():
+        if kind == "gaussian":
+            moved = mean + std * draw.normal(f"data.inputs.{split}", *x.shape)
+        else:
+            order = together.expand(len(x), points)
+            if kind == "random_pixels":
+                order = draw.uniform(f"data.inputs.{split}", len(x), points).argsort(1)
+            moved = x.flatten(2).gather(2, order[:, None].expand(-1, x.shape[1], -1)).view_as(x)
+        found[split] = (moved, y)
+    return found
