@@ -20,7 +20,7 @@ from torch import Tensor
 from genbench import experiment, ranks, records
 from genbench.callbacks.base import Measuring
 from genbench.config import Plan, digest
-from genbench.data.batches import Epochs, SideBySide
+from genbench.data.batches import Batches, Epochs
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
@@ -519,11 +519,12 @@ class PackData(LightningDataModule):
         super().__init__()
         self._pack = pack
 
-    def train_dataloader(self) -> SideBySide | Epochs:
+    def train_dataloader(self) -> Batches | Epochs:
         pack = self._pack
         loaders = [one.data.train_dataloader() for one in pack.runs]
         starts = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
-        batches = SideBySide(loaders, [(index, row % len(pack.places[index])) for index, row in starts])
+        lanes = [(index, row % len(pack.places[index])) for index, row in starts]
+        batches = type(loaders[0]).beside(loaders, lanes)
         return batches if pack.by_batch else Epochs(batches)
 
 

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.data.batches import Batches, Chunks
+from genbench.data.batches import Batches, Chunks, Stream
 from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import duplicated, imbalanced, randomized_inputs, replaced_labels
 from genbench.draw import Draw
@@ -75,7 +75,7 @@ class TensorData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        raw, self.digest = _raw(type(self).name, self.load)
+        raw, self.digest = self.content()
         total = len(raw["y"])
         self.seed = check_integer("data.seed", seed, least=0)
         self.label_noise = check_number("data.label_noise", label_noise, low=0, high=1)
@@ -115,6 +115,10 @@ class TensorData(LightningDataModule):
             splits["val"] = (raw["x"][rows[n_train:]], y[n_train:])
         self._splits = randomized_inputs(splits, inputs, draw)
 
+    def content(self) -> tuple[dict[str, Tensor], str]:
+        """The tensors x, y, x_test and y_test before any setting is applied, not to be changed, and ``digest``."""
+        return _loaded(type(self).name, self.load)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input, channels first."""
@@ -150,7 +154,7 @@ class TensorData(LightningDataModule):
         x, y = self.tensors(split)
         return list(zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True))
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> Batches | Stream:
         """Shuffled batches; with a leading lane axis where ``order_seeds`` is set."""
         x, y = self.tensors("train")
         return Batches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
@@ -165,8 +169,12 @@ class TensorData(LightningDataModule):
 
 
 @cache
-def _raw(name: str | None, load: Callable[[], Arrays]) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a data set and their digest, once a process; callers copy what they hand out."""
-    arrays = {key: array.astype("float32" if key.startswith("x") else "int64") for key, array in load().items()}
+def _loaded(name: str | None, load: Callable[[], Arrays]) -> tuple[dict[str, Tensor], str]:
+    return tensors(load(), name)
+
+
+def tensors(found: Arrays, name: str | None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a data set and their digest."""
+    arrays = {key: array.astype("float32" if key.startswith("x") else "int64") for key, array in found.items()}
     digest = hashlib.sha256(f"{name} {content_digest(arrays)}".encode()).hexdigest()
     return {key: torch.from_numpy(array) for key, array in arrays.items()}, digest

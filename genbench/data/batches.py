@@ -1,13 +1,13 @@
 """Batches as index draws over tensors that already lie on the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genbench.draw import derive
+from genbench.draw import Draw, derive
 
 
 class Batches:
@@ -61,14 +61,26 @@ class Batches:
         return len(self.y) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        resume, self._resume = self._resume, {}
-        start = resume["position"] % len(self) if resume.get("epoch") == self.epoch else 0
-        index = self.indices(self.epoch).to(self.y.device)
-        for position in range(start, len(self)):
-            self._position = position + 1
+        index = None
+        for position in self._positions():
+            if index is None:
+                index = self.indices(self.epoch).to(self.y.device)
             rows = index[position].flatten()  # index_select copies whole rows: several times faster than indexing
             batch = (t.index_select(0, rows).unflatten(0, index.shape[1:]) for t in (self.x, self.y))
             yield next(batch), next(batch)
+
+    def _positions(self) -> Iterator[int]:
+        """The places of the batches that are left of this epoch, each noted as it is given."""
+        resume, self._resume = self._resume, {}
+        start = resume["position"] % len(self) if resume.get("epoch") == self.epoch else 0
+        for position in range(start, len(self)):
+            self._position = position + 1
+            yield position
+
+    @staticmethod
+    def beside(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "Batches":
+        """The batches of several loaders with seeds as one: of each lane, its loader and its place among the seeds."""
+        return SideBySide(loaders, lanes)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and the number of its batches already yielded."""
@@ -107,6 +119,47 @@ class SideBySide(Batches):
 
     def __len__(self) -> int:
         return self._steps
+
+
+class Stream(Batches):
+    """Batches of examples that no step has seen before: ``make(draw, n)`` gives n of them, inputs [n, ...] and labels
+    [n], keyed by (seed, epoch, batch). As :class:`Batches` with ``seeds``: a lane axis in front."""
+
+    def __init__(
+        self,
+        make: Callable[[Draw, int], tuple[Tensor, Tensor]],
+        *,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        seeds: tuple[int, ...] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        nothing = torch.empty(0, device=device)
+        super().__init__(nothing, nothing, batch_size=batch_size, seed=seed, seeds=seeds)
+        self._steps = steps
+        self._lanes = [(make, one) for one in (seeds or (seed,))]
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for position in self._positions():
+            made = [
+                make(Draw(derive(seed, "stream", self.epoch), position, device=self.x.device), self.batch_size)
+                for make, seed in self._lanes
+            ]
+            x, y = made[0] if self.seeds is None else (torch.stack(parts) for parts in zip(*made, strict=True))
+            yield x, y
+
+    @staticmethod
+    def beside(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "Stream":
+        first = loaders[0]
+        both = Stream(
+            first._lanes[0][0], steps=len(first), batch_size=first.batch_size, seed=0, seeds=(), device=first.x.device
+        )
+        both._lanes = [loaders[index]._lanes[place] for index, place in lanes]
+        return both
 
 
 class Epochs:

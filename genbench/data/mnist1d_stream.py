@@ -1,0 +1,179 @@
+"""MNIST-1D without end: its generator, vectorized."""
+
+from dataclasses import dataclass, fields
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.checks import check_flag, check_integer, check_number
+from genbench.data.base import TensorData, tensors
+from genbench.data.batches import Batches, Stream
+from genbench.draw import Draw
+
+_POINTS = 72  # of a signal while it is made: the template's 12 and at most 60 of padding
+_PADDING = range(36, 61)
+_PART = 1000  # examples of a frozen set that are drawn together
+_SCALING = 100_000  # examples that the mean and standard deviation of the distribution are taken from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """The distribution of MNIST-1D (Greydanus 2020, arXiv 2011.14439; ``mnist1d.transform``), with the constants of the
+    frozen set as defaults.
+
+    A template of 12 points is padded with 36 to 60 zeros, stretched to 72 points, multiplied by a factor from
+    1 ± ``scale`` / 2, moved circularly by less than ``translation`` points; what is zero is filled with noise of
+    standard deviation ``corr_noise``, smoothed by a Gaussian of 2 points; white noise of ``iid_noise`` and a line of
+    slope ± ``shear`` / 2 are added, and 40 points are read off. The package draws one example at a time in Python; here
+    every pair of a template and a padding at every shift is a row of a table, and all else a product of matrices.
+    """
+
+    scale: float = 0.4
+    translation: int = 48
+    corr_noise: float = 0.25
+    iid_noise: float = 0.02
+    shear: float = 0.75
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name == "translation":
+                check_integer("data.translation", self.translation, least=1, most=_POINTS)
+            else:
+                check_number(f"data.{field.name}", getattr(self, field.name), low=0)
+
+    def sample(self, n: int, draw: Draw, site: str = "signals") -> tuple[Tensor, Tensor]:
+        """Signals [n, 1, 40] (float32) and classes [n], uniform; scaled as the distribution with its default constants
+        has mean 0 and standard deviation 1."""
+        mean, std = _moments()
+        x, y = self._raw(n, draw, site)
+        return ((x - mean) / std)[:, None], y
+
+    def some(self, n: int, *, seed: int, site: str) -> tuple[Tensor, Tensor]:
+        """n examples of a frozen set, of which smaller ones are the beginning."""
+        parts = [self.sample(_PART, Draw(seed, part), site) for part in range(-(-n // _PART))]
+        x, y = (torch.cat(tensors)[:n] for tensors in zip(*parts, strict=True))
+        return x, y
+
+    def _raw(self, n: int, draw: Draw, site: str) -> tuple[Tensor, Tensor]:
+        u = draw.uniform(f"{site}.numbers", 5, n)
+        noise = draw.normal(f"{site}.noise", 2, n, _POINTS)
+        y, padding, shift = (
+            (part * k).long() for part, k in zip(u, (10, len(_PADDING), self.translation), strict=False)
+        )
+        x = self.made(y, padding=padding, shift=shift, scale=u[3] - 0.5, shear=u[4] - 0.5, corr=noise[0], iid=noise[1])
+        return x, y
+
+    def made(
+        self, y: Tensor, *, padding: Tensor, scale: Tensor, shift: Tensor, shear: Tensor, corr: Tensor, iid: Tensor
+    ) -> Tensor:
+        """Signals [n, 40], not scaled, of classes [n]: ``padding`` in excess of 36, ``scale`` and ``shear`` on
+        (−1/2, 1/2), ``shift`` in points, all [n]; ``corr`` and ``iid`` standard normal [n, 72]."""
+        templates, smooth, read, slope = (t.to(corr.device, corr.dtype) for t in _tables())
+        rows = (y * len(_PADDING) + padding) * _POINTS + shift
+        template = templates.index_select(0, rows)
+        filled = torch.where(
+            template != 0, template * (1 + self.scale * scale[:, None]), self.corr_noise * (corr @ smooth)
+        )
+        return (filled + self.iid_noise * iid) @ read - (self.shear * shear)[:, None] * slope
+
+
+@cache
+def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Each class with each padding at each shift [10 · 25 · 72, 72]; the smoothing [72, 72] and the reading [72, 40] as
+    matrices; the line, read off [40]."""
+    from mnist1d.data import get_templates
+    from scipy.ndimage import gaussian_filter1d
+
+    grid = np.linspace(0, 1, _POINTS)
+    stretched = [
+        np.interp(grid, np.linspace(0, 1, 12 + p), np.concatenate([x + 1e-8, np.zeros(p)]))
+        for x in get_templates()["x"]
+        for p in _PADDING
+    ]
+    templates = np.stack([np.roll(x, k) for x in stretched for k in range(_POINTS)])
+    smooth = gaussian_filter1d(np.eye(_POINTS), 2, axis=0).T
+    read = np.stack([np.interp(np.linspace(0, 1, 40), grid, row) for row in np.eye(_POINTS)])
+    line = np.linspace(-0.5, 0.5, _POINTS) @ read
+    return torch.from_numpy(templates), torch.from_numpy(smooth.copy()), torch.from_numpy(read), torch.from_numpy(line)
+
+
+@cache
+def _moments() -> tuple[float, float]:
+    x, _ = Signals()._raw(_SCALING, Draw(0, 0), "mnist1d.moments")
+    return float(x.double().mean()), float(x.double().std())
+
+
+@lru_cache(2)
+def _drawn(signals: Signals, test_signals: Signals, size: int, test_size: int, seed: int) -> tuple[Any, str]:
+    x, y = signals.some(size, seed=seed, site="train")
+    x_test, y_test = test_signals.some(test_size, seed=0, site="test")
+    return tensors({"x": x.numpy(), "y": y.numpy(), "x_test": x_test.numpy(), "y_test": y_test.numpy()}, "mnist1d")
+
+
+class MNIST1DStream(TensorData):
+    """MNIST-1D without end: every batch is of fresh examples, the ideal world of Nakkiran et al. 2021
+    (arXiv 2010.08127); or with ``fresh=False`` a frozen set of any size from the same distribution, their real world.
+
+    An epoch of the stream is ``train_size`` examples. Its train split, which is measured, is a sample that no step sees
+    either: the gap to the test split is zero but for chance. Fresh labels are noisy at random with probability
+    ``label_noise``. The test split is the same for every seed.
+
+    Args:
+        signals: the distribution of training and validation.
+        test_signals: that of the test split; another one is a shift.
+        train_size: examples of an epoch, or of the frozen set; those for validation included.
+        test_size: examples of the test split.
+        fresh: whether each batch is new.
+        settings: the others of :class:`genbench.data.TensorData`; what repeats, selects or randomizes a set
+            (``imbalance``, ``duplicates``, ``inputs``) is for frozen ones.
+    """
+
+    name = "mnist1d_stream"
+    classes = 10
+
+    def __init__(
+        self,
+        *,
+        signals: Signals | None = None,
+        test_signals: Signals | None = None,
+        train_size: int = 4000,
+        test_size: int = 10_000,
+        fresh: bool = True,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        self._signals = signals or Signals()
+        self._test_signals = test_signals or self._signals
+        self._size = check_integer("data.train_size", train_size, least=1)
+        self._test_size = check_integer("data.test_size", test_size, least=1)
+        self.fresh = check_flag("data.fresh", fresh)
+        for name, neutral in (("imbalance", 1), ("duplicates", 0), ("inputs", "original"), ("noise_kind", "symmetric")):
+            if fresh and settings.get(name, neutral) != neutral:
+                raise ValueError(f"data.{name} is {settings[name]!r}; accepted: {neutral} where data.fresh is true")
+        self._seed = check_integer("data.seed", seed, least=0)
+        super().__init__(train_size=train_size, seed=seed, **settings)
+
+    def content(self) -> tuple[dict[str, Tensor], str]:
+        return _drawn(self._signals, self._test_signals, self._size, self._test_size, self._seed)
+
+    def train_dataloader(self) -> Batches | Stream:
+        if not self.fresh:
+            return super().train_dataloader()
+        return Stream(
+            self._fresh,
+            steps=self.steps_per_epoch,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            seeds=self.order_seeds,
+            device=self.device,
+        )
+
+    def _fresh(self, draw: Draw, n: int) -> tuple[Tensor, Tensor]:
+        x, y = self._signals.sample(n, draw)
+        if self.label_noise:
+            wrong, noisy = draw.uniform("data.noise.label", n), draw.uniform("data.noise", n) < self.label_noise
+            y = torch.where(noisy, (wrong * self.classes).long(), y)
+        return x, y
