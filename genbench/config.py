@@ -173,6 +173,19 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
     return getattr(node, "__qualname__", None) or repr(node)
 
 
+def signature(function: Any) -> list[inspect.Parameter]:
+    """The parameters of a callable; a class whose constructor passes ``**settings`` on takes its base's too."""
+    found = dict(inspect.signature(function).parameters)
+    bases = iter(function.__mro__[1:] if inspect.isclass(function) else ())
+    while any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        base = next((b for b in bases if "__init__" in vars(b)), object)
+        if base is object:
+            break
+        found = {name: p for name, p in found.items() if p.kind is not p.VAR_KEYWORD}
+        found = {**inspect.signature(base).parameters, **found}
+    return list(found.values())
+
+
 @functools.cache
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Defaults and accepted names of a target; None where it takes any keyword."""
@@ -183,7 +196,7 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
     if not callable(function):
         raise ConfigError(f"{name}._target_={target!r} cannot be called")
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = signature(function)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from genbench import loggers, ranks, records
 from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import ConfigError, Plan, bind, digest
+from genbench.config import ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
 from genbench.records import clean
 from genbench.regularization.base import in_order
@@ -432,11 +432,9 @@ def build_module(config: Config, data: Any, share: Share | None = None) -> Train
 def build_network(node: Config, data: Any) -> torch.nn.Module:
     """The network that a node names, with random weights from torch's global generator; it must fit the data, of which
     it is told the shape of an input and the number of classes where it asks for them."""
-    import inspect
-
     from hydra.utils import get_object
 
-    accepted = inspect.signature(get_object(node["_target_"])).parameters
+    accepted = {parameter.name for parameter in signature(get_object(node["_target_"]))}
     known = {key: getattr(data, key) for key in ("input_shape", "classes") if key in accepted and hasattr(data, key)}
     network = make(node, **known)
     if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch

@@ -31,6 +31,14 @@ def test_defaults_are_filled_in_from_signatures(configure):
     assert "input_shape" not in bound["model"]
 
 
+def test_what_a_component_passes_on_is_filled_in_and_checked_too(configure):
+    plain = configure("data=mnist1d_stream")
+    del plain["data"]["label_noise"]
+    assert bind(plain)["data"]["label_noise"] == 0
+    with pytest.raises(ConfigError, match=r"data\.lable_noise is not a setting .* did you mean 'label_noise'"):
+        bind(changed(plain, "data.lable_noise", 0.1))
+
+
 def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
     plain = configure()
     run_id = experiment.plan(plain).run_id

@@ -10,11 +10,12 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from genbench import config, experiment
+from tests.choices import METHOD, STRONG, choices
 
 FOLDER = config.folder()
 FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
 GROUPS = {"data", "model", "optimizer", "scheduler", "regularization", "measures", "callbacks", "logger", "trainer"}
-METHODS = sorted(path.stem for path in FILES if path.parent.name == "regularization" and path.stem != "none")
+METHODS = [name for name in choices("regularization") if name != "none"]
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
 OTHER_PARENTS = {"experiment", "launcher", "sweeper"}
 
@@ -67,12 +68,12 @@ def targets(node):
 def test_every_partial_is_bound_and_every_setting_listed(path):
     """A setting that is not in the YAML cannot be swept; ours are all there (those of libraries are chosen)."""
     for node in targets(yaml.safe_load((FOLDER / path).read_text())):
-        signature = inspect.signature(get_object(node["_target_"]))
+        accepted = config.signature(get_object(node["_target_"]))
         settings = {key: value for key, value in node.items() if not key.startswith("_")}
-        signature.bind_partial(**settings)
+        inspect.Signature(accepted).bind_partial(**settings)
         if node["_target_"].startswith("genbench."):
             passed = {name for names in config.PASSED.values() for name in names} | {"loss", "forward", "initial"}
-            named = {p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+            named = {p.name for p in accepted if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
             assert named - passed == set(settings), node["_target_"]
 
 
@@ -101,15 +102,11 @@ def trained(plain, runs, steps):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_method_has_its_effect_in_every_experiment(name, method, tmp_path):
     """Global files lose silently against an experiment's plain values: the final weights must differ from ``none``."""
-    settings = {
-        # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run
-        "early_stopping": ["regularization.early_stopping.patience=1"],
-        "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
-        "swa": ["regularization.swa.start=0.1"],
-    }.get(method, [])
+    data, strong = METHOD.get(method, []), STRONG.get(method, [])
     steps = 120 if method == "early_stopping" else 9
-    plain = trained(composed(f"experiment={name}", "regularization=none"), tmp_path / "none", steps)
-    other = trained(composed(f"experiment={name}", f"regularization={method}", *settings), tmp_path / method, steps)
+    plain = trained(composed(f"experiment={name}", "regularization=none", *data), tmp_path / "none", steps)
+    chosen = composed(f"experiment={name}", f"regularization={method}", *data, *strong)
+    other = trained(chosen, tmp_path / method, steps)
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
 
 

@@ -15,15 +15,16 @@ from genbench.draw import Draw
 from genbench.models.slots import Dropout
 from genbench.regularization import Method
 from genbench.training import Agree, Finish, Lane, Share
+from tests.choices import METHOD, MODEL, choices
 
 STEPS = 20
-METHODS, OPTIMIZERS, SCHEDULERS = (
-    sorted(path.stem for path in (folder() / group).glob("*.yaml"))
-    for group in ("regularization", "optimizer", "scheduler")
-)
+METHODS, OPTIMIZERS, SCHEDULERS = map(choices, ("regularization", "optimizer", "scheduler"))
 # every method with the MLP, optimizers and schedules taking turns; what depends on the network with the others
 CASES = {
-    method: [f"{group}={name}" for group, name in (("regularization", method), ("model", "mlp"), *turns)]
+    method: [
+        *(f"{group}={name}" for group, name in (("regularization", method), ("model", "mlp"), *turns)),
+        *METHOD.get(method, []),
+    ]
     for method, *turns in (
         (m, ("optimizer", OPTIMIZERS[i % len(OPTIMIZERS)]), ("scheduler", SCHEDULERS[i % len(SCHEDULERS)]))
         for i, m in enumerate(METHODS)
@@ -41,7 +42,6 @@ CASES = {
     "the midst of an epoch": [],
     "parameters without gradients": ["optimizer=adamw"],
 }
-SMALL = {"mlp": ["model.width=12"], "cnn": ["model.width=6"], "gru": ["model.width=3"]}
 
 
 class Sometimes(nn.Module):
@@ -112,7 +112,7 @@ def processes(tmp_path_factory):
     configs = {}
     with initialize_config_dir(str(folder()), version_base="1.3"):
         for name, overrides in CASES.items():
-            small = next((SMALL[model] for model in SMALL if f"model={model}" in overrides), [])
+            small = next((MODEL[model] for model in MODEL if f"model={model}" in overrides), [])
             composed = compose("train", [*short, *nothing, "trainer.accelerator=cpu", *overrides, *small])
             configs[name] = OmegaConf.to_container(composed, resolve=True)
     configs["the midst of an epoch"]["callbacks"]["ends"] = {"_target_": f"{__name__}.Ends"}

@@ -1,0 +1,29 @@
+"""What a choice of the configuration folder needs in a short test of every choice."""
+
+from genbench.config import folder
+
+# a network small enough for a pack in float64, and the data that it is for
+MODEL = {
+    "mlp": ["model.width=12"],
+    "cnn": ["model.width=6"],
+    "gru": ["model.width=3"],
+}
+# the data that a method is for, where it is not for sequences
+METHOD: dict[str, list[str]] = {}
+# within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run
+STRONG = {
+    "early_stopping": ["regularization.early_stopping.patience=1"],
+    "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
+    "swa": ["regularization.swa.start=0.1"],
+}
+
+
+def choices(group: str) -> list[str]:
+    """The names in a group."""
+    return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
+
+
+def needs(model: str, method: str) -> list[str] | None:
+    """The overrides with which a model and a method train together; None where no data suits both."""
+    found = list(dict.fromkeys([*MODEL.get(model, []), *METHOD.get(method, [])]))
+    return found if sum(each.startswith("data=") for each in found) < 2 else None
