@@ -20,7 +20,7 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from genbench import loggers, ranks, records
@@ -432,8 +432,6 @@ def build_module(config: Config, data: Any, share: Share | None = None) -> Train
 def build_network(node: Config, data: Any) -> torch.nn.Module:
     """The network that a node names, with random weights from torch's global generator; it must fit the data, of which
     it is told the shape of an input and the number of classes where it asks for them."""
-    from hydra.utils import get_object
-
     accepted = {parameter.name for parameter in signature(get_object(node["_target_"]))}
     known = {key: getattr(data, key) for key in ("input_shape", "classes") if key in accepted and hasattr(data, key)}
     network = make(node, **known)
@@ -599,6 +597,11 @@ def _write(
             "error": error,
             "config": planned.bound,
             "choices": planned.choices,
+            "altered": {
+                name: reason
+                for name, node in planned.bound["regularization"].items()
+                if (reason := getattr(get_object(node["_target_"]), "alters", ""))
+            },
             "seed": planned.bound["seed"],
             "metrics": metrics,
             "stderr": part("stderr"),

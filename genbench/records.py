@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from genbench.measures.estimate import Estimate
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD = "record.json"
 SWEEP = "sweep.json"
 LOCK = ".lock"
 FILES = ("history.csv", "weights.pt", "initial.pt")
 STATUSES = ("completed", "diverged", "failed")
+SCALE_FREE = "normalization makes the loss indifferent to the scale of the weights"
+"""The alteration (see ``altered`` of a record) after which norms of weights mean as little as raw curvature."""
 
 _NUMBER = (int, float)
 _NONE = type(None)
@@ -37,6 +39,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "error": (str, _NONE),
     "config": (dict,),
     "choices": (dict,),
+    "altered": (dict,),
     "seed": (int,),
     "metrics": (dict,),
     "stderr": (dict,),
@@ -56,6 +59,7 @@ _VALUES: dict[str, tuple[type, ...]] = {
     "stderr": (*_NUMBER, _NONE),
     "converged": (bool,),
     "residual": (*_NUMBER, _NONE),
+    "altered": (str,),
     "notes": (str,),
     "seconds": (*_NUMBER, _NONE),
     "measure_seconds": _NUMBER,

@@ -11,9 +11,9 @@ from genbench import records
 
 def make(run_id="0123456789ab", **changes):
     return {
-        "schema": 1, "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
+        "schema": 2, "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
         "config": {"seed": 0, "data": {"label_noise": 0.2}},
-        "choices": {"regularization": ["l2", "sam"], "model": "mlp"},
+        "choices": {"regularization": ["l2", "sam"], "model": "mlp"}, "altered": {},
         "seed": 0, "metrics": {"test/performance/accuracy": 0.1 + 0.2, "train/flatness/lambda_1": None},
         "stderr": {}, "converged": {}, "residual": {}, "interval": {},
         "notes": {"train/flatness/lambda_1": "not twice differentiable"},
@@ -65,7 +65,7 @@ def test_write_refuses_what_is_not_a_finite_number(run, value):
         ({"config": {1: 2}}, "keys must be strings"),
         ({"config": {"f": print}}, "config\\['f'\\] is a builtin"),
         ({"run_id": "../x"}, "'run_id' must be a folder's name"),
-        ({"schema": 2}, "schema 2, this version reads 1"),
+        ({"schema": 1}, "schema 1, this version reads 2"),
     ],
 )
 def test_write_refuses_a_malformed_record(run, change, match):
@@ -90,7 +90,7 @@ def test_read_notices_every_truncation(run):
         ("[1]", "not a JSON object but a list"),
         ('{"a": 1}', "not a record of genbench"),
         ('{"schema": 7}', "has schema 7"),
-        ('{"schema": 1}', "has no 'run_id'"),
+        ('{"schema": 2}', "has no 'run_id'"),
         ('{"schema": NaN}', "NaN is not a JSON number"),
         ("\xff\xfe", "truncated or not JSON"),
     ],
@@ -210,7 +210,7 @@ def test_sweep_is_checked(tmp_path):
     with pytest.raises(records.RecordError, match="is missing"):
         records.read_sweep(tmp_path)
     records.write_atomic(
-        tmp_path / "sweep.json", json.dumps({"schema": 1, "command": [], "runs": [{"run_id": "../a"}]})
+        tmp_path / "sweep.json", json.dumps({"schema": 2, "command": [], "runs": [{"run_id": "../a"}]})
     )
     with pytest.raises(records.RecordError, match="run_id"):
         records.read_sweep(tmp_path)

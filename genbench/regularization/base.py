@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,12 @@ class Method(nn.Module):
 
     order: int = 0
     members: int = 1  # networks this run trains side by side
+    alters: str = ""  # why raw curvature of its networks may not be compared with others'; tables say it
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "loss" in vars(cls) and not cls.alters:
+            cls.alters = "trained on another loss"
 
     def setting(self, name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
         """Keep a numeric setting as a 0-d tensor; refuse what is not a number in [low, high]."""

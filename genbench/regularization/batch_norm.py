@@ -3,6 +3,7 @@
 from torch import nn
 
 from genbench.models.slots import Normalization
+from genbench.records import SCALE_FREE
 from genbench.regularization.base import Method
 
 
@@ -12,6 +13,8 @@ class BatchNorm(Method):
 
     It changes the function a set of weights stands for: compare raw curvature and norms across it with care.
     """
+
+    alters = SCALE_FREE
 
     def build(self, net: nn.Module) -> nn.Module:
         slots = [

@@ -9,6 +9,7 @@ from genbench.regularization.base import Method
 class LabelSmoothing(Method):
     """Cross-entropy against (1 − smoothing) · target + smoothing · uniform (Szegedy et al. 2016, arXiv 1512.00567)."""
 
+    alters = "trained on smoothed targets, another loss"
     smoothing: Tensor
 
     def __init__(self, *, smoothing: float) -> None:

@@ -15,6 +15,7 @@ class Mixup(Method):
     are, the limit of the paper.
     """
 
+    alters = "trained on mixed targets, another loss"
     order = 20  # what is mixed has been augmented
     alpha: Tensor
 

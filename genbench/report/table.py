@@ -17,14 +17,7 @@ SIGNIFICANCE = 0.05
 RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))
 """Measures that move when weights are rescaled and the network's outputs are not."""
 
-ALTERED = {
-    "batch_norm": "normalization makes the loss indifferent to the scale of the weights",
-    "label_smoothing": "trained on smoothed targets, another loss",
-    "mixup": "trained on mixed targets, another loss",
-}
-"""Methods whose raw measures may not be compared with the other rows', and why."""
-
-_OTHER_WEIGHTS = (ALTERED["batch_norm"], "another network")
+_OTHER_NETWORK = "another network"
 
 _ACCURACY = {"group": "accuracy (%)", "scale": 100, "digits": 1}
 DEFAULT_COLUMNS: list[dict[str, Any]] = [
@@ -743,18 +736,13 @@ def _alteration(record: Mapping[str, Any] | None, reference: Mapping[str, Any] |
     """Why raw measures of a row may not be compared with the reference row's."""
     if record is None or reference is None:
         return None
-    methods, usual = (set(_names(item)) & set(ALTERED) for item in (record, reference))
-    if methods != usual:
-        return ALTERED[sorted(methods ^ usual)[0]]
+    ours, usual = record["altered"], reference["altered"]
+    if differ := sorted(ours.keys() ^ usual.keys()):
+        return {**ours, **usual}[differ[0]]
     if record["choices"].get("model") != reference["choices"].get("model"):
-        return "another network"
+        return _OTHER_NETWORK
     norms = [dict(item["config"].get("model") or {}).get("normalization") for item in (record, reference)]
-    return ALTERED["batch_norm"] if norms[0] != norms[1] else None
-
-
-def _names(record: Mapping[str, Any]) -> Sequence[str]:
-    names = record["choices"].get("regularization") or ()
-    return (names,) if isinstance(names, str) else names
+    return records.SCALE_FREE if norms[0] != norms[1] else None
 
 
 def _compare(
@@ -763,7 +751,9 @@ def _compare(
     """A column's cells with their differences from the baseline, corrected p values, and the best in bold."""
     raw, norm = column.metric in RAW_MEASURES, column.metric.startswith("weights/norm/")
     # before a normalization the scale of weights means nothing, and its own scales count as weights
-    comparable = [not (reason and (raw or (norm and reason in _OTHER_WEIGHTS))) for reason in altered]
+    comparable = [
+        not (reason and (raw or (norm and reason in (records.SCALE_FREE, _OTHER_NETWORK)))) for reason in altered
+    ]
     differences: list[statistics.Difference | None] = [None] * len(cells)
     if baseline is not None:
         differences = [

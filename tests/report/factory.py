@@ -22,6 +22,12 @@ TRAITS = {
     "gradient_clipping": (0.666, 1.0, 60.5, 21.2), "ensemble": (0.713, 1.0, 61.0, 21.0),
 }  # fmt: skip
 
+ALTERED = {
+    "batch_norm": records.SCALE_FREE,
+    "label_smoothing": "trained on smoothed targets, another loss",
+    "mixup": "trained on mixed targets, another loss",
+}
+
 GEOMETRY = ("lambda_1", "trace", "sam_sharpness", "average_sharpness", "adaptive_sharpness")
 
 SPEC = {
@@ -93,7 +99,7 @@ def record(strategy="none", noise=0.0, seed=0, **changes):
     chosen = [] if strategy == "none" else strategy.split("+")
     fit = 3.4 * draw.uniform(0.95, 1.05) * {"sam": 2.0, "ensemble": 5.0}.get(strategy, 1.0)
     return {
-        "schema": 1,
+        "schema": 2,
         "run_id": run_id(strategy, noise, seed),
         "experiment": "ablation",
         "status": "completed",
@@ -107,6 +113,7 @@ def record(strategy="none", noise=0.0, seed=0, **changes):
             "seed": seed,
         },
         "choices": {"data": "mnist1d", "model": "mlp", "optimizer": "adam", "regularization": chosen},
+        "altered": {name: ALTERED[name] for name in chosen if name in ALTERED},
         "seed": seed,
         "metrics": metrics,
         "stderr": {"train/flatness/trace": 0.05 * flatness["trace"]},
@@ -170,7 +177,7 @@ def ablation(folder, strategies=STRATEGIES, noises=(0.0, 0.2), seeds=(0, 1, 2), 
     records.write_sweep(
         folder,
         {
-            "schema": 1,
+            "schema": 2,
             "experiment": "ablation",
             "command": ["experiment=ablation"],
             "table": spec,
@@ -210,7 +217,7 @@ def holes(folder):
 
     skip = {("swa", noise, seed) for noise in (0.0, 0.2) for seed in (0, 1, 2)} | {("ensemble", 0.2, 2)}
     ablation(folder, change=change, skip=skip)
-    (folder / run_id("none", 0.2, 1) / "record.json").write_text('{"schema": 1, "run_')
+    (folder / run_id("none", 0.2, 1) / "record.json").write_text('{"schema": 2, "run_')
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "record.json").write_text('{"accuracy": 0.9}')
     return folder

@@ -6,7 +6,7 @@ from scipy import stats
 
 from genbench import records
 from genbench.report import figures
-from genbench.report.table import ALTERED, RAW_MEASURES, Column, build, check, clean, points
+from genbench.report.table import RAW_MEASURES, Column, build, check, clean, points
 
 from . import factory
 
@@ -177,14 +177,14 @@ def test_what_may_not_be_compared_is_neither_tested_nor_best(ablation):
     for line, item in zip(table.cells, table.rows, strict=True):
         for cell, spec in zip(line, table.columns, strict=True):
             norm = item.label == "batch_norm" and spec.metric.startswith("weights/norm/")
-            fair = not norm and not (item.label in ALTERED and spec.metric in RAW_MEASURES)
+            fair = not norm and not (item.label in factory.ALTERED and spec.metric in RAW_MEASURES)
             assert cell.comparable == fair
             if not fair:
                 assert cell.difference is None
                 assert cell.p is None
     caption = " ".join(table.caption)
     assert "† not comparable" in caption
-    assert all(name in caption for name in ALTERED)
+    assert all(name in caption for name in factory.ALTERED)
     best = build(records.load(ablation), factory.SPEC | {"columns": [{"label": "λ", "metric": RAW_MEASURES[0],
                  "best": "min", "where": {"data.label_noise": 0.0}}]})  # fmt: skip
     assert [r.label for r, line in zip(best.rows, best.cells, strict=True) if line[0].best] == ["sam"]
@@ -257,7 +257,7 @@ def test_points_name_rows_and_conditions(ablation):
     found = points(records.load(ablation))
     assert len(found) == 84
     assert {point.condition for point in found} == {"label noise 0", "label noise 0.2"}
-    assert {point.row for point in found if not point.comparable} == set(ALTERED)
+    assert {point.row for point in found if not point.comparable} == set(factory.ALTERED)
 
 
 def test_text_that_is_shared_is_cleaned():
