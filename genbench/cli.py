@@ -296,14 +296,22 @@ def table() -> None:
         description="Print the table of an experiment; write table.{md,tex,csv} and report.html beside its runs.",
         epilog="example: genbench-table runs/ablation --status",
     )
-    parser.add_argument("folder", type=Path, help="an experiment's folder, such as runs/ablation")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="an experiment's: runs/ablation, say")
     parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
+    parser.add_argument(
+        "--strategies", action="store_true", help="a page (Markdown): what each is and did in the folders"
+    )
     kinds = ("terminal", "markdown", "latex", "csv", "html")
     parser.add_argument("--format", choices=kinds, default="terminal", help="others than terminal write no files")
     arguments = parser.parse_args()
     try:
-        _table(arguments.folder, arguments)
+        for folder in arguments.folders:
+            _check_folder(folder)
+        if arguments.strategies:
+            _strategies(arguments.folders)
+        for folder in [] if arguments.strategies else arguments.folders:
+            _table(folder, arguments)
     except BrokenPipeError:  # the reader, head say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
@@ -315,11 +323,9 @@ def table() -> None:
         sys.exit(1)
 
 
-def _table(folder: Path, arguments: Any) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from genbench import records, report
+def _check_folder(folder: Path) -> None:
+    """Refuse what holds no runs."""
+    from genbench import records
 
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; accepted: an experiment's folder, such as runs/ablation")
@@ -331,6 +337,21 @@ def _table(folder: Path, arguments: Any) -> None:
             else "accepted: an experiment's folder, such as runs/ablation"
         )
         raise ValueError(f"{folder} holds no runs; {hint}")
+
+
+def _strategies(folders: list[Path]) -> None:
+    from genbench import config, records
+    from genbench.report import strategies
+
+    sys.stdout.write(strategies.page(config.folder(), [records.load(folder) for folder in folders]))
+
+
+def _table(folder: Path, arguments: Any) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from genbench import report
+
     console = Console()
     if arguments.dashboard:
         from genbench.report import dashboard

@@ -8,7 +8,7 @@ from genbench.regularization.base import Method
 
 
 class Augmentation(Method):
-    """A new random version of every example at every step.
+    """A new random version of every example at every step (Simard et al. 2003, ICDAR, for images).
 
     - Sequences [B, C, L] are moved along their axis by up to ``shift`` of their length (whole points, circularly: what
       leaves at one end enters at the other, as in MNIST-1D's own generator), multiplied by a factor from

@@ -1,0 +1,90 @@
+"""A page of the strategies: what each is, from its docstring, and what it did, from the records."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genbench.records import Records
+from genbench.report import render
+from genbench.report.table import Table, build, decimals, number
+
+
+def page(folder: Path, experiments: Sequence[Records]) -> str:
+    """Markdown with a paragraph for each choice of the group ``regularization`` in a folder of configurations.
+
+    Definition and reference are the docstring's. Below stand the numbers of each experiment that has a row of it: of
+    every column that has a best value, the mean with its interval and the difference from the baseline. Where it helps
+    is what came out: the columns in which it differs from the baseline for the better after Holm's correction.
+    """
+    import yaml
+
+    tables = [build(each) for each in experiments]
+    lines = [
+        "# Strategies",
+        "",
+        "Written by `genbench-table FOLDER … --strategies` from the docstrings and these records:",
+        "",
+    ]
+    for table in tables:
+        lines += [f"- **{table.title}.** {' '.join(table.caption)}"]
+    for path in sorted((folder / "regularization").glob("*.yaml")):
+        (entry,) = (yaml.safe_load(path.read_text()) or {path.stem: None}).items()
+        name, node = entry
+        if node is None:  # the baseline
+            continue
+        about = path.read_text().splitlines()[0].lstrip("# ")
+        settings = ", ".join(f"`{key}={value}`" for key, value in node.items() if not key.startswith("_"))
+        lines += ["", f"## {name}", "", f"{about[0].upper()}{about[1:]}. {described(node['_target_'])}", ""]
+        lines += [f"`regularization={name}`" + (f" with {settings}" if settings else "") + ".", ""]
+        measured = [line for table in tables for line in _measured(table, name)]
+        lines += measured or ["Not measured in these experiments."]
+    return "\n".join(lines) + "\n"
+
+
+def described(target: str) -> str:
+    """The docstring of a class as Markdown, without its arguments.
+
+    >>> described("genbench.regularization.SAM").partition(".")[0]
+    'Takes the gradient at w + rho · g/‖g‖₂, the worst point of the ρ-ball to first order (Foret et al'
+    """
+    from hydra.utils import get_object
+
+    text = inspect.cleandoc(get_object(target).__doc__ or "").partition("\nArgs:")[0]
+    text = re.sub(r":\w+:`~?([^`]+)`", lambda found: f"`{found[1].rsplit('.', 1)[-1]}`", text).replace("``", "`")
+    text = re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text.replace("arXiv\n", "arXiv "))
+    return text.strip()
+
+
+def _measured(table: Table, name: str) -> list[str]:
+    """What a table says of a row."""
+    row = next((index for index, row in enumerate(table.rows) if row.label == name), None)
+    if row is None or row == table.baseline:
+        return []
+    told: list[str] = []
+    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for column, cell, digits in zip(table.columns, table.cells[row], decimals(table)[row], strict=True):
+        if not column.best:
+            continue
+        if cell.mean is None:
+            told.append(f"*{column.title}* {cell.status or 'not measured'}")
+            continue
+        told.append(f"*{column.title}* {_interval(cell.mean, digits)}")
+        if (difference := cell.difference) is not None:
+            sign = "+" if difference.value > 0 else ""
+            told[-1] += f" ({sign}{_interval(difference, digits)})"
+            good = (difference.value > 0) == (column.best == "max")
+            verdicts[("better" if good else "worse") if cell.significant else "undecided"].append(f"*{column.title}*")
+    against = table.rows[table.baseline].label if table.baseline is not None else None
+    shown = f" at {table.rows[row].chosen}" if table.rows[row].chosen else ""
+    found = "; ".join(f"{verdict}: {', '.join(columns)}" for verdict, columns in verdicts.items() if columns)
+    differing = (
+        f" In parentheses the difference from {against}, paired by seed. After correction: {found}." if found else ""
+    )
+    return [f"**{table.title}**{shown}: {'; '.join(told)}.{differing}", ""]
+
+
+def _interval(mean: Any, digits: int | None) -> str:
+    half = "" if mean.half_width is None else f" ± {render.half(mean.half_width, digits)}"
+    return number(mean.value, digits) + half

@@ -1,0 +1,71 @@
+import re
+
+import pytest
+
+from genbench import cli, records
+from genbench.config import folder
+from genbench.report import strategies
+from genbench.report.table import build
+from tests.choices import choices
+
+from . import factory
+
+
+@pytest.fixture(scope="module")
+def page(ablation):
+    return strategies.page(folder(), [records.load(ablation)])
+
+
+def section(page, name):
+    return page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+
+
+def test_every_strategy_has_a_definition_and_a_source(page):
+    names = [name for name in choices("regularization") if name != "none"]
+    assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == names
+    for name in names:
+        text = section(page, name)
+        assert re.search(r"(19|20)\d\d", text), name  # a paper's year
+        assert f"`regularization={name}`" in text
+        assert not re.search(r"``|:\w+:`|Args:", text), name
+
+
+def test_the_numbers_are_those_of_the_records(page, ablation):
+    def accuracies(name):
+        found = [
+            item for item in records.load(ablation).records
+            if item["choices"]["regularization"] == name and item["config"]["data"]["label_noise"] == 0
+        ]  # fmt: skip
+        return [100 * item["metrics"]["test/performance/accuracy"] for item in sorted(found, key=lambda i: i["seed"])]
+
+    ours, usual = accuracies(["dropout"]), accuracies([])
+    text = section(page, "dropout")
+    found = re.search(r"\*test acc\. \(%\), clean\* ([\d.]+) ± ([\d.]+) \(\+([\d.]+) ± ([\d.]+)\)", text)
+    assert float(found[1]) == pytest.approx(sum(ours) / 3, abs=0.051)
+    assert float(found[3]) == pytest.approx(sum(ours) / 3 - sum(usual) / 3, abs=0.051)
+
+
+def test_better_and_worse_is_what_survives_correction(page, ablation):
+    table = build(records.load(ablation))
+    seen = set()
+    for row, line in zip(table.rows, table.cells, strict=True):
+        for column, cell in zip(table.columns, line, strict=True):
+            if column.best and cell.difference:
+                good = cell.difference.value > 0 if column.best == "max" else cell.difference.value < 0
+                verdict = "undecided" if cell.p >= 0.05 else "better" if good else "worse"
+                listed = section(page, row.label).partition("After correction: ")[2].split("; ")
+                assert any(part.startswith(verdict) and f"*{column.title}*" in part for part in listed)
+                seen.add(verdict)
+    assert seen == {"better", "worse", "undecided"}
+
+
+def test_a_strategy_without_runs_says_so(tmp_path):
+    page = strategies.page(folder(), [records.load(factory.ablation(tmp_path / "a", strategies=["none", "l2"]))])
+    assert "Not measured in these experiments." in section(page, "sam")
+    assert "Not measured" not in section(page, "l2")
+
+
+def test_the_command_takes_several_folders(ablation, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["genbench-table", str(ablation), str(ablation), "--strategies"])
+    cli.table()
+    assert section(capsys.readouterr().out, "l2").count("**Regularization on MNIST-1D**") == 2
