@@ -45,8 +45,11 @@ def test_the_numbers_are_those_of_the_records(page, ablation):
     assert float(found[3]) == pytest.approx(sum(ours) / 3 - sum(usual) / 3, abs=0.051)
 
 
-def test_better_and_worse_is_what_survives_correction(page, ablation):
-    table = build(records.load(ablation))
+def test_better_and_worse_is_what_survives_correction(tmp_path):
+    columns = factory.SPEC["columns"]
+    spec = factory.SPEC | {"columns": [*columns, columns[0] | {"group": "the lower the better", "best": "min"}]}
+    loaded = records.load(factory.ablation(tmp_path / "a", spec=spec))
+    table, page = build(loaded), strategies.page(folder(), [loaded])
     seen = set()
     for row, line in zip(table.rows, table.cells, strict=True):
         for column, cell in zip(table.columns, line, strict=True):
