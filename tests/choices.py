@@ -1,5 +1,7 @@
 """What a choice of the configuration folder needs in a short test of every choice."""
 
+import yaml
+
 from genbench.config import folder
 
 # a network small enough for a pack in float64, and the data that it is for
@@ -8,8 +10,10 @@ MODEL = {
     "cnn": ["model.width=6"],
     "gru": ["model.width=3"],
 }
-# the data that a method is for, where it is not for sequences
-METHOD: dict[str, list[str]] = {}
+# the data that a method is for, where it is not for sequences, and what it needs of a model that has a setting for it
+METHOD: dict[str, list[str]] = {
+    "stochastic_depth": ["model.residual=true"],
+}
 # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run
 STRONG = {
     "early_stopping": ["regularization.early_stopping.patience=1"],
@@ -25,5 +29,7 @@ def choices(group: str) -> list[str]:
 
 def needs(model: str, method: str) -> list[str] | None:
     """The overrides with which a model and a method train together; None where no data suits both."""
-    found = list(dict.fromkeys([*MODEL.get(model, []), *METHOD.get(method, [])]))
+    settings = yaml.safe_load((folder() / "model" / f"{model}.yaml").read_text())
+    asked = dict.fromkeys([*MODEL.get(model, []), *METHOD.get(method, [])])
+    found = [each for each in asked if not each.startswith("model.") or each[6:].split("=")[0] in settings]
     return found if sum(each.startswith("data=") for each in found) < 2 else None

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from genbench.checks import check_flag, check_integer
 from genbench.models.base import Classifier, activation, normalization
-from genbench.models.slots import Dropout
+from genbench.models.slots import Dropout, StochasticDepth
 
 
 class MLP(Classifier):
@@ -35,7 +35,10 @@ class MLP(Classifier):
         check_integer("model.depth", depth, least=1)
         self.residual = check_flag("model.residual", residual)
         sizes = [prod(self.input_shape)] + [width] * (depth - 1)
-        self.layers = nn.ModuleList(hidden(size, width, activation, normalization, dropout) for size in sizes)
+        self.layers = nn.ModuleList(
+            hidden(size, width, activation, normalization, dropout, branch=residual and index > 0)
+            for index, size in enumerate(sizes)
+        )
         self.head = nn.Linear(width, classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -45,6 +48,9 @@ class MLP(Classifier):
         return x
 
 
-def hidden(size: int, width: int, name: str, norm: str, dropout: float) -> nn.Sequential:
-    """One hidden layer, from ``size`` inputs to ``width`` units."""
-    return nn.Sequential(nn.Linear(size, width), normalization(norm, width, 0), activation(name), Dropout(dropout))
+def hidden(size: int, width: int, name: str, norm: str, dropout: float, *, branch: bool) -> nn.Sequential:
+    """One hidden layer, from ``size`` inputs to ``width`` units; ``branch``: its input is added to it."""
+    end = [StochasticDepth()] if branch else []
+    return nn.Sequential(
+        nn.Linear(size, width), normalization(norm, width, 0), activation(name), Dropout(dropout), *end
+    )

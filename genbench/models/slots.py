@@ -1,5 +1,6 @@
 """Places in a network that a regularization may fill."""
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,36 +11,66 @@ from genbench.checks import check_number
 from genbench.draw import Draw
 
 
-class Dropout(nn.Module):
-    """Inverted dropout (Srivastava et al. 2014): in training, x · 1[u ≥ p] / (1 − p) with u uniform on [0, 1).
+class Masked(nn.Module):
+    """A slot that multiplies in training by 1[u ≥ p] / (1 − p), with u uniform on [0, 1).
 
     The probability ``p`` is a 0-d buffer. A slot whose ``p`` was set to 0 passes its input on. Masks are those of
     ``draw`` at ``site`` (see :func:`use_draw`), or torch's, from its global generator, where no draw was assigned.
     """
 
+    site: str
+    setting: str  # what p is called in messages
+
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
         self.draw: Draw | None = None
-        self.site = "dropout"
         self.p: Tensor
         self.register_buffer("p", torch.tensor(0.0, dtype=torch.float64))
         self.set(p)
 
     def set(self, p: float) -> None:
         """Drop with probability ``p``, in [0, 1), from now on."""
-        self.p.fill_(check_number("model.dropout", p, low=0, high=1, open_high=True))
+        self.p.fill_(check_number(self.setting, p, low=0, high=1, open_high=True))
         self.active = p > 0  # known without reading the tensor, which a device or vmap would not allow
+
+    def dropped(self, x: Tensor) -> Sequence[int]:
+        """The shape of the mask."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.active and self.training):
             return x
+        shape = self.dropped(x)
         if self.draw is None:
-            return F.dropout(x, float(self.p))
+            return x * F.dropout(x.new_ones(shape), float(self.p))
         p = self.p.to(x.dtype)
-        return x * ((self.draw.uniform(self.site, *x.shape) >= p) / (1 - p))
+        return x * ((self.draw.uniform(self.site, *shape) >= p) / (1 - p))
 
     def extra_repr(self) -> str:
         return f"active={self.active}"
+
+
+class Dropout(Masked):
+    """Inverted dropout (Srivastava et al. 2014): each unit is dropped by itself."""
+
+    site = "dropout"
+    setting = "model.dropout"
+
+    def dropped(self, x: Tensor) -> Sequence[int]:
+        return x.shape
+
+
+class StochasticDepth(Masked):
+    """The end of a residual branch, ``x + slot(branch(x))``: in training the branch is dropped from some examples
+    (Huang et al. 2016, arXiv 1603.09382), each by itself, and the others' is scaled by 1 / (1 − p), so that nothing
+    is scaled in evaluation. The paper draws once a batch and scales in evaluation; the mean is the same.
+    """
+
+    site = "stochastic_depth"
+    setting = "stochastic depth"
+
+    def dropped(self, x: Tensor) -> Sequence[int]:
+        return (len(x), *(1,) * (x.ndim - 1))
 
 
 class Normalization(nn.Module):
@@ -61,18 +92,21 @@ class Normalization(nn.Module):
         return f"{self.channels}, dims={self.dims}"
 
 
-_dropout_slots: WeakKeyDictionary[nn.Module, list[tuple[Dropout, str]]] = WeakKeyDictionary()
+_masked_slots: WeakKeyDictionary[nn.Module, list[tuple[Masked, str]]] = WeakKeyDictionary()
 
 
 def use_draw(net: nn.Module, draw: Draw | None) -> None:
-    """Let every dropout slot of ``net`` take its masks from ``draw``; ``None`` gives them back to torch.
+    """Let every slot of ``net`` that drops take its masks from ``draw``; ``None`` gives them back to torch.
 
-    The i-th slot, in the order of ``net.modules()``, draws at site ``dropout.<i>``. The slots of a network are looked
-    up once: call this after the network is built.
+    The i-th dropout slot, in the order of ``net.modules()``, draws at site ``dropout.<i>``, the i-th residual branch at
+    ``stochastic_depth.<i>``. The slots of a network are looked up once: call this after the network is built.
     """
-    slots = _dropout_slots.get(net)
+    slots = _masked_slots.get(net)
     if slots is None:
-        found = [module for module in net.modules() if isinstance(module, Dropout)]
-        slots = _dropout_slots[net] = [(slot, f"dropout.{index}") for index, slot in enumerate(found)]
+        slots = _masked_slots[net] = [
+            (slot, f"{kind.site}.{index}")
+            for kind in (Dropout, StochasticDepth)
+            for index, slot in enumerate(module for module in net.modules() if isinstance(module, kind))
+        ]
     for slot, site in slots:
         slot.draw, slot.site = draw, site

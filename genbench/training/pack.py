@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.draw import Drawn, Draws
-from genbench.models.slots import Dropout, use_draw
+from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
 from genbench.training.lane import Lane
 from genbench.training.stack import Stack
@@ -359,7 +359,7 @@ def _after(lane: Lane, params: Parameters, progress: Tensor) -> Tensor:
 
 
 def _stacked(lanes: Sequence[Lane]) -> Stack:
-    for slots in zip(*([m for m in lane.modules() if isinstance(m, Dropout)] for lane in lanes), strict=False):
+    for slots in zip(*([m for m in lane.modules() if isinstance(m, Masked)] for lane in lanes), strict=False):
         active = any(slot.active for slot in slots)  # a rate of 0 is one of the rates
         for slot in slots:
             slot.active = active
