@@ -27,7 +27,9 @@ def composed(*overrides):
 
 def choose(path):
     group = path.parent.as_posix()
-    return f"{group}=[{path.stem}]" if group in ("regularization", "logger") else f"{group}={path.stem}"
+    if group == "regularization":
+        return f"{group}=[{path.stem}]", *METHOD.get(path.stem, [])
+    return (f"{group}=[{path.stem}]" if group == "logger" else f"{group}={path.stem}",)
 
 
 def short(plain):
@@ -44,7 +46,7 @@ def test_no_file_is_missed():
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS], ids=str)
 def test_every_choice_composes_binds_and_builds(path):
-    plain = short(composed(choose(path)))
+    plain = short(composed(*choose(path)))
     config.bind(plain)
     experiment.check(plain)
 
