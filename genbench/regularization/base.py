@@ -132,6 +132,12 @@ class WeightPenalty(Method):
         return self.strength * torch.stack(sizes).sum()
 
 
+def expected(cost: Tensor, y: Tensor) -> Tensor:
+    """The mean over the batch of what the target costs: ``cost`` [B, C, ...] of each class, ``y`` classes [B, ...] or
+    class probabilities [B, C, ...]."""
+    return (cost * y).sum(1).mean() if y.is_floating_point() else cost.gather(1, y.unsqueeze(1)).mean()
+
+
 def overriding(methods: Iterable[Method], hook: str) -> list[Method]:
     """The methods that override a hook, in their order; the others cost a step nothing."""
     return [method for method in methods if getattr(type(method), hook) is not getattr(Method, hook)]

@@ -1,0 +1,21 @@
+"""Entropy penalty."""
+
+from torch import Tensor, nn
+
+from genbench.regularization.base import Method
+
+
+class EntropyPenalty(Method):
+    """Subtracts strength · H(p) from the loss, the mean entropy (nats) of the predicted class probabilities: confident
+    predictions are penalized (Pereyra et al. 2017, arXiv 1701.06548, Section 3.1)."""
+
+    alters = "trained with a penalty on confident outputs, another loss"
+    strength: Tensor
+
+    def __init__(self, *, strength: float) -> None:
+        super().__init__()
+        self.setting("strength", strength, low=0)
+
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
+        log_p = output.log_softmax(1)
+        return self.strength.to(output.dtype) * (log_p.exp() * log_p).sum(1).mean()
