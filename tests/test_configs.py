@@ -100,15 +100,21 @@ def trained(plain, runs, steps):
     return torch.load(runs / record["experiment"] / record["run_id"] / "weights.pt", weights_only=True)
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run that several tests compare with is trained once."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_method_has_its_effect_in_every_experiment(name, method, tmp_path):
+def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
     """Global files lose silently against an experiment's plain values: the final weights must differ from ``none``."""
     data, strong = METHOD.get(method, []), STRONG.get(method, [])
     steps = 120 if method == "early_stopping" else 9
-    plain = trained(composed(f"experiment={name}", "regularization=none", *data), tmp_path / "none", steps)
+    plain = trained(composed(f"experiment={name}", "regularization=none", *data), runs, steps)
     chosen = composed(f"experiment={name}", f"regularization={method}", *data, *strong)
-    other = trained(chosen, tmp_path / method, steps)
+    other = trained(chosen, runs, steps)
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
 
 

@@ -127,7 +127,7 @@ def processes(tmp_path_factory):
             one.start()
         alone = {name: trained(config) for name, config in configs.items()}
         for one in both:
-            one.join(120)
+            one.join(240)
         assert [one.exitcode for one in both] == [0, 0]
     return alone, *(torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(2))
 
