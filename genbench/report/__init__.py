@@ -173,5 +173,6 @@ def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bo
 
 def _inputs(loaded: Records, table: Table) -> str:
     """Digest of all that figures depend on: records, histories, the table's words, and the code that draws."""
-    code = [records.file_digest(Path(__file__).with_name(name)) for name in ("drawing.py", "figures.py")]
-    return records.digest([*code, [record["digest"] for record in loaded.records], render.comma_separated(table)])
+    code = [records.file_digest(Path(__file__).with_name(name)) for name in ("drawing.py", "figures.py", "curves.py")]
+    words = [render.comma_separated(table), *table.figures]
+    return records.digest([*code, [record["digest"] for record in loaded.records], words])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.analysis import statistics
+from genbench.report.curves import draw as draw_curve
+from genbench.report.curves import parse
 from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, logarithmic, plain, settle
 from genbench.report.table import RAW_MEASURES, Point, Table
 
@@ -32,7 +34,8 @@ _NORMS = {"weights/norm/l2": "weight norm ‖w‖₂", "weights/norm/distance": 
 
 
 def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
-    """Every figure for which there are data. Each is to be drawn within :func:`genbench.report.drawing.style`."""
+    """Every figure for which there are data, and those that the experiment asked for; each is to be drawn within
+    :func:`genbench.report.drawing.style`."""
     shown = [point for point in points if point.chosen]
     curves = _curves(loaded, shown)
     for drawing in (
@@ -42,6 +45,7 @@ def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iter
         _against(shown, _NORMS, "gap_norm", "Generalization gap against weight norms"),
         _learning(curves, shown, "accuracy", "Learning curves: accuracy"),
         _learning(curves, shown, "cross_entropy", "Learning curves: cross-entropy"),
+        *(draw_curve(curve, points) for curve in parse(table.figures)),
     ):
         if drawing is not None:
             settle(drawing)

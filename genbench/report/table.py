@@ -100,7 +100,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` stand below them."""
+    """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` stand below them.
+
+    ``figures`` are those that the experiment asked for: what :class:`genbench.report.curves.Curve` takes.
+    """
 
     title: str
     caption: list[str]
@@ -111,6 +114,7 @@ class Table:
     baseline: int | None
     notes: list[str]
     problems: list[str]
+    figures: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,7 @@ def build(loaded: records.Records, spec: Mapping[str, Any] | None = None) -> Tab
         baseline=baseline,
         notes=notes.texts,
         problems=[clean(problem) for problem in problems],
+        figures=spec.get("figures") or (),
     )
 
 
@@ -515,7 +520,7 @@ def _spec(loaded: records.Records, spec: Mapping[str, Any] | None) -> dict[str, 
 
 
 def _columns(spec: Mapping[str, Any]) -> list[Column]:
-    accepted = ("title", "caption", "rows", "baseline", "choose", "columns")
+    accepted = ("title", "caption", "rows", "baseline", "choose", "columns", "figures")
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
     if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | None):
@@ -550,9 +555,13 @@ def _columns(spec: Mapping[str, Any]) -> list[Column]:
 
 def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
     """Raise ValueError (one line) where a table's spec is malformed or names settings that a run does not have."""
+    from genbench.report import curves
+
     spec = spec or {}
     known = sorted({*choices, *records.flatten(config)})
-    for key in [*(spec.get("rows") or []), *(key for column in _columns(spec) for key in column.where)]:
+    read = [key for column in _columns(spec) for key in column.where]
+    read += [key for curve in curves.parse(spec.get("figures")) for key in curve.keys]
+    for key in [*(spec.get("rows") or []), *read]:
         if key not in known:
             raise ValueError(f"table: {key!r} is neither a group nor a setting of the runs; {nearest(key, known)}")
 

@@ -1,0 +1,130 @@
+"""Figures that an experiment asks for: a metric against a setting, or along a family of metrics."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from genbench import records
+from genbench.analysis import statistics
+from genbench.checks import nearest
+from genbench.records import clean
+from genbench.report.drawing import COLOURS, Drawing, blank, logarithmic, plain
+from genbench.report.table import Point, show
+
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """``scale`` times the metric ``y`` against the setting ``x``; a line for each value of ``lines`` (dotted keys or
+    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``.
+
+    Without ``x``, ``y`` holds one ``*``, which stands for numbers: the metrics that match are the line's points.
+    """
+
+    name: str
+    title: str
+    y: str
+    x: str | None = None
+    lines: tuple[str, ...] = ()
+    panels: tuple[str, ...] = ()
+    where: Mapping[str, Any] = field(default_factory=dict)
+    scale: float = 1.0
+    x_label: str = ""
+    y_label: str = ""
+
+    @property
+    def keys(self) -> list[str]:
+        """The settings it reads."""
+        return [*([self.x] if self.x else []), *self.lines, *self.panels, *self.where]
+
+
+def parse(nodes: Any) -> list[Curve]:
+    """The figures of a table's spec; ValueError (one line) for one that is malformed."""
+    found = []
+    for node in nodes or []:
+        if not isinstance(node, Mapping) or not {"name", "title", "y"} <= set(node):
+            raise ValueError(f"table: a figure needs name, title and y, got {node!r}")
+        if unknown := [key for key in node if key not in Curve.__dataclass_fields__]:
+            raise ValueError(
+                f"table: figure {node['name']!r} has the unknown key {unknown[0]!r}; "
+                f"{nearest(unknown[0], [*Curve.__dataclass_fields__])}"
+            )
+        if not re.fullmatch(r"\w+", str(node["name"])):
+            raise ValueError(f"table: figure {node['name']!r}: accepted: a name of letters, digits and underscores")
+        given = {key: value for key, value in node.items() if value is not None}
+        for key in ("lines", "panels"):
+            given[key] = tuple(given.get(key, ()))
+        if node["y"].count("*") != ("x" not in given):
+            raise ValueError(
+                f"table: figure {node['name']!r}: y is {node['y']!r}; accepted: a metric with x a setting, or one with "
+                "a single * for numbers and no x"
+            )
+        found.append(Curve(**given))
+    return found
+
+
+def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
+    """The figure, of the completed runs that the table shows; None where nothing was measured."""
+    from matplotlib.lines import Line2D
+
+    inside = [p for p in points if p.chosen and all(_text(p, key) == show(value) for key, value in curve.where.items())]
+    measured: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for point in inside:
+        line = ", ".join(_text(point, key) for key in curve.lines) or point.row
+        panel = ", ".join(f"{_name(key)} {_text(point, key)}" for key in curve.panels)
+        for x, y in _pairs(curve, point):
+            measured.setdefault(panel, {}).setdefault(line, {}).setdefault(x, []).append(y * curve.scale)
+    if not measured:
+        return None
+    lines = list(dict.fromkeys(line for panel in measured.values() for line in panel))
+    figure, axes = blank(max(4.6, 3.2 * len(measured)), 3.1, 1, len(measured), sharey=True)
+    fewest = min(len(ys) for panel in measured.values() for line in panel.values() for ys in line.values())
+    for axis, (panel, found) in zip(axes[0], measured.items(), strict=True):
+        for line, values in found.items():
+            number = lines.index(line)
+            xs = sorted(values)
+            means = [statistics.mean_interval(values[x]) for x in xs]
+            look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)]}
+            dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
+            axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
+            halves = [mean.half_width or 0 for mean in means]
+            axis.errorbar(xs, [mean.value for mean in means], halves, fmt="none", linewidth=0.8, **look)
+        every = sorted({x for values in found.values() for x in values})
+        if every[0] > 0 and every[-1] >= 10 * every[0]:
+            logarithmic(axis)
+        axis.set_title(plain(panel))
+        axis.set_xlabel(plain(curve.x_label or _name(curve.x or curve.y)))
+    axes[0, 0].set_ylabel(plain(curve.y_label or _name(curve.y)))
+    handles = [
+        Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)],
+               linestyle=_DASHES[i // len(COLOURS) % len(_DASHES)], label=plain(line))
+        for i, line in enumerate(lines)
+    ]  # fmt: skip
+    named = ", ".join(map(_name, curve.lines))
+    figure.legend(handles=handles, loc="outside right upper", title=plain(named) or None, fontsize=7.5)
+    interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is one run"
+    return Drawing(curve.name, clean(curve.title), f"Means over seeds {interval}; at least {fewest} a point.", figure)
+
+
+def _pairs(curve: Curve, point: Point) -> list[tuple[float, float]]:
+    metrics = point.record["metrics"]
+    if curve.x is None:
+        pattern = re.escape(curve.y).replace(r"\*", r"(\d+(?:\.\d+)?)")
+        found = [(float(match[1]), metrics[key]) for key in metrics if (match := re.fullmatch(pattern, key))]
+    else:
+        found = [(_value(point, curve.x), metrics.get(curve.y))]
+    return [(x, y) for x, y in found if isinstance(x, int | float) and y is not None]
+
+
+def _value(point: Point, key: str) -> Any:
+    return records.flatten(point.record["config"]).get(key, point.record["choices"].get(key))
+
+
+def _text(point: Point, key: str) -> str:
+    return show(_value(point, key))
+
+
+def _name(key: str) -> str:
+    return key.rsplit("/", 1)[-1].rsplit(".", 1)[-1].replace("_", " ").rstrip("* ")

@@ -1,0 +1,100 @@
+import pytest
+
+from genbench import records, report
+from genbench.report import curves, drawing, figures
+from genbench.report.curves import parse
+from genbench.report.table import build, check, points
+
+from . import factory
+
+SIZE = {"name": "size", "title": "Accuracy against size", "x": "data.train_size", "y": "test/performance/accuracy"}
+DRIFT = {"name": "drift", "title": "Accuracy along the drift", "y": "test/robustness/drift_*", "scale": 100}
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory):
+    """Strategies × two train sizes × three seeds, measured at three places of a drift."""
+    folder = tmp_path_factory.mktemp("runs") / "sizes"
+    for strategy in ("none", "l2"):
+        for size in (100, 4000):
+            for seed in range(3):
+                item = factory.record(strategy, 0.0, seed)
+                item["config"]["data"] |= {"train_size": size}
+                base = 0.5 + 0.1 * (size > 100) + 0.05 * (strategy == "l2")
+                item["metrics"]["test/performance/accuracy"] = base + 0.01 * seed
+                item["metrics"] |= {f"test/robustness/drift_{k}": base - 0.1 * k for k in range(3)}
+                factory.leave(folder, item | {"run_id": factory.run_id(strategy, size, seed)})
+    return folder
+
+
+def drawn(folder, *nodes):
+    spec = {"rows": ["regularization"], "columns": [factory.SPEC["columns"][0] | {"where": {"data.train_size": 100}}]}
+    found = points(records.load(folder), spec)
+    with drawing.style():
+        return [curves.draw(curve, found) for curve in parse(nodes)]
+
+
+def lines(axis):
+    return {tuple(line.get_xdata()): list(line.get_ydata()) for line in axis.lines if line.get_marker() == "o"}
+
+
+def test_a_metric_against_a_setting_is_the_mean_over_seeds(sizes):
+    (drawing_,) = drawn(sizes, SIZE | {"where": {"regularization": "l2"}})
+    (axis,) = drawing_.figure.axes
+    ((xs, ys),) = lines(axis).items()
+    assert xs == (100, 4000)
+    assert ys == pytest.approx([0.56, 0.66])
+    assert axis.get_xscale() == "log"
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["l2"]
+    half = axis.collections[0].get_segments()[0][:, 1]
+    assert half[1] - half[0] == pytest.approx(2 * 4.302653 * 0.01 / 3**0.5, rel=1e-5)  # t of two degrees of freedom
+    assert "at least 3 a point" in drawing_.caption
+
+
+def test_lines_and_panels_are_settings(sizes):
+    (drawing_,) = drawn(sizes, SIZE | {"lines": ["data.train_size"], "panels": ["regularization"]})
+    titles = {axis.get_title(loc="left") for axis in drawing_.figure.axes}
+    assert titles == {"regularization l2", "regularization none"}
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["100", "4000"]
+
+
+def test_a_family_of_metrics_is_a_line_over_its_numbers(sizes):
+    (drawing_,) = drawn(sizes, DRIFT | {"where": {"data.train_size": 100, "regularization": "none"}})
+    ((xs, ys),) = lines(drawing_.figure.axes[0]).items()
+    assert xs == (0, 1, 2)
+    assert ys == pytest.approx([50, 40, 30])
+
+
+def test_nothing_measured_is_no_figure(sizes):
+    assert drawn(sizes, SIZE | {"y": "test/performance/brier"}) == [None]
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"name": "a"}, "a figure needs name, title and y"),
+        (SIZE | {"lnes": []}, "figure 'size' has the unknown key 'lnes'; did you mean 'lines'"),
+        (SIZE | {"x": None}, "y is 'test/performance/accuracy'; accepted: a metric with x a setting"),
+        (DRIFT | {"x": "seed"}, "y is 'test/robustness/drift_\\*'; accepted"),
+        (SIZE | {"name": "../a"}, "accepted: a name of letters"),
+    ],
+)
+def test_a_malformed_figure_is_refused(node, message):
+    with pytest.raises(ValueError, match=message):
+        parse([node])
+
+
+def test_a_figure_of_what_runs_do_not_have_is_refused_before_they_train():
+    with pytest.raises(ValueError, match=r"'data\.train_sise' is neither a group nor a setting.*data\.train_size"):
+        check({"figures": [SIZE | {"x": "data.train_sise"}]}, {"data": {"train_size": 1}}, {})
+
+
+def test_the_report_has_it_and_draws_it_again_when_it_changes(tmp_path):
+    node = SIZE | {"x": "data.label_noise", "lines": ["regularization"]}
+    folder = factory.ablation(tmp_path / "a", strategies=["none", "l2"], spec=factory.SPEC | {"figures": [node]})
+    assert "size.png" in {path.name for path in report.write(folder)}
+    before = (folder / "figures" / "size.svg").read_bytes()
+    report.write(folder, spec=factory.SPEC | {"figures": [node | {"y_label": "another label"}]})
+    assert (folder / "figures" / "size.svg").read_bytes() != before
+    loaded = records.load(folder)
+    assert any(item.name == "size" for item in figures.draw(loaded, build(loaded), points(loaded)))
