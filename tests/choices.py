@@ -9,6 +9,8 @@ MODEL = {
     "mlp": ["model.width=12"],
     "cnn": ["model.width=6"],
     "gru": ["model.width=3"],
+    "lstm": ["model.width=3"],
+    "rnn": ["model.width=3", "optimizer.lr=0.01"],  # its gradient explodes at 0.1, and rounding with it
 }
 # the data that a method is for, where it is not for sequences, and what it needs of a model that has a setting for it
 METHOD: dict[str, list[str]] = {

@@ -149,16 +149,18 @@ def _shortened(program: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 class Lanewise(Patches):
-    """Within it, convolutions and batch normalization are written in operations whose result for one lane does not
-    depend on how many others there are; torch's own change in the last bit with the number of lanes."""
+    """Within it, convolutions, recurrences and batch normalization are written in operations whose result for one lane
+    does not depend on how many others there are; torch's own change in the last bit with the number of lanes, or have
+    no batching rule."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear:
             return linear(*args, **(kwargs or {}))
         if func is F.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
-        if func == torch.gru:
-            return _gru(*args, **(kwargs or {}))
+        if (unit := _UNITS.get(func)) is not None:
+            input, hx, *settings = args
+            return _recurrent(unit, input, (hx,) if isinstance(hx, Tensor) else tuple(hx), *settings)
         return super().__torch_function__(func, types, args, kwargs)
 
 
@@ -192,9 +194,10 @@ def _batch_norm(
     return scaled if bias is None else scaled + bias.view(shape)
 
 
-def _gru(
+def _recurrent(
+    unit: Callable[..., tuple[Tensor, ...]],
     input: Tensor,
-    hx: Tensor,
+    hx: tuple[Tensor, ...],
     params: Sequence[Tensor],
     has_biases: bool,
     num_layers: int,
@@ -202,10 +205,14 @@ def _gru(
     train: bool,
     bidirectional: bool,
     batch_first: bool,
-) -> tuple[Tensor, Tensor]:
-    """As torch.gru, which has no batching rule; both directions of a layer are computed together."""
+) -> tuple[Tensor, ...]:
+    """As torch's own of the unit, which have no batching rule; both directions of a layer are computed together.
+
+    ``unit`` makes of what the inputs and the outputs before contribute, each [directions, B, gates · width], and of the
+    state the new state, the output first.
+    """
     if dropout and train:
-        raise ValueError("a GRU's own dropout draws from torch's generator; accepted: dropout slots between layers")
+        raise ValueError("a recurrence's own dropout draws from torch's generator; accepted: slots between layers")
     directions, each = (2 if bidirectional else 1), (4 if has_biases else 2)
     x = input.movedim(1, 0) if batch_first else input  # [T, B, inputs]
     states = []
@@ -215,20 +222,46 @@ def _gru(
         gates = torch.stack([x, x.flip(0)] if bidirectional else [x]).flatten(1, 2) @ weights[0].mT
         if has_biases:
             gates = gates + weights[2][:, None]
-        h, outputs = hx[layer * directions : (layer + 1) * directions], []
-        for now in gates.unflatten(1, x.shape[:2]).unbind(1):  # [directions, B, 3 width]
-            back = h @ weights[1].mT
+        state, outputs = tuple(h[layer * directions : (layer + 1) * directions] for h in hx), []
+        for now in gates.unflatten(1, x.shape[:2]).unbind(1):  # [directions, B, gates · width]
+            back = state[0] @ weights[1].mT
             if has_biases:
                 back = back + weights[3][:, None]
-            reset, update, new = now.chunk(3, -1)
-            reset_back, update_back, new_back = back.chunk(3, -1)
-            candidate = (new + (reset + reset_back).sigmoid() * new_back).tanh()
-            h = candidate + (update + update_back).sigmoid() * (h - candidate)
-            outputs.append(h)
-        states.append(h)
+            state = unit(now, back, *state)
+            outputs.append(state[0])
+        states.append(state)
         passed = torch.stack(outputs, 1)  # [directions, T, B, width]
         x = torch.cat([passed[0], passed[1].flip(0)], -1) if bidirectional else passed[0]
-    return x.movedim(0, 1) if batch_first else x, torch.cat(states)
+    return x.movedim(0, 1) if batch_first else x, *(torch.cat(parts) for parts in zip(*states, strict=True))
+
+
+def _gru(now: Tensor, back: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    reset, update, new = now.chunk(3, -1)
+    reset_back, update_back, new_back = back.chunk(3, -1)
+    candidate = (new + (reset + reset_back).sigmoid() * new_back).tanh()
+    return (candidate + (update + update_back).sigmoid() * (h - candidate),)
+
+
+def _lstm(now: Tensor, back: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    enter, forget, new, leave = (now + back).chunk(4, -1)
+    c = forget.sigmoid() * c + enter.sigmoid() * new.tanh()
+    return leave.sigmoid() * c.tanh(), c
+
+
+def _rnn_tanh(now: Tensor, back: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    return ((now + back).tanh(),)
+
+
+def _rnn_relu(now: Tensor, back: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    return ((now + back).relu(),)
+
+
+_UNITS: dict[Any, Callable[..., tuple[Tensor, ...]]] = {
+    torch.gru: _gru,
+    torch.lstm: _lstm,
+    torch.rnn_tanh: _rnn_tanh,
+    torch.rnn_relu: _rnn_relu,
+}
 
 
 class _Applied(nn.Module):

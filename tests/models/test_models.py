@@ -8,9 +8,12 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from genbench.models import CNN, GRU, MLP, Dropout, Ensemble, Linear, use_draw
 from genbench.models.base import ACTIVATIONS
+from genbench.models.lstm import LSTM
+from genbench.models.recurrent import Recurrent
+from genbench.models.rnn import RNN
 
 SHAPES = {"mnist1d": (1, 40), "digits": (1, 8, 8)}
-MODELS = [Linear, MLP, CNN, GRU]
+MODELS = [Linear, MLP, CNN, GRU, LSTM, RNN]
 
 
 def make(model, shape=(1, 40), seed=0, **settings):
@@ -22,8 +25,10 @@ def count(net):
     return sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize(("model", "parameters"), [(Linear, 410), (MLP, 15_210), (CNN, 5_210), (GRU, 5_134)])
-def test_parameter_counts_of_the_mnist1d_reference(model, parameters):
+@pytest.mark.parametrize(
+    ("model", "parameters"), [(Linear, 410), (MLP, 15_210), (CNN, 5_210), (GRU, 5_134), (LSTM, 5_242), (RNN, 4_918)]
+)
+def test_parameter_counts_on_mnist1d(model, parameters):
     assert count(make(model)) == parameters
 
 
@@ -58,18 +63,18 @@ def test_cnn_is_the_reference():
 
 def test_gru_is_the_reference():
     net, x = make(GRU), torch.randn(3, 1, 40)
-    outputs, _ = net.layers[0].gru(x.view(3, 40, 1))
+    outputs, _ = net.layers[0].rnn(x.view(3, 40, 1))
     assert torch.equal(net(x), net.head(outputs.reshape(3, -1)))
 
 
 def test_gru_reads_images_row_by_row():
     net, x = make(GRU, (2, 3, 5)), torch.randn(4, 2, 3, 5)
     steps = torch.stack([x[:, :, row].flatten(1) for row in range(3)], dim=1)
-    outputs, _ = net.layers[0].gru(steps)
+    outputs, _ = net.layers[0].rnn(steps)
     assert torch.allclose(net(x), net.head(outputs.flatten(1)), atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [MLP, CNN, GRU])
+@pytest.mark.parametrize("model", [MLP, CNN, GRU, LSTM, RNN])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_settings_reach_the_network(model, shape):
     net = make(model, shape, width=7, depth=4, normalization="batch_norm", dropout=0.25)
@@ -78,7 +83,7 @@ def test_settings_reach_the_network(model, shape):
     drops = [m for m in net.modules() if isinstance(m, Dropout)]
     assert len(norms) == len(drops) == 4
     assert all(drop.p == 0.25 and drop.active for drop in drops)
-    assert {norm.num_features for norm in norms} == {14 if model is GRU else 7}
+    assert {norm.num_features for norm in norms} == {14 if issubclass(model, Recurrent) else 7}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
