@@ -16,6 +16,8 @@ MODEL = {
 METHOD: dict[str, list[str]] = {
     "stochastic_depth": ["model.residual=true"],
 }
+# what a data set needs to be small, or to be there at all
+DATA: dict[str, list[str]] = {}
 # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run
 STRONG = {
     "early_stopping": ["regularization.early_stopping.patience=1"],

@@ -16,7 +16,7 @@ from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
 from genbench.training import Lane, Pack
 from genbench.training.stack import Lanewise, Stack
-from tests.choices import choices, needs
+from tests.choices import DATA, choices, needs
 from tests.training.conftest import network, trainer
 
 STEPS = 20
@@ -50,7 +50,7 @@ def batches(loader, dtype, steps):
     found = []
     for epoch in range(steps):
         loader.set_epoch(epoch)
-        found += [(x.to(dtype), y) for x, y in loader]
+        found += [(x.to(dtype) if x.is_floating_point() else x, y) for x, y in loader]
         if len(found) >= steps:
             return found[:steps]
 
@@ -84,7 +84,8 @@ def together(configs, dtype, steps):
         own_batches=True,
     )
     optimizer = pack.prepare(total_steps=steps)
-    loader = SideBySide([data.train_dataloader() for data, _ in runs])
+    loaders = [data.train_dataloader() for data, _ in runs]
+    loader = type(loaders[0]).beside(loaders, [(i, k) for i, (_, m) in enumerate(runs) for k in range(len(m.lanes))])
     for step, (x, y) in enumerate(batches(loader, dtype, steps)):
         pack.gradient_step(x, y, step=step)
         optimizer.step()
@@ -125,6 +126,12 @@ def compare(configure, model, method, optimizer, scheduler, dtype, *more, steps=
 @pytest.mark.parametrize(("model", "method", "optimizer", "scheduler"), PAIRS)
 def test_every_lane_is_its_own_training(configure, model, method, optimizer, scheduler):
     assert max(compare(configure, model, method, optimizer, scheduler, torch.float64)) < 1e-9
+
+
+@pytest.mark.parametrize("data", choices("data"))
+def test_every_lane_is_its_own_training_on_all_data(configure, data):
+    chosen = [f"data={data}", *DATA.get(data, [])]
+    assert max(compare(configure, "mlp", "dropout", "adam", "cosine", torch.float64, *chosen)) < 1e-9
 
 
 def test_every_method_is_there_and_every_model_with_every_optimizer():
