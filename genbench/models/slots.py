@@ -1,6 +1,7 @@
 """Places in a network that a regularization may fill."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -110,3 +111,20 @@ def use_draw(net: nn.Module, draw: Draw | None) -> None:
         ]
     for slot, site in slots:
         slot.draw, slot.site = draw, site
+
+
+@contextmanager
+def frozen_norm_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norms normalize by the batch but leave their running statistics alone."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    kept = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, (mean, var, count) in zip(norms, kept, strict=True):
+            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, var, count
+            norm.track_running_stats = True

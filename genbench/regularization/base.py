@@ -77,8 +77,11 @@ class Method(nn.Module):
         """The training loss in place of the cross-entropy, a mean over the batch."""
         raise NotImplementedError
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
-        """A term added to the training loss."""
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+        """A term added to the training loss; ``output`` is the network's at ``x``.
+
+        A pass of its own has the masks of the step; ``frozen_norm_statistics`` keeps batch norms from counting it.
+        """
         raise NotImplementedError
 
     def perturb(self, params: Parameters, grads: Parameters) -> Parameters:
@@ -127,7 +130,7 @@ class WeightPenalty(Method):
         self._frozen = frozenset(name for name, p in net.named_parameters() if not p.requires_grad)
         return net
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
         sizes = [self.size(p) for name, p in net.named_parameters() if name not in self._frozen]
         return self.strength * torch.stack(sizes).sum()
 

@@ -1,7 +1,7 @@
 """One network with what trains it: the training step of every run."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.draw import Draw
-from genbench.models.slots import use_draw
+from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, overriding
 from genbench.training.share import Share, whole_batch_norms
 
@@ -99,9 +99,9 @@ class Lane(nn.Module):
         whole = nullcontext() if self.share is None else whole_batch_norms(self.network)
         with whole, frozen_norm_statistics(self.network) if again else nullcontext():
             output = self.network(x)
-        objective = self._loss(output, y)
-        for method in self._penalties:
-            objective = objective + method.penalty(self.network, x, y, output)
+            objective = self._loss(output, y)
+            for method in self._penalties:
+                objective = objective + method.penalty(self.network, x, y, output, draw)
         return objective
 
     def perturbed(self, params: Parameters, grads: Parameters) -> Parameters:
@@ -161,20 +161,3 @@ class Lane(nn.Module):
     def _grads(self) -> list[Tensor]:
         # a parameter that this batch did not use has no gradient
         return [torch.zeros_like(p) if p.grad is None else p.grad for p in self._params]
-
-
-@contextmanager
-def frozen_norm_statistics(net: nn.Module) -> Iterator[None]:
-    """Batch norms normalize by the batch but leave their running statistics alone."""
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    kept = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-    try:
-        yield
-    finally:
-        for norm, (mean, var, count) in zip(norms, kept, strict=True):
-            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, var, count
-            norm.track_running_stats = True

@@ -163,8 +163,12 @@ class _Average(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, t: Tensor) -> Tensor:
+    def forward(t: Tensor) -> Tensor:
         return _sum(t.clone(memory_format=torch.contiguous_format)).div_(dist.get_world_size())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing to remember; apart from forward, as torch.func asks for."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

@@ -5,18 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from genbench.draw import Draw
 from genbench.regularization.entropy_penalty import EntropyPenalty
 
-NET, X, Y = nn.Identity(), torch.zeros(3, 1), torch.tensor([0, 1, 2])
+NET, X, Y, DRAW = nn.Identity(), torch.zeros(3, 1), torch.tensor([0, 1, 2]), Draw(0, 0)
 
 
 def test_closed_form():
     uniform, certain = torch.zeros(3, 5), 1e4 * torch.eye(3)
-    assert EntropyPenalty(strength=0.3).penalty(NET, X, Y, uniform).item() == pytest.approx(-0.3 * math.log(5))
-    assert EntropyPenalty(strength=0.3).penalty(NET, X, Y, certain).item() == 0
+    assert EntropyPenalty(strength=0.3).penalty(NET, X, Y, uniform, DRAW).item() == pytest.approx(-0.3 * math.log(5))
+    assert EntropyPenalty(strength=0.3).penalty(NET, X, Y, certain, DRAW).item() == 0
     logits = torch.randn(3, 5)
     entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
-    torch.testing.assert_close(EntropyPenalty(strength=2).penalty(NET, X, Y, logits), -2 * entropy)
+    torch.testing.assert_close(EntropyPenalty(strength=2).penalty(NET, X, Y, logits, DRAW), -2 * entropy)
 
 
 def test_with_the_cross_entropy_the_best_prediction_balances_both():
@@ -26,7 +27,7 @@ def test_with_the_cross_entropy_the_best_prediction_balances_both():
 
     def objective():
         optimizer.zero_grad()
-        loss = F.cross_entropy(logits, y) + penalty.penalty(NET, X, y, logits)
+        loss = F.cross_entropy(logits, y) + penalty.penalty(NET, X, y, logits, DRAW)
         loss.backward()
         return loss
 

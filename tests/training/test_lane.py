@@ -9,9 +9,10 @@ from torch import nn
 
 from genbench.data.batches import Batches
 from genbench.draw import Draw
+from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization import L1, L2, SAM, GradientClipping, LabelSmoothing, Mixup, WeightDecay
 from genbench.regularization.base import Method, in_order
-from genbench.training.lane import Lane, frozen_norm_statistics
+from genbench.training.lane import Lane
 from tests.training.conftest import Blobs, network
 
 
@@ -116,7 +117,7 @@ def test_sam_sees_the_same_batch_twice():
     seen = []
 
     class Spy(Method):
-        def penalty(self, net, x, y, output):
+        def penalty(self, net, x, y, output, draw):
             seen.append((x.clone(), y.clone()))
             return output.sum() * 0
 

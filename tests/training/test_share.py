@@ -33,6 +33,10 @@ CASES = {
     "several": ["regularization=[l2,mixup,augmentation,sam,gradient_clipping,dropout,swa]", "model=cnn"],
     "cnn with batch norm, twice a step": ["regularization=[batch_norm,sam,swa]", "model=cnn"],
     "gru": ["regularization=[dropout,batch_norm]", "model=gru"],
+    "penalties with a pass of their own": [
+        "regularization=[jacobian,gradient_penalty,batch_norm,dropout,sam]",
+        "model=cnn",
+    ],
     "members that stop early": [
         "regularization=[ensemble,early_stopping]",
         "regularization.early_stopping.patience=1",
@@ -191,8 +195,8 @@ class Columns(nn.Module):
 class Shuffles(Method):
     """Orders the examples after the batch was shared."""
 
-    def penalty(self, net, x, y, output):
-        return output[net.drop.draw.permutation("order", len(output))].mean()
+    def penalty(self, net, x, y, output, draw):
+        return output[draw.permutation("order", len(output))].mean()
 
 
 @pytest.mark.parametrize("case", ["slot", "order"])
