@@ -1,0 +1,28 @@
+"""Gradient penalty."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.models.slots import frozen_norm_statistics
+from genbench.regularization.base import Method
+
+
+class GradientPenalty(Method):
+    """Adds strength · mean ‖∂ℓ/∂x‖₂² to the loss, where ℓ is an example's cross-entropy and x its input: double
+    backpropagation (Drucker & LeCun 1992).
+
+    A step costs one more pass forward and back, and is differentiated twice.
+    """
+
+    strength: Tensor
+
+    def __init__(self, *, strength: float) -> None:
+        super().__init__()
+        self.setting("strength", strength, low=0)
+
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+        with frozen_norm_statistics(net):
+            slope = torch.func.grad(lambda z: F.cross_entropy(net(z), y, reduction="sum"))(x)
+        return self.strength.to(x.dtype) * slope.square().sum() / len(x)
