@@ -13,6 +13,7 @@
 True
 """
 
+from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
 from genbench.measures.compression import compressed_size
@@ -81,6 +82,7 @@ __all__ = [
     "accuracy",
     "adaptive_average_sharpness",
     "adaptive_sharpness",
+    "adversarial_accuracy",
     "average_sharpness",
     "calibration_error",
     "compressed_size",

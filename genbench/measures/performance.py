@@ -38,7 +38,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is None:
         return NO_CLASSIFIER
-    return _mean(snapshot, -_true(*known))
+    return mean_over_examples(snapshot, -_true(*known))
 
 
 @measure("performance", by_member=False)
@@ -47,7 +47,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     known = labelled(snapshot)
     if known is None:
         return NO_CLASSIFIER
-    return _mean(snapshot, -_true(*known).expm1())
+    return mean_over_examples(snapshot, -_true(*known).expm1())
 
 
 @measure("performance", by_member=False)
@@ -67,6 +67,12 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
 def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; None for other outputs."""
     return snapshot.shared("labelled", lambda: _collect(snapshot))
+
+
+def mean_over_examples(snapshot: Snapshot, values: Tensor) -> Estimate:
+    """The mean of values at all positions of all examples, in the order of :func:`labelled`, with its standard error
+    over the examples."""
+    return Estimate(float(values.mean()), stderr=_error(snapshot, values))
 
 
 def class_labels(snapshot: Snapshot) -> Tensor | None:
@@ -103,10 +109,6 @@ def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
     if low < 0 or high >= x.shape[1]:
         raise ValueError(f"labels lie in [{low}, {high}]; accepted: 0 to {x.shape[1] - 1}, the columns of the output")
     return x.log_softmax(1), y
-
-
-def _mean(snapshot: Snapshot, values: Tensor) -> Estimate:
-    return Estimate(float(values.mean()), stderr=_error(snapshot, values))
 
 
 def _error(snapshot: Snapshot, values: Tensor) -> float | None:

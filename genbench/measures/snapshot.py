@@ -189,6 +189,33 @@ class Snapshot:
                     output, target, *_ = self._run(moved if self.forward else (moved, piece[1]), self.parameters)
                     yield tuple(leaf for leaf, r in zip(leaves, real, strict=True) if r), output, target
 
+    def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(inputs, targets) of ``size`` examples after the other, the last of what is left, however the batches split
+        them: what is drawn for the i-th block does not depend on the batches. On the model's device.
+
+        Raises:
+            ValueError: batches that are no pairs of tensors with the examples as first axis.
+        """
+        left: list[tuple[Tensor, Tensor]] = []
+        with self.measuring():
+            for batch in self._each():
+                pair = self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
+                if (
+                    not pair
+                    or not all(isinstance(t, Tensor) and t.ndim for t in batch)
+                    or len(batch[0]) != len(batch[1])
+                ):
+                    raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
+                left.append((batch[0], batch[1]))
+                if sum(len(y) for _, y in left) >= size:
+                    x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
+                    whole = len(y) // size * size
+                    yield from zip(x[:whole].split(size), y[:whole].split(size), strict=True)
+                    left = [(x[whole:], y[whole:])] if whole < len(y) else []
+            if left:
+                x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
+                yield x, y
+
     def example_gradients(self, vector: Tensor | None = None) -> Iterator[Tensor]:
         """∇ℓᵢ(w) of each example [b, size], the model's precision, a few examples at a time.
 

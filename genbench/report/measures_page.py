@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from genbench.measures import Estimate
 
 _FAMILIES = (
-    *("performance", "gap", "margin", "norm", "flatness"),
+    *("performance", "gap", "robustness", "margin", "norm", "flatness"),
     *("optimization", "information", "representation", "bound"),
 )
 

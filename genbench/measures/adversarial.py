@@ -1,0 +1,98 @@
+"""Robustness against adversarial inputs."""
+
+import torch
+from torch import Tensor
+
+from genbench.attacks import NORMS, check_range, perturb, random_start, stride_of
+from genbench.checks import check_choice, check_integer, check_number
+from genbench.draw import Draw
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.performance import NO_CLASSIFIER, labelled, mean_over_examples
+from genbench.measures.snapshot import Snapshot
+
+_BLOCK = 256  # examples whose random starts are drawn together
+
+
+@measure("robustness", by_member=False)
+def adversarial_accuracy(
+    snapshot: Snapshot,
+    *,
+    norm: str = "linf",
+    epsilon: float = 8 / 255,
+    steps: int = 20,
+    step_size: float | None = None,
+    random_starts: int = 1,
+    low: float | None = None,
+    high: float | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """The share of labels that stay the answer at the input and at all points that projected gradient ascent of the
+    cross-entropy finds within ``epsilon`` of it, in [0, 1] (PGD, Madry et al. 2018, arXiv 1706.06083; see
+    :func:`genbench.attacks.perturb`). An upper bound of the accuracy under the worst perturbation; more random starts
+    never raise it.
+
+    ``steps=1, random_starts=0`` is the fast gradient (sign) method (Goodfellow et al. 2015, arXiv 1412.6572). The
+    standard error is that of a share of the examples.
+
+    Args:
+        snapshot: a classifier of inputs of real numbers, its batches (input, target).
+        norm: ``linf`` or ``l2``, over all entries of an input.
+        epsilon: radius of the ball in units of the inputs as the network is given them, at least 0.
+        steps: of each ascent, at least 1.
+        step_size: in the units of ``epsilon``; ``None``: 2.5 · epsilon / steps.
+        random_starts: ascents from points drawn uniformly in the ball; 0: one, from the input itself.
+        low: smallest value that an input may have; ``None``: any.
+        high: largest value that an input may have; ``None``: any.
+        seed: of the starts; smaller numbers of them are the beginning of larger ones.
+
+    Raises:
+        ValueError: a setting out of range, batches of another form, or inputs outside [low, high].
+    """
+    check_choice("norm", norm, NORMS)
+    check_number("epsilon", epsilon, low=0)
+    check_integer("steps", steps, least=1)
+    check_integer("random_starts", random_starts, least=0)
+    check_integer("seed", seed, least=0)
+    check_range("adversarial_accuracy", low, high)
+    stride = stride_of("step_size", step_size, epsilon=epsilon, steps=steps)
+    if labelled(snapshot) is None:
+        return NO_CLASSIFIER
+    kept = []
+    for index, (x, y) in enumerate(snapshot.blocks(_BLOCK)):
+        if not x.is_floating_point():
+            return Estimate(None, note="undefined: inputs are not real numbers")
+        _check_inside(x, low, high)
+        right = _answers(snapshot, x) == y
+        draw = Draw(seed, index)
+        for start in range(random_starts) or (None,):
+            alive = right.reshape(len(y), -1).any(1)
+            if not alive.any():
+                break
+            begin = None if start is None else random_start(draw, f"adversarial.{start}", x, norm)[alive]
+            moved = perturb(
+                snapshot.call,
+                x[alive],
+                y[alive],
+                norm=norm,
+                epsilon=epsilon,
+                step_size=stride,
+                steps=steps,
+                start=begin,
+                low=low,
+                high=high,
+            )
+            right[alive] &= _answers(snapshot, moved) == y[alive]
+        kept.append(right.reshape(-1))
+    return mean_over_examples(snapshot, torch.cat(kept).double())
+
+
+def _answers(snapshot: Snapshot, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return snapshot.call(x).argmax(1)
+
+
+def _check_inside(x: Tensor, low: float | None, high: float | None) -> None:
+    least, most = x.min().item(), x.max().item()
+    if (low is not None and least < low) or (high is not None and most > high):
+        raise ValueError(f"inputs lie in [{least:.4g}, {most:.4g}]; accepted: within low={low} and high={high}")
