@@ -1,0 +1,72 @@
+"""Adversarial training."""
+
+from torch import Tensor, nn
+
+from genbench.attacks import NORMS, check_range, perturb, random_start, stride_of
+from genbench.checks import check_choice, check_flag, check_integer
+from genbench.draw import Draw
+from genbench.models.slots import frozen_norm_statistics, use_draw
+from genbench.regularization.base import Method
+
+
+class AdversarialTraining(Method):
+    """Trains on adversarial inputs in place of the given ones: those that projected gradient ascent of the
+    cross-entropy finds within ``epsilon`` at the present weights (Madry et al. 2018, arXiv 1706.06083; see
+    :func:`genbench.attacks.perturb`). One step without a random start is training with the fast gradient sign method
+    (Goodfellow et al. 2015, arXiv 1412.6572).
+
+    A step costs ``steps`` more passes. They see the network as training does, with the dropout masks of the step, and
+    normalize by the batch, but leave batch-norm statistics alone.
+
+    Args:
+        norm: ``linf`` or ``l2``, over all entries of an input.
+        epsilon: radius of the ball in units of the inputs, at least 0.
+        steps: of the ascent, at least 1.
+        step_size: in the units of ``epsilon``, at least 0; ``None``: 2.5 · epsilon / steps.
+        random_start: begin at a point drawn uniformly in the ball, or at the input.
+        low: smallest value that an input may have; ``None``: any.
+        high: largest value that an input may have; ``None``: any.
+    """
+
+    order = 30  # what is attacked has been augmented and mixed
+    epsilon: Tensor
+    step_size: Tensor
+
+    def __init__(
+        self,
+        *,
+        norm: str,
+        epsilon: float,
+        steps: int,
+        step_size: float | None,
+        random_start: bool,
+        low: float | None,
+        high: float | None,
+    ) -> None:
+        super().__init__()
+        self.norm = check_choice("regularization adversarial_training: norm", norm, NORMS)
+        self.setting("epsilon", epsilon, low=0)
+        self.steps = check_integer("regularization adversarial_training: steps", steps, least=1)
+        name = "regularization adversarial_training: step_size"
+        self.setting("step_size", stride_of(name, step_size, epsilon=epsilon, steps=steps), low=0)
+        self.random_start = check_flag("regularization adversarial_training: random_start", random_start)
+        check_range("regularization adversarial_training:", low, high)
+        self.low, self.high = low, high
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        use_draw(net, draw)
+        start = random_start(draw, "adversarial_training.start", x, self.norm) if self.random_start else None
+        with frozen_norm_statistics(net):
+            moved = perturb(
+                net,
+                x,
+                y,
+                norm=self.norm,
+                epsilon=self.epsilon,
+                step_size=self.step_size,
+                steps=self.steps,
+                start=start,
+                low=self.low,
+                high=self.high,
+            )
+        return moved, y
