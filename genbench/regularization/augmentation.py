@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.regularization.base import Method
+from genbench.regularization.images import check_signals, symmetric, turned, warped
 
 
 class Augmentation(Method):
@@ -37,37 +38,19 @@ class Augmentation(Method):
         self.setting("noise", noise, low=0)
 
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        if x.ndim == 3:
-            moved = self._sequences(x, draw)
-        elif x.ndim == 4:
-            moved = self._images(x, draw)
-        else:
-            raise ValueError(
-                f"regularization augmentation: inputs of shape {tuple(x.shape)}; accepted: sequences "
-                "(batch, channels, length) or images (batch, channels, height, width)"
-            )
+        check_signals("augmentation", x)
+        moved = self._sequences(x, draw) if x.ndim == 3 else self._images(x, draw)
         return moved + self.noise * draw.normal("augmentation.noise", *x.shape).to(x.dtype), y
 
     def _sequences(self, x: Tensor, draw: Draw) -> Tensor:
         batch, channels, length = x.shape
-        shift = (self.shift * length * _symmetric(draw, "augmentation.shift", batch, 1)).round().long()
+        shift = (self.shift * length * symmetric(draw, "augmentation.shift", batch, 1)).round().long()
         index = (torch.arange(length, device=x.device) - shift) % length
-        factor = 1 + self.scale * _symmetric(draw, "augmentation.scale", batch, 1, 1)
+        factor = 1 + self.scale * symmetric(draw, "augmentation.scale", batch, 1, 1)
         return factor.to(x.dtype) * x.gather(2, index[:, None].expand(batch, channels, length))
 
     def _images(self, x: Tensor, draw: Draw) -> Tensor:
-        # kornia's random modules draw from the global generator; its geometry does not draw
-        from kornia.geometry.transform import get_affine_matrix2d, warp_affine
-
-        batch, _, height, width = x.shape
-        side = x.new_tensor([width, height])
-        shift = self.shift * _symmetric(draw, "augmentation.shift", batch, 2).to(x.dtype) * side
-        angle = self.rotation * _symmetric(draw, "augmentation.rotation", batch).to(x.dtype)
-        centre = ((side - 1) / 2).expand(batch, 2)
-        matrix = get_affine_matrix2d(shift, centre, torch.ones_like(shift), angle)
-        return warp_affine(x, matrix[:, :2], (height, width), align_corners=True)
-
-
-def _symmetric(draw: Draw, site: str, *shape: int) -> Tensor:
-    """Uniform numbers on [−1, 1)."""
-    return 2 * draw.uniform(site, *shape) - 1
+        side = x.new_tensor([x.shape[3], x.shape[2]])
+        shift = self.shift * symmetric(draw, "augmentation.shift", len(x), 2).to(x.dtype) * side
+        turn = turned(self.rotation * symmetric(draw, "augmentation.rotation", len(x)).to(x.dtype))
+        return warped(x, turn, -(turn @ shift[:, :, None])[:, :, 0])  # turned first, then moved

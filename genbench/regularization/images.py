@@ -1,0 +1,74 @@
+"""What methods that change inputs share: which inputs they take, random places, and geometry of images."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genbench.draw import Draw
+
+
+def check_images(name: str, x: Tensor) -> None:
+    """Refuse what is not a batch of images [B, C, H, W]."""
+    if x.ndim != 4:
+        raise ValueError(
+            f"regularization {name}: inputs of shape {tuple(x.shape)}; "
+            "accepted: images (batch, channels, height, width)"
+        )
+
+
+def check_signals(name: str, x: Tensor) -> None:
+    """Refuse what is neither sequences [B, C, L] nor images [B, C, H, W]."""
+    if x.ndim not in (3, 4):
+        raise ValueError(
+            f"regularization {name}: inputs of shape {tuple(x.shape)}; accepted: sequences "
+            "(batch, channels, length) or images (batch, channels, height, width)"
+        )
+
+
+def symmetric(draw: Draw, site: str, *shape: int) -> Tensor:
+    """Uniform numbers on [−1, 1)."""
+    return 2 * draw.uniform(site, *shape) - 1
+
+
+def integers(uniform: Tensor, n: int | Tensor) -> Tensor:
+    """Uniform whole numbers 0, …, n − 1 from uniform numbers on [0, 1), int64."""
+    return (uniform * n).long()
+
+
+def box(x: Tensor, start: Tensor, size: Tensor) -> Tensor:
+    """Which points of signals lie in a box: [B or 1, 1, ...], true where start ≤ point < start + size on every axis.
+
+    Args:
+        x: signals [B, C, ...].
+        start: first point of the box on each axis, [B or 1, axes].
+        size: points of the box on each axis, [axes].
+    """
+    inside = torch.ones((), dtype=torch.bool, device=x.device)
+    for axis, side in enumerate(x.shape[2:]):
+        offset = torch.arange(side, device=x.device) - start[:, axis, None]
+        along = (offset >= 0) & (offset < size[axis])  # [B or 1, side]
+        inside = inside & along.view(len(start), *(side if i == axis else 1 for i in range(-1, x.ndim - 2)))
+    return inside
+
+
+def warped(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """Images [B, C, H, W] with, at each point p, what lies at A (p − c) + c + t: bilinear, zeros outside.
+
+    Args:
+        matrix: A [B, 2, 2], on (column, row); the inverse of where it moves things.
+        shift: t [B, 2] in pixels, as (columns, rows).
+
+    c is the centre. Unlike kornia's ``warp_affine`` this is vectorized by ``torch.vmap``.
+    """
+    height, width = x.shape[2:]
+    columns, rows = (torch.arange(side, device=x.device, dtype=x.dtype) - (side - 1) / 2 for side in (width, height))
+    points = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).view(-1, 2)
+    source = points @ matrix.to(x.dtype).mT + shift.to(x.dtype)[:, None]
+    grid = (source * 2 / x.new_tensor([width, height])).view(-1, height, width, 2)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def turned(angle: Tensor) -> Tensor:
+    """The matrices [B, 2, 2] with which :func:`warped` turns images clockwise by ``angle`` [B] in degrees."""
+    cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
+    return torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
