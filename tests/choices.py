@@ -14,6 +14,9 @@ MODEL = {
 }
 # the data that a method is for, where it is not for sequences, and what it needs of a model that has a setting for it
 METHOD: dict[str, list[str]] = {
+    "flip": ["data=digits"],
+    "random_crop": ["data=digits"],
+    "rotation": ["data=digits"],
     "stochastic_depth": ["model.residual=true"],
 }
 # what a data set needs to be small, or to be there at all

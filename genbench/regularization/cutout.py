@@ -1,0 +1,31 @@
+"""Cutout."""
+
+import torch
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.regularization.base import Method
+from genbench.regularization.images import box, check_signals, integers
+
+
+class Cutout(Method):
+    """Sets a box of each input to zero, in all channels (DeVries & Taylor 2017, arXiv 1708.04552): a rectangle of
+    images [B, C, H, W], a span of sequences [B, C, L].
+
+    Its sides are ``size`` times those of the input, rounded: the paper's 16 pixels of 32 are 0.5. Its centre is a point
+    of the input drawn uniformly, so that part of the box may lie outside. Zeros are the mean of standardized inputs.
+    """
+
+    order = 12  # what is cut out has been moved before, as in the paper
+    size: Tensor
+
+    def __init__(self, *, size: float) -> None:
+        super().__init__()
+        self.setting("size", size, low=0, high=1)
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        check_signals("cutout", x)
+        sides = torch.tensor(x.shape[2:], device=x.device)
+        size = (self.size * sides).round().long()
+        centre = integers(draw.uniform("cutout", len(x), len(sides)), sides)
+        return x * ~box(x, centre - size // 2, size), y

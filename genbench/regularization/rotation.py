@@ -1,0 +1,29 @@
+"""Random rotations."""
+
+import torch
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.regularization.base import Method
+from genbench.regularization.images import check_images, symmetric, turned, warped
+
+
+class Rotation(Method):
+    """Turns each image [B, C, H, W] about its centre by an angle from U(−angle, angle): bilinear, zeros outside (Simard
+    et al. 2003, ICDAR).
+
+    Args:
+        angle: largest turn in degrees, in [0, 180].
+    """
+
+    order = 10
+    angle: Tensor
+
+    def __init__(self, *, angle: float) -> None:
+        super().__init__()
+        self.setting("angle", angle, low=0, high=180)
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        check_images("rotation", x)
+        angle = self.angle * symmetric(draw, "rotation", len(x)).double()
+        return warped(x, turned(angle), torch.zeros_like(angle)[:, None].expand(-1, 2)), y
