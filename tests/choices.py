@@ -25,6 +25,7 @@ DATA: dict[str, list[str]] = {}
 STRONG = {
     "early_stopping": ["regularization.early_stopping.patience=1"],
     "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
+    "max_norm": ["regularization.max_norm.limit=0.3"],
     "swa": ["regularization.swa.start=0.1"],
 }
 

@@ -110,7 +110,7 @@ class Method(nn.Module):
 
 
 class WeightPenalty(Method):
-    """Adds strength · Σ ``size(p)`` over all trainable parameters to the loss."""
+    """Adds strength · Σ ``size(p)`` over ``weights``, all trainable parameters, to the loss."""
 
     order = 100  # sees the parameters that other methods add
 
@@ -125,14 +125,22 @@ class WeightPenalty(Method):
         """What a parameter adds."""
         raise NotImplementedError
 
+    def weights(self, net: nn.Module) -> list[Tensor]:
+        """What is penalized."""
+        return [p for name, p in net.named_parameters() if name not in self._frozen]
+
     def build(self, net: nn.Module) -> nn.Module:
         # known by name, as inside vmap no tensor says of itself whether it is trained
         self._frozen = frozenset(name for name, p in net.named_parameters() if not p.requires_grad)
         return net
 
     def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
-        sizes = [self.size(p) for name, p in net.named_parameters() if name not in self._frozen]
-        return self.strength * torch.stack(sizes).sum()
+        return self.strength * torch.stack([self.size(p) for p in self.weights(net)]).sum()
+
+
+def matrices(params: Iterable[Tensor]) -> list[Tensor]:
+    """The weights among parameters, those of two axes or more, as matrices out × rest."""
+    return [p.flatten(1) for p in params if p.ndim > 1]
 
 
 def expected(cost: Tensor, y: Tensor) -> Tensor:
