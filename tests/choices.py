@@ -6,11 +6,16 @@ from genbench.config import folder
 
 # a network small enough for a pack in float64, and the data that it is for
 MODEL = {
-    "mlp": ["model.width=12"],
+    "alexnet": ["model.width=2"],
     "cnn": ["model.width=6"],
+    "cnn5": ["model.width=2"],
     "gru": ["model.width=3"],
+    "inception": ["model.width=6"],
     "lstm": ["model.width=3"],
+    "mlp": ["model.width=12"],
+    "resnet18": ["model.width=2"],
     "rnn": ["model.width=3", "optimizer.lr=0.01"],  # its gradient explodes at 0.1, and rounding with it
+    "wide_resnet": ["model.depth=10", "model.width=1"],
 }
 # the data that a method is for, where it is not for sequences, and what it needs of a model that has a setting for it
 METHOD: dict[str, list[str]] = {

@@ -1,6 +1,7 @@
 """What every classifier shares."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,6 +34,16 @@ class Classifier(nn.Module):
         self.input_shape = tuple(check_integer("model input_shape", size, least=1) for size in input_shape)
         self.classes = check_integer("model classes", classes, least=1)
 
+    def spatial(self, *, least: int) -> tuple[int, list[int]]:
+        """Channels and sides of an input, a sequence or an image of at least so many points a side."""
+        channels, *sides = self.input_shape
+        if len(sides) not in (1, 2) or min(sides) < least:
+            raise ValueError(
+                f"{type(self).__name__} does not fit an input of shape {self.input_shape}; accepted: (channels, "
+                f"length) or (channels, height, width) with at least {least} points a side"
+            )
+        return channels, sides
+
     def features(self, x: Tensor) -> Tensor:
         """What the head is given, [B, F]."""
         raise NotImplementedError
@@ -49,6 +60,16 @@ class Classifier(nn.Module):
 def activation(name: str) -> nn.Module:
     """A new activation layer by its name."""
     return ACTIVATIONS[check_choice("model.activation", name, tuple(ACTIVATIONS))]()
+
+
+def convolution(channels: int, width: int, kernel: int, dims: int, **settings: Any) -> nn.Module:
+    """A convolution in one dimension or two, with torch's ``stride``, ``padding`` and ``bias``."""
+    return (nn.Conv2d if dims == 2 else nn.Conv1d)(channels, width, kernel, **settings)
+
+
+def max_pool(size: int, dims: int, **settings: Any) -> nn.Module:
+    """Max pooling in one dimension or two, with torch's ``stride`` and ``padding``."""
+    return (nn.MaxPool2d if dims == 2 else nn.MaxPool1d)(size, **settings)
 
 
 def normalization(name: str, channels: int, dims: int) -> nn.Module:

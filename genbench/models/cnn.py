@@ -6,7 +6,7 @@ from math import prod
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.models.base import Classifier, activation, normalization
+from genbench.models.base import Classifier, activation, convolution, normalization
 from genbench.models.slots import Dropout
 
 
@@ -32,15 +32,10 @@ class CNN(Classifier):
         super().__init__(input_shape=input_shape, classes=classes)
         check_integer("model.width", width, least=1)
         check_integer("model.depth", depth, least=1)
-        channels, *sides = self.input_shape
-        if len(sides) not in (1, 2) or min(sides) < 3:
-            raise ValueError(
-                f"CNN does not fit an input of shape {self.input_shape}; "
-                "accepted: (channels, length) or (channels, height, width) with at least 3 points a side"
-            )
+        channels, sides = self.spatial(least=3)
         layers: list[nn.Module] = []
         for kernel in [5] + [3] * (depth - 1):
-            layers.append(convolution(channels, width, kernel, len(sides), activation, normalization, dropout))
+            layers.append(hidden(channels, width, kernel, len(sides), activation, normalization, dropout))
             channels, sides = width, [(side + 2 - kernel) // 2 + 1 for side in sides]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(channels * prod(sides), classes)
@@ -49,9 +44,7 @@ class CNN(Classifier):
         return self.layers(x).flatten(1)
 
 
-def convolution(
-    channels: int, width: int, kernel: int, dims: int, name: str, norm: str, dropout: float
-) -> nn.Sequential:
+def hidden(channels: int, width: int, kernel: int, dims: int, name: str, norm: str, dropout: float) -> nn.Sequential:
     """One convolutional layer that halves each side."""
-    conv = (nn.Conv2d if dims == 2 else nn.Conv1d)(channels, width, kernel, stride=2, padding=1)
+    conv = convolution(channels, width, kernel, dims, stride=2, padding=1)
     return nn.Sequential(conv, normalization(norm, width, dims), activation(name), Dropout(dropout))

@@ -1,0 +1,79 @@
+"""The small Inception of Zhang et al."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genbench.checks import check_integer
+from genbench.models.base import Classifier, activation, convolution, max_pool, normalization
+from genbench.models.slots import Dropout
+
+# channels of the 1 × 1 and the 3 × 3 convolutions of each module; one number: of the convolution that halves the sides
+_MODULES = ((32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160))
+
+
+class Inception(Classifier):
+    """The small Inception of Zhang et al. 2017 (arXiv 1611.03530, figure 3), in one dimension on sequences and two on
+    images.
+
+    A 3 × 3 convolution of ``width`` channels, three groups of Inception modules (a 1 × 1 beside a 3 × 3 convolution)
+    between which the sides are halved (a 3 × 3 convolution beside max pooling, both of stride 2), the mean over all
+    points, dropout and a linear head. Each convolution is followed by normalization and activation; their channels
+    grow with ``width``, 96 in the paper. With the defaults it has the paper's 1,649,402 parameters, those of the
+    normalization not counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int],
+        classes: int,
+        width: int = 96,
+        activation: str = "relu",
+        normalization: str = "batch_norm",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(input_shape=input_shape, classes=classes)
+        check_integer("model.width", width, least=1)
+        channels, sides = self.spatial(least=1)
+        slots = (len(sides), activation, normalization)
+        layers: list[nn.Module] = [layer(channels, width, 3, 1, *slots)]
+        channels = width
+        for each in _MODULES:
+            if isinstance(each, int):
+                wide = scaled(each, width)
+                beside = max_pool(3, len(sides), stride=2, padding=1)
+                layers.append(Beside(layer(channels, wide, 3, 2, *slots), beside))
+                channels += wide
+            else:
+                one, three = (scaled(part, width) for part in each)
+                layers.append(Beside(layer(channels, one, 1, 1, *slots), layer(channels, three, 3, 1, *slots)))
+                channels = one + three
+        self.layers = nn.Sequential(*layers)
+        self.dropout = Dropout(dropout)
+        self.head = nn.Linear(channels, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.dropout(self.layers(x).flatten(2).mean(2))
+
+
+class Beside(nn.ModuleList):
+    """Modules that are given the same input; their channels are joined."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([module(x) for module in self], 1)
+
+
+def layer(channels: int, width: int, kernel: int, stride: int, dims: int, name: str, norm: str) -> nn.Sequential:
+    """Convolution, normalization, activation."""
+    conv = convolution(channels, width, kernel, dims, stride=stride, padding=kernel // 2)
+    return nn.Sequential(conv, normalization(norm, width, dims), activation(name))
+
+
+def scaled(channels: int, width: int) -> int:
+    """Channels in proportion to the width, at least one."""
+    return max(1, channels * width // 96)
