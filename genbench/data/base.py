@@ -11,7 +11,7 @@ from torch import Tensor
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.batches import Batches, Chunks, Stream
 from genbench.data.cache import Arrays, content_digest
-from genbench.data.corruptions import duplicated, imbalanced, randomized_inputs, replaced_labels
+from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
 from genbench.draw import Draw
 
 _EVALUATION_BATCH = 4096
@@ -27,22 +27,24 @@ class TensorData(LightningDataModule):
       ones. ``None`` takes all.
     - *Imbalance*: the subset is a long tail, the first class ``imbalance`` times as frequent as the last.
     - *Label noise*: ``round(label_noise * train_size)`` of these examples get another label: ``symmetric``, one drawn
-      uniformly from all classes, the true one included; ``asymmetric``, the next class. The examples noisy at a small
-      share are noisy at every larger one, with the same labels. It comes before the validation split: whoever has noisy
-      labels has them there too. Test labels stay clean.
+      uniformly from all classes, the true one included; ``asymmetric``, the next class; a confusion matrix, one drawn
+      from the row of the true class. The examples noisy at a small share are noisy at every larger one, with the same
+      labels. It comes before the validation split: whoever has noisy labels has them there too. Test labels stay clean.
     - *Validation*: the last ``round(val_fraction * train_size)`` of the subset. They are not trained on.
     - *Duplicates*: of the examples that are left, this share is replaced by copies of the others, labels included.
     - *Inputs*: as they are, or randomized in every split.
     - *Order*: shuffled in every epoch, by ``order_seeds`` (one a lane) where they are set, else by ``seed``.
 
-    ``digest`` is the sha256 of the name and of the tensors as they are before any setting: the identity of the content.
+    ``digest`` is the sha256 of the name and of the tensors as they are before any setting, and of a confusion matrix
+    that is read from a file: the identity of the content.
 
     Args:
         batch_size: examples a step, from 1 to the number of training examples.
         train_size: examples taken from the training set, those for validation included; ``None`` for all.
         val_fraction: share of ``train_size`` held out for validation, in [0, 1); 0 leaves no ``val`` split.
         label_noise: share of ``train_size`` whose labels are replaced, in [0, 1].
-        noise_kind: ``symmetric`` or ``asymmetric``: see :func:`genbench.data.corruptions.replaced_labels`.
+        noise_kind: ``symmetric``, ``asymmetric``, or a confusion matrix, as rows or as a .npy or .csv file: see
+            :func:`genbench.data.corruptions.noise_of` and :func:`genbench.data.corruptions.replaced_labels`.
         imbalance: at least 1: see :func:`genbench.data.corruptions.imbalanced`.
         duplicates: share of the training split, in [0, 1): see :func:`genbench.data.corruptions.duplicated`.
         inputs: ``original``, ``shuffled_pixels``, ``random_pixels`` or ``gaussian``: see
@@ -68,7 +70,7 @@ class TensorData(LightningDataModule):
         train_size: int | None = None,
         val_fraction: float = 0.0,
         label_noise: float = 0.0,
-        noise_kind: str = "symmetric",
+        noise_kind: Noise = "symmetric",
         imbalance: float = 1.0,
         duplicates: float = 0.0,
         inputs: str = "original",
@@ -79,6 +81,9 @@ class TensorData(LightningDataModule):
         total = len(raw["y"])
         self.seed = check_integer("data.seed", seed, least=0)
         self.label_noise = check_number("data.label_noise", label_noise, low=0, high=1)
+        self.noise = noise_of(noise_kind, self.classes)
+        if isinstance(noise_kind, str) and isinstance(self.noise, Tensor):
+            self.digest = hashlib.sha256(f"{self.digest} {self.noise.tolist()}".encode()).hexdigest()
         self.val_fraction = check_number("data.val_fraction", val_fraction, low=0, high=1, open_high=True)
         self.train_size = total
         if train_size is not None:
@@ -105,7 +110,7 @@ class TensorData(LightningDataModule):
         y = raw["y"][rows]
         # ranks and replacements are drawn for the whole training set, so that noise is nested in train_size as well
         noisy = draw.permutation("data.noise.rank", total)[rows].argsort()[: round(self.label_noise * self.train_size)]
-        y[noisy] = replaced_labels(raw["y"], noise_kind, classes=self.classes, draw=draw)[rows][noisy]
+        y[noisy] = replaced_labels(raw["y"], self.noise, classes=self.classes, draw=draw)[rows][noisy]
         copied = duplicated(n_train, check_number("data.duplicates", duplicates, low=0, high=1, open_high=True), draw)
         splits = {
             "train": (raw["x"][rows[:n_train]][copied], y[:n_train][copied]),

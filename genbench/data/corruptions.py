@@ -1,7 +1,10 @@
 """What may be done to a training set on purpose: to its labels, its inputs, its balance and its diversity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,20 +12,59 @@ from genbench.checks import check_choice
 from genbench.draw import Draw
 
 NOISE = ("symmetric", "asymmetric")
+Noise = str | Sequence[Sequence[float]]
 INPUTS = ("original", "shuffled_pixels", "random_pixels", "gaussian")
 Splits = Mapping[str, tuple[Tensor, Tensor]]
 
 
-def replaced_labels(y: Tensor, kind: str, *, classes: int, draw: Draw) -> Tensor:
-    """What each label [n] of the whole training set becomes where it is noisy.
+def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: Draw) -> Tensor:
+    """What each label [n] becomes where it is noisy.
 
     ``symmetric``: a class drawn uniformly from all, the true one included, so that a share of 1 is the random labels of
     Zhang et al. 2017 (arXiv 1611.03530). ``asymmetric``: the next class, and the first for the last (pair flips: Han et
-    al. 2018, arXiv 1804.06872), the mistake of somebody who takes one class for another.
+    al. 2018, arXiv 1804.06872), the mistake of somebody who takes one class for another. A matrix T [K, K]: class j
+    with probability T_ij where the true one is i, an annotator by their confusion matrix (Patrini et al. 2017,
+    arXiv 1609.03683).
     """
-    if check_choice("data.noise_kind", kind, NOISE) == "asymmetric":
+    if isinstance(kind, Tensor):
+        reached = kind.to(y.device).cumsum(1)[y] <= draw.uniform("data.noise.label", len(y)).double()[:, None]
+        return reached.sum(1).clamp(max=classes - 1)
+    if kind == "asymmetric":
         return (y + 1) % classes
-    return torch.randint(classes, (len(y),), generator=draw.generator("data.noise.label"))
+    return torch.randint(classes, (len(y),), generator=draw.generator("data.noise.label"), device=draw.device)
+
+
+def noise_of(kind: Noise, classes: int) -> str | Tensor:
+    """A kind of label noise that was asked for, checked: a name, or the matrix T [K, K] (float64) of the class that an
+    annotator gives, by the true one. It is given as rows or as a file of them, .npy or .csv, in shares or in counts:
+    each row is divided by its sum.
+
+    Raises:
+        ValueError: neither a kind nor such a matrix.
+    """
+    if kind in NOISE:
+        return str(kind)
+    rows: Any = kind
+    if isinstance(kind, str):
+        if Path(kind).suffix not in (".npy", ".csv"):
+            accepted = f"{', '.join(NOISE)}, the rows of a confusion matrix, or a .npy or .csv file of them"
+            raise ValueError(f"data.noise_kind is {kind!r}; accepted: {accepted}")
+        try:
+            rows = np.load(kind) if kind.endswith(".npy") else np.loadtxt(kind, delimiter=",", ndmin=2)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            raise ValueError(f"data.noise_kind is {kind!r}, which cannot be read: {reason}") from None
+    accepted = f"{classes} rows of {classes} numbers of at least 0, none all zero"
+    try:
+        matrix = torch.tensor([[float(number) for number in row] for row in rows], dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"data.noise_kind is {kind!r}; accepted: {accepted}") from None
+    if matrix.shape != (classes, classes):
+        raise ValueError(f"data.noise_kind is a matrix of shape {tuple(matrix.shape)}; accepted: {accepted}")
+    for i, row in enumerate(matrix):
+        if not (row.isfinite().all() and row.min() >= 0 and row.sum() > 0):
+            raise ValueError(f"data.noise_kind: row {i} is {row.tolist()}; accepted: {accepted}")
+    return matrix / matrix.sum(1, keepdim=True)
 
 
 def imbalanced(order: Tensor, y: Tensor, *, size: int, ratio: float, classes: int) -> Tensor:

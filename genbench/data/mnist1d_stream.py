@@ -11,6 +11,7 @@ from torch import Tensor
 from genbench.checks import check_flag, check_integer, check_number
 from genbench.data.base import TensorData, tensors
 from genbench.data.batches import Batches, Stream
+from genbench.data.corruptions import replaced_labels
 from genbench.draw import Draw
 
 _POINTS = 72  # of a signal while it is made: the template's 12 and at most 60 of padding
@@ -150,7 +151,7 @@ class MNIST1DStream(TensorData):
         self._size = check_integer("data.train_size", train_size, least=1)
         self._test_size = check_integer("data.test_size", test_size, least=1)
         self.fresh = check_flag("data.fresh", fresh)
-        for name, neutral in (("imbalance", 1), ("duplicates", 0), ("inputs", "original"), ("noise_kind", "symmetric")):
+        for name, neutral in (("imbalance", 1), ("duplicates", 0), ("inputs", "original")):
             if fresh and settings.get(name, neutral) != neutral:
                 raise ValueError(f"data.{name} is {settings[name]!r}; accepted: {neutral} where data.fresh is true")
         self._seed = check_integer("data.seed", seed, least=0)
@@ -174,6 +175,6 @@ class MNIST1DStream(TensorData):
     def _fresh(self, draw: Draw, n: int) -> tuple[Tensor, Tensor]:
         x, y = self._signals.sample(n, draw)
         if self.label_noise:
-            wrong, noisy = draw.uniform("data.noise.label", n), draw.uniform("data.noise", n) < self.label_noise
-            y = torch.where(noisy, (wrong * self.classes).long(), y)
+            wrong = replaced_labels(y, self.noise, classes=self.classes, draw=draw)
+            y = torch.where(draw.uniform("data.noise", n) < self.label_noise, wrong, y)
         return x, y

@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
+from genbench import experiment
 from genbench.data import MNIST1D, Digits
-from genbench.data.corruptions import duplicated, imbalanced
+from genbench.data.corruptions import duplicated, imbalanced, replaced_labels
 from genbench.draw import Draw
 
 
@@ -19,6 +21,88 @@ def test_asymmetric_noise_takes_each_class_for_the_next():
     other = MNIST1D(label_noise=0.3).tensors("train")[1]
     assert not ((other != y) & ~changed).any()  # the same examples are noisy, whatever the kind
     assert torch.equal(noisy.tensors("test")[1], clean.tensors("test")[1])
+
+
+ANNOTATOR = [[0.7 if i == j else 0.2 if j == (i + 3) % 10 else 0.1 if j == (i + 5) % 10 else 0 for j in range(10)]
+             for i in range(10)]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_labels_are_those_of_the_annotator(share):
+    """How often class i was called j, against m · T_ij of the m noisy examples of class i."""
+    clean, noisy = MNIST1D(), MNIST1D(label_noise=share, noise_kind=ANNOTATOR)
+    y, given = clean.tensors("train")[1], noisy.tensors("train")[1]
+    noisy_ones = MNIST1D(label_noise=share, noise_kind="asymmetric").tensors("train")[1] != y
+    assert torch.equal(y[~noisy_ones], given[~noisy_ones])
+    counts = torch.bincount(10 * y[noisy_ones] + given[noisy_ones], minlength=100).double().view(10, 10)
+    expected = counts.sum(1, keepdim=True) * torch.tensor(ANNOTATOR, dtype=torch.float64)
+    assert counts[expected == 0].sum() == 0
+    possible = expected > 0
+    assert ((counts - expected)[possible] ** 2 / expected[possible]).sum() < 45.3  # χ², 10 · 2 degrees, 0.1 %
+    assert torch.equal(noisy.tensors("test")[1], clean.tensors("test")[1])
+
+
+def test_an_annotator_who_never_errs_or_always_errs_alike():
+    y = MNIST1D().tensors("train")[1]
+    assert torch.equal(MNIST1D(label_noise=1.0, noise_kind=torch.eye(10).tolist()).tensors("train")[1], y)
+    pairs = torch.eye(10).roll(1, 1).tolist()
+    asymmetric = MNIST1D(label_noise=0.3, noise_kind="asymmetric").tensors("train")[1]
+    assert torch.equal(MNIST1D(label_noise=0.3, noise_kind=pairs).tensors("train")[1], asymmetric)
+
+
+def test_a_confusion_matrix_from_a_file_in_counts(tmp_path):
+    counts = 30 * np.array(ANNOTATOR)
+    np.save(tmp_path / "a.npy", counts)
+    np.savetxt(tmp_path / "a.csv", counts, delimiter=",")
+    found = [MNIST1D(label_noise=0.5, noise_kind=str(tmp_path / name)) for name in ("a.npy", "a.csv")]
+    plain = MNIST1D(label_noise=0.5, noise_kind=ANNOTATOR)
+    for data in found:
+        assert torch.equal(data.tensors("train")[1], plain.tensors("train")[1])
+    assert found[0].digest == found[1].digest != plain.digest  # of a file the content counts, not the name
+    np.save(tmp_path / "a.npy", np.eye(10))
+    assert MNIST1D(noise_kind=str(tmp_path / "a.npy")).digest != found[0].digest
+
+
+def test_a_confusion_matrix_comes_through_the_configuration(configure):
+    rows = str(ANNOTATOR).replace(" ", "")
+    data = experiment.build_data(configure(f"data.noise_kind={rows}", "data.label_noise=1"))
+    plain = MNIST1D(train_size=200, val_fraction=0.1, batch_size=20, label_noise=1, noise_kind=ANNOTATOR)
+    assert torch.equal(data.tensors("train")[1], plain.tensors("train")[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("uniform", r"noise_kind is 'uniform'; accepted: symmetric, asymmetric, the rows of a confusion matrix, or a"),
+        (
+            [[1, 0], [0, 1]],
+            r"is a matrix of shape \(2, 2\); accepted: 10 rows of 10 numbers of at least 0, none all zero",
+        ),
+        ([[1, 0], [0]], r"is \[\[1, 0\], \[0\]\]; accepted: 10 rows"),
+        (3, r"is 3; accepted: 10 rows"),
+        ([[0] * 10] * 10, r"row 0 is \[0.0, .*; accepted: 10 rows"),
+        ([[2] + [-1] * 9] * 10, r"row 0 is \[2.0, -1.0"),
+        ([[float("nan")] * 10] * 10, r"row 0 is \[nan"),
+        ("absent.npy", r"is 'absent.npy', which cannot be read: No such file"),
+        ("absent.csv", r"is 'absent.csv', which cannot be read: "),
+    ],
+)
+def test_what_is_no_kind_of_noise_is_refused(kind, message):
+    with pytest.raises(ValueError, match=message) as error:
+        MNIST1D(noise_kind=kind)
+    assert "\n" not in str(error.value)
+
+
+def test_all_labels_noisy_are_the_random_labels_of_zhang():
+    """At a share of 1 labels are independent of the classes: of each class as many of each label, and the same ones
+    whatever the labels were."""
+    y, random = MNIST1D().tensors("train")[1], MNIST1D(label_noise=1.0).tensors("train")[1]
+    counts = torch.bincount(10 * y + random, minlength=100).double().view(10, 10)
+    expected = counts.sum(1, keepdim=True) / 10
+    assert ((counts - expected) ** 2 / expected).sum() < 137.2  # χ², 10 · 9 degrees of freedom, 0.1 %
+    draw = Draw(0, 0)
+    other = replaced_labels((y + 1) % 10, "symmetric", classes=10, draw=draw)
+    assert torch.equal(other, replaced_labels(y, "symmetric", classes=10, draw=draw))
 
 
 @pytest.mark.parametrize("ratio", [2, 10.0])
@@ -101,7 +185,6 @@ def test_gaussian_inputs_have_the_moments_of_the_data_and_nothing_else():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"noise_kind": "pair"}, "data.noise_kind is 'pair'; accepted: symmetric, asymmetric"),
         ({"imbalance": 0.5}, "data.imbalance is 0.5; accepted: a number in [1, inf)"),
         ({"duplicates": 1.0}, "data.duplicates is 1.0; accepted: a number in [0, 1)"),
         (

@@ -112,6 +112,10 @@ def test_fresh_labels_are_noisy():
     (x, y), (same, wrong) = (next(iter(data.train_dataloader())) for data in (clean, noisy))
     assert torch.equal(x, same)
     assert float((y != wrong).double().mean()) == pytest.approx(0.4 * 0.9, abs=4 * (0.36 * 0.64 / 5000) ** 0.5)
+    pairs = MNIST1DStream(train_size=5000, batch_size=5000, label_noise=0.4, noise_kind="asymmetric")
+    _, other = next(iter(pairs.train_dataloader()))
+    assert set(((other - y) % 10).tolist()) == {0, 1}
+    assert float((y != other).double().mean()) == pytest.approx(0.4, abs=4 * (0.24 / 5000) ** 0.5)
 
 
 FEW = ("data=mnist1d_stream", "data.test_size=100", "~measures.trace", "~measures.adaptive_sharpness")
