@@ -27,6 +27,7 @@ from genbench import loggers, ranks, records
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
+from genbench.models.embedded import Embedded
 from genbench.records import clean
 from genbench.regularization.base import in_order
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
@@ -431,10 +432,16 @@ def build_module(config: Config, data: Any, share: Share | None = None) -> Train
 
 def build_network(node: Config, data: Any) -> torch.nn.Module:
     """The network that a node names, with random weights from torch's global generator; it must fit the data, of which
-    it is told the shape of an input and the number of classes where it asks for them."""
+    it is told the shape of an input and the number of classes where it asks for them. To one that asks for the shape,
+    tokens come through an embedding."""
     accepted = {parameter.name for parameter in signature(get_object(node["_target_"]))}
     known = {key: getattr(data, key) for key in ("input_shape", "classes") if key in accepted and hasattr(data, key)}
+    vocabulary = getattr(data, "vocabulary", None) if "input_shape" in known else None
+    if vocabulary is not None:
+        known["input_shape"] = (data.channels, *data.input_shape)
     network = make(node, **known)
+    if vocabulary is not None:
+        network = Embedded(network, vocabulary=vocabulary, channels=data.channels)
     if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch
         return network
     x, _ = data.tensors("train")

@@ -151,7 +151,8 @@ class TensorData(LightningDataModule):
             self.to(self.trainer.strategy.root_device)
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        """Inputs [n, ...] (float32) and labels [n] (int64) of a split, in a fixed order, on the module's device."""
+        """Inputs [n, ...] (float32; tokens int64) and labels [n] (int64) of a split, in a fixed order, on the module's
+        device."""
         return self._splits[check_choice("split", split, self.splits)]
 
     def evaluation_batches(self, split: str) -> list[tuple[Tensor, Tensor]]:
@@ -179,7 +180,10 @@ def _loaded(name: str | None, load: Callable[[], Arrays]) -> tuple[dict[str, Ten
 
 
 def tensors(found: Arrays, name: str | None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a data set and their digest."""
-    arrays = {key: array.astype("float32" if key.startswith("x") else "int64") for key, array in found.items()}
+    """The tensors of a data set and their digest; inputs of int64 are tokens and stay so."""
+    arrays = {
+        key: array.astype("float32" if key.startswith("x") and array.dtype != "int64" else "int64")
+        for key, array in found.items()
+    }
     digest = hashlib.sha256(f"{name} {content_digest(arrays)}".encode()).hexdigest()
     return {key: torch.from_numpy(array) for key, array in arrays.items()}, digest

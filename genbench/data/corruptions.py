@@ -107,22 +107,26 @@ def randomized_inputs(splits: Splits, kind: str, draw: Draw) -> dict[str, tuple[
 
     ``shuffled_pixels``: one permutation of the points of an input for all of them. ``random_pixels``: another one for
     each. ``gaussian``: normal numbers with the mean and standard deviation of the training inputs. The channels of a
-    point stay together.
+    point stay together; tokens [n, T] are points without channels.
     """
     check_choice("data.inputs", kind, INPUTS)
     if kind == "original":
         return dict(splits)
-    mean, std = splits["train"][0].mean(), splits["train"][0].std()
-    points = splits["train"][0][0, 0].numel()
+    inputs = splits["train"][0]
+    tokens = not inputs.is_floating_point()
+    if kind == "gaussian" and tokens:
+        raise ValueError(f"data.inputs is {kind!r}; accepted: {', '.join(INPUTS[:-1])}, where inputs are tokens")
+    points = inputs.shape[1] if tokens else inputs[0, 0].numel()
     together = draw.permutation("data.inputs", points)
     found = {}
     for split, (x, y) in splits.items():
         if kind == "gaussian":
-            moved = mean + std * draw.normal(f"data.inputs.{split}", *x.shape)
+            moved = inputs.mean() + inputs.std() * draw.normal(f"data.inputs.{split}", *x.shape)
         else:
             order = together.expand(len(x), points)
             if kind == "random_pixels":
                 order = draw.uniform(f"data.inputs.{split}", len(x), points).argsort(1)
-            moved = x.flatten(2).gather(2, order[:, None].expand(-1, x.shape[1], -1)).view_as(x)
+            channels = x.view(len(x), -1, points)
+            moved = channels.gather(2, order[:, None].expand_as(channels)).view_as(x)
         found[split] = (moved, y)
     return found

@@ -90,7 +90,13 @@ class Lane(nn.Module):
     def transformed(self, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """The batch to train on."""
         for method in self._transforms:
-            x, y = method.transform(self.network, x, y, draw)
+            moved, y = method.transform(self.network, x, y, draw)
+            if moved.is_floating_point() and not x.is_floating_point():
+                raise ValueError(
+                    f"regularization {type(method).__name__}: moves inputs by numbers, which tokens cannot be; "
+                    "accepted: methods that leave inputs as they are"
+                )
+            x = moved
         return x, y
 
     def objective(self, x: Tensor, y: Tensor, draw: Draw, *, again: bool = False) -> Tensor:

@@ -1,0 +1,27 @@
+"""Tasks whose inputs can be listed: some of them are trained on, all the others tested."""
+
+from torch import Tensor
+
+from genbench.data.cache import Arrays
+from genbench.draw import Draw
+
+
+def divided(x: Tensor, y: Tensor, train: int, *, seed: int) -> Arrays:
+    """The table of a task, inputs [n, ...] and answers [n], as a training set of ``train`` of them and a test set of the
+    others. The training set is the beginning of one random order for each seed, so that smaller ones lie within larger.
+
+    Raises:
+        ValueError: nothing would be left on a side.
+    """
+    if not 1 <= train < len(y):
+        raise ValueError(
+            f"data would have {train} training examples of the {len(y)} that there are; accepted: 1 to {len(y) - 1}"
+        )
+    rows = Draw(seed, 0).permutation("data.table", len(y))
+    train_rows, test_rows = rows[:train], rows[train:].sort().values
+    return {
+        "x": x[train_rows].numpy(),
+        "y": y[train_rows].numpy(),
+        "x_test": x[test_rows].numpy(),
+        "y_test": y[test_rows].numpy(),
+    }

@@ -1,0 +1,112 @@
+"""Tokens through an embedding: what every network makes of them, alone and packed."""
+
+import pytest
+import torch
+from torch import nn
+
+from genbench import config, experiment, packing
+from genbench.draw import Draw
+from genbench.models.embedded import Embedded
+from genbench.models.mlp import MLP
+from genbench.training import Lane, Pack
+from tests.choices import MODEL, choices
+
+TOKENS = ("data=modular_arithmetic", "data.p=17", "data.train_size=100", "data.val_fraction=0.1", "data.channels=8")
+# networks of images do not take sequences
+MODELS = [name for name in choices("model") if not any(o.startswith("data=") for o in MODEL.get(name, []))]
+
+
+def test_it_is_the_network_on_the_rows_of_the_embedding():
+    inner = MLP(input_shape=(5, 3), classes=4)
+    net = Embedded(inner, vocabulary=7, channels=5)
+    x = torch.tensor([[0, 6, 2], [1, 1, 1]])
+    by_hand = torch.stack([torch.stack([net.embedding.weight[t] for t in row], 1) for row in x.tolist()])
+    assert torch.equal(net(x), inner(by_hand))
+    assert torch.equal(net.head(net.features(x)), net(x))
+    assert net.head is inner.head
+    assert net.classes == 4
+    assert not hasattr(Embedded(nn.Flatten(), vocabulary=7, channels=5), "head")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_network_learns_tokens_packed_as_alone(configure, model):
+    """Ten steps in float64, the weights to 1e-9."""
+    settings = [f"model={model}", *MODEL.get(model, []), *TOKENS]
+    configs = [configure(*settings, f"seed={seed}", f"data.label_noise={noise}") for seed, noise in ((0, 0), (1, 0.3))]
+    built = []
+    for each in configs + configs:
+        data = experiment.build_data(each)
+        built.append((data, experiment.build_module(each, data).double()))
+    assert isinstance(built[0][1].network, Embedded)
+    loaders = [data.train_dataloader() for data, _ in built]
+    (a, b), alone = (built[i][1] for i in (0, 1)), [module for _, module in built[2:]]
+    pack = Pack([a.lanes[0], b.lanes[0]], optimizer=[a._make_optimizer, b._make_optimizer], own_batches=True)
+    optimizer = pack.prepare(total_steps=10)
+    optimizers = [module._make_optimizer([{"params": module.lanes[0].trained}]) for module in alone]
+    before = [p.detach().clone() for p in a.lanes[0].trained]
+    for epoch in range(3):
+        for loader in loaders:
+            loader.set_epoch(epoch)
+        for step, parts in enumerate(zip(*loaders, strict=True), 4 * epoch):
+            pack.gradient_step(*(torch.cat(t) for t in zip(*parts[:2], strict=True)), step=step)
+            optimizer.step()
+            for module, own, (x, y) in zip(alone, optimizers, parts[2:], strict=True):
+                lane = module.lanes[0]
+                draw = Draw(lane.seed, step)
+                lane.gradient_step(x[0], y[0], draw=draw, lr=0, backward=lambda loss: loss.backward())
+                own.step()
+    for packed, module in zip((a, b), alone, strict=True):
+        for p, q in zip(packed.lanes[0].trained, module.lanes[0].trained, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+    assert all(not torch.equal(p, q) for p, q in zip(before, a.lanes[0].trained, strict=True))
+
+
+def test_runs_of_tokens_pack_through_the_command(configure, tmp_path):
+    configs = [configure(*TOKENS, "~measures.trace", f"seed={seed}") for seed in (0, 1)]
+    packed = packing.run(configs, choices=[{}] * 2, overrides=[()] * 2)
+    for each, record in zip(configs, packed, strict=True):
+        assert record["provenance"]["lanes"] == 2
+        alone = experiment.run({**each, "runs_dir": str(tmp_path / "alone")})
+        assert alone["status"] == "completed"
+        for key, value in alone["metrics"].items():
+            assert record["metrics"][key] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)), key
+
+
+class OwnEmbedding(nn.Module):
+    """A network that does not ask for the shape of an input."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.embedding = nn.EmbeddingBag(19, classes)
+
+    def forward(self, x):
+        return self.embedding(x)
+
+
+def test_a_network_that_asks_for_no_shape_is_given_the_tokens(configure):
+    each = configure(*TOKENS)
+    each["model"] = {"_target_": f"{__name__}.OwnEmbedding"}
+    config.bind(each)
+    network = experiment.build_network(each["model"], experiment.build_data(each))
+    assert isinstance(network, OwnEmbedding)
+
+
+@pytest.mark.parametrize("method", ["mixup", "augmentation"])
+def test_methods_that_move_inputs_refuse_tokens_in_one_line(configure, method):
+    with pytest.raises(
+        config.ConfigError, match=f"the first training step fails: ValueError: regularization (?i:{method}):"
+    ):
+        experiment.check(configure(*TOKENS, f"regularization={method}"))
+
+
+def test_a_method_that_makes_numbers_of_tokens_is_refused():
+    from genbench.regularization.base import Method
+
+    class Noise(Method):
+        def transform(self, net, x, y, draw):
+            return x + 0.1, y
+
+    lane = Lane(Embedded(MLP(input_shape=(5, 3), classes=4), vocabulary=7, channels=5), [Noise()], seed=0)
+    with pytest.raises(ValueError, match="regularization Noise: moves inputs by numbers, which tokens cannot be"):
+        lane.transformed(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2).long(), Draw(0, 0))
