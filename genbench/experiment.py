@@ -396,7 +396,8 @@ def _check(config: Config) -> None:
 def make(node: Config, **passed: Any) -> Any:
     """Instantiate a component; what its constructor refuses is a ConfigError in the constructor's words."""
     try:
-        return instantiate(dict(node), **passed)
+        # plain lists: Hydra's own would be part of an optimizer's state, which no checkpoint can be read back with
+        return instantiate({"_convert_": "all", **node}, **passed)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ValueError):
