@@ -102,10 +102,10 @@ def fitting(config: Config, *, processes: int) -> int:
     data = experiment.build_data(config)
     module = experiment.build_module(config, data)
     pack = Pack([module.lanes[0]], optimizer=module._make_optimizer, own_batches=True)
-    pack.prepare(total_steps=1)
     x, y = next(iter(data.train_dataloader()))
     allocated = Allocated()
-    with contextlib.suppress(Unpackable):
+    with contextlib.suppress(Unpackable):  # said when they shall train
+        pack.prepare(total_steps=1)
         pack.gradient_step(x[:1], y[:1], step=0)  # traced; from now on it is the operations alone
         with allocated:
             pack.gradient_step(x[:1], y[:1], step=1)
