@@ -3,6 +3,7 @@
 import atexit
 import functools
 import hashlib
+import importlib.util
 import inspect
 import json
 import math
@@ -47,6 +48,8 @@ PASSED = {
     "measures": ("snapshot", "other", "train"),  # a second network is not a setting
     "logger": ("run",),
 }
+# Packages that a target may be of and that genbench does not depend on, and the extra that brings each.
+EXTRAS = {"pytorch_optimizer": "optimizers"}
 # Groups whose choices are entries under names of their own.
 KEYED = ("regularization", "measures", "callbacks", "logger")
 _HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -192,6 +195,9 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
     try:
         function = get_object(target)  # as Hydra will find it: a function before a module of the same name
     except Exception as error:
+        package = target.partition(".")[0]
+        if package in EXTRAS and importlib.util.find_spec(package) is None:
+            raise ConfigError(f'{name}={target} needs: pip install "genbench[{EXTRAS[package]}]"') from None
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
     if not callable(function):

@@ -33,6 +33,9 @@ STRONG = {
     "max_norm": ["regularization.max_norm.limit=0.3"],
     "swa": ["regularization.swa.start=0.1"],
 }
+# optimizers that are no pack's; their steps jump within rounding, too (a sign, an eigenbasis, bfloat16), so that two
+# processes do not train to 1e-9 what one does
+SEPARATE = ("lion", "muon", "soap")
 
 
 def choices(group: str) -> list[str]:

@@ -14,14 +14,15 @@ from genbench.data.batches import Batches, SideBySide
 from genbench.draw import Draw, Drawn, Draws
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
-from genbench.training import Lane, Pack
+from genbench.training import Lane, Pack, Unpackable
 from genbench.training.stack import Lanewise, Stack
-from tests.choices import DATA, choices, needs
+from tests.choices import DATA, SEPARATE, choices, needs
 from tests.training.conftest import network, trainer
 
 STEPS = 20
 
-MODELS, OPTIMIZERS, METHODS, SCHEDULERS = map(choices, ("model", "optimizer", "regularization", "scheduler"))
+MODELS, METHODS, SCHEDULERS = map(choices, ("model", "regularization", "scheduler"))
+OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
 # every method with the MLP and with another network, every network with two methods and every optimizer; all taking
 # turns (pytest -m matrix has the whole product)
 PAIRS = [
@@ -159,6 +160,12 @@ def test_in_float32_to_its_rounding(configure, model, method):
     bias before batch normalization), batch normalization amplifies them, and a ReLU switches by them."""
     smooth = "model.activation=tanh"
     assert max(compare(configure, model, method, "momentum", "constant", torch.float32, smooth)) < 1e-5
+
+
+@pytest.mark.parametrize("optimizer", SEPARATE)
+def test_optimizers_that_do_not_treat_every_parameter_by_itself_are_refused(configure, optimizer):
+    with pytest.raises(Unpackable, match=r"^optimizer \w+ cannot be packed; accepted: SGD, Adam, [\w, ]+$"):
+        together([configure(f"optimizer={optimizer}")], torch.float64, 1)
 
 
 # -- as a library

@@ -15,10 +15,11 @@ from genbench.draw import Draw
 from genbench.models.slots import Dropout
 from genbench.regularization import Method
 from genbench.training import Agree, Finish, Lane, Share
-from tests.choices import METHOD, MODEL, choices
+from tests.choices import METHOD, MODEL, SEPARATE, choices
 
 STEPS = 20
-METHODS, OPTIMIZERS, SCHEDULERS = map(choices, ("regularization", "optimizer", "scheduler"))
+METHODS, SCHEDULERS = map(choices, ("regularization", "scheduler"))
+OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
 # every method with the MLP, optimizers and schedules taking turns; what depends on the network with the others
 CASES = {
     method: [

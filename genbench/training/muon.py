@@ -1,0 +1,51 @@
+"""Muon."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch.optim import Optimizer
+
+
+def muon(
+    params: Iterable[dict[str, Any]],
+    *,
+    lr: float,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    ns_steps: int = 5,
+    weight_decay: float = 0.0,
+    adamw_lr: float = 0.003,
+) -> Optimizer:
+    """Momentum whose update of each matrix is orthogonalized by ``ns_steps`` Newton–Schulz iterations, in bfloat16
+    (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon); pytorch-optimizer's, with the usual division of a
+    network: AdamW trains the last matrix, which is the head, and what is no matrix. Kernels of convolutions are
+    matrices of output channels × rest.
+
+    Args:
+        params: parameter groups, one a network. The optimizer's first groups are their matrices, in this order, the
+            others what AdamW trains.
+        lr: learning rate of the matrices, positive.
+        momentum: in [0, 1).
+        nesterov: whether the momentum looks ahead.
+        ns_steps: at least 1.
+        weight_decay: at least 0, decoupled, times the learning rate a step; of all parameters.
+        adamw_lr: learning rate of AdamW, positive; its betas are 0.9 and 0.95.
+    """
+    try:
+        from pytorch_optimizer import Muon
+    except ImportError:
+        raise ValueError('muon needs: pip install "genbench[optimizers]"') from None
+    networks = [list(group["params"]) for group in params]
+    matrices = [[p for p in network if p.ndim >= 2][:-1] for network in networks]
+    taken = {id(p) for several in matrices for p in several}
+    others = [[p for p in network if id(p) not in taken] for network in networks]
+    return Muon(
+        [{"params": several, "use_muon": flag} for all, flag in ((matrices, True), (others, False)) for several in all],
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov,
+        ns_steps=ns_steps,
+        weight_decay=weight_decay,
+        adamw_lr=adamw_lr,
+        adamw_wd=weight_decay,
+    )
