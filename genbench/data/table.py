@@ -7,8 +7,8 @@ from genbench.draw import Draw
 
 
 def divided(x: Tensor, y: Tensor, train: int, *, seed: int) -> Arrays:
-    """The table of a task, inputs [n, ...] and answers [n], as a training set of ``train`` of them and a test set of the
-    others. The training set is the beginning of one random order for each seed, so that smaller ones lie within larger.
+    """The table of a task, inputs [n, ...] and answers [n]: ``train`` of them to train on, the others as test set. The
+    training set is the beginning of one random order for each seed, so that smaller ones lie within larger.
 
     Raises:
         ValueError: nothing would be left on a side.

@@ -94,6 +94,9 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         every = sorted({x for values in found.values() for x in values})
         if every[0] > 0 and every[-1] >= 10 * every[0]:
             logarithmic(axis)
+        if len(every) <= 8:  # what was tried, not round numbers between
+            axis.set_xticks(every, [f"{x:g}" for x in every])
+            axis.minorticks_off()
         axis.set_title(plain(panel))
         axis.set_xlabel(plain(curve.x_label or _name(curve.x or curve.y)))
     axes[0, 0].set_ylabel(plain(curve.y_label or _name(curve.y)))
