@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Classifier(nn.Module):
     """A network that maps inputs [B, *input_shape] to logits [B, classes]: a linear ``head`` over ``features``.
 
+    ``layers``, where a network has them, are modules one after the other, each of which is given the whole of what the
+    one before it has made: hidden states [B, ...].
+
     Weights start as torch's own layers do, which is what the reference models of MNIST-1D use: U(±1/√fan_in) for linear
     and convolutional layers, U(±1/√width) for recurrent ones.
     """

@@ -33,7 +33,7 @@ class MLP(Classifier):
         super().__init__(input_shape=input_shape, classes=classes)
         check_integer("model.width", width, least=1)
         check_integer("model.depth", depth, least=1)
-        self.residual = check_flag("model.residual", residual)
+        check_flag("model.residual", residual)
         sizes = [prod(self.input_shape)] + [width] * (depth - 1)
         self.layers = nn.ModuleList(
             hidden(size, width, activation, normalization, dropout, branch=residual and index > 0)
@@ -43,14 +43,19 @@ class MLP(Classifier):
 
     def features(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        for index, layer in enumerate(self.layers):
-            x = x + layer(x) if self.residual and index > 0 else layer(x)
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
 def hidden(size: int, width: int, name: str, norm: str, dropout: float, *, branch: bool) -> nn.Sequential:
     """One hidden layer, from ``size`` inputs to ``width`` units; ``branch``: its input is added to it."""
-    end = [StochasticDepth()] if branch else []
-    return nn.Sequential(
-        nn.Linear(size, width), normalization(norm, width, 0), activation(name), Dropout(dropout), *end
-    )
+    layers = [nn.Linear(size, width), normalization(norm, width, 0), activation(name), Dropout(dropout)]
+    return Residual(*layers, StochasticDepth()) if branch else nn.Sequential(*layers)
+
+
+class Residual(nn.Sequential):
+    """x + what the modules make of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
