@@ -86,11 +86,26 @@ class Normalization(nn.Module):
         """The batch normalization that fits this slot."""
         return (nn.BatchNorm2d if self.dims == 2 else nn.BatchNorm1d)(self.channels)
 
+    def layer_norm(self) -> nn.Module:
+        """The layer normalization that fits this slot."""
+        return ChannelNorm(self.channels)
+
+    def group_norm(self, groups: int) -> nn.Module:
+        """The group normalization that fits this slot, where ``groups`` divides the channels."""
+        return nn.GroupNorm(groups, self.channels)
+
     def forward(self, x: Tensor) -> Tensor:
         return x
 
     def extra_repr(self) -> str:
         return f"{self.channels}, dims={self.dims}"
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization of x [B, C, ...] over the channels, at each position by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 _masked_slots: WeakKeyDictionary[nn.Module, list[tuple[Masked, str]]] = WeakKeyDictionary()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from genbench.draw import Draw
+from genbench.models.slots import Normalization
+from genbench.records import SCALE_FREE
 
 Parameters = list[Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -136,6 +138,35 @@ class WeightPenalty(Method):
 
     def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
         return self.strength * torch.stack([self.size(p) for p in self.weights(net)]).sum()
+
+
+class SlotNormalization(Method):
+    """Fills every normalization slot of the network with ``layer(slot)``.
+
+    It changes the function a set of weights stands for: compare raw curvature and norms across it with care.
+    """
+
+    alters = SCALE_FREE
+
+    def layer(self, slot: Normalization) -> nn.Module:
+        """What fills a slot."""
+        raise NotImplementedError
+
+    def build(self, net: nn.Module) -> nn.Module:
+        slots = [
+            (parent, name, slot)
+            for parent in net.modules()
+            for name, slot in parent.named_children()
+            if isinstance(slot, Normalization)
+        ]
+        if not slots:
+            raise ValueError(
+                f"regularization {type(self).__name__}: {type(net).__name__} has no free normalization slots"
+            )
+        weight = next(net.parameters())
+        for parent, name, slot in slots:
+            setattr(parent, name, self.layer(slot).to(weight.device, weight.dtype))
+        return net
 
 
 def matrices(params: Iterable[Tensor]) -> list[Tensor]:

@@ -35,7 +35,7 @@ def test_it_takes_the_networks_type():
 
 
 def test_a_network_without_free_slots_is_refused():
-    with pytest.raises(ValueError, match=r"^regularization batch_norm: Linear has no free normalization slots$"):
+    with pytest.raises(ValueError, match=r"^regularization BatchNorm: Linear has no free normalization slots$"):
         BatchNorm().build(Linear(input_shape=(1, 4), classes=2))
     with pytest.raises(ValueError, match="MLP has no free normalization slots"):
         BatchNorm().build(MLP(input_shape=(1, 4), classes=2, normalization="batch_norm"))
