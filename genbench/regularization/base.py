@@ -14,6 +14,7 @@ from genbench.records import SCALE_FREE
 
 Parameters = list[Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
+Validate = Callable[[str], dict[str, float]]
 
 
 class Method(nn.Module):
@@ -100,10 +101,10 @@ class Method(nn.Module):
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
         """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done."""
 
-    def after_epoch(self, net: nn.Module, validate: Callable[[], dict[str, float]]) -> bool:
+    def after_epoch(self, net: nn.Module, validate: Validate) -> bool:
         """Called at the end of each epoch; ``True`` ends the training of this network.
 
-        ``validate()`` is the network's ``{"cross_entropy", "accuracy"}`` on the validation split.
+        ``validate(split)`` is the network's ``{"cross_entropy", "accuracy"}`` on a split, ``"val"`` or ``"train"``.
         """
         return False
 

@@ -1,44 +1,52 @@
 """Early stopping."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from genbench.regularization.base import Batches, Method
+from genbench.checks import check_choice
+from genbench.regularization.base import Batches, Method, Validate
 
 
 class EarlyStopping(Method):
-    """Ends training when the validation loss has not improved for ``patience`` epochs and restores the weights and
-    buffers of the best epoch (Prechelt 1998).
+    """Ends training when ``patience`` epochs in a row were not good, and restores the weights and buffers of the last
+    good one (Prechelt 1998). An epoch is good
 
-    The validation split carries the same label noise as the train split, as a practitioner's would.
+    - by ``criterion="loss"``, when its validation loss is the lowest yet;
+    - by ``criterion="gap"``, when accuracy on the train split, as the network is at the end of the epoch and without
+      augmentation, exceeds that on the validation split by at most ``max_gap``: the most that training may memorize.
+
+    The validation split carries the same label noise as the train split, as a practitioner's would. Where no epoch was
+    good the last weights stay.
     """
 
     patience: Tensor
+    max_gap: Tensor
     best_loss: Tensor
     waited: Tensor
+    kept: Tensor
 
     order = 100  # copies the network that the other methods have built
 
-    def __init__(self, *, patience: int) -> None:
+    def __init__(self, *, patience: int, criterion: str = "loss", max_gap: float = 0.1) -> None:
         super().__init__()
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
             raise ValueError(f"regularization EarlyStopping: patience={patience!r} is not a whole number of epochs ≥ 1")
+        self.criterion = check_choice("regularization early_stopping: criterion", criterion, ("loss", "gap"))
+        self.setting("max_gap", max_gap, low=0, high=1)
         self.register_buffer("patience", torch.tensor(patience, dtype=torch.int64))
         self.register_buffer("best_loss", torch.tensor(torch.inf, dtype=torch.float64))
         self.register_buffer("waited", torch.tensor(0, dtype=torch.int64))
+        self.register_buffer("kept", torch.tensor(False))
 
     def build(self, net: nn.Module) -> nn.Module:
         self.remember("best", net.state_dict().values())
         return net
 
     @torch.no_grad()
-    def after_epoch(self, net: nn.Module, validate: Callable[[], dict[str, float]]) -> bool:
-        loss = validate()["cross_entropy"]
-        if loss < self.best_loss:
-            self.best_loss.fill_(loss)
+    def after_epoch(self, net: nn.Module, validate: Validate) -> bool:
+        if self._good(validate):
             self.waited.zero_()
+            self.kept.fill_(True)
             self.remember("best", net.state_dict().values())
         else:
             self.waited += 1
@@ -46,6 +54,15 @@ class EarlyStopping(Method):
 
     @torch.no_grad()
     def finish(self, net: nn.Module, batches: Batches) -> None:
-        if torch.isfinite(self.best_loss):
+        if self.kept:
             for tensor, best in zip(net.state_dict().values(), self.recall("best"), strict=True):
                 tensor.copy_(best)
+
+    def _good(self, validate: Validate) -> bool:
+        found = validate("val")
+        if self.criterion == "gap":
+            return validate("train")["accuracy"] - found["accuracy"] <= float(self.max_gap)
+        better = found["cross_entropy"] < float(self.best_loss)
+        if better:
+            self.best_loss.fill_(found["cross_entropy"])
+        return better

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics, use_draw
-from genbench.regularization.base import Batches, Method, Parameters, overriding
+from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
 from genbench.training.share import Share, whole_batch_norms
 
 
@@ -131,7 +131,7 @@ class Lane(nn.Module):
         for method in self._after:
             method.after_step(params, progress)
 
-    def after_epoch(self, validate: Callable[[], dict[str, float]]) -> None:
+    def after_epoch(self, validate: Validate) -> None:
         """Ask the methods whether this lane has trained enough; a stopped lane never trains again."""
         if not self.stopped:
             done = [method.after_epoch(self.network, validate) for method in self._watching]

@@ -165,11 +165,11 @@ class Training(pl.LightningModule):
             if not all(torch.isfinite(p).all() for p in lane.trained):
                 raise Diverged(f"diverged at step {self.trainer.global_step}: the weights are not finite")
 
-    def _validate(self, lane: Lane) -> dict[str, float]:
+    def _validate(self, lane: Lane, split: str) -> dict[str, float]:
         if self._share is None:
-            return evaluate(lane.network, self._split("val"))
+            return evaluate(lane.network, self._split(split))
         first = self._share.rank == 0
-        return self._share.told(evaluate(lane.network, self._split("val")) if first else {})
+        return self._share.told(evaluate(lane.network, self._split(split)) if first else {})
 
     def _split(self, name: str) -> list[tuple[Tensor, Tensor]]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

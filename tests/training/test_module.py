@@ -29,7 +29,7 @@ class Trace(Method):
         self.steps.append([p.detach().clone() for p in params])
 
     def after_epoch(self, net, validate):
-        self.epochs.append(({k: v.clone() for k, v in net.state_dict().items()}, validate()["cross_entropy"]))
+        self.epochs.append(({k: v.clone() for k, v in net.state_dict().items()}, validate("val")["cross_entropy"]))
         return False
 
 
@@ -67,6 +67,30 @@ def test_early_stopping_ends_and_restores_the_best_epoch(fit):
     assert len(losses) == best + 3 < 200
     for key, value in module.network.state_dict().items():
         assert torch.equal(value, trace.epochs[best][0][key]), key
+
+
+def test_early_stopping_by_the_gap_restores_the_last_epoch_within_it(fit):
+    class Gaps(Method):
+        def __init__(self):
+            super().__init__()
+            self.epochs = []
+
+        def after_epoch(self, net, validate):
+            gap = validate("train")["accuracy"] - validate("val")["accuracy"]
+            self.epochs.append(({k: v.clone() for k, v in net.state_dict().items()}, gap))
+            return False
+
+    gaps = Gaps()
+    module = fit(lambda: [gaps, EarlyStopping(patience=3, criterion="gap", max_gap=0.2)], epochs=200)
+    good = [gap <= 0.2 for _, gap in gaps.epochs]
+    last = max(index for index, each in enumerate(good) if each)
+    assert last > 0
+    assert len(good) == last + 4 < 200
+    x, y = Blobs().splits["train"]
+    assert all(torch.equal(module.network.state_dict()[key], value) for key, value in gaps.epochs[last][0].items())
+    ends = [evaluate(module.network, [Blobs().splits[split]])["accuracy"] for split in ("train", "val")]
+    assert ends[0] - ends[1] == pytest.approx(gaps.epochs[last][1])
+    assert ends[0] == pytest.approx(float((module.network(x).argmax(1) == y).double().mean()))
 
 
 def test_an_ensemble_is_its_members_trained_alone(fit):
