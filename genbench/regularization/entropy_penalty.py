@@ -8,7 +8,7 @@ from genbench.regularization.base import Method
 
 class EntropyPenalty(Method):
     """Subtracts strength · H(p) from the loss, the mean entropy (nats) of the predicted class probabilities: confident
-    predictions are penalized (Pereyra et al. 2017, arXiv 1701.06548, Section 3.1)."""
+    predictions are penalized (Pereyra et al. 2017, arXiv 1701.06548)."""
 
     alters = "trained with a penalty on confident outputs, another loss"
     strength: Tensor

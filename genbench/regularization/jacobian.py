@@ -11,10 +11,10 @@ from genbench.regularization.base import Method
 
 class Jacobian(Method):
     """Adds strength / 2 · mean ‖J‖_F² to the loss, where J is the Jacobian of an example's logits by its input (Hoffman
-    et al. 2019, arXiv 1908.02729, Eq. 5).
+    et al. 2019, arXiv 1908.02729).
 
     ‖J‖_F² is estimated without bias by the mean of C · ‖vᵀJ‖² over ``projections`` directions v, uniform on the unit
-    sphere of the C logits and drawn for each example (Eq. 13). A step costs one more pass forward, and one back for
+    sphere of the C logits and drawn for each example. A step costs one more pass forward, and one back for
     each projection. Where batch normalization lets examples see each other, J is of the logits of the whole batch.
     """
 

@@ -8,7 +8,7 @@ from genbench.regularization.base import Method, Parameters
 
 class MaxNorm(Method):
     """Scales the incoming weights of a unit to ℓ2 norm ``limit`` after each step that leaves them longer (Srebro et al.
-    2005; Srivastava et al. 2014, Section 5.1).
+    2005; Srivastava et al. 2014).
 
     Every row of a weight out × rest is a unit; biases and the parameters of normalizations are free.
     """

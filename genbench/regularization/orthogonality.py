@@ -8,7 +8,7 @@ from genbench.regularization.base import WeightPenalty, matrices
 
 class Orthogonality(WeightPenalty):
     """Adds strength · Σ ‖W Wᵀ − I‖_F² over the weights out × rest to the loss, or ‖Wᵀ W − I‖_F² where that is the
-    smaller matrix: of orthonormal rows or columns it is zero (Bansal et al. 2018, arXiv 1810.09102, Eq. 2; Brock et al.
+    smaller matrix: of orthonormal rows or columns it is zero (Bansal et al. 2018, arXiv 1810.09102; Brock et al.
     2017, arXiv 1609.07093, with the sum of absolute values in place of the square).
 
     The two differ by a constant, the difference of their sizes.

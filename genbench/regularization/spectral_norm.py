@@ -9,7 +9,7 @@ from genbench.regularization.base import Parameters, WeightPenalty, matrices
 
 class SpectralNorm(WeightPenalty):
     """Adds strength / 2 · Σ σ(W)² over the weights out × rest to the loss, where σ is the largest singular value
-    (Yoshida & Miyato 2017, arXiv 1705.10941, Eq. 4). A penalty, not the normalization of Miyato et al. 2018.
+    (Yoshida & Miyato 2017, arXiv 1705.10941). A penalty, not the normalization of Miyato et al. 2018.
 
     σ is uᵀWv: its singular vectors are those of the initial weights, and one power iteration follows each step.
     """

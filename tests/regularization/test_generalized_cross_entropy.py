@@ -20,7 +20,6 @@ def test_the_ends_are_cross_entropy_and_half_the_absolute_error():
 
 
 def test_the_gradient_is_that_of_the_cross_entropy_weighted_by_the_power_of_the_probability():
-    """Zhang & Sabuncu 2018, Eq. 7."""
     logits = LOGITS.clone().requires_grad_()
     GeneralizedCrossEntropy(q=0.4).loss(logits, Y).backward()
     expected = P[:, None] ** 0.4 * (LOGITS.softmax(1) - F.one_hot(Y, 4)) / 6
@@ -28,7 +27,7 @@ def test_the_gradient_is_that_of_the_cross_entropy_weighted_by_the_power_of_the_
 
 
 def test_it_is_symmetric_at_the_mean_absolute_error():
-    """Ghosh et al. 2017, Eq. 4: a loss whose sum over the classes is constant is not moved by symmetric noise."""
+    """A loss whose sum over the classes is constant is not moved by symmetric noise (Ghosh et al. 2017)."""
     losses = [GeneralizedCrossEntropy(q=1).loss(LOGITS, torch.full((6,), c)) for c in range(4)]
     assert float(sum(losses)) == pytest.approx(3)
 

@@ -1,0 +1,44 @@
+"""Bootstrapping of noisy labels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.checks import check_choice
+from genbench.draw import Draw
+from genbench.models.slots import frozen_norm_statistics, use_draw
+from genbench.regularization.base import Method
+
+
+class Bootstrapping(Method):
+    """Trains on (1 − share) · target + share · prediction, against label noise (Reed et al. 2015, arXiv 1412.6596, with
+    β = 1 − share): the class that the present network predicts for the input (``hard``) or its class probabilities
+    (``soft``), here without a gradient through them.
+
+    With ``mixup`` the targets that are mixed are those corrected by the predictions for the unmixed inputs: mixup with
+    static bootstrapping (Arazo et al. 2019, arXiv 1904.11238). Their dynamic form, where the share is each example's
+    probability of a wrong label under a mixture model of all losses, is not this.
+
+    A step costs one more pass forward, with the masks of the step.
+    """
+
+    alters = "trained on corrected targets, another loss"
+    order = 15  # what is predicted has been augmented, and is mixed
+    share: Tensor
+
+    def __init__(self, *, share: float, prediction: str) -> None:
+        super().__init__()
+        self.setting("share", share, low=0, high=1)
+        self.prediction = check_choice("regularization bootstrapping: prediction", prediction, ("hard", "soft"))
+
+    @torch.no_grad()
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        use_draw(net, draw)
+        with frozen_norm_statistics(net):
+            predicted = net(x).softmax(1)
+        if self.prediction == "hard":
+            predicted = F.one_hot(predicted.argmax(1), predicted.shape[1]).movedim(-1, 1).to(x.dtype)
+        if not y.is_floating_point():
+            y = F.one_hot(y, predicted.shape[1]).movedim(-1, 1).to(predicted.dtype)
+        share = self.share.to(predicted.dtype)
+        return x, (1 - share) * y + share * predicted
