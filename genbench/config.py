@@ -28,6 +28,7 @@ EXCLUDED = (
     "table",
     "measures",  # they count where a callback takes them
     "checkpoint_seconds",
+    "data.path",  # where the data lie; what they are is in their digest
     "trainer.logger",
     "trainer.callbacks",
     "trainer.plugins",

@@ -25,7 +25,11 @@ METHOD: dict[str, list[str]] = {
     "stochastic_depth": ["model.residual=true"],
 }
 # what a data set needs to be small, or to be there at all
-DATA: dict[str, list[str]] = {}
+DATA: dict[str, list[str]] = {
+    name: ["data.path=${oc.env:GENBENCH_TINY}"]  # written by conftest.py
+    for name in ("cifar10", "cifar100", "fashion_mnist", "images", "mnist", "svhn", "tiny_imagenet")
+}
+DATA["imagenet"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.size=8"]
 # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run
 STRONG = {
     "early_stopping": ["regularization.early_stopping.patience=1"],

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.pictures import write_tiny
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes on few cores
 
 
@@ -14,6 +16,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Data sets are made once a session, outside the user's own cache."""
     os.environ["GENBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Images for every choice of data that would come from the hub."""
+    os.environ["GENBENCH_TINY"] = str(write_tiny(tmp_path_factory.mktemp("images")))
 
 
 @pytest.fixture

@@ -344,7 +344,7 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["data.label_noise=1.5"], "data.label_noise is 1.5; accepted"),
         (["data.train_size=5000"], "data.train_size is 5000; accepted: an integer from 1 to 4000"),
         (["runs_dir=null"], "runs_dir=null"),
-        (["data=mnist"], "data=mnist: no such choice; did you mean 'mnist1d'?"),
+        (["data=mnist2d"], "data=mnist2d: no such choice; did you mean 'mnist1d'?"),
         (["scheduler=cosin"], "did you mean 'cosine'?"),
         (["measures=standart"], "did you mean 'standard'?"),
         (["callbacks=defaults"], "did you mean 'default'?"),

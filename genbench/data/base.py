@@ -1,7 +1,7 @@
 """Data sets that fit on the device."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -155,7 +155,7 @@ class TensorData(LightningDataModule):
         device."""
         return self._splits[check_choice("split", split, self.splits)]
 
-    def evaluation_batches(self, split: str) -> list[tuple[Tensor, Tensor]]:
+    def evaluation_batches(self, split: str) -> Sequence[tuple[Tensor, Tensor]]:
         """Every example of a split once, in a fixed order, in batches as large as is sensible."""
         x, y = self.tensors(split)
         return list(zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True))

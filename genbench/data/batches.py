@@ -179,7 +179,7 @@ class Epochs:
 class Chunks:
     """Every example once, in a fixed order, in chunks; what a stranger's validation loop iterates."""
 
-    def __init__(self, chunks: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
         self.chunks = chunks
 
     def __len__(self) -> int:

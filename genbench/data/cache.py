@@ -1,9 +1,11 @@
 """A cache on disk for arrays that take longer to make than to read."""
 
 import contextlib
+import glob
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -55,6 +57,40 @@ def cached(name: str, make: Callable[[], Arrays]) -> Arrays:
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder, or a filesystem without locks
         log.warning("%s is not cached (%s)", name, type(error).__name__)
     return make() if arrays is None else arrays
+
+
+def cached_folder(name: str, make: Callable[[Path], None], *, whole: Callable[[Path], bool]) -> Path:
+    """The folder stored under ``name``; filled by ``make(folder)`` where it is missing or not ``whole(folder)``.
+
+    As with :func:`cached` one process makes it, beside its target, and the others wait, however long it takes: what is
+    too large for memory is kept here, and cannot be made for one process alone.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    from filelock import FileLock
+
+    path = folder() / name
+    if whole(path):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if whole(path):
+            return path
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            make(temporary)
+            for file in temporary.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return path
 
 
 def _read(path: Path) -> Arrays | None:

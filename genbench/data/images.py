@@ -1,0 +1,307 @@
+"""Images from the Hugging Face hub or from local files."""
+
+import os
+from collections.abc import Iterator, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.checks import check_choice, check_integer, check_number
+from genbench.data.base import TensorData
+from genbench.data.batches import Batches
+from genbench.data.corruptions import INPUTS, randomized_inputs
+from genbench.data.decoding import Source, ahead, decoded
+from genbench.draw import Draw
+
+NORMALIZATIONS = ("channels", "images", "none")
+_WORKERS = 2  # threads that read what does not fit in memory
+_EVALUATION = 2**22  # numbers in a batch of an evaluation: 16 MiB
+
+
+class ImageData(TensorData):
+    """Any labelled set of images, decoded once to bytes on disk and read from there.
+
+    Images are uint8 in the cache and become float32 a batch at a time. On a processor all processes share the pages of
+    one file; a GPU gets a copy of each split. What would take more than half of the free memory is read from the disk
+    instead, by threads, and never takes more memory than the batches in flight.
+
+    Exactly one source: ``path``, or where it is ``None`` ``hub``. A local folder holds files of parquet as they lie on
+    the hub, or a folder a class (``train/CLASS/*.png`` and ``test/CLASS/*.png``, or ``CLASS/*.png`` alone and
+    ``test_fraction``); parquet and the hub need the extra ``datasets``. Every image must be readable, every label be
+    there and every class have a training example.
+
+    Args:
+        hub: name on the Hugging Face hub.
+        subset: the hub's configuration of that set, or the folder of it in ``path``, where there are several.
+        path: local folder.
+        label: column of the labels, whole numbers from 0; not for folders a class, which are numbered by name.
+        test_split: name of the split to test on.
+        test_fraction: share of the training images, in (0, 1), to test on instead, the same ones for every ``seed``;
+            ``None``: ``test_split``.
+        channels: 1, grey, or 3, RGB: images are converted.
+        size: the shorter side of each image is scaled to it and the middle taken, so that all are size × size;
+            ``None``: they are taken as they are and must all have one size.
+        normalize: ``channels``: each channel has mean 0 and standard deviation 1 over the training set, the examples
+            that ``train_size`` leaves out included; ``images``: (x − mean) / max(standard deviation, 1 / √N) of each
+            image's N values in [0, 255], TensorFlow's ``per_image_standardization`` (as Zhang et al. 2017,
+            arXiv 1611.03530, do); ``none``: values in [0, 1].
+        inputs: as of :class:`genbench.data.TensorData`; other than ``original`` all images are held as float32.
+        settings: the others of :class:`genbench.data.TensorData`.
+
+    Raises:
+        ValueError: a setting is out of range, or something of the source cannot be read: see
+            :mod:`genbench.data.decoding`.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: str | None = None,
+        subset: str | None = None,
+        path: str | None = None,
+        label: str = "label",
+        test_split: str = "test",
+        test_fraction: float | None = None,
+        channels: int = 3,
+        size: int | None = None,
+        normalize: str = "channels",
+        inputs: str = "original",
+        **settings: Any,
+    ) -> None:
+        if hub is None and path is None:
+            raise ValueError("data.path and data.hub are both null; accepted: a local folder, or a name on the hub")
+        if test_fraction is not None:
+            check_number("data.test_fraction", test_fraction, low=0, high=1, open_high=True)
+        check_choice("data.channels", str(channels), ("1", "3"))
+        if size is not None:
+            check_integer("data.size", size, least=1)
+        check_choice("data.normalize", normalize, NORMALIZATIONS)
+        check_choice("data.inputs", inputs, INPUTS)
+        source = Source(
+            hub=hub,
+            subset=subset,
+            path=path,
+            label=label,
+            test_split=test_split,
+            test_fraction=test_fraction,
+            channels=channels,
+            size=size,
+        )
+        self._decoded = decoded(source)
+        self.name, self.classes = source.name, self._decoded.classes
+        super().__init__(**settings)
+        scaling = None if normalize == "images" else Scaling(self._decoded.mean, self._decoded.std)
+        if normalize == "none":
+            scaling = Scaling([0.0] * channels, [255.0] * channels)
+        stored = {split: _stored(file, self._decoded.shapes[split]) for split, file in self._decoded.files.items()}
+        # so far the inputs were the numbers of rows, which is all that subsets and copies need to know
+        images = {
+            split: (Images(stored["test" if split == "test" else "train"], rows, scaling), y)
+            for split, (rows, y) in self._splits.items()
+        }
+        self._splits: dict[str, tuple[Any, Tensor]] = dict(images)
+        if inputs != "original":
+            size = sum(4 * prod(x.shape) for x, _ in images.values())
+            if not _fits(2 * size, torch.device("cpu")):  # before and after
+                raise ValueError(
+                    f"data.inputs is {inputs!r}; accepted: original, as {self.name} takes {size / 2**30:.1f} GiB as "
+                    "float32, which do not fit in memory twice"
+                )
+            whole = {split: (x[:], y) for split, (x, y) in images.items()}
+            self._splits = dict(randomized_inputs(whole, inputs, Draw(self.seed, 0)))
+
+    def content(self) -> tuple[dict[str, Tensor], str]:
+        """Rows instead of images: x [n] and x_test [n] are the numbers of rows on disk."""
+        y, y_test = (torch.from_numpy(self._decoded.labels[split]) for split in ("train", "test"))
+        rows = {"x": torch.arange(len(y)), "y": y, "x_test": torch.arange(len(y_test)), "y_test": y_test}
+        return rows, self._decoded.digest
+
+    def tensors(self, split: str) -> tuple[Any, Tensor]:
+        """Inputs [n, C, H, W] and labels [n] of a split, in a fixed order; the inputs are :class:`Images`, of which
+        slices are tensors."""
+        return super().tensors(split)
+
+    def evaluation_batches(self, split: str) -> "Parts":
+        """Every example of a split once, in a fixed order, read when it is asked for."""
+        return Parts(*self.tensors(split), size=max(1, _EVALUATION // prod(self.input_shape)))
+
+    def train_dataloader(self) -> "ImageBatches":
+        """Shuffled batches; with a leading lane axis where ``order_seeds`` is set."""
+        x, y = self.tensors("train")
+        return ImageBatches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
+
+
+class Scaling:
+    """(x − mean) / std of each channel of bytes, in float32."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
+        self._moments = mean, std
+        # a channel without any variation stays at 0
+        self.mean, self.std = (
+            torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (mean, [s or 1.0 for s in std])
+        )
+
+    def to(self, device: torch.device | str) -> "Scaling":
+        return Scaling(*self._moments, device=device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.float().sub_(self.mean).div_(self.std)
+
+
+def standardized(x: Tensor) -> Tensor:
+    """(x − mean) / max(standard deviation, 1 / √N) of each image [n, ...] of N values."""
+    flat = x.float().flatten(1)
+    std = flat.std(1, correction=0, keepdim=True).clamp_min(flat.shape[1] ** -0.5)
+    return flat.sub_(flat.mean(1, keepdim=True)).div_(std).view(x.shape)
+
+
+class Images:
+    """Images kept as bytes, in memory or on disk, and read as normalized float32; to readers a tensor [n, C, H, W].
+
+    Args:
+        stored: uint8 [N, C, H, W], N ≥ n.
+        rows: which of them, in which order, [n].
+        scaling: that of the channels; ``None``: each image is standardized by itself.
+        device: where they are read to.
+    """
+
+    def __init__(
+        self,
+        stored: "Tensor | OnDisk",
+        rows: Tensor,
+        scaling: Scaling | None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.shape = (len(rows), *stored.shape[1:])
+        self._stored, self._rows = stored, rows
+        self._scaling = None if scaling is None else scaling.to(device)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether they lie somewhere else than where they are read to, and are to be read ahead."""
+        return not isinstance(self._stored, Tensor) or self._stored.device != self.device
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """The images at ``rows`` [m], float32 [m, C, H, W]."""
+        assert dim == 0
+        taken = self._stored.index_select(0, self._rows.index_select(0, rows.to(self._rows.device))).to(self.device)
+        return standardized(taken) if self._scaling is None else self._scaling(taken)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self.index_select(0, torch.arange(*part.indices(len(self))))
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same images to be read to another device; copied there where they fit."""
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        stored, rows = self._stored, self._rows
+        if _fits(prod(self.shape), device):
+            stored, rows = stored.index_select(0, rows).to(device), torch.arange(len(rows), device=device)
+        return Images(stored, rows, self._scaling, device=device)
+
+
+class OnDisk:
+    """Rows of bytes [N, ...] of a file, read when they are asked for: none of them stays in memory."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._file = path.open("rb", buffering=0)
+        self._start = path.stat().st_size - prod(shape)
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """The rows [m], uint8 [m, ...]."""
+        assert dim == 0
+        taken = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        for row, into in zip(rows.tolist(), taken.reshape(len(rows), -1), strict=True):
+            if os.preadv(self._file.fileno(), [into.data], self._start + row * into.size) != into.size:
+                raise OSError(f"{self._file.name} ends before row {row}")
+        return torch.from_numpy(taken)
+
+
+def _stored(path: Path, shape: tuple[int, ...]) -> Tensor | OnDisk:
+    """The bytes of a file: as pages that all processes share where they fit in memory."""
+    if not _fits(prod(shape), torch.device("cpu")):
+        return OnDisk(path, shape)
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # a private copy of what somebody writes: nobody does
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes are at most half of the free memory."""
+    if device.type == "cuda":
+        return 2 * size <= torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return 2 * size <= psutil.virtual_memory().available
+
+
+class Parts(Sequence[tuple[Tensor, Tensor]]):
+    """Images and labels in order, ``size`` at a time."""
+
+    def __init__(self, x: Any, y: Tensor, *, size: int) -> None:
+        self._x, self._y, self._size = x, y, size
+
+    def __len__(self) -> int:
+        return len(range(0, len(self._y), self._size))
+
+    def __getitem__(self, index: Any) -> Any:
+        start = range(0, len(self._y), self._size)[index]
+        return self._x[start : start + self._size], self._y[start : start + self._size]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return _read(self._x, self.__getitem__, range(len(self)))
+
+
+class ImageBatches(Batches):
+    """Shuffled batches of images, read ahead where they do not lie on the device. See :class:`Batches`."""
+
+    def __init__(self, x: Any, y: Tensor, *, batch_size: int, seed: int, seeds: tuple[int, ...] | None = None) -> None:
+        super().__init__(x, y, batch_size=batch_size, seed=seed, seeds=seeds)
+        self._lanes: list[tuple[ImageBatches, int]] = [(self, one) for one in seeds or (seed,)]
+
+    def indices(self, epoch: int) -> Tensor:
+        """The rows of every batch of an epoch, each lane's of its own images, [len(self), lanes, B]."""
+        return torch.stack([loader.order(seed, epoch) for loader, seed in self._lanes], dim=1)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        batches: Iterator[tuple[Tensor, Tensor]] | None = None
+        for position in self._positions():
+            if batches is None:
+                index = self.indices(self.epoch)[position:]
+                batches = _read(self.x, self._batch, index if _streamed(self.x) else index.to(self.y.device))
+            yield next(batches)
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [
+            (loader.x.index_select(0, own), loader.y.index_select(0, own.to(loader.y.device)))
+            for (loader, _), own in zip(self._lanes, rows, strict=True)
+        ]
+        if self.seeds is None:
+            return parts[0]
+        x, y = (each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*parts, strict=True))
+        return x, y
+
+    @staticmethod
+    def beside(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "ImageBatches":
+        first = loaders[0]
+        both = ImageBatches(first.x, first.y, batch_size=first.batch_size, seed=0, seeds=())
+        both._lanes = [loaders[index]._lanes[place] for index, place in lanes]
+        return both
+
+
+def _streamed(x: Any) -> bool:
+    return isinstance(x, Images) and x.streamed
+
+
+def _read(x: Any, part: Any, parts: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """part(each) in turn, ahead of who asks where ``x`` is streamed."""
+    return ahead(part, parts, workers=_WORKERS) if _streamed(x) else map(part, parts)
