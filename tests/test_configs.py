@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from genbench import config, experiment
-from tests.choices import METHOD, STRONG, choices
+from tests.choices import DATA, METHOD, STRONG, choices
 
 FOLDER = config.folder()
 FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
@@ -29,6 +29,8 @@ def choose(path):
     group = path.parent.as_posix()
     if group == "regularization":
         return f"{group}=[{path.stem}]", *METHOD.get(path.stem, [])
+    if group == "data":
+        return f"{group}={path.stem}", *DATA.get(path.stem, [])
     return (f"{group}=[{path.stem}]" if group == "logger" else f"{group}={path.stem}",)
 
 
