@@ -17,6 +17,7 @@ from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
 from genbench.measures.compression import compressed_size
+from genbench.measures.corrupted import corrupted_performance, mean_corruption_error
 from genbench.measures.curvature import (
     gauss_newton_eigenvalues,
     gauss_newton_frobenius_norm,
@@ -27,6 +28,7 @@ from genbench.measures.curvature import (
     layer_curvature,
 )
 from genbench.measures.disagreement import disagreement
+from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.estimate import Estimate
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.gap import generalization_gap
@@ -49,10 +51,11 @@ from genbench.measures.norms import (
     parameter_norms,
     spectral_norm,
 )
+from genbench.measures.ood import ood_auroc
 from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.path_norm import path_norm
-from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
+from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, soft_error
 from genbench.measures.relative_flatness import relative_flatness
 from genbench.measures.representation import (
     effective_rank,
@@ -84,12 +87,15 @@ __all__ = [
     "adaptive_sharpness",
     "adversarial_accuracy",
     "average_sharpness",
+    "brier_score",
     "calibration_error",
     "compressed_size",
     "convolution_spectral_norms",
+    "corrupted_performance",
     "cross_entropy",
     "disagreement",
     "distance_from_init",
+    "drift_accuracy",
     "effective_rank",
     "empirical_fisher_trace",
     "fisher_rao_norm",
@@ -98,6 +104,7 @@ __all__ = [
     "gauss_newton_frobenius_norm",
     "gauss_newton_trace",
     "generalization_gap",
+    "generator_drift_accuracy",
     "gradient_norm",
     "gradient_snr",
     "gradient_variance",
@@ -121,6 +128,7 @@ __all__ = [
     "margin_quantiles",
     "matrix_distances",
     "matrix_norms",
+    "mean_corruption_error",
     "measure",
     "mutual_information_binned",
     "mutual_information_kde",
@@ -128,6 +136,7 @@ __all__ = [
     "neural_collapse",
     "normalized_margin",
     "norms_over_margin",
+    "ood_auroc",
     "pac_bayes_bound",
     "pacbayes_measures",
     "pacbayes_sigma",

@@ -51,6 +51,15 @@ def soft_error(snapshot: Snapshot) -> Estimate:
 
 
 @measure("performance", by_member=False)
+def brier_score(snapshot: Snapshot) -> Estimate:
+    """Mean of Σ_k (p_k − 1[label = k])², p the softmax of the logits (Brier 1950), in [0, 2]."""
+    known = labelled(snapshot)
+    if known is None:
+        return NO_CLASSIFIER
+    return mean_over_examples(snapshot, brier(*known))
+
+
+@measure("performance", by_member=False)
 def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     """Expected calibration error: Σ_b n_b/N · |accuracy_b − confidence_b| over ``bins`` equal bins of the largest
     probability (Guo et al. 2017, arXiv 1706.04599), in [0, 1]."""
@@ -88,6 +97,12 @@ def class_labels(snapshot: Snapshot) -> Tensor | None:
         if (found[-1] < 0).any():  # the mark of labels that a loss ignores
             return None
     return torch.cat(found)
+
+
+def brier(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Σ_k (p_k − 1[label = k])² of log p [N, K] and labels [N], [N] float64."""
+    p = log_p.double().exp()
+    return p.square().sum(1) - 2 * p.gather(1, labels[:, None])[:, 0] + 1
 
 
 def is_classified(output: Any, target: Any) -> bool:

@@ -298,6 +298,17 @@ class Snapshot:
             _program=_Program(self.model, replaced),
         )
 
+    def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
+        """The same network and loss on other data, (input, target) pairs."""
+        return self._view(
+            ("vector",),
+            batches=batches,
+            forward=None,
+            _program=_Program(self.model, None),
+            _random_state=None,
+            _loader_state=[],
+        )
+
     @property
     def state(self) -> dict[str, Tensor]:
         """All parameters and buffers, trainable or not, by the names of a state dict; shared ones once."""

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.measures import Snapshot, accuracy, calibration_error, cross_entropy, generalization_gap, soft_error
+from genbench.measures import (
+    Snapshot,
+    accuracy,
+    brier_score,
+    calibration_error,
+    cross_entropy,
+    generalization_gap,
+    soft_error,
+)
 from tests.measures.nets import build
 
 LOGITS = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0], [math.log(3), 0.0], [0.0, 0.0]])
@@ -33,6 +41,8 @@ def test_by_hand(table):
     assert cross_entropy(table).value == pytest.approx(-(2 * math.log(0.75) + math.log(0.25) + math.log(0.5)) / 4)
     assert soft_error(table).value == pytest.approx(1 - (0.75 + 0.75 + 0.25 + 0.5) / 4)
     assert accuracy(table).value == 0.5
+    # of two classes, 2 (1 − p)²
+    assert brier_score(table).value == pytest.approx(2 * (2 * 0.25**2 + 0.75**2 + 0.5**2) / 4)
     # confidence ¾ three times, right twice; confidence ½ once, wrong
     assert calibration_error(table).value == pytest.approx(3 / 4 * abs(2 / 3 - 0.75) + 1 / 4 * 0.5)
 
@@ -49,7 +59,7 @@ def test_cross_entropy_is_that_whatever_the_loss():
     assert snapshot.mean_loss != pytest.approx(cross_entropy(snapshot).value)
 
 
-@pytest.mark.parametrize("function", [accuracy, cross_entropy, soft_error, calibration_error])
+@pytest.mark.parametrize("function", [accuracy, cross_entropy, soft_error, brier_score, calibration_error])
 def test_batch_splits_and_order_agree(function):
     net, x, y = build("mlp")
     whole = function(Snapshot(net, F.cross_entropy, [(x, y)])).value
@@ -65,7 +75,7 @@ def test_per_token_outputs():
     assert cross_entropy(snapshot).value == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-6)
 
 
-@pytest.mark.parametrize("function", [accuracy, cross_entropy, soft_error, calibration_error])
+@pytest.mark.parametrize("function", [accuracy, cross_entropy, soft_error, brier_score, calibration_error])
 def test_undefined_for_regression(function):
     snapshot = Snapshot(nn.Linear(2, 3), F.mse_loss, [(torch.randn(4, 2), torch.randn(4, 3))])
     estimate = function(snapshot)
