@@ -1,0 +1,62 @@
+"""Boolean functions: the truth table of one, part of it for training."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.checks import check_integer
+from genbench.data.base import TensorData, tensors
+from genbench.data.table import divided
+from genbench.draw import Draw
+
+
+def patterns(n: int) -> Tensor:
+    """All inputs of n bits in the order of their numbers, the first bit the highest: [2^n, n] of 0 and 1 (int64)."""
+    return torch.arange(2**n)[:, None] >> torch.arange(n - 1, -1, -1) & 1
+
+
+class BooleanFunctions(TensorData):
+    """A function of n bits, {0, 1}^n → {0, 1}, of which some values are shown and the others asked for (Valle-Pérez et
+    al. 2019, arXiv 1805.08522): inputs of shape (1, n), 2 classes.
+
+    The function is given by the number of its truth table, whose i-th bit, the highest first, is its value at input i,
+    as binary digits are written; or drawn uniformly from all 2^(2^n).
+
+    Args:
+        bits: n, from 2 to 7.
+        function: the number, from 0 to 2^(2^n) − 1; ``None`` for one drawn by ``seed``.
+        train_size: inputs to train on, those for validation included; all others are the test split.
+        settings: the others of :class:`genbench.data.TensorData`.
+    """
+
+    name = "boolean_functions"
+    classes = 2
+
+    def __init__(
+        self,
+        *,
+        bits: int = 7,
+        function: int | None = None,
+        batch_size: int = 32,
+        train_size: int = 64,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        self._bits = check_integer("data.bits", bits, least=2, most=7)
+        inputs = 2**self._bits
+        if function is not None:
+            check_integer("data.function", function, least=0, most=2**inputs - 1, note="the number of a truth table")
+        self._function = function
+        note = "the other inputs are the test split"
+        self._size = check_integer("data.train_size", train_size, least=1, most=inputs - 1, note=note)
+        self._seed = check_integer("data.seed", seed, least=0)
+        super().__init__(batch_size=batch_size, train_size=train_size, seed=seed, **settings)
+
+    def content(self) -> tuple[dict[str, Tensor], str]:
+        x = patterns(self._bits)
+        if self._function is None:
+            y = (Draw(self._seed, 0).uniform("data.function", len(x)) < 0.5).long()
+        else:
+            y = torch.tensor([int(digit) for digit in f"{self._function:0{len(x)}b}"])
+        return tensors(divided(x[:, None].float(), y, self._size, seed=self._seed), self.name)

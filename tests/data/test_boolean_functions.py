@@ -1,0 +1,66 @@
+"""Truth tables by their numbers."""
+
+import pytest
+import torch
+
+from genbench.data.boolean_functions import BooleanFunctions
+
+
+def truth(data):
+    """The function that both splits together are."""
+    return {
+        tuple(x): y
+        for split in ("train", "test")
+        for x, y in zip(data.tensors(split)[0][:, 0].int().tolist(), data.tensors(split)[1].tolist(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("number", range(16))
+def test_all_functions_of_two_bits(number):
+    data = BooleanFunctions(bits=2, function=number, train_size=3, batch_size=1)
+    digits = f"{number:04b}"
+    assert truth(data) == {(a, b): int(digits[2 * a + b]) for a in (0, 1) for b in (0, 1)}
+
+
+def test_the_conjunction_and_the_parity_of_seven_bits():
+    both = (
+        BooleanFunctions(function=1),
+        BooleanFunctions(function=int("".join(str(i.bit_count() % 2) for i in range(128)), 2)),
+    )
+    conjunction, parity = map(truth, both)
+    assert len(conjunction) == len(parity) == 128
+    assert all(y == (sum(x) == 7) for x, y in conjunction.items())
+    assert all(y == sum(x) % 2 for x, y in parity.items())
+    assert both[0].input_shape == (1, 7)
+
+
+def test_what_is_not_trained_on_is_tested_and_smaller_sets_lie_within_larger():
+    small, large = BooleanFunctions(train_size=40, batch_size=1), BooleanFunctions(train_size=100)
+    assert [len(small.tensors(split)[1]) for split in ("train", "test")] == [40, 88]
+    assert truth(small) == truth(large)
+    rows = [{tuple(x) for x in data.tensors("train")[0][:, 0].tolist()} for data in (small, large)]
+    assert rows[0] < rows[1]
+
+
+def test_a_drawn_function_is_the_seeds_and_uniform():
+    assert truth(BooleanFunctions(seed=3)) == truth(BooleanFunctions(seed=3)) != truth(BooleanFunctions(seed=4))
+    ones = torch.tensor([sum(truth(BooleanFunctions(seed=seed)).values()) for seed in range(50)]).double()
+    assert abs(ones.mean() - 64) < 4 * (32 / 50) ** 0.5  # binomial: mean 64, variance 32
+    assert ones.var() < 32 * 2
+    assert ones.var() > 32 / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bits": 8}, "data.bits is 8; accepted: an integer from 2 to 7"),
+        ({"bits": 2, "function": 16, "train_size": 2}, "data.function is 16; accepted: an integer from 0 to 15"),
+        (
+            {"train_size": 128},
+            "data.train_size is 128; accepted: an integer from 1 to 127 .the other inputs are the test",
+        ),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        BooleanFunctions(**settings)
