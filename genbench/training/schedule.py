@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
+
+from genbench.checks import check_number
 
 
 def constant(optimizer: Optimizer, *, total_steps: int) -> None:
@@ -12,13 +14,18 @@ def constant(optimizer: Optimizer, *, total_steps: int) -> None:
 
 def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.0) -> LRScheduler:
     """Linear warm-up over a share of the steps, then cosine decay to zero (Loshchilov & Hutter 2017)."""
-    if not 0 <= warmup < 1:
-        raise ValueError(f"scheduler.warmup={warmup!r} is not a share of the steps in [0, 1)")
-    rising = round(warmup * total_steps)
+    rising = _rising(warmup, total_steps)
     decay = CosineAnnealingLR(optimizer, max(1, total_steps - rising))
-    if rising == 0:
-        return decay
-    return SequentialLR(optimizer, [LinearLR(optimizer, 1 / rising, 1.0, rising - 1 or 1), decay], [rising])
+    return SequentialLR(optimizer, [_linear(optimizer, rising), decay], [rising]) if rising else decay
+
+
+def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.3) -> LRScheduler:
+    """From 1/25 of the learning rate up to it over a share of the steps, then down to 1/250,000, both along a half
+    cosine; the momentum stays (Smith & Topin 2017, arXiv 1708.07120, as torch has it)."""
+    steps = max(3, total_steps)  # fewer are no cycle; torch divides by the length of each half
+    rising = min(max(2, _rising(warmup, steps)), steps - 1)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=rising / steps, cycle_momentum=False)
 
 
 def step(
@@ -28,3 +35,19 @@ def step(
     if not all(0 < share < 1 for share in milestones) or factor <= 0:
         raise ValueError(f"scheduler.milestones={list(milestones)!r}, factor={factor!r}: shares in (0, 1), factor > 0")
     return MultiStepLR(optimizer, [round(share * total_steps) for share in milestones], factor)
+
+
+def warmup(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.1) -> LRScheduler | None:
+    """Linear warm-up over a share of the steps, then constant (Goyal et al. 2017, arXiv 1706.02677)."""
+    rising = _rising(warmup, total_steps)
+    return _linear(optimizer, rising) if rising else None
+
+
+def _rising(warmup: float, total_steps: int) -> int:
+    """The steps of a warm-up."""
+    return round(check_number("scheduler.warmup", warmup, low=0, high=1, open_high=True) * total_steps)
+
+
+def _linear(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """From 1/steps of the learning rate to all of it."""
+    return LinearLR(optimizer, 1 / steps, 1.0, steps - 1 or 1)
