@@ -115,13 +115,15 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts: what identifies it, where it will live, and how many steps an epoch has."""
+    """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
+    examples."""
 
     run_id: str
     folder: Path
     bound: dict[str, Any]
     choices: dict[str, Any]
     steps_per_epoch: int | None = None
+    batch_size: int | None = None
 
 
 def folder() -> Path:

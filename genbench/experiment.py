@@ -73,7 +73,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
-    return Plan(run_id, folder, bound, chosen, getattr(data, "steps_per_epoch", None))
+    steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
+    return Plan(run_id, folder, bound, chosen, steps, examples)
 
 
 def check(config: Config) -> None:

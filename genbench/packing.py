@@ -79,7 +79,7 @@ def key(planned: Plan) -> str:
         numeric = isinstance(node, float | int) and not isinstance(node, bool) and not path.endswith(".members")
         return None if numeric and path.startswith("regularization.") else node
 
-    return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch], sort_keys=True)
+    return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch, planned.batch_size], sort_keys=True)
 
 
 def unfinished(folder: Path) -> list[list[str]]:

@@ -39,7 +39,8 @@ class TensorData(LightningDataModule):
     that is read from a file: the identity of the content.
 
     Args:
-        batch_size: examples a step, from 1 to the number of training examples.
+        batch_size: examples a step, from 1 to the number of training examples; ``None`` for all of them, gradient
+            descent without noise.
         train_size: examples taken from the training set, those for validation included; ``None`` for all.
         val_fraction: share of ``train_size`` held out for validation, in [0, 1); 0 leaves no ``val`` split.
         label_noise: share of ``train_size`` whose labels are replaced, in [0, 1].
@@ -66,7 +67,7 @@ class TensorData(LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 100,
+        batch_size: int | None = 100,
         train_size: int | None = None,
         val_fraction: float = 0.0,
         label_noise: float = 0.0,
@@ -98,7 +99,9 @@ class TensorData(LightningDataModule):
                 f"that leaves at least one example in each split (no {empty} example is left)"
             )
         note = f"{n_train} examples are trained on"
-        self.batch_size = check_integer("data.batch_size", batch_size, least=1, most=n_train, note=note)
+        self.batch_size = n_train
+        if batch_size is not None:
+            self.batch_size = check_integer("data.batch_size", batch_size, least=1, most=n_train, note=note)
 
         self.order_seeds: tuple[int, ...] | None = None
         self.device = torch.device("cpu")
