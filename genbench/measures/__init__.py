@@ -29,6 +29,7 @@ from genbench.measures.curvature import (
 )
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
+from genbench.measures.ensemble import ensemble_curve
 from genbench.measures.estimate import Estimate
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.gap import generalization_gap
@@ -52,7 +53,7 @@ from genbench.measures.norms import (
     spectral_norm,
 )
 from genbench.measures.ood import ood_auroc
-from genbench.measures.optimization import gradient_norm, gradient_snr, gradient_variance
+from genbench.measures.optimization import gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.path_norm import path_norm
 from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, soft_error
@@ -98,6 +99,7 @@ __all__ = [
     "drift_accuracy",
     "effective_rank",
     "empirical_fisher_trace",
+    "ensemble_curve",
     "fisher_rao_norm",
     "fisher_trace",
     "gauss_newton_eigenvalues",
@@ -105,6 +107,7 @@ __all__ = [
     "gauss_newton_trace",
     "generalization_gap",
     "generator_drift_accuracy",
+    "gradient_noise_scale",
     "gradient_norm",
     "gradient_snr",
     "gradient_variance",

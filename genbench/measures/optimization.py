@@ -41,6 +41,24 @@ def gradient_variance(snapshot: Snapshot) -> Estimate:
 
 
 @measure("optimization")
+def gradient_noise_scale(snapshot: Snapshot) -> Estimate:
+    """tr Σ / ‖∇L‖₂², Σ the covariance of the examples' gradients: the batch size, in examples, at which the noise in a
+    batch's gradient, tr Σ / B, is as large as the gradient (McCandlish et al. 2018, arXiv 1812.06162, the simple noise
+    scale). Below it twice the batch is nearly worth two steps, above it hardly more than one.
+
+    ``∇L`` and Σ are those of all examples of the snapshot, so that nothing is estimated.
+
+    Raises:
+        ValueError: the loss of a batch is not the mean of its examples' losses.
+    """
+    found = gradients(snapshot)
+    square = float(found.mean.square().sum())
+    if square == 0:
+        return Estimate(None, note="undefined: the gradient is zero")
+    return Estimate(float(found.spread.sum()) / found.examples / square)
+
+
+@measure("optimization")
 def gradient_snr(snapshot: Snapshot) -> Estimate:
     """The mean over the parameters j of the gradient's signal-to-noise ratio μⱼ²/σⱼ², μⱼ and σⱼ² the mean and the
     variance of ∂ℓᵢ/∂wⱼ over the examples (Liu et al. 2020, arXiv 2001.07384, Definition 1).

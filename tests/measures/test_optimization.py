@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from genbench.measures import Snapshot, gradient_norm, gradient_snr, gradient_variance
+from genbench.measures import Snapshot, gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
 from tests.measures.nets import NETS, build
 
 
@@ -34,6 +34,7 @@ def test_moments_are_those_of_the_gradients_one_by_one(name):
     assert gradient_norm(snapshot).value == pytest.approx(float(mean.norm()), rel=1e-9)
     assert gradient_variance(snapshot).value == pytest.approx(float((g - mean).square().sum(1).mean()), rel=1e-9)
     noise = g.var(0, correction=0)
+    assert gradient_noise_scale(snapshot).value == pytest.approx(float(noise.sum() / mean.square().sum()), rel=1e-9)
     felt = (mean**2 + noise).sqrt() > 1e-12 * float(g.abs().max())  # the bias of attention's keys has no gradient
     assert name != "attention" or int((~felt).sum()) == 4
     assert gradient_snr(snapshot).value == pytest.approx(float((mean**2 / noise)[felt].mean()), rel=1e-9)
@@ -49,6 +50,7 @@ def test_by_hand():
     assert gradient_norm(snapshot).value == pytest.approx(mean)
     assert gradient_variance(snapshot).value == pytest.approx(variance)
     assert gradient_snr(snapshot).value == pytest.approx(mean**2 / variance)
+    assert gradient_noise_scale(snapshot).value == pytest.approx(variance / mean**2)
 
 
 def test_the_spread_of_nearly_equal_gradients_does_not_cancel():
@@ -104,7 +106,19 @@ def test_dead_units_are_left_out_and_constant_gradients_are_refused():
     assert refused.note == "undefined: the gradients of 1 parameters do not vary over the examples"
     still = Snapshot(linear, lambda out, _: 0 * out.mean(), [(x, torch.zeros(9))])
     assert gradient_snr(still).note == "undefined: every gradient is zero"
+    assert gradient_noise_scale(still).note == "undefined: the gradient is zero"
     assert gradient_variance(still).value == gradient_norm(still).value == 0
+
+
+def test_at_the_noise_scale_a_batch_is_as_noisy_as_the_gradient_is_large():
+    """E‖g_B − ∇L‖² of batches of B examples drawn with replacement is ‖∇L‖² at B of the noise scale."""
+    net, x, y = build("mlp")
+    g = one_by_one(net, x, y)
+    scale = gradient_noise_scale(Snapshot(net, F.cross_entropy, [(x, y)])).value
+    size = max(1, round(scale))
+    rows = torch.randint(len(g), (20_000, size), generator=torch.Generator().manual_seed(0))
+    noise = (g[rows].mean(1) - g.mean(0)).square().sum(1).mean()
+    assert float(noise / g.mean(0).square().sum()) == pytest.approx(scale / size, rel=0.05)
 
 
 def test_one_example_has_no_noise():

@@ -1,0 +1,54 @@
+"""What each further member adds to an ensemble."""
+
+import math
+
+import torch
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from genbench.checks import check_integer
+from genbench.measures.base import measure
+from genbench.measures.estimate import Estimate
+from genbench.measures.performance import NO_CLASSIFIER, labelled
+from genbench.measures.snapshot import Snapshot
+
+_NAMES = ("accuracy", "cross_entropy", "calibration_error")
+
+
+@measure("performance", by_member=False)
+def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate] | Estimate:
+    """``accuracy_of_m``, ``cross_entropy_of_m`` (nats) and ``calibration_error_of_m`` (with ``bins`` equal bins) of m
+    of the M members of an ensemble, m = 1 to M: of the mean of their probabilities (Lakshminarayanan et al. 2017,
+    arXiv 1612.01474, Fig. 2 and 3).
+
+    Each is the mean over the M sets of m consecutive members, the first following the last. The standard error is that
+    over members, s / √⌊M/m⌋, as so many of the sets have no member in common; ``None`` where there is one.
+    """
+    check_integer("bins", bins, least=1)
+    if not snapshot.members:
+        return Estimate(None, note="undefined: the network is no ensemble")
+    known = []
+    for member in snapshot.members:
+        with member.measuring():
+            known.append(labelled(member))
+    found = [each for each in known if each is not None]
+    if len(found) < len(known):
+        return NO_CLASSIFIER
+    logs, labels = torch.stack([log_p.double() for log_p, _ in found]), found[0][1]
+    total = len(logs)
+    curve = {}
+    for m in range(1, total + 1):
+        values = []
+        for first in range(total if m < total else 1):
+            chosen = torch.arange(first, first + m, device=logs.device) % total
+            log_p = logs[chosen].logsumexp(0) - math.log(m)
+            calibration = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins)
+            right, cost = log_p.argmax(1) == labels, -log_p.gather(1, labels[:, None])
+            values.append([float(right.double().mean()), float(cost.mean()), float(calibration)])
+        columns = torch.tensor(values, dtype=torch.float64)
+        apart = total // m
+        errors = columns.std(0) / math.sqrt(apart) if apart > 1 else [None] * 3
+        for name, mean, error in zip(
+            ("accuracy", "cross_entropy", "calibration_error"), columns.mean(0), errors, strict=True
+        ):
+            curve[f"{name}_of_{m}"] = Estimate(float(mean), stderr=None if error is None else float(error))
+    return curve

@@ -1,0 +1,81 @@
+"""The curve of an ensemble over its members."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from genbench.measures import Snapshot, accuracy, calibration_error, cross_entropy, ensemble_curve
+from genbench.models import Ensemble
+
+
+class Table(nn.Module):
+    """The same probabilities for every input."""
+
+    def __init__(self, *p: float) -> None:
+        super().__init__()
+        self.logs = nn.Parameter(torch.tensor(p, dtype=torch.float64).log())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logs.expand(len(x), -1)
+
+
+def nets(n, seed=0):
+    torch.manual_seed(seed)
+    x, y = torch.randn(40, 4, dtype=torch.float64), torch.arange(40) % 3
+    members = [nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double() for _ in range(n)]
+    return members, x, y
+
+
+def test_by_hand():
+    """p(label) of three members: ½, ¼, ⅛; of two: ⅜, 3/16, 5/16; of all: 7/24."""
+    members = [Table(0.5, 0.5), Table(0.25, 0.75), Table(0.125, 0.875)]
+    snapshot = Snapshot(Ensemble(members), F.cross_entropy, [(torch.zeros(5, 1), torch.zeros(5).long())])
+    found = ensemble_curve(snapshot)
+    single = [-math.log(p) for p in (1 / 2, 1 / 4, 1 / 8)]
+    assert found["cross_entropy_of_1"].value == pytest.approx(sum(single) / 3)
+    assert found["cross_entropy_of_1"].stderr == pytest.approx(math.log(2) / math.sqrt(3))  # their s is log 2
+    assert found["cross_entropy_of_2"].value == pytest.approx(-sum(map(math.log, (3 / 8, 3 / 16, 5 / 16))) / 3)
+    assert found["cross_entropy_of_3"].value == pytest.approx(-math.log(7 / 24))
+    assert found["cross_entropy_of_2"].stderr is found["cross_entropy_of_3"].stderr is None
+    # sure of the second class with 1 − p(label), and wrong; the first member is undecided and answers the first
+    assert found["calibration_error_of_3"].value == pytest.approx(17 / 24)
+    assert found["accuracy_of_1"].value == pytest.approx(1 / 3)
+    assert found["accuracy_of_3"].value == 0
+
+
+def test_its_ends_are_the_members_mean_and_the_ensemble():
+    members, x, y = nets(4)
+    batches = [(x[:15], y[:15]), (x[15:], y[15:])]
+    found = ensemble_curve(Snapshot(Ensemble(members), F.cross_entropy, batches))
+    assert len(found) == 12
+    for name, function in (
+        ("accuracy", accuracy),
+        ("cross_entropy", cross_entropy),
+        ("calibration_error", calibration_error),
+    ):
+        alone = [function(Snapshot(member, F.cross_entropy, batches)).value for member in members]
+        assert found[f"{name}_of_1"].value == pytest.approx(sum(alone) / 4, rel=1e-6)
+        whole = function(Snapshot(Ensemble(members), F.cross_entropy, batches)).value
+        assert found[f"{name}_of_4"].value == pytest.approx(whole, rel=1e-6)
+
+
+def test_cross_entropy_falls_with_every_member():
+    """By Jensen's inequality, as each member is in as many of the sets."""
+    members, x, y = nets(5)
+    found = ensemble_curve(Snapshot(Ensemble(members), F.cross_entropy, [(x, y)]))
+    values = [found[f"cross_entropy_of_{m}"].value for m in range(1, 6)]
+    assert values[0] == max(values)
+    assert values[-1] == min(values)
+
+
+def test_undefined_and_refused():
+    (member,), x, y = nets(1)
+    plain = ensemble_curve(Snapshot(member, F.cross_entropy, [(x, y)]))
+    assert (plain.value, plain.note) == (None, "undefined: the network is no ensemble")
+    ensemble = Ensemble([nn.Linear(4, 1).double() for _ in range(2)])
+    assert "not logits" in ensemble_curve(Snapshot(ensemble, F.mse_loss, [(x, x[:, :1])])).note
+    with pytest.raises(ValueError, match="bins is 0"):
+        ensemble_curve(Snapshot(Ensemble([member]), F.cross_entropy, [(x, y)]), bins=0)
