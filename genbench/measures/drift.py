@@ -44,7 +44,7 @@ def drift_accuracy(
         return {f"drift_{shift}": UNSHIFTABLE}
     if shift not in known:
         kind = "sequences" if args[0].ndim == 3 else "images"
-        return {f"drift_{shift}": Estimate(None, note=f"undefined: {shift!r} of {kind}; there are {', '.join(known)}")}
+        return {f"drift_{shift}": Estimate(None, note=f"undefined: {shift} is no shift of {kind}")}
     return {
         f"drift_{shift}_{severity}": accuracy(
             under_shift(snapshot, shift, severity, mean=mean, std=std, seed=seed) if severity else snapshot

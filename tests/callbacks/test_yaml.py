@@ -41,32 +41,39 @@ def test_the_standard_set_is_that_of_the_callback_alone():
     assert all(estimate.value is not None for estimate in results.values())
 
 
-def test_the_full_set_is_the_standard_one_and_all_else_that_is_exported():
-    standard, full = (chosen(f"measures={name}")["measures"] for name in ("standard", "full"))
+def test_the_full_set_is_the_standard_one_and_all_else_that_is_exported_but_for_robustness():
+    sets = ("standard", "full", "robustness")
+    standard, full, robustness = (chosen(f"measures={name}")["measures"] for name in sets)
     more = standard["lambda_1"] | {"k": 5, "bottom": 1}
     assert {name: full[name] for name in standard} == standard | {"lambda_1": more}
-    taken = {node["_target_"].removeprefix("genbench.measures.") for node in full.values()}
+    taken, other = (
+        {node["_target_"].removeprefix("genbench.measures.") for node in nodes.values()} for nodes in (full, robustness)
+    )
     performance = {"accuracy", "calibration_error", "cross_entropy", "soft_error"}  # Gap's, on every split
     public = {name for name in measures.__all__ if hasattr(getattr(measures, name), "family")}
-    assert taken == public - performance - OF_TWO
+    assert taken | other == public - performance - OF_TWO
+    assert not taken & other
 
 
-def test_no_two_measures_of_the_full_set_give_the_same_key():
+@pytest.mark.parametrize("together", ["full", "robustness"])
+def test_no_two_measures_of_a_set_give_the_same_key(together):
     seen: dict[str, str] = {}
     subject = snapshot()
-    for name, node in chosen("measures=full")["measures"].items():
+    for name, node in chosen(f"measures={together}")["measures"].items():
         for key in evaluate({name: instantiate(node)}, subject, split="train"):
             assert key not in seen, (key, name, seen.get(key))
             seen[key] = name
 
 
-@pytest.mark.parametrize("name", ["default", "full"])
+@pytest.mark.parametrize("name", ["default", "full", "robustness"])
 def test_callbacks(name):
     built = {key: instantiate(node) for key, node in chosen(f"callbacks={name}")["callbacks"].items()}
     kinds = {"gap": Gap, "weight_norms": Measures, "measures": Measures, "stop": Stop}
-    assert {key: type(callback) for key, callback in built.items()} == kinds | (
-        {"optimization": Optimization} if name == "full" else {}
-    )
+    more = {"full": {"optimization": Optimization}, "robustness": {"robustness": Measures}}
+    assert {key: type(callback) for key, callback in built.items()} == kinds | more.get(name, {})
+    if name == "robustness":
+        assert built["robustness"].split == "test"
+        assert set(built["robustness"].measures) == set(chosen("measures=robustness")["measures"])
     assert set(built["measures"].measures) == set(STANDARD)
     norms = built["weight_norms"].measures
     assert norms == {name: STANDARD[name] for name in norms}

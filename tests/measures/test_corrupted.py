@@ -170,6 +170,6 @@ def test_undefined(digits):
     assert "neither sequences" in corrupted_performance(flat)["corrupted_accuracy"].note
     assert "neither sequences" in drift_accuracy(flat)["drift_gaussian_noise"].note
     assert "not the signals" in generator_drift_accuracy(digits)["drift_shear"].note
-    assert "undefined: 'time_warp' of images" in drift_accuracy(digits, shift="time_warp")["drift_time_warp"].note
+    assert "time_warp is no shift of images" in drift_accuracy(digits, shift="time_warp")["drift_time_warp"].note
     regression = Snapshot(nn.Conv1d(1, 1, 1), F.mse_loss, [(torch.randn(4, 1, 8), torch.randn(4, 1, 8))])
     assert "not logits" in corrupted_performance(regression)["corrupted_accuracy"].note
