@@ -50,6 +50,11 @@ class Draw:
         """A random order of ``range(n)``."""
         return torch.randperm(n, generator=self.generator(site), device=self.device)
 
+    def classes(self, site: str, p: Tensor) -> Tensor:
+        """A class for each row of probabilities [n, K], [n]."""
+        reached = p.double().cumsum(1) <= self.uniform(site, len(p)).double()[:, None]
+        return reached.sum(1).clamp(max=p.shape[1] - 1)  # rows sum to 1 but for rounding
+
     def beta(self, site: str, alpha: float | Tensor) -> Tensor:
         """One number from Beta(alpha, alpha), float64; 1 for ``alpha`` = 0, where all its mass lies at the ends."""
         import numpy as np

@@ -27,6 +27,7 @@ from genbench import loggers, ranks, records
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
+from genbench.measures.estimate import Estimate
 from genbench.models.embedded import Embedded
 from genbench.records import clean
 from genbench.regularization.base import in_order
@@ -338,6 +339,10 @@ class Run:
         history = self.module.history if self.module else []
         rows = [*history, *(row for part in self.measuring for row in part.history)]
         measure = self.measure_seconds
+        estimates = {key: estimate for part in self.measuring for key, estimate in part.results.items()}
+        if (least := getattr(getattr(self, "data", None), "bayes_error", None)) is not None:
+            value, stderr = least
+            estimates["test/performance/bayes_error"] = Estimate(value, stderr=stderr or None)
         self.record = _write(
             self.planned,
             experiment=self.config["name"],
@@ -345,7 +350,7 @@ class Run:
             error=error,
             seconds={"fit": max(0.0, fit - measure), "measure": measure, "total": total},
             lanes=lanes or (len(self.module.lanes) if self.module else 1),
-            estimates={key: estimate for part in self.measuring for key, estimate in part.results.items()},
+            estimates=estimates,
             history=_write_history(self.folder / "history.csv", rows),
         )
 

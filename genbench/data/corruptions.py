@@ -27,8 +27,7 @@ def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: Draw) 
     arXiv 1609.03683).
     """
     if isinstance(kind, Tensor):
-        reached = kind.to(y.device).cumsum(1)[y] <= draw.uniform("data.noise.label", len(y)).double()[:, None]
-        return reached.sum(1).clamp(max=classes - 1)
+        return draw.classes("data.noise.label", kind.to(y.device)[y])
     if kind == "asymmetric":
         return (y + 1) % classes
     return torch.randint(classes, (len(y),), generator=draw.generator("data.noise.label"), device=draw.device)

@@ -1,22 +1,19 @@
 """MNIST-1D without end: its generator, vectorized."""
 
 from dataclasses import dataclass, fields
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.checks import check_flag, check_integer, check_number
-from genbench.data.base import TensorData, tensors
-from genbench.data.batches import Batches, Stream
-from genbench.data.corruptions import replaced_labels
+from genbench.checks import check_integer, check_number
+from genbench.data.stream import StreamData
 from genbench.draw import Draw
 
 _POINTS = 72  # of a signal while it is made: the template's 12 and at most 60 of padding
 _PADDING = range(36, 61)
-_PART = 1000  # examples of a frozen set that are drawn together
 _SCALING = 100_000  # examples that the mean and standard deviation of the distribution are taken from
 
 
@@ -51,12 +48,6 @@ class Signals:
         mean, std = _moments()
         x, y = self._raw(n, draw, site)
         return ((x - mean) / std)[:, None], y
-
-    def some(self, n: int, *, seed: int, site: str) -> tuple[Tensor, Tensor]:
-        """n examples of a frozen set, of which smaller ones are the beginning."""
-        parts = [self.sample(_PART, Draw(seed, part), site) for part in range(-(-n // _PART))]
-        x, y = (torch.cat(tensors)[:n] for tensors in zip(*parts, strict=True))
-        return x, y
 
     def _raw(self, n: int, draw: Draw, site: str) -> tuple[Tensor, Tensor]:
         u = draw.uniform(f"{site}.numbers", 5, n)
@@ -107,74 +98,19 @@ def _moments() -> tuple[float, float]:
     return float(x.double().mean()), float(x.double().std())
 
 
-@lru_cache(2)
-def _drawn(signals: Signals, test_signals: Signals, size: int, test_size: int, seed: int) -> tuple[Any, str]:
-    x, y = signals.some(size, seed=seed, site="train")
-    x_test, y_test = test_signals.some(test_size, seed=0, site="test")
-    return tensors({"x": x.numpy(), "y": y.numpy(), "x_test": x_test.numpy(), "y_test": y_test.numpy()}, "mnist1d")
-
-
-class MNIST1DStream(TensorData):
-    """MNIST-1D without end: every batch is of fresh examples, the ideal world of Nakkiran et al. 2021
-    (arXiv 2010.08127); or with ``fresh=False`` a frozen set of any size from the same distribution, their real world.
-
-    An epoch of the stream is ``train_size`` examples. Its train split, which is measured, is a sample that no step sees
-    either: the gap to the test split is zero but for chance. Fresh labels are noisy at random with probability
-    ``label_noise``. The test split is the same for every seed.
+class MNIST1DStream(StreamData):
+    """MNIST-1D without end: every batch is of fresh examples, or there is a frozen set of any size.
 
     Args:
         signals: the distribution of training and validation.
         test_signals: that of the test split; another one is a shift.
-        train_size: examples of an epoch, or of the frozen set; those for validation included.
-        test_size: examples of the test split.
-        fresh: whether each batch is new.
-        settings: the others of :class:`genbench.data.TensorData`; what repeats, selects or randomizes a set
-            (``imbalance``, ``duplicates``, ``inputs``) is for frozen ones.
+        settings: those of :class:`genbench.data.stream.StreamData`.
     """
 
     name = "mnist1d_stream"
     classes = 10
 
-    def __init__(
-        self,
-        *,
-        signals: Signals | None = None,
-        test_signals: Signals | None = None,
-        train_size: int = 4000,
-        test_size: int = 10_000,
-        fresh: bool = True,
-        seed: int = 0,
-        **settings: Any,
-    ) -> None:
-        self._signals = signals or Signals()
-        self._test_signals = test_signals or self._signals
-        self._size = check_integer("data.train_size", train_size, least=1)
-        self._test_size = check_integer("data.test_size", test_size, least=1)
-        self.fresh = check_flag("data.fresh", fresh)
-        for name, neutral in (("imbalance", 1), ("duplicates", 0), ("inputs", "original")):
-            if fresh and settings.get(name, neutral) != neutral:
-                raise ValueError(f"data.{name} is {settings[name]!r}; accepted: {neutral} where data.fresh is true")
-        self._seed = check_integer("data.seed", seed, least=0)
-        super().__init__(train_size=train_size, seed=seed, **settings)
-
-    def content(self) -> tuple[dict[str, Tensor], str]:
-        return _drawn(self._signals, self._test_signals, self._size, self._test_size, self._seed)
-
-    def train_dataloader(self) -> Batches | Stream:
-        if not self.fresh:
-            return super().train_dataloader()
-        return Stream(
-            self._fresh,
-            steps=self.steps_per_epoch,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            seeds=self.order_seeds,
-            device=self.device,
-        )
-
-    def _fresh(self, draw: Draw, n: int) -> tuple[Tensor, Tensor]:
-        x, y = self._signals.sample(n, draw)
-        if self.label_noise:
-            wrong = replaced_labels(y, self.noise, classes=self.classes, draw=draw)
-            y = torch.where(draw.uniform("data.noise", n) < self.label_noise, wrong, y)
-        return x, y
+    def __init__(self, *, signals: Signals | None = None, test_signals: Signals | None = None, **settings: Any) -> None:
+        self.source = signals or Signals()
+        self.test_source = test_signals
+        super().__init__(**settings)

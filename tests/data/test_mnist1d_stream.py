@@ -8,6 +8,7 @@ from mnist1d.transform import transform
 
 from genbench import experiment, packing
 from genbench.data import MNIST1D, MNIST1DStream, Signals
+from genbench.data.stream import some
 from genbench.draw import Draw
 
 
@@ -92,7 +93,7 @@ def test_no_example_comes_twice_and_the_same_batch_comes_again():
 
 
 def test_a_smaller_frozen_set_is_the_beginning_of_a_larger_one():
-    small, large = (Signals().some(n, seed=3, site="train") for n in (1500, 2500))
+    small, large = (some(Signals(), n, seed=3, site="train") for n in (1500, 2500))
     assert all(torch.equal(a, b[:1500]) for a, b in zip(small, large, strict=True))
 
 
