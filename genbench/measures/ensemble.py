@@ -15,7 +15,7 @@ _NAMES = ("accuracy", "cross_entropy", "calibration_error")
 
 
 @measure("performance", by_member=False)
-def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate] | Estimate:
+def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]:
     """``accuracy_of_m``, ``cross_entropy_of_m`` (nats) and ``calibration_error_of_m`` (with ``bins`` equal bins) of m
     of the M members of an ensemble, m = 1 to M: of the mean of their probabilities (Lakshminarayanan et al. 2017,
     arXiv 1612.01474, Fig. 2 and 3).
@@ -25,14 +25,14 @@ def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]
     """
     check_integer("bins", bins, least=1)
     if not snapshot.members:
-        return Estimate(None, note="undefined: the network is no ensemble")
+        return {"ensemble_curve": Estimate(None, note="undefined: the network is no ensemble")}
     known = []
     for member in snapshot.members:
         with member.measuring():
             known.append(labelled(member))
     found = [each for each in known if each is not None]
     if len(found) < len(known):
-        return NO_CLASSIFIER
+        return {"ensemble_curve": NO_CLASSIFIER}
     logs, labels = torch.stack([log_p.double() for log_p, _ in found]), found[0][1]
     total = len(logs)
     curve = {}

@@ -73,9 +73,10 @@ def test_cross_entropy_falls_with_every_member():
 
 def test_undefined_and_refused():
     (member,), x, y = nets(1)
-    plain = ensemble_curve(Snapshot(member, F.cross_entropy, [(x, y)]))
+    plain = ensemble_curve(Snapshot(member, F.cross_entropy, [(x, y)]))["ensemble_curve"]
     assert (plain.value, plain.note) == (None, "undefined: the network is no ensemble")
     ensemble = Ensemble([nn.Linear(4, 1).double() for _ in range(2)])
-    assert "not logits" in ensemble_curve(Snapshot(ensemble, F.mse_loss, [(x, x[:, :1])])).note
+    (scalar,) = ensemble_curve(Snapshot(ensemble, F.mse_loss, [(x, x[:, :1])])).values()
+    assert "not logits" in scalar.note
     with pytest.raises(ValueError, match="bins is 0"):
         ensemble_curve(Snapshot(Ensemble([member]), F.cross_entropy, [(x, y)]), bins=0)
