@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from genbench.checks import check_choice, check_integer
 from genbench.data.mnist1d_stream import Signals
 from genbench.data.shifts import SEVERITIES, shifts_of
+from genbench.data.stream import some
 from genbench.measures.base import measure
 from genbench.measures.corrupted import UNSHIFTABLE, under_shift
 from genbench.measures.estimate import Estimate
@@ -90,6 +91,6 @@ def generator_drift_accuracy(
     for step in range(steps + 1):
         value = first + (end - first) * step / steps
         signals = replace(Signals(), **{parameter: round(value) if parameter == "translation" else value})
-        x, y = signals.some(examples, seed=seed, site="drift")
+        x, y = some(signals, examples, seed=seed, site="drift")
         found[f"drift_{parameter}_{step}"] = accuracy(snapshot.with_batches([(x.to(args[0].dtype), y)]))
     return found

@@ -7,6 +7,7 @@ from torch import nn
 
 from genbench.data import MNIST1D, Digits, Signals
 from genbench.data.shifts import shifted
+from genbench.data.stream import some
 from genbench.draw import Draw
 from genbench.measures import (
     Snapshot,
@@ -153,7 +154,7 @@ def test_accuracy_along_a_drift(name, shift, request):
 def test_accuracy_along_a_drift_of_the_generator(signals):
     found = generator_drift_accuracy(signals, parameter="shear", end=4.0, steps=3, examples=500, seed=1)
     assert list(found) == [f"drift_shear_{k}" for k in range(4)]
-    x, y = Signals(shear=0.75 + 3.25 / 3).some(500, seed=1, site="drift")
+    x, y = some(Signals(shear=0.75 + 3.25 / 3), 500, seed=1, site="drift")
     assert found["drift_shear_1"].value == accuracy(signals.with_batches([(x, y)])).value
     values = [estimate.value for estimate in found.values()]
     assert abs(values[0] - accuracy(signals).value) < 4 * accuracy(signals).stderr * 2**0.5  # where training was
