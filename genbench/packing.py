@@ -43,6 +43,8 @@ FREE = (
     "data.val_fraction",
     "model.dropout",
 )
+# numbers of methods on which the operations of a step depend: how many of something it does
+COUNTS = ("members", "n", "steps", "projections", "groups")
 # what a callback may use of Lightning's hooks: those that a pack can call for each of its runs
 HOOKS = (
     "setup",
@@ -69,15 +71,17 @@ class TooLarge(MemoryError):
 
 
 def key(planned: Plan) -> str:
-    """What runs must have in common to train as one: everything but :data:`FREE` and numeric settings of methods."""
+    """What runs must have in common to train as one: everything but :data:`FREE` and numeric settings of methods, of
+    which :data:`COUNTS` must agree too."""
 
     def shared(node: Any, path: str) -> Any:
         if path in FREE:
             return None
         if isinstance(node, Mapping):
             return {name: shared(value, f"{path}.{name}" if path else name) for name, value in node.items()}
-        numeric = isinstance(node, float | int) and not isinstance(node, bool) and not path.endswith(".members")
-        return None if numeric and path.startswith("regularization.") else node
+        numeric = isinstance(node, float | int) and not isinstance(node, bool)
+        free = numeric and path.startswith("regularization.") and path.rpartition(".")[2] not in COUNTS
+        return None if free else node
 
     return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch, planned.batch_size], sort_keys=True)
 

@@ -19,10 +19,13 @@ MODEL = {
 }
 # the data that a method is for, where it is not for sequences, and what it needs of a model that has a setting for it
 METHOD: dict[str, list[str]] = {
+    "augmix": ["data=digits"],
     "flip": ["data=digits"],
+    "rand_augment": ["data=digits"],
     "random_crop": ["data=digits"],
     "rotation": ["data=digits"],
     "stochastic_depth": ["model.residual=true"],
+    "trivial_augment": ["data=digits"],
 }
 # what a data set needs to be small, or to be there at all
 DATA: dict[str, list[str]] = {

@@ -567,6 +567,8 @@ def test_what_runs_of_one_pack_may_differ_in(configure):
     for free in ("data.label_noise=0.3", "data.seed=3", "callbacks.stop.train_loss=0.1"):
         assert key(configure, "regularization=l2", free) == common, free
     assert key(configure, "regularization=l2", "data.train_size=201") == common  # as many steps an epoch
+    images = ("regularization=rand_augment", "data=digits")
+    assert key(configure, *images, "regularization.rand_augment.magnitude=2") == key(configure, *images)
     others = [
         ("regularization=l2", "model=cnn"),
         ("regularization=l2", "model.width=12"),
@@ -578,6 +580,8 @@ def test_what_runs_of_one_pack_may_differ_in(configure):
         ("regularization=l2", "trainer.max_steps=28"),
         ("regularization=l2", "data=digits"),
         ("regularization=l2", "threads=2"),
+        images,
+        (*images, "regularization.rand_augment.n=1"),
     ]
     found = [common, *(key(configure, *other) for other in others)]
     assert len(set(found)) == len(found)

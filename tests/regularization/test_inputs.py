@@ -17,7 +17,7 @@ SEQUENCES = torch.randn(24, 2, 40, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(24) % 3
 NET = MLP(input_shape=(3, 12, 9), classes=3)
 BOTH = ["augmentation", "cutmix", "cutout", "input_noise", "mixup"]
-ALONE = ["flip", "random_crop", "rotation"]
+ALONE = ["flip", "rand_augment", "random_crop", "rotation", "trivial_augment"]
 CASES = [(name, x) for name in BOTH for x in (IMAGES, SEQUENCES)] + [(name, IMAGES) for name in ALONE]
 NAMES = [f"{name}-{'images' if x is IMAGES else 'sequences'}" for name, x in CASES]
 

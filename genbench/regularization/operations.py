@@ -1,0 +1,127 @@
+"""The image operations of AutoAugment and of what came after it, each image of a batch with its own."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genbench.draw import Draw
+from genbench.regularization.images import integers, turned, warped
+
+GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
+OPERATIONS = ("identity", "autocontrast", "equalize", "posterize", "solarize", *GEOMETRY, *ENHANCEMENTS)
+
+
+class Ranges(NamedTuple):
+    """What the operations do at strength 1."""
+
+    angle: float  # degrees
+    shear: float  # columns a row, rows a column
+    shift: float  # share of the side
+    factor: float  # of an enhancement, less 1
+    bits: tuple[int, int]  # that posterize leaves at strength 0, and how many fewer at 1
+
+
+class Choice(NamedTuple):
+    """What is done to each image of a batch."""
+
+    operation: Tensor  # [B], index into OPERATIONS
+    strength: Tensor  # [B], in [0, 1]
+    sign: Tensor  # [B], −1 or 1: in which direction things move, whether an enhancement is a reduction
+
+
+def choice(draw: Draw, site: str, names: tuple[str, ...], strength: Tensor, n: int) -> Choice:
+    """Operations drawn uniformly from ``names`` for ``n`` images, and their signs."""
+    place = integers(draw.uniform(f"{site}.operation", n), len(names))
+    operation = torch.tensor([OPERATIONS.index(name) for name in names], device=place.device)[place]
+    positive = draw.uniform(f"{site}.sign", n) < 0.5
+    return Choice(operation, strength.expand(n), torch.where(positive, 1.0, -1.0))
+
+
+def relative(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``function`` makes of images that go from 0 to 1, each brought there from its own darkest and brightest
+    value over all channels, and back: inputs may be on any scale."""
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    span = high - low
+    return low + span * function((x - low) / torch.where(span > 0, span, 1))
+
+
+def applied(x: Tensor, what: Choice, ranges: Ranges) -> Tensor:
+    """Each image [B, C, H, W], from 0 to 1, after its operation.
+
+    Those of PIL, which AutoAugment is defined by, on images of floating-point numbers:
+
+    - ``rotate``, ``shear``, ``translate``: about the centre, bilinear, 0 outside;
+    - ``brightness``, ``contrast``, ``color``, ``sharpness``: away from (factor > 1) or towards (factor < 1) black, the
+      mean grey, the image in grey, the smoothed image; factor = 1 ± strength times its range;
+    - ``solarize``: what is at least 1 − strength is inverted;
+    - ``posterize``: the highest bits of 8 are kept;
+    - ``autocontrast``: each channel from 0 to 1;
+    - ``equalize``: each channel with a flat histogram, of 256 levels.
+    """
+
+    def chosen(name: str) -> Tensor:
+        return what.operation == OPERATIONS.index(name)
+
+    def put(names: tuple[str, ...], value: Tensor, other: Tensor) -> Tensor:
+        return torch.where(torch.stack([chosen(name) for name in names]).any(0)[:, None, None, None], value, other)
+
+    strength = what.strength.to(x.dtype)
+    result = put(GEOMETRY, _moved(x, chosen, strength * what.sign.to(x.dtype), ranges), x)
+    result = put(ENHANCEMENTS, _enhanced(x, put, 1 + ranges.factor * strength * what.sign.to(x.dtype)), result)
+    result = put(("solarize",), torch.where(x < (1 - strength)[:, None, None, None], x, 1 - x), result)
+    most, fewer = ranges.bits
+    result = put(("posterize",), _posterized(x, most - (fewer * what.strength).floor().to(x.dtype)), result)
+    result = put(("autocontrast",), _autocontrast(x), result)
+    return put(("equalize",), _equalized(x), result)
+
+
+def _moved(x: Tensor, chosen: Callable[[str], Tensor], amount: Tensor, ranges: Ranges) -> Tensor:
+    """One interpolation for all images: of those that another operation was chosen for, every amount is 0."""
+    angle, shear_x, shear_y, right, down = (chosen(name) * amount for name in GEOMETRY)
+    zero = torch.zeros_like(amount)
+    shear = ranges.shear * torch.stack([torch.stack([zero, shear_x], -1), torch.stack([shear_y, zero], -1)], -2)
+    side = x.new_tensor([x.shape[3], x.shape[2]])
+    return warped(x, turned(ranges.angle * angle) + shear, -ranges.shift * side * torch.stack([right, down], -1))
+
+
+def _enhanced(x: Tensor, put: Callable[[tuple[str, ...], Tensor, Tensor], Tensor], factor: Tensor) -> Tensor:
+    grey = _grey(x)
+    smooth = (9 * F.avg_pool2d(x, 3, stride=1, padding=1) + 4 * x) / 13
+    inner = F.pad(torch.ones_like(x[:1, :1, 2:, 2:]), (1, 1, 1, 1))  # at the border the image stays
+    plain = put(("sharpness",), torch.where(inner > 0, smooth, x), torch.zeros_like(x))
+    plain = put(("color",), grey.expand(x.shape), plain)
+    plain = put(("contrast",), grey.mean((1, 2, 3), keepdim=True).expand(x.shape), plain)
+    return (plain + factor[:, None, None, None] * (x - plain)).clamp(0, 1)
+
+
+def _grey(x: Tensor) -> Tensor:
+    """[B, 1, H, W]: the luma of three channels (ITU-R 601-2), the mean of others."""
+    if x.shape[1] != 3:
+        return x.mean(1, keepdim=True)
+    return (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+
+def _posterized(x: Tensor, bits: Tensor) -> Tensor:
+    step = (2 ** (8 - bits))[:, None, None, None]
+    return ((255 * x).round() / step).floor() * step / 255
+
+
+def _autocontrast(x: Tensor) -> Tensor:
+    low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+    return torch.where(high > low, (x - low) / torch.where(high > low, high - low, 1), x)
+
+
+def _equalized(x: Tensor) -> Tensor:
+    """As PIL: level i becomes (pixels below it + step // 2) // step, with a step of 1/255 of all but the brightest
+    pixels; a channel of fewer than 256 of them stays."""
+    level = (255 * x).round().long().flatten(2)
+    counts = torch.zeros_like(level[..., :1]).expand(*level.shape[:2], 256)
+    counts = counts.scatter_add(2, level, torch.ones_like(level))
+    brightest = counts.gather(2, level.amax(2, keepdim=True))
+    step = (level.shape[2] - brightest) // 255
+    table = ((counts.cumsum(2) - counts + step // 2) // step.clamp(min=1)).clamp(max=255)
+    return torch.where(step[..., None] > 0, table.gather(2, level).view(x.shape).to(x.dtype) / 255, x)

@@ -1,0 +1,28 @@
+"""TrivialAugment."""
+
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.regularization.base import Method
+from genbench.regularization.images import check_images, integers
+from genbench.regularization.operations import OPERATIONS, Ranges, applied, choice, relative
+
+WIDE = Ranges(angle=135, shear=0.99, shift=1.0, factor=0.99, bits=(8, 6))
+
+
+class TrivialAugment(Method):
+    """One image operation for each image [B, C, H, W], drawn uniformly, at a strength drawn uniformly from 0, 1/30, …,
+    1 (Müller & Hutter 2021, arXiv 2103.10158, Alg. 1), in the wide ranges of the paper: turns up to 135°, shears up to
+    0.99, shifts up to 32 of 32 pixels, enhancements by 0.01 to 1.99, 2 to 8 bits of 8, any threshold of inversion.
+
+    The operations are :data:`genbench.regularization.operations.OPERATIONS`, relative to each image's own range of
+    values. There is nothing to tune.
+    """
+
+    order = 11  # on images that have been flipped and cropped
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        check_images("trivial_augment", x)
+        strength = integers(draw.uniform("trivial_augment.strength", len(x)), 31).double() / 30
+        what = choice(draw, "trivial_augment", OPERATIONS, strength, len(x))
+        return relative(x, lambda unit: applied(unit, what, WIDE)), y
