@@ -28,4 +28,5 @@ class Cutout(Method):
         sides = torch.tensor(x.shape[2:], device=x.device)
         size = (self.size * sides).round().long()
         centre = integers(draw.uniform("cutout", len(x), len(sides)), sides)
-        return x * ~box(x, centre - size // 2, size), y
+        # a mask of numbers, with which the product is twice as fast as with one of truth values
+        return x * (~box(x, centre - size // 2, size)).to(x.dtype), y

@@ -29,9 +29,10 @@ class RandomCrop(Method):
         sides = torch.tensor([height, width], device=x.device)
         most = (self.padding * sides).round().long()
         offset = integers(draw.uniform("random_crop", len(x), 2), 2 * most + 1) - most
-        rows = torch.arange(height, device=x.device)[:, None] + offset[:, 0, None, None]  # [B, H, 1], where from
-        columns = torch.arange(width, device=x.device) + offset[:, 1, None, None]  # [B, 1, W]
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        source = (rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)).view(len(x), 1, -1)
-        moved = x.flatten(2).gather(2, source.expand(-1, x.shape[1], -1)).view(x.shape)  # one pass for both axes
-        return moved * inside[:, None], y
+        rows = torch.arange(height, device=x.device) + offset[:, :1]  # [B, H], where each comes from
+        columns = torch.arange(width, device=x.device) + offset[:, 1:]
+        source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
+        moved = x.flatten(2).gather(2, source.view(len(x), 1, -1).expand(-1, x.shape[1], -1)).view(x.shape)
+        there, across = ((place >= 0) & (place < side) for place, side in ((rows, height), (columns, width)))
+        # a mask of numbers, with which the product is twice as fast as with one of truth values
+        return moved * (there.to(x.dtype)[:, None, :, None] * across.to(x.dtype)[:, None, None, :]), y
