@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -5,6 +7,8 @@ from genbench.draw import Draw
 from genbench.models import CNN, MLP, use_draw
 from genbench.models.slots import StochasticDepth as Slot
 from genbench.regularization.stochastic_depth import StochasticDepth
+from genbench.training import Lane, Pack
+from tests.training.test_pack import apart, descend
 
 
 def network(rate, **settings):
@@ -25,7 +29,7 @@ def test_an_example_has_the_branches_that_its_draws_leave_it():
     for i, layer in enumerate(net.layers[1:]):
         p = 0.6 * (i + 1) / 4
         kept = draw.uniform(f"stochastic_depth.{i}", 7, 1) >= p
-        h = h + kept * layer[:4](h) / (1 - p)
+        h = h + kept * layer[0](h).relu() / (1 - p)
     torch.testing.assert_close(net(x), net.head(h))
     assert 0 < kept.sum() < 7  # each example by itself
 
@@ -60,3 +64,21 @@ def test_a_network_without_residual_branches_is_refused():
 def test_bad_rates_are_refused(rate):
     with pytest.raises(ValueError, match=r"stochastic_depth: rate is .*; accepted: a number in \[0, 1\)"):
         StochasticDepth(rate=rate)
+
+
+def test_rates_of_zero_are_one_of_the_rates_of_a_pack():
+    def lanes():
+        rates = (0.0, 0.5, 0.9)
+        return [Lane(network(rate), seed=seed) for seed, rate in enumerate(rates)]
+
+    packed, alone = lanes(), lanes()
+    pack = Pack(packed, optimizer=partial(torch.optim.SGD, lr=0.1))
+    optimizer = pack.prepare(total_steps=3)
+    x, y = torch.randn(8, 1, 4, dtype=torch.float64), torch.arange(8) % 3
+    for step in range(3):
+        pack.gradient_step(x.expand(3, *x.shape), y.expand(3, -1), step=step)
+        optimizer.step()
+        for lane in alone:
+            descend(lane, x, y, step)
+    for a, b in zip(packed, alone, strict=True):
+        assert apart(a, b) < 1e-12
