@@ -1,16 +1,17 @@
 """Convolutional network."""
 
-from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.models.base import Classifier, activation, convolution, normalization
+from genbench.models.base import activation, convolution, normalization
+from genbench.models.parametrization import Parametrized
 from genbench.models.slots import Dropout
 
 
-class CNN(Classifier):
+class CNN(Parametrized):
     """``depth`` convolutions of ``width`` channels, in one dimension on sequences and two on images, and a linear head.
 
     Each is convolution, normalization, activation, dropout, with stride 2 and padding 1; the first kernel has 5 points
@@ -21,15 +22,14 @@ class CNN(Classifier):
     def __init__(
         self,
         *,
-        input_shape: Sequence[int],
-        classes: int,
         width: int = 25,
         depth: int = 3,
         activation: str = "relu",
         normalization: str = "none",
         dropout: float = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_shape=input_shape, classes=classes)
+        super().__init__(**settings)
         check_integer("model.width", width, least=1)
         check_integer("model.depth", depth, least=1)
         channels, sides = self.spatial(least=3)
@@ -38,7 +38,8 @@ class CNN(Classifier):
             layers.append(hidden(channels, width, kernel, len(sides), activation, normalization, dropout))
             channels, sides = width, [(side + 2 - kernel) // 2 + 1 for side in sides]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(channels * prod(sides), classes)
+        self.head = nn.Linear(channels * prod(sides), self.classes)
+        self.parametrize(width)
 
     def features(self, x: Tensor) -> Tensor:
         return self.layers(x).flatten(1)

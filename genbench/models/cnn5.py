@@ -1,15 +1,16 @@
 """The five-layer convolutional network of double descent."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.models.base import Classifier, activation, convolution, max_pool, normalization
+from genbench.models.base import activation, convolution, max_pool, normalization
+from genbench.models.parametrization import Parametrized
 from genbench.models.slots import Dropout
 
 
-class CNN5(Classifier):
+class CNN5(Parametrized):
     """Four convolutions of k, 2k, 4k and 8k channels, k = ``width``, and a linear head (Nakkiran et al. 2020, arXiv
     1912.02292), in one dimension on sequences and two on images.
 
@@ -21,14 +22,13 @@ class CNN5(Classifier):
     def __init__(
         self,
         *,
-        input_shape: Sequence[int],
-        classes: int,
         width: int = 64,
         activation: str = "relu",
         normalization: str = "batch_norm",
         dropout: float = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_shape=input_shape, classes=classes)
+        super().__init__(**settings)
         check_integer("model.width", width, least=1)
         channels, sides = self.spatial(least=4)
         layers: list[nn.Module] = []
@@ -37,7 +37,8 @@ class CNN5(Classifier):
             layers.append(hidden(channels, wide, index in (1, 2), len(sides), activation, normalization, dropout))
             channels = wide
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(channels, classes)
+        self.head = nn.Linear(channels, self.classes)
+        self.parametrize(width)
 
     def features(self, x: Tensor) -> Tensor:
         return self.layers(x).flatten(2).amax(2)

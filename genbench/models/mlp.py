@@ -1,16 +1,17 @@
 """Fully connected network."""
 
-from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
 from genbench.checks import check_flag, check_integer
-from genbench.models.base import Classifier, activation, normalization
+from genbench.models.base import activation, normalization
+from genbench.models.parametrization import Parametrized
 from genbench.models.slots import Dropout, StochasticDepth
 
 
-class MLP(Classifier):
+class MLP(Parametrized):
     """``depth`` hidden layers of ``width`` units on the flattened input.
 
     Each is linear, normalization, activation, dropout. With the defaults it has the 15,210 parameters of MNIST-1D's
@@ -21,16 +22,15 @@ class MLP(Classifier):
     def __init__(
         self,
         *,
-        input_shape: Sequence[int],
-        classes: int,
         width: int = 100,
         depth: int = 2,
         activation: str = "relu",
         normalization: str = "none",
         dropout: float = 0.0,
         residual: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_shape=input_shape, classes=classes)
+        super().__init__(**settings)
         check_integer("model.width", width, least=1)
         check_integer("model.depth", depth, least=1)
         check_flag("model.residual", residual)
@@ -39,7 +39,8 @@ class MLP(Classifier):
             hidden(size, width, activation, normalization, dropout, branch=residual and index > 0)
             for index, size in enumerate(sizes)
         )
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, self.classes)
+        self.parametrize(width)
 
     def features(self, x: Tensor) -> Tensor:
         x = x.flatten(1)

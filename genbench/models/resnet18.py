@@ -1,15 +1,16 @@
 """ResNet-18 with pre-activation."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.models.base import Classifier, convolution
+from genbench.models.base import convolution
+from genbench.models.parametrization import Parametrized
 from genbench.models.residual import stages
 
 
-class ResNet18(Classifier):
+class ResNet18(Parametrized):
     """Pre-activation ResNet-18 of stages k, 2k, 4k and 8k channels wide, k = ``width`` (Nakkiran et al. 2020, arXiv
     1912.02292), in one dimension on sequences and two on images.
 
@@ -21,20 +22,20 @@ class ResNet18(Classifier):
     def __init__(
         self,
         *,
-        input_shape: Sequence[int],
-        classes: int,
         width: int = 64,
         activation: str = "relu",
         normalization: str = "batch_norm",
         dropout: float = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_shape=input_shape, classes=classes)
+        super().__init__(**settings)
         check_integer("model.width", width, least=1)
         channels, sides = self.spatial(least=1)
         self.stem = convolution(channels, width, 3, len(sides), padding=1, bias=False)
         widths = [width * 2**stage for stage in range(4)]
         self.stages = stages(width, widths, 2, len(sides), activation, normalization, dropout)
-        self.head = nn.Linear(widths[-1], classes)
+        self.head = nn.Linear(widths[-1], self.classes)
+        self.parametrize(width)
 
     def features(self, x: Tensor) -> Tensor:
         return self.stages(self.stem(x)).flatten(2).mean(2)
