@@ -1,0 +1,73 @@
+"""Windows of a text, read back."""
+
+from pydoc_data.topics import topics
+
+import pytest
+import torch
+
+from genbench.data.char_lm import CharLM
+
+TEXT = "to be, or not to be: that is the question. " * 30 + "Whether 'tis nobler — in the mind — to suffer! " * 4
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return str(tmp_path / "text.txt")
+
+
+@pytest.mark.parametrize(("window", "stride"), [(1, 1), (8, 1), (8, 5)])
+def test_windows_are_the_text_and_the_target_is_what_follows(path, window, stride):
+    data = CharLM(path=path, window=window, stride=stride, test_fraction=0.2, batch_size=1)
+    cut = len(TEXT) - round(0.2 * len(TEXT))
+    names = ["\N{REPLACEMENT CHARACTER}", *sorted(set(TEXT[:cut]))]
+    assert data.vocabulary == data.classes == len(names)
+    raw, _ = data.content()
+    for part, end in ((TEXT[:cut], ""), (TEXT[cut:], "_test")):
+        shown = "".join(char if char in names else names[0] for char in part)
+        found = [
+            ("".join(names[token] for token in x), names[y])
+            for x, y in zip(raw[f"x{end}"].tolist(), raw[f"y{end}"].tolist(), strict=True)
+        ]
+        starts = range(0, len(part) - window, stride)
+        assert found == [(shown[i : i + window], shown[i + window]) for i in starts]
+
+
+def test_the_test_split_gives_no_character_to_the_vocabulary(path):
+    data = CharLM(path=path, test_fraction=0.12, batch_size=1)
+    assert "!" in TEXT[-round(0.12 * len(TEXT)) :]
+    assert "!" not in TEXT[: -round(0.12 * len(TEXT))]
+    assert (data.content()[0]["x_test"] == 0).any()
+    assert not (data.content()[0]["x"] == 0).any()
+
+
+def test_without_a_file_it_is_the_text_of_the_topics():
+    data = CharLM()
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    cut = len(text) - round(0.1 * len(text))
+    names = ["", *sorted(set(text[:cut]))]
+    raw, _ = data.content()
+    assert "".join(names[token] for token in raw["x"][:: 32 // 8].flatten()) == text[: 32 * len(raw["x"][::4])]
+    assert data.input_shape == (32,)
+    assert data.tensors("train")[0].dtype == torch.int64
+
+
+def test_a_file_that_changes_is_read_again_and_where_it_lies_is_not_its_content(path, tmp_path):
+    before = CharLM(path=path)
+    (tmp_path / "copy.txt").write_text(TEXT, encoding="utf-8")
+    assert CharLM(path=str(tmp_path / "copy.txt")).digest == before.digest
+    (tmp_path / "text.txt").write_text(TEXT + "!", encoding="utf-8")
+    assert CharLM(path=path).digest != before.digest
+
+
+def test_bad_texts_are_refused_in_one_line(tmp_path, path):
+    with pytest.raises(ValueError, match=r"^data.path is '.*absent', which cannot be read: No such file or directory$"):
+        CharLM(path=str(tmp_path / "absent"))
+    (tmp_path / "binary").write_bytes(b"text\xff\xfe")
+    with pytest.raises(ValueError, match=r"^data.path is '.*binary'; accepted: text in UTF-8 \(byte 4 is none\)$"):
+        CharLM(path=str(tmp_path / "binary"))
+    with pytest.raises(ValueError, match=r"^data.window is 400; accepted: less than the \d+ characters of the test"):
+        CharLM(path=path, window=400)
+    (tmp_path / "empty").write_text("")
+    with pytest.raises(ValueError, match=r"less than the 0 characters of the training split"):
+        CharLM(path=str(tmp_path / "empty"))

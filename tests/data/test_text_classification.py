@@ -1,0 +1,136 @@
+"""Texts, tokens and classes of CSV files, of the hub and of what is always there."""
+
+import csv
+import re
+import sys
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from genbench.data.text import encoded, split, vocabulary
+from genbench.data.text_classification import TextClassification
+from genbench.draw import Draw
+
+ROWS = [(f"Film number {i}, said she: {('good', 'bad')[i % 2]}!", ("pos", "neg")[i % 2]) for i in range(100)]
+
+
+def written(path, rows, columns=("text", "label")):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return str(path)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return written(tmp_path / "films.csv", ROWS)
+
+
+def test_words_and_characters():
+    assert split("Don't go, Zoë!", "word") == ["don", "'", "t", "go", ",", "zoë", "!"]
+    assert split("Aé!", "character") == ["A", "é", "!"]
+
+
+def test_the_vocabulary_is_by_frequency_and_then_by_name():
+    texts = [["b", "a", "c"], ["c", "b", "d"], ["c"]]
+    assert vocabulary(texts) == {"c": 2, "b": 3, "a": 4, "d": 5}
+    assert vocabulary(texts, 4) == {"c": 2, "b": 3}
+    rows = encoded([["c", "d", "b", "b"], ["b"]], vocabulary(texts, 4), 3)
+    assert rows.tolist() == [[2, 1, 3], [3, 0, 0]]
+
+
+@pytest.mark.parametrize("unit", ["word", "character"])
+def test_every_row_of_a_csv_is_there_with_its_class(path, unit):
+    data = TextClassification(path=path, unit=unit, length=20, test_fraction=0.2, batch_size=1)
+    raw, _ = data.content()
+    assert (len(raw["y"]), len(raw["y_test"]), data.classes, data.input_shape) == (80, 20, 2, (20,))
+    rows = torch.cat([raw["x"], raw["x_test"]])
+    labels = torch.cat([raw["y"], raw["y_test"]])
+    found = {(tuple(row), ("neg", "pos")[label]) for row, label in zip(rows.tolist(), labels.tolist(), strict=True)}
+    # the vocabulary by hand, of what is trained on
+    train = sorted(Draw(0, 0).permutation("data.test", 100)[20:].tolist())
+    cut = (lambda text: re.findall(r"\w+|[^\w\s]", text.lower())) if unit == "word" else list
+    counts = Counter(u for i in train for u in cut(ROWS[i][0]))
+    known = {u: k for k, (u, _) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0])), 2)}
+    assert data.vocabulary == len(known) + 2
+    by_hand = {(tuple(([known.get(u, 1) for u in cut(text)] + [0] * 20)[:20]), label) for text, label in ROWS}
+    assert found == by_hand
+    assert len({row for row, _ in found}) > 50
+    if unit == "word":
+        assert (raw["x_test"] == 1).any()  # the number of a film that is not trained on
+        assert not (raw["x"] == 1).any()
+
+
+def test_numbers_are_classes_by_value_and_the_test_split_is_the_same_for_every_seed(tmp_path):
+    rows = [(f"text {i}", str(i % 12)) for i in range(240)]
+    one, other = (TextClassification(path=written(tmp_path / "n.csv", rows), seed=seed) for seed in (0, 1))
+    assert one.classes == 12
+    raw, _ = one.content()
+    assert torch.equal(raw["x_test"], other.content()[0]["x_test"])
+    assert not torch.equal(one.tensors("train")[0], other.tensors("train")[0])
+    assert raw["y"].max() == 11
+    assert raw["y"].tolist().count(10) <= 20
+
+
+def test_what_is_always_there_has_ten_topics():
+    data = TextClassification()
+    assert data.classes == 10
+    assert len(data.tensors("train")[1]) > 500
+    assert data.tensors("test")[1].unique().tolist() == list(range(10))
+
+
+def test_a_set_of_the_hub_has_its_own_splits(monkeypatch):
+    """A library that answers as ``datasets`` does, for a name that it knows."""
+    parts = {"train": ["good film", "bad film"] * 5, "test": ["bad", "splendid"]}
+
+    def load_dataset(name, split):
+        if name != "films":
+            raise ConnectionError("Couldn't reach the hub\nat all")
+        labels = [int("good" in text or "splendid" in text) for text in parts[split]]
+        return {"text": parts[split], "label": labels}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    data = TextClassification(hub="films", length=2, batch_size=1)
+    raw, _ = data.content()
+    assert data.vocabulary == 5  # padding, unknown, film, bad, good
+    assert raw["x_test"].tolist() == [[3, 0], [1, 0]]
+    assert raw["y_test"].tolist() == [0, 1]
+    with pytest.raises(
+        ValueError, match=r"^data.hub='other' cannot be read, for which a network is needed once .Could.*"
+    ) as e:
+        TextClassification(hub="other")
+    assert "\n" not in str(e.value)
+    assert "data.path=FILE" in str(e.value)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ValueError, match=r"^data.hub='third' needs the library datasets: pip install"):
+        TextClassification(hub="third")
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        (ROWS, ("sentence", "label"), r"with the columns sentence, label; accepted: text and label"),
+        ([*ROWS, ("no class", "")], ("text", "label"), r"whose example 101 has no label"),
+        ([*ROWS[:1]], ("text", "label"), r"data.test_fraction is 0.2; accepted: what leaves some of 1 texts on each"),
+        (
+            [(text, str(i)) for i, (text, _) in enumerate(ROWS)],
+            ("text", "label"),
+            r"the class '\d+' has no training",
+        ),
+        ([(1, 2), (1, 2, 3, 4)], ("text", "label"), r"which is no CSV: "),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, rows, columns, message):
+    with pytest.raises(ValueError, match=message) as error:
+        TextClassification(path=written(tmp_path / "bad.csv", rows, columns))
+    assert "\n" not in str(error.value)
+
+
+def test_bad_settings_are_refused_in_one_line(tmp_path, path):
+    with pytest.raises(ValueError, match=r"data.unit is 'letter'; accepted: character, word"):
+        TextClassification(unit="letter")
+    with pytest.raises(ValueError, match=r"data.path is '.*' and data.hub 'x'; accepted: one of them, or neither"):
+        TextClassification(path=path, hub="x")
+    with pytest.raises(ValueError, match="which cannot be read: No such file"):
+        TextClassification(path=str(tmp_path / "absent.csv"))
