@@ -7,12 +7,12 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer, nearest
-from genbench.data.shifts import SEVERITIES, corruptions_of, shifted
 from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.performance import NO_CLASSIFIER, brier, labelled, mean_over_examples
 from genbench.measures.snapshot import Snapshot
+from genbench.shifts import SEVERITIES, corruptions_of, shifted
 
 _BLOCK = 256  # examples that are shifted together
 _BINS = 15  # of the calibration error
@@ -28,7 +28,7 @@ def corrupted_performance(
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Performance on the data after common corruptions at severities 1 to 5 (Hendrycks & Dietterich 2019,
-    arXiv 1903.12261), images as in CIFAR-10-C, sequences likewise: see :mod:`genbench.data.shifts`.
+    arXiv 1903.12261), images as in CIFAR-10-C, sequences likewise: see :mod:`genbench.shifts`.
 
     ``corrupted_{accuracy, cross_entropy, brier_score, calibration_error}`` are means over corruptions and severities,
     with ``_1`` to ``_5`` means over the corruptions at a severity; ``corrupted_accuracy_<corruption>`` is the mean over

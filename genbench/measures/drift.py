@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from genbench.checks import check_choice, check_integer
-from genbench.data.mnist1d_stream import Signals
-from genbench.data.shifts import SEVERITIES, shifts_of
-from genbench.data.stream import some
 from genbench.measures.base import measure
 from genbench.measures.corrupted import UNSHIFTABLE, under_shift
 from genbench.measures.estimate import Estimate
 from genbench.measures.performance import accuracy
 from genbench.measures.snapshot import Snapshot
+from genbench.shifts import SEVERITIES, shifts_of
 
 
 @measure("robustness", by_member=False)
@@ -28,7 +26,7 @@ def drift_accuracy(
 
     Args:
         snapshot: a classifier of sequences [B, C, L] or images [B, C, H, W].
-        shift: see :mod:`genbench.data.shifts`: of images ``rotation`` (15° a step), ``translation`` (5 % of each side a
+        shift: see :mod:`genbench.shifts`: of images ``rotation`` (15° a step), ``translation`` (5 % of each side a
             step) or a common corruption; of sequences a corruption.
         mean: images are ``std`` · input + ``mean``, in [0, 1]; one number, or one a channel.
         std: see ``mean``; sequences may be in any unit, and need neither.
@@ -76,6 +74,9 @@ def generator_drift_accuracy(
         examples: of each step, at least 1.
         seed: of the examples, at least 0.
     """
+    from genbench.data.mnist1d_stream import Signals  # with Lightning's data modules
+    from genbench.data.stream import some
+
     names = tuple(field.name for field in fields(Signals))
     check_choice("parameter", parameter, names)
     check_integer("steps", steps, least=1)

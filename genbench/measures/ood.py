@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer
-from genbench.data.shifts import shifts_of
 from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.corrupted import UNSHIFTABLE, under_shift
 from genbench.measures.estimate import Estimate
 from genbench.measures.performance import NO_CLASSIFIER, is_classified
 from genbench.measures.snapshot import Snapshot
+from genbench.shifts import shifts_of
 
 SCORES = ("max_softmax", "energy", "entropy")
 _BLOCK = 256  # examples that are drawn together
@@ -44,7 +44,7 @@ def ood_auroc(
         snapshot: a classifier with logits [N, K]; no labels of outliers are needed.
         score: one of the three.
         outliers: ``gaussian``, normal numbers with mean and standard deviation of all inputs together; a shift of
-            :mod:`genbench.data.shifts`; or a data module, whose test split has inputs of the same shape.
+            :mod:`genbench.shifts`; or a data module, whose test split has inputs of the same shape.
         severity: of the shift, 1 to 5.
         mean: where ``outliers`` is a shift, images are ``std`` · input + ``mean``, in [0, 1].
         std: see ``mean``.

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.data import MNIST1D, Digits, Signals
-from genbench.data.shifts import shifted
 from genbench.data.stream import some
 from genbench.draw import Draw
 from genbench.measures import (
@@ -20,6 +19,7 @@ from genbench.measures import (
     generator_drift_accuracy,
     mean_corruption_error,
 )
+from genbench.shifts import shifted
 from tests.measures.nets import build
 
 

@@ -1,6 +1,7 @@
 """Shifts of the test distribution against other libraries and by hand."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from genbench.data.shifts import (
+from genbench.draw import Draw
+from genbench.shifts import (
     IMAGES,
     SEQUENCES,
     _plasma,
@@ -19,7 +21,6 @@ from genbench.data.shifts import (
     corruptions_of,
     shifted,
 )
-from genbench.draw import Draw
 
 GENERATOR = torch.Generator().manual_seed(0)
 COLOUR = torch.rand(40, 3, 32, 32, generator=GENERATOR).sqrt()
@@ -38,7 +39,8 @@ EACH = pytest.mark.parametrize(("x", "shift"), EVERY, ids=[f"{x.ndim}d-{name}" f
 
 
 @EACH
-def test_every_severity_follows_from_the_seed_alone(x, shift, untouched):
+def test_every_severity_follows_from_the_seed_alone(x, shift):
+    before = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
     assert apply(x, shift, 0) is x
     found = [apply(x, shift, severity) for severity in range(1, 6)]
     for severity, moved in enumerate(found, 1):
@@ -46,6 +48,7 @@ def test_every_severity_follows_from_the_seed_alone(x, shift, untouched):
         assert not torch.equal(moved, x)
         assert torch.equal(moved, apply(x, shift, severity))
         assert x.ndim == 3 or 0 <= moved.min() <= moved.max() <= 1
+    assert (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()) == before
     distance = [float((moved - x).square().mean().sqrt()) for moved in found]
     # of the others the constants themselves do not grow, or a quarter turn is the farthest
     if shift not in ("glass_blur", "elastic_transform", "frost", "rotation"):
