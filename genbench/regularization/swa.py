@@ -6,23 +6,23 @@ from torch import Tensor, nn
 from genbench.regularization.base import Batches, Method, Parameters
 
 
-class SWA(Method):
-    """The final weights are the mean of the weights after each step of the last part of training (Izmailov et al. 2018,
-    arXiv 1803.05407); batch-norm statistics are estimated anew for them.
+class WeightAverage(Method):
+    """The final weights are a running mean of those after each step; batch-norm statistics are estimated anew for them.
 
-    ``start`` is the share of training after which averaging begins. The learning rate follows the run's own schedule.
-    Should training end before ``start`` (a threshold was reached), the last weights stay.
+    Should no weights have been averaged yet when training ends, the last ones stay.
     """
-
-    start: Tensor
-    averaged: Tensor
 
     order = 100  # copies the network that the other methods have built
 
-    def __init__(self, *, start: float) -> None:
+    averaged: Tensor  # how many weights the mean is of
+
+    def __init__(self) -> None:
         super().__init__()
-        self.setting("start", start, low=0, high=1)
         self.register_buffer("averaged", torch.tensor(0, dtype=torch.int64))
+
+    def share(self, progress: float | Tensor) -> Tensor:
+        """The share of the present weights in the mean, float64; counts them in ``averaged``."""
+        raise NotImplementedError
 
     def build(self, net: nn.Module) -> nn.Module:
         # float64: a float32 running mean over thousands of steps would drift by more than the effect of one step
@@ -31,10 +31,9 @@ class SWA(Method):
 
     @torch.no_grad()
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
-        self.averaged += progress > self.start
-        weight = (progress > self.start) / self.averaged.clamp(min=1).double()
+        share = self.share(progress)
         for mean, p in zip(self.recall("mean"), params, strict=True):
-            mean.add_((p.double() - mean) * weight)
+            mean.add_((p.double() - mean) * share)
 
     @torch.no_grad()
     def finish(self, net: nn.Module, batches: Batches) -> None:
@@ -43,6 +42,25 @@ class SWA(Method):
         for p, mean in zip(_trainable(net), self.recall("mean"), strict=True):
             p.copy_(mean)
         estimate_norm_statistics(net, batches)
+
+
+class SWA(WeightAverage):
+    """The final weights are the mean of the weights after each step of the last part of training (Izmailov et al. 2018,
+    arXiv 1803.05407); batch-norm statistics are estimated anew for them.
+
+    ``start`` is the share of training after which averaging begins. The learning rate follows the run's own schedule.
+    Should training end before ``start`` (a threshold was reached), the last weights stay.
+    """
+
+    start: Tensor
+
+    def __init__(self, *, start: float) -> None:
+        super().__init__()
+        self.setting("start", start, low=0, high=1)
+
+    def share(self, progress: float | Tensor) -> Tensor:
+        self.averaged += progress > self.start
+        return (progress > self.start) / self.averaged.clamp(min=1).double()
 
 
 def _trainable(net: nn.Module) -> list[nn.Parameter]:
