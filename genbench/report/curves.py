@@ -18,7 +18,8 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """``scale`` times the metric ``y`` against the setting ``x``; a line for each value of ``lines`` (dotted keys or
-    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``.
+    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``: keys with a
+    value, or with a list of those that are shown.
 
     Without ``x``, ``y`` holds one ``*``, which stands for numbers: the metrics that match are the line's points.
     """
@@ -69,7 +70,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     """The figure, of the completed runs that the table shows; None where nothing was measured."""
     from matplotlib.lines import Line2D
 
-    inside = [p for p in points if p.chosen and all(_text(p, key) == show(value) for key, value in curve.where.items())]
+    inside = [p for p in points if p.chosen and all(_text(p, key) in _any(value) for key, value in curve.where.items())]
     measured: dict[str, dict[str, dict[float, list[float]]]] = {}
     for point in inside:
         line = ", ".join(_text(point, key) for key in curve.lines) or point.row
@@ -127,6 +128,10 @@ def _value(point: Point, key: str) -> Any:
 
 def _text(point: Point, key: str) -> str:
     return show(_value(point, key))
+
+
+def _any(value: Any) -> list[str]:
+    return [show(each) for each in value] if isinstance(value, list | tuple) else [show(value)]
 
 
 def _name(key: str) -> str:

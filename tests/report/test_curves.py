@@ -65,6 +65,12 @@ def test_a_family_of_metrics_is_a_line_over_its_numbers(sizes):
     assert ys == pytest.approx([50, 40, 30])
 
 
+def test_several_values_of_a_key_may_be_shown(sizes):
+    (drawing_,) = drawn(sizes, SIZE | {"where": {"regularization": ["none", "l2"], "data.train_size": [100]}})
+    assert {text.get_text() for text in drawing_.figure.legends[0].texts} == {"none", "l2"}
+    assert set(lines(drawing_.figure.axes[0])) == {(100,)}
+
+
 def test_nothing_measured_is_no_figure(sizes):
     assert drawn(sizes, SIZE | {"y": "test/performance/brier"}) == [None]
 
