@@ -116,7 +116,9 @@ def _of_run(folder: Path, config: Config) -> Subject:
         raise ConfigError(f"checkpoint: the run {folder.name} ended as {record['status']} and left no weights")
     if config["model"]:
         raise ConfigError("model is that of the run; accepted with a bare state dict only")
-    whole = {**record["config"], **({"data": config["data"]} if config["data"] else {})}
+    whole = dict(record["config"])
+    if config["data"]:  # other data, or settings of the run's own, such as where they lie now
+        whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
     data = experiment.build_data(whole)
     network = experiment.build_module(whole, data).network
     initial = config["initial"] or (folder / "initial.pt" if "initial.pt" in record["files"] else None)
@@ -127,7 +129,7 @@ def _of_run(folder: Path, config: Config) -> Subject:
         network=_placed(network, data, config),
         data=data,
         initial=_matched(_state(Path(initial)), network) if initial else None,
-        settings={key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")},
+        settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
     )
 

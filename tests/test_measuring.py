@@ -159,6 +159,21 @@ def test_a_run_on_other_data(trained):
     assert found.estimates["train/performance/accuracy"].value != own.estimates["train/performance/accuracy"].value
 
 
+def test_a_run_on_images_is_told_where_they_lie_now(trained, tmp_path):
+    images = os.environ["GENBENCH_TINY"]
+    folder = trained("model=linear", "data=images", f"data.path={images}", "data.label_noise=0.5")
+    with pytest.raises(ConfigError, match=r"data\.path and data\.hub are both null"):
+        measured(f"checkpoint={folder}", "measures={}")
+    output = tmp_path / "there"
+    moved, clean = (
+        measured(f"checkpoint={folder}", f"+data.path={images}", *more, "measures={}", f"output={output}").estimates
+        for more in ((), ("+data.label_noise=0",))
+    )
+    key = "train/performance/accuracy"  # of its own noisy labels, and of those that are true
+    assert moved[key].value > clean[key].value
+    assert images not in (output / "measures.json").read_text()
+
+
 class Stranger(nn.Module):
     """Not genbench's: its own arguments, its own forward."""
 
