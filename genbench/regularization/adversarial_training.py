@@ -55,6 +55,8 @@ class AdversarialTraining(Method):
         self.low, self.high = low, high
 
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        if not x.is_floating_point():
+            raise ValueError("regularization adversarial_training: inputs are tokens; accepted: real numbers")
         use_draw(net, draw)
         start = random_start(draw, "adversarial_training.start", x, self.norm) if self.random_start else None
         with frozen_norm_statistics(net):

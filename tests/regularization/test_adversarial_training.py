@@ -116,3 +116,9 @@ def test_lanes_may_differ_in_radius_and_step(configure):
 def test_bad_input(setting, message):
     with pytest.raises(ValueError, match=message):
         AdversarialTraining(**{**SETTINGS, **setting})
+
+
+def test_tokens_are_refused():
+    net, tokens = nn.EmbeddingBag(5, 3), torch.zeros(4, 2, dtype=torch.long)
+    with pytest.raises(ValueError, match="inputs are tokens; accepted: real numbers"):
+        AdversarialTraining(**SETTINGS).transform(net, tokens, torch.zeros(4, dtype=torch.long), Draw(0, 0))
