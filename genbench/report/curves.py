@@ -18,8 +18,8 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """``scale`` times the metric ``y`` against the setting ``x``; a line for each value of ``lines`` (dotted keys or
-    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``: keys with
-    a value, or with a list of those that are shown.
+    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``, which
+    gives keys a value or a list of values.
 
     Without ``x``, ``y`` holds one ``*``, which stands for numbers: the metrics that match are the line's points.
     """
