@@ -170,6 +170,15 @@ class SlotNormalization(Method):
         return net
 
 
+def refuse_tokens(method: Method, x: Tensor) -> None:
+    """For what differentiates by the inputs: an error where they are tokens."""
+    if not x.is_floating_point():
+        raise ValueError(
+            f"regularization {type(method).__name__}: differentiates by the inputs, which tokens do not allow; "
+            "accepted: inputs of numbers"
+        )
+
+
 def matrices(params: Iterable[Tensor]) -> list[Tensor]:
     """The weights among parameters, those of two axes or more, as matrices out × rest."""
     return [p.flatten(1) for p in params if p.ndim > 1]

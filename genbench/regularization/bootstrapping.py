@@ -36,9 +36,10 @@ class Bootstrapping(Method):
         use_draw(net, draw)
         with frozen_norm_statistics(net):
             predicted = net(x).softmax(1)
+        kind, classes = predicted.dtype, predicted.shape[1]
         if self.prediction == "hard":
-            predicted = F.one_hot(predicted.argmax(1), predicted.shape[1]).movedim(-1, 1).to(x.dtype)
+            predicted = F.one_hot(predicted.argmax(1), classes).movedim(-1, 1).to(kind)
         if not y.is_floating_point():
-            y = F.one_hot(y, predicted.shape[1]).movedim(-1, 1).to(predicted.dtype)
-        share = self.share.to(predicted.dtype)
+            y = F.one_hot(y, classes).movedim(-1, 1).to(kind)
+        share = self.share.to(kind)
         return x, (1 - share) * y + share * predicted

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics
-from genbench.regularization.base import Method
+from genbench.regularization.base import Method, refuse_tokens
 
 
 class GradientPenalty(Method):
@@ -23,6 +23,7 @@ class GradientPenalty(Method):
         self.setting("strength", strength, low=0)
 
     def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+        refuse_tokens(self, x)
         with frozen_norm_statistics(net):
             slope = torch.func.grad(lambda z: F.cross_entropy(net(z), y, reduction="sum"))(x)
         return self.strength.to(x.dtype) * slope.square().sum() / len(x)

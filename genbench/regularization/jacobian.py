@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from genbench.checks import check_integer
 from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics
-from genbench.regularization.base import Method
+from genbench.regularization.base import Method, refuse_tokens
 
 
 class Jacobian(Method):
@@ -26,6 +26,7 @@ class Jacobian(Method):
         self.projections = check_integer("regularization jacobian: projections", projections, least=1)
 
     def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+        refuse_tokens(self, x)
         with frozen_norm_statistics(net):
             pull = torch.func.vjp(net, x)[1]
         squares = []

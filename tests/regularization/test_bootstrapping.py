@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from genbench.draw import Draw
 from genbench.models import CNN, use_draw
+from genbench.models.embedded import Embedded
 from genbench.regularization import Mixup
 from genbench.regularization.base import in_order
 from genbench.regularization.bootstrapping import Bootstrapping
@@ -71,6 +72,14 @@ def test_the_ends_of_the_share_and_soft_targets():
     assert torch.equal(corrected(net, draw, share=1), F.one_hot(net(X).argmax(1), 3).double())
     soft = torch.rand(8, 3, dtype=torch.float64).softmax(1)
     torch.testing.assert_close(corrected(net, draw, soft) - 0.8 * soft, 0.2 * corrected(net, draw, share=1))
+
+
+def test_inputs_may_be_tokens():
+    net = Embedded(CNN(input_shape=(2, 40), classes=3, width=4), vocabulary=5, channels=2)
+    x = torch.randint(5, (8, 40))
+    same, y = Bootstrapping(share=0.2, prediction="hard").transform(net, x, Y, Draw(0, 0))
+    assert same is x
+    torch.testing.assert_close(y, 0.8 * F.one_hot(Y, 3) + 0.2 * F.one_hot(net(x).argmax(1), 3))
 
 
 @pytest.mark.parametrize(

@@ -40,3 +40,9 @@ def test_value_and_gradient_are_those_of_double_backward(norm, soft):
 def test_bad_settings_are_named(strength):
     with pytest.raises(ValueError, match="GradientPenalty: strength="):
         GradientPenalty(strength=strength)
+
+
+def test_tokens_are_refused():
+    tokens, method = torch.zeros(2, 5, dtype=torch.long), GradientPenalty(strength=1)
+    with pytest.raises(ValueError, match=r"GradientPenalty: differentiates by the inputs, which tokens do not allow"):
+        method.penalty(nn.Embedding(3, 4), tokens, torch.zeros(2).long(), torch.zeros(2, 4), Draw(0, 0))

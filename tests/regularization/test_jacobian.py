@@ -77,3 +77,9 @@ def test_bad_settings_are_named():
         Jacobian(strength=-1, projections=1)
     with pytest.raises(ValueError, match="jacobian: projections is 0; accepted: an integer of at least 1"):
         Jacobian(strength=1, projections=0)
+
+
+def test_tokens_are_refused():
+    tokens, method = torch.zeros(2, 5, dtype=torch.long), Jacobian(strength=1, projections=1)
+    with pytest.raises(ValueError, match=r"Jacobian: differentiates by the inputs, which tokens do not allow"):
+        method.penalty(nn.Embedding(3, 4), tokens, torch.zeros(2).long(), torch.zeros(2, 4), Draw(0, 0))
