@@ -93,3 +93,65 @@ def test_digest_depends_on_names_types_shapes_and_values():
     x = np.arange(6.0)
     variants = [{"x": x}, {"z": x}, {"x": x.astype("float32")}, {"x": x.reshape(2, 3)}, {"x": x + 1}]
     assert len({cache.content_digest(variant) for variant in variants}) == len(variants)
+
+
+def fill(path):
+    (path / "a").write_text("whole")
+
+
+def whole(path):
+    return (path / "a").is_file() and (path / "a").read_text() == "whole"
+
+
+def test_a_folder_is_made_once_and_again_where_it_is_not_whole(folder):
+    made = []
+    for damage in ("half", None, None):
+        path = cache.cached_folder("set", lambda path: made.append(1) or fill(path), whole=whole)
+        assert whole(path)
+        assert os.listdir(path) == ["a"]
+        if damage:
+            (path / "a").write_text(damage)
+            (path / "rest").write_text("of something else")
+    assert len(made) == 2
+    assert sorted(os.listdir(folder)) == ["set", "set.lock"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(folder):
+    (folder / ".set.left").mkdir(parents=True)
+    (folder / ".set.left" / "a").write_text("part")
+    cache.cached_folder("set", fill, whole=whole)
+    assert sorted(os.listdir(folder)) == ["set", "set.lock"]
+
+
+def test_a_folder_that_cannot_be_made_leaves_nothing(folder):
+    def broken(path):
+        fill(path)
+        raise ValueError("image 7 is corrupt")
+
+    with pytest.raises(ValueError, match="image 7 is corrupt"):
+        cache.cached_folder("set", broken, whole=whole)
+    assert os.listdir(folder) == ["set.lock"]
+
+
+def test_two_processes_at_once_make_a_folder_once(folder, tmp_path):
+    journal = tmp_path / "journal"
+
+    def slow(path):
+        with journal.open("a") as file:
+            file.write("made\n")
+        time.sleep(0.5)
+        fill(path)
+
+    def work(ready):
+        ready.wait()
+        assert whole(cache.cached_folder("set", slow, whole=whole))
+
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(2)
+    processes = [context.Process(target=work, args=(ready,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert journal.read_text() == "made\n"
