@@ -17,6 +17,7 @@ from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
 from genbench.measures.compression import compressed_size
+from genbench.measures.compute import flops
 from genbench.measures.corrupted import corrupted_performance, mean_corruption_error
 from genbench.measures.curvature import (
     gauss_newton_eigenvalues,
@@ -102,6 +103,7 @@ __all__ = [
     "ensemble_curve",
     "fisher_rao_norm",
     "fisher_trace",
+    "flops",
     "gauss_newton_eigenvalues",
     "gauss_newton_frobenius_norm",
     "gauss_newton_trace",
