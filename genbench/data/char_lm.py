@@ -36,7 +36,7 @@ class CharLM(TokenData):
         *,
         path: str | None = None,
         window: int = 32,
-        stride: int = 8,
+        stride: int = 16,
         test_fraction: float = 0.1,
         **settings: Any,
     ) -> None:
