@@ -1,0 +1,55 @@
+"""Self-paced learning."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.regularization.base import Method, Parameters
+
+
+class SelfPaced(Method):
+    """A curriculum from easy to hard: of each batch only the share with the smallest losses counts, a share that grows
+    linearly from ``start``, one example at least, to all by ``end`` of training (Kumar et al. 2010, NeurIPS, with a
+    share in place of their threshold; the pace of Hacohen & Weinshall 2019, arXiv 1904.03626).
+
+    How difficult an example is says the network itself, by its present cross-entropy in evaluation mode, which costs a
+    forward pass. Batches are drawn as ever, so that no example is sorted out for good. Targets become class
+    probabilities [B, C], times batch / examples that count, and zero for those that do not: their mean is that over
+    the examples that count.
+    """
+
+    alters = "trained on a part of each batch, another loss"
+    order = 15  # what is judged has been augmented, and is not mixed yet
+    start: Tensor
+    end: Tensor
+    progress: Tensor
+
+    def __init__(self, *, start: float, end: float) -> None:
+        super().__init__()
+        self.setting("start", start, low=0, high=1)
+        self.setting("end", end, low=0, high=1)
+        if end == 0:
+            raise ValueError("regularization SelfPaced: end=0 would leave out nothing; it must be positive")
+        self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
+
+    def build(self, net: nn.Module) -> nn.Module:
+        if not hasattr(net, "classes"):
+            raise ValueError(f"regularization self_paced: {type(net).__name__} does not say how many classes it has")
+        return net
+
+    @torch.no_grad()
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        if not y.is_floating_point():
+            y = F.one_hot(y, net.classes).to(x.dtype)  # type: ignore[arg-type]
+        training = net.training
+        net.eval()
+        losses = F.cross_entropy(net(x), y, reduction="none")
+        net.train(training)
+        share = (self.start + (1 - self.start) * self.progress / self.end).clamp(max=1)
+        most = (share * len(x)).round().clamp(min=1)
+        counts = (losses.argsort(stable=True).argsort() < most).to(y.dtype)
+        return x, y * (counts / counts.mean()).unsqueeze(1)
+
+    def after_step(self, params: Parameters, progress: float | Tensor) -> None:
+        self.progress.copy_(torch.as_tensor(progress))
