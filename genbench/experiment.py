@@ -61,8 +61,8 @@ class Interrupted(KeyboardInterrupt):
 def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     """Check a configuration and identify its run, writing nothing.
 
-    ``run_id`` hashes the bound configuration (see ``config.bind``) and the content of the data. ``choices`` names what
-    was chosen in each group.
+    ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
+    paths, and the content of the data. ``choices`` names what was chosen in each group.
     """
     _check(config)
     bound = bind(config)
@@ -70,6 +70,9 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
         bound["trainer"]["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     if ranks.size(bound["trainer"]) == 1:
         bound["trainer"]["strategy"] = "auto"
+    for name, node in bound["regularization"].items():
+        identity = getattr(get_object(node["_target_"]), "identity", dict)
+        bound["regularization"][name] = identity(node)
     data = build_data(config)
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id

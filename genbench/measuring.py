@@ -19,6 +19,7 @@ from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate, reason
 from genbench.measures.gap import performance_and_gaps
+from genbench.weights import matched, read_state, record_of
 
 SCHEMA = 1
 PICTURES = {"plane_points": 3, "density_runs": 2, "density_steps": 1}  # their settings, and the least of each
@@ -108,12 +109,7 @@ def _load(config: Config) -> Subject:
 
 
 def _of_run(folder: Path, config: Config) -> Subject:
-    try:
-        record = records.verify(folder)
-    except records.RecordError as error:
-        raise ConfigError(f"checkpoint: the run {folder.name} cannot be read: its record {error}") from None
-    if "weights.pt" not in record["files"]:
-        raise ConfigError(f"checkpoint: the run {folder.name} ended as {record['status']} and left no weights")
+    record = record_of(folder, "checkpoint")
     if config["model"]:
         raise ConfigError("model is that of the run; accepted with a bare state dict only")
     whole = dict(record["config"])
@@ -122,20 +118,20 @@ def _of_run(folder: Path, config: Config) -> Subject:
     data = experiment.build_data(whole)
     network = experiment.build_module(whole, data).network
     initial = config["initial"] or (folder / "initial.pt" if "initial.pt" in record["files"] else None)
-    _fill(network, _state(folder / "weights.pt"), "checkpoint")
+    _fill(network, read_state(folder / "weights.pt"), "checkpoint")
     methods = "+".join(record["choices"]["regularization"]) or "none"
     return Subject(
         title=f"{record['choices'].get('model', 'model')}, {methods}, seed {record['seed']} (run {record['run_id']})",
         network=_placed(network, data, config),
         data=data,
-        initial=_matched(_state(Path(initial)), network) if initial else None,
+        initial=matched(read_state(Path(initial)), network) if initial else None,
         settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
     )
 
 
 def _of_file(path: Path, config: Config) -> Subject:
-    state = _state(path)
+    state = read_state(path)
     for group, example in (("data", "data=mnist1d"), ("model", "model=mlp, or model._target_=my_package.Net")):
         if not config[group]:
             raise ConfigError(f"{group} is not chosen, and a bare state dict does not tell; accepted: {example}")
@@ -149,45 +145,14 @@ def _of_file(path: Path, config: Config) -> Subject:
         title=f"{type(network).__name__} ({path.name})",
         network=_placed(network, data, config),
         data=data,
-        initial=_matched(_state(Path(initial)), network) if initial else None,
+        initial=matched(read_state(Path(initial)), network) if initial else None,
         settings=settings,
         digest=records.file_digest(path),
     )
 
 
-def _state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, alone or in a checkpoint of Lightning's."""
-    if not path.is_file():
-        raise ConfigError(f"there is no file {path.name!r}; accepted: a run's folder, or a file of weights")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ConfigError(
-            f"{path.name!r} holds no weights that can be loaded safely: {records.clean(error)[:200]}"
-        ) from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise ConfigError(
-            f"{path.name!r} holds no state dict; accepted: name -> tensor, or a checkpoint of Lightning's"
-        )
-    return dict(loaded)
-
-
-def _matched(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The state by the network's own names: the prefix that a wrapper has put before all of them is taken off."""
-    wanted = network.state_dict()
-    first = next(iter(wanted))
-    prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
-    for prefix in prefixes:
-        if all(prefix + key in state for key in wanted):
-            return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
-    return state
-
-
 def _fill(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    state, wanted = _matched(state, network), network.state_dict()
+    state, wanted = matched(state, network), network.state_dict()
     for key, tensor in wanted.items():
         if key not in state:
             raise ConfigError(f"{name} has no {key!r}; {nearest(key, list(state))}: is it another model's?")

@@ -50,6 +50,12 @@ class Method(nn.Module):
         if "loss" in vars(cls) and not cls.alters:
             cls.alters = "trained on another loss"
 
+    @staticmethod
+    def identity(settings: dict[str, Any]) -> dict[str, Any]:
+        """What stands for the constructor's settings in a record and in what identifies a run: of a file, its content
+        instead of its path."""
+        return settings
+
     def setting(self, name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
         """Keep a numeric setting as a 0-d tensor; refuse what is not a number in [low, high]."""
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
