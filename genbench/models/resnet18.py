@@ -33,9 +33,9 @@ class ResNet18(Parametrized):
         channels, sides = self.spatial(least=1)
         self.stem = convolution(channels, width, 3, len(sides), padding=1, bias=False)
         widths = [width * 2**stage for stage in range(4)]
-        self.stages = stages(width, widths, 2, len(sides), activation, normalization, dropout)
+        self.layers = stages(width, widths, 2, len(sides), activation, normalization, dropout)
         self.head = nn.Linear(widths[-1], self.classes)
         self.parametrize(width)
 
     def features(self, x: Tensor) -> Tensor:
-        return self.stages(self.stem(x)).flatten(2).mean(2)
+        return self.layers(self.stem(x)).flatten(2).mean(2)

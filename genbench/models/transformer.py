@@ -45,7 +45,7 @@ class Attentive(Parametrized):
             )
         self.patches = convolution(channels, width, patch, len(sides), stride=patch)
         self.positions = Positions(prod(side // patch for side in sides), width)
-        self.blocks = nn.Sequential(*(Block(width, heads, self.causal, activation, dropout) for _ in range(depth)))
+        self.layers = nn.Sequential(*(Block(width, heads, self.causal, activation, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.classes)
 
@@ -55,7 +55,7 @@ class Attentive(Parametrized):
 
     def outputs(self, tokens: Tensor) -> Tensor:
         """What they make of it, [B, N, width]."""
-        return self.norm(self.blocks(tokens))
+        return self.norm(self.layers(tokens))
 
 
 class Transformer(Attentive):

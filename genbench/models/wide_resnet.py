@@ -37,9 +37,9 @@ class WideResNet(Classifier):
         channels, sides = self.spatial(least=1)
         self.stem = convolution(channels, 16, 3, len(sides), padding=1, bias=False)
         widths = [16 * width * 2**stage for stage in range(3)]
-        self.stages = stages(16, widths, (depth - 4) // 6, len(sides), activation, normalization, dropout)
+        self.layers = stages(16, widths, (depth - 4) // 6, len(sides), activation, normalization, dropout)
         self.last = activated(widths[-1], len(sides), activation, normalization)
         self.head = nn.Linear(widths[-1], classes)
 
     def features(self, x: Tensor) -> Tensor:
-        return self.last(self.stages(self.stem(x))).flatten(2).mean(2)
+        return self.last(self.layers(self.stem(x))).flatten(2).mean(2)

@@ -104,7 +104,7 @@ def test_cnn5_is_the_composition_it_says():
 
 def test_a_block_adds_its_branch_to_its_input_or_to_a_projection_of_it():
     net = make(ResNet18, width=2).eval()
-    plain, halving = net.stages[1], net.stages[2]
+    plain, halving = net.layers[1], net.layers[2]
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.normal_()

@@ -8,6 +8,9 @@ from torch import nn
 
 from genbench.draw import Draw
 from genbench.models import CNN, GRU, MLP, Linear
+from genbench.models.resnet18 import ResNet18
+from genbench.models.transformer import Transformer
+from genbench.models.wide_resnet import WideResNet
 from genbench.regularization import SAM
 from genbench.regularization.manifold_mixup import ManifoldMixup
 from genbench.training import Lane
@@ -90,10 +93,20 @@ def test_a_copy_mixes_by_itself(clone):
     assert torch.equal(mixed, lane.objective(*lane.transformed(X, Y, Draw(0, 1)), Draw(0, 1)))
 
 
-@pytest.mark.parametrize(("model", "shape"), [(CNN, (1, 40)), (CNN, (3, 8, 8)), (GRU, (1, 40))])
-def test_every_network_with_layers(model, shape):
+@pytest.mark.parametrize(
+    ("model", "shape", "layers"),
+    [
+        (CNN, (1, 40), 3),
+        (CNN, (3, 8, 8), 3),
+        (GRU, (1, 40), 1),
+        (ResNet18, (3, 8, 8), 8),
+        (WideResNet, (3, 8, 8), 6),
+        (Transformer, (1, 40), 2),
+    ],
+)
+def test_networks_whose_layers_are_known(model, shape, layers):
     net = ManifoldMixup(alpha=2.0).build(model(input_shape=shape, classes=3))
-    assert all(len(layer._forward_hooks) == 1 for layer in net.layers)
+    assert [len(layer._forward_hooks) for layer in net.layers] == [1] * layers
 
 
 def test_alpha_zero_leaves_all_but_the_order():
