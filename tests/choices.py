@@ -4,13 +4,13 @@ import yaml
 
 from genbench.config import folder
 
-# a network small enough for a pack in float64, and the data that it is for; at 0.1 plain stochastic gradient descent of
+# a network small enough for a pack in float64, and the data that it is for; at the rates of the YAMLs training of
 # some is chaotic, and rounding grows with it
 MODEL = {
     "alexnet": ["model.width=2"],
     "cnn": ["model.width=6"],
     "cnn5": ["model.width=2"],
-    "decoder": ["model.width=4", "model.heads=2", "model.patch=4", "optimizer.lr=0.01"],
+    "decoder": ["model.width=4", "model.heads=2", "model.patch=4", "optimizer.lr=0.001"],
     "gru": ["model.width=3"],
     "inception": ["model.width=6"],
     "lstm": ["model.width=3"],
@@ -18,7 +18,7 @@ MODEL = {
     "random_features": ["model.width=12"],
     "resnet18": ["model.width=2"],
     "rnn": ["model.width=3", "optimizer.lr=0.01"],
-    "transformer": ["model.width=4", "model.heads=2", "model.patch=4", "optimizer.lr=0.01"],
+    "transformer": ["model.width=4", "model.heads=2", "model.patch=4", "optimizer.lr=0.001"],
     "wide_resnet": ["model.depth=10", "model.width=1"],
 }
 # the data that a method is for, where it is not for sequences, and what it needs of a model that has a setting for it
