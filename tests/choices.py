@@ -29,7 +29,6 @@ METHOD: dict[str, list[str]] = {
     "random_crop": ["data=digits"],
     "rotation": ["data=digits"],
     "stochastic_depth": ["model.residual=true"],
-    "transfer": ["regularization.transfer.train=head"],  # there is no source, from which all would be none
     "trivial_augment": ["data=digits"],
 }
 # what a data set needs to be small, or to be there at all

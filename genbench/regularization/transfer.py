@@ -24,9 +24,9 @@ class Transfer(Method):
     digest of its weights, so that the same weights elsewhere are the same run.
 
     Args:
-        source: a run's folder, a file of weights or a checkpoint of Lightning's; None for the network's own initial
-            weights, the row to compare with.
-        train: ``all`` or ``head``.
+        source: a run's folder or that of an experiment of one run, a file of weights or a checkpoint of Lightning's;
+            None for the network's own initial weights, the row to compare with.
+        tune: ``all`` or ``head``.
 
     Raises:
         ConfigError: weights that cannot be read without trusting them, or do not fit; the names that do not.
@@ -34,24 +34,24 @@ class Transfer(Method):
 
     order = 50  # after what adds parameters, before what remembers them
 
-    def __init__(self, *, source: str | None, train: str) -> None:
+    def __init__(self, *, source: str | None, tune: str) -> None:
         super().__init__()
         self.source = source
-        self.train_only_head = check_choice("regularization transfer: train", train, ("all", "head")) == "head"
+        self.tunes_only_head = check_choice("regularization transfer: tune", tune, ("all", "head")) == "head"
 
     @staticmethod
     def identity(settings: dict[str, Any]) -> dict[str, Any]:
         source = settings["source"]
         if source is None or source.startswith(_CONTENT):
             return settings
-        return {**settings, "source": _CONTENT + records.file_digest(_file(source))}
+        return {**settings, "source": _CONTENT + records.file_digest(_file(source))[:12]}
 
     def build(self, net: nn.Module) -> nn.Module:
         if not isinstance(getattr(net, "head", None), nn.Module):
             raise ConfigError(f"regularization transfer: {type(net).__name__} has no head")
         if self.source is not None and not self.source.startswith(_CONTENT):
             self._load(net, self.source)
-        if self.train_only_head:
+        if self.tunes_only_head:
             for name, p in net.named_parameters():
                 p.requires_grad_(name.startswith("head."))
         return net
@@ -77,6 +77,12 @@ class Transfer(Method):
 def _file(source: str) -> Path:
     """The file of weights that a source names."""
     path = Path(source)
+    runs = [found.parent for found in path.glob(f"*/{records.RECORD}")]
+    if len(runs) > 1:
+        raise ConfigError(
+            f"regularization transfer: source={path.name!r} has {len(runs)} runs; accepted: one, or a folder of one"
+        )
+    path = runs[0] if runs else path
     if (path / records.RECORD).is_file():
         record_of(path, "regularization transfer: source")
         return path / "weights.pt"
