@@ -42,6 +42,7 @@ FREE = (
     "data.train_size",
     "data.val_fraction",
     "model.dropout",
+    "model.init_scale",
 )
 # numbers of methods on which the operations of a step depend: how many of something it does
 COUNTS = ("members", "n", "steps", "projections", "groups")

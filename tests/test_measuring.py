@@ -244,7 +244,7 @@ def bad(tmp_path, name):
         ("list", "'list.pt' holds no state dict"),
         ("no model", "model is not chosen, and a bare state dict does not tell; accepted: model=mlp"),
         ("no data", "data is not chosen"),
-        ("other model", "checkpoint has no 'layers.0.gru.weight_ih_l0'"),
+        ("other model", "checkpoint has no 'layers.0.rnn.weight_ih_l0'"),
         ("other width", r"'layers.0.0.weight' has shape \(25, 1, 5\), the model's \(9, 1, 5\)"),
         ("other method", "has 'layers.0.1.weight', which the model has not"),
         ("other data", "another model's"),

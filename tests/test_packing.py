@@ -564,7 +564,7 @@ def test_what_runs_of_one_pack_may_differ_in(configure):
     common = key(configure, "regularization=l2")
     for free in ("seed=7", "regularization.l2.strength=0.5", "optimizer.lr=0.3", "optimizer=sgd", "scheduler=cosine"):
         assert key(configure, "regularization=l2", free) == common, free
-    for free in ("data.label_noise=0.3", "data.seed=3", "callbacks.stop.train_loss=0.1"):
+    for free in ("data.label_noise=0.3", "data.seed=3", "callbacks.stop.train_loss=0.1", "model.init_scale=2"):
         assert key(configure, "regularization=l2", free) == common, free
     assert key(configure, "regularization=l2", "data.train_size=201") == common  # as many steps an epoch
     images = ("regularization=rand_augment", "data=digits")

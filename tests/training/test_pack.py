@@ -135,6 +135,14 @@ def test_every_lane_is_its_own_training_on_all_data(configure, data):
     assert max(compare(configure, "mlp", "dropout", "adam", "cosine", torch.float64, *chosen)) < 1e-9
 
 
+def test_lanes_may_start_from_weights_of_another_scale(configure):
+    configs = [configure("model.width=12", f"model.init_scale={scale}", "seed=3") for scale in (0.5, 1.0, 2.0)]
+    alone = [lane for config in configs for lane in separately(config, torch.float64, STEPS)]
+    packed = together(configs, torch.float64, STEPS)
+    assert max(map(apart, packed, alone)) < 1e-9
+    assert not torch.equal(packed[0].trained[0], packed[1].trained[0])
+
+
 def test_every_method_is_there_and_every_model_with_every_optimizer():
     assert {pair[1] for pair in PAIRS if pair[0] == "mlp"} == set(METHODS)
     assert {(pair[0], pair[2]) for pair in PAIRS} == set(product(MODELS, OPTIMIZERS))
