@@ -94,7 +94,8 @@ class Subject:
         """The network on the first ``examples`` of one split."""
         loss = experiment.make(config["loss"])
         batches = _first(_batches(self.data, split), config["examples"])
-        return Snapshot(self.network, loss, batches, initial=self.initial)
+        scaling = getattr(self.data, "scaling", (0.0, 1.0))
+        return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling)
 
 
 def _load(config: Config) -> Subject:

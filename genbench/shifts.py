@@ -49,7 +49,7 @@ def shifted(x: Tensor, shift: str, severity: int, draw: Draw) -> Tensor:
         return function(x, constants[severity - 1], draw)
     low, high = x.min().item(), x.max().item()
     if low < -1e-4 or high > 1 + 1e-4:
-        raise ValueError(f"images lie in [{low:.4g}, {high:.4g}]; accepted: [0, 1] (of a measure, std · input + mean)")
+        raise ValueError(f"images lie in [{low:.4g}, {high:.4g}]; accepted: [0, 1], or the scaling of a snapshot")
     return function(x.clamp(0, 1), constants[severity - 1], draw).clamp(0, 1)
 
 

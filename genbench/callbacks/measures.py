@@ -94,7 +94,14 @@ class Measures(Measuring):
                 batches = data(trainer, pl_module, self.split, examples=self.examples)
             if batches is None:
                 batches = _Absent(self.split)
-            snapshot = Snapshot(network(pl_module), self.loss, batches, initial=initial, forward=self.forward)
+            snapshot = Snapshot(
+                network(pl_module),
+                self.loss,
+                batches,
+                initial=initial,
+                forward=self.forward,
+                scaling=getattr(getattr(trainer, "datamodule", None), "scaling", (0.0, 1.0)),
+            )
         except Exception as error:  # neither weights nor data that cannot be measured end a training
             unmeasured = Estimate(None, note=reason(error))
             return {

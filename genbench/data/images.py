@@ -29,6 +29,9 @@ class ImageData(TensorData):
     one file; a GPU gets a copy of each split. What would take more than half of the free memory is read from the disk
     instead, by threads, and never takes more memory than the batches in flight.
 
+    ``scaling``, mean and std of each channel, says how inputs are images: std · input + mean lies in [0, 1]. Those that
+    are each standardized by itself have none.
+
     Exactly one source: ``path``, or where it is ``None`` ``hub``. A local folder holds files of parquet as they lie on
     the hub, or a folder a class (``train/CLASS/*.png`` and ``test/CLASS/*.png``, or ``CLASS/*.png`` alone and
     ``test_fraction``); parquet and the hub need the extra ``datasets``. Every image must be readable, every label be
@@ -56,6 +59,8 @@ class ImageData(TensorData):
         ValueError: a setting is out of range, or something of the source cannot be read: see
             :mod:`genbench.data.decoding`.
     """
+
+    scaling: tuple[Sequence[float], Sequence[float]]
 
     def __init__(
         self,
@@ -94,9 +99,12 @@ class ImageData(TensorData):
         self._decoded = decoded(source)
         self.name, self.classes = source.name, self._decoded.classes
         super().__init__(**settings)
-        scaling = None if normalize == "images" else Scaling(self._decoded.mean, self._decoded.std)
+        mean, std = self._decoded.mean, self._decoded.std
         if normalize == "none":
-            scaling = Scaling([0.0] * channels, [255.0] * channels)
+            mean, std = [0.0] * channels, [255.0] * channels
+        if normalize != "images":  # of which each image has its own
+            self.scaling = [m / 255 for m in mean], [(s or 1.0) / 255 for s in std]
+        scaling = None if normalize == "images" else Scaling(mean, std)
         stored = {split: _stored(file, self._decoded.shapes[split]) for split, file in self._decoded.files.items()}
         # so far the inputs were the numbers of rows, which is all that subsets and copies need to know
         images = {

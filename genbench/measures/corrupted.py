@@ -23,8 +23,6 @@ def corrupted_performance(
     snapshot: Snapshot,
     *,
     corruptions: Sequence[str] | None = None,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Performance on the data after common corruptions at severities 1 to 5 (Hendrycks & Dietterich 2019,
@@ -36,10 +34,8 @@ def corrupted_performance(
     mean of its values; calibration errors (of 15 bins) are those of each corruption and severity, averaged.
 
     Args:
-        snapshot: a classifier of sequences [B, C, L] or images [B, C, H, W].
+        snapshot: a classifier of sequences [B, C, L], in any unit, or images [B, C, H, W] with their ``scaling``.
         corruptions: their names; ``None``: all.
-        mean: images are ``std`` · input + ``mean``, in [0, 1]; one number, or one a channel.
-        std: see ``mean``; sequences may be in any unit, and need neither.
         seed: of the corruptions, at least 0.
 
     Raises:
@@ -58,7 +54,7 @@ def corrupted_performance(
     errors: dict[str, list[float]] = {}  # the same of calibration errors
     for severity in range(1, SEVERITIES + 1):
         for name in chosen:
-            known = labelled(under_shift(snapshot, name, severity, mean=mean, std=std, seed=seed))
+            known = labelled(under_shift(snapshot, name, severity, seed=seed))
             assert known is not None
             log_p, labels = known
             values = {
@@ -120,33 +116,16 @@ def applicable(snapshot: Snapshot) -> tuple[str, ...] | None:
         return None
 
 
-def under_shift(
-    snapshot: Snapshot,
-    shift: str,
-    severity: int,
-    *,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
-    seed: int,
-) -> Snapshot:
+def under_shift(snapshot: Snapshot, shift: str, severity: int, *, seed: int) -> Snapshot:
     """The network on its data after a shift; what is drawn does not depend on the batches."""
-    return snapshot.with_batches(_Shifted(snapshot, shift, severity, mean, std, seed))
+    return snapshot.with_batches(_Shifted(snapshot, shift, severity, seed))
 
 
 class _Shifted:
     """Examples after a shift, some at a time, at every pass the same."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        shift: str,
-        severity: int,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
-        seed: int,
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, shift: str, severity: int, seed: int) -> None:
         self._snapshot, self._shift, self._severity, self._seed = snapshot, shift, severity, seed
-        self._mean, self._std = mean, std
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index, (x, y) in enumerate(self._snapshot.blocks(_BLOCK)):
@@ -154,14 +133,18 @@ class _Shifted:
             if x.ndim != 4:
                 yield shifted(x, self._shift, self._severity, draw), y
                 continue
-            mean, std = (_channels(name, value, x) for name, value in (("mean", self._mean), ("std", self._std)))
+            mean, std = (
+                _channels(name, value, x) for name, value in zip(("mean", "std"), self._snapshot.scaling, strict=True)
+            )
             yield (shifted(x * std + mean, self._shift, self._severity, draw) - mean) / std, y
 
 
 def _channels(name: str, value: float | Sequence[float], x: Tensor) -> Tensor:
     found = torch.as_tensor(value, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
     if len(found) not in (1, x.shape[1]):
-        raise ValueError(f"{name} has {len(found)} numbers; accepted: one, or one for each of {x.shape[1]} channels")
+        raise ValueError(
+            f"scaling: {name} has {len(found)} numbers; accepted: one, or one for each of {x.shape[1]} channels"
+        )
     if name == "std" and not (found > 0).all():
-        raise ValueError(f"std is {value!r}; accepted: more than 0")
+        raise ValueError(f"scaling: std is {value!r}; accepted: more than 0")
     return found

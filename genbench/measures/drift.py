@@ -1,6 +1,5 @@
 """Accuracy along a drift of the data."""
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 
 from genbench.checks import check_choice, check_integer
@@ -17,8 +16,6 @@ def drift_accuracy(
     snapshot: Snapshot,
     *,
     shift: str = "gaussian_noise",
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """The accuracy while the data drift: ``drift_<shift>_0`` to ``drift_<shift>_5`` on the same examples at severity 0,
@@ -28,8 +25,6 @@ def drift_accuracy(
         snapshot: a classifier of sequences [B, C, L] or images [B, C, H, W].
         shift: see :mod:`genbench.shifts`: of images ``rotation`` (15° a step), ``translation`` (5 % of each side a
             step) or a common corruption; of sequences a corruption.
-        mean: images are ``std`` · input + ``mean``, in [0, 1]; one number, or one a channel.
-        std: see ``mean``; sequences may be in any unit, and need neither.
         seed: of the shift, at least 0.
 
     Raises:
@@ -46,7 +41,7 @@ def drift_accuracy(
         return {f"drift_{shift}": Estimate(None, note=f"undefined: {shift} is no shift of {kind}")}
     return {
         f"drift_{shift}_{severity}": accuracy(
-            under_shift(snapshot, shift, severity, mean=mean, std=std, seed=seed) if severity else snapshot
+            under_shift(snapshot, shift, severity, seed=seed) if severity else snapshot
         )
         for severity in range(SEVERITIES + 1)
     }

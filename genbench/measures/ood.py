@@ -1,7 +1,7 @@
 """Detection of inputs that are from elsewhere."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,6 @@ def ood_auroc(
     score: str = "max_softmax",
     outliers: Any = "gaussian",
     severity: int = 5,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
     seed: int = 0,
 ) -> Estimate:
     """The area under the ROC curve of telling the data from outliers by a score of the outputs: the probability that an
@@ -46,8 +44,6 @@ def ood_auroc(
         outliers: ``gaussian``, normal numbers with mean and standard deviation of all inputs together; a shift of
             :mod:`genbench.shifts`; or a data module, whose test split has inputs of the same shape.
         severity: of the shift, 1 to 5.
-        mean: where ``outliers`` is a shift, images are ``std`` · input + ``mean``, in [0, 1].
-        std: see ``mean``.
         seed: of noise and shift, at least 0.
 
     Raises:
@@ -68,7 +64,7 @@ def ood_auroc(
         except ValueError:
             return UNSHIFTABLE
         check_choice("outliers", outliers, ("gaussian", *known))
-        others = under_shift(snapshot, outliers, severity, mean=mean, std=std, seed=seed).batches
+        others = under_shift(snapshot, outliers, severity, seed=seed).batches
     elif hasattr(outliers, "evaluation_batches"):
         others = outliers.evaluation_batches("test")
     else:

@@ -53,6 +53,8 @@ class Snapshot:
             the same random state, so that they see the same order and the same augmentation.
         initial: state dict of the initial weights, for distances.
         forward: (model, batch) -> (output, target).
+        scaling: mean and std of images that were normalized, one number or one a channel: std · input + mean lies in
+            [0, 1], which is what corruptions are of.
 
     Raises:
         ValueError: not a network, weights that are not finite, no batches, batches of another form, a loss that is
@@ -73,6 +75,7 @@ class Snapshot:
         *,
         initial: Mapping[str, Tensor] | None = None,
         forward: Forward | None = None,
+        scaling: tuple[float | Sequence[float], float | Sequence[float]] = (0.0, 1.0),
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ValueError(f"model is {type(model).__name__!r}; accepted: a torch.nn.Module")
@@ -84,6 +87,7 @@ class Snapshot:
         self.loss = loss
         self.initial = initial
         self.forward = forward
+        self.scaling = scaling
         if isinstance(batches, Iterator):  # it gives its batches once
             with preserved_random_state():
                 batches = list(batches)
@@ -660,7 +664,7 @@ class Snapshot:
     def _member(self, index: int, module: nn.Module) -> "Snapshot":
         prefix = f"members.{index}."
         initial = self.initial and {k.removeprefix(prefix): t for k, t in self.initial.items() if k.startswith(prefix)}
-        return Snapshot(module, self.loss, self.batches, initial=initial, forward=self.forward)
+        return Snapshot(module, self.loss, self.batches, initial=initial, forward=self.forward, scaling=self.scaling)
 
 
 class _Program(nn.Module):

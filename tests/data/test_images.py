@@ -132,6 +132,31 @@ def test_channels_have_mean_0_and_deviation_1_over_the_whole_training_set(folder
         torch.testing.assert_close(got[raw.transpose(2, 0, 1).tobytes()].double(), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("normalize", ["channels", "none"])
+def test_the_scaling_says_how_inputs_are_images(folders, normalize):
+    data = build(folders, normalize=normalize)
+    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in data.scaling)
+    x = data.tensors("test")[0][:]
+    plain = build(folders, normalize="none").tensors("test")[0][:]
+    torch.testing.assert_close(x * std + mean, plain, atol=1e-6, rtol=0)
+    assert not hasattr(build(folders, normalize="images"), "scaling")
+
+
+def test_corruptions_of_normalized_images_are_measured_without_further_settings(folders, configure):
+    chosen = [
+        f"data.path={folders}",
+        "data.size=null",
+        f"trainer.max_steps={3}",
+        "callbacks=robustness",
+        "measures=norms",
+    ]
+    only = [f"~callbacks.robustness.measures.{name}" for name in ("fgsm_linf", "pgd_linf", "pgd_l2", "generator_drift")]
+    config = configure("data=images", *chosen, *only, "model=linear", "data.batch_size=10", "data.train_size=40")
+    metrics = experiment.run(config)["metrics"]
+    assert metrics["test/robustness/corrupted_accuracy"] is not None
+    assert metrics["test/robustness/drift_rotation_5"] is not None
+
+
 def test_each_image_is_standardized_by_itself(tmp_path):
     drawn = pixels(20)
     drawn[0] = 77  # no contrast: stays at 0, and is not divided by it

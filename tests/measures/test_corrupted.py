@@ -110,17 +110,20 @@ def test_normalized_images_are_corrupted_as_images(digits):
             return self.net(0.25 * x + 0.3)
 
     (x, y) = digits.batches[0]
-    normalized = Snapshot(Normalized(), F.cross_entropy, [((x - 0.3) / 0.25, y)])
+
+    def normalized(**scaling):
+        return Snapshot(Normalized(), F.cross_entropy, [((x - 0.3) / 0.25, y)], **scaling)
+
     names = ["gaussian_noise", "fog", "jpeg_compression"]
     plain = corrupted_performance(digits, corruptions=names)
-    found = corrupted_performance(normalized, corruptions=names, mean=[0.3], std=0.25)
+    found = corrupted_performance(normalized(scaling=([0.3], 0.25)), corruptions=names)
     assert found["corrupted_cross_entropy"].value == pytest.approx(plain["corrupted_cross_entropy"].value, rel=1e-4)
     with pytest.raises(ValueError, match=r"images lie in \[-1.2, 2.8\]; accepted: \[0, 1\]"):
-        corrupted_performance(normalized)
+        corrupted_performance(normalized())
     with pytest.raises(ValueError, match="mean has 2 numbers; accepted: one, or one for each of 1 channels"):
-        corrupted_performance(normalized, mean=[0.3, 0.3])
+        corrupted_performance(normalized(scaling=([0.3, 0.3], 1)))
     with pytest.raises(ValueError, match="std is 0; accepted: more than 0"):
-        corrupted_performance(normalized, std=0)
+        corrupted_performance(normalized(scaling=(0, 0)))
     with pytest.raises(ValueError, match="corruptions has 'fogg'; did you mean 'fog'"):
         corrupted_performance(digits, corruptions=["fogg"])
 
