@@ -124,7 +124,7 @@ def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch)
         ("checkpoint_seconds", -1, "checkpoint_seconds is -1; accepted"),
         ("callbacks.gapp", {"every_n_epochs": 3}, "callbacks.gapp is not chosen.*did you mean 'gap'?"),
         ("regularization.l2", {"strength": 3}, "regularization.l2 is not chosen, so it cannot be set"),
-        ("scheduler", COSINE | {"warmup": 2}, "scheduler.warmup=2 is not a share"),
+        ("scheduler", COSINE | {"warmup": 2}, "scheduler.warmup is 2; accepted"),
         ("model.activation", "sine", "model.activation is 'sine'; accepted"),
     ],
 )
