@@ -37,10 +37,11 @@ DATA: dict[str, list[str]] = {
     for name in ("cifar10", "cifar100", "fashion_mnist", "images", "mnist", "svhn", "tiny_imagenet")
 }
 DATA["imagenet"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.size=8"]
-# within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run
+# within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run; what fits any network
 STRONG = {
     "early_stopping": ["regularization.early_stopping.patience=1"],
     "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
+    "group_norm": ["regularization.group_norm.groups=1"],  # which divides any number of channels
     "max_norm": ["regularization.max_norm.limit=0.3"],
     "swa": ["regularization.swa.start=0.1"],
 }
