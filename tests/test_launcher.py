@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from genbench import sweep
 from genbench.config import folder
 from hydra_plugins.genbench.launcher import _Composer, _distinct, _plain
+from tests.choices import choices
 
 JOBS = [
     ("regularization=none", "seed=0"),
@@ -117,15 +118,17 @@ def test_the_command_line_picks_among_the_grids_of_an_experiment(loader):
 
 
 def test_the_ablation_is_what_it_says(loader):
-    """Every strategy, of each that has a strength the same number of them; the columns that a reader expects."""
+    """Fourteen strategies, of each that has a strength the same number of them; the columns that a reader expects."""
     config = loader.load_configuration("train", ["experiment=ablation"], run_mode=RunMode.MULTIRUN)
     params = config.hydra.sweeper.params
     jobs = swept(loader, "experiment=ablation")
     conditions = {(job.pop("seed"), job.pop("data.label_noise")) for job in jobs}
     assert conditions == {(str(seed), noise) for seed in range(5) for noise in ("0.0", "0.2")}
-    strategies = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
+    strategies = {job["regularization"] for job in jobs}
+    assert len(strategies) == 14
     settings = {name: {tuple(job.items()) for job in jobs if job["regularization"] == name} for name in strategies}
     assert len(jobs) == sum(map(len, settings.values())) * len(conditions)
+    assert strategies <= set(choices("regularization"))
     without = ("none", "batch_norm", "ensemble")
     assert {name: len(found) for name, found in settings.items()} == {n: 1 if n in without else 5 for n in strategies}
     assert config.table.choose == {"metric": "val/performance/accuracy", "best": "max"}
@@ -136,3 +139,9 @@ def test_the_ablation_is_what_it_says(loader):
     families = ("performance/accuracy", "gap/accuracy", "lambda_1", "trace", "sam_sharpness", "adaptive_sharpness")
     for family in (*families, "norm/l2", "norm/distance", "seconds"):
         assert any(family in metric for metric in metrics), family
+
+
+def test_every_strategy_is_measured_somewhere(loader):
+    """Their page has a number for each; what is transferred from has an experiment of its own."""
+    jobs = [job for name in ("strategies", "image_strategies") for job in swept(loader, f"experiment={name}")]
+    assert set(choices("regularization")) - {job["regularization"] for job in jobs} == {"transfer"}
