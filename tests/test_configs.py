@@ -1,6 +1,7 @@
 """Every YAML composes and builds, every partial is bound, every method does something in every experiment."""
 
 import inspect
+from itertools import product
 
 import pytest
 import torch
@@ -108,8 +109,15 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# every method in one experiment, every experiment with five methods at least, taking turns; the whole product is for
+# pytest -m matrix
+PLACES = [(EXPERIMENTS[i % len(EXPERIMENTS)], method) for i, method in enumerate(METHODS)]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [pytest.param(*pair, marks=() if pair in PLACES else pytest.mark.matrix) for pair in product(EXPERIMENTS, METHODS)],
+)
 def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
     """Global files lose silently against an experiment's plain values: the final weights must differ from ``none``."""
     data, strong = METHOD.get(method, []), STRONG.get(method, [])

@@ -1,7 +1,6 @@
 """A pack against its networks trained one by one: every model, optimizer and method of the configuration folder."""
 
 from functools import partial
-from itertools import product
 
 import pytest
 import torch
@@ -23,21 +22,21 @@ STEPS = 20
 
 MODELS, METHODS, SCHEDULERS = map(choices, ("model", "regularization", "scheduler"))
 OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
-# every method with the MLP and with another network, every network with two methods and every optimizer; all taking
-# turns (pytest -m matrix has the whole product)
+# every method with the MLP and with another network, every optimizer with every third network, and every network with
+# two optimizers at least, all taking turns (pytest -m matrix has the whole product)
 PAIRS = [
     (model, method, OPTIMIZERS[(i + shift) % len(OPTIMIZERS)], SCHEDULERS[(i + shift) % len(SCHEDULERS)])
     for i, method in enumerate(METHODS)
     for shift, model in enumerate(("mlp", MODELS[i % len(MODELS)]))
 ]
 PAIRS += [
-    (model, method, optimizer, SCHEDULERS[(i + j) % len(SCHEDULERS)])
+    (model, ("dropout", "none")[j % 2], optimizer, SCHEDULERS[(i + j) % len(SCHEDULERS)])
     for i, model in enumerate(MODELS)
-    for j, (method, optimizer) in enumerate(
-        (("dropout", "none")[j % 2], optimizer) for j, optimizer in enumerate(OPTIMIZERS)
-    )
+    for j, optimizer in enumerate(OPTIMIZERS)
+    if model == "mlp" or (i + j) % 3 == 0
 ]
 PAIRS = [pair for pair in dict.fromkeys(PAIRS) if needs(*pair[:2]) is not None]
+LONG = ("cnn", "gru", "transformer")  # networks that train for long here; pytest -m matrix has the others
 # lanes that differ in all that lanes may differ in
 LANES = (("seed=0",), ("seed=1", "data.label_noise=0.3"), ("seed=2", "optimizer.lr=0.003"))
 
@@ -143,14 +142,22 @@ def test_lanes_may_start_from_weights_of_another_scale(configure):
     assert not torch.equal(packed[0].trained[0], packed[1].trained[0])
 
 
-def test_every_method_is_there_and_every_model_with_every_optimizer():
+def test_every_method_and_every_optimizer_is_there_with_the_mlp_and_every_model_with_some():
     assert {pair[1] for pair in PAIRS if pair[0] == "mlp"} == set(METHODS)
-    assert {(pair[0], pair[2]) for pair in PAIRS} == set(product(MODELS, OPTIMIZERS))
+    assert {pair[2] for pair in PAIRS if pair[0] == "mlp"} == set(OPTIMIZERS)
+    assert all(len({pair[1:3] for pair in PAIRS if pair[0] == model}) >= 3 for model in MODELS)
+    assert all(len({pair[0] for pair in PAIRS if pair[2] == optimizer}) > 3 for optimizer in OPTIMIZERS)
 
 
-@pytest.mark.parametrize(("model", "method"), [("mlp", m) for m in METHODS] + [(m, "dropout") for m in MODELS])
+@pytest.mark.parametrize(("model", "method"), [("mlp", m) for m in METHODS] + [(m, "dropout") for m in LONG])
 def test_after_two_hundred_steps_too(configure, model, method):
     assert max(compare(configure, model, method, "momentum", "cosine", torch.float64, steps=200)) < 1e-9
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("model", [m for m in MODELS if m not in LONG])
+def test_after_two_hundred_steps_with_every_network(configure, model):
+    assert max(compare(configure, model, "dropout", "momentum", "cosine", torch.float64, steps=200)) < 1e-9
 
 
 @pytest.mark.matrix
@@ -162,7 +169,7 @@ def test_the_whole_matrix(configure, model, optimizer, method):
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "batch_norm"])
-@pytest.mark.parametrize("model", ["mlp", "cnn"])
+@pytest.mark.parametrize("model", ["mlp", pytest.param("cnn", marks=pytest.mark.matrix)])
 def test_in_float32_to_its_rounding(configure, model, method):
     """Where rounding stays small: Adam makes steps of full length of the rounding errors of a gradient that is zero (a
     bias before batch normalization), batch normalization amplifies them, and a ReLU switches by them."""
