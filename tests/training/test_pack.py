@@ -1,6 +1,7 @@
 """A pack against its networks trained one by one: every model, optimizer and method of the configuration folder."""
 
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -22,17 +23,22 @@ STEPS = 20
 
 MODELS, METHODS, SCHEDULERS = map(choices, ("model", "regularization", "scheduler"))
 OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
-# every method with the MLP, and every other network with a few methods, optimizers and schedules taking turns (pytest -m
-# matrix has the whole product)
-PAIRS = [
-    ("mlp", method, OPTIMIZERS[i % len(OPTIMIZERS)], SCHEDULERS[i % len(SCHEDULERS)])
-    for i, method in enumerate(METHODS)
-]
+TURNS = [(OPTIMIZERS[i % len(OPTIMIZERS)], SCHEDULERS[i % len(SCHEDULERS)]) for i in range(100)]
+# every method with the MLP, every other network with two methods, and what depends on the network with another; optimizers
+# and schedules take turns (pytest -m matrix has the whole product)
+PAIRS = [("mlp", method, *TURNS[i]) for i, method in enumerate(METHODS)]
 PAIRS += [
-    (model, method, OPTIMIZERS[(i + j) % len(OPTIMIZERS)], SCHEDULERS[(i + j) % len(SCHEDULERS)])
+    (model, method, *TURNS[i + j])
     for i, model in enumerate(MODELS)
     for j, method in enumerate(("dropout", METHODS[(7 * i) % len(METHODS)]))
 ]
+PAIRS += [
+    (model, method, *TURNS[i])
+    for i, (model, method) in enumerate(
+        product(("cnn", "gru"), ("batch_norm", "layer_norm", "manifold_mixup", "adversarial_training"))
+    )
+]
+PAIRS += [("resnet18", "stochastic_depth", *TURNS[0]), ("transformer", "manifold_mixup", *TURNS[1])]
 PAIRS = [pair for pair in dict.fromkeys(PAIRS) if needs(*pair[:2]) is not None]
 LONG = ("cnn", "gru", "transformer")  # networks that train for long here; pytest -m matrix has the others
 # lanes that differ in all that lanes may differ in
