@@ -24,8 +24,8 @@ STEPS = 20
 MODELS, METHODS, SCHEDULERS = map(choices, ("model", "regularization", "scheduler"))
 OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
 TURNS = [(OPTIMIZERS[i % len(OPTIMIZERS)], SCHEDULERS[i % len(SCHEDULERS)]) for i in range(100)]
-# every method with the MLP, every other network with two methods, and what depends on the network with another; optimizers
-# and schedules take turns (pytest -m matrix has the whole product)
+# every method with the MLP, every other network with two methods, and what depends on the network with another;
+# optimizers and schedules take turns (pytest -m matrix has the whole product)
 PAIRS = [("mlp", method, *TURNS[i]) for i, method in enumerate(METHODS)]
 PAIRS += [
     (model, method, *TURNS[i + j])
@@ -34,11 +34,13 @@ PAIRS += [
 ]
 PAIRS += [
     (model, method, *TURNS[i])
-    for i, (model, method) in enumerate(
-        product(("cnn", "gru"), ("batch_norm", "layer_norm", "manifold_mixup", "adversarial_training"))
-    )
+    for i, (model, method) in enumerate(product(("cnn", "gru"), ("batch_norm", "layer_norm", "manifold_mixup")))
 ]
-PAIRS += [("resnet18", "stochastic_depth", *TURNS[0]), ("transformer", "manifold_mixup", *TURNS[1])]
+PAIRS += [
+    ("cnn", "adversarial_training", *TURNS[0]),
+    ("resnet18", "stochastic_depth", *TURNS[1]),
+    ("transformer", "manifold_mixup", *TURNS[2]),
+]
 PAIRS = [pair for pair in dict.fromkeys(PAIRS) if needs(*pair[:2]) is not None]
 LONG = ("cnn", "gru", "transformer")  # networks that train for long here; pytest -m matrix has the others
 # lanes that differ in all that lanes may differ in
