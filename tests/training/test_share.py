@@ -2,6 +2,7 @@
 
 import multiprocessing
 from datetime import timedelta
+from itertools import combinations
 
 import pytest
 import pytorch_lightning as pl
@@ -15,7 +16,7 @@ from genbench.draw import Draw
 from genbench.models.slots import Dropout
 from genbench.regularization import Method
 from genbench.training import Agree, Finish, Lane, Share
-from tests.choices import METHOD, MODEL, SEPARATE, choices
+from tests.choices import METHOD, MODEL, SEPARATE, STRONG, choices
 
 STEPS = 20
 METHODS, SCHEDULERS = map(choices, ("regularization", "scheduler"))
@@ -25,6 +26,7 @@ CASES = {
     method: [
         *(f"{group}={name}" for group, name in (("regularization", method), ("model", "mlp"), *turns)),
         *METHOD.get(method, []),
+        *(STRONG.get(method, []) if method != "early_stopping" else []),  # which would end it early
     ]
     for method, *turns in (
         (m, ("optimizer", OPTIMIZERS[i % len(OPTIMIZERS)]), ("scheduler", SCHEDULERS[i % len(SCHEDULERS)]))
@@ -156,14 +158,16 @@ def test_two_processes_train_what_one_does(processes, case):
 def test_every_case_trains_and_differs_from_the_others(processes):
     """A case that left the network alone, or a method without effect, would prove nothing."""
     alone = processes[0]
-    seen = [
-        torch.cat([t.flatten() for key, t in state[0].items() if key.startswith("network") and key.endswith("weight")])
+    seen = {
+        name: torch.cat(
+            [t.flatten() for key, t in state.items() if key.startswith("network") and key.endswith("weight")]
+        )
         for name in METHODS
         if name not in ("batch_norm", "ensemble")  # of other parameters
-        for state in [alone[name][0]]
-    ]
-    for index, weights in enumerate(seen):
-        assert all(not torch.equal(weights, other) for other in seen[:index])
+        for state in [alone[name][0][0]]
+    }
+    alike = [(a, b) for a, b in combinations(seen, 2) if torch.equal(seen[a], seen[b])]
+    assert not alike
 
 
 def test_a_process_has_its_rows_of_what_is_drawn_for_the_whole_batch():
