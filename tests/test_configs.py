@@ -131,6 +131,16 @@ def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_cell_of_an_experiments_table_mixes_what_is_swept(name):
+    """It would be said when all has been trained."""
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        config = compose("train", [f"experiment={name}"], return_hydra_config=True)
+    swept = {key for key, values in config.hydra.sweeper.params.items() if "," in str(values)} - {"seed"}
+    for column in (config.table or {}).get("columns") or []:
+        assert swept <= {*config.table.rows, *column.get("where", {})}, column.label
+
+
 def test_the_ablations_caption_states_what_is_not_chosen():
     """The strengths that the validation split chooses are in the table; what stays as it is stands in the caption."""
     plain = composed("experiment=ablation", f"regularization=[{','.join(METHODS)}]")
