@@ -190,6 +190,18 @@ def test_what_may_not_be_compared_is_neither_tested_nor_best(ablation):
     assert [r.label for r, line in zip(best.rows, best.cells, strict=True) if line[0].best] == ["sam"]
 
 
+def test_a_number_of_parameters_is_no_norm_that_could_not_be_compared(tmp_path):
+    for strategy in ("none", "batch_norm"):
+        for seed in range(2):
+            item = factory.record(strategy, 0.0, seed)
+            item["metrics"] |= {"weights/norm/params": 15210.0}
+            factory.leave(tmp_path, item)
+    columns = [{"label": name, "metric": f"weights/norm/{name}"} for name in ("params", "l2")]
+    table = build(records.load(tmp_path), {"rows": ["regularization"], "baseline": ["none"], "columns": columns})
+    row = next(index for index, row in enumerate(table.rows) if row.label == "batch_norm")
+    assert [cell.comparable for cell in table.cells[row]] == [True, False]
+
+
 def test_a_spec_that_names_what_runs_do_not_have_is_refused_before_they_train():
     config, choices = {"data": {"label_noise": 0}, "seed": 0}, {"regularization": ["l2"]}
     check({"rows": ["regularization"], "columns": [{**ACCURACY, "where": {"data.label_noise": 0}}]}, config, choices)
