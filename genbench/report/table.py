@@ -758,7 +758,8 @@ def _compare(
     column: Column, cells: Sequence[Cell], baseline: int | None, altered: Sequence[str | None], labels: Sequence[str]
 ) -> list[Cell]:
     """A column's cells with their differences from the baseline, corrected p values, and the best in bold."""
-    raw, norm = column.metric in RAW_MEASURES, column.metric.startswith("weights/norm/")
+    raw = column.metric in RAW_MEASURES
+    norm = column.metric.startswith("weights/norm/") and not column.metric.endswith("/params")  # a count is none
     # before a normalization the scale of weights means nothing, and its own scales count as weights
     comparable = [
         not (reason and (raw or (norm and reason in (records.SCALE_FREE, _OTHER_NETWORK)))) for reason in altered
