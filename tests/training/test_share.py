@@ -18,6 +18,7 @@ from genbench.regularization import Method
 from genbench.training import Agree, Finish, Lane, Share
 from tests.choices import METHOD, MODEL, SEPARATE, STRONG, choices
 
+pytestmark = pytest.mark.timeout(900)  # two processes and this one train every case before the first test
 STEPS = 20
 METHODS, SCHEDULERS = map(choices, ("regularization", "scheduler"))
 OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
@@ -134,7 +135,7 @@ def processes(tmp_path_factory):
             one.start()
         alone = {name: trained(config) for name, config in configs.items()}
         for one in both:
-            one.join(240)
+            one.join(600)
         assert [one.exitcode for one in both] == [0, 0]
     return alone, *(torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(2))
 
