@@ -35,7 +35,8 @@ def page(folder: Path, experiments: Sequence[Records]) -> str:
         if node is None:  # the baseline
             continue
         about = path.read_text().splitlines()[0].lstrip("# ")
-        settings = ", ".join(f"`{key}={'null' if value is None else value}`" for key, value in node.items() if not key.startswith("_"))
+        chosen = {key: "null" if value is None else value for key, value in node.items() if not key.startswith("_")}
+        settings = ", ".join(f"`{key}={value}`" for key, value in chosen.items())
         lines += ["", f"## {name}", "", f"{about[0].upper()}{about[1:]}. {described(node['_target_'])}", ""]
         lines += [f"`regularization={name}`" + (f" with {settings}" if settings else "") + ".", ""]
         measured = [line for table in tables for line in _measured(table, name)]
