@@ -15,8 +15,8 @@ class CNN5(Parametrized):
     1912.02292), in one dimension on sequences and two on images.
 
     Each is convolution (3 points a side, padding 1), normalization, activation, dropout; max pooling halves the sides
-    after the second and the third, and takes all that is left after the fourth. With the defaults it has the paper's
-    1,558,026 parameters on 32 × 32 × 3 images.
+    after the second and the third, and takes all that is left after the fourth. With the defaults it has 1,558,026
+    parameters on 32 × 32 × 3 images.
     """
 
     def __init__(
