@@ -108,7 +108,7 @@ def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: Draw) -> Tensor:
     # the same swaps of neighbours one after the other, of all images at once
     order = np.tile(np.arange(height * width), (batch, 1))
     rows = np.arange(batch)
-    ys, xs = range(height - 1 - delta, delta - 1, -1), range(width - 1 - delta, delta - 1, -1)
+    ys, xs = range(height - delta, delta, -1), range(width - delta, delta, -1)  # as the original: its first stays
     u = draw.uniform("glass_blur", batch, rounds, len(ys), len(xs), 2)
     offset = ((u * 2 * delta).long() - delta).numpy()  # −delta to delta − 1
     step = offset[..., 0] * width + offset[..., 1]

@@ -120,6 +120,12 @@ def test_glass_blur_swaps_neighbours():
     moved = apply(image, "glass_blur", 1)  # its bell is narrower than a point
     assert torch.equal(moved.flatten().sort().values, image.flatten())
     assert 0.5 < float((moved != image).double().mean()) < 1
+    changed = (moved != image)[0, 0]
+    assert not changed[
+        0
+    ].any()  # as in the original: points 31 to 2 swap with a neighbour that is one before them at most
+    assert not changed[:, 0].any()
+    assert changed[31].any()
 
 
 def test_a_streak_is_half_a_bell_in_the_direction():
