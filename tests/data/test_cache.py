@@ -8,6 +8,18 @@ import pytest
 from genbench.data import cache
 
 
+def at_once(work):
+    """Two processes that do the same thing at the same time, both to its end."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(2)
+    processes = [context.Process(target=work, args=(ready,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
 def make():
     return {"x": np.arange(6.0).reshape(2, 3), "y": np.array([0, 1])}
 
@@ -78,14 +90,7 @@ def test_two_processes_at_once_make_it_once(tmp_path):
         ready.wait()
         assert np.array_equal(cache.cached("a", slow)["y"], [0, 1])
 
-    context = multiprocessing.get_context("fork")
-    ready = context.Barrier(2)
-    processes = [context.Process(target=work, args=(ready,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    at_once(work)
     assert journal.read_text() == "made\n"
 
 
@@ -146,12 +151,5 @@ def test_two_processes_at_once_make_a_folder_once(folder, tmp_path):
         ready.wait()
         assert whole(cache.cached_folder("set", slow, whole=whole))
 
-    context = multiprocessing.get_context("fork")
-    ready = context.Barrier(2)
-    processes = [context.Process(target=work, args=(ready,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    at_once(work)
     assert journal.read_text() == "made\n"
