@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jacfwd, jacrev
 
+from genbench.data import Digits
+
 K = 3
 
 
@@ -139,3 +141,14 @@ def quadratic(hessian: Tensor, w: Tensor | None = None):
     w = torch.zeros(len(hessian), dtype=hessian.dtype) if w is None else w
     batches = [(torch.zeros(2, 1, dtype=hessian.dtype), torch.zeros(2))]
     return Vector(w.clone()), lambda out, _: 0.5 * ((out @ hessian) * out).sum(1).mean(), batches
+
+
+def taught(net):
+    """The network after 300 steps of Adam on the digits."""
+    x, y = Digits().tensors("train")
+    optimizer = torch.optim.Adam(net.parameters(), 0.005)
+    for rows in torch.randint(len(y), (300, 100)):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x[rows]), y[rows]).backward()
+        optimizer.step()
+    return net

@@ -10,7 +10,7 @@ from genbench.data import Digits
 from genbench.draw import Draw
 from genbench.measures import Snapshot, accuracy, adversarial_accuracy
 from genbench.models import CNN
-from tests.measures.nets import NETS, build
+from tests.measures.nets import NETS, build, taught
 
 RADIUS = {"linf": 0.08, "l2": 0.4}
 IMAGES = {"low": 0.0, "high": 1.0}
@@ -22,13 +22,7 @@ def trained():
     data = Digits()
     torch.manual_seed(0)
     net = CNN(input_shape=data.input_shape, classes=10)
-    x, y = data.tensors("train")
-    optimizer = torch.optim.Adam(net.parameters(), 0.005)
-    for rows in torch.randint(len(y), (300, 100)):
-        optimizer.zero_grad()
-        F.cross_entropy(net(x[rows]), y[rows]).backward()
-        optimizer.step()
-    return net.eval(), *data.tensors("test")
+    return taught(net).eval(), *data.tensors("test")
 
 
 @pytest.fixture(scope="module")
