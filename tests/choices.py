@@ -11,7 +11,7 @@ MODEL = {
     "cnn": ["model.width=6"],
     "cnn5": ["model.width=2"],
     "decoder": ["model.width=4", "model.heads=2", "model.patch=4", "optimizer.lr=0.001"],
-    "gru": ["model.width=3"],
+    "gru": ["model.width=3", "optimizer.lr=0.01"],
     "inception": ["model.width=6"],
     "lstm": ["model.width=3"],
     "mlp": ["model.width=12"],

@@ -1,7 +1,8 @@
 """What tests of several rooms share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def configure(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """The plain configuration that overrides give, for a short run in a temporary folder."""
+def configure(tmp_path: Path) -> Callable[..., Any]:
+    """The plain configuration that overrides give, for a short run in a temporary folder; with ``each``, one for each
+    of these changes of values, composed once, which takes longer than such a run."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     from genbench.config import folder
 
-    def configure(*overrides: str, small: bool = True) -> dict[str, Any]:
+    def configure(*overrides: str, small: bool = True, each: Sequence[Mapping[str, Any]] | None = None) -> Any:
         short = ["data.train_size=200", "data.val_fraction=0.1", "data.batch_size=20", "trainer.max_steps=27"]
         fixed = [f"runs_dir={tmp_path / 'runs'}", "trainer.accelerator=cpu"]
         with initialize_config_dir(str(folder()), version_base="1.3"):
             composed = compose("train", [*fixed, *(short if small else []), *overrides])
-        plain = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(plain, dict)
-        return {str(key): value for key, value in plain.items()}
+        found = []
+        for changes in each or [{}]:
+            changed = deepcopy(composed)
+            for key, value in changes.items():
+                OmegaConf.update(changed, key, value)
+            found.append(OmegaConf.to_container(changed, resolve=True))
+        return found[0] if each is None else found
 
     return configure

@@ -6,10 +6,13 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
+from hydra.utils import get_class
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from genbench import experiment
+from genbench.config import folder
 from genbench.data.batches import Batches, SideBySide
 from genbench.draw import Draw, Drawn, Draws
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
@@ -20,9 +23,18 @@ from tests.choices import DATA, SEPARATE, choices, needs
 from tests.training.conftest import network, trainer
 
 STEPS = 20
-# at SGD's own rate a recurrent network with layer norms diverges, and rounding grows 4 × a step: with a start that
-# differs by 1e-15, 20 steps of one network alone are 1e-5 apart
-RATE = {"sgd": ["optimizer.lr=0.03"]}
+
+
+def acts(method):
+    """Whether a choice has a method that acts on gradients or weights."""
+    chosen = yaml.safe_load((folder() / "regularization" / f"{method}.yaml").read_text()) or {}
+    classes = [get_class(settings["_target_"]) for settings in chosen.values()]
+    return any(
+        getattr(kind, hook) is not getattr(Method, hook)
+        for kind in classes
+        for hook in ("perturb", "gradient", "before_step", "after_step")
+    )
+
 
 MODELS, METHODS, SCHEDULERS = map(choices, ("model", "regularization", "scheduler"))
 OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
@@ -45,9 +57,13 @@ PAIRS += [
     ("transformer", "manifold_mixup", *TURNS[2]),
 ]
 PAIRS = [pair for pair in dict.fromkeys(PAIRS) if needs(*pair[:2]) is not None]
-LONG = ("cnn", "gru", "transformer")  # networks that train for long here; pytest -m matrix has the others
+# what trains for long here: methods that act on gradients or weights, and three networks; pytest -m matrix has all
+LONG = {
+    *(("mlp", method) for method in METHODS if acts(method)),
+    *((model, "dropout") for model in ("cnn", "gru", "transformer")),
+}
 # lanes that differ in all that lanes may differ in
-LANES = (("seed=0",), ("seed=1", "data.label_noise=0.3"), ("seed=2", "optimizer.lr=0.003"))
+LANES = ({"seed": 0}, {"seed": 1, "data.label_noise": 0.3}, {"seed": 2, "optimizer.lr": 0.003})
 
 
 def built(config, dtype):
@@ -113,12 +129,11 @@ def apart(ours, theirs):
 
 
 def compare(configure, model, method, optimizer, scheduler, dtype, *more, steps=STEPS):
-    chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}"]
-    chosen += [*RATE.get(optimizer, []), *more]
+    chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}", *more]
     settings = needs(model, method)
     if settings is None:
         pytest.skip("no data suits both")
-    configs = [configure(*chosen, *settings, *lane) for lane in LANES]
+    configs = configure(*chosen, *settings, each=LANES)
     try:
         alone = [lane for config in configs for lane in separately(config, dtype, steps)]
     except ValueError as error:
@@ -159,15 +174,15 @@ def test_every_method_and_every_optimizer_is_there_with_the_mlp_and_every_model_
     assert all(len({pair[0] for pair in PAIRS if pair[2] == optimizer}) > 3 for optimizer in OPTIMIZERS)
 
 
-@pytest.mark.parametrize(("model", "method"), [("mlp", m) for m in METHODS] + [(m, "dropout") for m in LONG])
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        pytest.param(*pair, marks=() if pair in LONG else pytest.mark.matrix)
+        for pair in [("mlp", m) for m in METHODS] + [(m, "dropout") for m in MODELS]
+    ],
+)
 def test_after_two_hundred_steps_too(configure, model, method):
     assert max(compare(configure, model, method, "momentum", "cosine", torch.float64, steps=200)) < 1e-9
-
-
-@pytest.mark.matrix
-@pytest.mark.parametrize("model", [m for m in MODELS if m not in LONG])
-def test_after_two_hundred_steps_with_every_network(configure, model):
-    assert max(compare(configure, model, "dropout", "momentum", "cosine", torch.float64, steps=200)) < 1e-9
 
 
 @pytest.mark.matrix
@@ -178,8 +193,14 @@ def test_the_whole_matrix(configure, model, optimizer, method):
     assert max(compare(configure, model, method, optimizer, "cosine", torch.float64)) < 1e-9
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "batch_norm"])
-@pytest.mark.parametrize("model", ["mlp", pytest.param("cnn", marks=pytest.mark.matrix)])
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        pytest.param(model, method, marks=pytest.mark.matrix if model == "cnn" or (model, method) in LONG else ())
+        for model, method in product(("mlp", "cnn"), METHODS)
+        if method != "batch_norm"
+    ],
+)
 def test_in_float32_to_its_rounding(configure, model, method):
     """Where rounding stays small: Adam makes steps of full length of the rounding errors of a gradient that is zero (a
     bias before batch normalization), batch normalization amplifies them, and a ReLU switches by them."""
