@@ -295,13 +295,13 @@ def test_the_command(trained, tmp_path):
     assert "layers.0" not in out
 
 
-def test_the_command_takes_settings_that_are_in_no_yaml_and_refuses_misspelt_ones(tmp_path):
+def test_the_command_takes_settings_that_are_in_no_yaml_and_refuses_misspelt_ones(tmp_path, typed):
     torch.save(Stranger(7).state_dict(), tmp_path / "net.pt")
     own = ["checkpoint=net.pt", "data=digits", "model._target_=tests.test_measuring.Stranger", "pictures=null"]
     status, out, _ = command(tmp_path, *own, "model.width=7", "measures={}")
     assert status == 0
     assert "Stranger (net.pt)" in out
-    status, _, err = command(tmp_path, *own, "model.widht=7", "measures={}")
+    status, _, err = typed(tmp_path, "genbench-measure", *own, "model.widht=7", "measures={}")
     assert (status, err) == (
         1,
         "genbench-measure: model.widht is not a setting of tests.test_measuring.Stranger; did you mean 'width'?\n",
@@ -318,8 +318,8 @@ def test_the_command_takes_settings_that_are_in_no_yaml_and_refuses_misspelt_one
         (["checkpoint=x.pt", "splits=train"], "did you mean 'split'?"),
     ],
 )
-def test_the_command_refuses_in_one_line(arguments, message, tmp_path):
-    status, _, err = command(tmp_path, *arguments)
+def test_the_command_refuses_in_one_line(arguments, message, tmp_path, typed):
+    status, _, err = typed(tmp_path, "genbench-measure", *arguments)
     assert status == 1
     assert err.startswith("genbench-measure: ")
     assert message in err

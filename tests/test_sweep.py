@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-from genbench import cli, records
+from genbench import records
 from tests.choices import choices
 
 GENBENCH = [sys.executable, "-c", "from genbench.cli import train; train()"]
@@ -356,15 +355,8 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["seed=1", "model"], "model"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, monkeypatch, capfd):
-    monkeypatch.chdir(work)
-    monkeypatch.setattr(sys, "argv", ["genbench", *arguments])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    GlobalHydra.instance().clear()
-    with pytest.raises(SystemExit) as end:
-        cli.train()
-    status = end.value.code
-    out, err = capfd.readouterr()
+def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, typed):
+    status, out, err = typed(work, "genbench", *arguments)
     assert status == 1
     assert message in err
     assert "Traceback" not in err
@@ -374,17 +366,17 @@ def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, monk
     assert not list(work.iterdir())
 
 
-def test_a_misspelt_key_in_a_users_experiment_file_is_found(work):
+def test_a_misspelt_key_in_a_users_experiment_file_is_found(work, typed):
     folder = work.parent / "conf" / "experiment"
     folder.mkdir()
     (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimizer:\n  lrr: 0.1\n")
-    status, _, err = run(work, "--config-dir", str(folder.parent), "experiment=mine")
+    status, _, err = typed(work, "genbench", "--config-dir", str(folder.parent), "experiment=mine")
     assert (status, err.strip()) == (
         1,
         "genbench: optimizer.lrr is not a setting of torch.optim.Adam; did you mean 'lr'?",
     )
     (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimiser:\n  lr: 0.1\n")
-    status, _, err = run(work, "--config-dir", str(folder.parent), "experiment=mine")
+    status, _, err = typed(work, "genbench", "--config-dir", str(folder.parent), "experiment=mine")
     assert (status, err.strip()) == (1, "genbench: optimiser is not a setting; did you mean 'optimizer'?")
     assert not list(work.iterdir())
 
