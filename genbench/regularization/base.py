@@ -101,7 +101,7 @@ class Method(nn.Module):
         """The gradient handed to the optimizer."""
         return grads
 
-    def before_step(self, params: Parameters, lr: Tensor) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
         """Change the weights in place before the optimizer's step at learning rate ``lr``, a float64 number."""
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:

@@ -26,7 +26,7 @@ class WeightAverage(Method):
 
     def build(self, net: nn.Module) -> nn.Module:
         # float64: a float32 running mean over thousands of steps would drift by more than the effect of one step
-        self.remember("mean", (p.double() for p in _trainable(net)))
+        self.remember("mean", (p.double() for p in trainable(net)))
         return net
 
     @torch.no_grad()
@@ -39,7 +39,7 @@ class WeightAverage(Method):
     def finish(self, net: nn.Module, batches: Batches) -> None:
         if self.averaged == 0:
             return
-        for p, mean in zip(_trainable(net), self.recall("mean"), strict=True):
+        for p, mean in zip(trainable(net), self.recall("mean"), strict=True):
             p.copy_(mean)
         estimate_norm_statistics(net, batches)
 
@@ -63,7 +63,7 @@ class SWA(WeightAverage):
         return (progress > self.start) / self.averaged.clamp(min=1).double()
 
 
-def _trainable(net: nn.Module) -> list[nn.Parameter]:
+def trainable(net: nn.Module) -> list[nn.Parameter]:
     return [p for p in net.parameters() if p.requires_grad]
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genbench.draw import Draw
 from genbench.regularization.base import Method, Parameters
 
 
@@ -19,6 +20,6 @@ class WeightDecay(Method):
         self.setting("strength", strength, low=0)
 
     @torch.no_grad()
-    def before_step(self, params: Parameters, lr: Tensor) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
         for p in params:
             p.mul_((1 - lr * self.strength).to(p.dtype))

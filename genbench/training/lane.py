@@ -82,7 +82,7 @@ class Lane(nn.Module):
             for p, g in zip(self._params, self.changed(self._params, self._grads(), draw), strict=True):
                 p.grad = g
         if self.changes_weights_before:
-            self.before_step(self._params, torch.tensor(lr, dtype=torch.float64))
+            self.before_step(self._params, torch.tensor(lr, dtype=torch.float64), draw)
         return objective
 
     # -- the parts of a step, which a pack computes for all its lanes at once
@@ -121,10 +121,10 @@ class Lane(nn.Module):
             grads = method.gradient(params, grads, draw)
         return grads
 
-    def before_step(self, params: Parameters, lr: Tensor) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
         """What the methods do before the optimizer moves the weights."""
         for method in self._before:
-            method.before_step(params, lr)
+            method.before_step(params, lr, draw)
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
         """What the methods do once the optimizer has moved the weights."""

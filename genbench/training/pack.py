@@ -189,7 +189,7 @@ class Pack(pl.LightningModule):
         if lane.changes_gradient:
             grads = stack.map(_changed, weights, grads, made, weights=weights)
         if lane.changes_weights_before:
-            stack.map(_before, weights, lr, weights=weights)
+            stack.map(_before, weights, lr, made, weights=weights)
         return objectives, grads
 
     def _differentiated(
@@ -224,6 +224,7 @@ class Pack(pl.LightningModule):
                 grads: Parameters = [torch.zeros_like(p) for p in lane.trained]
                 lane.objective(*lane.transformed(a, b, record), record)
                 lane.changed(lane.trained, grads, record)
+                lane.before_step(lane.trained, self._optimizer.lr[0], record)
         for lane in self._lanes:
             use_draw(lane.network, None)
         return draws
@@ -348,8 +349,8 @@ def _changed(lane: Lane, params: Parameters, grads: Parameters, made: Mapping[st
     return lane.changed(params, grads, Drawn(made))
 
 
-def _before(lane: Lane, params: Parameters, lr: Tensor) -> Tensor:
-    lane.before_step(params, lr)
+def _before(lane: Lane, params: Parameters, lr: Tensor, made: Mapping[str, Tensor]) -> Tensor:
+    lane.before_step(params, lr, Drawn(made))
     return lr  # vmap wants a tensor
 
 
