@@ -30,7 +30,7 @@ from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.models.embedded import Embedded
 from genbench.records import clean
-from genbench.regularization.base import in_order
+from genbench.regularization.base import Method, in_order
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
 
 CHECKPOINT = "checkpoint.ckpt"
@@ -62,7 +62,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     """Check a configuration and identify its run, writing nothing.
 
     ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
-    paths, and the content of the data. ``choices`` names what was chosen in each group.
+    paths and a method's own schedule for the run's, and the content of the data. ``choices`` names what was chosen in
+    each group.
     """
     _check(config)
     bound = bind(config)
@@ -73,10 +74,13 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     for name, node in bound["regularization"].items():
         identity = getattr(get_object(node["_target_"]), "identity", dict)
         bound["regularization"][name] = identity(node)
+    chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
+    if (own := _own_scheduler(bound)) is not None:
+        bound["scheduler"] = own
+        chosen["scheduler"] = own["_target_"].rpartition(".")[2]
     data = build_data(config)
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
-    chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
     steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
     return Plan(run_id, folder, bound, chosen, steps, examples)
 
@@ -436,8 +440,18 @@ def build_module(config: Config, data: Any, share: Share | None = None) -> Train
         optimizer([{"params": lane.trained} for lane in lanes])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {one_line(error)}") from error
+    scheduler = make(_own_scheduler(config) or config["scheduler"])
     steps = config["trainer"].get("max_steps")
-    return Training(lanes, optimizer=optimizer, scheduler=make(config["scheduler"]), max_steps=steps, share=share)
+    return Training(lanes, optimizer=optimizer, scheduler=scheduler, max_steps=steps, share=share)
+
+
+def _own_scheduler(config: Config) -> dict[str, Any] | None:
+    """The schedule that a method has in place of the run's own."""
+    for node in config["regularization"].values():
+        scheduler = getattr(get_object(node["_target_"]), "scheduler", Method.scheduler)
+        if (own := scheduler(node)) is not None:
+            return own
+    return None
 
 
 def build_network(node: Config, data: Any) -> torch.nn.Module:

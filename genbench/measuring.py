@@ -117,7 +117,9 @@ def _of_run(folder: Path, config: Config) -> Subject:
     if config["data"]:  # other data, or settings of the run's own, such as where they lie now
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
     data = experiment.build_data(whole)
-    network = experiment.build_module(whole, data).network
+    module = experiment.build_module(whole, data)
+    module.finish([])  # of the form that training leaves
+    network = module.network
     initial = config["initial"] or (folder / "initial.pt" if "initial.pt" in record["files"] else None)
     _fill(network, read_state(folder / "weights.pt"), "checkpoint")
     methods = "+".join(record["choices"]["regularization"]) or "none"

@@ -45,7 +45,7 @@ FREE = (
     "model.init_scale",
 )
 # numbers of methods on which the operations of a step depend: how many of something it does
-COUNTS = ("members", "n", "steps", "projections", "groups")
+COUNTS = ("members", "n", "steps", "projections", "groups", "cycles")
 # what a callback may use of Lightning's hooks: those that a pack can call for each of its runs
 HOOKS = (
     "setup",

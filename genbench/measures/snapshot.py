@@ -51,7 +51,7 @@ class Snapshot:
         loss: (output, target) -> scalar tensor, the mean over the batch.
         batches: (input, target) pairs, or anything that ``forward`` understands. Passes over a loader all start from
             the same random state, so that they see the same order and the same augmentation.
-        initial: state dict of the initial weights, for distances.
+        initial: state dict of the initial weights, for distances; of an ensemble, or one for all its members.
         forward: (model, batch) -> (output, target).
         scaling: mean and std of images that were normalized, one number or one a channel: std · input + mean lies in
             [0, 1], which is what corruptions are of.
@@ -663,7 +663,9 @@ class Snapshot:
 
     def _member(self, index: int, module: nn.Module) -> "Snapshot":
         prefix = f"members.{index}."
-        initial = self.initial and {k.removeprefix(prefix): t for k, t in self.initial.items() if k.startswith(prefix)}
+        start = self.initial or {}
+        own = {k.removeprefix(prefix): t for k, t in start.items() if k.startswith(prefix)}
+        initial = own or self.initial  # members of one training have one start
         return Snapshot(module, self.loss, self.batches, initial=initial, forward=self.forward, scaling=self.scaling)
 
 

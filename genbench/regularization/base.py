@@ -28,7 +28,8 @@ class Method(nn.Module):
     4. ``gradient`` changes the gradient;
     5. ``before_step`` and ``after_step`` change the weights around the optimizer's step, in place.
 
-    ``build`` changes the network before training, ``after_epoch`` may end training, ``finish`` sets the final weights.
+    ``build`` changes the network before training, ``after_epoch`` may end training, ``finish`` sets the final weights
+    or makes another network of the trained one. ``scheduler`` is for a method that a learning-rate schedule is part of.
     The loss that is reported as performance is never touched.
 
     Randomness comes from ``draw`` alone. Numeric settings are 0-d buffers (see ``setting``) and everything a method
@@ -55,6 +56,11 @@ class Method(nn.Module):
         """What stands for the constructor's settings in a record and in what identifies a run: of a file, its content
         instead of its path."""
         return settings
+
+    @staticmethod
+    def scheduler(settings: dict[str, Any]) -> dict[str, Any] | None:
+        """The node of the learning-rate schedule that the method has in place of the run's own, if it has one."""
+        return None
 
     def setting(self, name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
         """Keep a numeric setting as a 0-d tensor; refuse what is not a number in [low, high]."""
@@ -114,8 +120,9 @@ class Method(nn.Module):
         """
         return False
 
-    def finish(self, net: nn.Module, batches: Batches) -> None:
-        """Set the final weights when training has ended; ``batches`` are the unaugmented train examples."""
+    def finish(self, net: nn.Module, batches: Batches) -> nn.Module:
+        """The network that training ends with; ``batches`` are the unaugmented train examples."""
+        return net
 
 
 class WeightPenalty(Method):
@@ -209,6 +216,7 @@ def in_order(methods: dict[str, Method]) -> list[Method]:
         "loss": "replace the loss",
         "perturb": "choose where the gradient is taken",
         "finish": "set the final weights",
+        "scheduler": "have a schedule of their own",
     }
     for hook, what in exclusive.items():
         rivals = [names[id(method)] for method in overriding(ordered, hook)]

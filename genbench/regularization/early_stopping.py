@@ -53,10 +53,11 @@ class EarlyStopping(Method):
         return bool(self.waited >= self.patience)
 
     @torch.no_grad()
-    def finish(self, net: nn.Module, batches: Batches) -> None:
+    def finish(self, net: nn.Module, batches: Batches) -> nn.Module:
         if self.kept:
             for tensor, best in zip(net.state_dict().values(), self.recall("best"), strict=True):
                 tensor.copy_(best)
+        return net
 
     def _good(self, validate: Validate) -> bool:
         found = validate("val")

@@ -79,7 +79,8 @@ class EntropySGD(Method):
         self.inner *= ~ends
 
     @torch.no_grad()
-    def finish(self, net: nn.Module, batches: Batches) -> None:
+    def finish(self, net: nn.Module, batches: Batches) -> nn.Module:
         for p, x, mean in zip(trainable(net), self.recall("weights"), self.recall("mean"), strict=True):
             p.copy_(x.lerp(mean, self.outer.to(p.dtype)))  # where no loop is under way the mean is x
         estimate_norm_statistics(net, batches)
+        return net

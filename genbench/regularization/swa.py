@@ -36,12 +36,12 @@ class WeightAverage(Method):
             mean.add_((p.double() - mean) * share)
 
     @torch.no_grad()
-    def finish(self, net: nn.Module, batches: Batches) -> None:
-        if self.averaged == 0:
-            return
-        for p, mean in zip(trainable(net), self.recall("mean"), strict=True):
-            p.copy_(mean)
-        estimate_norm_statistics(net, batches)
+    def finish(self, net: nn.Module, batches: Batches) -> nn.Module:
+        if self.averaged > 0:
+            for p, mean in zip(trainable(net), self.recall("mean"), strict=True):
+                p.copy_(mean)
+            estimate_norm_statistics(net, batches)
+        return net
 
 
 class SWA(WeightAverage):

@@ -138,10 +138,10 @@ class Lane(nn.Module):
             self.stopped.fill_(any(done))
 
     def finish(self, batches: Batches) -> None:
-        """Set the final weights."""
-        for method in self._finishing:
-            method.finish(self.network, batches)
+        """Set the final network."""
         use_draw(self.network, None)  # whoever trains it on shall not meet this run's masks again
+        for method in self._finishing:
+            self.network = method.finish(self.network, batches)
 
     def _backward(
         self, x: Tensor, y: Tensor, draw: Draw, backward: Callable[[Tensor], None], *, again: bool = False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models import Ensemble
+from genbench.regularization.base import Batches
 from genbench.training.lane import Lane
 from genbench.training.share import Share
 
@@ -25,7 +26,7 @@ class Training(pl.LightningModule):
     """Trains lanes side by side: an ordinary run has one, an ensemble one a member.
 
     One optimizer serves all lanes, a parameter group each. ``network`` is what the run gives: the lane's network, or
-    the ensemble of them.
+    the ensemble of them; what it is after ``finish`` may be another.
 
     Args:
         lanes: networks with their methods.
@@ -60,10 +61,13 @@ class Training(pl.LightningModule):
         self._objectives: list[Tensor] = []
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
+        self._assemble()
+
+    def _assemble(self) -> None:
+        networks = [lane.network for lane in self._lanes]
+        members = [m for net in networks for m in (net.members if isinstance(net, Ensemble) else [net])]
         # not registered: its members' weights are the lanes' already
-        object.__setattr__(
-            self, "network", lanes[0].network if len(lanes) == 1 else Ensemble([k.network for k in lanes])
-        )
+        object.__setattr__(self, "network", networks[0] if len(networks) == 1 else Ensemble(members))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
@@ -158,12 +162,11 @@ class Training(pl.LightningModule):
         self.history[:] = checkpoint["history"]
         self.seconds_before = checkpoint["seconds"]
 
-    def finish(self) -> None:
-        """Set the final weights of all lanes."""
+    def finish(self, batches: Batches) -> None:
+        """Set the final network; ``batches`` are the unaugmented train examples."""
         for lane in self._lanes:
-            lane.finish(self._split("train"))
-            if not all(torch.isfinite(p).all() for p in lane.trained):
-                raise Diverged(f"diverged at step {self.trainer.global_step}: the weights are not finite")
+            lane.finish(batches)
+        self._assemble()
 
     def _validate(self, lane: Lane, split: str) -> dict[str, float]:
         if self._share is None:
@@ -177,11 +180,13 @@ class Training(pl.LightningModule):
 
 
 class Finish(pl.Callback):
-    """Sets the final weights before any other callback measures them; stands first in the list."""
+    """Sets the final network before any other callback measures them; stands first in the list."""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Training)
-        pl_module.finish()
+        pl_module.finish(trainer.datamodule.evaluation_batches("train"))  # type: ignore[attr-defined]
+        if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
+            raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")
 
 
 @torch.no_grad()

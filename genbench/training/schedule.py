@@ -1,11 +1,20 @@
 """Learning-rate schedules by step, over the whole length of a run."""
 
+import math
 from collections.abc import Sequence
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
 
-from genbench.checks import check_number
+from genbench.checks import check_integer, check_number
 
 
 def constant(optimizer: Optimizer, *, total_steps: int) -> None:
@@ -17,6 +26,19 @@ def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.0) -> LR
     rising = _rising(warmup, total_steps)
     decay = CosineAnnealingLR(optimizer, max(1, total_steps - rising))
     return SequentialLR(optimizer, [_linear(optimizer, rising), decay], [rising]) if rising else decay
+
+
+def cyclic(optimizer: Optimizer, *, total_steps: int, cycles: int = 5) -> LRScheduler:
+    """From the learning rate to nearly zero along a half cosine, ``cycles`` times (Loshchilov & Hutter 2017; Huang et
+    al. 2017, arXiv 1704.00109, Eq. 2). Cycle i of them ends with step ⌊i · steps / cycles⌋."""
+    check_integer("scheduler.cycles", cycles, least=1)
+
+    def factor(step: int) -> float:
+        cycle = -(-cycles * (step + 1) // total_steps) - 1
+        start, end = (i * total_steps // cycles for i in (cycle, cycle + 1))
+        return 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
+
+    return LambdaLR(optimizer, factor)
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.3) -> LRScheduler:

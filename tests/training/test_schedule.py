@@ -42,7 +42,30 @@ def test_one_cycle_rises_and_falls_along_half_cosines():
     assert rates(schedule.one_cycle, 20, warmup=0.3) == pytest.approx([*rising, *falling])
 
 
-@pytest.mark.parametrize("make", [schedule.cosine, schedule.one_cycle, schedule.warmup, schedule.step])
+@pytest.mark.parametrize(("steps", "cycles"), [(20, 4), (20, 1), (6, 6)])
+def test_cycles_of_equal_length_are_the_papers(steps, cycles):
+    length = steps // cycles  # Huang et al. 2017, Eq. 2, t from 1
+    expected = [0.2 * (1 + math.cos(math.pi * ((t - 1) % length) / length)) for t in range(1, steps + 1)]
+    assert rates(schedule.cyclic, steps, cycles=cycles) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("steps", "cycles"), [(17, 5), (100, 7), (3, 5), (1, 2)])
+def test_a_cycle_starts_anew_after_its_share_of_the_steps(steps, cycles):
+    found = rates(schedule.cyclic, steps, cycles=cycles)
+    starts = [step for step, rate in enumerate(found) if rate == pytest.approx(0.4)]
+    assert starts == sorted({i * steps // cycles for i in range(cycles)})
+    for start, end in zip(starts, [*starts[1:], steps], strict=True):
+        assert found[start:end] == pytest.approx(
+            [0.2 * (1 + math.cos(math.pi * t / (end - start))) for t in range(end - start)]
+        )
+
+
+def test_no_cycle_is_no_schedule():
+    with pytest.raises(ValueError, match=r"scheduler.cycles is 0; accepted: an integer of at least 1"):
+        rates(schedule.cyclic, 20, cycles=0)
+
+
+@pytest.mark.parametrize("make", [schedule.cosine, schedule.one_cycle, schedule.warmup, schedule.step, schedule.cyclic])
 def test_every_group_keeps_its_own_scale(make):
     assert rates(make, 20, lrs=(0.4, 0.1)) == pytest.approx([rate / 4 for rate in rates(make, 20)])
 
