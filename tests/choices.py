@@ -48,7 +48,7 @@ STRONG = {
 }
 # optimizers that are no pack's; their steps jump within rounding, too (a sign, an eigenbasis, bfloat16), so that two
 # processes do not train to 1e-9 what one does
-SEPARATE = ("lion", "muon", "soap")
+SEPARATE = ("lion", "muon", "schedule_free_adamw", "schedule_free_sgd", "soap")
 
 
 def choices(group: str) -> list[str]:

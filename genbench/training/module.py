@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genbench.draw import Draw
 from genbench.models import Ensemble
 from genbench.regularization.base import Batches
+from genbench.regularization.swa import estimate_norm_statistics
 from genbench.training.lane import Lane
 from genbench.training.share import Share
 
@@ -27,6 +28,11 @@ class Training(pl.LightningModule):
 
     One optimizer serves all lanes, a parameter group each. ``network`` is what the run gives: the lane's network, or
     the ensemble of them; what it is after ``finish`` may be another.
+
+    An optimizer with modes, ``train()`` and ``eval()``, trains at other weights than those it is for, the averaged ones
+    (schedule-free, Defazio et al. 2024, arXiv 2405.15682). It is in training mode from a step's gradient to its update
+    alone: whatever is measured, validated, remembered by a method or kept is averaged. Batch-norm statistics are those
+    of the weights it trains at until training ends, and are then estimated anew.
 
     Args:
         lanes: networks with their methods.
@@ -58,6 +64,7 @@ class Training(pl.LightningModule):
         self._share = share
         for lane in lanes:
             lane.share = share
+        self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
@@ -74,6 +81,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer([{"params": lane.trained} for lane in self._lanes])
+        self._averages = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
         schedule = None
         if self._make_scheduler is not None:
             schedule = self._make_scheduler(optimizer, total_steps=self.total_steps)
@@ -87,6 +95,8 @@ class Training(pl.LightningModule):
         optimizer: Any = self.optimizers()
         running = [(index, lane) for index, lane in enumerate(self._lanes) if not lane.stopped]
         objective = []
+        if self._averages:
+            optimizer.train()
         for index, lane in running:
             lr = optimizer.param_groups[index]["lr"]
             draw = Draw(lane.seed, step, device=x.device)
@@ -96,6 +106,8 @@ class Training(pl.LightningModule):
                 for p in lane.trained:
                     p.grad = None
         optimizer.step()
+        if self._averages:
+            optimizer.eval()
         if self._scheduled:
             scheduler: Any = self.lr_schedulers()
             scheduler.step()
@@ -165,6 +177,8 @@ class Training(pl.LightningModule):
     def finish(self, batches: Batches) -> None:
         """Set the final network; ``batches`` are the unaugmented train examples."""
         for lane in self._lanes:
+            if self._averages:
+                estimate_norm_statistics(lane.network, batches)
             lane.finish(batches)
         self._assemble()
 

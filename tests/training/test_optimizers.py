@@ -1,18 +1,22 @@
 """Optimizers that are trained with one by one: what they do, and that a run continues with them bit for bit."""
 
 import sys
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import nn
 
 from genbench import config, experiment, packing
 from genbench.config import folder
+from genbench.regularization.base import Method
 from genbench.training import AtomicCheckpointIO, Checkpoint
 from genbench.training.muon import muon
 from tests.choices import SEPARATE
+from tests.training.conftest import Blobs, network
 from tests.training.test_lane import same
 
 
@@ -59,6 +63,53 @@ def test_muons_first_groups_are_the_matrices_of_each_network():
     assert [group["lr"] for group in optimizer.param_groups] == [0.02] * 3 + [0.001] * 3
     every = [place for group in groups for place in group]
     assert sorted(every) == sorted(id(p) for net in nets for p in net.parameters())
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 4])
+def test_schedule_free_trains_at_one_point_and_is_measured_at_another(fit, warmup_steps):
+    """The paper's Eq. 3 to 5 written out; a step, an epoch and the end of training see the averaged weights x alone."""
+    seen = {"batch": [], "epoch": [], "step": []}
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen["batch"].append(flat(pl_module.network))
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen["epoch"].append(flat(pl_module.network))
+
+    class Remember(Method):
+        def after_step(self, params, progress):
+            seen["step"].append(torch.cat([p.detach().flatten() for p in params]))
+
+    flat = lambda net: torch.cat([p.detach().flatten() for p in net.parameters()])  # noqa: E731
+    lr, beta = 0.5, 0.8
+    make = partial(chosen("schedule_free_sgd"), lr=lr, momentum=beta, warmup_steps=warmup_steps)
+    final = fit(lambda: [Remember()], optimizer=make, epochs=3, callbacks=[Watch()]).network
+
+    net, loader, expected, total = network(), Blobs().train_dataloader(), [], 0.0
+    x = z = flat(net)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        for inputs, labels in loader:
+            nn.utils.vector_to_parameters((1 - beta) * z + beta * x, net.parameters())
+            grads = torch.autograd.grad(F.cross_entropy(net(inputs[0]), labels[0]), list(net.parameters()))
+            rate = lr * min(1, (len(expected) + 1) / max(1, warmup_steps))
+            total += rate**2
+            z = z - rate * torch.cat([g.flatten() for g in grads])
+            x = (1 - rate**2 / total) * x + rate**2 / total * z
+            expected.append(x)
+    assert len(seen["batch"]) == 15
+    for ours, theirs in ((seen["batch"], expected), (seen["step"], expected), (seen["epoch"], expected[4::5])):
+        torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-11, atol=1e-12)
+    assert torch.equal(flat(final), seen["batch"][-1])
+    assert float((x - z).norm()) > 0.1  # it does make a difference
+
+
+@pytest.mark.parametrize("name", ["schedule_free_adamw", "schedule_free_sgd"])
+def test_batch_norms_have_the_statistics_of_the_averaged_weights(fit, name):
+    module = fit(optimizer=chosen(name), networks=[network(norm=True)])
+    x, _ = Blobs().splits["train"]
+    torch.testing.assert_close(module.network[1].running_mean, module.network[0](x).mean(0))
 
 
 @pytest.mark.parametrize("name", SEPARATE)

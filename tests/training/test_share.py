@@ -49,6 +49,7 @@ CASES = {
     "a threshold": ["callbacks.stop.train_accuracy=0.2"],
     "the midst of an epoch": [],
     "parameters without gradients": ["optimizer=adamw"],
+    "an optimizer that averages": ["regularization=batch_norm", "optimizer=schedule_free_adamw"],
 }
 
 
