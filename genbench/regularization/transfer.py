@@ -1,6 +1,5 @@
 """Transfer from a source task."""
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,8 +9,9 @@ from genbench.checks import check_choice
 from genbench.config import ConfigError
 from genbench.models.slots import Masked
 from genbench.regularization.base import Method
-from genbench.weights import matched, read_state, record_of
+from genbench.weights import file_of, matched, read_state
 
+_SOURCE = "regularization transfer: source"
 _CONTENT = "sha256:"  # a source that is known by its content alone, as records have it
 
 
@@ -19,13 +19,17 @@ class Transfer(Method):
     """Starts from the weights of a network that was trained on another task, and trains ``all`` of them or the
     ``head`` alone (Yosinski et al. 2014, arXiv 1411.1792).
 
-    All but the head must fit; a head of another shape, as for another number of classes, stays as it was initialized.
-    Batch statistics come along, the rates of dropout and stochastic depth do not. A record names the source by the
-    digest of its weights, so that the same weights elsewhere are the same run.
+    Weights are matched by the names of the network's state dict, after a prefix that a wrapper has put before them
+    (``model.``) is taken off. All but the head, the module ``head``, must fit; a head of another shape, as for another
+    number of classes, or that the source lacks stays as it was initialized. Batch statistics come along, the rates of
+    dropout and stochastic depth do not. A record names the source by the digest of its weights, so that the same
+    weights elsewhere are the same run.
 
     Args:
-        source: a run's folder or that of an experiment of one run, a file of weights or a checkpoint of Lightning's;
-            None for the network's own initial weights, the row to compare with.
+        source: a run's folder or that of an experiment of one run; a file of weights, safetensors too, or a checkpoint
+            of Lightning's; a model of the Hugging Face hub, ``hf://owner/name``, ``hf://owner/name@revision`` or
+            ``hf://owner/name/file``, or a folder of one: see :func:`genbench.weights.file_of`. None for the network's
+            own initial weights, the row to compare with.
         tune: ``all`` or ``head``.
 
     Raises:
@@ -44,50 +48,34 @@ class Transfer(Method):
         source = settings["source"]
         if source is None or source.startswith(_CONTENT):
             return settings
-        return {**settings, "source": _CONTENT + records.file_digest(_file(source))[:12]}
+        return {**settings, "source": _CONTENT + records.file_digest(file_of(source, _SOURCE))[:12]}
 
     def build(self, net: nn.Module) -> nn.Module:
-        if not isinstance(getattr(net, "head", None), nn.Module):
+        own = [name for name, module in net.named_modules() if module is getattr(net, "head", None)]
+        if not own:
             raise ConfigError(f"regularization transfer: {type(net).__name__} has no head")
+        head = f"{own[0]}."  # network.head. behind an embedding
         if self.source is not None and not self.source.startswith(_CONTENT):
-            self._load(net, self.source)
+            self._load(net, self.source, head)
         if self.tunes_only_head:
             for name, p in net.named_parameters():
-                p.requires_grad_(name.startswith("head."))
+                p.requires_grad_(name.startswith(head))
         return net
 
-    def _load(self, net: nn.Module, source: str) -> None:
-        state, wanted = matched(read_state(_file(source)), net), net.state_dict()
-        rates = {f"{name}.p" for name, module in net.named_modules() if isinstance(module, Masked)}
-        taken, wrong = {}, []
-        for name in dict.fromkeys([*wanted, *state]):
-            if name in rates:
-                continue
-            ours, theirs = (tuple(s[name].shape) if name in s else "missing" for s in (wanted, state))
-            if ours == theirs:
-                taken[name] = state[name]
-            elif not (name.startswith("head.") and name in wanted and name in state):
-                wrong.append(f"{name} {theirs}, here {ours}")
+    def _load(self, net: nn.Module, source: str, head: str) -> None:
+        state, wanted = matched(read_state(file_of(source, _SOURCE)), net), net.state_dict()
+        left = {f"{name}.p" for name, module in net.named_modules() if isinstance(module, Masked)}
+        ours, theirs = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (wanted, state))
+        own = {name for name in ours if name.startswith(head)}
+        if any(theirs.get(name) != ours[name] for name in own):
+            left |= own
+        names = [name for name in dict.fromkeys([*ours, *theirs]) if name not in left]
+        wrong = [
+            f"{name} {theirs.get(name, 'missing')}, here {ours.get(name, 'missing')}"
+            for name in names
+            if theirs.get(name) != ours.get(name)
+        ]
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-            raise ConfigError(f"regularization transfer: source does not fit: {'; '.join(wrong[:5])}{more}")
-        net.load_state_dict(taken, strict=False)
-
-
-def _file(source: str) -> Path:
-    """The file of weights that a source names."""
-    path = Path(source)
-    runs = [found.parent for found in path.glob(f"*/{records.RECORD}")]
-    if len(runs) > 1:
-        raise ConfigError(
-            f"regularization transfer: source={path.name!r} has {len(runs)} runs; accepted: one, or a folder of one"
-        )
-    path = runs[0] if runs else path
-    if (path / records.RECORD).is_file():
-        record_of(path, "regularization transfer: source")
-        return path / "weights.pt"
-    if not path.is_file():
-        raise ConfigError(
-            f"regularization transfer: source={path.name!r} is not there; accepted: a run's folder, a file of weights"
-        )
-    return path
+            raise ConfigError(f"{_SOURCE} does not fit: {'; '.join(wrong[:5])}{more}")
+        net.load_state_dict({name: state[name] for name in names}, strict=False)

@@ -1,16 +1,24 @@
 """Starting from the weights of another network."""
 
+import io
+import json
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import save, save_file
 from torch import nn
 
-from genbench import experiment, measuring
+from genbench import experiment, measuring, records
 from genbench.config import ConfigError
 from genbench.models import MLP
+from genbench.models.embedded import Embedded
 from genbench.regularization import BatchNorm, Dropout
 from genbench.regularization.transfer import Transfer
+from tests.hub_server import Server
 
 QUIET = ("callbacks.gap.every_n_epochs=null", "~callbacks.weight_norms", "~callbacks.measures")
 
@@ -48,6 +56,59 @@ def test_the_head_alone_may_be_trained_and_is_new_for_other_classes(tmp_path):
         assert torch.equal(p, (own if name.startswith("head.") else source).get_parameter(name)), name
 
 
+def test_a_source_without_a_head_leaves_the_networks_own(tmp_path):
+    """Under a wrapper's prefix, beside the head that it was trained with."""
+    source, own = mlp(0), mlp(1)
+    state = {f"model.{name}": p for name, p in source.state_dict().items() if not name.startswith("head.")}
+    torch.save({**state, "cls.weight": torch.zeros(2)}, tmp_path / "w.pt")
+    net = Transfer(source=str(tmp_path / "w.pt"), tune="all").build(mlp(1))
+    for name, p in net.named_parameters():
+        assert torch.equal(p, (own if name.startswith("head.") else source).get_parameter(name)), name
+
+
+def test_a_head_is_taken_whole_or_not_at_all(tmp_path):
+    source, own = mlp(0), mlp(1)
+    torch.save({name: p for name, p in source.state_dict().items() if name != "head.bias"}, tmp_path / "w.pt")
+    net = Transfer(source=str(tmp_path / "w.pt"), tune="all").build(mlp(1))
+    assert torch.equal(net.head.weight, own.head.weight)
+
+
+def test_the_head_behind_an_embedding_is_the_one_that_is_trained(tmp_path):
+    source, net = (Embedded(mlp(seed), vocabulary=9, channels=1) for seed in (0, 1))
+    Transfer(source=saved(tmp_path / "w.pt", source), tune="head").build(net)
+    trained = {name for name, p in net.named_parameters() if p.requires_grad}
+    assert trained == {"network.head.weight", "network.head.bias"}
+    assert torch.equal(net.embedding.weight, source.embedding.weight)
+
+
+class OwnNetwork(nn.Module):
+    """Somebody's network, known by ``_target_``."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(40, 8), nn.ReLU())
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def test_a_network_by_target_starts_from_safetensors(configure, tmp_path):
+    """Weights as the hub has them, saved from a network with another number of classes, in half precision."""
+    source = OwnNetwork(classes=3).half()
+    save_file({f"model.{name}": p for name, p in source.state_dict().items()}, tmp_path / "model.safetensors")
+    config = configure(*QUIET, "regularization=transfer", f"regularization.transfer.source={tmp_path}")
+    config["model"] = {"_target_": f"{__name__}.OwnNetwork"}
+    record = experiment.run(config)
+    assert record["status"] == "completed", record["error"]
+    folder = tmp_path / "runs" / record["experiment"] / record["run_id"]
+    start, end = (torch.load(folder / name, weights_only=True) for name in ("initial.pt", "weights.pt"))
+    for name in ("body.1.weight", "body.1.bias"):
+        assert torch.equal(start[name], source.state_dict()[name].float())
+        assert torch.equal(end[name], start[name])
+    assert not torch.equal(end["head.weight"], start["head.weight"])
+
+
 def test_batch_statistics_come_along_and_rates_of_dropout_do_not(tmp_path):
     source = Dropout(rate=0.5).build(BatchNorm().build(mlp(0)))
     source.layers[0][1].running_mean.fill_(3)
@@ -73,7 +134,7 @@ def test_names_that_do_not_fit_are_listed_in_one_line(tmp_path):
     ("content", "message"),
     [
         (pickle.dumps(print), "holds no weights that can be loaded safely"),
-        (None, "source='w.pt' is not there; accepted: a run's folder, a file of weights"),
+        (None, "source='w.pt' is not there; accepted: a run's folder, a file of weights, a folder with"),
         (b"", "holds no weights"),
     ],
 )
@@ -83,6 +144,89 @@ def test_what_cannot_be_read_safely_is_refused_in_one_line(tmp_path, content, me
     with pytest.raises(ConfigError, match=message) as refused:
         Transfer(source=str(tmp_path / "w.pt"), tune="all").build(mlp(0))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_of_the_hubs_layout_is_a_source(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"has no weights; accepted: .*a folder with model.safetensors, hf://owner/"):
+        Transfer(source=str(tmp_path), tune="all").build(mlp(1))
+    source = mlp(0)
+    if name == "model.safetensors":
+        save_file(source.state_dict(), tmp_path / name)
+        torch.save(mlp(2).state_dict(), tmp_path / "pytorch_model.bin")  # the second choice
+    else:
+        torch.save(source.state_dict(), tmp_path / name)
+    (tmp_path / "config.json").write_text("{}")
+    net = Transfer(source=str(tmp_path), tune="all").build(mlp(1))
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), source.parameters(), strict=True))
+    identity = Transfer.identity({"source": str(tmp_path), "tune": "all"})
+    assert identity["source"] == f"sha256:{records.file_digest(tmp_path / name)[:12]}"
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:50])
+    with pytest.raises(ConfigError, match="holds no weights that can be loaded safely") as refused:
+        Transfer(source=str(tmp_path), tune="all").build(mlp(1))
+    assert "\n" not in str(refused.value)
+
+
+IDENTIFY = """
+import json, sys
+from genbench.config import ConfigError
+from genbench.regularization.transfer import Transfer
+for source in sys.argv[1:]:
+    try:
+        print(json.dumps(Transfer.identity({"source": source, "tune": "all"})["source"]))
+    except ConfigError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def identified(home, endpoint, *sources, **environment):
+    """What a process says of sources; the hub's library reads its settings once, when it is imported."""
+    env = {name: value for name, value in os.environ.items() if not name.lower().startswith(("hf_", "http"))}
+    env |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "*"}
+    command = [sys.executable, "-c", IDENTIFY, *sources]
+    done = subprocess.run(command, env=env | environment, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path):
+    buffer = io.BytesIO()
+    torch.save(mlp(1).state_dict(), buffer)
+    files = {
+        "me/new/resolve/main/model.safetensors": save(mlp(0).state_dict()),
+        "me/new/resolve/v1/part/other.safetensors": save(mlp(2).state_dict()),
+        "me/old/resolve/main/pytorch_model.bin": buffer.getvalue(),
+    }
+    sources = ["hf://me/new", "hf://me/new@v1/part/other.safetensors", "hf://me/old"]
+    copies = [tmp_path / str(index) for index in range(3)]
+    for copy, content in zip(copies, files.values(), strict=True):
+        copy.write_bytes(content)
+    contents = [f"sha256:{records.file_digest(copy)[:12]}" for copy in copies]
+    server = Server(files)
+    try:
+        *found, empty, absent, nameless = identified(
+            tmp_path / "home", server.url, *sources, "hf://me/new/absent.bin", "hf://me/absent", "hf://new"
+        )
+        assert found == contents
+        assert empty.startswith("regularization transfer: source='hf://me/new/absent.bin' cannot be had: it has no abs")
+        assert "'hf://me/absent' cannot be had: RepositoryNotFoundError: 404" in absent
+        assert nameless.endswith("source='hf://new' names no model; accepted: hf://owner/name, hf://owner/name/file")
+        assert [path for command, path in server.requests if command == "GET" and path in files] == list(files)
+        server.requests.clear()
+        assert identified(tmp_path / "home", server.url, *sources, *sources) == contents * 2
+        assert [request for request in server.requests if request[1] in files] == [("HEAD", path) for path in files]
+    finally:
+        server.close()
+    # no hub, then the library's own offline mode: without it, half a minute is spent to reach a hub for what is unknown
+    assert identified(tmp_path / "home", server.url, *sources[:2]) == contents[:2]
+    *found, absent = identified(tmp_path / "home", server.url, *sources, "hf://me/unknown", HF_HUB_OFFLINE="1")
+    assert found == contents
+    assert absent == (
+        "regularization transfer: source='hf://me/unknown' cannot be had: it is not in the cache of the hub's "
+        "library, and to fetch it a network is needed; accepted also: a folder or a file of it that was downloaded"
+    )
+    # a folder of the cache is one of the hub's layout
+    (snapshot,) = (tmp_path / "home" / "hub" / "models--me--old" / "snapshots").iterdir()
+    assert identified(tmp_path / "home", server.url, str(snapshot)) == contents[2:]
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path):
