@@ -43,7 +43,7 @@ EXCLUDED = (
 )
 # Arguments that the experiment passes when it builds a component.
 PASSED = {
-    "model": ("input_shape", "classes"),
+    "model": ("input_shape", "classes", "target_shape"),
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps"),
     "measures": ("snapshot", "other", "train"),  # a second network is not a setting

@@ -22,10 +22,11 @@ from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from genbench import loggers, ranks, records
 from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import ConfigError, Plan, bind, digest, signature
+from genbench.config import PASSED, ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.models.embedded import Embedded
@@ -456,10 +457,10 @@ def _own_scheduler(config: Config) -> dict[str, Any] | None:
 
 def build_network(node: Config, data: Any) -> torch.nn.Module:
     """The network that a node names, with random weights from torch's global generator; it must fit the data, of which
-    it is told the shape of an input and the number of classes where it asks for them. To one that asks for the shape,
-    tokens come through an embedding."""
+    it is told the shape of an input, the number of classes and the shape of a target, if it asks for them. To one that
+    asks for the shape of an input, tokens come through an embedding."""
     accepted = {parameter.name for parameter in signature(get_object(node["_target_"]))}
-    known = {key: getattr(data, key) for key in ("input_shape", "classes") if key in accepted and hasattr(data, key)}
+    known = {key: getattr(data, key) for key in PASSED["model"] if key in accepted and hasattr(data, key)}
     vocabulary = getattr(data, "vocabulary", None) if "input_shape" in known else None
     if vocabulary is not None:
         known["input_shape"] = (data.channels, *data.input_shape)
@@ -468,19 +469,36 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
         network = Embedded(network, vocabulary=vocabulary, channels=data.channels)
     if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch
         return network
-    x, _ = data.tensors("train")
+    x, y = data.tensors("train")
     network.eval()
     with torch.no_grad(), torch.random.fork_rng():
         try:
             output = network(x[:1])
+            fault = _no_language_model(network, x[:1], output) if getattr(data, "targets", "last") == "all" else None
         except (RuntimeError, ValueError) as error:
             raise ConfigError(f"model {type(network).__name__} does not fit the data: {one_line(error)}") from error
-    if output.shape != (1, data.classes):
+    if fault is not None:
+        raise ConfigError(
+            f"model {type(network).__name__} {fault}; accepted where data.targets=all: model=decoder with model.patch=1"
+            " or another causal network with outputs [B, classes, T]; else data.targets=last"
+        )
+    if output.shape != (1, data.classes, *y.shape[1:]):
         raise ConfigError(
             f"model {type(network).__name__} gives outputs of shape {tuple(output.shape[1:])}; "
             f"the data has {data.classes} classes"
         )
     return network.train()
+
+
+def _no_language_model(network: torch.nn.Module, x: Tensor, output: Tensor) -> str | None:
+    """Why a network does not predict the next token at each position of x [1, T]; None if it does."""
+    if output.shape[2:] != x.shape[1:]:
+        return f"gives outputs of shape {tuple(output.shape[1:])}, not one at each of {x.shape[1]} positions"
+    before = x.shape[1] // 2
+    other = torch.cat([x[:, :before], (x[:, before:] == 0).to(x.dtype)], 1)  # tokens that there are, all of them others
+    if not torch.allclose(network(other)[..., :before], output[..., :before], atol=1e-6):
+        return "sees the tokens that it is to predict"
+    return None
 
 
 def _build_callbacks(config: Config) -> dict[str, pl.Callback]:

@@ -14,7 +14,7 @@ from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
 from genbench.draw import Draw
 
-_EVALUATION_BATCH = 4096
+_EVALUATION_BATCH = 4096  # labels
 
 
 class TensorData(LightningDataModule):
@@ -108,6 +108,8 @@ class TensorData(LightningDataModule):
         draw = Draw(self.seed, 0)
         rows = draw.permutation("data.subset", total)
         if check_number("data.imbalance", imbalance, low=1) > 1:
+            if raw["y"].ndim > 1:
+                raise ValueError(f"data.imbalance is {imbalance!r}; accepted: 1, as an example has several labels")
             rows = imbalanced(rows, raw["y"], size=self.train_size, ratio=imbalance, classes=self.classes)
         rows = rows[: self.train_size]
         y = raw["y"][rows]
@@ -133,6 +135,11 @@ class TensorData(LightningDataModule):
         return tuple(self._splits["train"][0].shape[1:])
 
     @property
+    def target_shape(self) -> tuple[int, ...]:
+        """The shape of one example's labels: () of one, (T,) of one at each of T positions."""
+        return tuple(self._splits["train"][1].shape[1:])
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits there are: train, test, and val where ``val_fraction`` is positive."""
         return tuple(self._splits)
@@ -154,14 +161,15 @@ class TensorData(LightningDataModule):
             self.to(self.trainer.strategy.root_device)
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        """Inputs [n, ...] (float32; tokens int64) and labels [n] (int64) of a split, in a fixed order, on the module's
-        device."""
+        """Inputs [n, ...] (float32; tokens int64) and labels [n] (int64; [n, T] where there is one at each
+        position) of a split, in a fixed order, on the module's device."""
         return self._splits[check_choice("split", split, self.splits)]
 
     def evaluation_batches(self, split: str) -> Sequence[tuple[Tensor, Tensor]]:
         """Every example of a split once, in a fixed order, in batches as large as is sensible."""
         x, y = self.tensors(split)
-        return list(zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True))
+        size = max(1, _EVALUATION_BATCH // y[0].numel())
+        return list(zip(x.split(size), y.split(size), strict=True))
 
     def train_dataloader(self) -> Batches | Stream:
         """Shuffled batches; with a leading lane axis where ``order_seeds`` is set."""

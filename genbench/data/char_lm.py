@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from genbench.checks import check_integer, check_number
+from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import tensors
 from genbench.data.cache import Arrays
 from genbench.data.text import read, stamp
@@ -14,19 +14,27 @@ from genbench.data.tokens import TokenData
 
 
 class CharLM(TokenData):
-    """The next character of a text from the ``window`` before it, one class of as many as there are characters.
+    """The next character of a text from those before it, one class of as many as there are characters.
+
+    With ``targets="last"`` it is the one after the ``window`` characters that are given: an example has one label, and
+    any network learns it. With ``"all"`` it is the next one at each of them, from the 1 to ``window`` before it, labels
+    [n, window]: an example teaches ``window`` times as much, but a network must be causal and give outputs
+    [B, classes, window], as the decoder does. Loss and accuracy are then means over all positions; a ``stride`` of
+    ``window`` has each character once.
 
     The text is a file of any kind, or that of Python's own ``pydoc_data.topics``: half a million characters of English
     on the language, a little different in each version of Python. Its end is the test split; no training window reaches
     into it. The vocabulary is that of the beginning, and one token for whatever is new in the test split. The mean
-    cross-entropy is in nats a character.
+    cross-entropy is in nats a character. ``label_noise`` replaces all labels of an example.
 
     Args:
         path: a text in UTF-8; ``None`` for Python's topics.
         window: characters that are given, at least 1.
         stride: a window starts at every so many characters, at least 1.
+        targets: ``last`` or ``all``.
         test_fraction: share of the text for the test split, in (0, 1).
-        settings: those of :class:`genbench.data.tokens.TokenData`.
+        settings: those of :class:`genbench.data.tokens.TokenData`; with all targets inputs are as they are, as those
+            in another order show what is to be predicted.
     """
 
     name = "char_lm"
@@ -37,13 +45,17 @@ class CharLM(TokenData):
         path: str | None = None,
         window: int = 32,
         stride: int = 16,
+        targets: str = "last",
         test_fraction: float = 0.1,
         **settings: Any,
     ) -> None:
         check_integer("data.window", window, least=1)
         check_integer("data.stride", stride, least=1)
+        self.targets = check_choice("data.targets", targets, ("last", "all"))
+        if targets == "all" and (inputs := settings.get("inputs", "original")) != "original":
+            raise ValueError(f"data.inputs is {inputs!r} with data.targets=all; accepted: original")
         check_number("data.test_fraction", test_fraction, low=0, high=1, open_high=True)
-        self._content, self.classes = _windows(path, stamp(path), window, stride, test_fraction)
+        self._content, self.classes = _windows(path, stamp(path), window, stride, targets, test_fraction)
         self.vocabulary = self.classes
         super().__init__(**settings)
 
@@ -53,7 +65,7 @@ class CharLM(TokenData):
 
 @lru_cache(2)
 def _windows(
-    path: str | None, stamp: tuple[int, int] | None, window: int, stride: int, test_fraction: float
+    path: str | None, stamp: tuple[int, int] | None, window: int, stride: int, targets: str, test_fraction: float
 ) -> tuple[tuple[dict[str, Tensor], str], int]:
     """The tensors with their digest, and the number of tokens: 0 for what is new, then the characters in order."""
     text = _topics() if path is None else read(path)
@@ -69,7 +81,7 @@ def _windows(
         token = np.searchsorted(known, part) + 1
         token[~np.isin(part, known)] = 0
         found = np.lib.stride_tricks.sliding_window_view(token, window + 1)[::stride]
-        arrays |= {f"x{end}": found[:, :-1], f"y{end}": found[:, -1]}
+        arrays |= {f"x{end}": found[:, :-1], f"y{end}": found[:, -1] if targets == "last" else found[:, 1:]}
     return tensors(arrays, CharLM.name), len(known) + 1
 
 

@@ -18,7 +18,7 @@ Splits = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: Draw) -> Tensor:
-    """What each label [n] becomes where it is noisy.
+    """What each label [n, ...] becomes where it is noisy.
 
     ``symmetric``: a class drawn uniformly from all, the true one included, so that a share of 1 is the random labels of
     Zhang et al. 2017 (arXiv 1611.03530). ``asymmetric``: the next class, and the first for the last (pair flips: Han et
@@ -27,10 +27,10 @@ def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: Draw) 
     arXiv 1609.03683).
     """
     if isinstance(kind, Tensor):
-        return draw.classes("data.noise.label", kind.to(y.device)[y])
+        return draw.classes("data.noise.label", kind.to(y.device)[y.flatten()]).view(y.shape)
     if kind == "asymmetric":
         return (y + 1) % classes
-    return torch.randint(classes, (len(y),), generator=draw.generator("data.noise.label"), device=draw.device)
+    return torch.randint(classes, y.shape, generator=draw.generator("data.noise.label"), device=draw.device)
 
 
 def noise_of(kind: Noise, classes: int) -> str | Tensor:

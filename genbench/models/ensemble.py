@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class Ensemble(nn.Module):
     """Networks whose predictions are averaged (Lakshminarayanan et al. 2017, arXiv 1612.01474, Eq. 2).
 
-    The output is the log of the mean of the members' softmax probabilities, [B, classes]: its softmax is that mean.
+    The output [B, classes, ...] is the log of the mean of the members' softmax probabilities: its softmax is that mean.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:
@@ -20,5 +20,5 @@ class Ensemble(nn.Module):
             raise ValueError("Ensemble was given 0 members; accepted: at least 1")
 
     def forward(self, x: Tensor) -> Tensor:
-        logs = torch.stack([member(x).log_softmax(dim=-1) for member in self.members])
+        logs = torch.stack([member(x).log_softmax(dim=1) for member in self.members])
         return logs.logsumexp(dim=0) - math.log(len(self.members))

@@ -85,7 +85,8 @@ class Method(nn.Module):
         return net
 
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """The batch to train on: ``x`` [B, ...], ``y`` classes [B] or class probabilities [B, C]."""
+        """The batch to train on: ``x`` [B, ...], ``y`` classes [B, ...] or class probabilities
+        [B, C, ...]."""
         return x, y
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:

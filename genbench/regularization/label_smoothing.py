@@ -17,5 +17,5 @@ class LabelSmoothing(Method):
         self.setting("smoothing", smoothing, low=0, high=1)
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        uniform = -F.log_softmax(output, dim=-1).mean()
+        uniform = -F.log_softmax(output, dim=1).mean()
         return (1 - self.smoothing) * F.cross_entropy(output, y) + self.smoothing * uniform

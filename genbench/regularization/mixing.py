@@ -30,8 +30,8 @@ class Mixing(Method):
 
 
 def probabilities(net: nn.Module, y: Tensor, like: Tensor) -> Tensor:
-    """Targets as class probabilities [B, C] of the type of ``like``; those that are already stay."""
-    return y if y.is_floating_point() else F.one_hot(y, net.classes).to(like.dtype)  # type: ignore[arg-type]
+    """Targets as class probabilities [B, C, ...] of the type of ``like``; those that are already stay."""
+    return y if y.is_floating_point() else F.one_hot(y, net.classes).movedim(-1, 1).to(like.dtype)  # type: ignore[arg-type]
 
 
 def mixed(a: Tensor, partner: Tensor, share: Tensor) -> Tensor:

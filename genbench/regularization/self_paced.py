@@ -15,8 +15,8 @@ class SelfPaced(Method):
 
     How difficult an example is says the network itself, by its present cross-entropy in evaluation mode, which costs a
     forward pass. Batches are drawn as ever, so that no example is sorted out for good. Targets become class
-    probabilities [B, C], times batch / examples that count, and zero for those that do not: their mean is that over
-    the examples that count.
+    probabilities [B, C, ...], times batch / examples that count, and zero for those that do not: their mean is that
+    over the examples that count.
     """
 
     alters = "trained on a part of each batch, another loss"
@@ -40,16 +40,17 @@ class SelfPaced(Method):
 
     @torch.no_grad()
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        if not y.is_floating_point():
-            y = F.one_hot(y, net.classes).to(x.dtype)  # type: ignore[arg-type]
         training = net.training
         net.eval()
-        losses = F.cross_entropy(net(x), y, reduction="none")
+        output = net(x)
         net.train(training)
+        if not y.is_floating_point():
+            y = F.one_hot(y, net.classes).movedim(-1, 1).to(output.dtype)  # type: ignore[arg-type]
+        losses = F.cross_entropy(output, y, reduction="none").reshape(len(x), -1).mean(1)
         share = (self.start + (1 - self.start) * self.progress / self.end).clamp(max=1)
         most = (share * len(x)).round().clamp(min=1)
         counts = (losses.argsort(stable=True).argsort() < most).to(y.dtype)
-        return x, y * (counts / counts.mean()).unsqueeze(1)
+        return x, y * (counts / counts.mean()).view(-1, *[1] * (y.ndim - 1))
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
         self.progress.copy_(torch.as_tensor(progress))

@@ -89,7 +89,7 @@ class Training(pl.LightningModule):
         return ([optimizer], [schedule]) if self._scheduled else optimizer
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B]."""
+        """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B, ...]."""
         x, y = batch
         step = self.trainer.global_step
         optimizer: Any = self.optimizers()
@@ -205,12 +205,12 @@ class Finish(pl.Callback):
 
 @torch.no_grad()
 def evaluate(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy over the batches, in evaluation mode."""
+    """Mean cross-entropy (nats) and accuracy over the labels of the batches, in evaluation mode."""
     training = net.training
     net.eval()
     outputs = [(net(x), y) for x, y in batches]
     net.train(training)
-    n = sum(len(y) for _, y in outputs)
+    n = sum(y.numel() for _, y in outputs)
     loss = sum(F.cross_entropy(out, y, reduction="sum").double() for out, y in outputs)
-    right = sum((out.argmax(-1) == y).sum() for out, y in outputs)
+    right = sum((out.argmax(1) == y).sum() for out, y in outputs)
     return {"cross_entropy": float(loss) / n, "accuracy": float(right) / n}

@@ -33,6 +33,36 @@ def test_windows_are_the_text_and_the_target_is_what_follows(path, window, strid
         assert found == [(shown[i : i + window], shown[i + window]) for i in starts]
 
 
+@pytest.mark.parametrize(("window", "stride"), [(1, 1), (8, 5)])
+def test_all_targets_are_the_text_one_further(path, window, stride):
+    settings = {"path": path, "window": window, "stride": stride, "test_fraction": 0.2, "batch_size": 1}
+    last, everywhere = CharLM(**settings), CharLM(**settings, targets="all")
+    for end in ("", "_test"):
+        ours, theirs = everywhere.content()[0], last.content()[0]
+        assert torch.equal(ours[f"x{end}"], theirs[f"x{end}"])
+        assert torch.equal(ours[f"y{end}"][:, -1], theirs[f"y{end}"])
+        assert torch.equal(ours[f"y{end}"][:, :-1], ours[f"x{end}"][:, 1:])
+    assert everywhere.digest != last.digest
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "asymmetric", "matrix"])
+def test_label_noise_replaces_all_labels_of_an_example(path, kind):
+    classes = CharLM(path=path, batch_size=1).classes
+    matrix = torch.eye(classes).roll(1, 1).tolist()  # always the next
+    settings = {"path": path, "window": 8, "stride": 3, "targets": "all", "batch_size": 1}
+    (x, clean), (same, y) = (
+        CharLM(**settings, label_noise=noise, noise_kind=matrix if kind == "matrix" else kind).tensors("train")
+        for noise in (0, 0.25)
+    )
+    assert torch.equal(x, same)
+    noisy = (y != clean).any(1)
+    assert int(noisy.sum()) == round(0.25 * len(y))
+    if kind != "symmetric":
+        assert torch.equal(y[noisy], (clean[noisy] + 1) % classes)
+    else:
+        assert (y[noisy] != clean[noisy]).double().mean() > 0.9  # each drawn by itself
+
+
 def test_the_test_split_gives_no_character_to_the_vocabulary(path):
     data = CharLM(path=path, test_fraction=0.12, batch_size=1)
     assert "!" in TEXT[-round(0.12 * len(TEXT)) :]
@@ -58,6 +88,15 @@ def test_a_file_that_changes_is_read_again_and_where_it_lies_is_not_its_content(
     assert CharLM(path=str(tmp_path / "copy.txt"), batch_size=1).digest == before.digest
     (tmp_path / "text.txt").write_text(TEXT + "!", encoding="utf-8")
     assert CharLM(path=path, batch_size=1).digest != before.digest
+
+
+def test_what_has_no_meaning_with_all_targets_is_refused(path):
+    with pytest.raises(ValueError, match=r"data.targets is 'some'; accepted: last, all"):
+        CharLM(path=path, targets="some")
+    with pytest.raises(ValueError, match=r"data.inputs is 'shuffled_pixels' with data.targets=all; accepted: original"):
+        CharLM(path=path, targets="all", inputs="shuffled_pixels")
+    with pytest.raises(ValueError, match=r"data.imbalance is 2; accepted: 1, as an example has several labels"):
+        CharLM(path=path, targets="all", batch_size=1, imbalance=2)
 
 
 def test_bad_texts_are_refused_in_one_line(tmp_path, path):
