@@ -28,5 +28,5 @@ class CutMix(Mixing):
         centre = integers(draw.uniform("cutmix.centre", len(sides)), sides)
         inside = box(x, (centre - size // 2)[None], size)
         partner = draw.permutation("cutmix.partner", len(x))
-        share = 1 - inside.to(x.dtype).mean()
-        return torch.where(inside, x[partner], x), mixed(probabilities(net, y, x), partner, share)
+        share = 1 - inside.mean()
+        return torch.where(inside > 0, x[partner], x), mixed(probabilities(net, y, x), partner, share)

@@ -1,14 +1,14 @@
 """Cutout."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genbench.draw import Draw
-from genbench.regularization.base import Method
-from genbench.regularization.images import box, check_signals, integers
+from genbench.regularization.images import check_signals, integers
+from genbench.regularization.pixels import PixelMethod, Pixels
 
 
-class Cutout(Method):
+class Cutout(PixelMethod):
     """Sets a box of each input to zero, in all channels (DeVries & Taylor 2017, arXiv 1708.04552): a rectangle of
     images [B, C, H, W], a span of sequences [B, C, L].
 
@@ -23,10 +23,10 @@ class Cutout(Method):
         super().__init__()
         self.setting("size", size, low=0, high=1)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+        x = pixels.x
         check_signals("cutout", x)
         sides = torch.tensor(x.shape[2:], device=x.device)
         size = (self.size * sides).round().long()
         centre = integers(draw.uniform("cutout", len(x), len(sides)), sides)
-        # a mask of numbers, with which the product is twice as fast as with one of truth values
-        return x * (~box(x, centre - size // 2, size)).to(x.dtype), y
+        pixels.blank(centre - size // 2, size)

@@ -1,14 +1,14 @@
 """Horizontal flips."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genbench.draw import Draw
-from genbench.regularization.base import Method
 from genbench.regularization.images import check_images
+from genbench.regularization.pixels import PixelMethod, Pixels
 
 
-class Flip(Method):
+class Flip(PixelMethod):
     """Mirrors each image [B, C, H, W] left to right with the given probability (Krizhevsky et al. 2012).
 
     For what a mirror does not turn into something else: not for digits and letters.
@@ -21,8 +21,9 @@ class Flip(Method):
         super().__init__()
         self.setting("probability", probability, low=0, high=1)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+        x = pixels.x
         check_images("flip", x)
         columns = torch.arange(x.shape[3], device=x.device)
-        columns = torch.where(draw.uniform("flip", len(x), 1) < self.probability, columns.flip(0), columns)
-        return x.gather(3, columns[:, None, None].expand(x.shape)), y  # faster than to choose between two batches
+        mirrored = draw.uniform("flip", len(x), 1) < self.probability
+        pixels.move(3, torch.where(mirrored, columns.flip(0), columns))

@@ -36,18 +36,19 @@ def integers(uniform: Tensor, n: int | Tensor) -> Tensor:
 
 
 def box(x: Tensor, start: Tensor, size: Tensor) -> Tensor:
-    """Which points of signals lie in a box: [B or 1, 1, ...], true where start ≤ point < start + size on every axis.
+    """Which points of signals lie in a box: [B or 1, 1, ...] of their type, 1 where start ≤ point < start + size on
+    every axis, else 0.
 
     Args:
         x: signals [B, C, ...].
         start: first point of the box on each axis, [B or 1, axes].
         size: points of the box on each axis, [axes].
     """
-    inside = torch.ones((), dtype=torch.bool, device=x.device)
+    inside = x.new_ones(())
     for axis, side in enumerate(x.shape[2:]):
         offset = torch.arange(side, device=x.device) - start[:, axis, None]
-        along = (offset >= 0) & (offset < size[axis])  # [B or 1, side]
-        inside = inside & along.view(len(start), *(side if i == axis else 1 for i in range(-1, x.ndim - 2)))
+        along = ((offset >= 0) & (offset < size[axis])).to(x.dtype)  # [B or 1, side]
+        inside = inside * along.view(len(start), *(side if i == axis else 1 for i in range(-1, x.ndim - 2)))
     return inside
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
+from genbench.regularization.pixels import together
 from genbench.training.share import Share, whole_batch_norms
 
 
@@ -43,7 +44,7 @@ class Lane(nn.Module):
         self._params: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         if not self._params:
             raise ValueError(f"model {type(network).__name__} has no trainable parameters")
-        self._transforms = overriding(methods, "transform")
+        self._transforms = together(overriding(methods, "transform"))
         self._penalties = overriding(methods, "penalty")
         self._gradients = overriding(methods, "gradient")
         self._before = overriding(methods, "before_step")

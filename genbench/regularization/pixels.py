@@ -1,0 +1,105 @@
+"""Methods that move and blank whole pixels: those that follow one another read and write each pixel once."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from torch import Tensor, nn
+
+from genbench.draw import Draw
+from genbench.regularization.base import Method
+from genbench.regularization.images import box
+
+
+class Pixels:
+    """New signals out of the points of old ones, images [B, C, H, W] or sequences [B, C, L]: what is asked for in turn
+    is collected, and done at once by :meth:`made`.
+
+    >>> import torch
+    >>> pixels = Pixels(torch.tensor([[[1.0, 2.0, 3.0]]]))
+    >>> pixels.move(2, torch.tensor([[1, 2, 3]]), leaving=True)
+    >>> pixels.made()
+    tensor([[[2., 3., 0.]]])
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._sources: dict[int, Tensor] = {}  # of an axis, which old point each new one is, [B, side]
+        self._kept: Tensor | None = None  # 1 or 0, of a shape that broadcasts to that of x
+
+    def move(self, axis: int, source: Tensor, *, leaving: bool = False) -> None:
+        """Point i of an axis becomes what point ``source[:, i]`` is now, [B, side]; with ``leaving`` sources may lie
+        outside, where all is zero."""
+        inside = source.clamp(0, self.x.shape[axis] - 1) if leaving else source
+        if axis in self._sources:
+            self._sources[axis] = self._sources[axis].gather(1, inside)
+        else:
+            self._sources[axis] = inside
+        if self._kept is not None and self._kept.shape[axis] > 1:
+            self._kept = _gathered(self._kept, axis, inside)
+        if leaving:
+            self._keep(_along(self.x, axis, (source == inside).to(self.x.dtype)))
+
+    def blank(self, start: Tensor, size: Tensor) -> None:
+        """Zero in a box: see :func:`genbench.regularization.images.box`."""
+        self._keep(1 - box(self.x, start, size))
+
+    def made(self) -> Tensor:
+        """The new signals, of the shape of the old."""
+        x, axes = self.x, sorted(self._sources)
+        if len(axes) == 2:
+            rows, columns = (self._sources[axis] for axis in axes)
+            # with rows as the second term, a single number at a time, the sum is twice as fast
+            source = columns[:, None] + (rows * x.shape[3])[:, :, None]
+            x = _gathered(x.flatten(2), 2, source.flatten(1)).view(x.shape)
+        elif axes:
+            x = _gathered(x, axes[0], self._sources[axes[0]])
+        if self._kept is None:
+            return x
+        # a mask of numbers, with which the product is twice as fast as with one of truth values
+        return x.mul_(self._kept) if axes else x * self._kept
+
+    def _keep(self, kept: Tensor) -> None:
+        self._kept = kept if self._kept is None else self._kept * kept
+
+
+def _along(x: Tensor, axis: int, values: Tensor) -> Tensor:
+    """Values [B, side] of one axis of x, with all axes of x."""
+    return values.view(len(values), *(x.shape[axis] if i == axis else 1 for i in range(1, x.ndim)))
+
+
+def _gathered(x: Tensor, axis: int, source: Tensor) -> Tensor:
+    return x.gather(axis, _along(x, axis, source).expand(x.shape))
+
+
+class PixelMethod(Method):
+    """A method whose transform moves and blanks whole pixels; a subclass says in :meth:`rearrange` which."""
+
+    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+        """Ask for the changes."""
+        raise NotImplementedError
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        return _Together([self]).transform(net, x, y, draw)
+
+
+class _Together:
+    """The transforms of several such methods, one after the other."""
+
+    def __init__(self, methods: Sequence[PixelMethod]) -> None:
+        self._methods = methods
+
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        pixels = Pixels(x)
+        for method in self._methods:
+            method.rearrange(pixels, draw)
+        return pixels.made(), y
+
+
+def together(methods: Sequence[Method]) -> list[Method | _Together]:
+    """The methods that transform, with each row of pixel methods as one: the same batch, bit for bit."""
+    found: list[Method | _Together] = []
+    for _, row in groupby(methods, lambda method: isinstance(method, PixelMethod)):
+        alike = list(row)
+        pixels = [method for method in alike if isinstance(method, PixelMethod)]
+        found += [_Together(pixels)] if pixels else alike
+    return found
