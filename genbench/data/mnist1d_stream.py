@@ -63,7 +63,7 @@ class Signals:
     ) -> Tensor:
         """Signals [n, 40], not scaled, of classes [n]: ``padding`` in excess of 36, ``scale`` and ``shear`` on
         (−1/2, 1/2), ``shift`` in points, all [n]; ``corr`` and ``iid`` standard normal [n, 72]."""
-        templates, smooth, read, slope = (t.to(corr.device, corr.dtype) for t in _tables())
+        templates, smooth, read, slope = _tables_on(corr.device, corr.dtype)
         rows = (y * len(_PADDING) + padding) * _POINTS + shift
         template = templates.index_select(0, rows)
         filled = torch.where(
@@ -90,6 +90,11 @@ def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     read = np.stack([np.interp(np.linspace(0, 1, 40), grid, row) for row in np.eye(_POINTS)])
     line = np.linspace(-0.5, 0.5, _POINTS) @ read
     return torch.from_numpy(templates), torch.from_numpy(smooth.copy()), torch.from_numpy(read), torch.from_numpy(line)
+
+
+@cache
+def _tables_on(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return tuple(table.to(device, dtype) for table in _tables())  # kept: to convert them took most of a batch's time
 
 
 @cache
