@@ -14,9 +14,10 @@ from genbench.report.table import Table, build, decimals, number
 def page(folder: Path, experiments: Sequence[Records]) -> str:
     """Markdown with a paragraph for each choice of the group ``regularization`` in a folder of configurations.
 
-    Definition and reference are the docstring's. Below stand the numbers of each experiment that has a row of it: of
-    every column that has a best value, the mean with its interval and the difference from the baseline. Where it helps
-    is what came out: the columns in which it differs from the baseline for the better after Holm's correction.
+    Definition and reference are the docstring's. Below stand the numbers of each experiment that has a row of it, or
+    rows of its settings alone: of every column that has a best value, the mean with its interval and the difference
+    from the baseline. Where it helps is what came out: the columns in which it differs from the baseline for the better
+    after Holm's correction.
     """
     import yaml
 
@@ -39,7 +40,12 @@ def page(folder: Path, experiments: Sequence[Records]) -> str:
         settings = ", ".join(f"`{key}={value}`" for key, value in chosen.items())
         lines += ["", f"## {name}", "", f"{about[0].upper()}{about[1:]}. {described(node['_target_'])}", ""]
         lines += [f"`regularization={name}`" + (f" with {settings}" if settings else "") + ".", ""]
-        measured = [line for table in tables for line in _measured(table, name)]
+        measured = [
+            line
+            for table, loaded in zip(tables, experiments, strict=True)
+            for row in _rows(table, loaded, name)
+            for line in _measured(table, row, name)
+        ]
         lines += measured or ["Not measured in these experiments."]
     return "\n".join(lines) + "\n"
 
@@ -58,11 +64,14 @@ def described(target: str) -> str:
     return text.strip()
 
 
-def _measured(table: Table, name: str) -> list[str]:
+def _rows(table: Table, loaded: Records, name: str) -> list[int]:
+    """The rows of a strategy but the baseline: the one of its name, or all where nothing else was trained."""
+    only = all(record["choices"].get("regularization") == [name] for record in loaded.records)
+    return [i for i, row in enumerate(table.rows) if i != table.baseline and (only or row.label == name)]
+
+
+def _measured(table: Table, row: int, name: str) -> list[str]:
     """What a table says of a row."""
-    row = next((index for index, row in enumerate(table.rows) if row.label == name), None)
-    if row is None or row == table.baseline:
-        return []
     told: list[str] = []
     verdicts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for column, cell, digits in zip(table.columns, table.cells[row], decimals(table)[row], strict=True):
@@ -78,7 +87,8 @@ def _measured(table: Table, name: str) -> list[str]:
             good = (difference.value > 0) == (column.best == "max")
             verdicts[("better" if good else "worse") if cell.significant else "undecided"].append(f"*{column.title}*")
     against = table.rows[table.baseline].label if table.baseline is not None else None
-    shown = f" at {table.rows[row].chosen}" if table.rows[row].chosen else ""
+    label, chosen = table.rows[row].label, table.rows[row].chosen
+    shown = ("" if label == name else f", {label}") + (f" at {chosen}" if chosen else "")
     found = "; ".join(f"{verdict}: {', '.join(columns)}" for verdict, columns in verdicts.items() if columns)
     differing = (
         f" In parentheses the difference from {against}, paired by seed. After correction: {found}." if found else ""

@@ -68,6 +68,18 @@ def test_a_strategy_without_runs_says_so(tmp_path):
     assert "Not measured" not in section(page, "l2")
 
 
+def test_an_experiment_of_one_strategy_has_all_its_rows(tmp_path):
+    column = {"label": "test", "metric": "test/performance/accuracy", "best": "max"}
+    spec = {"title": "Noise", "rows": ["data.label_noise"], "baseline": [0.0], "columns": [column]}
+    found = factory.ablation(tmp_path / "a", strategies=["sam"], noises=(0.0, 0.2, 0.4), spec=spec)
+    page = strategies.page(folder(), [records.load(found)])
+    assert [line.partition(":")[0] for line in section(page, "sam").splitlines() if line.startswith("**")] == [
+        "**Noise**, 0.2",
+        "**Noise**, 0.4",
+    ]
+    assert "Not measured in these experiments." in section(page, "l2")
+
+
 def test_the_command_takes_several_folders(ablation, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["genbench-table", str(ablation), str(ablation), "--strategies"])
     cli.table()
