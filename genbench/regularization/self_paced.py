@@ -33,17 +33,24 @@ class SelfPaced(Method):
             raise ValueError("regularization SelfPaced: end=0 would leave out nothing; it must be positive")
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
 
+    def judge(self, net: nn.Module) -> nn.Module:
+        """The network whose losses say how difficult examples are."""
+        return net
+
     def build(self, net: nn.Module) -> nn.Module:
         if not hasattr(net, "classes"):
-            raise ValueError(f"regularization self_paced: {type(net).__name__} does not say how many classes it has")
+            raise ValueError(
+                f"regularization {type(self).__name__}: {type(net).__name__} does not say how many classes it has"
+            )
         return net
 
     @torch.no_grad()
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        training = net.training
-        net.eval()
-        output = net(x)
-        net.train(training)
+        judge = self.judge(net)
+        training = judge.training
+        judge.eval()
+        output = judge(x)
+        judge.train(training)
         if not y.is_floating_point():
             y = F.one_hot(y, net.classes).movedim(-1, 1).to(output.dtype)  # type: ignore[arg-type]
         losses = F.cross_entropy(output, y, reduction="none").reshape(len(x), -1).mean(1)

@@ -45,37 +45,53 @@ class Transfer(Method):
 
     @staticmethod
     def identity(settings: dict[str, Any]) -> dict[str, Any]:
-        source = settings["source"]
-        if source is None or source.startswith(_CONTENT):
-            return settings
-        return {**settings, "source": _CONTENT + records.file_digest(file_of(source, _SOURCE))[:12]}
+        return by_content(settings, _SOURCE)
 
     def build(self, net: nn.Module) -> nn.Module:
         own = [name for name, module in net.named_modules() if module is getattr(net, "head", None)]
         if not own:
             raise ConfigError(f"regularization transfer: {type(net).__name__} has no head")
         head = f"{own[0]}."  # network.head. behind an embedding
-        if self.source is not None and not self.source.startswith(_CONTENT):
-            self._load(net, self.source, head)
+        if self.source is not None:
+            start_from(net, self.source, _SOURCE, head=head)
         if self.tunes_only_head:
             for name, p in net.named_parameters():
                 p.requires_grad_(name.startswith(head))
         return net
 
-    def _load(self, net: nn.Module, source: str, head: str) -> None:
-        state, wanted = matched(read_state(file_of(source, _SOURCE)), net), net.state_dict()
-        left = {f"{name}.p" for name, module in net.named_modules() if isinstance(module, Masked)}
-        ours, theirs = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (wanted, state))
-        own = {name for name in ours if name.startswith(head)}
-        if any(theirs.get(name) != ours[name] for name in own):
-            left |= own
-        names = [name for name in dict.fromkeys([*ours, *theirs]) if name not in left]
-        wrong = [
-            f"{name} {theirs.get(name, 'missing')}, here {ours.get(name, 'missing')}"
-            for name in names
-            if theirs.get(name) != ours.get(name)
-        ]
-        if wrong:
-            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-            raise ConfigError(f"{_SOURCE} does not fit: {'; '.join(wrong[:5])}{more}")
-        net.load_state_dict({name: state[name] for name in names}, strict=False)
+
+def by_content(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """Settings whose ``source`` is named by the digest of its weights; ``name`` is that setting, for messages."""
+    source = settings["source"]
+    if source is None or source.startswith(_CONTENT):
+        return settings
+    return {**settings, "source": _CONTENT + records.file_digest(file_of(source, name))[:12]}
+
+
+def start_from(net: nn.Module, source: str, name: str, *, head: str | None = None) -> None:
+    """Give a network the weights of a source; of one that is known by its content alone they stay as they are.
+
+    The rates of dropout and stochastic depth are the network's own, and so is a head, what is named ``head…``, that
+    the source has not in that shape.
+
+    Raises:
+        ConfigError: weights that cannot be read, or do not fit, with their names.
+    """
+    if source.startswith(_CONTENT):
+        return
+    state, wanted = matched(read_state(file_of(source, name)), net), net.state_dict()
+    left = {f"{module_name}.p" for module_name, module in net.named_modules() if isinstance(module, Masked)}
+    ours, theirs = ({key: tuple(t.shape) for key, t in tensors.items()} for tensors in (wanted, state))
+    own = {key for key in ours if head is not None and key.startswith(head)}
+    if any(theirs.get(key) != ours[key] for key in own):
+        left |= own
+    keys = [key for key in dict.fromkeys([*ours, *theirs]) if key not in left]
+    wrong = [
+        f"{key} {theirs.get(key, 'missing')}, here {ours.get(key, 'missing')}"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ConfigError(f"{name} does not fit: {'; '.join(wrong[:5])}{more}")
+    net.load_state_dict({key: state[key] for key in keys}, strict=False)
