@@ -29,6 +29,7 @@ from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import PASSED, ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
 from genbench.measures.estimate import Estimate
+from genbench.memory import keep_freed
 from genbench.models.embedded import Embedded
 from genbench.records import clean
 from genbench.regularization.base import Method, in_order
@@ -236,6 +237,7 @@ def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, An
 def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share | None) -> dict[str, Any]:
     from genbench import packing
 
+    keep_freed()
     run = Run(config, planned, overrides)
     try:
         with threads_of(config), quiet():
