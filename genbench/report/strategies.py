@@ -88,7 +88,7 @@ def _measured(table: Table, row: int, name: str) -> list[str]:
             verdicts[("better" if good else "worse") if cell.significant else "undecided"].append(f"*{column.title}*")
     against = table.rows[table.baseline].label if table.baseline is not None else None
     label, chosen = table.rows[row].label, table.rows[row].chosen
-    shown = ("" if label == name else f", {label}") + (f" at {chosen}" if chosen else "")
+    shown = ("" if label == name else f" ({table.header}: {label})") + (f" at {chosen}" if chosen else "")
     found = "; ".join(f"{verdict}: {', '.join(columns)}" for verdict, columns in verdicts.items() if columns)
     differing = (
         f" In parentheses the difference from {against}, paired by seed. After correction: {found}." if found else ""

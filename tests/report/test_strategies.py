@@ -73,9 +73,9 @@ def test_an_experiment_of_one_strategy_has_all_its_rows(tmp_path):
     spec = {"title": "Noise", "rows": ["data.label_noise"], "baseline": [0.0], "columns": [column]}
     found = factory.ablation(tmp_path / "a", strategies=["sam"], noises=(0.0, 0.2, 0.4), spec=spec)
     page = strategies.page(folder(), [records.load(found)])
-    assert [line.partition(":")[0] for line in section(page, "sam").splitlines() if line.startswith("**")] == [
-        "**Noise**, 0.2",
-        "**Noise**, 0.4",
+    assert [line.partition(": *")[0] for line in section(page, "sam").splitlines() if line.startswith("**")] == [
+        "**Noise** (label noise: 0.2)",
+        "**Noise** (label noise: 0.4)",
     ]
     assert "Not measured in these experiments." in section(page, "l2")
 
