@@ -19,8 +19,8 @@ class CharLM(TokenData):
     With ``targets="last"`` it is the one after the ``window`` characters that are given: an example has one label, and
     any network learns it. With ``"all"`` it is the next one at each of them, from the 1 to ``window`` before it, labels
     [n, window]: an example teaches ``window`` times as much, but a network must be causal and give outputs
-    [B, classes, window], as the decoder does. Loss and accuracy are then means over all positions; a ``stride`` of
-    ``window`` has each character once.
+    [B, classes, window], as the decoder does. Loss and accuracy are then means over all positions. Windows to test on
+    do not overlap then, so that each character counts once, and their standard errors are those of different examples.
 
     The text is a file of any kind, or that of Python's own ``pydoc_data.topics``: half a million characters of English
     on the language, a little different in each version of Python. Its end is the test split; no training window reaches
@@ -80,7 +80,8 @@ def _windows(
             )
         token = np.searchsorted(known, part) + 1
         token[~np.isin(part, known)] = 0
-        found = np.lib.stride_tricks.sliding_window_view(token, window + 1)[::stride]
+        apart = max(stride, window) if split == "test" and targets == "all" else stride
+        found = np.lib.stride_tricks.sliding_window_view(token, window + 1)[::apart]
         arrays |= {f"x{end}": found[:, :-1], f"y{end}": found[:, -1] if targets == "last" else found[:, 1:]}
     return tensors(arrays, CharLM.name), len(known) + 1
 

@@ -37,11 +37,14 @@ def test_windows_are_the_text_and_the_target_is_what_follows(path, window, strid
 def test_all_targets_are_the_text_one_further(path, window, stride):
     settings = {"path": path, "window": window, "stride": stride, "test_fraction": 0.2, "batch_size": 1}
     last, everywhere = CharLM(**settings), CharLM(**settings, targets="all")
+    ours, theirs = everywhere.content()[0], last.content()[0]
+    assert torch.equal(ours["x"], theirs["x"])
+    assert torch.equal(ours["y"][:, -1], theirs["y"])
     for end in ("", "_test"):
-        ours, theirs = everywhere.content()[0], last.content()[0]
-        assert torch.equal(ours[f"x{end}"], theirs[f"x{end}"])
-        assert torch.equal(ours[f"y{end}"][:, -1], theirs[f"y{end}"])
         assert torch.equal(ours[f"y{end}"][:, :-1], ours[f"x{end}"][:, 1:])
+    apart = CharLM(**settings | {"stride": max(stride, window)}).content()[0]  # what is tested on counts once
+    assert torch.equal(ours["x_test"], apart["x_test"])
+    assert torch.equal(ours["y_test"][:, -1], apart["y_test"])
     assert everywhere.digest != last.digest
 
 
