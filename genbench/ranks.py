@@ -6,7 +6,6 @@ They are started here, or by torchrun or SLURM's srun, in whose environment ever
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import torch.distributed as dist
 from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
 from genbench.executors import cause_of_death
+from genbench.termination import terminable
 from genbench.training import Share
 
 _ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once
@@ -114,7 +114,7 @@ def train(config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: S
     of = size(config["trainer"])
     sent = json.dumps({"path": sys.path, "config": config, "choices": choices, "overrides": list(overrides)})
     processes: list[subprocess.Popen[bytes]] = []
-    with store() as (port, told), _termination():
+    with store() as (port, told), terminable():
         try:
             for rank in range(of):
                 processes.append(_start(environment_of(rank, of, port), shown=rank == 0))
@@ -214,16 +214,3 @@ def _end_with_parent() -> None:
     while os.read(0, 1):  # nothing more is sent
         pass
     os._exit(1)
-
-
-@contextlib.contextmanager
-def _termination() -> Iterator[None]:
-    """SIGTERM as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

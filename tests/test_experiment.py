@@ -267,6 +267,32 @@ def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure
     assert (folder / "history.csv").read_text() == (other / "history.csv").read_text()
 
 
+def endless(snapshot):
+    """A measure during which the process is asked to end, once."""
+    if ASKED:
+        ASKED.pop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    return Estimate(1.0)
+
+
+ASKED: list[bool] = []
+
+
+def test_termination_does_not_wait_for_measures(configure, tmp_path):
+    plain = configure("checkpoint_seconds=0", *FAST)
+    plain["callbacks"]["measures"]["measures"]["endless"] = {"_target_": f"{__name__}.endless", "_partial_": True}
+    before = signal.getsignal(signal.SIGTERM)
+    ASKED.append(True)
+    started = time.monotonic()
+    with pytest.raises(experiment.Interrupted):
+        experiment.run(plain)
+    assert time.monotonic() - started < 40
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list((tmp_path / "runs").glob("*/*/record.json"))
+    assert experiment.run(plain)["metrics"]["train/other/endless"] == 1
+
+
 def test_seconds_of_a_continued_run_include_those_before_the_kill(configure, tmp_path):
     plain = using(configure("checkpoint_seconds=0", *FAST), Slow)
     whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})

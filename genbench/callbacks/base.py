@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from genbench.checks import check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+from genbench.termination import terminable
 
 POWERS_OF_TWO = "powers_of_two"
 SPLITS = ("train", "val", "test")
@@ -108,7 +109,8 @@ class Measuring(pl.Callback):
             if self._weights.keys() == now.keys() and all(torch.equal(self._weights[k], now[k]) for k in now):
                 return
             self.history.pop()  # other weights were chosen after the last step
-        with preserved_random_state():
+        # Lightning heeds SIGTERM between steps, and measures may take minutes
+        with preserved_random_state(), terminable():
             self.results = self.measure(trainer, pl_module)
         values = {key: estimate.value for key, estimate in self.results.items()}
         measured = {key: estimate for key, estimate in self.results.items() if estimate.value is not None}
