@@ -30,7 +30,6 @@ class Curriculum(SelfPaced):
         ConfigError: weights that cannot be read without trusting them, or do not fit; the names that do not.
     """
 
-    alters = "trained on a part of each batch, another loss"
     teacher: nn.Module
 
     def __init__(self, *, source: str | None, **settings: Any) -> None:

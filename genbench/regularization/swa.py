@@ -64,6 +64,7 @@ class SWA(WeightAverage):
 
 
 def trainable(net: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes."""
     return [p for p in net.parameters() if p.requires_grad]
 
 

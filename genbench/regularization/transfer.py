@@ -71,8 +71,8 @@ def by_content(settings: dict[str, Any], name: str) -> dict[str, Any]:
 def start_from(net: nn.Module, source: str, name: str, *, head: str | None = None) -> None:
     """Give a network the weights of a source; of one that is known by its content alone they stay as they are.
 
-    The rates of dropout and stochastic depth are the network's own, and so is a head, what is named ``head…``, that
-    the source has not in that shape.
+    The rates of dropout and stochastic depth are the network's own. So is all whose name begins with ``head``, if the
+    source lacks any of it or has it in another shape.
 
     Raises:
         ConfigError: weights that cannot be read, or do not fit, with their names.

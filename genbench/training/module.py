@@ -194,11 +194,11 @@ class Training(pl.LightningModule):
 
 
 class Finish(pl.Callback):
-    """Sets the final network before any other callback measures them; stands first in the list."""
+    """Sets the final network before any other callback measures it; stands first in the list."""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Training)
-        pl_module.finish(trainer.datamodule.evaluation_batches("train"))  # type: ignore[attr-defined]
+        pl_module.finish(pl_module._split("train"))
         if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
             raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")
 
