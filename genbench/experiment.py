@@ -372,7 +372,7 @@ class Run:
 
 
 def _keep_traceback(folder: Path, error: BaseException) -> None:
-    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+    records.write_atomic(folder / TRACEBACK, "".join(traceback.format_exception(error)))
 
 
 def _acts_on_batches(callback: pl.Callback) -> bool:

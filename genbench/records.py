@@ -1,11 +1,14 @@
 """What a finished run leaves behind: atomic write, strict read, a directory of records."""
 
+import errno
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import secrets
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +29,8 @@ SWEEP = "sweep.json"
 LOCK = ".lock"
 FILES = ("history.csv", "weights.pt", "initial.pt")
 STATUSES = ("completed", "diverged", "failed")
+LIMIT = 2**28
+"""Bytes of a JSON or CSV file that is read; weights may have any size."""
 SCALE_FREE = "normalization makes the loss indifferent to the scale of the weights"
 """The alteration (see ``altered`` of a record) after which norms of weights mean as little as raw curvature."""
 
@@ -92,11 +97,38 @@ class RecordError(Exception):
 
 
 @contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+    """A regular file, or a link to one, open for reading: a pipe would be waited for, a device never end.
+
+    Raises ``OSError``.
+    """
+
+    def check(about: os.stat_result) -> None:
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+
+    check(os.stat(path))  # beforehand, as to open a device may already do something
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        check(os.fstat(file.fileno()))  # that it is still the same
+        yield file
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int = LIMIT) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes; raises ``OSError``."""
+    with opened(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"Larger than {limit:,} bytes", os.fspath(path))
+    return content
+
+
+@contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that replaces ``path`` when the block ends well, and leaves no trace when it does not.
 
     Staged beside the target (another filesystem could not rename), synced, renamed, and the folder synced: after a
-    kill or a power cut ``path`` holds either the old or the new content, whole.
+    kill or a power cut ``path`` holds either the old or the new content, whole. A link at ``path`` is replaced, and
+    what it leads to stays as it is.
     """
     path = Path(path)
     stage = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
@@ -134,7 +166,7 @@ def digest(value: Any) -> str:
 
 def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content, in hex."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -195,12 +227,15 @@ def history(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> "pd.Da
     name = record["history"]
     if name is None:
         raise RecordError("has no history")
-    path = Path(folder) / Path(name).name
-    if not path.is_file():
-        raise RecordError(f"{name} is missing")
-    if name in record["files"] and file_digest(path) != record["files"][name]:
+    try:
+        content = read_bytes(Path(folder) / Path(name).name)
+    except FileNotFoundError:
+        raise RecordError(f"{name} is missing") from None
+    except OSError as error:
+        raise RecordError(f"{name} cannot be read: {error.strerror}") from None
+    if name in record["files"] and hashlib.sha256(content).hexdigest() != record["files"][name]:
         raise RecordError(f"{name} is damaged: its digest does not match")
-    return pd.read_csv(path)
+    return pd.read_csv(io.BytesIO(content))
 
 
 @dataclass(frozen=True)
@@ -339,14 +374,16 @@ def _parse(path: Path) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a JSON number")
 
+    content = b""
     try:
-        value = json.loads(path.read_bytes(), parse_constant=refuse)
+        content = read_bytes(path)
+        value = json.loads(content, parse_constant=refuse)
     except FileNotFoundError:
         raise RecordError("is missing") from None
     except OSError as error:
         raise RecordError(f"cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        reason = "empty" if not path.stat().st_size else f"truncated or not JSON ({error})"
+        reason = "empty" if not content else f"truncated or not JSON ({error})"
         raise RecordError(f"is {reason}") from None
     if not isinstance(value, dict):
         raise RecordError(f"is not a JSON object but {_name(value)}")

@@ -241,3 +241,54 @@ def test_atomic_write_never_shows_half_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (events.append(os.path.getsize(a)), replace(a, b))[1])
     records.write_atomic(tmp_path / "a", "12345")
     assert events == ["sync", 5, "sync"]
+
+
+def test_only_regular_files_are_read_through_links_if_their_target_is_one(run):
+    whole = records.write(run, make())
+    (run.parent / "elsewhere.json").write_bytes((run / "record.json").read_bytes())
+    (run / "record.json").unlink()
+    (run / "record.json").symlink_to(run.parent / "elsewhere.json")
+    assert records.read(run) == whole
+    with pytest.raises(OSError, match="Larger than 100 bytes"):
+        records.read_bytes(run / "record.json", limit=100)
+    assert len(records.read_bytes(run / "history.csv", limit=27)) == 27
+    readers = {
+        "record.json": lambda: records.read(run),
+        "history.csv": lambda: records.history(run, whole),
+        "sweep.json": lambda: records.read_sweep(run.parent),
+    }
+    for name, read in readers.items():
+        for kind in ("pipe", "device"):
+            path = (run.parent if name == "sweep.json" else run) / name
+            path.unlink(missing_ok=True)
+            if kind == "pipe":
+                os.mkfifo(path)  # to open it would wait for a writer for ever
+            else:
+                path.symlink_to("/dev/zero")  # has no end
+            with pytest.raises(records.RecordError, match="cannot be read: Not a regular file"):
+                read()
+            with pytest.raises(OSError, match="Not a regular file"):
+                records.file_digest(path)
+            path.unlink()
+
+
+def test_a_pipe_or_a_device_in_a_folder_is_a_problem_of_that_run_alone(run):
+    records.write(run, make())
+    for index, kind in enumerate(("pipe", "device")):
+        folder = run.parent / (f"{index}" * 12)
+        folder.mkdir()
+        os.mkfifo(folder / "record.json") if kind == "pipe" else (folder / "record.json").symlink_to("/dev/zero")
+    found = records.load(run.parent)
+    assert [record["run_id"] for record in found.records] == ["0123456789ab"]
+    assert [reason for _, reason in found.problems] == ["cannot be read: Not a regular file"] * 2
+    assert set(records.status(run.parent).values()) == {"done", "damaged"}
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_not_followed(run, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("theirs")
+    (run / "record.json").symlink_to(other)
+    records.write(run, make())
+    assert other.read_text() == "theirs"
+    assert not (run / "record.json").is_symlink()
+    assert records.read(run)["seed"] == 0

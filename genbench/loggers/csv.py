@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger
 
 from genbench.checks import check_number
 from genbench.loggers.base import Run
-from genbench.records import write_atomic
+from genbench.records import read_bytes, write_atomic
 
 
 class CSVLogger(Logger):
@@ -71,7 +71,7 @@ class CSVLogger(Logger):
 def _read(path: Path) -> dict[int, dict[str, str]]:
     """The rows of an earlier start; none where the file is missing or not ours."""
     try:
-        with path.open(newline="") as file:
-            return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(file)}
-    except (FileNotFoundError, KeyError, TypeError, ValueError, csv.Error):
+        file = io.StringIO(read_bytes(path).decode(), newline="")
+        return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(file)}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return {}

@@ -141,12 +141,14 @@ def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bo
     folder = loaded.folder / "figures"
     inputs = _inputs(loaded, table)
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = json.loads(records.read_bytes(folder / _MANIFEST))
         if manifest["inputs"] == inputs and all(
             records.file_digest(folder / name) == expected for name, expected in manifest["files"].items()
         ):
             return [
-                Picture(item["name"], item["title"], item["caption"], (folder / f"{item['name']}.svg").read_bytes())
+                Picture(
+                    item["name"], item["title"], item["caption"], records.read_bytes(folder / f"{item['name']}.svg")
+                )
                 for item in manifest["figures"]
             ]
     except (OSError, ValueError, KeyError, TypeError):  # absent, interrupted or altered: drawn again

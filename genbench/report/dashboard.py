@@ -162,7 +162,7 @@ def _experiment(folder: Path) -> str:
 
 def _remembered(folder: Path) -> dict[str, str]:
     try:
-        memory = json.loads((folder / MEMORY).read_text())
+        memory = json.loads(records.read_bytes(folder / MEMORY))
     except (OSError, ValueError):
         return {}
     return memory if isinstance(memory, dict) and {"entity", "project", "name", "id"} <= memory.keys() else {}

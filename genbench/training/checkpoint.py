@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from genbench.records import write_atomic
+from genbench.records import opened, write_atomic
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -30,7 +30,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """The checkpoint; ValueError if the file is damaged. Only tensors and plain values are read."""
-        data = Path(path).read_bytes()
+        with opened(path) as file:
+            data = file.read()
         content, digest = data[:-32], data[-32:]
         if hashlib.sha256(content).digest() != digest:
             raise ValueError(f"{Path(path).name} is damaged: its digest does not match its content")
