@@ -100,12 +100,18 @@ def _defocus_blur(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
 
 
 def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: Draw) -> Tensor:
+    """Blurred, each point from the last to the first replaced by a neighbour drawn at random, and blurred again.
+
+    The paper speaks of points that swap places. The original's swap works on views of an array, so that with several
+    channels both points end with the value of the neighbour, and that is what the benchmark's images were made with;
+    grey images without an axis of channels are truly swapped.
+    """
     import numpy as np
 
     sigma, delta, rounds = c[0] * _scale(x), max(1, round(c[1] * _scale(x))), c[2]
     batch, _, height, width = x.shape
     blurred = _smoothed(x, sigma)
-    # the same swaps of neighbours one after the other, of all images at once
+    # one point after the other, of all images at once
     order = np.tile(np.arange(height * width), (batch, 1))
     rows = np.arange(batch)
     ys, xs = range(height - delta, delta, -1), range(width - delta, delta, -1)  # as the original: its first stays
@@ -117,7 +123,10 @@ def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: Draw) -> Tensor:
             for j, column in enumerate(xs):
                 here = row * width + column
                 there = here + step[:, k, i, j]
-                order[:, here], order[rows, there] = order[rows, there], order[:, here].copy()
+                before = order[:, here].copy()
+                order[:, here] = order[rows, there]
+                if x.shape[1] == 1:
+                    order[rows, there] = before
     index = torch.from_numpy(order).to(x.device)[:, None].expand(-1, x.shape[1], -1)
     return _smoothed(blurred.flatten(2).gather(2, index).view_as(x), sigma)
 
@@ -128,7 +137,10 @@ def _motion_blur(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
 
 
 def _zoom_blur(x: Tensor, steps: int, draw: Draw) -> Tensor:
-    zooms = [_zoomed(x, 1 + 0.01 * k) for k in range(steps)]
+    """The mean of the image and of it enlarged by 1, 1.01, …, so many times: ``numpy.arange(1, 1.06, 0.01)`` of the
+    original has 7 elements, as 1.06 comes out too by rounding, and for 1.11 there are 12."""
+    step = 1.01 - 1  # NumPy's, a little more than 0.01: 26 points become 33 at 1.25, not 32
+    zooms = [_zoomed(x, 1 + step * k) for k in range(steps)]
     return (x + torch.stack(zooms).sum(0)) / (steps + 1)
 
 
@@ -458,7 +470,7 @@ IMAGES: dict[str, tuple[Shift, Sequence[Any]]] = {
     "defocus_blur": (_defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
     "glass_blur": (_glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))),
     "motion_blur": (_motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
-    "zoom_blur": (_zoom_blur, (6, 11, 16, 21, 26)),
+    "zoom_blur": (_zoom_blur, (7, 12, 16, 21, 26)),
     "snow": (
         _snow,
         (

@@ -102,30 +102,58 @@ def test_blurs_against_scipy():
         bell = ndimage.gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="reflect", truncate=3)
         np.testing.assert_allclose(_smoothed(image, sigma, mode="symmetric", truncate=3).numpy(), bell, atol=1e-12)
 
-    def zoomed(image, zoom):  # hendrycks/robustness crops the middle and has scipy enlarge it
-        side = image.shape[1]
-        crop = math.ceil(side / zoom)
-        top = (side - crop) // 2
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_zoom_blur_is_that_of_the_original(severity):
+    """A transcription of hendrycks/robustness, make_cifar_c.py."""
+
+    def zoomed(image, zoom):
+        crop = math.ceil(32 / zoom)
+        top = (32 - crop) // 2
         larger = ndimage.zoom(image[:, top : top + crop, top : top + crop], (1, zoom, zoom), order=1)
-        trim = (larger.shape[1] - side) // 2
-        return larger[:, trim : trim + side, trim : trim + side]
+        trim = (larger.shape[1] - 32) // 2
+        return larger[:, trim : trim + 32, trim : trim + 32]
 
-    one = image[0].numpy()
-    expected = (one + sum(zoomed(one, 1 + 0.01 * k) for k in range(26))) / 27
-    np.testing.assert_allclose(apply(image[:1], "zoom_blur", 5)[0].numpy(), expected, atol=1e-9)
+    zooms = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01)
+    images = COLOUR[:3].double()
+    for image, moved in zip(images.numpy(), apply(images, "zoom_blur", severity).numpy(), strict=True):
+        expected = (image + sum(zoomed(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
+        np.testing.assert_allclose(moved, expected, atol=1e-9)
 
 
-def test_glass_blur_swaps_neighbours():
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_glass_blur_is_that_of_the_original(severity, channels):
+    """A transcription of make_cifar_c.py with the same random numbers: NumPy's own meaning of its swap."""
+    sigma, rounds = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[severity - 1]
+    images = COLOUR[:5, :channels].double()
+    drawn = Draw(0, 0).uniform("glass_blur", 5, rounds, 30, 30, 2).numpy()
+    steps = np.floor(2 * drawn).astype(int) - 1  # -1 or 0
+    for image, step, moved in zip(images.numpy(), steps, apply(images, "glass_blur", severity).numpy(), strict=True):
+        a = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest").transpose(1, 2, 0).copy()
+        a = a[..., 0] if channels == 1 else a  # as Pillow gives a grey image
+        for k in range(rounds):
+            for i, row in enumerate(range(31, 1, -1)):
+                for j, column in enumerate(range(31, 1, -1)):
+                    other, beside = row + step[k, i, j, 0], column + step[k, i, j, 1]
+                    a[row, column], a[other, beside] = a[other, beside], a[row, column]
+        expected = ndimage.gaussian_filter(a.reshape(32, 32, channels), (sigma, sigma, 0), mode="nearest")
+        np.testing.assert_allclose(moved, expected.transpose(2, 0, 1), atol=1e-6)
+
+
+def test_glass_blur_swaps_the_neighbours_of_a_grey_image_and_copies_them_in_a_coloured_one():
     image = torch.arange(32.0 * 32).view(1, 1, 32, 32) / 1024  # every point known by its value
     moved = apply(image, "glass_blur", 1)  # its bell is narrower than a point
     assert torch.equal(moved.flatten().sort().values, image.flatten())
     assert 0.5 < float((moved != image).double().mean()) < 1
     changed = (moved != image)[0, 0]
-    assert not changed[
-        0
-    ].any()  # as in the original: points 31 to 2 swap with a neighbour that is one before them at most
+    # as in the original: points 31 to 2 swap with a neighbour that is one before them at most
+    assert not changed[0].any()
     assert not changed[:, 0].any()
     assert changed[31].any()
+    coloured = apply(image.expand(1, 3, 32, 32), "glass_blur", 1)
+    assert torch.equal(coloured[:, :1], coloured[:, 1:2])
+    assert len(coloured[:, 0].unique()) < 900  # values are lost
 
 
 def test_a_streak_is_half_a_bell_in_the_direction():
