@@ -690,6 +690,7 @@ def _cell(runs: Sequence[_Run], column: Column, where: str, notes: _Notes) -> Ce
     _refuse_mixture(members, where)
     values: dict[Hashable, float] = {}
     reasons: dict[str, list[str]] = {}
+    remarks: dict[str, list[str]] = {}  # on values that there are
     for run in runs:
         seed = str(run.record["seed"] if run.record else run.overrides.get("seed", "?"))
         if run.record is None or run.record["status"] != "completed":
@@ -701,10 +702,16 @@ def _cell(runs: Sequence[_Run], column: Column, where: str, notes: _Notes) -> Ce
             values[record["seed"]] = value * column.scale
         elif column.metric not in record["notes"]:
             reasons.setdefault(f"{column.metric} was not measured", []).append(seed)
-        if column.metric in record["notes"]:
-            reasons.setdefault(clean(record["notes"][column.metric]), []).append(seed)
+        if note := clean(record["notes"].get(column.metric, "")):
+            for text in [note] if value is None else note.split("; "):
+                (reasons if value is None else remarks).setdefault(text, []).append(seed)
         if record["converged"].get(column.metric) is False:
             reasons.setdefault("did not converge", []).append(seed)
+    # what a search says of itself is another text in each run: the flag above stands for it, the record has it whole
+    searched = any(run.record and column.metric in run.record["converged"] for run in runs)
+    for text, seeds in remarks.items():
+        if len(seeds) == len(runs) or not searched:
+            reasons.setdefault(text, []).extend(seeds)
     texts = [
         text if len(seeds) == len(runs) else f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}"
         for text, seeds in reasons.items()
@@ -817,10 +824,10 @@ def _caption(
     elif common == 1:
         caption.append("One seed: no intervals, no tests.")
     if baseline is not None and common > 1:
-        family = max(sum(line[i].p is not None for line in grid) for i in range(len(columns)))
+        families = [sum(line[i].p is not None for line in grid) for i in range(len(columns))]
         caption.append(
             f"* differs from {rows[baseline].label}: paired by seed, t test, p < {SIGNIFICANCE} after Holm's "
-            f"correction within the column ({family} comparison{'s' * (family != 1)}); no mark: undecided, not equal."
+            f"correction within the column ({_comparisons(columns, families)}); no mark: undecided, not equal."
         )
     directions = {column.best for column in columns if column.best}
     if directions:
@@ -850,6 +857,19 @@ def _caption(
         if column.published:
             caption.append(f"Published values of {column.title}: {column.source}.")
     return caption
+
+
+def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:
+    """How many comparisons each column's correction is for: the usual number, then the columns that have another."""
+    tested = [family for family in families if family]
+    usual = max(set(tested), key=tested.count, default=0)
+    text = f"{usual} comparison{'s' * (usual != 1)}"
+    labels = [column.label for column in columns]
+    others: dict[int, list[str]] = {}
+    for column, family in zip(columns, families, strict=True):
+        if family not in (0, usual):
+            others.setdefault(family, []).append(column.label if labels.count(column.label) == 1 else column.title)
+    return "; ".join([text, *(f"{family} of {_and(names)}" for family, names in others.items())])
 
 
 def _and(names: Sequence[str]) -> str:

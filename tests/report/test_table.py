@@ -65,6 +65,48 @@ def test_differences_are_paired_by_seed_and_holm_counts_the_rows_of_the_column(t
     assert "(2 comparisons)" in " ".join(table.caption)
 
 
+def test_the_caption_counts_the_comparisons_of_each_column(ablation):
+    table = build(records.load(ablation))
+    tested = {
+        c.title: sum(line[i].p is not None for line in table.cells)
+        for i, c in enumerate(table.columns)
+        if "acc" in c.title
+    }
+    sharpness = {c.label: sum(line[i].p is not None for line in table.cells) for i, c in enumerate(table.columns)}
+    assert set(tested.values()) == {len(factory.STRATEGIES) - 1}
+    fewer = sharpness["λ₁"]  # rows that change the loss or its scale are not tested there
+    assert 0 < fewer < len(factory.STRATEGIES) - 1
+    (sentence,) = [text for text in table.caption if "Holm" in text]
+    (named,) = [part for part in sentence.split("; ") if part.startswith(f"{fewer} of ")]
+    assert f"({len(factory.STRATEGIES) - 1} comparisons; " in sentence
+    for label in ("λ₁", "trace", "SAM"):
+        assert label in named
+    assert "adaptive" not in named
+    assert "clean" not in named
+
+
+def test_what_an_ascent_says_of_itself_stays_in_the_record(tmp_path):
+    """Each run's text is another one: a footnote a seed would bury the table. What all runs say, and reasons, stand."""
+    key = "train/flatness/sam_sharpness"
+
+    def change(item):
+        seed = item["seed"]
+        item["metrics"][key], item["converged"][key] = 0.1 + seed, seed != 1
+        item["notes"][key] = f"mean of 5 members; 8 starts, {seed} of them reached it"
+        item["metrics"]["train/flatness/trace"] = None
+        item["notes"]["train/flatness/trace"] = f"undefined: reason {seed}; more"
+        return item
+
+    columns = [
+        {"group": "sharpness", "label": name, "metric": f"train/flatness/{name}"} for name in ("sam_sharpness", "trace")
+    ]
+    spec = {"rows": ["regularization"], "baseline": ["none"], "columns": columns}
+    table = build(records.load(factory.ablation(tmp_path, ["none"], (0.0,), range(2), spec, change=change)))
+    searched, undefined = ([table.notes[i] for i in cell.notes] for cell in table.cells[0])
+    assert searched == ["seed 1: did not converge", "mean of 5 members"]
+    assert undefined == ["seed 0: undefined: reason 0; more", "seed 1: undefined: reason 1; more"]
+
+
 def test_one_seed_has_no_interval_and_no_test(tmp_path):
     table = build(records.load(toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
     assert table.cells[1][0].mean.half_width is None
