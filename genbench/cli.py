@@ -120,7 +120,8 @@ def _task(cfg: Any) -> None:
     # errors are reported here: Hydra would print a traceback before it passes them on
     plain = _report_errors(lambda: OmegaConf.to_container(cfg, resolve=True))
     chosen = sweep.choices(HydraConfig.get().runtime.choices)
-    record = _report_errors(lambda: experiment.run(plain, choices=chosen))
+    typed = list(HydraConfig.get().overrides.task)
+    record = _report_errors(lambda: experiment.run(plain, choices=chosen, typed=typed))
     if record is None:  # the first of the processes that torchrun has started shows it
         return
     if HydraConfig.get().mode == RunMode.RUN:

@@ -116,7 +116,7 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples."""
+    examples, and the overrides that were typed for it."""
 
     run_id: str
     folder: Path
@@ -124,6 +124,7 @@ class Plan:
     choices: dict[str, Any]
     steps_per_epoch: int | None = None
     batch_size: int | None = None
+    typed: tuple[str, ...] = ()
 
 
 def folder() -> Path:

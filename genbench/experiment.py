@@ -60,12 +60,12 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM during a run; the same command continues it."""
 
 
-def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
+def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Sequence[str] = ()) -> Plan:
     """Check a configuration and identify its run, writing nothing.
 
     ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
     paths and a method's own schedule for the run's, and the content of the data. ``choices`` names what was chosen in
-    each group.
+    each group, ``typed`` holds the overrides that gave the configuration.
     """
     _check(config)
     bound = bind(config)
@@ -84,7 +84,7 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None) -> Plan:
     run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
-    return Plan(run_id, folder, bound, chosen, steps, examples)
+    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed))
 
 
 def check(config: Config) -> None:
@@ -130,17 +130,19 @@ def run(
     *,
     choices: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    typed: Sequence[str] = (),
     wait: bool = True,
 ) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
     A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
-    waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers.
+    waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers;
+    ``typed`` are all that gave its configuration, for the record.
 
     With ``trainer=ddp`` several processes train it; where torchrun or srun has started them, all but the first return
     None.
     """
-    planned = plan(config, choices=choices)
+    planned = plan(config, choices=choices, typed=typed)
     if not ranks.started(config["trainer"]):
         return _lead(config, planned, overrides, wait)
     with ranks.joined(config["trainer"]) as share:
@@ -150,9 +152,11 @@ def run(
         return None
 
 
-def train_share(config: Config, share: Share, *, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
+def train_share(
+    config: Config, share: Share, *, choices: Mapping[str, Any], overrides: Sequence[str], typed: Sequence[str]
+) -> None:
     """One process's part of a run that another has planned, checked and locked."""
-    planned = plan(config, choices=choices)
+    planned = plan(config, choices=choices, typed=typed)
     if share.rank == 0:
         _run(config, planned, overrides, share)
     else:
@@ -184,7 +188,7 @@ def _lead(
 def _start(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
     """Have a run trained by processes of its own."""
     try:
-        error = ranks.train(config, choices=planned.choices, overrides=overrides)
+        error = ranks.train(config, choices=planned.choices, overrides=overrides, typed=planned.typed)
     except KeyboardInterrupt:
         raise Interrupted("the run was interrupted") from None
     if error is None:
@@ -648,6 +652,7 @@ def _write(
             "error": error,
             "config": planned.bound,
             "choices": planned.choices,
+            "overrides": list(planned.typed),
             "altered": {
                 name: reason
                 for name, node in planned.bound["regularization"].items()
@@ -681,7 +686,8 @@ def provenance(bound: Config) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "pytorch_lightning": pl.__version__,
-        "git": _commit(),
+        "git": commit(Path(__file__).parents[1]),
+        "user_git": user_commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "devices": ranks.size(bound["trainer"]),
@@ -689,15 +695,21 @@ def provenance(bound: Config) -> dict[str, Any]:
     }
 
 
+def user_commit() -> str | None:
+    """The commit of the user's own repository, that of the folder this process is in; None where there is none."""
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+    return None if root is None else commit(root)
+
+
 @functools.cache
-def _commit() -> str | None:
-    """The commit of the checkout that genbench runs from, with a plus sign where it was changed; None if installed."""
-    where = Path(__file__).parents[1]
-    if not (where / ".git").exists():
+def commit(checkout: Path) -> str | None:
+    """The commit of a checkout, with a plus sign where tracked files were changed; None if it is none."""
+    if not (checkout / ".git").exists():
         return None
     try:
         described = subprocess.run(
-            ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            ["git", "-C", str(checkout), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=10,

@@ -132,6 +132,7 @@ def run(
     *,
     choices: Sequence[Mapping[str, Any]],
     overrides: Sequence[Sequence[str]],
+    typed: Sequence[Sequence[str]] | None = None,
 ) -> list[dict[str, Any] | None]:
     """Train runs of one :func:`key` as one and write their records; None for those that another process trains.
 
@@ -145,7 +146,10 @@ def run(
     if ranks.size(configs[0]["trainer"]) > 1:
         raise Unpackable("trainer=ddp shares one run among processes")
     keep_freed()
-    plans = [experiment.plan(config, choices=chosen) for config, chosen in zip(configs, choices, strict=True)]
+    plans = [
+        experiment.plan(config, choices=chosen, typed=words)
+        for config, chosen, words in zip(configs, choices, typed or [()] * len(configs), strict=True)
+    ]
     found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
     with ExitStack() as locks, experiment.threads_of(configs[0]), experiment.quiet():
         mine = []

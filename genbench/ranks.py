@@ -102,7 +102,9 @@ def _environment() -> Any:
     return None
 
 
-def train(config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+def train(
+    config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: Sequence[str], typed: Sequence[str]
+) -> str | None:
     """Start the processes of a run and wait for the end of the first one, which writes the record.
 
     Returns:
@@ -112,9 +114,10 @@ def train(config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: S
         KeyboardInterrupt: Ctrl-C or SIGTERM, once all processes have ended.
     """
     of = size(config["trainer"])
-    sent = json.dumps({"path": sys.path, "config": config, "choices": choices, "overrides": list(overrides)})
+    told = {"config": config, "choices": choices, "overrides": list(overrides), "typed": list(typed)}
+    sent = json.dumps({"path": sys.path, **told})
     processes: list[subprocess.Popen[bytes]] = []
-    with store() as (port, told), terminable():
+    with store() as (port, errors), terminable():
         try:
             for rank in range(of):
                 processes.append(_start(environment_of(rank, of, port), shown=rank == 0))
@@ -129,8 +132,8 @@ def train(config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: S
                     _wait(process)
             if first.returncode == 0:
                 return None
-            if told.check([_ERROR]):
-                return told.get(_ERROR).decode()
+            if errors.check([_ERROR]):
+                return errors.get(_ERROR).decode()
             ended = next((rank for rank in range(1, of) if processes[rank].returncode), 0)
             return f"process {ended} of {of}: {cause_of_death(processes[ended].returncode or 0)}"
         except KeyboardInterrupt:
@@ -146,14 +149,14 @@ def train(config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: S
                 process.stdin.close()
 
 
-def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str]) -> None:
+def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], typed: list[str]) -> None:
     """One of the processes that :func:`train` has started."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from genbench import experiment
 
     try:
         with joined(config["trainer"]) as share:
-            experiment.train_share(config, share, choices=choices, overrides=overrides)
+            experiment.train_share(config, share, choices=choices, overrides=overrides, typed=typed)
     except experiment.Interrupted:
         sys.exit(1)
     except BaseException as error:

@@ -6,10 +6,9 @@ import io
 import json
 import math
 import os
-import re
 import secrets
 import stat
-import unicodedata
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +17,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from genbench import marks
+from genbench.privacy import clean as clean
+from genbench.privacy import shared
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from genbench.measures.estimate import Estimate
 
-SCHEMA = 2
+SCHEMA = 3
+READABLE = (2, 3)
 RECORD = "record.json"
 SWEEP = "sweep.json"
 LOCK = ".lock"
@@ -57,7 +61,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seconds": (dict,),
     "measure_seconds": (dict,),
     "files": (dict,),
+    "overrides": (list,),
 }
+_SINCE = {"overrides": 3}  # parts that records of older schemas do not have
 # what the values of the flat parts of a record may be
 _VALUES: dict[str, tuple[type, ...]] = {
     "metrics": (*_NUMBER, _NONE),
@@ -71,25 +77,6 @@ _VALUES: dict[str, tuple[type, ...]] = {
     "files": (str,),
 }
 _NAMES = {dict: "an object", list: "a list", str: "a string", int: "a number", bool: "true or false", _NONE: "null"}
-
-
-def clean(text: Any) -> str:
-    """Text fit to be shared: one line, no control characters, no home folder, of absolute paths only the last part.
-
-    >>> clean("no space on /home/somebody/runs/weights.pt")
-    'no space on …/weights.pt'
-    >>> clean("cannot read '/srv/my data/x.csv' or /home/somebody")
-    "cannot read '…/x.csv' or ~"
-    """
-    line = " ".join(str(text).split())
-    line = "".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
-    line = re.sub(r"""(['"])/[^'"]*/([^'"/]+)\1""", r"\1…/\2\1", line)
-    line = re.sub(r"(?<![\w.:/~…])(?:/(?:home|Users)/[^\s/'\"]+|/root\b)", "~", line)
-    return re.sub(r"(?<![\w.:/~…])~?(?:/[\w.+@-]+){1,}", lambda found: _last_part(found[0]), line)
-
-
-def _last_part(path: str) -> str:
-    return path if path.count("/") < 2 and not path.startswith("~") else "…/" + path.rsplit("/", 1)[-1]
 
 
 class RecordError(Exception):
@@ -173,16 +160,19 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def write(folder: str | os.PathLike[str], record: dict[str, Any]) -> dict[str, Any]:
     """Write ``record`` to ``folder/record.json`` and return it as written.
 
-    Adds ``files`` (digests of the history, final and initial weights that lie in ``folder``) and ``digest``.
+    What must not be shared is shortened (:func:`genbench.privacy.shared`). Adds ``files`` (digests of the history,
+    final and initial weights that lie in ``folder``), ``digest`` and ``mark``, by which its owner knows it again
+    (:mod:`genbench.marks`).
     Raises ``ValueError`` naming the key when a value is not JSON, not finite, missing or of the wrong type.
     """
     folder = Path(folder)
-    record = {key: value for key, value in record.items() if key != "digest"}
+    record = shared(_content(record))
     record["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).is_file()}
     _check_json(record, "")
     if reason := _fault(record):
         raise ValueError(f"record of {record.get('run_id', folder.name)}: {reason}")
     record["digest"] = digest(record)
+    record["mark"] = marks.of(record["digest"])
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record
@@ -197,12 +187,48 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     record = _parse(path / RECORD if path.is_dir() else path)
     if reason := _fault(record):
         raise RecordError(reason)
-    found = record.get("digest")
+    _check_digest(record)
+    return _held(record)
+
+
+def is_own(record: Mapping[str, Any]) -> bool:
+    """Whether this user has written a record that :func:`read` has read: it has the mark of the user's key."""
+    return marks.is_own(record["digest"], record.get("mark"))
+
+
+def _content(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What the digest is of."""
+    return {key: item for key, item in value.items() if key not in ("digest", "mark")}
+
+
+def _check_digest(value: Mapping[str, Any]) -> None:
+    found = value.get("digest")
     if not isinstance(found, str):
         raise RecordError("has no digest")
-    if found != digest({key: value for key, value in record.items() if key != "digest"}):
+    try:
+        expected = digest(_content(value))
+    except ValueError:  # 1e999, which JSON allows
+        raise RecordError("holds a number that is not finite") from None
+    if found != expected:
         raise RecordError("digest does not match: the content was altered")
+
+
+def _held(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without the integers that no float holds, 10⁴⁰⁰ say, which would end whatever computes with them."""
+    for part in ("metrics", "stderr", "residual", "interval", "seconds", "measure_seconds"):
+        for key, value in list(record[part].items()):
+            if all(map(_is_held, value if isinstance(value, list) else [value])):
+                continue
+            if part in ("metrics", "seconds"):
+                record[part][key] = None
+                record["notes"][key if part == "metrics" else f"seconds.{key}"] = "the value is beyond what a float holds"
+            else:
+                del record[part][key]
     return record
+
+
+def _is_held(value: float | None) -> bool:
+    return value is None or abs(value) <= sys.float_info.max
 
 
 def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -315,10 +341,16 @@ def status(folder: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The plan of the last sweep command in ``runs/<experiment>``; raises ``RecordError`` when absent or malformed."""
+    """The plan of the last sweep command in ``runs/<experiment>``; raises ``RecordError`` when absent, malformed or
+    altered."""
     sweep = _parse(Path(folder) / SWEEP)
-    if sweep.get("schema") != SCHEMA:
-        raise RecordError(f"has schema {sweep.get('schema')!r}, this version reads {SCHEMA}")
+    if sweep.get("schema") not in READABLE:
+        accepted = " and ".join(map(str, READABLE))
+        raise RecordError(f"has schema {sweep.get('schema')!r}, this version reads {accepted}")
+    if sweep["schema"] < 3:
+        sweep = shared(sweep)
+    else:
+        _check_digest(sweep)
     runs = sweep.get("runs")
     if not isinstance(runs, list) or not all(isinstance(run, dict) and _is_name(run.get("run_id")) for run in runs):
         raise RecordError("'runs' must be a list of objects with a run_id")
@@ -330,9 +362,10 @@ def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_sweep(folder: str | os.PathLike[str], sweep: dict[str, Any]) -> None:
-    """Write the plan of a sweep to ``runs/<experiment>/sweep.json``."""
-    sweep = {"schema": SCHEMA, **sweep}
+    """Write the plan of a sweep to ``runs/<experiment>/sweep.json``, without what must not be shared, with a digest."""
+    sweep = shared({**_content(sweep), "schema": SCHEMA})
     _check_json(sweep, "")
+    sweep["digest"] = digest(sweep)
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_atomic(Path(folder) / SWEEP, json.dumps(sweep, indent=1, allow_nan=False) + "\n")
 
@@ -394,10 +427,12 @@ def _fault(record: dict[str, Any]) -> str | None:
     """What is wrong with the form of a record, in one line."""
     if "schema" not in record:
         return "has no schema: not a record of genbench"
-    if record["schema"] != SCHEMA:
-        return f"has schema {record['schema']!r}, this version reads {SCHEMA}"
+    if record["schema"] not in READABLE:
+        return f"has schema {record['schema']!r}, this version reads {' and '.join(map(str, READABLE))}"
     for key, types in _TYPES.items():
         if key not in record:
+            if record["schema"] < _SINCE.get(key, 0):
+                continue
             return f"has no {key!r}"
         value = record[key]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):

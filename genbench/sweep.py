@@ -161,7 +161,6 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
             records.write_sweep(
                 folder,
                 {
-                    "schema": records.SCHEMA,
                     "experiment": folder.name,
                     "command": list(command),
                     "table": jobs[members[0]].config.get("table"),
@@ -338,7 +337,12 @@ def _execute_pack(jobs: Sequence[Job], overrides: Sequence[Sequence[str]]) -> li
     from genbench import experiment, packing
 
     try:
-        found = packing.run([j.config for j in jobs], choices=[j.choices for j in jobs], overrides=overrides)
+        found = packing.run(
+            [job.config for job in jobs],
+            choices=[job.choices for job in jobs],
+            overrides=overrides,
+            typed=[job.overrides for job in jobs],
+        )
     except experiment.Interrupted as stopped:
         return [Outcome("", "failed", str(stopped))] * len(jobs)
     return [None if record is None else _outcome(record) for record in found]
@@ -349,7 +353,9 @@ def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | Non
     from genbench import experiment
 
     try:
-        record = experiment.run(job.config, choices=job.choices, overrides=overrides, wait=patient)
+        record = experiment.run(
+            job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient
+        )
     except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
         return Outcome("", "failed", str(stopped))
     return None if record is None else _outcome(record)

@@ -21,6 +21,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def config(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The key that marks records is one of this session."""
+    os.environ["GENBENCH_CONFIG"] = str(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Images for every choice of data that would come from the hub."""
     os.environ["GENBENCH_TINY"] = str(write_tiny(tmp_path_factory.mktemp("images")))

@@ -11,7 +11,7 @@ from genbench import records
 
 def make(run_id="0123456789ab", **changes):
     return {
-        "schema": 2, "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
+        "schema": 3, "overrides": ["seed=0"], "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
         "config": {"seed": 0, "data": {"label_noise": 0.2}},
         "choices": {"regularization": ["l2", "sam"], "model": "mlp"}, "altered": {},
         "seed": 0, "metrics": {"test/performance/accuracy": 0.1 + 0.2, "train/flatness/lambda_1": None},
@@ -65,7 +65,7 @@ def test_write_refuses_what_is_not_a_finite_number(run, value):
         ({"config": {1: 2}}, "keys must be strings"),
         ({"config": {"f": print}}, "config\\['f'\\] is a builtin"),
         ({"run_id": "../x"}, "'run_id' must be a folder's name"),
-        ({"schema": 1}, "schema 1, this version reads 2"),
+        ({"schema": 1}, "schema 1, this version reads 2 and 3"),
     ],
 )
 def test_write_refuses_a_malformed_record(run, change, match):
@@ -292,3 +292,93 @@ def test_a_link_in_the_place_of_a_file_is_replaced_not_followed(run, tmp_path):
     assert other.read_text() == "theirs"
     assert not (run / "record.json").is_symlink()
     assert records.read(run)["seed"] == 0
+
+
+def test_a_record_is_its_writers_own_until_it_is_changed(run, monkeypatch, tmp_path):
+    records.write(run, make())
+    assert records.is_own(records.read(run))
+    text = json.loads((run / "record.json").read_text())
+    for forged in (
+        {**text, "mark": None},
+        {key: value for key, value in text.items() if key != "mark"},
+        {**text, "metrics": {**text["metrics"], "test/performance/accuracy": 1.0}},
+    ):
+        content = {key: value for key, value in forged.items() if key not in ("digest", "mark")}
+        (run / "record.json").write_text(json.dumps({**forged, "digest": records.digest(content)}))
+        assert not records.is_own(records.read(run))
+    (run / "record.json").write_text(json.dumps(text))
+    monkeypatch.setenv("GENBENCH_CONFIG", str(tmp_path / "another user's"))
+    assert not records.is_own(records.read(run))
+
+
+def test_a_record_of_schema_2_is_read_and_written_without_what_came_later(run):
+    old = make(schema=2)
+    del old["overrides"]
+    written = records.write(run, old)
+    assert records.read(run) == written
+    with pytest.raises(ValueError, match="has no 'overrides'"):
+        records.write(run, {**old, "schema": 3})
+
+
+def test_a_record_holds_nothing_that_must_not_be_shared(run):
+    config = {"seed": 0, "model": {"words": "/home/somebody/words.txt", "api_key": "s3cret0123"}}
+    records.write(run, make(config=config, overrides=["+model.api_key=s3cret0123"], error="s3cret0123 in /home/somebody"))
+    text = (run / "record.json").read_text()
+    assert "somebody" not in text
+    assert "s3cret" not in text
+    assert records.verify(run)["config"]["model"] == {"words": "…/words.txt", "api_key": "…"}
+
+
+def leave(run, **changes):
+    """A record with a digest of its own, as somebody else's program may have written it."""
+    content = {**records.write(run, make()), **changes}
+    content = {key: value for key, value in content.items() if key not in ("digest", "mark")}
+    content["digest"] = records.digest(content)
+    (run / "record.json").write_text(json.dumps(content))
+
+
+def test_a_number_that_no_float_holds_is_a_null_with_a_reason(run):
+    key, huge = "test/performance/accuracy", 10**400
+    metrics = {key: huge, "test/gap/accuracy": 0.25, "weights/norm/l2": 1e308}
+    leave(
+        run, metrics=metrics, stderr={key: huge, "test/gap/accuracy": 0.5}, interval={key: [0, huge]},
+        seconds={"fit": -huge, "total": 1.0}, measure_seconds={key: huge}, notes={},
+    )  # fmt: skip
+    found = records.verify(run)
+    assert found["metrics"] == {key: None, "test/gap/accuracy": 0.25, "weights/norm/l2": 1e308}
+    assert (found["stderr"], found["interval"], found["measure_seconds"]) == ({"test/gap/accuracy": 0.5}, {}, {})
+    assert found["seconds"] == {"fit": None, "total": 1.0}
+    reason = "the value is beyond what a float holds"
+    assert found["notes"] == {key: reason, "seconds.fit": reason}
+    assert records.estimates(found)[key].value is None
+
+
+def test_an_infinite_number_is_no_records(run):
+    leave(run, metrics={"test/performance/accuracy": 0.25}, stderr={}, notes={}, measure_seconds={})
+    path = run / "record.json"
+    path.write_text(path.read_text().replace("0.25", "1e999"))
+    with pytest.raises(records.RecordError, match="holds a number that is not finite"):
+        records.read(run)
+
+
+def test_a_plan_that_was_altered_is_noticed(tmp_path):
+    spec = {"columns": [{"label": "test", "metric": "test/performance/accuracy", "scale": 100}]}
+    records.write_sweep(tmp_path, {"experiment": "toy", "command": ["seed=range(2)"], "table": spec, "runs": []})
+    assert records.read_sweep(tmp_path)["table"] == spec
+    path = tmp_path / "sweep.json"
+    path.write_text(path.read_text().replace("100", "300"))
+    with pytest.raises(records.RecordError, match="digest does not match: the content was altered"):
+        records.read_sweep(tmp_path)
+    assert records.load(tmp_path).problems == [("sweep.json", "digest does not match: the content was altered")]
+    old = {"schema": 2, "experiment": "toy", "command": ["data.path=/home/somebody/x"], "table": spec, "runs": []}
+    path.write_text(json.dumps(old))
+    assert records.read_sweep(tmp_path) == {**old, "command": ["data.path=…/x"]}
+
+
+def test_a_plan_holds_nothing_that_must_not_be_shared(tmp_path):
+    words = ["data.path=/home/somebody/my data", "+model.api_key=s3cret0123", "+url=https://u:pw@host/x?y=z", "seed=1"]
+    runs = [{"run_id": "0123456789ab", "overrides": words}]
+    records.write_sweep(tmp_path, {"experiment": "toy", "command": words, "table": None, "runs": runs})
+    shortened = ["data.path=…/my data", "+model.api_key=…", "+url=https://…@host/x?…", "seed=1"]
+    found = records.read_sweep(tmp_path)
+    assert found["command"] == found["runs"][0]["overrides"] == shortened
