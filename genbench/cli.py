@@ -184,6 +184,8 @@ def _show_sweep() -> int:
 
 def _report_errors(function: Callable[[], Any]) -> Any:
     """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
+    from genbench.privacy import shorten
+
     command = {"train": "genbench", "measure": "genbench-measure"}[_root()]
     try:
         return function()
@@ -195,7 +197,7 @@ def _report_errors(function: Callable[[], Any]) -> Any:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"{command}: {_explain(error)}", file=sys.stderr)
+        print(f"{command}: {shorten(_explain(error))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -31,7 +31,7 @@ from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.memory import keep_freed
 from genbench.models.embedded import Embedded
-from genbench.records import clean
+from genbench.privacy import clean, shared, shorten
 from genbench.regularization.base import Method, in_order
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
 
@@ -318,8 +318,8 @@ class Run:
                 run_id=planned.run_id,
                 seed=config["seed"],
                 choices=planned.choices,
-                config=planned.bound,
-                overrides=overrides,
+                config=shared(planned.bound),
+                overrides=shared(list(overrides)),
             ),
         )
 
@@ -376,7 +376,7 @@ class Run:
 
 
 def _keep_traceback(folder: Path, error: BaseException) -> None:
-    records.write_atomic(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    records.write_atomic(folder / TRACEBACK, shorten("".join(traceback.format_exception(error))))
 
 
 def _acts_on_batches(callback: pl.Callback) -> bool:

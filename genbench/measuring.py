@@ -19,6 +19,7 @@ from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate, reason
 from genbench.measures.gap import performance_and_gaps
+from genbench.privacy import clean, shared
 from genbench.weights import matched, read_state, record_of
 
 SCHEMA = 1
@@ -300,14 +301,15 @@ def _write(
 
     provenance = experiment.provenance({"threads": config["threads"], "trainer": {}})
     settings = {**subject.settings, **{key: config[key] for key in ("measures", "split", "examples")}}
+    settings, provenance = shared(settings), shared(provenance)
     content = {
         "schema": SCHEMA,
         "checkpoint": subject.digest,
         "title": subject.title,
         "settings": settings,
-        "measures": {key: asdict(estimate) for key, estimate in estimates.items()},
+        "measures": shared({key: asdict(estimate) for key, estimate in estimates.items()}),
         "data": drawn.data,
-        "left_out": drawn.left_out,
+        "left_out": shared(drawn.left_out),
         "provenance": provenance,
     }
     html = page(estimates, drawn.pictures, title=subject.title, settings=settings, provenance=provenance)
@@ -331,5 +333,6 @@ def _comma_separated(estimates: Mapping[str, Estimate]) -> str:
     writer.writerow(["measure", "value", "stderr", "low", "high", "converged", "residual", "seconds", "note"])
     for key, e in estimates.items():
         low, high = e.interval or (None, None)
-        writer.writerow([key, e.value, e.stderr, low, high, e.converged, e.residual, e.seconds, e.note])
+        note = e.note and clean(e.note)
+        writer.writerow([key, e.value, e.stderr, low, high, e.converged, e.residual, e.seconds, note])
     return text.getvalue()

@@ -17,7 +17,9 @@ _SPEAKING = re.compile(  # credentials that are told by their form
     r"\b(?:hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|xox[a-z]-[\w-]{10,}"
     r"|wandb_v\d+_\w{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{4,})"
 )
-_SUSPICIOUS = re.compile(r"[~=:@\\]|(?<![\w.])/|hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox|wandb_v|AKIA|ASIA|eyJ|--|(?i:bearer|basic) ")
+_SUSPICIOUS = re.compile(
+    r"[~=:@\\]|(?<![\w.])/|hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox|wandb_v|AKIA|ASIA|eyJ|--|(?i:bearer|basic) "
+)
 _SETTING = re.compile(r"([+~]*[\w./@-]+)(=)(.+)", re.DOTALL)
 _NAMED = re.compile(r"""([\w.-]+)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&'"()\[\]{}]+)""")
 _FLAG = re.compile(r"""(?<!\S)--?([\w-]+)([\s=]+)("[^"]*"|'[^']*'|[^\s-]\S*)""")
@@ -25,7 +27,7 @@ _seen: set[str] = set()  # secrets that a configuration held: they turn up in er
 
 
 def clean(text: Any) -> str:
-    """Text fit to be shared: one line, no control characters, and :func:`shared`.
+    """Text fit to be shared: one line, no control characters, nothing that must not be shared.
 
     >>> clean("no space on /home/somebody/runs/weights.pt")
     'no space on …/weights.pt'
@@ -33,7 +35,7 @@ def clean(text: Any) -> str:
     "cannot read '…/x.csv' or ~"
     """
     line = " ".join(str(text).split())
-    return _text("".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs")))
+    return shorten("".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs")))
 
 
 def shared(value: Any, key: str = "") -> Any:
@@ -51,7 +53,7 @@ def shared(value: Any, key: str = "") -> Any:
         # secrets first: their values may stand in the others
         hidden = {name: _hidden(item) for name, item in value.items() if names_secret(str(name))}
         rest = {name: hidden[name] if name in hidden else shared(item, str(name)) for name, item in value.items()}
-        return {_text(name) if isinstance(name, str) else name: item for name, item in rest.items()}
+        return {shorten(name) if isinstance(name, str) else name: item for name, item in rest.items()}
     if isinstance(value, list | tuple):
         return type(value)(shared(item) for item in value)
     return _leaf(value) if isinstance(value, str) else value
@@ -96,15 +98,15 @@ def _leaf(text: str) -> str:
     """A string that is a value by itself: a path may hold spaces."""
     if found := _SETTING.fullmatch(text):
         name, equals, value = found.groups()
-        return f"{_text(name)}{equals}{shared(value, name.lstrip('+~'))}"
+        return f"{shorten(name)}{equals}{shared(value, name.lstrip('+~'))}"
     at_home = _at_home(text)
     if re.match(r"~/|/[^/]+/", at_home) and "\n" not in text:
-        return f"{HIDDEN}/" + _text(at_home.rstrip("/").rpartition("/")[2])
-    return _text(text)
+        return f"{HIDDEN}/" + shorten(at_home.rstrip("/").rpartition("/")[2])
+    return shorten(text)
 
 
-def _text(text: str) -> str:
-    """Any text without what must not be shared."""
+def shorten(text: str) -> str:
+    """Any text, of one line or many, without what must not be shared."""
     for secret in {*_secrets(), *_seen}:
         if secret in text:
             text = text.replace(secret, HIDDEN)
@@ -124,7 +126,7 @@ def _text(text: str) -> str:
 
 
 def _without_value(found: re.Match[str]) -> str:
-    name, between, value = found.groups()
+    name, _, value = found.groups()
     inside = value.strip("'\"")
     if not names_secret(name) or not inside:
         return found[0]

@@ -221,7 +221,9 @@ def _held(record: dict[str, Any]) -> dict[str, Any]:
                 continue
             if part in ("metrics", "seconds"):
                 record[part][key] = None
-                record["notes"][key if part == "metrics" else f"seconds.{key}"] = "the value is beyond what a float holds"
+                record["notes"][key if part == "metrics" else f"seconds.{key}"] = (
+                    "the value is beyond what a float holds"
+                )
             else:
                 del record[part][key]
     return record

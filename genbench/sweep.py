@@ -14,6 +14,7 @@ from genbench import records
 from genbench.checks import check_integer
 from genbench.config import ConfigError, Plan
 from genbench.executors import Died, Executor, Processes
+from genbench.privacy import clean
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
@@ -353,9 +354,7 @@ def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | Non
     from genbench import experiment
 
     try:
-        record = experiment.run(
-            job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient
-        )
+        record = experiment.run(job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient)
     except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
         return Outcome("", "failed", str(stopped))
     return None if record is None else _outcome(record)
@@ -408,7 +407,7 @@ class _Progress:
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        self._bar.console.print(line, style="yellow", highlight=False, markup=False)
+        self._bar.console.print(clean(line), style="yellow", highlight=False, markup=False)
 
     def finished(self, label: str, outcome: Outcome) -> None:
         self._failed += outcome.status != "completed"
@@ -424,7 +423,7 @@ class _Progress:
         )
         took = f"  {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
         colour = None if outcome.status == "completed" else "red"
-        self._bar.console.print(f"{label}  {result}{took}", style=colour, highlight=False, markup=False)
+        self._bar.console.print(f"{clean(label)}  {clean(result)}{took}", style=colour, highlight=False, markup=False)
 
 
 def _duration(seconds: float) -> str:

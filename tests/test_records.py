@@ -11,7 +11,8 @@ from genbench import records
 
 def make(run_id="0123456789ab", **changes):
     return {
-        "schema": 3, "overrides": ["seed=0"], "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
+        "schema": 3, "overrides": ["seed=0"],
+        "run_id": run_id, "experiment": "toy", "status": "completed", "error": None,
         "config": {"seed": 0, "data": {"label_noise": 0.2}},
         "choices": {"regularization": ["l2", "sam"], "model": "mlp"}, "altered": {},
         "seed": 0, "metrics": {"test/performance/accuracy": 0.1 + 0.2, "train/flatness/lambda_1": None},
@@ -322,7 +323,9 @@ def test_a_record_of_schema_2_is_read_and_written_without_what_came_later(run):
 
 def test_a_record_holds_nothing_that_must_not_be_shared(run):
     config = {"seed": 0, "model": {"words": "/home/somebody/words.txt", "api_key": "s3cret0123"}}
-    records.write(run, make(config=config, overrides=["+model.api_key=s3cret0123"], error="s3cret0123 in /home/somebody"))
+    records.write(
+        run, make(config=config, overrides=["+model.api_key=s3cret0123"], error="s3cret0123 in /home/somebody")
+    )
     text = (run / "record.json").read_text()
     assert "somebody" not in text
     assert "s3cret" not in text

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from genbench.checks import check_choice, check_number
 from genbench.loggers.base import Part, Run, check
+from genbench.privacy import clean
 
 if TYPE_CHECKING:
     import wandb
@@ -198,7 +199,7 @@ class _Guarded:
                 raise
             _unreachable.add(server)
             later = f"wandb sync {os.path.relpath(self.folder / 'wandb')}"
-            _log.warning("W&B at %s did not answer (%s); upload later: %s", server, _line(error), later)
+            _log.warning("W&B at %s did not answer (%s); upload later: %s", clean(server), _line(error), later)
             wandb.teardown()  # its service would hold the id of the run that it could not start
             for empty in set(self._folders()) - before:
                 shutil.rmtree(empty, ignore_errors=True)
@@ -277,10 +278,10 @@ def logged_in(server: str) -> bool:
     try:
         auth = wbauth.authenticate_session(host=server, source="genbench", prompt=False, update_session=False)
     except AuthenticationError as error:
-        _log.warning("W&B cannot use the credentials for %s (%s)", server, _line(error))
+        _log.warning("W&B cannot use the credentials for %s (%s)", clean(server), _line(error))
         return False
     return auth is not None
 
 
 def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return clean((str(error) or type(error).__name__).splitlines()[0])
