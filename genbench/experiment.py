@@ -652,7 +652,6 @@ def _write(
             "error": error,
             "config": planned.bound,
             "choices": planned.choices,
-            "overrides": list(planned.typed),
             "altered": {
                 name: reason
                 for name, node in planned.bound["regularization"].items()
@@ -670,7 +669,7 @@ def _write(
             },
             "notes": notes,
             "history": history,
-            "provenance": {**provenance(planned.bound), "lanes": lanes},
+            "provenance": {**provenance(planned.bound), "overrides": list(planned.typed), "lanes": lanes},
             "seconds": dict(seconds),
             "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
         },

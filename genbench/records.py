@@ -61,9 +61,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seconds": (dict,),
     "measure_seconds": (dict,),
     "files": (dict,),
-    "overrides": (list,),
 }
-_SINCE = {"overrides": 3}  # parts that records of older schemas do not have
 # what the values of the flat parts of a record may be
 _VALUES: dict[str, tuple[type, ...]] = {
     "metrics": (*_NUMBER, _NONE),
@@ -433,8 +431,6 @@ def _fault(record: dict[str, Any]) -> str | None:
         return f"has schema {record['schema']!r}, this version reads {' and '.join(map(str, READABLE))}"
     for key, types in _TYPES.items():
         if key not in record:
-            if record["schema"] < _SINCE.get(key, 0):
-                continue
             return f"has no {key!r}"
         value = record[key]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):

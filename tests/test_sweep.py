@@ -114,7 +114,7 @@ def by_override(folder, override):
     return run_id
 
 
-CLOCK = ("seconds", "measure_seconds", "digest", "provenance")
+CLOCK = ("seconds", "measure_seconds", "digest", "mark", "provenance")
 
 
 def numbers(folder):
