@@ -47,16 +47,32 @@ def shared(value: Any, key: str = "") -> Any:
     >>> shared(["data.path=/srv/my data/x", "url=https://me:word@host/set?sig=ab", "the s3cret0123 was refused"])
     ['data.path=…/x', 'url=https://…@host/set?…', 'the … was refused']
     """
+    _learn(value, key)  # first: a secret may stand in what comes before its own key
+    return _shared(value, key)
+
+
+def _shared(value: Any, key: str) -> Any:
     if names_secret(key):
         return _hidden(value)
     if isinstance(value, Mapping):
-        # secrets first: their values may stand in the others
-        hidden = {name: _hidden(item) for name, item in value.items() if names_secret(str(name))}
-        rest = {name: hidden[name] if name in hidden else shared(item, str(name)) for name, item in value.items()}
-        return {shorten(name) if isinstance(name, str) else name: item for name, item in rest.items()}
+        return {
+            shorten(name) if isinstance(name, str) else name: _shared(item, str(name)) for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return type(value)(shared(item) for item in value)
+        return type(value)(_shared(item, "") for item in value)
     return _leaf(value) if isinstance(value, str) else value
+
+
+def _learn(value: Any, key: str) -> None:
+    """Remember the secrets of a value, to find them where they have no key."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _learn(item, key if names_secret(key) else str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _learn(item, key)
+    elif names_secret(key) and _random(str(value)):
+        _seen.add(str(value))
 
 
 @functools.cache
@@ -83,8 +99,6 @@ def _hidden(value: Any) -> Any:
         return type(value)(_hidden(item) for item in value)
     if value is None or isinstance(value, bool) or value == "" or (isinstance(value, int | float) and abs(value) < 1e3):
         return value
-    if _random(str(value)):
-        _seen.add(str(value))
     return HIDDEN
 
 
@@ -98,7 +112,7 @@ def _leaf(text: str) -> str:
     """A string that is a value by itself: a path may hold spaces."""
     if found := _SETTING.fullmatch(text):
         name, equals, value = found.groups()
-        return f"{shorten(name)}{equals}{shared(value, name.lstrip('+~'))}"
+        return f"{shorten(name)}{equals}{_shared(value, name.lstrip('+~'))}"
     at_home = _at_home(text)
     if re.match(r"~/|/[^/]+/", at_home) and "\n" not in text:
         return f"{HIDDEN}/" + shorten(at_home.rstrip("/").rpartition("/")[2])

@@ -49,6 +49,7 @@ def test_ordinary_words_stay(text):
 
 def test_values_of_keys_that_name_secrets_are_hidden_wherever_they_stand():
     given = {
+        "said": f"{KEY}?",
         "model": {"_target_": "mine.Net", "apiKey": KEY, "token": 3, "pad_token": "<pad>", "width": 64},
         "auth": {"user": "somebody", "codes": ["x1", "x2"]},
         "path": "/srv/my data/words.txt",
@@ -56,6 +57,7 @@ def test_values_of_keys_that_name_secrets_are_hidden_wherever_they_stand():
         "command": [f"+model.apiKey={KEY}", "data.path=/home/somebody/my data"],
     }
     assert shared(given) == {
+        "said": "…?",
         "model": {"_target_": "mine.Net", "apiKey": "…", "token": 3, "pad_token": "<pad>", "width": 64},
         "auth": {"user": "…", "codes": ["…", "…"]},
         "path": "…/words.txt",

@@ -323,7 +323,10 @@ def test_a_record_of_schema_2_is_read(run):
 def test_a_record_holds_nothing_that_must_not_be_shared(run):
     config = {"seed": 0, "model": {"words": "/home/somebody/words.txt", "api_key": "s3cret0123"}}
     records.write(
-        run, make(config=config, overrides=["+model.api_key=s3cret0123"], error="s3cret0123 in /home/somebody")
+        run,
+        make(
+            config=config, provenance={"overrides": ["+model.api_key=s3cret0123"]}, error="s3cret0123 in /home/somebody"
+        ),
     )
     text = (run / "record.json").read_text()
     assert "somebody" not in text
