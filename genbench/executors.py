@@ -1,16 +1,19 @@
 """Where the units of a sweep are computed: processes of this machine, or what joblib, submitit and Ray offer."""
 
 import contextlib
+import functools
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
+import pickle
 import re
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,14 +21,17 @@ from typing import Any
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.config import ConfigError
 from genbench.records import clean
+from genbench.termination import asked, terminable
 
-# Pools that have ended, kept until this process does: a worker in a dead one's place may still be starting, and prints
-# a traceback if it does not find the pool's semaphores.
-_STOPPED: list[Any] = []
+_GRACE = 30.0  # seconds that a process which is asked to end has for its checkpoint
 
 
 class Died(Exception):
     """What computed a unit is gone and left no result; the message is one line that says how."""
+
+
+class OutOfTime(Died):
+    """It was ended as it took longer than it may."""
 
 
 class Executor(ABC):
@@ -62,36 +68,106 @@ class Executor(ABC):
 
 class Processes(Executor):
     """Processes of this machine, forked from one that has imported torch already; each has a GPU, in turn where there
-    are several."""
+    are several. What dies is replaced when there is something to compute."""
 
     def start(self, *, units: int, folder: Path) -> None:
-        from pebble import ProcessPool
-
-        self._pool = ProcessPool(
-            max_workers=min(self.n_jobs, units),
-            context=start_server(),
-            initializer=_begin,
-            initargs=[os.getpid(), start_server().Value("i", 0)],
-        )
+        self._threads = ThreadPoolExecutor(min(self.n_jobs, units))  # each sees to a process of its own
+        self._own = threading.local()
+        self._workers: list[_Worker] = []
+        self._ending = False
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        return self._pool.schedule(function, args=args)
+        return self._threads.submit(self._compute, function, args)
+
+    def _compute(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        worker = getattr(self._own, "worker", None)
+        if worker is None or not worker.process.is_alive():
+            worker = self._own.worker = _Worker()
+            self._workers.append(worker)
+            if self._ending:
+                worker.process.terminate()
+        return worker.compute(function, args)
 
     def result(self, future: "Future[Any]") -> Any:
-        from pebble import ProcessExpired
-
-        try:
-            return future.result()
-        except ProcessExpired as death:
-            raise Died(cause_of_death(death.exitcode)) from None
+        return future.result()
 
     def stop(self, *, abort: bool) -> None:
+        self._ending = abort
+        self._threads.shutdown(wait=not abort, cancel_futures=abort)
+        deadline = time.monotonic() + _GRACE
+        try:
+            for worker in self._workers:
+                worker.end(abort=abort)
+            for worker in self._workers:
+                worker.process.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.join()
+            self._threads.shutdown()
+
+
+class _Worker:
+    """A process that computes one function after the other, and the pipe to it."""
+
+    def __init__(self) -> None:
+        context = start_server()
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), _begun()))
+        self.process.start()
+        theirs.close()
+
+    def compute(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """What the process makes of it; :class:`Died` if it ends instead, with whatever status."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send((function, args))
+        multiprocessing.connection.wait([self._pipe, self.process.sentinel])
+        try:
+            value, error = self._pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            assert self.process.exitcode is not None
+            raise died(self.process.exitcode) from None
+        if error is not None:
+            raise error
+        return value
+
+    def end(self, *, abort: bool) -> None:
+        """Have the process end once it has nothing to do, or with ``abort`` as soon as its checkpoint is written."""
         if abort:
-            self._pool.stop()
+            self.process.terminate()
         else:
-            self._pool.close()
-        self._pool.join()
-        _STOPPED.append(self._pool)
+            self._pipe.close()
+
+
+@functools.cache
+def _begun() -> Any:
+    """Counts the processes that were started, for their GPUs; it lasts as long as this process, as a worker that is
+    still starting when its executor ends would miss it."""
+    return start_server().Value("i", 0)
+
+
+def _serve(pipe: Any, pid: int, begun: Any) -> None:
+    """What a worker does until the process that sweeps closes the pipe or sends SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the sweep, which ends its workers
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt), terminable():
+        _begin(pid, begun)
+        while not asked():
+            function, args = pipe.recv()
+            try:
+                answer = function(*args), None
+            except Exception as error:
+                answer = None, _picklable(error)
+            pipe.send(answer)
+
+
+def _picklable(error: Exception) -> Exception:
+    """The error, or one that says the same where it does not come through a pipe."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(clean(f"{type(error).__name__}: {error}"))
+    return error
 
 
 class Joblib(Executor):
@@ -123,7 +199,7 @@ class Joblib(Executor):
         except self._loky.process_executor.BrokenProcessPool as error:
             pool.shutdown(kill_workers=True)
             code = re.search(r"\{\w+\((-?\d+)\)", str(error))  # of TerminatedWorkerError: {SIGKILL(-9)}
-            raise Died(cause_of_death(int(code[1])) if code else clean(error)) from None
+            raise died(int(code[1])) if code else Died(clean(error)) from None
         except BaseException:
             self._idle.append(pool)
             raise
@@ -226,7 +302,7 @@ class Submitit(Executor):
                 job.cancel(check=False)
             elif not job.done():  # its own cancel() is the signal that is ignored
                 os.kill(int(job.job_id), signal.SIGTERM)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _GRACE
         for job in self._jobs.values():
             while not job.done() and time.monotonic() < deadline:
                 time.sleep(0.2)
@@ -394,6 +470,27 @@ def _library(module: str, *, launcher: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ConfigError(f"hydra/launcher={launcher} needs {extra}; pip install 'genbench[{extra}]'") from None
+
+
+@contextlib.contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """End this process, however it hangs, once the block has taken so long: the system does, by SIGALRM."""
+    if seconds is None:
+        yield
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def died(exitcode: int) -> Died:
+    """That a process ended so."""
+    if exitcode == -signal.SIGALRM:
+        return OutOfTime("it took longer than hydra.launcher.timeout allows")
+    return Died(cause_of_death(exitcode))
 
 
 def cause_of_death(exitcode: int) -> str:

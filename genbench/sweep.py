@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from genbench import records
-from genbench.checks import check_integer
+from genbench.checks import check_integer, check_number
 from genbench.config import ConfigError, Plan
-from genbench.executors import Died, Executor, Processes
+from genbench.executors import Died, Executor, OutOfTime, Processes, limited
 from genbench.privacy import clean
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
@@ -58,27 +58,40 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is computed at a time: a job, or several that train as one; ``patient``: after whoever is at it."""
+    """What is computed at a time: a job, or several that train as one; ``patient``: after whoever is at it;
+    ``tries``: how often its process died."""
 
     jobs: tuple[int, ...]
     packed: bool = False
     patient: bool = False
+    tries: int = 0
 
 
 def run(
-    jobs: Sequence[Job], *, command: Sequence[str], executor: Executor, lanes: int | str | None = None
+    jobs: Sequence[Job],
+    *,
+    command: Sequence[str],
+    executor: Executor,
+    lanes: int | str | None = None,
+    timeout: float | None = None,
+    retries: int = 1,
 ) -> list[Outcome]:
     """Train every job that has no final record, ``executor.n_jobs`` at a time.
 
     All jobs are checked before the first one starts, on processes of this machine: an invalid configuration refuses the
     whole sweep, in one line, and nothing is written. Then each experiment folder gets its plan (``sweep.json``). A job
-    whose process dies is recorded as failed and the others go on.
+    whose process dies, with whatever status, is tried again, from its checkpoint, ``retries`` times, and then recorded
+    as failed; the others go on. One that takes more than ``timeout`` seconds is ended and recorded as failed; a pack
+    may take as many times longer as it has runs.
 
     With ``lanes``, jobs that can be one network train as one: at most so many networks at a time, or with ``"auto"`` as
     many as fit in memory once every process has something to do. What cannot be packed is trained by itself, and said.
     """
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
+    if timeout is not None:
+        check_number("hydra.launcher.timeout", timeout, low=1)
+    check_integer("hydra.launcher.retries", retries, least=0)
     if not jobs:
         raise ConfigError("the sweep is empty: one of its values is an empty list or range")
     if executor.gpu is not None:
@@ -89,7 +102,8 @@ def run(
         prepared = _plan(here, jobs, packed=lanes is not None, remote=bool(executor.gpu) or not executor.here)
         first = {one.plan.folder: index for index, one in reversed(list(enumerate(prepared)))}
         own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
-        sweep = _Sweep(executor, [jobs[i] for i in own], [prepared[i] for i in own], lanes=lanes)
+        todo = [jobs[i] for i in own], [prepared[i] for i in own]
+        sweep = _Sweep(executor, *todo, lanes=lanes, timeout=timeout, retries=retries)
         sweep.plan(command, here)
         if local:
             sweep.train()
@@ -177,9 +191,17 @@ class _Sweep:
     """The jobs of a sweep on an executor."""
 
     def __init__(
-        self, executor: Executor, jobs: Sequence[Job], prepared: Sequence[Prepared], *, lanes: int | str | None
+        self,
+        executor: Executor,
+        jobs: Sequence[Job],
+        prepared: Sequence[Prepared],
+        *,
+        lanes: int | str | None,
+        timeout: float | None,
+        retries: int,
     ) -> None:
         self._executor, self._jobs, self._lanes = executor, jobs, lanes
+        self._timeout, self._retries = timeout, retries
         self._workers = min(executor.n_jobs, len(jobs))
         self._plans = [one.plan for one in prepared]
         self._prepared = prepared
@@ -266,15 +288,15 @@ class _Sweep:
 
     def _start(self, unit: Unit) -> "Future[Any]":
         jobs, varying = ([every[i] for i in unit.jobs] for every in (self._jobs, self._varying))
+        timeout = None if self._timeout is None else self._timeout * len(jobs)
         if unit.packed:
-            return self._executor.submit(_execute_pack, jobs, varying)
-        return self._executor.submit(_execute, jobs[0], varying[0], unit.patient)
+            return self._executor.submit(_execute_pack, jobs, varying, timeout)
+        return self._executor.submit(_execute, jobs[0], varying[0], unit.patient, timeout)
 
     def _take(self, unit: Unit, future: "Future[Any]") -> None:
         """What came of a unit: outcomes, or other units to do."""
         if not unit.packed:
-            (index,) = unit.jobs
-            self._settle(index, self._result(index, future))
+            self._take_one(unit, future)
             return
         several = len(unit.jobs) > 1
         try:
@@ -291,17 +313,22 @@ class _Sweep:
             for index, outcome in zip(unit.jobs, results, strict=True):
                 self._settle(index, outcome)
 
-    def _result(self, index: int, future: "Future[Any]") -> Outcome | None:
+    def _take_one(self, unit: Unit, future: "Future[Any]") -> None:
+        (index,) = unit.jobs
         job, planned = self._jobs[index], self._plans[index]
         try:
-            return self._executor.result(future)
+            outcome = self._executor.result(future)
         except Died as death:
-            error = str(death)
-        except Exception as failure:  # the record itself could not be written: a full disk, say
-            return Outcome(planned.run_id, "failed", f"{type(failure).__name__}: {failure}")
-        from genbench import experiment
+            if unit.tries < self._retries and not isinstance(death, OutOfTime):
+                self._progress.say(f"{' '.join(self._varying[index])}: {death}; tried again")
+                self._todo.append(replace(unit, tries=unit.tries + 1))
+                return
+            from genbench import experiment
 
-        return _outcome(experiment.write_failure(planned, experiment=job.config["name"], error=error))
+            outcome = _outcome(experiment.write_failure(planned, experiment=job.config["name"], error=str(death)))
+        except Exception as failure:  # the record itself could not be written: a full disk, say
+            outcome = Outcome(planned.run_id, "failed", f"{type(failure).__name__}: {failure}")
+        self._settle(index, outcome)
 
     def _settle(self, index: int, outcome: Outcome | None) -> None:
         if outcome is None:  # another process trains it: come back when there is nothing else to do
@@ -333,28 +360,34 @@ def _fitting(config: dict[str, Any], processes: int, spread: bool) -> int:
     return packing.fitting(config, processes=processes)
 
 
-def _execute_pack(jobs: Sequence[Job], overrides: Sequence[Sequence[str]]) -> list[Outcome | None]:
+def _execute_pack(
+    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], timeout: float | None
+) -> list[Outcome | None]:
     """Train jobs as one in a worker; None for those that another process is at."""
     from genbench import experiment, packing
 
     try:
-        found = packing.run(
-            [job.config for job in jobs],
-            choices=[job.choices for job in jobs],
-            overrides=overrides,
-            typed=[job.overrides for job in jobs],
-        )
+        with limited(timeout):
+            found = packing.run(
+                [job.config for job in jobs],
+                choices=[job.choices for job in jobs],
+                overrides=overrides,
+                typed=[job.overrides for job in jobs],
+            )
     except experiment.Interrupted as stopped:
         return [Outcome("", "failed", str(stopped))] * len(jobs)
     return [None if record is None else _outcome(record) for record in found]
 
 
-def _execute(job: Job, overrides: Sequence[str], patient: bool) -> Outcome | None:
+def _execute(job: Job, overrides: Sequence[str], patient: bool, timeout: float | None) -> Outcome | None:
     """Train one job in a worker; None if another process is at it and ``patient`` is false."""
     from genbench import experiment
 
     try:
-        record = experiment.run(job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient)
+        with limited(None if patient else timeout):  # who waits for another process does not hang
+            record = experiment.run(
+                job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient
+            )
     except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
         return Outcome("", "failed", str(stopped))
     return None if record is None else _outcome(record)

@@ -1,19 +1,53 @@
-"""SIGTERM, with which systems and schedulers end a process."""
+"""SIGTERM and SIGUSR1, with which systems and schedulers ask a process to end."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+_ASKED = threading.Event()
+
+
+def asked() -> bool:
+    """Whether one of them came within the outermost :func:`terminable` or :func:`patient`."""
+    return _ASKED.is_set()
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, at once; where there are threads, in the main one."""
+    """They are as Ctrl-C, at once; where there are threads, in the main one."""
+    with _handled(_interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """They are noted alone: whoever asks :func:`asked` ends when it may."""
+    with _handled(_note):
+        yield
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    _ASKED.set()
+    raise KeyboardInterrupt
+
+
+def _note(signum: int, frame: FrameType | None) -> None:
+    _ASKED.set()
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not {signal.getsignal(number) for number in SIGNALS} & {_interrupt, _note}:
+        _ASKED.clear()
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not of Python
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)  # None: not of Python

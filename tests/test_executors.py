@@ -113,7 +113,8 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch, l
         raise ImportError(name)
 
     settings = yaml.safe_load((folder() / "hydra" / "launcher" / f"{launcher}.yaml").read_text())
-    del settings["_target_"], settings["lanes"]
+    for name in ("_target_", "lanes", "timeout", "retries"):
+        del settings[name]
     executor = get_object(settings.pop("executor"))
     extra = launcher.partition("_")[0]
     monkeypatch.setattr(importlib, "import_module", missing)

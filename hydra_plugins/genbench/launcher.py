@@ -19,8 +19,8 @@ from genbench.config import ConfigError
 
 class SweepLauncher(Launcher):
     """Composes every job, has all of them checked, then trains what is missing: ``n_jobs`` units at a time, each a run,
-    or with ``lanes`` several that train as one. ``executor`` names a class of ``genbench.executors``, ``settings`` are
-    its own.
+    or with ``lanes`` several that train as one; ``timeout`` and ``retries`` are those of ``genbench.sweep.run``.
+    ``executor`` names a class of ``genbench.executors``, ``settings`` are its own.
 
     A job that raises, exits or is killed by the system does not end the others. It runs ``genbench.experiment`` itself
     rather than the task function, so that a sweep knows of each run what identifies it before it starts.
@@ -31,9 +31,12 @@ class SweepLauncher(Launcher):
         executor: str = "genbench.executors.Processes",
         n_jobs: int = 2,
         lanes: int | str | None = None,
+        timeout: float | None = None,
+        retries: int = 1,
         **settings: Any,
     ) -> None:
-        self.executor, self.n_jobs, self.lanes = executor, n_jobs, lanes
+        self.executor, self.n_jobs = executor, n_jobs
+        self.how = {"lanes": lanes, "timeout": timeout, "retries": retries}
         self.settings = _plain(settings)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -60,7 +63,7 @@ class SweepLauncher(Launcher):
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
         if len(experiments) > 1:
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
-        outcomes = sweep.run(jobs, command=sys.argv[1:], executor=executor, lanes=self.lanes)
+        outcomes = sweep.run(jobs, command=sys.argv[1:], executor=executor, **self.how)
         return [
             JobReturn(
                 overrides=job.overrides,

@@ -1,0 +1,93 @@
+"""Workers of a sweep that end with any status, are killed or hang."""
+
+import time
+
+import pytest
+
+from genbench import records, sweep
+from genbench.executors import Processes
+
+FEW = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness", "trainer.max_steps=27")
+
+
+@pytest.fixture(autouse=True)
+def not_swept(monkeypatch):
+    """What these sweeps leave is no table of a command that another test runs in this process."""
+    monkeypatch.setattr(sweep, "SWEPT", {})
+
+
+def jobs(configure, *faults, **more):
+    """A job for each fault, by its seed; None for a run that is well."""
+    found = []
+    for seed, (config, what) in enumerate(
+        zip(configure(*FEW, each=[{"seed": seed} for seed in range(len(faults))]), faults, strict=True)
+    ):
+        if what is not None:
+            config["callbacks"]["fault"] = {"_target_": "tests.faults.misbehaving.Misbehaves", "what": what, **more}
+        found.append(sweep.Job((f"seed={seed}",), config, {"model": "mlp"}))
+    return found
+
+
+def errors(outcomes):
+    return [outcome.error for outcome in outcomes]
+
+
+def test_a_worker_that_exits_with_any_status_is_recorded_as_died(configure, tmp_path, capfd):
+    outcomes = sweep.run(
+        jobs(configure, "exit 0", None, "exit 7", "kill"), command=[], executor=Processes(n_jobs=2), retries=0
+    )
+    assert errors(outcomes) == [
+        "the process ended with exit status 0",
+        None,
+        "the process ended with exit status 7",
+        "the process was killed by SIGKILL (out of memory?)",
+    ]
+    found = {record["seed"]: record["status"] for record in records.load(tmp_path / "runs" / "default").records}
+    assert found == {0: "failed", 1: "completed", 2: "failed", 3: "failed"}
+
+
+def test_a_killed_run_is_tried_again_and_one_that_raises_is_not(configure, tmp_path, capfd):
+    planned = jobs(configure, "exit 0", "raise once", flag=str(tmp_path / "flag"))
+    planned[1].config["callbacks"]["fault"]["flag"] = str(tmp_path / "other")
+    outcomes = sweep.run(planned, command=[], executor=Processes(n_jobs=1))
+    assert errors(outcomes) == [None, "RuntimeError: once"]
+    assert "seed=0: the process ended with exit status 0; tried again" in capfd.readouterr().err
+
+
+def test_what_is_killed_every_time_is_tried_as_often_as_retries_says(configure, tmp_path, capfd):
+    (outcome,) = sweep.run(jobs(configure, "kill"), command=[], executor=Processes(n_jobs=1), retries=2)
+    assert outcome.status == "failed"
+    assert capfd.readouterr().err.count("tried again") == 2
+
+
+def test_what_hangs_is_ended_and_not_tried_again(configure, capfd):
+    started = time.monotonic()
+    outcomes = sweep.run(jobs(configure, "hang", None), command=[], executor=Processes(n_jobs=2), timeout=5)
+    assert errors(outcomes) == ["it took longer than hydra.launcher.timeout allows", None]
+    assert time.monotonic() - started < 60
+    assert "tried again" not in capfd.readouterr().err
+
+
+def test_a_pack_may_take_as_long_as_its_runs_together(configure, monkeypatch):
+    asked = []
+
+    class Noting(Processes):
+        def submit(self, function, *args):
+            asked.append((function.__name__, args[-1]))
+            return super().submit(function, *args)
+
+    outcomes = sweep.run(
+        jobs(configure, None, None), command=[], executor=Noting(n_jobs=1), lanes=2, timeout=60, retries=0
+    )
+    assert [outcome.status for outcome in outcomes] == ["completed"] * 2
+    assert asked[-1] == ("_execute_pack", 120)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"timeout": 0}, "hydra.launcher.timeout is 0; accepted"), ({"retries": -1}, "hydra.launcher.retries is -1")],
+)
+def test_what_makes_no_sense_is_refused(configure, tmp_path, setting, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.run(jobs(configure, None), command=[], executor=Processes(n_jobs=1), **setting)
+    assert not (tmp_path / "runs").exists()
