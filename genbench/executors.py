@@ -71,6 +71,7 @@ class Processes(Executor):
     are several. What dies is replaced when there is something to compute."""
 
     def start(self, *, units: int, folder: Path) -> None:
+        self._begun = _begun()
         self._threads = ThreadPoolExecutor(min(self.n_jobs, units))  # each sees to a process of its own
         self._own = threading.local()
         self._workers: list[_Worker] = []
@@ -82,7 +83,7 @@ class Processes(Executor):
     def _compute(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         worker = getattr(self._own, "worker", None)
         if worker is None or not worker.process.is_alive():
-            worker = self._own.worker = _Worker()
+            worker = self._own.worker = _Worker(self._begun)
             self._workers.append(worker)
             if self._ending:
                 worker.process.terminate()
@@ -110,10 +111,10 @@ class Processes(Executor):
 class _Worker:
     """A process that computes one function after the other, and the pipe to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Any) -> None:
         context = start_server()
         self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), _begun()))
+        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), begun))
         self.process.start()
         theirs.close()
 

@@ -141,8 +141,8 @@ def _plan(here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool) ->
     prepared = []
     for job, future in zip(jobs, futures, strict=True):
         try:
-            prepared.append(future.result())
-        except ValueError as error:
+            prepared.append(here.result(future))
+        except (ValueError, Died) as error:
             raise ConfigError(f"{error}  [{' '.join(job.overrides)}]") from None
     return prepared
 
