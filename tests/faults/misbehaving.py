@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 
 class Misbehaves(pl.Callback):
-    """At the end of epoch ``epoch`` (counted from 1) does ``what`` names; with ``flag``, a file, the first time only."""
+    """At the end of epoch ``epoch``, from 1, does ``what`` names; with ``flag``, a file, the first time only."""
 
     def __init__(self, *, what: str, epoch: int = 1, flag: str | None = None) -> None:
         self.what, self.epoch, self.flag = what, epoch, flag
