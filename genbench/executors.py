@@ -153,6 +153,7 @@ def _serve(pipe: Any, pid: int, begun: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the sweep, which ends its workers
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt), terminable():
         _begin(pid, begun)
+        answer: tuple[Any, Exception | None]
         while not asked():
             function, args = pipe.recv()
             try:
