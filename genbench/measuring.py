@@ -238,8 +238,8 @@ def _draw(snapshot: Snapshot, estimates: Mapping[str, Estimate], config: Config)
 
     def distribution() -> tuple[Any, Any]:
         values, gamma = example_margins(snapshot), margin_percentile(snapshot)
-        if values is None or gamma is None:
-            raise ValueError("the network is no classifier")
+        if isinstance(values, str) or isinstance(gamma, str):
+            raise ValueError(f"there are no margins: {values}")
         return draw.margins(values.cpu(), gamma), None
 
     def layers() -> tuple[Any, Any]:

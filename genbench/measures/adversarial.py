@@ -1,5 +1,7 @@
 """Robustness against adversarial inputs."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,8 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import NO_CLASSIFIER, labelled, mean_over_examples
+from genbench.measures.outputs import undefined, with_logits
+from genbench.measures.performance import mean_over_examples
 from genbench.measures.snapshot import Snapshot
 
 _BLOCK = 256  # examples whose random starts are drawn together
@@ -56,14 +59,21 @@ def adversarial_accuracy(
     check_integer("seed", seed, least=0)
     check_range("adversarial_accuracy", low, high)
     stride = stride_of("step_size", step_size, epsilon=epsilon, steps=steps)
-    if labelled(snapshot) is None:
-        return NO_CLASSIFIER
+    reading = with_logits(snapshot)
+    if isinstance(reading, str):
+        return undefined(reading)
+
+    def logits(x: Tensor) -> Tensor:
+        return reading.logits(snapshot.call(x))
+
     kept = []
     for index, (x, y) in enumerate(snapshot.blocks(_BLOCK)):
         if not x.is_floating_point():
             return Estimate(None, note="undefined: inputs are not real numbers")
         _check_inside(x, low, high)
-        right = _answers(snapshot, x) == y
+        answers = _answers(logits, x)
+        y = y.reshape(answers.shape).long()
+        right = answers == y
         draw = Draw(seed, index)
         for start in range(random_starts) or (None,):
             alive = right.reshape(len(y), -1).any(1)
@@ -71,7 +81,7 @@ def adversarial_accuracy(
                 break
             begin = None if start is None else random_start(draw, f"adversarial.{start}", x, norm)[alive]
             moved = perturb(
-                snapshot.call,
+                logits,
                 x[alive],
                 y[alive],
                 norm=norm,
@@ -82,14 +92,14 @@ def adversarial_accuracy(
                 low=low,
                 high=high,
             )
-            right[alive] &= _answers(snapshot, moved) == y[alive]
+            right[alive] &= _answers(logits, moved) == y[alive]
         kept.append(right.reshape(-1))
     return mean_over_examples(snapshot, torch.cat(kept).double())
 
 
-def _answers(snapshot: Snapshot, x: Tensor) -> Tensor:
+def _answers(logits: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.no_grad():
-        return snapshot.call(x).argmax(1)
+        return logits(x).argmax(1)
 
 
 def _check_inside(x: Tensor, low: float | None, high: float | None) -> None:

@@ -11,12 +11,11 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
+from genbench.measures.outputs import read, undefined
 from genbench.measures.pacbayes import (
-    NO_CLASSIFIER,
     Noise,
     check_share,
     error_rate,
-    is_classifier,
     moved,
     pacbayes_sigma,
 )
@@ -82,8 +81,8 @@ def vc_bound(snapshot: Snapshot, *, delta: float = 0.05) -> Estimate:
     the network alone, drawn independently.
     """
     check_share("delta", delta)
-    if not is_classifier(snapshot):
-        return NO_CLASSIFIER
+    if isinstance(reason := read(snapshot), str):
+        return undefined(reason)
     dimension = vc_dimension(snapshot).value
     if dimension is None:
         return vc_dimension(snapshot)
@@ -133,8 +132,8 @@ def pac_bayes_bound(
     if sigma is not None and check_number("sigma", sigma, low=0) == 0:
         raise ValueError(f"sigma is {sigma!r}; accepted: a number > 0, or none")
     names = ("pac_bayes_bound", "pac_bayes_train_error", "pac_bayes_kl")
-    if not is_classifier(snapshot):
-        return dict.fromkeys(names, NO_CLASSIFIER)
+    if isinstance(reason := read(snapshot), str):
+        return dict.fromkeys(names, undefined(reason))
     center = moved(snapshot) if prior == "init" else snapshot.vector
     if center is None:
         missing = Estimate(None, note="no initial weights given, or of other names or shapes")

@@ -9,7 +9,7 @@ from torch import Tensor
 from genbench.checks import check_integer
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.pacbayes import NO_CLASSIFIER, error_rate, is_classifier
+from genbench.measures.outputs import read, undefined, wrong_answers
 from genbench.measures.snapshot import Snapshot
 
 # no contexts of the last byte or the position: neighbouring weights are hardly related
@@ -39,7 +39,8 @@ def compressed_size(snapshot: Snapshot, *, bits: int = 8) -> dict[str, Estimate]
         rounded.append(integers * step)
     size = len(lzma.compress(b"".join(pieces), format=lzma.FORMAT_RAW, filters=_FILTER)) + 4 * len(pieces)
     vector = torch.cat(rounded)
-    right = Estimate(1 - error_rate(snapshot, vector)) if is_classifier(snapshot) else NO_CLASSIFIER
+    reading = read(snapshot)
+    right = undefined(reading) if isinstance(reading, str) else Estimate(1 - wrong_answers(snapshot, reading, vector))
     return {
         "compressed_size": Estimate(float(size)),
         "compressed_loss": Estimate(snapshot.loss_at(vector)),

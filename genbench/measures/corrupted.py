@@ -10,7 +10,8 @@ from genbench.checks import check_integer, nearest
 from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import NO_CLASSIFIER, brier, labelled, mean_over_examples
+from genbench.measures.outputs import undefined
+from genbench.measures.performance import brier, labelled, mean_over_examples
 from genbench.measures.snapshot import Snapshot
 from genbench.shifts import SEVERITIES, corruptions_of, shifted
 
@@ -42,8 +43,8 @@ def corrupted_performance(
         ValueError: a corruption that is not there, or images outside [0, 1].
     """
     check_integer("seed", seed, least=0)
-    if labelled(snapshot) is None:
-        return {"corrupted_accuracy": NO_CLASSIFIER}
+    if isinstance(reason := labelled(snapshot), str):
+        return {"corrupted_accuracy": undefined(reason)}
     if (accepted := applicable(snapshot)) is None:
         return {"corrupted_accuracy": UNSHIFTABLE}
     chosen = list(accepted if corruptions is None else corruptions)
@@ -55,7 +56,7 @@ def corrupted_performance(
     for severity in range(1, SEVERITIES + 1):
         for name in chosen:
             known = labelled(under_shift(snapshot, name, severity, seed=seed))
-            assert known is not None
+            assert not isinstance(known, str)
             log_p, labels = known
             values = {
                 "accuracy": (log_p.argmax(1) == labels).double(),

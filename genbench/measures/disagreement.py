@@ -1,14 +1,12 @@
 """Disagreement of two networks."""
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.pacbayes import NO_CLASSIFIER, is_classifier
+from genbench.measures.outputs import read, undefined
 from genbench.measures.representation import check_same_data
 from genbench.measures.snapshot import Snapshot
 
@@ -32,19 +30,16 @@ def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estima
     if other is None:
         return Estimate(None, note="no other network given")
     check_same_data(snapshot, other)
-    if not (is_classifier(snapshot) and is_classifier(other)):
-        return NO_CLASSIFIER
-    ours, theirs = (torch.cat([_answers(output) for output, _ in s.predictions]) for s in (snapshot, other))
+    found = []
+    for each in (snapshot, other):
+        reading = read(each)
+        if isinstance(reading, str):
+            return undefined(reading)
+        found.append(torch.cat([reading.answers(output) for output, _ in each.predictions]))
+    ours, theirs = found
     if ours.shape != theirs.shape:
         raise ValueError(f"other answers in shape {tuple(theirs.shape)}; accepted: {tuple(ours.shape)}")
     shares = (ours != theirs.to(ours.device)).reshape(len(ours), -1).double().mean(1)
     n = len(shares)
     stderr = float(shares.std()) / math.sqrt(n) if n > 1 else None
     return Estimate(float(shares.mean()), stderr=stderr)
-
-
-def _answers(output: Any) -> Tensor:
-    """The class of the largest logit, [N, ...] of [N, K, ...], or the side of a single one, [N]."""
-    if output.ndim > 1 and output.shape[1] > 1:
-        return output.argmax(1)
-    return (output > 0).long().reshape(len(output))

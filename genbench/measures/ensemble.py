@@ -8,7 +8,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from genbench.checks import check_integer
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import NO_CLASSIFIER, labelled
+from genbench.measures.outputs import undefined
+from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
 
 _NAMES = ("accuracy", "cross_entropy", "calibration_error")
@@ -31,9 +32,10 @@ def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]
     for member in snapshot.members:
         with member.measuring():
             known.append(labelled(member))
-    found = [each for each in known if each is not None]
+    found = [each for each in known if not isinstance(each, str)]
     if len(found) < len(known):
-        return {"ensemble_curve": NO_CLASSIFIER}
+        reason = next(each for each in known if isinstance(each, str))
+        return {"ensemble_curve": undefined(reason)}
     logs, labels = torch.stack([log_p.double() for log_p, _ in found]), found[0][1]
     total = len(logs)
     curve = {}

@@ -11,29 +11,32 @@ from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.optimization import gradients
-from genbench.measures.performance import NO_CLASSIFIER, is_classified
+from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
 
 
 @measure("flatness")
 def fisher_trace(snapshot: Snapshot, *, passes: int = 10, seed: int = 0) -> Estimate:
-    """tr F = 1/N Σᵢ E_{y ∼ p(·|xᵢ)} ‖∇ log p(y|xᵢ)‖₂², p the softmax of the logits, whatever the snapshot's loss is.
+    """tr F = 1/N Σᵢ E_{y ∼ p(·|xᵢ)} ‖∇ log p(y|xᵢ)‖₂², p the network's probabilities, whatever the snapshot's loss is.
 
     F is the Gauss–Newton matrix of the cross-entropy (Martens 2020, arXiv 1412.1193). With no more than ``passes``
     classes the expectation is their sum, exact; with more, or several labels an example, it is the mean over ``passes``
     draws of all labels, with its standard error. Of outputs [N, K, T], the mean over the T positions.
 
     Args:
-        snapshot: network and data; outputs are logits [N, K, ...], K ≥ 2. Labels do not matter.
+        snapshot: network and data; outputs are logits or probabilities [N, K, ...]. Labels do not matter.
         passes: over the examples' gradients, at least 2.
         seed: of the labels drawn, from a generator of its own.
     """
     check_integer("passes", passes, least=2)
     check_integer("seed", seed, least=0)
-    if not all(is_classified(output, target) for output, target in snapshot.predictions):
-        return NO_CLASSIFIER
-    p = [output.movedim(1, -1).double().softmax(-1) for output, _ in snapshot.predictions]  # [n, ..., K]
-    likelihood = snapshot.with_loss(F.cross_entropy)
+    reading = with_logits(snapshot)
+    if isinstance(reading, str):
+        return undefined(reading)
+    p = [
+        reading.logits(output).movedim(1, -1).double().softmax(-1) for output, _ in snapshot.predictions
+    ]  # [n, ..., K]
+    likelihood = snapshot.with_loss(lambda output, labels: F.cross_entropy(reading.logits(output), labels))
     if all(each.ndim == 2 and each.shape[1] <= passes for each in p):
         shares, total = torch.cat(p), 0.0
         for k in range(shares.shape[1]):

@@ -9,14 +9,10 @@ from torch import Tensor
 from genbench.checks import check_number
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
+from genbench.measures.outputs import Reading, undefined, with_logits
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
 
-_NO_CLASSIFIER = Estimate(
-    None,
-    note="undefined: neither logits [N, K, ...] with K ≥ 2 and integer class labels, "
-    "nor one logit an example and targets 0 or 1",
-)
 _QUANTILES = (10, 25, 50, 75, 90)  # percent
 
 
@@ -26,6 +22,7 @@ def margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 
     The margin of an example is its correct logit − the largest other one; of a network with one logit and targets 0 or
     1, ± the logit, where the loss shows by its symmetry that 0 is the boundary (binary cross-entropy with logits does).
+    The logits of a network whose outputs are probabilities p are log p (of one output, log p − log(1 − p)).
     Positions of [N, K, ...] outputs count as examples. Between two examples the percentile is interpolated linearly.
 
     Args:
@@ -35,15 +32,15 @@ def margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
     Reference: Jiang et al. 2020 (arXiv 1912.02178), who take the 10th percentile for a robust minimum.
     """
     gamma = margin_percentile(snapshot, percentile=percentile)
-    return _NO_CLASSIFIER if gamma is None else Estimate(gamma)
+    return undefined(gamma) if isinstance(gamma, str) else Estimate(gamma)
 
 
 @measure("margin", by_member=False)
 def margin_quantiles(snapshot: Snapshot) -> dict[str, Estimate]:
     """Percentiles 10, 25, 50, 75 and 90 of the margins, as ``margin_q10`` … ``margin_q90``: see :func:`margin`."""
     margins = example_margins(snapshot)
-    if margins is None:
-        return {f"margin_q{q}": _NO_CLASSIFIER for q in _QUANTILES}
+    if isinstance(margins, str):
+        return {f"margin_q{q}": undefined(margins) for q in _QUANTILES}
     return {f"margin_q{q}": Estimate(_percentile(margins, q)) for q in _QUANTILES}
 
 
@@ -52,8 +49,8 @@ def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
     """1/γ², γ that of :func:`margin` (Jiang et al. 2020, arXiv 1912.02178);
     ``None`` where γ ≤ 0, which the note tells: a square would make a misfit look like a margin."""
     gamma = margin_percentile(snapshot, percentile=percentile)
-    if gamma is None:
-        return _NO_CLASSIFIER
+    if isinstance(gamma, str):
+        return undefined(gamma)
     if gamma <= 0:
         return Estimate(None, note=f"undefined: the margin is {gamma:.6g}, not positive")
     return Estimate(1 / gamma**2)
@@ -76,8 +73,8 @@ def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str
     """
     names = ("margin_over_spectral", "margin_over_frobenius", "normalized_margin")
     gamma = margin_percentile(snapshot, percentile=percentile)
-    if gamma is None:
-        return dict.fromkeys(names, _NO_CLASSIFIER)
+    if isinstance(gamma, str):
+        return dict.fromkeys(names, undefined(gamma))
     matrices = _matrices(snapshot)
     if not matrices:
         return dict.fromkeys(names, Estimate(None, note="undefined: the network has no weight matrices"))
@@ -112,13 +109,15 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
         percentile: in [0, 100].
     """
     check_number("percentile", percentile, low=0, high=100)
-    if example_margins(snapshot) is None:
-        return _NO_CLASSIFIER
+    reading = with_logits(snapshot)
+    if isinstance(reading, str):
+        return undefined(reading)
     distances = []
     for inputs, output, target in snapshot.at_inputs():
         if not inputs:
             return Estimate(None, note="undefined: the input has no real numbers")
-        margins = _signed(output, target).reshape(len(output), -1)
+        margins = _signed(reading, output, target)
+        margins = margins.reshape(len(margins), -1)
         slopes = torch.stack([_slopes(column, inputs) for column in margins.unbind(1)], 1)
         margins = margins.detach()
         distances.append(torch.where(margins == 0, margins, margins / slopes).reshape(-1))
@@ -130,68 +129,37 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 
 @measure("margin", by_member=False)
 def negative_entropy(snapshot: Snapshot) -> Estimate:
-    """Mean over the examples of Σ_k p_k log p_k, p the softmax of the logits (of one logit, its sigmoid), in nats, in
-    [−log K, 0]: the nearer to 0, the more confident (Jiang et al. 2020, arXiv 1912.02178, after Pereyra et al. 2017,
-    arXiv 1701.06548)."""
+    """Mean over the examples of Σ_k p_k log p_k, p the network's probabilities, in nats, in [−log K, 0]: the nearer to
+    0, the more confident (Jiang et al. 2020, arXiv 1912.02178, after Pereyra et al. 2017, arXiv 1701.06548)."""
     known = labelled(snapshot)
-    if known is not None:
-        log_p = known[0].double()
-    elif (margins := example_margins(snapshot)) is not None:
-        log_p = torch.nn.functional.logsigmoid(torch.stack([margins, -margins], 1))
-    else:
-        return _NO_CLASSIFIER
-    return Estimate(float(-torch.special.entr(log_p.exp()).sum(1).mean()))
+    if isinstance(known, str):
+        return undefined(known)
+    return Estimate(float(-torch.special.entr(known[0].double().exp()).sum(1).mean()))
 
 
-def margin_percentile(snapshot: Snapshot, *, percentile: float = 10) -> float | None:
-    """γ of :func:`margin` as a number; None for no classifier."""
+def margin_percentile(snapshot: Snapshot, *, percentile: float = 10) -> float | str:
+    """γ of :func:`margin` as a number, or why there is none."""
     check_number("percentile", percentile, low=0, high=100)
     found = example_margins(snapshot)
-    return None if found is None else _percentile(found, percentile)
+    return found if isinstance(found, str) else _percentile(found, percentile)
 
 
-def example_margins(snapshot: Snapshot) -> Tensor | None:
-    """The margins [N], float64, positions of [N, K, ...] outputs as examples; None for no classifier."""
+def example_margins(snapshot: Snapshot) -> Tensor | str:
+    """The margins [N], float64, positions of [N, K, ...] outputs as examples, or why there are none."""
     return snapshot.shared("margins", lambda: _collect(snapshot))
 
 
-def _collect(snapshot: Snapshot) -> Tensor | None:
-    known = labelled(snapshot)
-    if known is not None:
-        return _signed(*known)
-    if all(_one_logit(output, target) for output, target in snapshot.predictions) and _symmetric(snapshot):
-        return torch.cat([_signed(output, target).reshape(-1) for output, target in snapshot.predictions])
-    return None
+def _collect(snapshot: Snapshot) -> Tensor | str:
+    reading = with_logits(snapshot)
+    if isinstance(reading, str):
+        return reading
+    return torch.cat([_signed(reading, *batch).reshape(-1) for batch in snapshot.predictions])
 
 
-def _signed(output: Tensor, target: Tensor) -> Tensor:
-    """Margins, float64: [N, ...] of logits [N, K, ...] and integer labels, or of one logit and labels 0 or 1."""
-    z = output.double()
-    if target.is_floating_point():
-        return (2 * target.double() - 1) * z
-    label = target.long().unsqueeze(1)
+def _signed(reading: Reading, output: Any, target: Any) -> Tensor:
+    """Margins [N, ...], float64."""
+    z, label = reading.logits(output).double(), reading.labels(output, target).unsqueeze(1)
     return (z.gather(1, label) - z.scatter(1, label, -torch.inf).amax(1, keepdim=True)).squeeze(1)
-
-
-def _one_logit(output: Any, target: Any) -> bool:
-    """One number an example, [N] or [N, 1], and a target 0 or 1."""
-    return (
-        isinstance(output, Tensor)
-        and isinstance(target, Tensor)
-        and output.shape == target.shape
-        and output.shape[1:] in ((), (1,))
-        and target.is_floating_point()
-        and bool(((target == 0) | (target == 1)).all())
-    )
-
-
-def _symmetric(snapshot: Snapshot) -> bool:
-    """Whether 0 is the output that is as good for label 0 as for label 1: a logit, no probability and no regression."""
-    output, target = snapshot.predictions[0]
-    zero = torch.zeros_like(output)
-    with torch.no_grad():
-        off, on = (float(snapshot.loss(zero, torch.full_like(target, label))) for label in (0, 1))
-    return abs(on - off) <= 1e-6 * abs(off)
 
 
 def _percentile(values: Tensor, percentile: float) -> float:

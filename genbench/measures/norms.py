@@ -244,8 +244,8 @@ def _nonzero(norms: Norms) -> Norms | str:
 def positive_margin(snapshot: Snapshot) -> float | str:
     """γ, the 10th percentile of the margins, or why one may not divide by its square."""
     margin = margin_percentile(snapshot)
-    if margin is None:
-        return "undefined: the outputs have no margins, the network is no classifier"
+    if isinstance(margin, str):
+        return f"undefined: there is no margin, {margin}"
     return margin if margin > 0 else f"undefined: the margin is {margin:.6g}, not positive"
 
 

@@ -13,7 +13,7 @@ from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.corrupted import UNSHIFTABLE, under_shift
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import NO_CLASSIFIER, is_classified
+from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.shifts import shifts_of
 
@@ -39,7 +39,7 @@ def ood_auroc(
     ``entropy``, that of the probabilities, negated.
 
     Args:
-        snapshot: a classifier with logits [N, K]; no labels of outliers are needed.
+        snapshot: a classifier with logits or probabilities [N, K]; no labels of outliers are needed.
         score: one of the three.
         outliers: ``gaussian``, normal numbers with mean and standard deviation of all inputs together; a shift of
             :mod:`genbench.shifts`; or a data module, whose test split has inputs of the same shape.
@@ -52,8 +52,12 @@ def ood_auroc(
     check_choice("score", score, SCORES)
     check_integer("severity", severity, least=1, most=5)
     check_integer("seed", seed, least=0)
-    if not all(is_classified(output, target) and output.ndim == 2 for output, target in snapshot.predictions):
-        return NO_CLASSIFIER
+    reading = with_logits(snapshot)
+    if isinstance(reading, str):
+        return undefined(reading)
+    if score == "energy" and (reading.kind != "logits" or reading.axis is None):
+        kind = "one logit" if reading.kind == "logits" else reading.kind
+        return undefined(f"outputs are {kind}, which have no energy")
     paired = isinstance(outliers, str) and outliers != "gaussian"
     if outliers == "gaussian":
         others: Iterable[tuple[Tensor, Any]] = _gaussian(snapshot, seed)
@@ -69,9 +73,11 @@ def ood_auroc(
         others = outliers.evaluation_batches("test")
     else:
         raise ValueError(f"outliers is {type(outliers).__name__!r}; accepted: gaussian, a shift, or a data module")
-    ours = torch.cat([output for output, _ in snapshot.predictions])
+    ours = torch.cat([reading.logits(output) for output, _ in snapshot.predictions])
+    if ours.ndim > 2:
+        return undefined(f"logits of shape {tuple(ours.shape)} have several answers an example")
     with torch.no_grad():
-        theirs = torch.cat([snapshot.call(x.to(ours.device)) for x, _ in others])
+        theirs = torch.cat([reading.logits(snapshot.call(x.to(ours.device))) for x, _ in others])
     if score == "energy" and max(float(logits.logsumexp(1).abs().max()) for logits in (ours, theirs)) < 1e-4:
         return Estimate(None, note="undefined: outputs are log-probabilities, whose energy is zero")
     value, stderr = auroc(*(_scores(logits, score).cpu().numpy() for logits in (ours, theirs)), paired=paired)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +11,10 @@ from genbench.checks import check_integer, check_number
 from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.margins import margin_percentile
+from genbench.measures.outputs import read, undefined, wrong_answers
 from genbench.measures.sharpness import Ball, ascend
 from genbench.measures.snapshot import Snapshot
 
-NO_CLASSIFIER = Estimate(
-    None, note="undefined: neither logits [N, K, ...] with K ≥ 2 and class labels, nor one logit and labels 0 or 1"
-)
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
 
 
@@ -44,7 +40,7 @@ def pacbayes_sigma(
     to the variance σ′²wᵢ², which would bring back a dependence on scale; it is left out here.
 
     Args:
-        snapshot: network, loss and data: logits [N, K, ...] and class labels, or one logit and labels 0 or 1.
+        snapshot: network, loss and data: those of a classifier.
         drop: of the accuracy, in (0, 1).
         tolerance: of the drop, > 0.
         samples: draws of the noise, each one forward pass an evaluation, at least 2.
@@ -86,7 +82,7 @@ def sharpness_alpha(
     better ascent may lower the lower one.
 
     Args:
-        snapshot: network, loss and data: logits [N, K, ...] and class labels, or one logit and labels 0 or 1.
+        snapshot: network, loss and data: those of a classifier.
         drop: of the accuracy, in (0, 1).
         tolerance: relative width of the interval, > 0.
         steps: bound on the ascent steps in a box.
@@ -188,24 +184,11 @@ def moved(snapshot: Snapshot) -> Tensor | None:
     return snapshot.vector - start.to(snapshot.device)
 
 
-def is_classifier(snapshot: Snapshot) -> bool:
-    """Whether the answers can be wrong: those of a network that has margins."""
-    return margin_percentile(snapshot) is not None
-
-
-def errors(output: Any, target: Any) -> Tensor:
-    """Whether answers are wrong, bool [N, ...]: of logits [N, K, ...] and labels, or of one logit and labels 0 or 1. An
-    output that is not finite is."""
-    finite = output.isfinite()
-    if target.is_floating_point():
-        return ((output > 0) != (target > 0.5)) | ~finite
-    return (output.argmax(1) != target) | ~finite.all(1)
-
-
 def error_rate(snapshot: Snapshot, vector: Tensor) -> float:
     """The share of wrong answers at other weights [size]."""
-    wrong = [errors(output, target) for output, target, *_ in snapshot.predictions_at(vector)]
-    return sum(int(e.sum()) for e in wrong) / sum(e.numel() for e in wrong)
+    reading = read(snapshot)
+    assert not isinstance(reading, str)
+    return wrong_answers(snapshot, reading, vector)
 
 
 def _measures(
@@ -338,8 +321,8 @@ def _next(low: float, high: float, share: float = 0.5) -> float:
 
 def _start(snapshot: Snapshot, drop: float) -> tuple[float, Estimate | None]:
     """The error rate, and why the accuracy cannot fall by ``drop``."""
-    if not is_classifier(snapshot):
-        return 1.0, NO_CLASSIFIER
+    if isinstance(reason := read(snapshot), str):
+        return 1.0, undefined(reason)
     base = error_rate(snapshot, snapshot.vector)
     if 1 - base <= drop:
         return base, Estimate(None, note=f"undefined: the accuracy {1 - base:.4g} cannot fall by {drop:g}")

@@ -5,57 +5,54 @@ of [N, K, ...] outputs are no examples of their own.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
+from genbench.measures.outputs import read, undefined, with_logits
 from genbench.measures.snapshot import Snapshot
-
-NO_CLASSIFIER = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
 
 
 @measure("performance", by_member=False)
 def accuracy(snapshot: Snapshot) -> Estimate:
-    """The share of labels that have the largest logit, in [0, 1]."""
-    known = labelled(snapshot)
-    if known is None:
-        return NO_CLASSIFIER
-    log_p, labels = known
-    value = multiclass_accuracy(log_p, labels, log_p.shape[1], average="micro", validate_args=False)
-    n = len(labels)
-    share = round(float(value) * n) / n  # torchmetrics divides in float32
-    return Estimate(share, stderr=_error(snapshot, (log_p.argmax(1) == labels).double()))
+    """The share of labels that have the largest output, in [0, 1]; where nothing but that says that the outputs are a
+    classifier's (they are no logits and no probabilities), a note says so."""
+    reading = read(snapshot)
+    if isinstance(reading, str):
+        return undefined(reading)
+    wrong = torch.cat([reading.wrong(*batch).reshape(-1) for batch in snapshot.predictions])
+    n, note = len(wrong), reading.reason and f"of the largest output: {reading.reason}"
+    return Estimate((n - int(wrong.sum())) / n, stderr=_error(snapshot, (~wrong).double()), note=note)
 
 
 @measure("performance", by_member=False)
 def cross_entropy(snapshot: Snapshot) -> Estimate:
-    """Mean of −log p(label), p the softmax of the logits, in nats, whatever the snapshot's loss is."""
+    """Mean of −log p(label), p the network's probabilities, in nats, whatever the snapshot's loss is."""
     known = labelled(snapshot)
-    if known is None:
-        return NO_CLASSIFIER
+    if isinstance(known, str):
+        return undefined(known)
     return mean_over_examples(snapshot, -_true(*known))
 
 
 @measure("performance", by_member=False)
 def soft_error(snapshot: Snapshot) -> Estimate:
-    """Mean of 1 − p(label), p the softmax of the logits, in [0, 1]: the error expected of an answer drawn from p."""
+    """Mean of 1 − p(label), p the network's probabilities, in [0, 1]: the error expected of an answer drawn from p."""
     known = labelled(snapshot)
-    if known is None:
-        return NO_CLASSIFIER
+    if isinstance(known, str):
+        return undefined(known)
     return mean_over_examples(snapshot, -_true(*known).expm1())
 
 
 @measure("performance", by_member=False)
 def brier_score(snapshot: Snapshot) -> Estimate:
-    """Mean of Σ_k (p_k − 1[label = k])², p the softmax of the logits (Brier 1950), in [0, 2]."""
+    """Mean of Σ_k (p_k − 1[label = k])², p the network's probabilities (Brier 1950), in [0, 2]."""
     known = labelled(snapshot)
-    if known is None:
-        return NO_CLASSIFIER
+    if isinstance(known, str):
+        return undefined(known)
     return mean_over_examples(snapshot, brier(*known))
 
 
@@ -65,16 +62,16 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     probability (Guo et al. 2017, arXiv 1706.04599), in [0, 1]."""
     check_integer("bins", bins, least=1)
     known = labelled(snapshot)
-    if known is None:
-        return NO_CLASSIFIER
+    if isinstance(known, str):
+        return undefined(known)
     log_p, labels = known
-    # from logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
+    # of logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
     value = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins, validate_args=False)
     return Estimate(float(value))
 
 
-def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
-    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; None for other outputs."""
+def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
+    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; or why there are no probabilities."""
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
@@ -105,25 +102,16 @@ def brier(log_p: Tensor, labels: Tensor) -> Tensor:
     return p.square().sum(1) - 2 * p.gather(1, labels[:, None])[:, 0] + 1
 
 
-def is_classified(output: Any, target: Any) -> bool:
-    """Whether these are logits [N, K, ...], K ≥ 2, and integer labels [N, ...]."""
-    if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or output.ndim < 2 or output.shape[1] < 2:
-        return False
-    return not (target.is_floating_point() or target.dtype == torch.bool) and target.shape == output[:, 0].shape
-
-
-def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | None:
+def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
+    reading = with_logits(snapshot)
+    if isinstance(reading, str):
+        return reading
     logits, labels = [], []
     for output, target in snapshot.predictions:
-        if not is_classified(output, target):
-            return None
-        logits.append(output.movedim(1, -1).reshape(-1, output.shape[1]))
-        labels.append(target.reshape(-1))
-    x, y = torch.cat(logits), torch.cat(labels).long()
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= x.shape[1]:
-        raise ValueError(f"labels lie in [{low}, {high}]; accepted: 0 to {x.shape[1] - 1}, the columns of the output")
-    return x.log_softmax(1), y
+        z = reading.logits(output)
+        logits.append(z.movedim(1, -1).reshape(-1, z.shape[1]))
+        labels.append(reading.labels(output, target).reshape(-1))
+    return torch.cat(logits).log_softmax(1), torch.cat(labels)
 
 
 def _error(snapshot: Snapshot, values: Tensor) -> float | None:

@@ -13,7 +13,7 @@ from genbench.checks import check_choice, check_flag, check_integer, check_numbe
 from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import is_classified
+from genbench.measures.outputs import with_logits
 from genbench.measures.snapshot import Snapshot
 
 _NO_LOGITS = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
@@ -373,10 +373,13 @@ def _logit_normalized(snapshot: Snapshot, normalize: bool) -> Snapshot | None:
     """The snapshot under the loss of normalized logits; None where the outputs are no logits."""
     if not check_flag("normalize_logits", normalize):
         return snapshot
-    if not all(is_classified(output, target) for output, target in snapshot.predictions):
+    reading = with_logits(snapshot)
+    if isinstance(reading, str) or reading.axis is None:
         return None
     loss = snapshot.loss
-    return snapshot.with_loss(lambda output, target: loss(_normalized(output), target))
+    return snapshot.with_loss(
+        lambda output, target: loss(reading.put(output, _normalized(reading.logits(output))), target)
+    )
 
 
 def _normalized(logits: Any) -> Tensor:

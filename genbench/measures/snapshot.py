@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
+from genbench.measures.leaves import open_containers
 from genbench.memory import Allocated
 from genbench.patches import Patches
 
@@ -640,6 +641,7 @@ class Snapshot:
         before = _torch_state(self.device) if deterministic else None
         state = {f"model.{name}": p for name, p in parameters.items()} | self._frozen
         output, target = torch.func.functional_call(self._program, state, (batch,))
+        open_containers(output)
         if before is not None and not torch.equal(before, _torch_state(self.device)):
             raise ValueError("model draws random numbers in evaluation mode (dropout left on?); it cannot be measured")
         n = _length(target) or _length(output)

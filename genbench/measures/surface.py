@@ -12,7 +12,7 @@ from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.curvature import hessian_eigenvectors
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import NO_CLASSIFIER, is_classified
+from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.snapshot import Snapshot
 
 _DIRECTIONS = ("random", "hessian")
@@ -76,7 +76,8 @@ def loss_line(
     coordinates = _coordinates(points, reach)
     with snapshot.measuring():
         (d,), (axis,) = _directions(snapshot, direction, 1, filter_normalized, seed)
-        loss, accuracy = _values([_at(snapshot, snapshot.vector + float(t) * d) for t in coordinates])
+        reading = read(snapshot)
+        loss, accuracy = _values([_at(snapshot, snapshot.vector + float(t) * d, reading) for t in coordinates])
     return Slice(coordinates, loss, accuracy, axis)
 
 
@@ -98,7 +99,8 @@ def loss_plane(
     with snapshot.measuring():
         (first, second), axes = _directions(snapshot, directions, 2, filter_normalized, seed)
         grid = [(float(x), float(y)) for y in coordinates for x in coordinates]
-        loss, accuracy = _values([_at(snapshot, snapshot.vector + (x * first + y * second)) for x, y in grid])
+        reading = read(snapshot)
+        loss, accuracy = _values([_at(snapshot, snapshot.vector + (x * first + y * second), reading) for x, y in grid])
     shape = (points, points)
     accuracy = None if accuracy is None else accuracy.reshape(shape)
     return Plane(coordinates, coordinates, loss.reshape(shape), accuracy, (axes[0], axes[1]))
@@ -133,13 +135,14 @@ def interpolation(
     coordinates = np.arange(points) / (points - 1)
     found = []
     with snapshot.measuring():
+        reading = read(snapshot)
         for t in map(float, coordinates):
             between = {
                 name: ((1 - t) * a.double() + t * there[name].double()).to(a.dtype) if a.is_floating_point() else a
                 for name, a in here.items()
             }
             view = snapshot.with_state(between)
-            found.append(_at(view, view.vector))
+            found.append(_at(view, view.vector, reading))
     loss, accuracy = _values(found)
     return Slice(
         coordinates,
@@ -172,7 +175,11 @@ def linear_mode_connectivity(
     if path.note:
         missing = Estimate(None, note=f"undefined: {path.note}")
         return {"barrier": missing, "error_barrier": missing}
-    error = NO_CLASSIFIER if path.accuracy is None else Estimate(_barrier(path.coordinates, 1 - path.accuracy))
+    error = (
+        undefined(str(read(snapshot)))
+        if path.accuracy is None
+        else Estimate(_barrier(path.coordinates, 1 - path.accuracy))
+    )
     return {"barrier": Estimate(_barrier(path.coordinates, path.loss)), "error_barrier": error}
 
 
@@ -243,20 +250,18 @@ def _coordinates(points: int, reach: float) -> np.ndarray:
     return float(reach) * ((2 * np.arange(points) - (points - 1)) / (points - 1))
 
 
-def _at(snapshot: Snapshot, vector: Tensor) -> tuple[float, float | None]:
+def _at(snapshot: Snapshot, vector: Tensor, reading: Reading | str) -> tuple[float, float | None]:
     """Loss and accuracy at other weights [size]; NaN where the loss is not finite."""
-    total, examples, correct, labels = 0.0, 0, 0, 0
-    classifier = True
+    total, examples, wrong, labels = 0.0, 0, 0, 0
     for output, target, loss, n in snapshot.predictions_at(vector):
         total, examples = total + n * float(loss), examples + n
-        # a label that is ignored by the loss is no class: such outputs have no accuracy here
-        classifier = classifier and is_classified(output, target) and bool((target >= 0).all())
-        if classifier:
-            correct, labels = correct + int((output.argmax(1) == target).sum()), labels + target.numel()
+        if isinstance(reading, Reading):
+            errors = reading.wrong(output, target)
+            wrong, labels = wrong + int(errors.sum()), labels + errors.numel()
     mean = total / examples
     if not np.isfinite(mean):
-        return np.nan, np.nan if classifier else None
-    return mean, correct / labels if classifier else None
+        return np.nan, np.nan if labels else None
+    return mean, (labels - wrong) / labels if labels else None
 
 
 def _values(found: list[tuple[float, float | None]]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -219,7 +219,7 @@ def test_multiple_losses():
     """No classifier has a cross-entropy; gradients and the path there are still."""
     callback = Optimization(loss=multitask_loss, forward=multitask)
     fit(Multitask(), [callback])
-    assert callback.results[STEPS].note.startswith("undefined: not logits")
+    assert callback.results[STEPS].note.startswith("undefined: the targets are no class labels")
     assert callback.results[FIRST].value > 0
     assert callback.results[PATH].value > 0
 

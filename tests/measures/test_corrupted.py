@@ -176,4 +176,4 @@ def test_undefined(digits):
     assert "not the signals" in generator_drift_accuracy(digits)["drift_shear"].note
     assert "time_warp is no shift of images" in drift_accuracy(digits, shift="time_warp")["drift_time_warp"].note
     regression = Snapshot(nn.Conv1d(1, 1, 1), F.mse_loss, [(torch.randn(4, 1, 8), torch.randn(4, 1, 8))])
-    assert "not logits" in corrupted_performance(regression)["corrupted_accuracy"].note
+    assert "the targets are no class labels" in corrupted_performance(regression)["corrupted_accuracy"].note

@@ -77,6 +77,6 @@ def test_undefined_and_refused():
     assert (plain.value, plain.note) == (None, "undefined: the network is no ensemble")
     ensemble = Ensemble([nn.Linear(4, 1).double() for _ in range(2)])
     (scalar,) = ensemble_curve(Snapshot(ensemble, F.mse_loss, [(x, x[:, :1])])).values()
-    assert "not logits" in scalar.note
+    assert "the targets are no class labels" in scalar.note
     with pytest.raises(ValueError, match="bins is 0"):
         ensemble_curve(Snapshot(Ensemble([member]), F.cross_entropy, [(x, y)]), bins=0)

@@ -189,7 +189,7 @@ def test_undefined_where_there_are_no_classes():
     snapshot = Snapshot(net, F.mse_loss, [(x, torch.zeros(len(x), 3, dtype=torch.float64))])
     found = fisher_trace(snapshot)
     assert found.value is None
-    assert found.note.startswith("undefined: not logits")
+    assert found.note.startswith("undefined: the targets are no class labels")
     assert empirical_fisher_trace(snapshot).value > 0
 
 

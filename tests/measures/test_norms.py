@@ -216,7 +216,7 @@ def test_what_is_undefined_says_so():
     wrong = norms_over_margin(Snapshot(net, F.cross_entropy, [(x, y)], initial=moved(net)))
     assert all(e.value is None and "not positive" in e.note and "-" in e.note for e in wrong.values())
     regression = norms_over_margin(Snapshot(net, F.mse_loss, [(x, net(x).detach())]))
-    assert all(e.value is None and "no classifier" in e.note for e in regression.values())
+    assert all(e.value is None and "the targets are no class labels" in e.note for e in regression.values())
 
     y = net(x).argmax(1)
     start = norms_over_margin(Snapshot(net, F.cross_entropy, [(x, y)], initial=net.state_dict()))

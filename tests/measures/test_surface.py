@@ -238,7 +238,7 @@ def test_the_barrier_of_a_double_well():
     )
     assert found["barrier"].value == pytest.approx(3.0, rel=1e-12)  # the height at the middle, 0 at both ends
     assert found["error_barrier"].value is None
-    assert found["error_barrier"].note.startswith("undefined: not logits")
+    assert found["error_barrier"].note.startswith("undefined: the targets are no class labels")
 
 
 def test_a_barrier_stands_on_the_line_between_its_ends():

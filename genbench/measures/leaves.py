@@ -1,0 +1,53 @@
+"""The tensors of an output that consists of several."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import Any
+
+from torch.utils._pytree import (
+    SUPPORTED_NODES,
+    register_dataclass,
+    register_pytree_node,
+    tree_flatten,
+    tree_leaves,
+    tree_unflatten,
+)
+
+
+def open_containers(value: Any) -> None:
+    """Makes torch see the tensors in dataclasses and in classes derived from dict, as transformers does for its own
+    outputs: what torch does not know is one leaf, and no tensor."""
+    for leaf in tree_leaves(value):
+        kind = type(leaf)
+        if kind in SUPPORTED_NODES:
+            continue
+        if is_dataclass(kind):
+            with suppress(ValueError):  # fields that its constructor does not take: it stays a leaf
+                register_dataclass(kind)
+                open_containers([getattr(leaf, field.name) for field in fields(leaf)])
+        elif isinstance(leaf, dict):
+            register_pytree_node(kind, _entries, partial(_of_entries, kind))
+            open_containers(list(leaf.values()))
+
+
+def _entries(value: dict[Any, Any]) -> tuple[list[Any], list[Any]]:
+    return list(value.values()), list(value)
+
+
+def _of_entries(kind: type[dict[Any, Any]], values: Iterable[Any], keys: list[Any]) -> dict[Any, Any]:
+    return kind(zip(keys, values, strict=True))
+
+
+def leaves(value: Any) -> list[Any]:
+    """The leaves of lists, tuples, dicts and dataclasses, in order."""
+    open_containers(value)
+    return tree_leaves(value)
+
+
+def rebuilt(value: Any, function: Callable[[int, Any], Any]) -> Any:
+    """The same structure with ``function(i, leaf)`` in the place of each leaf."""
+    open_containers(value)
+    found, spec = tree_flatten(value)
+    return tree_unflatten([function(i, leaf) for i, leaf in enumerate(found)], spec)

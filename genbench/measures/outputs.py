@@ -1,0 +1,255 @@
+"""What a network's outputs are: logits, probabilities, log-probabilities, or nothing that says how sure it is.
+
+The loss tells: one that does not change when a constant is added to all outputs of an example is of logits. Of other
+losses, rows in [0, 1] that sum to 1 are probabilities, and rows whose exponentials do are log-probabilities. All
+measures of answers, margins and likelihoods read outputs here.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.measures.estimate import Estimate
+from genbench.measures.leaves import leaves, rebuilt
+from genbench.measures.snapshot import Snapshot
+
+_PROBES = 8  # examples that the loss is asked about
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How outputs and targets are read: which tensor of the output, where its classes are, what its numbers are.
+
+    ``kind`` is ``logits``, ``probabilities`` or ``log-probabilities``, of K ≥ 2 classes along ``axis``, or, where
+    ``axis`` is None, of the second of two classes, one number an example. ``scores`` are outputs of which only the
+    largest is known to be the answer; ``reason`` says why.
+    """
+
+    kind: str
+    axis: int | None
+    index: int  # of the tensor among the leaves of the output
+    reason: str | None = None
+
+    def tensor(self, output: Any) -> Tensor:
+        """The tensor that answers."""
+        return output if isinstance(output, Tensor) else leaves(output)[self.index]
+
+    def logits(self, output: Any) -> Tensor:
+        """Logits [N, K, ...]: their softmax are the probabilities of the classes, their differences the margins. Of
+        probabilities p they are log p; of one logit z, (0, z)."""
+        x = self.tensor(output)
+        if self.axis is not None:
+            x = x.movedim(self.axis, 1)
+            return x.double().log() if self.kind == "probabilities" else x
+        x = x.reshape(len(x), 1, *x.shape[2:])
+        if self.kind == "probabilities":
+            return torch.cat([torch.log1p(-x.double()), x.double().log()], 1)
+        return torch.cat([torch.zeros_like(x), x], 1)
+
+    def put(self, output: Any, logits: Tensor) -> Any:
+        """The output with other logits [N, K, ...] in it, in the form that the loss takes."""
+        assert self.axis is not None
+        if self.kind == "probabilities":
+            logits = logits.softmax(1)
+        elif self.kind == "log-probabilities":
+            logits = logits.log_softmax(1)
+        return _replaced(output, self.index, logits.movedim(1, self.axis))
+
+    def labels(self, output: Any, target: Tensor) -> Tensor:
+        """The classes [N, ...]."""
+        if self.axis is not None:
+            return target.long()
+        x = self.tensor(output)
+        return target.reshape(len(x), *x.shape[2:]).long()
+
+    def answers(self, output: Any) -> Tensor:
+        """The class with the largest output [N, ...]."""
+        x = self.logits(output) if self.axis is None else self.tensor(output).movedim(self.axis, 1)
+        return x.argmax(1)
+
+    def wrong(self, output: Any, target: Any) -> Tensor:
+        """Whether the answers are wrong, bool [N, ...]; an output that is not finite is."""
+        x = self.tensor(output)
+        finite = x.isfinite() if self.axis is None else x.isfinite().all(self.axis)
+        answers = self.answers(output)
+        return (answers != self.labels(output, target)) | ~finite.reshape(answers.shape)
+
+
+def read(snapshot: Snapshot) -> Reading | str:
+    """How the network's outputs are read, or why it is no classifier."""
+    return snapshot.shared("reading", lambda: _read(snapshot))
+
+
+def with_logits(snapshot: Snapshot) -> Reading | str:
+    """:func:`read`, or why the outputs have no logits."""
+    reading = read(snapshot)
+    return reading if isinstance(reading, str) else reading.reason or reading
+
+
+def undefined(reason: str) -> Estimate:
+    """No value, and why."""
+    return Estimate(None, note=f"undefined: {reason}")
+
+
+def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float:
+    """The share of wrong answers at other weights [size]."""
+    wrong = [reading.wrong(output, target) for output, target, *_ in snapshot.predictions_at(vector)]
+    return sum(int(e.sum()) for e in wrong) / sum(e.numel() for e in wrong)
+
+
+def _read(snapshot: Snapshot) -> Reading | str:
+    output, target = snapshot.predictions[0]
+    if not isinstance(target, Tensor):
+        return f"the targets are no class labels but {_kind(target)}"
+    index = _index(snapshot, output, target)
+    if isinstance(index, str):
+        return index
+    x = leaves(output)[index]
+    if x.ndim == 1 or x.shape[1] == 1:
+        return _of_two(snapshot, index)
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        return f"the targets are no class labels but {_kind(target)}"
+    axes = [axis for axis in dict.fromkeys((1, x.ndim - 1)) if target.shape == (*x.shape[:axis], *x.shape[axis + 1 :])]
+    if not axes:
+        return f"outputs of shape {tuple(x.shape)} and targets of shape {tuple(target.shape)} are no classes and labels"
+    return _of_many(snapshot, index, axes)
+
+
+def _of_many(snapshot: Snapshot, index: int, axes: list[int]) -> Reading | str:
+    """K ≥ 2 outputs and a label."""
+    x = leaves(snapshot.predictions[0][0])[index]
+    lowest, highest = (int(f(torch.stack([f(y) for _, y in snapshot.predictions]))) for f in (torch.min, torch.max))
+    if highest >= x.shape[axes[0]]:
+        accepted = f"0 to {x.shape[axes[0]] - 1}, the columns of the output"
+        raise ValueError(f"labels lie in [{lowest}, {highest}]; accepted: {accepted}")
+    if lowest < 0:
+        return f"labels lie in [{lowest}, {highest}], and those below 0 are no classes"
+    ask = _Asked(snapshot, index)
+    invariant = [axis for axis in axes if ask.ignores_constants(axis)]
+    found = Reading("logits", invariant[0], index) if invariant else _by_sums(snapshot, index, axes)
+    assert found.axis is not None
+    return "the loss rises with the output of the label" if ask.rises_with_label(found.axis) else found
+
+
+def _by_sums(snapshot: Snapshot, index: int, axes: list[int]) -> Reading:
+    """What the sums over the classes say of outputs that are no logits."""
+    x = leaves(snapshot.predictions[0][0])[index]
+    tolerance = max(1e-4, 4 * torch.finfo(x.dtype).eps)
+    for axis in axes:
+        for kind, p in (("probabilities", x.double()), ("log-probabilities", x.double().exp())):
+            if p.min() >= 0 and p.max() <= 1 + tolerance and ((p.sum(axis) - 1).abs() <= tolerance).all():
+                return Reading(kind, axis, index)
+    reason = (
+        "the loss changes when a constant is added to all outputs of an example, so that they are no logits, and they "
+        "are neither probabilities nor log-probabilities"
+    )
+    return Reading("scores", axes[0], index, reason)
+
+
+def _of_two(snapshot: Snapshot, index: int) -> Reading | str:
+    """One output an example and a target 0 or 1."""
+    for output, target in snapshot.predictions:
+        x = leaves(output)[index]
+        if target.shape not in (x.shape, (len(x), *x.shape[2:])) or not ((target == 0) | (target == 1)).all():
+            return "the targets are no class labels: there is one output an example, and they are not 0 or 1"
+    ask = _Asked(snapshot, index)
+    if ask.alike(0.0):  # the boundary is at 0
+        return Reading("logits", None, index)
+    inside = all(x.min() >= 0 and x.max() <= 1 for x in (leaves(o)[index] for o, _ in snapshot.predictions))
+    if inside and ask.alike(0.5) and ask.is_logarithm():
+        return Reading("probabilities", None, index)
+    return (
+        "one output an example, which is no logit, as the loss at 0 is not the same for targets 0 and 1, and no "
+        "probability, as the loss is not its logarithm"
+    )
+
+
+class _Asked:
+    """The loss of a snapshot at outputs of our own, all in [0, 1] and of a few examples."""
+
+    def __init__(self, snapshot: Snapshot, index: int) -> None:
+        output, target = snapshot.predictions[0]
+        if isinstance(output, Tensor):
+            output, target = output[:_PROBES], target[:_PROBES]
+        self._loss, self._output, self.target, self._index = snapshot.loss, output, target, index
+        self.x = leaves(output)[index]
+        generator = torch.Generator().manual_seed(0)
+        self._base = 0.25 + 0.25 * torch.rand(self.x.shape, generator=generator).to(self.x)
+
+    def at(self, x: Tensor, target: Tensor | None = None) -> float:
+        """NaN where the loss fails."""
+        try:
+            with torch.no_grad():
+                value = self._loss(_replaced(self._output, self._index, x), self.target if target is None else target)
+            return float(value)
+        except Exception:  # what the loss says to outputs of our own is its own affair
+            return math.nan
+
+    def ignores_constants(self, axis: int) -> bool:
+        """Whether the loss is the same when a number is added to all outputs of an example."""
+        constants = 0.3 + 0.15 * (torch.arange(len(self.x)) % 2)
+        moved = self._base + constants.reshape(-1, *[1] * (self.x.ndim - 1)).to(self.x)
+        if self.x.ndim > 2:  # other positions of an example are moved differently
+            places = [1 if d in (0, axis) else n for d, n in enumerate(self.x.shape)]
+            moved = moved + 0.04 * torch.linspace(0, 1, math.prod(places)).reshape(places).to(self.x)
+        return self._same(self.at(moved), self.at(self._base))
+
+    def rises_with_label(self, axis: int) -> bool:
+        """Whether the loss rises when the outputs of the labels do."""
+        labels = self.target.long().unsqueeze(axis)
+        raised = self._base.scatter_add(axis, labels, torch.full_like(self._base, 0.25))
+        before, after = self.at(self._base), self.at(raised)
+        return after > before and not self._same(after, before)
+
+    def alike(self, value: float) -> bool:
+        """Whether an output of ``value`` is as good for the target 0 as for 1."""
+        x = torch.full_like(self.x, value)
+        off, on = (self.at(x, torch.full_like(self.target, label)) for label in (0, 1))
+        return abs(on - off) <= 1e-6 * abs(off)
+
+    def is_logarithm(self) -> bool:
+        """Whether the loss of the target 1 falls with the logarithm of the output."""
+        one = torch.ones_like(self.target)
+        low, middle, half = (self.at(torch.full_like(self.x, p), one) for p in (1e-8, 1e-4, 0.5))
+        return middle > half and abs((low - middle) / (middle - half) / math.log(1e4, 5e3) - 1) < 0.01
+
+    def _same(self, a: float, b: float) -> bool:
+        """Up to rounding; False where either failed."""
+        rounding = max(1e-5, 4 * torch.finfo(self.x.dtype).eps)
+        return abs(a - b) <= rounding * (1 + abs(b))
+
+
+def _index(snapshot: Snapshot, output: Any, target: Tensor) -> int | str:
+    """Which leaf of the output answers: the one named ``logits``, else the only one on which the loss depends."""
+    tensors = leaves(output)
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    for index, leaf in enumerate(tensors):
+        if leaf is named and isinstance(leaf, Tensor) and leaf.ndim:
+            return index
+    real = [i for i, leaf in enumerate(tensors) if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim]
+    if len(real) > 1:
+        points = {i: tensors[i].detach().requires_grad_() for i in real}
+        with torch.enable_grad():
+            value = snapshot.loss(rebuilt(output, lambda i, leaf: points.get(i, leaf)), target)
+            known = value.requires_grad
+            slopes = (
+                torch.autograd.grad(value, tuple(points.values()), allow_unused=True) if known else [None] * len(real)
+            )
+        real = [i for i, slope in zip(real, slopes, strict=True) if slope is not None]
+    if len(real) == 1:
+        return real[0]
+    return f"the loss is of {len(real)} tensors of the output, none of them named logits"
+
+
+def _replaced(output: Any, index: int, x: Tensor) -> Any:
+    return rebuilt(output, lambda i, leaf: x if i == index else leaf)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
