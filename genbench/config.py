@@ -6,17 +6,19 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import logging
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
 from genbench.checks import nearest
 
@@ -51,6 +53,8 @@ PASSED = {
 }
 # Packages that a target may be of and that genbench does not depend on, and the extra that brings each.
 EXTRAS = {"pytorch_optimizer": "optimizers"}
+# Groups of which a run has one component.
+PARTS = ("data", "model", "optimizer", "scheduler", "trainer")
 # Groups whose choices are entries under names of their own.
 KEYED = ("regularization", "measures", "callbacks", "logger")
 _HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -133,6 +137,31 @@ def folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """The plain values of a composed configuration, interpolations resolved, without Hydra's own.
+
+    A key of the top level that is no setting (``+width=64``) is there for others to refer to (``${width}``), and gone
+    with that.
+
+    Raises:
+        ConfigError: one that nothing refers to; a setting or group that is not given.
+    """
+    known = [each.name for each in fields(OmegaConf.get_type(composed))]  # type: ignore[arg-type]
+    for key in map(str, composed):
+        if key not in (*known, "hydra") and not re.search(rf"\${{{key}\b", OmegaConf.to_yaml(composed)):
+            raise ConfigError(f"{key} is not a setting, and no setting refers to it; {nearest(key, known)}")
+    for key in known:
+        if OmegaConf.is_missing(composed, key) or key not in composed:
+            accepted = sorted(path.stem for path in (folder() / key).glob("*.yaml"))
+            choices = ", ".join(accepted) or "a run's folder, or a file of weights"
+            raise ConfigError(f"{key} is not given; accepted: {key}={choices}")
+    values = {key: composed[key] for key in known}
+    return {
+        key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
+        for key, node in values.items()
+    }
+
+
 def bind(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with every component's defaults filled in from its signature, without ``EXCLUDED``.
 
@@ -159,6 +188,10 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
         settings = {key: value for key, value in node.items() if key not in _HYDRA}
         defaults: dict[str, Any] = {}
         if "_target_" in node:
+            if not isinstance(node["_target_"], str) or not node["_target_"]:
+                raise ConfigError(
+                    f"{name}._target_ is {node['_target_']!r}; accepted: the dotted name of a class or a function"
+                )
             defaults, accepted = _signature(node["_target_"], name)
             passed = PASSED.get(path[0], ())
             for key in settings:
@@ -196,6 +229,9 @@ def signature(function: Any) -> list[inspect.Parameter]:
 @functools.cache
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Defaults and accepted names of a target; None where it takes any keyword."""
+    said = logging.getLogger("hydra.utils")  # it prints what is raised
+    level = said.level
+    said.setLevel(logging.CRITICAL)
     try:
         function = get_object(target)  # as Hydra will find it: a function before a module of the same name
     except Exception as error:
@@ -204,6 +240,8 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
             raise ConfigError(f'{name}={target} needs: pip install "genbench[{EXTRAS[package]}]"') from None
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
+    finally:
+        said.setLevel(level)
     if not callable(function):
         raise ConfigError(f"{name}._target_={target!r} cannot be called")
     parameters = signature(function)

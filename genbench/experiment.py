@@ -5,6 +5,7 @@ import functools
 import io
 import logging
 import math
+import os
 import platform
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from genbench import loggers, ranks, records
 from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import PASSED, ConfigError, Plan, bind, digest, signature
+from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.memory import keep_freed
@@ -393,24 +394,32 @@ def interrupted(reason: BaseException) -> bool:
 
 def _check(config: Config) -> None:
     """What no component checks for itself."""
+    for part in PARTS:
+        if not isinstance(config.get(part), Mapping) or "_target_" not in config[part]:
+            raise ConfigError(
+                f"{part} names no _target_; accepted: {part}=CHOICE, as genbench {part} --help lists them"
+            )
     check_integer("seed", config["seed"], least=0)
     check_integer("threads", config["threads"], least=1, most=1024)
     check_number("checkpoint_seconds", config["checkpoint_seconds"], low=0)
-    name = config["name"]
-    if not name or name in (".", "..") or Path(name).name != name:
+    name, runs_dir = config["name"], config["runs_dir"]
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable() or len(os.fsencode(name)) > 255:
         raise ConfigError(f"name={name!r} is not the name of a folder")
+    if not runs_dir or not runs_dir.isprintable():
+        raise ConfigError(f"runs_dir={runs_dir!r} is not a folder; accepted: runs, say")
     for key in ("max_epochs", "max_steps"):
         if config["trainer"].get(key) is not None:
             check_integer(f"trainer.{key}", config["trainer"][key], least=1)
     if unknown := sorted(set(config["trainer"]) - set(TRAINER)):
         raise ConfigError(f"trainer.{unknown[0]} is not a setting here; {nearest(unknown[0], TRAINER)}")
+    check_choice("trainer.accelerator", config["trainer"].get("accelerator", "auto"), ("auto", "cpu", "gpu", "mps"))
     check_choice("trainer.precision", config["trainer"].get("precision", "32-true"), ("32-true", "bf16-mixed"))
     ranks.check(config["trainer"])
     if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
         raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
-    lr = config["optimizer"].get("lr")
-    if lr is not None and (isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf):
-        raise ConfigError(f"optimizer.lr is {lr!r}; accepted: a number in (0, inf)")
+    lr = config["optimizer"].get("lr", 1)
+    if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
+        raise ConfigError(f"optimizer.lr is {'null' if lr is None else repr(lr)}; accepted: a number in (0, inf)")
 
 
 def make(node: Config, **passed: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genbench import records
+from genbench import hub, records
 from genbench.config import ConfigError
 
 _SAVED = ("model.safetensors", "pytorch_model.bin")  # a model's weights on the hub, the better first
@@ -56,7 +56,7 @@ def _of_hub(source: str, name: str) -> Path:
             "a folder or a file of it that was downloaded"
         ) from None
     files = (parts["file"],) if parts["file"] else _SAVED
-    reason, offline = f"it has no {' and no '.join(files)}", False
+    reason, offline = f"it has no {' and no '.join(files)}", not hub.reachable()
     for file in files:
         try:
             return _fetched(parts["model"], parts["revision"], file, offline)

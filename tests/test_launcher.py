@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from genbench import sweep
-from genbench.config import folder
-from hydra_plugins.genbench.launcher import _Composer, _distinct, _plain
+from genbench.config import folder, resolve
+from hydra_plugins.genbench.launcher import _Composer, _distinct
 from tests.choices import choices
 
 JOBS = [
@@ -40,7 +40,7 @@ def test_it_composes_what_hydra_composes(loader):
         expected = {k: v for k, v in OmegaConf.to_container(expected).items() if k != "hydra"}
         ours = compose(overrides)
         assert {k: v for k, v in OmegaConf.to_container(ours).items() if k != "hydra"} == expected
-        assert _plain(ours)["data"]["seed"] == _plain(ours)["seed"]
+        assert resolve(ours)["data"]["seed"] == resolve(ours)["seed"]
 
 
 def test_an_unknown_key_is_refused(loader):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from genbench import hub
 from genbench.data.cache import cached_folder, folder
 from genbench.draw import Draw
 
@@ -463,6 +464,7 @@ def _of_hub(source: Source, split: str) -> _Hub:
             f"data.hub={source.hub!r} needs the library datasets: pip install 'genbench[datasets]'; accepted also: "
             f"{alternative}"
         ) from None
+    hub.go_offline()
     try:
         dataset = load_dataset(source.hub, name=source.subset, split=split)
     except Exception as error:  # of the network, the hub and the library: dozens

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from genbench import hub
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import tensors
 from genbench.data.text import UNITS, UNKNOWN, encoded, split, stamp, vocabulary
@@ -144,6 +145,7 @@ def _of_hub(name: str, part: str) -> Examples:
             f"data.hub={name!r} needs the library datasets: pip install 'genbench[datasets]'; accepted also: "
             "data.path=FILE, a CSV with the columns text and label"
         ) from None
+    hub.go_offline()
     try:
         table = load_dataset(name, split=part)
         return [str(text) for text in table["text"]], [str(label) for label in table["label"]]

@@ -3,7 +3,7 @@
 import functools
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_object
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
-from genbench.config import ConfigError
+from genbench.config import ConfigError, resolve
 
 
 class SweepLauncher(Launcher):
@@ -37,7 +37,10 @@ class SweepLauncher(Launcher):
     ) -> None:
         self.executor, self.n_jobs = executor, n_jobs
         self.how = {"lanes": lanes, "timeout": timeout, "retries": retries}
-        self.settings = _plain(settings)
+        self.settings = {
+            name: OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+            for name, value in settings.items()
+        }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from genbench import executors
@@ -57,7 +60,7 @@ class SweepLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
             HydraConfig.instance().set_config(config)
-            jobs.append(sweep.Job(tuple(overrides), _plain(config), sweep.choices(config.hydra.runtime.choices)))
+            jobs.append(sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices)))
             composed.append(config)
         HydraConfig.instance().set_config(self.config)
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
@@ -112,11 +115,3 @@ def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         last = {override.partition("=")[0]: override for override in overrides}
         jobs[tuple(last.values())] = None
     return list(jobs)
-
-
-def _plain(config: Mapping[Any, Any]) -> dict[str, Any]:
-    nodes = {str(key): config[key] for key in config if key != "hydra"}
-    return {
-        key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
-        for key, node in nodes.items()
-    }
