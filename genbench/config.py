@@ -1,6 +1,7 @@
 """The configuration: its root, what identifies a run, and what is refused."""
 
 import atexit
+import fnmatch
 import functools
 import hashlib
 import importlib.util
@@ -30,6 +31,7 @@ EXCLUDED = (
     "table",
     "measures",  # they count where a callback takes them
     "checkpoint_seconds",
+    "callbacks.*.log_details",
     "data.path",  # where the data lie; what they are is in their digest
     "trainer.logger",
     "trainer.callbacks",
@@ -43,12 +45,14 @@ EXCLUDED = (
     "trainer.log_every_n_steps",
     "trainer.model_registry",
 )
+_EXCLUDED = re.compile("|".join(map(fnmatch.translate, EXCLUDED)))
 # Arguments that the experiment passes when it builds a component.
 PASSED = {
     "model": ("input_shape", "classes", "target_shape"),
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps"),
     "measures": ("snapshot", "other", "train"),  # a second network is not a setting
+    "callbacks": ("network",),  # a part of somebody else's module
     "logger": ("run",),
 }
 # Packages that a target may be of and that genbench does not depend on, and the extra that brings each.
@@ -203,7 +207,9 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
                 raise ConfigError(f"{name}.{missing[0]} is missing; {node['_target_']} needs it")
             defaults = {key: value for key, value in defaults.items() if key not in passed}
         merged = {**defaults, **settings}
-        bound = {key: _bind(value, (*path, key)) for key, value in merged.items() if f"{name}.{key}" not in EXCLUDED}
+        bound = {
+            key: _bind(value, (*path, key)) for key, value in merged.items() if not _EXCLUDED.match(f"{name}.{key}")
+        }
         return {**{key: node[key] for key in _HYDRA if key in node}, **bound}
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [_bind(value, (*path, str(index))) for index, value in enumerate(node)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import experiment, records
-from genbench.callbacks.base import SPLITS, take
+from genbench.callbacks.splits import SPLITS, Data, noted, take
 from genbench.checks import check_choice, check_integer, nearest
 from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
@@ -55,9 +55,11 @@ def run(config: Config) -> Measured:
     torch.set_num_threads(config["threads"])
     try:
         subject = _load(config)
-        snapshots = {split: subject.snapshot(split, config) for split in subject.splits(config["split"])}
+        data = {split: subject.batches(split, config) for split in subject.splits(config["split"])}
+        snapshots = {split: subject.snapshot(found.batches, config) for split, found in data.items()}
         estimates = performance_and_gaps(snapshots)
         estimates |= evaluate(measures, snapshots[config["split"]], split=config["split"])
+        estimates = noted(estimates, {split: found.note for split, found in data.items()})
         drawn = _draw(snapshots[config["split"]], estimates, config) if config["pictures"] else _Drawn([], {}, {})
     finally:
         torch.set_num_threads(before)
@@ -91,10 +93,14 @@ class Subject:
             raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(present)}")
         return [split for split in SPLITS if split == chosen or (split != "val" and split in present)]
 
-    def snapshot(self, split: str, config: Config) -> Snapshot:
-        """The network on the first ``examples`` of one split."""
+    def batches(self, split: str, config: Config) -> Data:
+        """A split, or ``examples`` of it by ``seed``."""
+        batches = _batches(self.data, split)
+        return Data(batches) if config["examples"] is None else take([batches], config["examples"], seed=config["seed"])
+
+    def snapshot(self, batches: Iterable[Any], config: Config) -> Snapshot:
+        """The network on these batches."""
         loss = experiment.make(config["loss"])
-        batches = _first(_batches(self.data, split), config["examples"])
         scaling = getattr(self.data, "scaling", (0.0, 1.0))
         return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling)
 
@@ -184,10 +190,6 @@ def _batches(data: Any, split: str) -> Iterable[Any]:
     data.setup("test" if split == "test" else "fit")
     loader = getattr(data, f"{split}_dataloader")()
     return loader[0] if isinstance(loader, Sequence) else loader
-
-
-def _first(batches: Iterable[Any], examples: int | None) -> Iterable[Any]:
-    return batches if examples is None else take([batches], examples)
 
 
 # -- what is drawn

@@ -131,9 +131,11 @@ def test_history_holds_standard_errors_but_not_seconds(configure, tmp_path):
     assert float(last["stderr/train/flatness/trace"]) == record["stderr"]["train/flatness/trace"]
     assert "stderr/train/flatness/lambda_1" not in last
     assert not any(key.startswith("seconds/") for key in last)
+    assert record["measure_seconds"]["train/flatness/trace"] > 0
     with (folder_of(record, tmp_path) / "metrics.csv").open() as file:
         *_, logged = csv.DictReader(file)
-    assert float(logged["seconds/train/flatness/trace"]) == record["measure_seconds"]["train/flatness/trace"]
+    assert float(logged["train/flatness/trace"]) == record["metrics"]["train/flatness/trace"]
+    assert not any(key.startswith(("seconds/", "stderr/")) for key in logged)
 
 
 def test_norms_as_curves_and_among_the_measures_agree(configure):

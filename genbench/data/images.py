@@ -268,6 +268,10 @@ class Parts(Sequence[tuple[Tensor, Tensor]]):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return _read(self._x, self.__getitem__, range(len(self)))
 
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The images and labels at some rows."""
+        return self._x.index_select(0, index.to(self._y.device)), self._y[index.to(self._y.device)]
+
 
 class ImageBatches(Batches):
     """Shuffled batches of images, read ahead where they do not lie on the device. See :class:`Batches`."""
