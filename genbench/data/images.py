@@ -35,7 +35,8 @@ class ImageData(TensorData):
     Exactly one source: ``path``, or where it is ``None`` ``hub``. A local folder holds files of parquet as they lie on
     the hub, or a folder a class (``train/CLASS/*.png`` and ``test/CLASS/*.png``, or ``CLASS/*.png`` alone and
     ``test_fraction``); parquet and the hub need the extra ``datasets``. Every image must be readable, every label be
-    there and every class have a training example.
+    there and every class have a training example. Images are as they are shown: turned as EXIF says, and what is
+    transparent is white.
 
     Args:
         hub: name on the Hugging Face hub.
