@@ -137,13 +137,14 @@ def layer_curvature(
     prefix = "" if _matrix(matrix) == "hessian" else "ggn_"
     results = {}
     for name, p in snapshot.parameters.items():
-        if p.ndim >= 2:
+        if p.ndim >= 2 and p.numel():
             found = _eigenvalues(snapshot.select(name), matrix, "", 1, 0, tolerance, min(max_steps, p.numel()), seed)
             results[f"{prefix}lambda_1.{name}"] = found["lambda_1"]
     known, samples = _trace_parts(snapshot, matrix, deflation, probes, seed)
     sizes = [p.numel() for p in snapshot.parameters.values()]
     for name, block, rest in zip(snapshot.parameters, known.split(sizes), samples.split(sizes, 1), strict=True):
-        results[f"{prefix}trace.{name}"] = _with_error(float(block.sum()), rest.sum(1))
+        if block.numel():
+            results[f"{prefix}trace.{name}"] = _with_error(float(block.sum()), rest.sum(1))
     return results
 
 

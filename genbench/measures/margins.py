@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_number
+from genbench.measures.acting import acting, of_factors
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import Reading, undefined, with_logits
@@ -57,6 +58,7 @@ def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 
 
 @measure("margin")
+@of_factors
 def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str, Estimate]:
     """γ, the percentile of :func:`margin`, over the size that the weights alone can give it:
 
@@ -186,10 +188,6 @@ def _over(gamma: float, log: float) -> float:
 
 def _matrices(snapshot: Snapshot) -> list[Tensor]:
     """The weights of two or more dimensions as matrices, float64, one for each layer that uses it."""
-    first: dict[int, str] = {}
-    found = []
-    for name, p in snapshot.model.named_parameters(remove_duplicate=False):
-        name = first.setdefault(id(p), name)
-        if p.ndim >= 2 and p.numel():
-            found.append(snapshot.state[name].double().reshape(len(p), -1))
-    return found
+    with torch.no_grad():
+        found = [each.of(snapshot.state) for each in acting(snapshot.model)]
+    return [w.double().reshape(len(w), -1) for w in found if w.ndim >= 2 and w.numel()]

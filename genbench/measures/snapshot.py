@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
+from genbench.measures.acting import layers
 from genbench.measures.leaves import open_containers
 from genbench.memory import Allocated
 from genbench.patches import Patches
@@ -151,12 +152,8 @@ class Snapshot:
 
     @property
     def layers(self) -> dict[str, nn.Module]:
-        """The modules that hold a weight of two or more dimensions themselves, by name, in the order of the model."""
-        return {
-            name: module
-            for name, module in self.model.named_modules()
-            if any(p is not None and p.ndim >= 2 for p in module._parameters.values())
-        }
+        """The modules that act with a weight of two or more dimensions, by name, in the order of the model."""
+        return self.shared("layers", lambda: layers(self))
 
     @property
     def representations(self) -> dict[str, Tensor]:

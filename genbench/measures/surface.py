@@ -198,7 +198,7 @@ def filter_normalize(snapshot: Snapshot, direction: Tensor) -> Tensor:
     scaled = []
     pieces = direction.double().split([p.numel() for p in snapshot.parameters.values()])
     for d, p in zip(pieces, snapshot.parameters.values(), strict=True):
-        if p.ndim < 2:
+        if p.ndim < 2 or not p.numel():
             scaled.append(torch.zeros_like(d))
             continue
         rows = d.reshape(len(p), -1)
