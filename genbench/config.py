@@ -15,13 +15,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
 from genbench.checks import nearest
+
+if TYPE_CHECKING:
+    from genbench.source import Source
 
 # What cannot change a run's numbers, and so is no part of its identity or its record.
 EXCLUDED = (
@@ -124,7 +127,7 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples, and the overrides that were typed for it."""
+    examples, the overrides that were typed for it, and the user's code that trains it."""
 
     run_id: str
     folder: Path
@@ -133,6 +136,7 @@ class Plan:
     steps_per_epoch: int | None = None
     batch_size: int | None = None
     typed: tuple[str, ...] = ()
+    source: "Source | None" = None
 
 
 def folder() -> Path:

@@ -25,7 +25,7 @@ from hydra.utils import get_object, instantiate
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from genbench import loggers, ranks, records
+from genbench import loggers, ranks, records, source
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, signature
 from genbench.draw import derive
@@ -65,7 +65,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
     """Check a configuration and identify its run, writing nothing.
 
     ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
-    paths and a method's own schedule for the run's, and the content of the data. ``choices`` names what was chosen in
+    paths and a method's own schedule for the run's, the content of the data, and the user's own code (see
+    ``genbench.source``). ``choices`` names what was chosen in
     each group, ``typed`` holds the overrides that gave the configuration.
     """
     _check(config)
@@ -82,10 +83,19 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
         bound["scheduler"] = own
         chosen["scheduler"] = own["_target_"].rpartition(".")[2]
     data = build_data(config)
-    run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
+    code = source.of(source.targets(_training(config)))
+    inputs = {"data": data.digest, **({"code": code.digest} if code.digest else {})}
+    run_id = digest({"config": bound, "inputs": inputs})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
-    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed))
+    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed), code)
+
+
+def _training(config: Config) -> dict[str, Any]:
+    """The part of a configuration on which the weights depend: all but what measures them and follows them."""
+    callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
+    left_out = ("measures", "logger", "table")
+    return {**{key: node for key, node in config.items() if key not in left_out}, "callbacks": callbacks}
 
 
 def check(config: Config) -> None:
