@@ -15,16 +15,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
 from genbench.checks import nearest
-
-if TYPE_CHECKING:
-    from genbench.source import Source
+from genbench.source import Source
 
 # What cannot change a run's numbers, and so is no part of its identity or its record.
 EXCLUDED = (
@@ -136,7 +134,7 @@ class Plan:
     steps_per_epoch: int | None = None
     batch_size: int | None = None
     typed: tuple[str, ...] = ()
-    source: "Source | None" = None
+    source: Source = field(default_factory=Source)
 
 
 def folder() -> Path:

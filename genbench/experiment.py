@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -142,18 +143,22 @@ def run(
     choices: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     typed: Sequence[str] = (),
+    expected: Plan | None = None,
     wait: bool = True,
 ) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
     A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
     waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers;
-    ``typed`` are all that gave its configuration, for the record.
+    ``typed`` are all that gave its configuration, for the record. ``expected`` is the plan that another process has
+    made of it: if the code here is another one, the run fails and says so.
 
     With ``trainer=ddp`` several processes train it; where torchrun or srun has started them, all but the first return
     None.
     """
     planned = plan(config, choices=choices, typed=typed)
+    if expected is not None and (reason := other_code(planned, expected)):
+        return write_failure(expected, experiment=config["name"], error=reason)
     if not ranks.started(config["trainer"]):
         return _lead(config, planned, overrides, wait)
     with ranks.joined(config["trainer"]) as share:
@@ -163,11 +168,32 @@ def run(
         return None
 
 
+def other_code(planned: Plan, expected: Plan) -> str | None:
+    """Why a run that was planned elsewhere cannot be trained here: the modules whose code differs, in one line."""
+    ours, theirs = planned.source.modules, expected.source.modules
+    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if not names:
+        return None
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"the source of {', '.join(names[:3])}{more} differs from the planned one: it was changed since, or is another "
+        "version on this machine; the same command trains the run with the code that is there then"
+    )
+
+
 def train_share(
-    config: Config, share: Share, *, choices: Mapping[str, Any], overrides: Sequence[str], typed: Sequence[str]
+    config: Config,
+    share: Share,
+    *,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    typed: Sequence[str],
+    run_id: str,
 ) -> None:
     """One process's part of a run that another has planned, checked and locked."""
     planned = plan(config, choices=choices, typed=typed)
+    if planned.run_id != run_id:
+        raise ConfigError("the source differs from the planned one: it was changed while the processes started")
     if share.rank == 0:
         _run(config, planned, overrides, share)
     else:
@@ -199,7 +225,9 @@ def _lead(
 def _start(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
     """Have a run trained by processes of its own."""
     try:
-        error = ranks.train(config, choices=planned.choices, overrides=overrides, typed=planned.typed)
+        error = ranks.train(
+            config, choices=planned.choices, overrides=overrides, typed=planned.typed, run_id=planned.run_id
+        )
     except KeyboardInterrupt:
         raise Interrupted("the run was interrupted") from None
     if error is None:
@@ -244,6 +272,7 @@ def final_record(folder: Path) -> dict[str, Any] | None:
 
 def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:
     """The record of a run that left none itself, such as one killed by the system; the final one if there is one."""
+    planned.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(planned.folder / records.LOCK):  # by now somebody else may be training it
         finished = final_record(planned.folder)
         return finished or _write(planned, experiment=experiment, status="failed", error=error, seconds={})
@@ -656,6 +685,8 @@ def _write(
             notes[key] = clean(note)
         if metrics[key] is not None:
             kept[key] = estimate
+    if planned.source.notes:
+        notes["code"] = "; ".join(planned.source.notes)
 
     def part(name: str) -> dict[str, Any]:
         values = {key: getattr(estimate, name) for key, estimate in kept.items()}
@@ -688,7 +719,13 @@ def _write(
             },
             "notes": notes,
             "history": history,
-            "provenance": {**provenance(planned.bound), "overrides": list(planned.typed), "lanes": lanes},
+            "provenance": {
+                **provenance(planned.bound),
+                "code": planned.source.digest,
+                "overrides": list(planned.typed),
+                "lanes": lanes,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
             "seconds": dict(seconds),
             "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
         },
@@ -701,6 +738,7 @@ def provenance(bound: Config) -> dict[str, Any]:
     cuda = torch.cuda.is_available() and bound["trainer"].get("accelerator") != "cpu"
     return {
         "genbench": version("genbench"),
+        "genbench_code": source.of_genbench(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "pytorch_lightning": pl.__version__,

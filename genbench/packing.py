@@ -133,6 +133,7 @@ def run(
     choices: Sequence[Mapping[str, Any]],
     overrides: Sequence[Sequence[str]],
     typed: Sequence[Sequence[str]] | None = None,
+    expected: Sequence[Plan] = (),
 ) -> list[dict[str, Any] | None]:
     """Train runs of one :func:`key` as one and write their records; None for those that another process trains.
 
@@ -150,6 +151,9 @@ def run(
         experiment.plan(config, choices=chosen, typed=words)
         for config, chosen, words in zip(configs, choices, typed or [()] * len(configs), strict=True)
     ]
+    for planned, other in zip(plans, expected, strict=bool(expected)):
+        if reason := experiment.other_code(planned, other):
+            raise Unpackable(reason)
     found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
     with ExitStack() as locks, experiment.threads_of(configs[0]), experiment.quiet():
         mine = []

@@ -103,7 +103,12 @@ def _environment() -> Any:
 
 
 def train(
-    config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: Sequence[str], typed: Sequence[str]
+    config: Mapping[str, Any],
+    *,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    typed: Sequence[str],
+    run_id: str,
 ) -> str | None:
     """Start the processes of a run and wait for the end of the first one, which writes the record.
 
@@ -114,7 +119,7 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM, once all processes have ended.
     """
     of = size(config["trainer"])
-    told = {"config": config, "choices": choices, "overrides": list(overrides), "typed": list(typed)}
+    told = {"config": config, "choices": choices, "overrides": list(overrides), "typed": list(typed), "run_id": run_id}
     sent = json.dumps({"path": sys.path, **told})
     processes: list[subprocess.Popen[bytes]] = []
     with store() as (port, errors), terminable():
@@ -149,14 +154,14 @@ def train(
                 process.stdin.close()
 
 
-def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], typed: list[str]) -> None:
+def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], typed: list[str], run_id: str) -> None:
     """One of the processes that :func:`train` has started."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from genbench import experiment
 
     try:
         with joined(config["trainer"]) as share:
-            experiment.train_share(config, share, choices=choices, overrides=overrides, typed=typed)
+            experiment.train_share(config, share, choices=choices, overrides=overrides, typed=typed, run_id=run_id)
     except experiment.Interrupted:
         sys.exit(1)
     except BaseException as error:

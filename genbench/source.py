@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genbench import records
-
 NAMED_BY = ("get_class", "get_method", "get_object", "get_static_method")  # of hydra.utils: they take a ``path``
 _INIT = "__init__"
 _SUFFIXES = (  # in the order in which Python looks for them
@@ -96,15 +94,23 @@ def of(names: Iterable[str]) -> Source:
     if not walk.digests:
         return Source(None, {}, tuple(walk.notes))
     modules = dict(sorted(walk.digests.items()))
-    return Source(records.digest(modules)[:16], modules, tuple(walk.notes))
+    return Source(_digest(modules), modules, tuple(walk.notes))
 
 
 @functools.cache
 def of_genbench() -> str:
     """The digest of genbench's own files, as they were when this process first asked."""
     package = Path(__file__).parent
-    files = {path.relative_to(package).as_posix(): records.file_digest(path) for path in package.rglob("*.py")}
-    return records.digest(files)[:16]
+    return _digest(
+        {
+            path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in package.rglob("*.py")
+        }
+    )
+
+
+def _digest(parts: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class _Walk:
@@ -308,6 +314,8 @@ class _Store:
         for root in self._changed:
             kept = {path: entry for path, entry in self._files[root].items() if os.path.exists(path)}
             path = _place(root)
+            from genbench import records
+
             with contextlib.suppress(OSError, RuntimeError):  # it costs time alone
                 path.parent.mkdir(parents=True, exist_ok=True)
                 records.write_atomic(path, json.dumps({"python": sys.version, "files": kept}))
@@ -358,7 +366,7 @@ def _normal(tree: ast.AST) -> bytes:
             text.append(f"{type(item).__name__}(")
             stack.append(")")
             for name in reversed(item._fields):
-                value = getattr(item, name, None)
+                value: Any = getattr(item, name, None)
                 if name == "body" and _documented(item):
                     value = value[1:]
                 if value is None or value == [] or name in _SILENT:

@@ -31,13 +31,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: the status of its record, ``error`` in one line."""
+    """How a job ended: the status of its record, ``error`` in one line, ``genbench``: the code that wrote it."""
 
     run_id: str
     status: str
     error: str | None = None
     accuracy: float | None = None
     seconds: float | None = None
+    genbench: str | None = None
 
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,6 +215,18 @@ class _Sweep:
         return [self._outcomes[index] for index in range(len(self._jobs))]
 
     @property
+    def already(self) -> str | None:
+        """How many runs need no training, in words; None if all do."""
+        from genbench import source
+
+        there = self._outcomes.values()
+        if not there:
+            return None
+        others = sum(outcome.genbench != source.of_genbench() for outcome in there)
+        made = f", {others} made by another genbench" if others else ""
+        return f"{len(there)} of {len(self._jobs)} were there already{made}"
+
+    @property
     def missing(self) -> int:
         """How many units are to do."""
         return len(self._todo)
@@ -230,6 +243,8 @@ class _Sweep:
     def train(self) -> None:
         """Train what is missing."""
         with _Progress(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
+            if line := self.already:
+                self._progress.say(line)
             running: dict[Future[Any], Unit] = {}
             while self._todo or running:
                 while self._todo and len(running) < self._workers:
@@ -287,11 +302,12 @@ class _Sweep:
         return parts
 
     def _start(self, unit: Unit) -> "Future[Any]":
-        jobs, varying = ([every[i] for i in unit.jobs] for every in (self._jobs, self._varying))
+        jobs = [self._jobs[i] for i in unit.jobs]
+        varying, plans = ([every[i] for i in unit.jobs] for every in (self._varying, self._plans))
         timeout = None if self._timeout is None else self._timeout * len(jobs)
         if unit.packed:
-            return self._executor.submit(_execute_pack, jobs, varying, timeout)
-        return self._executor.submit(_execute, jobs[0], varying[0], unit.patient, timeout)
+            return self._executor.submit(_execute_pack, jobs, varying, plans, timeout)
+        return self._executor.submit(_execute, jobs[0], varying[0], plans[0], unit.patient, timeout)
 
     def _take(self, unit: Unit, future: "Future[Any]") -> None:
         """What came of a unit: outcomes, or other units to do."""
@@ -361,7 +377,7 @@ def _fitting(config: dict[str, Any], processes: int, spread: bool) -> int:
 
 
 def _execute_pack(
-    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], timeout: float | None
+    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], plans: Sequence[Plan], timeout: float | None
 ) -> list[Outcome | None]:
     """Train jobs as one in a worker; None for those that another process is at."""
     from genbench import experiment, packing
@@ -373,20 +389,26 @@ def _execute_pack(
                 choices=[job.choices for job in jobs],
                 overrides=overrides,
                 typed=[job.overrides for job in jobs],
+                expected=plans,
             )
     except experiment.Interrupted as stopped:
         return [Outcome("", "failed", str(stopped))] * len(jobs)
     return [None if record is None else _outcome(record) for record in found]
 
 
-def _execute(job: Job, overrides: Sequence[str], patient: bool, timeout: float | None) -> Outcome | None:
+def _execute(job: Job, overrides: Sequence[str], planned: Plan, patient: bool, timeout: float | None) -> Outcome | None:
     """Train one job in a worker; None if another process is at it and ``patient`` is false."""
     from genbench import experiment
 
     try:
         with limited(None if patient else timeout):  # who waits for another process does not hang
             record = experiment.run(
-                job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient
+                job.config,
+                choices=job.choices,
+                overrides=overrides,
+                typed=job.overrides,
+                expected=planned,
+                wait=patient,
             )
     except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
         return Outcome("", "failed", str(stopped))
@@ -400,6 +422,7 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
         record["error"],
         record["metrics"].get("test/performance/accuracy"),
         record["seconds"].get("total"),
+        record["provenance"].get("genbench_code"),
     )
 
 
