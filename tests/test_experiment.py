@@ -401,3 +401,114 @@ def test_a_record_is_canonical_json(configure, tmp_path):
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text)["digest"] == record["digest"]
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    """A module of the user's own with a method and a measure in another; ``edit`` changes one of them."""
+    import importlib
+    import sys
+
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "own_method.py").write_text(
+        "from genbench.regularization import Method\nclass Own(Method):\n    strength = 1\n"
+    )
+    (folder / "own_measure.py").write_text(
+        "from genbench.measures import Estimate\ndef own(snapshot):\n    return Estimate(1.0)\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+
+    def edit(name, old, new):
+        path = folder / f"{name}.py"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        sys.modules.pop(name, None)  # as a process of its own would find it
+        importlib.invalidate_caches()
+        config_module._signature.cache_clear()
+
+    from genbench import config as config_module
+
+    yield edit
+    for name in ("own_method", "own_measure"):
+        sys.modules.pop(name, None)
+    config_module._signature.cache_clear()
+
+
+def with_own_code(plain):
+    plain["regularization"] = {"own": {"_target_": "own_method.Own"}}
+    plain["callbacks"] = {
+        "own": {
+            "_target_": "genbench.callbacks.Measures",
+            "measures": {"own": {"_target_": "own_measure.own", "_partial_": True}},
+        }
+    }
+    return plain
+
+
+def test_a_run_is_identified_by_the_users_code_that_trains_it(configure, own_code):
+    plain = with_own_code(configure())
+    first = experiment.plan(plain)
+    assert list(first.source.modules) == ["own_method"]
+    own_code("own_method", "class Own", "# a comment\nclass Own")
+    assert experiment.plan(plain).run_id == first.run_id
+    own_code("own_measure", "1.0", "2.0")  # it is measured again, not trained again
+    assert experiment.plan(plain).run_id == first.run_id
+    own_code("own_method", "strength = 1", "strength = 2")
+    second = experiment.plan(plain)
+    assert second.run_id != first.run_id
+    own_code("own_method", "strength = 2", "strength = 1")
+    assert experiment.plan(plain).run_id == first.run_id
+    expected = "the source of own_method differs from the planned one: it was changed since, or is another version"
+    assert experiment.other_code(first, second).startswith(expected)
+    assert experiment.other_code(first, first) is None
+
+
+def test_without_code_of_the_users_own_a_run_keeps_its_name(configure):
+    """The identity of version 0.1: configuration and data alone."""
+    from genbench.config import digest
+
+    planned = experiment.plan(configure())
+    data = experiment.build_data(configure())
+    assert planned.run_id == digest({"config": planned.bound, "inputs": {"data": data.digest}})[:12]
+
+
+def test_a_run_whose_code_is_not_the_planned_one_fails_in_its_place(configure, own_code):
+    plain = with_own_code(configure())
+    planned = experiment.plan(plain)
+    own_code("own_method", "strength = 1", "strength = 2")
+    record = experiment.run(plain, expected=planned)
+    assert (record["run_id"], record["status"]) == (planned.run_id, "failed")
+    assert record["error"].startswith("the source of own_method differs from the planned one")
+    assert not (planned.folder / "weights.pt").exists()
+
+
+def test_provenance_tells_the_code(configure, own_code):
+    from genbench import source
+
+    plain = with_own_code(configure())
+    record = experiment.run(plain, typed=["data.path=/home/somebody/x", "seed=0"])
+    found = record["provenance"]
+    assert found["code"] == experiment.plan(plain).source.digest
+    assert found["genbench_code"] == source.of_genbench()
+    assert found["overrides"] == ["data.path=…/x", "seed=0"]
+    assert found["finished"].endswith("+00:00")
+
+
+def test_the_commit_of_the_users_repository_is_known(tmp_path, monkeypatch):
+    import subprocess
+
+    monkeypatch.chdir(tmp_path)
+    experiment.commit.cache_clear()
+    assert experiment.user_commit() is None
+    git = ["git", "-c", "user.name=a", "-c", "user.email=b", "-c", "commit.gpgsign=false"]
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "file").write_text("1")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True, cwd=tmp_path)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, cwd=tmp_path, capture_output=True, text=True).stdout
+    monkeypatch.chdir(tmp_path / "inside")
+    assert experiment.user_commit() == head[:12]
+    (tmp_path / "file").write_text("2")
+    experiment.commit.cache_clear()
+    assert experiment.user_commit() == f"{head[:12]}+"
