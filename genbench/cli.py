@@ -267,12 +267,15 @@ def table() -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="an experiment's: runs/ablation, say")
     parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
+    parser.add_argument("--json", action="store_true", help="with --dashboard: print it instead; needs no W&B account")
     parser.add_argument(
         "--strategies", action="store_true", help="a page (Markdown): what each is and did in the folders"
     )
     kinds = ("terminal", "markdown", "latex", "csv", "html")
     parser.add_argument("--format", choices=kinds, default="terminal", help="others than terminal write no files")
     arguments = parser.parse_args()
+    if arguments.json and not arguments.dashboard:
+        parser.error("--json is of --dashboard")
     try:
         for folder in arguments.folders:
             _check_folder(folder)
@@ -324,7 +327,10 @@ def _table(folder: Path, arguments: Any) -> None:
     if arguments.dashboard:
         from genbench.report import dashboard
 
-        print(dashboard.build(folder))
+        if arguments.json:
+            sys.stdout.write(dashboard.text(folder))
+        else:
+            print(dashboard.build(folder))
     elif arguments.status:
         for line in report.status_lines(folder):
             console.print(Text(line), soft_wrap=True)

@@ -52,6 +52,7 @@ TRAINER = (
     "max_steps",
     "deterministic",
     "benchmark",
+    "log_every_n_steps",
 )
 
 Config = Mapping[str, Any]
@@ -360,6 +361,7 @@ class Run:
                 choices=planned.choices,
                 config=shared(planned.bound),
                 overrides=shared(list(overrides)),
+                provenance=shared({**provenance(planned.bound), "overrides": list(planned.typed)}),
             ),
         )
 
@@ -446,7 +448,7 @@ def _check(config: Config) -> None:
         raise ConfigError(f"name={name!r} is not the name of a folder")
     if not runs_dir or not runs_dir.isprintable():
         raise ConfigError(f"runs_dir={runs_dir!r} is not a folder; accepted: runs, say")
-    for key in ("max_epochs", "max_steps"):
+    for key in ("max_epochs", "max_steps", "log_every_n_steps"):
         if config["trainer"].get(key) is not None:
             check_integer(f"trainer.{key}", config["trainer"][key], least=1)
     if unknown := sorted(set(config["trainer"]) - set(TRAINER)):

@@ -441,11 +441,24 @@ class RunPack(Pack):
     def training_step(self, batch: Any) -> None:
         """A step with the batch, or unless ``by_batch`` with each of an epoch."""
         for x, y in [batch] if self.by_batch else batch:
+            trainer: Any = self.trainer
+            logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+            lr = self._optimizer.lr.tolist() if logged else []
             self.advance(x, y, total_steps=self._steps)
             self._epoch.append(self.objectives)
+            if logged:
+                self._log_step(self.objectives.tolist(), lr)
             if self.trainer.global_step == self._steps:
                 self.trainer.should_stop = True
                 break
+
+    def _log_step(self, objectives: list[float], lr: list[float]) -> None:
+        """Each run's loggers; of its members those that have not stopped count, as in a training of its own."""
+        for index in self.active:
+            module, places = self.module_of(index), self.places[index]
+            own = [objectives[p] for p, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
+            values = sum(own) / len(own), lr[places.start]
+            self.guarded(index, partial(module.log_step, self.trainer.global_step, lambda values=values: values))
 
     def on_fit_start(self) -> None:
         for module in self._modules_of_runs:

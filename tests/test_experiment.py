@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -136,6 +137,34 @@ def test_history_holds_standard_errors_but_not_seconds(configure, tmp_path):
         *_, logged = csv.DictReader(file)
     assert float(logged["train/flatness/trace"]) == record["metrics"]["train/flatness/trace"]
     assert not any(key.startswith(("seconds/", "stderr/")) for key in logged)
+
+
+def test_loggers_get_training_loss_and_learning_rate_at_a_cadence_in_steps(configure, tmp_path):
+    """9 steps an epoch, 27 in all: an epoch's objectives have the mean that history gives, its rates are a cosine's."""
+    quick = ("measures=norms", "scheduler=cosine", "regularization=[ensemble,l2]", "regularization.ensemble.members=2")
+    rows = {}
+    for every in (1, 4):
+        record = experiment.run(
+            configure(*quick, f"trainer.log_every_n_steps={every}", f"runs_dir={tmp_path}/every{every}")
+        )
+        folder = tmp_path / f"every{every}" / record["experiment"] / record["run_id"]
+        with (folder / "metrics.csv").open() as file:
+            rows[every] = {int(row["step"]): row for row in csv.DictReader(file) if row["train/optimization/loss"]}
+        with (folder / "history.csv").open() as file:
+            means = [float(row["train/optimization/objective"]) for row in csv.DictReader(file)]
+    assert list(rows[1]) == list(range(1, 28))
+    assert list(rows[4]) == list(range(4, 28, 4))
+    losses = [float(row["train/optimization/loss"]) for row in rows[1].values()]
+    assert [sum(losses[i : i + 9]) / 9 for i in (0, 9, 18)] == pytest.approx(means, rel=1e-6)
+    peak = record["config"]["optimizer"]["lr"]
+    for step, row in rows[1].items():
+        expected = peak * (1 + math.cos(math.pi * (step - 1) / 27)) / 2
+        assert float(row["train/optimization/lr"]) == pytest.approx(expected, rel=1e-5)
+        assert float(row["epoch"]) == pytest.approx(step / 9)
+    for step, row in rows[4].items():
+        assert row["train/optimization/loss"] == rows[1][step]["train/optimization/loss"]
+    with pytest.raises(ValueError, match=r"^trainer\.log_every_n_steps is 0; accepted: an integer of at least 1$"):
+        experiment.plan(configure("trainer.log_every_n_steps=0"))
 
 
 def test_norms_as_curves_and_among_the_measures_agree(configure):

@@ -86,6 +86,24 @@ def assert_alike(packed, separate, tmp_path):
 # -- each as if alone
 
 
+@pytest.mark.parametrize("callbacks", ["default", "full"], ids=["by_epoch", "by_batch"])
+def test_loggers_of_a_pack_get_each_runs_own_loss_and_learning_rate(configure, tmp_path, callbacks):
+    """Rates apart, and of an ensemble the members' mean."""
+    common = ("measures=norms", "trainer.log_every_n_steps=4", f"callbacks={callbacks}", "scheduler=cosine", *SGD)
+    ensemble = ("regularization=ensemble", "regularization.ensemble.members=2")
+    configs = [configure(*common, *ensemble, f"seed={i}", f"optimizer.lr={0.02 * (i + 1)}") for i in range(2)]
+    for ours, theirs in zip(pack(configs), alone(configs, tmp_path), strict=True):
+        assert ours["provenance"]["lanes"] == 4
+        rows = []
+        for where in (folder(tmp_path, ours), folder(tmp_path, theirs, "alone")):
+            with (where / "metrics.csv").open() as file:
+                rows.append([row for row in csv.DictReader(file) if row["train/optimization/loss"]])
+        assert [int(row["step"]) for row in rows[0]] == list(range(4, 28, 4))
+        for key in ("step", "epoch", "train/optimization/loss", "train/optimization/lr"):
+            a, b = ([float(row[key]) for row in found] for found in rows)
+            assert a == pytest.approx(b, rel=1e-4), key
+
+
 @pytest.mark.parametrize(
     ("overrides", "width"),
     [

@@ -108,15 +108,28 @@ class Training(pl.LightningModule):
         optimizer.step()
         if self._averages:
             optimizer.eval()
+        self._objectives.append(torch.stack(objective))
+        self.log_step(step + 1, lambda: (float(self._objectives[-1].mean()), float(lr)))
         if self._scheduled:
             scheduler: Any = self.lr_schedulers()
             scheduler.step()
         progress = (step + 1) / self._steps
         for _, lane in running:
             lane.after_step(lane.trained, progress)
-        self._objectives.append(torch.stack(objective))
         if step + 1 == self._steps:
             self.trainer.should_stop = True
+
+    def log_step(self, step: int, values: Callable[[], tuple[float, float]]) -> None:
+        """Give the loggers a step's training objective and learning rate, every ``trainer.log_every_n_steps`` steps;
+        ``values`` reads them, for which a GPU waits."""
+        trainer: Any = self.trainer
+        if not trainer.loggers or step % trainer.log_every_n_steps:
+            return
+        loss, lr = values()
+        epoch = step / trainer.datamodule.steps_per_epoch
+        row = {"train/optimization/loss": loss, "train/optimization/lr": lr, "epoch": epoch}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=step)
 
     @property
     def total_steps(self) -> int:
