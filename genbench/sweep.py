@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,16 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
                     "experiment": folder.name,
                     "command": list(command),
                     "table": jobs[members[0]].config.get("table"),
-                    "runs": [{"run_id": plans[i].run_id, "overrides": list(jobs[i].overrides)} for i in members],
+                    "planned": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "runs": [
+                        {
+                            "run_id": plans[i].run_id,
+                            "overrides": list(jobs[i].overrides),
+                            "configuration": records.configuration(plans[i].bound),
+                            "code": plans[i].source.digest,
+                        }
+                        for i in members
+                    ],
                 },
             )
         except OSError as error:

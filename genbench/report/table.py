@@ -571,6 +571,9 @@ def _runs(loaded: records.Records) -> tuple[list[_Run], list[str]]:
     by_id = {record["run_id"]: record for record in loaded.records}
     damaged = {path.split("/")[0] for path, _ in loaded.problems}
     runs, left_out = [], []
+    if earlier := records.earlier_code(loaded):
+        left_out.append(f"{len(earlier)} run{'s' * (len(earlier) > 1)} of earlier code left out")
+        by_id = {run_id: record for run_id, record in by_id.items() if run_id not in earlier}
     for plan in (loaded.sweep or {}).get("runs", []):
         run_id = plan["run_id"]
         record = by_id.pop(run_id, None)

@@ -463,3 +463,49 @@ def test_a_malformed_rule_is_refused_in_one_line(tmp_path, rule):
     spec = ladder(tmp_path, {"none": TRIED["none"]}) | {"choose": rule}
     with pytest.raises(ValueError, match=r"^table: choose is .*accepted: \{metric: a metric, best: max or min\}"):
         build(records.load(tmp_path), spec)
+
+
+def with_code(record, code, finished):
+    return {
+        **record,
+        "run_id": factory.run_id(record["run_id"], code),
+        "provenance": {**record["provenance"], "code": code, "finished": finished},
+    }
+
+
+def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp_path):
+    """Of two codes the later, seed by seed or not; a row of genbench's own methods has one code alone."""
+    for seed in (0, 1, 2):
+        factory.leave(tmp_path, factory.record("none", 0.0, seed))
+        own = factory.record("mixup", 0.0, seed)
+        later = {**own, "metrics": {**own["metrics"], "test/performance/accuracy": 0.25}}
+        factory.leave(tmp_path, with_code(own, "aa", f"2026-01-01T00:00:0{seed}+00:00"))
+        if seed < 2:
+            factory.leave(tmp_path, with_code(later, "bb", f"2026-01-02T00:00:0{seed}+00:00"))
+    loaded = records.load(tmp_path)
+    table = build(loaded)
+    cells = {row.label: line[0] for row, line in zip(table.rows, table.cells, strict=True)}
+    assert cells["mixup"].values == {0: 25.0, 1: 25.0}
+    assert len(cells["none"].values) == 3
+    assert [line for line in table.problems if "code" in line] == ["3 runs of earlier code left out"]
+
+
+def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
+    own = [factory.record("mixup", 0.0, seed) for seed in (0, 1)]
+    for record in own:
+        factory.leave(tmp_path, with_code(record, "aa", "2026-01-01T00:00:00+00:00"))
+    plan = {
+        "experiment": "ablation", "command": [], "table": None, "planned": "2026-01-02T00:00:00+00:00",
+        "runs": [
+            {
+                "run_id": factory.run_id(record["run_id"], "bb"), "code": "bb",
+                "overrides": factory.overrides("mixup", 0.0, record["seed"]),
+                "configuration": records.configuration(record["config"]),
+            }
+            for record in own
+        ],
+    }  # fmt: skip
+    records.write_sweep(tmp_path, plan)
+    assert len(records.earlier_code(records.load(tmp_path))) == 2
+    records.write_sweep(tmp_path, {**plan, "planned": "2025-12-31T00:00:00+00:00"})  # an older plan
+    assert not records.earlier_code(records.load(tmp_path))
