@@ -80,7 +80,7 @@ def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str
     matrices = _matrices(snapshot)
     if not matrices:
         return dict.fromkeys(names, Estimate(None, note="undefined: the network has no weight matrices"))
-    spectral = torch.stack([torch.linalg.matrix_norm(w, 2) for w in matrices])
+    spectral = torch.stack([spectral_square(w) for w in matrices]).sqrt()
     if not spectral.all():
         return dict.fromkeys(names, Estimate(None, note="undefined: a weight matrix is zero"))
     frobenius = torch.stack([w.norm() for w in matrices])
@@ -149,6 +149,12 @@ def margin_percentile(snapshot: Snapshot, *, percentile: float = 10) -> float | 
 def example_margins(snapshot: Snapshot) -> Tensor | str:
     """The margins [N], float64, positions of [N, K, ...] outputs as examples, or why there are none."""
     return snapshot.shared("margins", lambda: _collect(snapshot))
+
+
+def spectral_square(w: Tensor) -> Tensor:
+    """‖W‖₂², the largest eigenvalue of WWᵀ."""
+    w = w if w.shape[0] <= w.shape[1] else w.T
+    return torch.linalg.eigvalsh(w @ w.T)[-1].clamp_min(0)
 
 
 def _collect(snapshot: Snapshot) -> Tensor | str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genbench.measures.acting import initial_weights, of_factors, weights
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.margins import margin_percentile
+from genbench.measures.margins import margin_percentile, spectral_square
 from genbench.measures.snapshot import Snapshot
 
 Norms = dict[str, float]  # squared, by the name of the parameter
@@ -217,13 +217,7 @@ def _spectral(snapshot: Snapshot) -> Norms:
 
 
 def _spectral_of(matrices: dict[str, Tensor]) -> Norms:
-    return {name: _largest_eigenvalue(w) for name, w in matrices.items()}
-
-
-def _largest_eigenvalue(w: Tensor) -> float:
-    """Of WWᵀ."""
-    w = w if w.shape[0] <= w.shape[1] else w.T
-    return max(float(torch.linalg.eigvalsh(w @ w.T)[-1]), 0.0)
+    return {name: float(spectral_square(w)) for name, w in matrices.items()}
 
 
 def _on_grids(tensors: dict[str, Tensor], convolutions: dict[str, tuple[nn.Module, Grid]]) -> Norms:
