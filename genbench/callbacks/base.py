@@ -94,6 +94,7 @@ class Measuring(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = trainer.global_step
+        self.subject(pl_module)  # a wrong name is said before training
         if trainer.global_step == 0:
             self._reset()
 

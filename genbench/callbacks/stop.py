@@ -49,6 +49,7 @@ class Stop(pl.Callback):
         self._probed = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        network(pl_module, self.network)  # a wrong name is said before training
         self._splits, self._probed = Splits(), False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
