@@ -215,6 +215,25 @@ def hessian_eigenvectors(
         return values, lanczos.ritz_vectors(lanczos.steps, k)
 
 
+def leading_vectors(snapshot: Snapshot, k: int, *, scale: Tensor, seed: int) -> Tensor:
+    """Ritz vectors of the largest eigenvalues of D∇²L(w)D, D = diag(``scale``), as orthonormal rows, at most ``k``.
+
+    They are of 12 Lanczos steps, which :func:`hessian_trace` makes too where D = I: directions, not eigenvectors."""
+    plain = bool((scale == 1).all())
+    lanczos = (
+        _lanczos(snapshot, "hessian", seed)
+        if plain
+        else Lanczos(
+            lambda v: scale * snapshot.hessian_product(scale * v),
+            snapshot.size,
+            seed=derive(seed, "lanczos"),
+            device=snapshot.device,
+        )
+    )
+    steps = lanczos.extend(12)
+    return lanczos.ritz_vectors(steps, min(k, steps))
+
+
 def _eigenvalues(
     snapshot: Snapshot, matrix: str, prefix: str, k: int, bottom: int, tolerance: float, max_steps: int, seed: int
 ) -> dict[str, Estimate]:
