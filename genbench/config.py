@@ -91,6 +91,7 @@ class MeasureConfig:
     """The root of ``conf/measure.yaml``."""
 
     checkpoint: str = MISSING
+    key: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate, reason
 from genbench.measures.gap import performance_and_gaps
 from genbench.privacy import clean, shared
-from genbench.weights import matched, read_state, record_of
+from genbench.weights import States, matched, read_state, record_of
 
 SCHEMA = 1
 PICTURES = {"plane_points": 3, "density_runs": 2, "density_steps": 1}  # their settings, and the least of each
@@ -120,6 +120,8 @@ def _of_run(folder: Path, config: Config) -> Subject:
     record = record_of(folder, "checkpoint")
     if config["model"]:
         raise ConfigError("model is that of the run; accepted with a bare state dict only")
+    if config["key"] is not None:
+        raise ConfigError(f"key={config['key']}: a run has one state; accepted with a file of weights only")
     whole = dict(record["config"])
     if config["data"]:  # other data, or settings of the run's own, such as where they lie now
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
@@ -134,7 +136,7 @@ def _of_run(folder: Path, config: Config) -> Subject:
         title=f"{record['choices'].get('model', 'model')}, {methods}, seed {record['seed']} (run {record['run_id']})",
         network=_placed(network, data, config),
         data=data,
-        initial=matched(read_state(Path(initial)), network) if initial else None,
+        initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
     )
@@ -149,27 +151,27 @@ def _of_file(path: Path, config: Config) -> Subject:
     data = experiment.build_data(config)
     torch.manual_seed(0)  # the weights are replaced
     network = experiment.build_network(config["model"], data)
-    _fill(network, state, "checkpoint")
+    _fill(network, state, "checkpoint", key=config["key"])
     initial = config["initial"]
     return Subject(
         title=f"{type(network).__name__} ({path.name})",
         network=_placed(network, data, config),
         data=data,
-        initial=matched(read_state(Path(initial)), network) if initial else None,
+        initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=settings,
         digest=records.file_digest(path),
     )
 
 
-def _fill(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    state, wanted = matched(state, network), network.state_dict()
-    for key, tensor in wanted.items():
-        if key not in state:
-            raise ConfigError(f"{name} has no {key!r}; {nearest(key, list(state))}: is it another model's?")
-        if state[key].shape != tensor.shape:
-            shapes = f"{tuple(state[key].shape)}, the model's {tuple(tensor.shape)}"
-            raise ConfigError(f"{name}: {key!r} has shape {shapes}: is it another model's?")
-    if strange := [key for key in state if key not in wanted]:
+def _fill(network: nn.Module, states: States, name: str, *, key: str | None = None) -> None:
+    state, wanted = matched(states, network, name, key=key), network.state_dict()
+    for own, tensor in wanted.items():
+        if own not in state:
+            raise ConfigError(f"{name} has no {own!r}; {nearest(own, list(state))}: is it another model's?")
+        if state[own].shape != tensor.shape:
+            shapes = f"{tuple(state[own].shape)}, the model's {tuple(tensor.shape)}"
+            raise ConfigError(f"{name}: {own!r} has shape {shapes}: is it another model's?")
+    if strange := [own for own in state if own not in wanted]:
         raise ConfigError(f"{name} has {strange[0]!r}, which the model has not: is it another model's?")
     network.load_state_dict(state)
 
