@@ -220,9 +220,11 @@ def _refuse(message: str) -> NoReturn:
 def _report_errors(function: Callable[[], Any]) -> Any:
     """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
     from genbench.privacy import shorten
+    from genbench.termination import terminable
 
     try:
-        return function()
+        with terminable():
+            return function()
     except KeyboardInterrupt:
         print(f"{_command()}: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)

@@ -35,9 +35,11 @@ from genbench.memory import keep_freed
 from genbench.models.embedded import Embedded
 from genbench.privacy import clean, shared, shorten
 from genbench.regularization.base import Method, in_order
+from genbench.termination import patient, terminable
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
 
 CHECKPOINT = "checkpoint.ckpt"
+FINAL = ("completed", "diverged")  # of a record's states: those that the same command leaves as they are
 TRACEBACK = "traceback.txt"
 
 # Lightning's other settings are fixed, or would undo what a run promises.
@@ -268,7 +270,7 @@ def final_record(folder: Path) -> dict[str, Any] | None:
         record = records.verify(folder)
     except (records.RecordError, OSError):
         return None
-    return record if record["status"] in ("completed", "diverged") else None
+    return record if record["status"] in FINAL else None
 
 
 def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:
@@ -285,7 +287,7 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share |
     keep_freed()
     run = Run(config, planned, overrides)
     try:
-        with threads_of(config), quiet():
+        with terminable(), threads_of(config), quiet():
             if not packing.resume(run):
                 _train(run, share)
     finally:
@@ -298,10 +300,10 @@ def _train(run: "Run", share: Share | None) -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
     status, error = "completed", None
     fit = 0.0
+    checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"], loggers=run.logs)
     try:
         run.build(share)
         assert run.module is not None
-        checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"])
         resume = str(checkpoint.path) if _usable(checkpoint.path) else None
         agree = []
         if share is not None:
@@ -328,6 +330,7 @@ def _train(run: "Run", share: Share | None) -> None:
         if interrupted(reason):
             raise Interrupted("the run was interrupted") from None
         status, error = "failed", run.explain(reason)
+        checkpoint.drop_if_unusable(reason)
     before = run.module.seconds_before if run.module else 0.0  # of a run that was killed and continued
     run.write(status, error, fit=before + fit, total=before + time.perf_counter() - run.started)
 
@@ -410,15 +413,21 @@ class Run:
             history=_write_history(self.folder / "history.csv", rows),
         )
 
+    @property
+    def finished(self) -> bool:
+        """Whether it need not be trained again."""
+        return self.record is not None and self.record["status"] in FINAL
+
     def close(self) -> None:
-        """Close the loggers; a finished run needs no checkpoint."""
+        """Close the loggers; a finished run needs no checkpoint, one that failed goes on from it."""
         loggers.finish(self.logs, self.record)
-        if self.record is not None:
+        if self.finished:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _keep_traceback(folder: Path, error: BaseException) -> None:
-    records.write_atomic(folder / TRACEBACK, shorten("".join(traceback.format_exception(error))))
+    with contextlib.suppress(OSError):  # the disk is full, say: the error itself is in the record
+        records.write_atomic(folder / TRACEBACK, shorten("".join(traceback.format_exception(error))))
 
 
 def _acts_on_batches(callback: pl.Callback) -> bool:
@@ -599,10 +608,11 @@ def threads_of(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Lightning leaves Ctrl-C ignored once it has handled one."""
+    """SIGTERM and SIGUSR1 are heeded after a step; Lightning leaves Ctrl-C ignored once it has handled one."""
     before = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        with patient():
+            yield
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
@@ -634,6 +644,8 @@ def _usable(checkpoint: Path) -> bool:
         return False
     try:
         AtomicCheckpointIO().load_checkpoint(checkpoint)
+    except (OSError, MemoryError):  # it may be readable the next time
+        raise
     except Exception:
         checkpoint.unlink()
         return False

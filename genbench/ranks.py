@@ -20,12 +20,12 @@ import torch.distributed as dist
 
 from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
-from genbench.executors import cause_of_death
+from genbench.executors import GRACE, cause_of_death
 from genbench.termination import terminable
 from genbench.training import Share
 
 _ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once
-_GRACE = 5.0  # seconds for a process to end by itself, after Ctrl-C say
+_GRACE = 5.0  # seconds for a process to end by itself, as another has
 _ERROR = "error"  # where a process leaves the reason for its end
 _PROGRAM = (
     "import json, sys; sent = json.loads(sys.stdin.readline()); sys.path[:] = sent.pop('path')\n"
@@ -143,8 +143,8 @@ def train(
             return f"process {ended} of {of}: {cause_of_death(processes[ended].returncode or 0)}"
         except KeyboardInterrupt:
             if processes:
-                processes[0].terminate()  # it closes its loggers
-                _wait(processes[0])
+                processes[0].terminate()  # it writes its checkpoint and closes its loggers
+                _wait(processes[0], GRACE)
             raise
         finally:
             for process in processes:
@@ -213,9 +213,9 @@ def _send(process: "subprocess.Popen[bytes]", text: str) -> None:
         process.stdin.flush()
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> None:
+def _wait(process: "subprocess.Popen[bytes]", seconds: float = _GRACE) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE)
+        process.wait(seconds)
 
 
 def _end_with_parent() -> None:

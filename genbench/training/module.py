@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from genbench.draw import Draw
 from genbench.models import Ensemble
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
+from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane
 from genbench.training.share import Share
 
@@ -66,6 +67,7 @@ class Training(pl.LightningModule):
             lane.share = share
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
+        self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
         self._assemble()
@@ -157,6 +159,8 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._steps = self.total_steps
+        self._objectives[:] = [t.to(self.device) for t in self._objectives]
+        set_position(self.trainer, self._position)
 
     def on_train_epoch_end(self) -> None:
         # read once an epoch, so that a GPU never waits for the CPU within one
@@ -181,11 +185,19 @@ class Training(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = list(self.history)
+        checkpoint["objectives"] = list(self._objectives)  # of the epoch in whose midst it is
+        checkpoint["loader"] = position(self.trainer)
         checkpoint["seconds"] = self.seconds_before + time.perf_counter() - self._started
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history[:] = checkpoint["history"]
-        self.seconds_before = checkpoint["seconds"]
+        self.continue_from(checkpoint)
+        self._objectives[:] = checkpoint["objectives"]
+        self._position = checkpoint["loader"]
+
+    def continue_from(self, kept: Mapping[str, Any]) -> None:
+        """Take over the past of this training."""
+        self.history[:] = kept["history"]
+        self.seconds_before = kept["seconds"]
 
     def finish(self, batches: Batches) -> None:
         """Set the final network; ``batches`` are the unaugmented train examples."""
