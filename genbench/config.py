@@ -126,7 +126,8 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples, the overrides that were typed for it, and the user's code that trains it."""
+    examples, the overrides that were typed for it, the user's code that trains it, the digest of its data and whether
+    these are files of the user's."""
 
     run_id: str
     folder: Path
@@ -136,6 +137,8 @@ class Plan:
     batch_size: int | None = None
     typed: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    data: str | None = None
+    of_files: bool = False
 
 
 def folder() -> Path:

@@ -92,7 +92,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
     run_id = digest({"config": bound, "inputs": inputs})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
-    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed), code)
+    of_files = config["data"].get("path") is not None
+    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed), code, data.digest, of_files)
 
 
 def _training(config: Config) -> dict[str, Any]:
@@ -736,6 +737,8 @@ def _write(
             "provenance": {
                 **provenance(planned.bound),
                 "code": planned.source.digest,
+                "data": planned.data,
+                "data_path": planned.of_files,
                 "overrides": list(planned.typed),
                 "lanes": lanes,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -125,7 +125,7 @@ def _of_run(folder: Path, config: Config) -> Subject:
     whole = dict(record["config"])
     if config["data"]:  # other data, or settings of the run's own, such as where they lie now
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
-    data = experiment.build_data(whole)
+    data = _data_of_run(whole, record, config)
     module = experiment.build_module(whole, data)
     module.finish([])  # of the form that training leaves
     network = module.network
@@ -140,6 +140,29 @@ def _of_run(folder: Path, config: Config) -> Subject:
         settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
     )
+
+
+def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
+    """The data of a run, or what the command names in their place.
+
+    Raises:
+        ConfigError: they are files, and the command does not say where they lie now; or their content is not that of
+            the record, though nothing but their place was named.
+    """
+    chosen, made = config["data"] or {}, record["provenance"]
+    if made.get("data_path") and not {"_target_", "path", "hub"} & chosen.keys():
+        raise ConfigError(
+            "the run was trained on files, and its record does not say where they lie; accepted: +data.path=FOLDER, "
+            "the same files; or other data: data=digits, say"
+        )
+    data = experiment.build_data(whole)
+    if chosen.keys() <= {"path"} and made.get("data") not in (None, data.digest):
+        where = f"data.path={Path(chosen['path']).name!r}: they" if chosen else "the data"
+        raise ConfigError(
+            f"{where} are not those of the run (their digest is {data.digest[:12]}, its record's {made['data'][:12]}); "
+            "accepted: the same, or other data chosen as such: data=digits, say"
+        )
+    return data
 
 
 def _of_file(path: Path, config: Config) -> Subject:
