@@ -102,6 +102,7 @@ class MeasureConfig:
     pictures: dict[str, Any] | None = None
     output: str | None = None
     device: str = "auto"
+    trust: bool = False
     seed: int = 0
     threads: int = 1
 

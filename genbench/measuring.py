@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genbench import experiment, records
+from genbench import experiment, records, trust
 from genbench.callbacks.splits import SPLITS, Data, noted, take
 from genbench.checks import check_choice, check_integer, nearest
 from genbench.config import ConfigError, bind
@@ -123,6 +123,10 @@ def _of_run(folder: Path, config: Config) -> Subject:
     if config["key"] is not None:
         raise ConfigError(f"key={config['key']}: a run has one state; accepted with a file of weights only")
     whole = dict(record["config"])
+    if not config["trust"] and not records.is_own(record):
+        given = config["data"]  # on the command line
+        kept = {} if "_target_" in given else {k: v for k, v in whole.get("data", {}).items() if k not in given}
+        trust.check({**whole, "data": kept}, name=f"the run {folder.name}")
     if config["data"]:  # other data, or settings of the run's own, such as where they lie now
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
     data = _data_of_run(whole, record, config)
