@@ -1,6 +1,7 @@
 """When to measure, and where the numbers go."""
 
 import logging
+import re
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
@@ -11,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from genbench.callbacks.splits import Splits, noted
-from genbench.callbacks.subject import network, probe, weights
+from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 from genbench.termination import terminable
 
 POWERS_OF_TWO = "powers_of_two"
+_NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")
 
 _log = logging.getLogger(__name__)
-_said: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # by Trainer: why something was not measured
+_said: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # why something was not measured
 
 
 class Measuring(pl.Callback):
@@ -132,7 +134,7 @@ class Measuring(pl.Callback):
         self.history.append({"epoch": epoch, "step": trainer.global_step, **values, **errors})
         self._weights = now
         self.seconds += perf_counter() - start
-        warn(trainer, {key: self.results[key].note for key in self.unmeasured()})
+        warn(trainer, pl_module, {key: self.results[key].note for key in self.unmeasured()})
 
         numbers = {key: value for key, value in values.items() if value is not None}
         known = trainer.callback_metrics
@@ -204,15 +206,18 @@ class Measuring(pl.Callback):
         self._splits = Splits()
 
 
-def warn(trainer: Any, notes: dict[str, str | None]) -> None:
-    """Say what could not be measured, each reason once a training; ``notes`` are the reasons by key."""
-    said = _said.setdefault(trainer, set())
-    for reason in dict.fromkeys(notes.values()):
-        if reason is not None and reason not in said:
-            said.add(reason)
-            keys = [key for key, note in notes.items() if note == reason]
+def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
+    """Say what could not be measured, each reason once a training; of genbench's own runs, whose records say it, once a
+    process. ``notes`` are the reasons by key; one with other numbers is the same."""
+    said = _said.setdefault(type(pl_module) if is_own(pl_module) else trainer, set())
+    kinds: dict[str, list[str]] = {}
+    for key, reason in notes.items():
+        kinds.setdefault(_NUMBER.sub("#", reason or ""), []).append(key)
+    for kind, keys in kinds.items():
+        if kind and kind not in said:
+            said.add(kind)
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            _log.warning("not measured: %s%s: %s", keys[0], more, reason)
+            _log.warning("not measured: %s%s: %s", keys[0], more, notes[keys[0]])
 
 
 def _due(every: int | str | None, before: int, now: int) -> bool:

@@ -59,7 +59,7 @@ class Stop(pl.Callback):
             try:
                 reached = self._reached(trainer, pl_module)
             except Exception as error:  # neither weights nor data that cannot be measured end a training
-                warn(trainer, {"Stop": reason(error)})
+                warn(trainer, pl_module, {"Stop": reason(error)})
                 return
         if reached:
             trainer.should_stop = True

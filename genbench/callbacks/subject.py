@@ -13,6 +13,13 @@ from genbench.measures.base import reason
 FORWARD = "forward=(model, batch) -> (output, target)"
 
 
+def is_own(pl_module: Any) -> bool:
+    """Whether this is genbench's own module."""
+    from genbench.training.module import Training  # what strangers do not need
+
+    return isinstance(pl_module, Training)
+
+
 def network(pl_module: Any, name: str | None = None) -> nn.Module:
     """The part of this dotted name; without one what ``forward`` gives, the module itself. Of genbench's own module,
     and of one that has no ``forward`` and all of its weights in ``network``, that network.
@@ -20,11 +27,9 @@ def network(pl_module: Any, name: str | None = None) -> nn.Module:
     Raises:
         ValueError: there is no such part, or it is no network.
     """
-    from genbench.training.module import Training  # what strangers do not need
-
     if name is None:
         inner = getattr(pl_module, "network", None)
-        if isinstance(pl_module, Training):
+        if is_own(pl_module):
             return pl_module.network
         if isinstance(inner, nn.Module) and not _has_forward(pl_module):
             own = {id(p) for p in inner.parameters()}

@@ -157,6 +157,15 @@ def test_each_reason_is_said_once_a_training(caplog):
     assert not_measured(caplog) == []  # that is no failure to measure
 
 
+def test_a_reason_with_other_numbers_is_the_same(caplog):
+    def varies(snapshot):
+        raise ValueError(f"undefined: the margin is {-snapshot.mean_loss:.3g}, not positive")
+
+    with caplog.at_level(logging.WARNING):
+        fit(Plain(), [Measures(measures={"a": varies}, every_n_steps=2)])
+    assert len(not_measured(caplog)) == 1
+
+
 def test_a_new_reason_is_said_when_it_first_happens(caplog):
     class Explodes(Plain):
         def on_train_epoch_end(self):
