@@ -18,7 +18,10 @@ from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import with_logits
 from genbench.measures.snapshot import Snapshot
 
-_NO_LOGITS = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
+_NO_LOGITS = Estimate(
+    None,
+    note="undefined: no logits of two or more classes to normalize (normalize_logits=false takes the loss as it is)",
+)
 _PARALLEL = 1 - 1e-9  # cosine from which two directions are one
 
 

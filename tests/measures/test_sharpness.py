@@ -473,7 +473,7 @@ def test_undefined():
     regression = Snapshot(nn.Linear(4, 1), F.mse_loss, [(x, y)])
     for function in (adaptive_sharpness, adaptive_average_sharpness):
         assert function(regression).value is None
-        assert "not logits" in function(regression).note
+        assert "no logits" in function(regression).note
         assert function(regression, normalize_logits=False).value > 0
 
 
@@ -533,5 +533,5 @@ def test_nothing_that_rises_has_no_relative_gap():
 @pytest.mark.parametrize("function", [adaptive_sharpness, sam_sharpness])
 def test_outputs_of_a_regression_are_no_logits(function):
     snapshot = Snapshot(nn.Linear(4, 2), F.mse_loss, [(torch.randn(8, 4), torch.randn(8, 2))])
-    assert "not logits" in function(snapshot, normalize_logits=True).note
+    assert "no logits" in function(snapshot, normalize_logits=True).note
     assert function(snapshot, normalize_logits=False).value > 0
