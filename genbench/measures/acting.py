@@ -79,8 +79,9 @@ def initial_weights(snapshot: "Snapshot") -> dict[str, Tensor] | str:
     """:func:`weights` at the initial state, on the snapshot's device, or why there are none."""
     if snapshot.initial is None:
         return "no initial weights given"
-    initial = {name: t.to(snapshot.device) for name, t in snapshot.initial.items() if isinstance(t, Tensor)}
-    own = snapshot.state
+    own, stored = snapshot.state, snapshot.model.state_dict().keys()
+    initial = {name: tensor for name, tensor in own.items() if name not in stored}  # buffers that no state dict holds
+    initial |= {name: t.to(snapshot.device) for name, t in snapshot.initial.items() if isinstance(t, Tensor)}
     for each in _trainable(snapshot):
         if each.computed and each.name in initial:
             continue  # the start of the same network without the parametrization
@@ -121,14 +122,15 @@ def of_factors(norms: Callable[Concatenate["Snapshot", P], Norms]) -> Callable[C
 def factors(snapshot: "Snapshot") -> str | None:
     """What is said of norms where trainable matrices are low-rank factors of a change of frozen ones (LoRA, Hu et al.
     2022, arXiv 2106.09685): those that are named so, or A and B beside a frozen W of the shape of their product."""
-    found = {name: None for name, p in snapshot.parameters.items() if p.ndim >= 2 and "lora" in name.lower()}
+    acts = [name for name, w in weights(snapshot).items() if w.ndim >= 2 and name in snapshot.parameters]
+    found = {name: None for name in acts if "lora" in name.lower()}
     for path, module in snapshot.model.named_modules():
         named = "lora" in type(module).__name__.lower()
         near = dict(module.named_parameters(prefix=path, recurse=False))
         for name, child in module.named_children():
             near |= child.named_parameters(prefix=f"{path}.{name}" if path else name, recurse=False)
         own = [name for name in near if named or name.rpartition(".")[0] == path]
-        trained = [name for name in own if near[name].ndim == 2 and name in snapshot.parameters]
+        trained = [name for name in own if near[name].ndim == 2 and name in acts]
         frozen = [p.shape for name, p in near.items() if p.ndim == 2 and name not in snapshot.parameters]
         for a, b in permutations(trained, 2):
             for rows, columns in frozen:

@@ -234,15 +234,35 @@ def test_what_is_frozen_is_not_trainable():
     assert [*weights(part)] == ["3.weight", "3.bias"]
 
 
-def test_recurrent_weights():
+@pytest.mark.parametrize("norm", [weight_hook, parametrizations.weight_norm])
+def test_recurrent_weights(norm):
     torch.manual_seed(0)
     gru = nn.GRU(2, 4, batch_first=True).double()
     expected = {name: p.detach().clone() for name, p in gru.named_parameters()}
-    net = nn.Sequential(weight_hook(gru, "weight_hh_l0"))
+    net = nn.Sequential(norm(gru, "weight_hh_l0"))
     found = weights(Snapshot(net, lambda out, y: out[0].square().mean(), [(data()[0].movedim(1, 2), data()[1])]))
     assert {*found} == {f"0.{name}" for name in expected}
     for name, weight in expected.items():
         torch.testing.assert_close(found[f"0.{name}"], weight, rtol=1e-12, atol=0)
+
+
+class Masked(nn.Module):
+    """A parametrization with a buffer that no state dict holds."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        return w * self.mask
+
+
+def test_buffers_that_no_state_dict_holds():
+    net = network()
+    parametrize.register_parametrization(net[5], "weight", Masked(torch.eye(3, 8).double()))
+    initial = {name: 0 * t for name, t in net.state_dict().items()}
+    found = values(distance_from_init(Snapshot(net, F.cross_entropy, [data()], initial=initial)))
+    assert found["distance.5.weight"] == pytest.approx(float(net[5].weight.norm()), rel=1e-12)
 
 
 def test_relative_flatness_has_no_hessian_by_a_computed_weight():
@@ -352,6 +372,28 @@ def test_norms_of_factors_say_so(layer, names):
         noted = [e.note for e in function(snapshot).values() if e.value is not None]
         assert noted
         assert all(note.endswith(said) for note in noted)
+
+
+class LoraParametrization(nn.Module):
+    """Factors inside a parametrization: what acts is their sum with the frozen weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lora_A, self.lora_B = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.randn(5, 2))
+
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        return w + self.lora_B @ self.lora_A
+
+
+def test_factors_inside_a_parametrization_are_no_weights():
+    layer = nn.Linear(6, 5).requires_grad_(False)
+    parametrize.register_parametrization(layer, "weight", LoraParametrization())
+    snapshot = Snapshot(layer, F.cross_entropy, [(torch.randn(9, 6), torch.randint(5, (9,)))])
+    assert [*weights(snapshot)] == ["weight"]
+    assert factors(snapshot) is None
+    found = matrix_norms(snapshot)
+    assert found["fro_norm"].value == pytest.approx(float(layer.weight.double().square().sum()), rel=1e-6)
+    assert found["fro_norm"].note is None
 
 
 def test_other_networks_have_no_factors():
