@@ -140,7 +140,9 @@ def _of_many(snapshot: Snapshot, index: int, axes: list[int]) -> Reading | str:
         return Reading("logits", invariant[0], index, scale=scale)
     found = Reading("logits", invariant[0], index) if invariant else _by_sums(snapshot, index, axes)
     assert found.axis is not None
-    return "the loss rises with the output of the label" if ask.rises_with_label(found.axis) else found
+    if ask.falls_with_label(found.axis):
+        return found
+    return "the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
 
 
 def _by_sums(snapshot: Snapshot, index: int, axes: list[int]) -> Reading:
@@ -211,10 +213,17 @@ class _Asked:
             moved = moved + 0.04 * torch.linspace(0, 1, math.prod(places)).reshape(places).to(self.x)
         return self._same(self.at(moved), self.at(self._base))
 
-    def rises_with_label(self, axis: int) -> bool:
-        """Whether the loss rises when the outputs of the labels do."""
-        before, after = self.at(self._base), self.at(self._raised(self._base, axis, 0.25))
-        return after > before and not self._same(after, before)
+    def falls_with_label(self, axis: int) -> bool:
+        """Whether the loss falls when the output of any label rises; where it takes no outputs of ours, it may."""
+        x = self._base.clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                value = self._loss(_replaced(self._output, self._index, x.clone()), self.target)
+                (slope,) = torch.autograd.grad(value, x)
+        except Exception:
+            return True
+        of_labels = slope.gather(axis, self.target.long().unsqueeze(axis))
+        return bool((of_labels <= 0).all() and (of_labels < 0).any())
 
     def scale(self, axis: int) -> float | None:
         """The number s ≠ 0 for which the loss is the cross-entropy of s times the outputs; None where there is none."""

@@ -205,12 +205,41 @@ def test_a_number_in_the_loss_belongs_to_the_logits(scale, dtype):
     assert found.value == pytest.approx(expected.value, rel=1e-3)
 
 
+NOT_PAIRED = (
+    "undefined: the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
+)
+
+
 def test_a_loss_that_rises_with_the_label_is_of_no_logits():
     net, x, y = classifier()
     snapshot = Snapshot(net, lambda d, y: F.cross_entropy(-d, y, label_smoothing=0.1), [(x, y)])
     for function in (accuracy, cross_entropy, margin):
-        assert function(snapshot).value is None
-        assert function(snapshot).note == "undefined: the loss rises with the output of the label"
+        assert (function(snapshot).value, function(snapshot).note) == (None, NOT_PAIRED)
+
+
+def test_labels_that_the_loss_shifts_are_not_those_of_the_outputs():
+    """As the causal language models of transformers do: the output at t is of the label at t + 1."""
+    torch.manual_seed(0)
+    net, y = nn.Embedding(9, 9).double(), torch.randint(9, (12, 6))
+    shifted = Snapshot(net, lambda z, y: F.cross_entropy(z[:, :-1].reshape(-1, 9), y[:, 1:].reshape(-1)), [(y, y)])
+    plain = Snapshot(net, lambda z, y: F.cross_entropy(z.reshape(-1, 9), y[:, 1:].reshape(-1)), [(y[:, :-1], y)])
+    assert accuracy(shifted).note == NOT_PAIRED
+    assert cross_entropy(shifted).value is None
+    assert (
+        cross_entropy(plain).note
+        == "undefined: outputs of shape (12, 5, 9) and targets of shape (12, 6) are no classes and labels"
+    )
+
+
+def test_a_loss_that_takes_nothing_but_probabilities():
+    net, x, y = classifier()
+
+    def loss(p, y):
+        return -torch.distributions.Categorical(probs=p, validate_args=True).log_prob(y).mean()
+
+    snapshot = Snapshot(Ending(net, lambda z: z.softmax(1)), loss, [(x, y)])
+    assert read(snapshot).kind == "probabilities"
+    assert cross_entropy(snapshot).value == pytest.approx(snapshot.mean_loss, rel=1e-9)
 
 
 def test_a_loss_that_writes_into_its_outputs_or_wants_all_of_them():
