@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.patches import Patches, linear
+from genbench.places import Places
 
 
 class Stack:
@@ -37,7 +38,7 @@ class Stack:
             if (difference := _difference(first, other)) is not None:
                 raise ValueError(f"network {index} cannot be stacked on network 0: {difference}")
         self.modules = list(modules)
-        self._template = _Applied(first)
+        self._places = Places(first)
         shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
         kinds = sorted({f"{p.dtype} on {p.device}" for p in first.parameters() if p.requires_grad})
         if len(kinds) != 1:
@@ -66,13 +67,13 @@ class Stack:
         """function(module, *args) of every module at once, at ``weights``: ``args`` are tensors with a leading axis of
         modules, or containers of such; ``shared`` follow them and are the same for all."""
         own = dict(zip(self._spans, weights, strict=True)) | dict(zip(self._rest, self.rest, strict=True))
-        state = {f"module.{name}": tensor for name, tensor in own.items()}
 
-        def one(state: dict[str, Tensor], *args: Any) -> Any:
-            return torch.func.functional_call(self._template, state, (function, *args, *shared))
+        def one(own: dict[str, Tensor], *args: Any) -> Any:
+            with self._places.holding(own):
+                return function(self.modules[0], *args, *shared)
 
         with Lanewise():
-            return torch.vmap(one)(state, *args)
+            return torch.vmap(one)(own, *args)
 
     def traced(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
         """function(weights, *args) written down as the operations that it makes on stacked tensors, backward passes
@@ -262,17 +263,6 @@ _UNITS: dict[Any, Callable[..., tuple[Tensor, ...]]] = {
     torch.rnn_tanh: _rnn_tanh,
     torch.rnn_relu: _rnn_relu,
 }
-
-
-class _Applied(nn.Module):
-    """A function of a module, as a module, so that torch.func.functional_call can set the tensors."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(self.module, *args)
 
 
 def _fixed(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

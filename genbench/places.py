@@ -1,0 +1,144 @@
+"""The places at which a network holds its tensors, and other tensors put there for a while."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Places:
+    """The parameters and buffers of a network, each once by its first name, and every place that holds it.
+
+    A module that is registered twice and a weight that is tied are one tensor with several names. Two ways put other
+    values there:
+
+    - :meth:`valued` gives the live tensors other data. They stay the leaves of autograd, so that whatever refers to
+      them, a loss with a penalty, a hook, a parametrization, checkpointing or an optimizer, sees the values, forward
+      and backward, as long as the context is open.
+    - :meth:`holding` puts other tensors into the modules, for ``torch.vmap``, whose tensors are no data. What has kept
+      a reference to a live tensor does not see them.
+
+    Args:
+        module: any network.
+
+    Attributes:
+        parameters: name -> live parameter.
+        buffers: name -> live buffer.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._modules = list(module.modules())
+        self.parameters: dict[str, Tensor] = {plain(name): p for name, p in module.named_parameters()}
+        self.buffers: dict[str, Tensor] = {plain(name): b for name, b in module.named_buffers()}
+        self.tensors = self.parameters | self.buffers
+        names = {id(tensor): name for name, tensor in self.tensors.items()}
+        self._places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in self.tensors}
+        for owner in self._modules:
+            if isinstance(owner, torch.jit.ScriptModule):  # holds its tensors where Python cannot reach
+                continue
+            for held in (owner._parameters, owner._buffers):
+                for key, tensor in held.items():
+                    if tensor is not None:
+                        self._places[names[id(tensor)]].append((held, key))
+        self._recurrent = [m for m in self._modules if isinstance(m, nn.RNNBase)]
+
+    @contextmanager
+    def valued(self, values: Mapping[str, Tensor], *, leaves: frozenset[str] | set[str]) -> Iterator[None]:
+        """The live tensors have these values, and those in ``leaves`` alone are differentiable, until the context ends.
+
+        Nothing is copied: a live tensor takes the storage of its value, and then its old one back, as a view if it was
+        one.
+        """
+        before: list[tuple[Tensor, Tensor, bool]] = []
+        try:
+            for name, value in values.items():
+                live = self.tensors[name]
+                before.append((live, live.data, live.requires_grad))
+                live.data = value
+                if live.requires_grad != (name in leaves):
+                    live.requires_grad_(name in leaves)
+            yield
+        finally:
+            again(lambda: _give_back(before))
+
+    @contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """The modules hold these tensors instead of their own until the context ends."""
+        kept: list[tuple[dict[str, Any], str, Any]] = []
+        flat = [(m, m._flat_weights) for m in self._recurrent]
+        attributes = attributes_of(self._modules)
+        try:
+            for name, tensor in tensors.items():
+                if not self._places[name]:
+                    raise ValueError(f"tensor {name!r} lies in a compiled script, where no other can be put")
+                for held, key in self._places[name]:
+                    kept.append((held, key, held[key]))
+                    held[key] = tensor
+            for m, _ in flat:  # a recurrent layer has a list of its weights beside the weights
+                m._flat_weights = [getattr(m, name, None) for name in m._flat_weights_names]  # type: ignore[misc]
+            yield
+        finally:
+
+            def put_back() -> None:
+                for held, key, tensor in reversed(kept):
+                    held[key] = tensor
+                for m, weights in flat:
+                    m._flat_weights = weights
+                restore_attributes(attributes)
+
+            again(put_back)
+
+
+def plain(name: str) -> str:
+    """A name in a network without what torch.compile has put into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DataParallel and DistributedDataParallel."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if not isinstance(inner, nn.Module) and isinstance(
+            module, nn.DataParallel | nn.parallel.DistributedDataParallel
+        ):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def attributes_of(modules: list[nn.Module]) -> list[tuple[nn.Module, dict[str, Tensor]]]:
+    """The tensors that modules have as plain attributes: the old ``weight_norm`` leaves the weight there that acted
+    last."""
+    found = []
+    for m in modules:
+        if not isinstance(m, torch.jit.ScriptModule):
+            found.append((m, {key: t for key, t in vars(m).items() if isinstance(t, Tensor)}))
+    return found
+
+
+def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Tensor]]]) -> None:
+    for m, before in attributes:
+        own = vars(m)
+        for key in [key for key, t in own.items() if isinstance(t, Tensor) and key not in before]:
+            del own[key]
+        own.update(before)
+
+
+def again(restore: Any) -> None:
+    """Calls what puts things back, and once more if a signal has broken it off."""
+    try:
+        restore()
+    except BaseException:
+        restore()
+        raise
+
+
+def _give_back(before: list[tuple[Tensor, Tensor, bool]]) -> None:
+    for live, data, requires_grad in reversed(before):
+        live.data = data
+        if live.requires_grad != requires_grad:
+            live.requires_grad_(requires_grad)
