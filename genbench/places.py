@@ -1,6 +1,6 @@
 """The places at which a network holds its tensors, and other tensors put there for a while."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,7 @@ class Places:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+        self.closed = False  # whether somebody else has put everything back
         self._modules = list(module.modules())
         self.parameters: dict[str, Tensor] = {plain(name): p for name, p in module.named_parameters()}
         self.buffers: dict[str, Tensor] = {plain(name): b for name, b in module.named_buffers()}
@@ -43,10 +44,9 @@ class Places:
                 for key, tensor in held.items():
                     if tensor is not None:
                         self._places[names[id(tensor)]].append((held, key))
-        self._recurrent = [m for m in self._modules if isinstance(m, nn.RNNBase)]
 
     @contextmanager
-    def valued(self, values: Mapping[str, Tensor], *, leaves: frozenset[str] | set[str]) -> Iterator[None]:
+    def valued(self, values: Mapping[str, Tensor], *, leaves: Collection[str]) -> Iterator[None]:
         """The live tensors have these values, and those in ``leaves`` alone are differentiable, until the context ends.
 
         Nothing is copied: a live tensor takes the storage of its value, and then its old one back, as a view if it was
@@ -62,13 +62,13 @@ class Places:
                     live.requires_grad_(name in leaves)
             yield
         finally:
-            again(lambda: _give_back(before))
+            if not self.closed:
+                again(lambda: _give_back(before))
 
     @contextmanager
     def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """The modules hold these tensors instead of their own until the context ends."""
         kept: list[tuple[dict[str, Any], str, Any]] = []
-        flat = [(m, m._flat_weights) for m in self._recurrent]
         attributes = attributes_of(self._modules)
         try:
             for name, tensor in tensors.items():
@@ -77,19 +77,16 @@ class Places:
                 for held, key in self._places[name]:
                     kept.append((held, key, held[key]))
                     held[key] = tensor
-            for m, _ in flat:  # a recurrent layer has a list of its weights beside the weights
-                m._flat_weights = [getattr(m, name, None) for name in m._flat_weights_names]  # type: ignore[misc]
             yield
         finally:
 
             def put_back() -> None:
                 for held, key, tensor in reversed(kept):
                     held[key] = tensor
-                for m, weights in flat:
-                    m._flat_weights = weights
                 restore_attributes(attributes)
 
-            again(put_back)
+            if not self.closed:
+                again(put_back)
 
 
 def plain(name: str) -> str:
@@ -110,22 +107,29 @@ def unwrapped(module: nn.Module) -> nn.Module:
         module = inner
 
 
-def attributes_of(modules: list[nn.Module]) -> list[tuple[nn.Module, dict[str, Tensor]]]:
+_LISTS = ("_flat_weights", "_flat_weight_refs")  # where a recurrent layer has its weights once more
+
+
+def attributes_of(modules: list[nn.Module]) -> list[tuple[nn.Module, dict[str, Any]]]:
     """The tensors that modules have as plain attributes: the old ``weight_norm`` leaves the weight there that acted
-    last."""
-    found = []
-    for m in modules:
-        if not isinstance(m, torch.jit.ScriptModule):
-            found.append((m, {key: t for key, t in vars(m).items() if isinstance(t, Tensor)}))
-    return found
+    last, a recurrent layer a list of those that it was last called with."""
+    return [(m, {key: value for key, value in vars(m).items() if _is_tensors(key, value)}) for m in _python(modules)]
 
 
-def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Tensor]]]) -> None:
+def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Any]]]) -> None:
     for m, before in attributes:
         own = vars(m)
-        for key in [key for key, t in own.items() if isinstance(t, Tensor) and key not in before]:
+        for key in [key for key, value in own.items() if _is_tensors(key, value) and key not in before]:
             del own[key]
         own.update(before)
+
+
+def _is_tensors(key: str, value: Any) -> bool:
+    return isinstance(value, Tensor) or key in _LISTS
+
+
+def _python(modules: list[nn.Module]) -> list[nn.Module]:
+    return [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
 
 
 def again(restore: Any) -> None:

@@ -252,7 +252,7 @@ def _coordinates(points: int, reach: float) -> np.ndarray:
 
 def _at(snapshot: Snapshot, vector: Tensor, reading: Reading | str) -> tuple[float, float | None]:
     """Loss and accuracy at other weights [size]; NaN where the loss is not finite."""
-    total, examples, wrong, labels = 0.0, 0, 0, 0
+    total, examples, wrong, labels = 0.0, 0.0, 0, 0
     for output, target, loss, n in snapshot.predictions_at(vector):
         total, examples = total + n * float(loss), examples + n
         if isinstance(reading, Reading):
