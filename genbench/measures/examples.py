@@ -51,15 +51,71 @@ class Layout:
                 [leaf if a is None else leaf.narrow(a, start, m) for leaf, a in zip(leaves, axes, strict=True)]
             )
 
+    def joined(self, first: tuple[Any, int], second: tuple[Any, int]) -> Any:
+        """Two values, each with its number of examples, as one."""
+        (a, n), (b, m) = first, second
+        ours, rebuilt = flatten(a)
+        theirs, _ = flatten(b)
+        axes = [self.axis(leaf, n) for leaf in ours]
+        if axes != [self.axis(leaf, m) for leaf in theirs]:
+            raise ValueError("values of other forms")
+        return rebuilt(x if i is None else torch.cat([x, y], i) for x, y, i in zip(ours, theirs, axes, strict=True))
+
     def of_output(self, value: Any, n: int, rows: Tensor) -> list[Tensor]:
         """Some rows of the output's tensors that have one an example."""
-        order = (self.target, 1 - self.target)
-        own = Layout(order)
+        own = self.outputs
         return [own._rows(leaf, n, rows) for leaf in flatten(value)[0] if own.axis(leaf, n) is not None]
+
+    @property
+    def outputs(self) -> "Layout":
+        """The axes of outputs and targets."""
+        return Layout((self.target, 1 - self.target), self.target)
 
 
 EXAMPLES_FIRST = Layout((0,))
 LAYOUTS = (EXAMPLES_FIRST, Layout((1, 0)), Layout((1, 0), 1))  # time first, in the inputs or in the targets too
+
+
+class Samples:
+    """Some examples' outputs and targets, which show whether a loss is the mean over the examples: weights of classes
+    or padding make it another one, and may tell between batches only.
+
+    Attributes:
+        mean: whether the loss of any two parts together was their mean, each counted as ``count`` says.
+    """
+
+    _BATCHES, _ROWS = 16, 16  # looked at; of each, in either part
+
+    def __init__(self, loss: Callable[[Any, Any], Tensor], count: Callable[[Any, Any], Any] | None) -> None:
+        self._loss, self._count = loss, count
+        self._left = self._BATCHES
+        self._last: tuple[Any, int] | None = None
+        self.mean = True
+
+    def add(self, output: Any, target: Any, n: int, layout: Layout | None) -> None:
+        if not (self._left and self.mean and layout and n > 1):
+            return
+        self._left -= 1
+        order = layout.outputs
+        rows = torch.linspace(0, n - 1, min(n, 2 * self._ROWS)).round().long()
+        parts = rows.tensor_split(2)
+        first, second = ((order.rows((output, target), n, part), len(part)) for part in parts)
+        for other in (second, self._last):
+            if other is not None:
+                self._look(first, other, order)
+        self._last = first
+
+    def _look(self, first: tuple[Any, int], second: tuple[Any, int], order: Layout) -> None:
+        try:
+            values = [(order.joined(first, second), first[1] + second[1]), first, second]
+            whole, *parts = [
+                (self._loss(*value), n if self._count is None else float(self._count(*value))) for value, n in values
+            ]
+        except Exception:  # parts of other forms, or a loss of whole batches alone
+            return
+        mean = sum(float(loss) * weight for loss, weight in parts) / sum(weight for _, weight in parts)
+        near = tolerance(whole[0]) * max(abs(float(loss)) for loss, _ in (whole, *parts)) + 1e-7
+        self.mean = abs(float(whole[0]) - mean) <= near
 
 
 def tensors_of(value: Any) -> list[Tensor]:

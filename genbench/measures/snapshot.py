@@ -19,6 +19,7 @@ from genbench.measures.examples import (
     EXAMPLES_FIRST,
     LAYOUTS,
     Layout,
+    Samples,
     close,
     describe,
     length,
@@ -215,7 +216,8 @@ class Snapshot:
     @property
     def mean_loss(self) -> float:
         """L(w)."""
-        return _mean(self.losses)
+        losses = [loss for loss, _ in self.losses]
+        return _mean(list(zip(losses, self._shared["weights"], strict=True)))
 
     @property
     def examples(self) -> int:
@@ -246,6 +248,14 @@ class Snapshot:
         """The model's output for other arguments, at these weights and in evaluation mode."""
         with self.measuring():
             return self.model(*args, **kwargs)
+
+    @contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """The network with other tensors, of any kind and type, in the places of some of its own."""
+        with self.measuring():
+            assert self._open.places is not None
+            with self._open.places.holding(tensors):
+                yield
 
     def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
         """(inputs, output, target) of some examples at a time, the output differentiable by the inputs: the tensors of
@@ -442,7 +452,7 @@ class Snapshot:
             raise ValueError("no parameters are selected; accepted: names of parameters or layers")
         held = {name: p for name, p in self.parameters.items() if name not in chosen}
         return self._view(
-            ("predictions", "losses", "weights", "representations", "probe"),
+            ("predictions", "losses", "weights", "mean", "representations", "probe"),
             parameters={name: p for name, p in self.parameters.items() if name in chosen},
             size=sum(p.numel() for p in chosen.values()),
             _fixed={**self._fixed, **held},
@@ -665,7 +675,7 @@ class Snapshot:
     @property
     def note(self) -> str | None:
         """What every estimate from the data has to say, once they have been looked at."""
-        if len(self._shared.get("losses", ())) <= 1 or (self._probe.independent and self._probe.mean):
+        if len(self._shared.get("losses", ())) <= 1 or self._dividable:
             return None
         if not self._probe.independent:
             return "an example's output depends on the others of its batch: the value is of these batches"
@@ -688,7 +698,7 @@ class Snapshot:
                 try:
                     n = self._number(layout, batch)
                     axes = layout.target, n, [layout.axis(leaf, n) for leaf in flatten(batch)[0]]
-                    if axes in seen:
+                    if axes in seen or not any(axis is not None for axis in axes[2]):
                         continue
                     seen.append(axes)
                     probe = self._probe_in(layout, batch, n)
@@ -766,13 +776,14 @@ class Snapshot:
         with self.measuring(), torch.no_grad():
             predictions: list[tuple[Any, Any]] | None = []
             losses: list[tuple[Tensor, int]] = []
-            weights, held = [], 0
+            weights, held, samples = [], 0, Samples(self.loss, self.count)
             for batch in self._each():
                 if "probe" not in self._shared:
                     self._shared["probe"] = self._probed(batch)
                 run = self._run(batch)
                 losses.append((run.loss, run.n))
                 weights.append(run.weight)
+                samples.add(run.output, run.target, run.n, self._probe.layout)
                 held += sum(leaf.nbytes for leaf in tensors_of((run.output, run.target)))
                 if predictions is not None and held <= keep:
                     predictions.append((run.output, run.target))
@@ -784,6 +795,7 @@ class Snapshot:
                 raise ValueError(f"loss is {float(losses[index][0])} on batch {index}; accepted: a finite number")
         self._shared["losses"] = losses
         self._shared["weights"] = weights
+        self._shared["mean"] = self._probe.mean and samples.mean
         if predictions is not None:
             self._shared["predictions"] = predictions
 
@@ -932,7 +944,7 @@ class Snapshot:
     def _allot(self, kept: "_Kept", batch: Any, curvature: Curvature, leaves: Mapping[str, Tensor]) -> None:
         """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
         probe, n = self._probe, self.losses[0][1]
-        sliced = self._dividable and probe.layout is not None
+        sliced = self.forward is None and self._dividable
         m = min(n, _PROBE // 2) if sliced else n
         some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
         with Allocated() as allocated, Patches():
@@ -945,7 +957,7 @@ class Snapshot:
     @property
     def _dividable(self) -> bool:
         """Whether a batch's loss is the mean of its parts' losses."""
-        return self.forward is None and self._probe.independent and self._probe.mean
+        return self._probe.independent and self._shared.get("mean", self._probe.mean)
 
     def _graphs(
         self,
@@ -959,7 +971,7 @@ class Snapshot:
         """The curvature of one batch, part by part: parts stay in the processor's cache, and fit into memory."""
         total: float = sum(self._shared["weights"])
         losses: list[tuple[Tensor, float]] = []
-        pieces = self._pieces(batch, kept.size) if self._dividable else [batch]
+        pieces = self._pieces(batch, kept.size)
         for part, piece in enumerate(pieces):
             if (index, part) in kept.graphs:
                 yield kept.graphs[index, part]
@@ -987,7 +999,7 @@ class Snapshot:
 
     def _pieces(self, batch: Any, size: int | None = None) -> list[Any]:
         """A batch in parts of at most ``size`` examples; of as many as a gradient has room for, without."""
-        if not self._dividable or not isinstance(batch, list | tuple) or len(batch) != 2:
+        if self.forward is not None or not self._dividable:
             return [batch]
         layout = self._known_layout()
         n = length(batch[1], layout.target)
