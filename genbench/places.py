@@ -32,8 +32,8 @@ class Places:
         self.module = module
         self.closed = False  # whether somebody else has put everything back
         self._modules = list(module.modules())
-        self.parameters: dict[str, Tensor] = {plain(name): p for name, p in module.named_parameters()}
-        self.buffers: dict[str, Tensor] = {plain(name): b for name, b in module.named_buffers()}
+        self.parameters: dict[str, Tensor] = dict(module.named_parameters())
+        self.buffers: dict[str, Tensor] = dict(module.named_buffers())
         self.tensors = self.parameters | self.buffers
         names = {id(tensor): name for name, tensor in self.tensors.items()}
         self._places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in self.tensors}
@@ -89,11 +89,6 @@ class Places:
                 again(put_back)
 
 
-def plain(name: str) -> str:
-    """A name in a network without what torch.compile has put into it."""
-    return name.replace("_orig_mod.", "")
-
-
 def unwrapped(module: nn.Module) -> nn.Module:
     """The network inside torch.compile, DataParallel and DistributedDataParallel."""
     while True:
@@ -105,6 +100,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return module
         module = inner
+
+
+def renamed(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """A state under the module's own names, whichever of the two torch.compile, DataParallel or DistributedDataParallel
+    has wrapped, whole or in part."""
+    own = {name.replace("_orig_mod.", ""): name for name in module.state_dict(keep_vars=True)}
+    found = {name: name.replace("_orig_mod.", "") for name in state}
+    return {own.get(name, own.get(name.removeprefix("module."), old)): state[old] for old, name in found.items()}
 
 
 _LISTS = ("_flat_weights", "_flat_weight_refs")  # where a recurrent layer has its weights once more

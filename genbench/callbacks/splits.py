@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from genbench.measures.estimate import Estimate
-from genbench.measures.snapshot import _generators, preserved_random_state
+from genbench.measures.preserve import generators_of, preserved_random_state
 
 SPLITS = ("train", "val", "test")
 _SEVERAL = (Mapping, list, tuple)
@@ -160,7 +160,7 @@ def _random_state(seed: int, parts: Iterable["_Limited"]) -> Iterator[None]:
     with ExitStack() as restored:
         for part in parts:
             restored.enter_context(preserved_random_state(part.batches))
-            for generator in _generators(part.batches):
+            for generator in generators_of(part.batches):
                 generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

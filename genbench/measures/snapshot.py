@@ -41,7 +41,7 @@ from genbench.measures.preserve import (
 from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian
 from genbench.memory import Allocated, room
 from genbench.patches import Patches
-from genbench.places import Places, plain, unwrapped
+from genbench.places import Places, renamed, unwrapped
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Count = Callable[[Any, Any], Any]
@@ -152,11 +152,9 @@ class Snapshot:
         if not isinstance(batches, Iterable):
             raise ValueError(f"batches is {type(batches).__name__!r}; accepted: an iterable of batches")
         inner = unwrapped(model)
-        if inner is not model and initial is not None:  # its names are those of the wrapper
-            initial = {plain(name).removeprefix("module."): t for name, t in initial.items()}
         self.model = inner
         self.loss = loss
-        self.initial = initial
+        self.initial = None if initial is None else renamed(initial, inner)
         self.forward = forward
         self.scaling = scaling
         self.count = count
@@ -173,9 +171,9 @@ class Snapshot:
             raise ValueError("model has no trainable parameters (none has requires_grad)")
         check_weights(inner)
         with torch.no_grad(), torch.inference_mode(False):
-            self.parameters = {plain(name): p.detach().clone() for name, p in live.items() if p.requires_grad}
-            self._fixed = {plain(name): p.detach().clone() for name, p in live.items() if not p.requires_grad}
-            buffers = {plain(name): b.detach().clone() for name, b in inner.named_buffers()}
+            self.parameters = {name: p.detach().clone() for name, p in live.items() if p.requires_grad}
+            self._fixed = {name: p.detach().clone() for name, p in live.items() if not p.requires_grad}
+            buffers = {name: b.detach().clone() for name, b in inner.named_buffers()}
         for name, p in (self.parameters | self._fixed).items():
             _check_finite(name, p)
         for name, b in buffers.items():
@@ -412,9 +410,8 @@ class Snapshot:
         Raises:
             ValueError: a tensor that the network has and ``state`` has not, not in that shape, or not finite.
         """
-        stored = {plain(name) for name in self.model.state_dict()}
-        state = {plain(name): t for name, t in state.items()}
-        buffers = {plain(name) for name, _ in self.model.named_buffers()}
+        stored, buffers = self.model.state_dict().keys(), dict(self.model.named_buffers()).keys()
+        state = renamed(state, self.model)
         found = {}
         for name, own in self.state.items():
             if name not in state:
