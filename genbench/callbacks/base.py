@@ -209,6 +209,8 @@ class Measuring(pl.Callback):
 def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
     """Say what could not be measured, each reason once a training; of genbench's own runs, whose records say it, once a
     process. ``notes`` are the reasons by key; one with other numbers is the same."""
+    if not trainer.is_global_zero:  # of several processes one speaks
+        return
     said = _said.setdefault(type(pl_module) if is_own(pl_module) else trainer, set())
     kinds: dict[str, list[str]] = {}
     for key, reason in notes.items():

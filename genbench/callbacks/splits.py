@@ -33,7 +33,7 @@ class Data:
 
 class Splits:
     """The splits of a Trainer: ``datamodule.evaluation_batches(split)`` where there is such a method, all of it; else
-    the batches that Lightning's steps are given, as many as the Trainer's limits say.
+    the batches that Lightning's steps are given, those of all processes, as many as the Trainer's limits say.
 
     Trainer and modules may be those of ``pytorch_lightning`` or of ``lightning``. Lightning itself makes no test
     loaders before it tests: they are asked for here, where they need it after ``setup("test")`` of a copy.
@@ -176,14 +176,9 @@ class _Indexed:
 
     def __init__(self, loader: DataLoader, limit: float) -> None:
         self._loader = loader
-        sampler: Any = loader.sampler
-        if isinstance(sampler, DistributedSampler):  # of all processes, not this one's share
-            groups = [list(range(len(sampler.dataset)))]  # type: ignore[arg-type]
-            self._size = loader.batch_size or 1
-        else:
-            batches: Any = loader.batch_sampler
-            groups = [list(batch) for batch in islice(batches, int(min(len(batches), limit)))]
-            self._size = loader.batch_size or max(map(len, groups), default=1)
+        batches: Any = loader.batch_sampler
+        groups = [list(batch) for batch in islice(batches, int(min(len(batches), limit)))]
+        self._size = loader.batch_size or max(map(len, groups), default=1)
         indices = [index for group in groups for index in group]
         if all(isinstance(index, Integral) for index in indices):
             indices.sort()  # how a loader shuffles is no part of the choice
@@ -262,11 +257,14 @@ def _rows(batch: Any, rows: Tensor | slice, n: int) -> Any:
 
 
 class _Limited:
-    """A loader's first batches: as many as its length and Lightning's limit say, a number or a share of them."""
+    """A loader's first batches: as many as its length and Lightning's limit say, a number or a share of them. Of a data
+    set that several processes share, all of it."""
 
     def __init__(self, batches: Any, limit: float = 1.0, *, ends: bool = True) -> None:
-        self.batches = batches
-        length = len(batches) if _sized(batches) else math.inf
+        self.batches, processes = _of_all_processes(batches)
+        length = len(self.batches) if _sized(self.batches) else math.inf
+        if isinstance(limit, int):  # of each process
+            limit *= processes
         whole = isinstance(limit, float) and (limit == 1 or length == math.inf)
         self.limit = length if whole else min(length, limit) if isinstance(limit, int) else int(length * limit)
         self.ends = ends or self.limit < math.inf
@@ -303,6 +301,25 @@ class _Chain:
     def __iter__(self) -> Iterator[Any]:
         for loader in self._loaders:
             yield from loader
+
+
+def _of_all_processes(loader: Any) -> tuple[Any, int]:
+    """A loader of the examples of all the processes that share a data set, and how many these are: each of them
+    measures the whole, so that they agree."""
+    sampler: Any = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler) or not isinstance(loader, DataLoader) or loader.batch_size is None:
+        return loader, 1
+    examples: Any = sampler.dataset  # or, where Lightning wraps a sampler of the user's, what that gives
+    order = range(len(examples))
+    whole: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=order if examples is loader.dataset else [examples[i] for i in order],
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        drop_last=loader.drop_last,
+    )
+    return whole, sampler.num_replicas
 
 
 def _own(loader: Any) -> Any:

@@ -8,10 +8,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     SubsetRandomSampler,
     TensorDataset,
@@ -19,7 +21,7 @@ from torch.utils.data import (
 )
 
 from genbench.callbacks import Gap, Measures
-from genbench.callbacks.splits import Splits, take
+from genbench.callbacks.splits import Splits, _Limited, take
 from genbench.measures import Estimate, Snapshot
 from tests.callbacks.strangers import Plain, data, fit, trainer
 
@@ -330,6 +332,60 @@ def test_test_data_that_only_setup_for_testing_makes():
     assert len(module.sets) == 2  # training's own are untouched
 
 
+def test_test_data_that_a_modules_own_setup_makes():
+    """As in Lightning's examples, where the module is its own datamodule."""
+
+    class Whole(Plain):
+        def setup(self, stage):
+            if stage == "test":
+                self.test_set = data(50, 2)
+                self.extra = nn.Linear(2, 2)  # what is registered, too, is the copy's
+
+        def test_dataloader(self):
+            return DataLoader(self.test_set, batch_size=10)
+
+    module, gap = Whole(), Gap()
+    fit(module, [gap], max_epochs=1)
+    module.eval()
+    x, y = data(50, 2).tensors
+    expected = float((module(x).argmax(1) == y).float().mean())
+    assert gap.results["test/performance/accuracy"].value == pytest.approx(expected)
+    assert not hasattr(module, "test_set")
+    assert not hasattr(module, "extra")
+
+
+def test_what_test_data_lack_is_said():
+    class Broken(Plain):
+        def test_dataloader(self):
+            raise FileNotFoundError("no test.csv")
+
+    gap = Gap()
+    fit(Broken(), [gap], max_epochs=1)
+    assert gap.results["test/performance/accuracy"].note == "FileNotFoundError: no test.csv"
+    assert gap.results["train/performance/accuracy"].value is not None
+
+
+def test_loaders_of_whole_batches():
+    """``batch_size=None``: a data set of batches, whose examples have no indices."""
+
+    class Ready(Dataset):
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            if index >= 6:
+                raise IndexError
+            return tuple(t[index * 10 : index * 10 + 10] for t in data(64, 0).tensors)
+
+    class Batched(Plain):
+        def train_dataloader(self):
+            return DataLoader(Ready(), batch_size=None, shuffle=True)
+
+    assert examples(Batched(), max_epochs=1).value == 60
+    found = examples(Batched(), measured={"examples": 25}, max_epochs=1)
+    assert (found.value, found.note) == (25, "on the first 25 examples: they come from a stream")
+
+
 def test_datamodules_made_of_data_sets():
     gap = Gap()
     sets = (data(64, 0), data(30, 1), data(50, 2))
@@ -345,3 +401,39 @@ def test_a_split_that_is_not_there_is_none():
     ours = trainer([], max_epochs=1)
     ours.fit(Streaming(20))
     assert Splits().data(ours, Streaming(20), "test") is None
+
+
+def test_a_process_of_several_measures_the_whole():
+    """Lightning gives each process a share of a data set, of its own sampler or of the user's."""
+
+    class Chosen(Dataset):  # as Lightning wraps a sampler
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            return 3 * index
+
+    shares = []
+    for rank in (0, 1):
+        sampler = DistributedSampler(Numbers(100), num_replicas=2, rank=rank, shuffle=True)
+        sampler.dataset = (loader := DataLoader(Numbers(100), batch_size=8, sampler=sampler)).dataset
+        assert len(loader) == 7
+        wrapped = DataLoader(
+            Numbers(100), batch_size=8, sampler=DistributedSampler(Chosen(), num_replicas=2, rank=rank, shuffle=True)
+        )
+        shares.append(
+            [
+                numbers(take([loader], 30).batches),
+                numbers(_Limited(loader)),
+                numbers(_Limited(loader, 3)),
+                numbers(_Limited(wrapped)),
+                numbers(take([wrapped], 20).batches),
+            ]
+        )
+    assert shares[0] == shares[1]
+    chosen, whole, limited, of_sampler, of_both = shares[0]
+    assert len(set(chosen)) == 30
+    assert sorted(whole) == list(range(100))
+    assert len(limited) == 2 * 3 * 8
+    assert sorted(of_sampler) == list(range(0, 90, 3))
+    assert set(of_both) < set(of_sampler)
