@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from genbench.patches import Patches, linear
 from genbench.places import Places
 
+_VECTOR = 64  # bytes of the longest vectors that processors compute with
+
 
 class Stack:
     """Modules that differ in nothing but the values of their tensors, computed as one by ``torch.vmap``.
@@ -23,9 +25,10 @@ class Stack:
         modules: at least one.
 
     Attributes:
-        flat: the trainable parameters [modules, size], a row a module.
+        flat: the trainable parameters [modules, size], a row a module, and zeros up to whole vectors of the processor:
+            what is left over is computed otherwise, and rows that share an optimizer would change one another's bits.
         weights: the same, views [modules, ...] of each parameter in turn.
-        gradient: room for their gradient, [modules, size].
+        gradient: room for their gradient, as ``flat``; its last columns are ``padding``.
         rest: buffers and frozen parameters [modules, ...].
 
     Raises:
@@ -47,9 +50,11 @@ class Stack:
         ends = [0, *torch.tensor([shape.numel() for shape in shapes.values()]).cumsum(0).tolist()]
         self._spans = dict(zip(shapes, pairwise(ends), strict=True))
         with torch.no_grad():
-            self.flat = torch.stack(
+            rows = torch.stack(
                 [torch.cat([p.detach().reshape(-1) for p in m.parameters() if p.requires_grad]) for m in modules]
             )
+            self.padding = rows.new_zeros(len(modules), -rows.shape[1] % (_VECTOR // rows.itemsize))
+            self.flat = torch.cat([rows, self.padding], 1)
         self.gradient = torch.zeros_like(self.flat)
         self.weights = [self.flat[:, a:b].unflatten(1, shapes[name]) for name, (a, b) in self._spans.items()]
         rest = {name: [dict(_fixed(m))[name].detach() for m in modules] for name, _ in _fixed(first)}
