@@ -41,6 +41,8 @@ def train() -> None:
     """``genbench``: train one run, or with ``-m`` or an experiment a sweep, and print its table."""
     with _to_reader():
         _say_about(_TRAIN)
+        if "--dry-run" in sys.argv:
+            sys.argv[:] = [word for word in sys.argv if word != "--dry-run"] + ["++hydra.launcher.dry_run=true"]
         status = _hydra("train", _task)
         sys.exit(max(status, _show_sweep()))
 
@@ -87,7 +89,7 @@ def _print_version() -> None:
     print(f"genbench {version('genbench')}")
 
 
-def _hydra(name: str, task: Callable[[Any], None]) -> int:
+def _hydra(name: str, task: Callable[[Any], Any]) -> int:
     """Compose the configuration ``name`` from the arguments and call the task; the exit status."""
     import hydra
     from hydra._internal import utils
@@ -137,8 +139,9 @@ def _measure_task(cfg: Any) -> None:
     _report_errors(task)
 
 
-def _task(cfg: Any) -> None:
-    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job."""
+def _task(cfg: Any) -> float | None:
+    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job; its
+    accuracy on the validation split."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -146,20 +149,39 @@ def _task(cfg: Any) -> None:
 
     # errors are reported here: Hydra would print a traceback before it passes them on
     plain = _report_errors(lambda: config.resolve(cfg))
+    if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
+        runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
+        what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
+        print(f"genbench: {what}", file=sys.stderr, flush=True)
     with _without_collecting():
-        from genbench import experiment, sweep
+        from genbench import experiment, progress, sweep
 
     chosen = sweep.choices(HydraConfig.get().runtime.choices)
     typed = list(HydraConfig.get().overrides.task)
-    record = _report_errors(lambda: experiment.run(plain, choices=chosen, typed=typed))
+    if HydraConfig.get().launcher.get("dry_run"):
+        _report_errors(lambda: _preview(plain, chosen))
+        return None
+    record = _report_errors(lambda: experiment.run(plain, choices=chosen, typed=typed, watch=progress.shown))
     if record is None:  # the first of the processes that torchrun has started shows it
-        return
+        return None
     if HydraConfig.get().mode == RunMode.RUN:
         _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
         if record["status"] != "completed":
             raise SystemExit(1)
     else:
         sweep.SWEPT[Path(plain["runs_dir"]) / plain["name"]] = plain["logger"]
+    return sweep.validation(record)
+
+
+def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Say what a run would be, without it."""
+    from genbench import experiment
+
+    planned = experiment.plan(plain, choices=chosen)
+    there = experiment.final_record(planned.folder) is not None
+    experiment.check(plain)
+    print("there" if there else "train", planned.run_id, sep="  ")
+    print("1 of 1 runs there already" if there else "1 run: 1 to train")
 
 
 def _show_run(record: dict[str, Any], folder: Path) -> None:

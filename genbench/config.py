@@ -30,6 +30,7 @@ EXCLUDED = (
     "runs_dir",
     "logger",
     "table",
+    "sources",  # what is made of them has a digest
     "measures",  # they count where a callback takes them
     "checkpoint_seconds",
     "callbacks.*.log_details",
@@ -83,6 +84,7 @@ class Config:
     seed: int = 0
     threads: int = 1
     checkpoint_seconds: float = 10.0
+    sources: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
 
 
@@ -186,6 +188,9 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
                 chosen = [key for key, other in entries.items() if isinstance(other, Mapping) and "_target_" in other]
                 raise ConfigError(f"{group}.{name} is not chosen, so it cannot be set; {nearest(name, chosen)}")
     bound = {key: _bind(value, (key,)) for key, value in config.items()}  # what is excluded is checked too
+    if bound.get("callbacks"):
+        nodes = bound["callbacks"].items()
+        bound["callbacks"] = {key: node for key, node in nodes if not node or not is_bar(get_object(node["_target_"]))}
     return {key: value for key, value in bound.items() if key not in EXCLUDED}
 
 
@@ -224,6 +229,12 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
         return node
     # a default that is no plain value: its name stands for it
     return getattr(node, "__qualname__", None) or repr(node)
+
+
+def is_bar(target: Any) -> bool:
+    """Whether a callback's class is a progress bar of Lightning's, which changes no number."""
+    bases = getattr(target, "__mro__", ())
+    return any(base.__name__ == "ProgressBar" and base.__module__.startswith("pytorch_lightning.") for base in bases)
 
 
 def signature(function: Any) -> list[inspect.Parameter]:

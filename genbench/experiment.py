@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,17 +23,19 @@ import torch
 from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from genbench import loggers, ranks, records, source
 from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, signature
+from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, is_bar, signature
 from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.memory import keep_freed
 from genbench.models.embedded import Embedded
 from genbench.privacy import clean, shared, shorten
+from genbench.progress import Pace
 from genbench.regularization.base import Method, in_order
 from genbench.termination import patient, terminable
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
@@ -58,6 +60,7 @@ TRAINER = (
 )
 
 Config = Mapping[str, Any]
+Watch = Callable[[Path], contextlib.AbstractContextManager[Any]]
 _CHECKED: set[str] = set()  # configurations without their seeds
 
 
@@ -149,13 +152,15 @@ def run(
     typed: Sequence[str] = (),
     expected: Plan | None = None,
     wait: bool = True,
+    watch: Watch = contextlib.nullcontext,
 ) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
     A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
     waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers;
     ``typed`` are all that gave its configuration, for the record. ``expected`` is the plan that another process has
-    made of it: if the code here is another one, the run fails and says so.
+    made of it: if the code here is another one, the run fails and says so. While it trains ``watch(folder)`` is
+    entered, as ``genbench.progress.shown``.
 
     With ``trainer=ddp`` several processes train it; where torchrun or srun has started them, all but the first return
     None.
@@ -164,10 +169,10 @@ def run(
     if expected is not None and (reason := other_code(planned, expected)):
         return write_failure(expected, experiment=config["name"], error=reason)
     if not ranks.started(config["trainer"]):
-        return _lead(config, planned, overrides, wait)
+        return _lead(config, planned, overrides, wait, watch)
     with ranks.joined(config["trainer"]) as share:
         if share.rank == 0:
-            return _lead(config, planned, overrides, wait, share)
+            return _lead(config, planned, overrides, wait, watch, share)
         _follow(config, planned, share)
         return None
 
@@ -205,7 +210,7 @@ def train_share(
 
 
 def _lead(
-    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, share: Share | None = None
+    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, watch: Watch, share: Share | None = None
 ) -> dict[str, Any] | None:
     if (finished := final_record(planned.folder)) is not None:
         return finished
@@ -219,9 +224,10 @@ def _lead(
         with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 1):
             if (finished := final_record(planned.folder)) is not None:
                 return finished
-            if share is None and ranks.size(config["trainer"]) > 1:
-                return _start(config, planned, overrides)
-            return _run(config, planned, overrides, share)
+            with contextlib.nullcontext() if _shows_itself(config) else watch(planned.folder):
+                if share is None and ranks.size(config["trainer"]) > 1:
+                    return _start(config, planned, overrides)
+                return _run(config, planned, overrides, share)
     except Timeout:
         return None
 
@@ -305,6 +311,7 @@ def _train(run: "Run", share: Share | None) -> None:
     try:
         run.build(share)
         assert run.module is not None
+        run.module.pace = Pace(run.folder)
         resume = str(checkpoint.path) if _usable(checkpoint.path) else None
         agree = []
         if share is not None:
@@ -421,6 +428,8 @@ class Run:
 
     def close(self) -> None:
         """Close the loggers; a finished run needs no checkpoint, one that failed goes on from it."""
+        if self.module is not None and self.module.pace is not None:
+            self.module.pace.end()
         loggers.finish(self.logs, self.record)
         if self.finished:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -429,6 +438,11 @@ class Run:
 def _keep_traceback(folder: Path, error: BaseException) -> None:
     with contextlib.suppress(OSError):  # the disk is full, say: the error itself is in the record
         records.write_atomic(folder / TRACEBACK, shorten("".join(traceback.format_exception(error))))
+
+
+def _shows_itself(config: Config) -> bool:
+    """Whether a progress bar of Lightning's is among the callbacks."""
+    return any(node is not None and is_bar(get_object(node["_target_"])) for node in config["callbacks"].values())
 
 
 def _acts_on_batches(callback: pl.Callback) -> bool:
@@ -585,7 +599,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, share: Share | None =
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {
         "plugins": [settings.pop("checkpoint_io", None) or AtomicCheckpointIO()],
-        "enable_progress_bar": False,
+        "enable_progress_bar": any(isinstance(part, ProgressBar) for part in settings.get("callbacks", ())),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "limit_val_batches": 0,  # the callbacks evaluate, with full passes

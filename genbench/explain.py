@@ -84,6 +84,12 @@ _SAID: tuple[tuple[str, Callable[[re.Match[str], Sequence[str], str], str]], ...
         r"Could not delete from config\. '([^']+)' does not exist",
         lambda found, arguments, root: f"~{found[1]}: there is no {found[1]} to take out",
     ),
+    (
+        r"Error in call to target '[^']*BasicLauncher'",
+        lambda found, arguments, root: (
+            "hydra/launcher=basic has no settings, and no --dry-run; accepted: hydra/launcher=processes, say"
+        ),
+    ),
     (r"Config group override must be a string or a list\. Got (\w+)", _null_choice),
     (r"Sweep parameters '(.+)' requires --multirun", _several),
     (r"Ambiguous value for argument '(.+)'", _several),

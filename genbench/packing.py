@@ -23,6 +23,7 @@ from genbench.config import Plan, digest
 from genbench.data.batches import Batches, Epochs
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
+from genbench.progress import Pace
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
 from genbench.training.checkpoint import position, set_position
 from genbench.training.pack import Pack, Unpackable, out_of_memory
@@ -192,6 +193,7 @@ def _train(runs: list[Run]) -> None:
         loggers=[log for one in runs for log in one.logs],
     )
     pack = RunPack(runs, checkpoint, state)
+    pack.pace = Pace(runs[0].folder)
     trainer = experiment.build_trainer(
         runs[0].config,
         steps_per_epoch=runs[0].data.steps_per_epoch,
@@ -211,6 +213,8 @@ def _train(runs: list[Run]) -> None:
             raise TooLarge(f"{len(pack.lanes)} lanes do not fit in memory") from reason
         pack.fail(reason)
         checkpoint.drop_if_unusable(reason)
+    finally:
+        pack.pace.end()
     if all(one.finished for one in runs):
         path.unlink(missing_ok=True)
     for other, state in _checkpoints(folder):
@@ -337,6 +341,7 @@ class RunPack(Pack):
         self._epoch: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
         self._started: float | None = None
+        self.pace: Pace | None = None  # where it notes how far it is
 
     # -- a run
 
@@ -364,6 +369,8 @@ class RunPack(Pack):
         if index not in self.active:
             return
         self.active.remove(index)
+        if self.pace is not None:
+            self.pace.say(f"measuring run {len(self.runs) - len(self.active)} of {len(self.runs)}")
         one, module = self.runs[index], self.module_of(index)
         if self._stack is not None:
             for lane in self.places[index]:
@@ -463,6 +470,8 @@ class RunPack(Pack):
             if logged:
                 self._log_step(self.objectives.tolist(), lr)
             step = self.trainer.global_step
+            if self.pace is not None:
+                self.pace.look(step, self._steps, lambda: float(self.objectives.nanmean()))
             if step == self._steps:
                 self.trainer.should_stop = True
                 break

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from genbench import records
+from genbench import progress, records
 from genbench.checks import check_integer, check_number
 from genbench.config import ConfigError, Plan
 from genbench.executors import Died, Executor, OutOfTime, Processes, limited
-from genbench.privacy import clean
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
@@ -40,6 +40,7 @@ class Outcome:
     accuracy: float | None = None
     seconds: float | None = None
     genbench: str | None = None
+    validation: float = float("nan")  # what a sweeper that searches goes by
 
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +78,8 @@ def run(
     lanes: int | str | None = None,
     timeout: float | None = None,
     retries: int = 1,
+    dry: bool = False,
+    listed: bool = True,
 ) -> list[Outcome]:
     """Train every job that has no final record, ``executor.n_jobs`` at a time.
 
@@ -88,6 +91,8 @@ def run(
 
     With ``lanes``, jobs that can be one network train as one: at most so many networks at a time, or with ``"auto"`` as
     many as fit in memory once every process has something to do. What cannot be packed is trained by itself, and said.
+
+    With ``dry`` they are ``listed`` on standard output, and nothing is written or trained.
     """
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
@@ -106,6 +111,10 @@ def run(
         own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
         todo = [jobs[i] for i in own], [prepared[i] for i in own]
         sweep = _Sweep(executor, *todo, lanes=lanes, timeout=timeout, retries=retries)
+        if dry:
+            if listed:
+                sweep.show(here)
+            return [one.outcome or Outcome(one.plan.run_id, "planned") for one in prepared]
         sweep.plan(command, here)
         if local:
             sweep.train()
@@ -241,6 +250,14 @@ class _Sweep:
         """How many units are to do."""
         return len(self._todo)
 
+    def show(self, here: Executor) -> None:
+        """Print every run, and whether it is to be trained."""
+        self._todo = deque(self._units(here))
+        for index, planned in enumerate(self._plans):
+            state = "there" if index in self._outcomes else "train"
+            print(state, planned.run_id, " ".join(self._varying[index]), sep="  ")
+        print(self._summary(), flush=True)
+
     def plan(self, command: Sequence[str], here: Executor) -> None:
         """Write the plans and decide what trains together; ``here`` computes on this machine."""
         from genbench.report.table import check
@@ -249,22 +266,40 @@ class _Sweep:
             check(job.config.get("table"), planned.bound, planned.choices)
         _write_plans(self._jobs, self._plans, command)
         self._todo = deque(self._units(here))
+        print(self._summary(), file=sys.stderr, flush=True)
+
+    def _summary(self) -> str:
+        """How many runs there are, and how many of them are to do."""
+        missing = sum(len(unit.jobs) for unit in self._todo)
+        there = self.already
+        if not missing:
+            return there or ""
+        packs = sum(unit.packed for unit in self._todo)
+        alone = len(self._todo) - packs
+        how = f" as {packs} {'pack' if packs == 1 else 'packs'}" + (f" and {alone} alone" if alone else "")
+        total = f"{len(self._jobs)} {'run' if len(self._jobs) == 1 else 'runs'}"
+        return f"{total}: {missing} to train{how if packs else ''}" + (f"; {there}" if there else "")
 
     def train(self) -> None:
         """Train what is missing."""
-        with _Progress(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
-            if line := self.already:
-                self._progress.say(line)
+        since = time.time()
+        with progress.Sweep(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
             running: dict[Future[Any], Unit] = {}
             while self._todo or running:
                 while self._todo and len(running) < self._workers:
                     unit = self._todo.popleft()
                     running[self._start(unit)] = unit
-                    self._progress.update(running=sum(len(u.jobs) for u in running.values()))
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, timeout=progress.NOTED, return_when=FIRST_COMPLETED)
                 for future in finished:
                     self._take(running.pop(future), future)
-                self._progress.update(running=sum(len(u.jobs) for u in running.values()))
+                self._progress.update(
+                    [(len(unit.jobs), self._note_of(unit, since)) for unit in running.values()], waiting=len(self._todo)
+                )
+
+    def _note_of(self, unit: Unit, since: float) -> progress.Note | None:
+        """How far a unit is; a pack says so in the folder of the first of its runs that it trains."""
+        notes = (progress.read(self._plans[index].folder, since=since) for index in unit.jobs)
+        return next((note for note in notes if note is not None), None)
 
     def _units(self, here: Executor) -> list[Unit]:
         """What is missing, in packs where that was asked for: those that were interrupted first, as they were."""
@@ -361,7 +396,13 @@ class _Sweep:
             self._todo.append(Unit((index,), patient=True))
         else:
             self._outcomes[index] = outcome
-            self._progress.finished(" ".join(self._varying[index]), outcome)
+            result = (
+                f"test accuracy {outcome.accuracy:.3f}"
+                if outcome.accuracy is not None
+                else ": ".join(filter(None, (outcome.status, outcome.error)))
+            )
+            label = " ".join(self._varying[index])
+            self._progress.finished(label, status=outcome.status, result=result, seconds=outcome.seconds)
 
 
 def _halves(pack: list[int]) -> list[list[int]]:
@@ -433,64 +474,17 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
         record["metrics"].get("test/performance/accuracy"),
         record["seconds"].get("total"),
         record["provenance"].get("genbench_code"),
+        validation(record),
     )
+
+
+def validation(record: Mapping[str, Any]) -> float:
+    """The accuracy on the validation split, by which a sweeper that searches chooses; nan where there is none."""
+    value = record["metrics"].get("val/performance/accuracy")
+    return float("nan") if value is None else value
 
 
 def _varying(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     """The overrides that tell the jobs apart."""
     count = Counter(override for job in jobs for override in job.overrides)
     return [tuple(o for o in job.overrides if count[o] < len(jobs)) or job.overrides for job in jobs]
-
-
-class _Progress:
-    """One bar over the runs and one quiet line for each that ends."""
-
-    def __init__(self, *, total: int, done: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bar = Progress(
-            TextColumn("runs"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[running]} running, {task.fields[failed]} failed"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("runs", total=total, completed=done, running=0, failed=0, left="")
-        self._total, self._already, self._failed, self._started = total, done, 0, time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.__exit__(*exception)
-
-    def update(self, *, running: int) -> None:
-        self._bar.update(self._task, running=running)
-
-    def say(self, line: str) -> None:
-        """A line above the bar."""
-        self._bar.console.print(clean(line), style="yellow", highlight=False, markup=False)
-
-    def finished(self, label: str, outcome: Outcome) -> None:
-        self._failed += outcome.status != "completed"
-        self._bar.advance(self._task)
-        task = self._bar.tasks[0]
-        done = task.completed - self._already
-        left = (self._total - task.completed) * (time.monotonic() - self._started) / done
-        self._bar.update(self._task, failed=self._failed, left=f"about {_duration(left)} left" if left else "")
-        result = (
-            f"test accuracy {outcome.accuracy:.3f}"
-            if outcome.accuracy is not None
-            else ": ".join(filter(None, (outcome.status, outcome.error)))
-        )
-        took = f"  {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
-        colour = None if outcome.status == "completed" else "red"
-        self._bar.console.print(f"{clean(label)}  {clean(result)}{took}", style=colour, highlight=False, markup=False)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

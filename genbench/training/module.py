@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models import Ensemble
+from genbench.progress import Pace
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
 from genbench.training.checkpoint import position, set_position
@@ -70,6 +71,7 @@ class Training(pl.LightningModule):
         self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
+        self.pace: Pace | None = None  # where it notes how far it is
         self._assemble()
 
     def _assemble(self) -> None:
@@ -118,6 +120,8 @@ class Training(pl.LightningModule):
         progress = (step + 1) / self._steps
         for _, lane in running:
             lane.after_step(lane.trained, progress)
+        if self.pace is not None:
+            self.pace.look(step + 1, self._steps, lambda: float(self._objectives[-1].mean()))
         if step + 1 == self._steps:
             self.trainer.should_stop = True
 
@@ -223,6 +227,8 @@ class Finish(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Training)
+        if pl_module.pace is not None:
+            pl_module.pace.say("measuring")
         pl_module.finish(pl_module._split("train"))
         if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
             raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")

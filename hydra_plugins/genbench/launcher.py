@@ -33,9 +33,10 @@ class SweepLauncher(Launcher):
         lanes: int | str | None = None,
         timeout: float | None = None,
         retries: int = 1,
+        dry_run: bool = False,
         **settings: Any,
     ) -> None:
-        self.executor, self.n_jobs = executor, n_jobs
+        self.executor, self.n_jobs, self.dry_run = executor, n_jobs, dry_run
         self.how = {"lanes": lanes, "timeout": timeout, "retries": retries}
         self.settings = {
             name: OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
@@ -50,12 +51,17 @@ class SweepLauncher(Launcher):
         executors.start_server()  # while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from genbench import sweep
+        from genbench import sources, sweep
 
-        executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
         jobs, composed = [], []
         compose = _Composer(self.hydra_context.config_loader, self.config)
-        for overrides in _distinct(job_overrides):
+        distinct = _distinct(job_overrides)
+        print(
+            f"genbench: a sweep of {len(distinct)}, every run checked before one is trained",
+            file=sys.stderr,
+            flush=True,
+        )
+        for overrides in distinct:
             config = compose(overrides)
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
@@ -66,7 +72,16 @@ class SweepLauncher(Launcher):
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
         if len(experiments) > 1:
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
-        outcomes = sweep.run(jobs, command=sys.argv[1:], executor=executor, **self.how)
+
+        def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
+            executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
+            return sweep.run(jobs, command=sys.argv[1:], executor=executor, **self.how, **how)
+
+        def job_of(overrides: Sequence[str]) -> sweep.Job:
+            config = compose(overrides)
+            return sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices))
+
+        outcomes = sources.run(jobs, train=train, job_of=job_of, dry=self.dry_run)
         return [
             JobReturn(
                 overrides=job.overrides,
@@ -74,7 +89,7 @@ class SweepLauncher(Launcher):
                 hydra_cfg=config,
                 working_dir=".",
                 task_name=config.hydra.job.name,
-                _return_value=outcome,
+                _return_value=outcome.validation,
                 status=JobStatus.COMPLETED,
             )
             for job, config, outcome in zip(jobs, composed, outcomes, strict=True)
