@@ -60,5 +60,5 @@ def check_flag(name: str, value: object) -> bool:
 
 def nearest(word: str, accepted: Sequence[str]) -> str:
     """The end of an error message: the accepted word nearest to a misspelt one, or all of them."""
-    close = difflib.get_close_matches(word, accepted, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, [other for other in accepted if other != word], n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"

@@ -1,7 +1,6 @@
 """The console commands."""
 
 import contextlib
-import difflib
 import gc
 import os
 import sys
@@ -14,14 +13,15 @@ genbench trains networks under competing regularizations and says what made them
 
 Examples
   genbench regularization=dropout model=cnn
-  genbench -m regularization=none,l2,[l2,mixup] 'seed=range(5)'
-  genbench experiment=ablation logger=[csv,wandb]
+  genbench -m 'regularization=none,l2,[l2,mixup]' 'seed=range(5)'
+  genbench experiment=ablation 'logger=[csv,wandb]'
   genbench-table runs/ablation        the table of a finished or running sweep
   genbench-measure checkpoint=runs/ablation/RUN_ID measures=full
 
 Settings are key=value: a choice of a group below, or any key that --cfg job prints.
-  -m: a sweep, values separated by commas    --cfg job: the configuration    --config-dir DIR: your own files
-  --hydra-help: all flags, shell completion among them"""
+  genbench regularization=sam --help: the settings of a choice
+  -m: a sweep, values separated by commas    --dry-run: list the runs, train none    --cfg job: the configuration
+  --config-dir DIR: your own files    --version    --hydra-help: all flags, shell completion among them"""
 
 _MEASURE = """\
 genbench-measure measures a trained network: a table here, measures.{json,csv,html} beside its checkpoint.
@@ -33,43 +33,76 @@ Examples
   genbench-measure checkpoint=net.ckpt model._target_=my_package.Net model.width=64 data=digits
 
 Settings are key=value: a choice of a group below, or any key that --cfg job prints (split, examples, loss, output, …).
-  --cfg job: the configuration    --config-dir DIR: your own files"""
+  genbench-measure measures=full --help: the settings of a choice
+  --cfg job: the configuration    --config-dir DIR: your own files    --version"""
 
 
 def train() -> None:
     """``genbench``: train one run, or with ``-m`` or an experiment a sweep, and print its table."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(_help(_TRAIN, arguments))
-        return
-    status = _hydra("train", _task)
-    sys.exit(max(status, _show_sweep()))
+    with _to_reader():
+        _say_about(_TRAIN)
+        if "--dry-run" in sys.argv:
+            sys.argv[:] = [word for word in sys.argv if word != "--dry-run"] + ["++hydra.launcher.dry_run=true"]
+        status = _hydra("train", _task)
+        sys.exit(max(status, _show_sweep()))
 
 
 def measure() -> None:
     """``genbench-measure``: measure a network that is trained already, and print its table."""
+    with _to_reader():
+        _say_about(_MEASURE, shown=("data", "model", "measures"))
+        # a network of one's own has settings that no YAML lists; a misspelt one is refused when it is bound
+        own = ("data.", "model.")
+        sys.argv[1:] = [f"++{word}" if word.startswith(own) and "=" in word else word for word in sys.argv[1:]]
+        sys.exit(_hydra("measure", _measure_task))
+
+
+@contextlib.contextmanager
+def _to_reader() -> Iterator[None]:
+    """For what is printed to a reader that may leave, as head does when it has seen enough."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _say_about(introduction: str, shown: tuple[str, ...] | None = None) -> None:
+    """Answer --help and --version, and end."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
-        print(_help(_MEASURE, arguments, shown=("data", "model", "measures")))
-        return
-    # a network of one's own has settings that no YAML lists; a misspelt one is refused when it is bound
-    own = ("data.", "model.")
-    sys.argv[1:] = [f"++{word}" if word.startswith(own) and "=" in word else word for word in arguments]
-    sys.exit(_hydra("measure", _measure_task))
+        from genbench import catalog
+
+        print(_report_errors(lambda: catalog.page(introduction, arguments, shown)))
+        sys.exit(0)
+    if "--version" in arguments:
+        _print_version()
+        sys.exit(0)
 
 
-def _hydra(name: str, task: Callable[[Any], None]) -> int:
+def _print_version() -> None:
+    from importlib.metadata import version
+
+    print(f"genbench {version('genbench')}")
+
+
+def _hydra(name: str, task: Callable[[Any], Any]) -> int:
     """Compose the configuration ``name`` from the arguments and call the task; the exit status."""
     import hydra
     from hydra._internal import utils
 
-    from genbench import config
+    from genbench import catalog, config
 
+    _report_errors(lambda: catalog.check_files(sys.argv[1:]))
+    parser = utils.get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # its own prints the usage, which is Hydra's
+    parser.parse_args()
     utils.run_and_report = _report_errors  # type: ignore[assignment]  # Hydra's own prints tracebacks
     try:
         hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
-    except BrokenPipeError:  # the reader, head say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
@@ -87,18 +120,16 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _measure_task(cfg: Any) -> None:
-    from omegaconf import OmegaConf
     from rich.console import Console
 
+    from genbench import config
+
+    plain = _report_errors(lambda: config.resolve(cfg))  # before what takes long to import
     with _without_collecting():
         from genbench import measuring
         from genbench.report import estimates
 
     def task() -> None:
-        missing = OmegaConf.missing_keys(cfg)
-        if "checkpoint" in missing:
-            raise ValueError("checkpoint is not given; accepted: checkpoint=a run's folder, or a file of weights")
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
         measured = measuring.run(plain)
         console = Console()
         console.print(estimates.terminal(measured.title, measured.estimates))
@@ -108,34 +139,49 @@ def _measure_task(cfg: Any) -> None:
     _report_errors(task)
 
 
-def _task(cfg: Any) -> None:
-    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job."""
+def _task(cfg: Any) -> float | None:
+    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job; its
+    accuracy on the validation split."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
-    with _without_collecting():
-        from genbench import experiment, sweep
+    from genbench import config
 
     # errors are reported here: Hydra would print a traceback before it passes them on
-    plain = _report_errors(lambda: OmegaConf.to_container(cfg, resolve=True))
+    plain = _report_errors(lambda: config.resolve(cfg))
+    if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
+        runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
+        what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
+        print(f"genbench: {what}", file=sys.stderr, flush=True)
+    with _without_collecting():
+        from genbench import experiment, progress, sweep
+
     chosen = sweep.choices(HydraConfig.get().runtime.choices)
     typed = list(HydraConfig.get().overrides.task)
-    record = _report_errors(lambda: experiment.run(plain, choices=chosen, typed=typed))
+    if HydraConfig.get().launcher.get("dry_run"):
+        _report_errors(lambda: _preview(plain, chosen))
+        return None
+    record = _report_errors(lambda: experiment.run(plain, choices=chosen, typed=typed, watch=progress.shown))
     if record is None:  # the first of the processes that torchrun has started shows it
-        return
-    folder = Path(plain["runs_dir"]) / plain["name"]
-    alone = HydraConfig.get().mode == RunMode.RUN
-    own = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"  # Hydra's, which stays in this process
-    if plain["name"] == "default" if alone else own:  # unnamed runs are one command's; named ones stand together
-        run = {"run_id": record["run_id"], "overrides": typed}
-        _report_errors(lambda: sweep.write_plan(folder, plain, command=sys.argv[1:], runs=[run]))
-    if alone:
-        _show_run(record, folder / record["run_id"])
+        return None
+    if HydraConfig.get().mode == RunMode.RUN:
+        _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
         if record["status"] != "completed":
             raise SystemExit(1)
     else:
-        sweep.SWEPT[folder] = plain["logger"]
+        sweep.SWEPT[Path(plain["runs_dir"]) / plain["name"]] = plain["logger"]
+    return sweep.validation(record)
+
+
+def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Say what a run would be, without it."""
+    from genbench import experiment
+
+    planned = experiment.plan(plain, choices=chosen)
+    there = experiment.final_record(planned.folder) is not None
+    experiment.check(plain)
+    print("there" if there else "train", planned.run_id, sep="  ")
+    print("1 of 1 runs there already" if there else "1 run: 1 to train")
 
 
 def _show_run(record: dict[str, Any], folder: Path) -> None:
@@ -168,9 +214,8 @@ def _show_sweep() -> int:
         if not any(folder.glob(f"*/{records.RECORD}")):  # interrupted before the first run ended
             continue
         try:
-            found = report.Report(folder)
-            found.write()  # before it is printed, which may fail or be interrupted
-            found.show(Console())
+            report.show(folder, Console())
+            report.write(folder)
             if "wandb" in chosen:
                 from hydra.utils import instantiate
 
@@ -178,130 +223,55 @@ def _show_sweep() -> int:
 
                 parts = {key: instantiate(node) for key, node in chosen.items()}
                 loggers.log_report(parts, folder=folder, experiment=folder.name)
+            plan = records.read_sweep(folder) if (folder / records.SWEEP).exists() else None
         except (ValueError, OSError, records.RecordError) as error:
             print(f"genbench: {_explain(error)}", file=sys.stderr)
             failed = True
             continue
-        failed |= any(run.state != "completed" for run in found.selection.runs)
+        planned = {run["run_id"] for run in plan["runs"]} if plan else None  # only our own launcher leaves a plan
+        states = records.status(folder).items()
+        failed |= any(state != "done" for run_id, state in states if planned is None or run_id in planned)
     return int(failed)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"{_command()}: {message}; see {_command()} --help", file=sys.stderr)
+    sys.exit(1)
 
 
 def _report_errors(function: Callable[[], Any]) -> Any:
     """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
     from genbench.privacy import shorten
+    from genbench.termination import terminable
 
-    command = {"train": "genbench", "measure": "genbench-measure"}[_root()]
     try:
-        return function()
+        with terminable():
+            return function()
     except KeyboardInterrupt:
-        print(f"{command}: interrupted; the same command continues", file=sys.stderr)
+        print(f"{_command()}: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         raise
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"{command}: {shorten(_explain(error))}", file=sys.stderr)
+        print(f"{_command()}: {shorten(_explain(error))}", file=sys.stderr)
         sys.exit(1)
 
 
 def _explain(error: Exception) -> str:
-    """One line that names the value and what is accepted."""
-    import re
+    from genbench.explain import explain
 
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from genbench.checks import nearest
-
-    text = str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if isinstance(error, ValueError) and not isinstance(error, HydraException | OmegaConfBaseException):
-        return " ".join(lines)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}{f': {Path(error.filename).name}' if error.filename else ''}"
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return f"{type(error).__name__}: {' '.join(lines)[:300]} (HYDRA_FULL_ERROR=1 shows where)"
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        options = lines[
-            1 + next((i for i, line in enumerate(lines) if line.startswith("Available options")), len(lines)) :
-        ]
-        options = [line for line in options if " " not in line]
-        return f"{found[1]}={found[2]}: no such choice; {nearest(found[2], options)}" + (
-            f" (accepted: {', '.join(options)})" if difflib.get_close_matches(found[2], options, 1) else ""
-        )
-    if found := re.search(r"Could not override '([^']+)'", text):
-        return f"{found[1]} is not a setting; {nearest(found[1], _keys())}"
-    if found := re.search(r"Key '([^']+)' (?:not in|is not in)", text):
-        return f"{found[1]} is not a setting; {nearest(found[1], _keys())}"
-    if (found := re.search(r"Error merging override (.+)", text)) and error.__cause__:
-        return f"{found[1]}: {str(error.__cause__).splitlines()[0]}"
-    if found := re.search(r"LexerNoViableAltException: (.+)", text):
-        return f"{found[1]} cannot be read; put values with special characters in quotes: 'key=\"value\"'"
-    if text.startswith("Config group override must be"):
-        return f"{lines[0]}; accepted: a choice of the group, as genbench --help lists them"
-    key = re.search(r"full_key: (\S+)", text)
-    first = lines[0] if lines else type(error).__name__
-    return f"{key[1]}: {first}" if key and key[1] not in first else first
+    return explain(error, sys.argv[1:], root=_root())
 
 
-def _keys() -> list[str]:
-    """Every key that can be set, for "did you mean"."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
-
-    from genbench.config import folder, leaves
-
-    GlobalHydra.instance().clear()
-    methods = sorted(path.stem for path in (folder() / "regularization").glob("*.yaml"))
-    chosen = {"train": [f"regularization=[{','.join(methods)}]"], "measure": ["data=mnist1d", "model=mlp"]}
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose(_root(), chosen[_root()]))
-    keys = [key for key, _ in leaves(plain)]
-    groups = [path.name for path in folder().iterdir() if path.is_dir() and (_root() == "train" or path.name in plain)]
-    if _root() == "train":
-        launchers = [OmegaConf.load(path) for path in (folder() / "hydra" / "launcher").glob("*.yaml")]
-        settings = {str(key) for launcher in launchers for key in launcher} - {"_target_", "defaults"}
-        keys += [f"hydra.launcher.{key}" for key in settings]
-    return sorted({*keys, *groups})
+def _command() -> str:
+    return {"train": "genbench", "measure": "genbench-measure"}[_root()]
 
 
 def _root() -> str:
     """The configuration of this command."""
     return "measure" if "measure" in Path(sys.argv[0]).stem else "train"
-
-
-def _help(about: str, arguments: list[str], shown: tuple[str, ...] | None = None) -> str:
-    """What a command does, its groups and choices; no heavy import, so that it answers at once."""
-    from genbench.config import folder
-
-    places = [folder()]
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, _, inline = flag.partition("=")
-        if name in ("--config-dir", "-cd"):
-            places.append(Path(inline or value))
-    lines = [about]
-    groups: dict[str, dict[str, str]] = {}
-    for place in places:
-        for path in sorted(place.rglob("*.yaml")):
-            group = path.parent.relative_to(place).as_posix()
-            if group != "." and (shown is None or group in shown):
-                groups.setdefault(group, {})[path.stem] = _first_comment(path)
-    for group, choices in groups.items():
-        lines += ["", group]
-        width = max(len(name) for name in choices)
-        lines += [f"  {name:<{width}}  {about}".rstrip() for name, about in choices.items()]
-    return "\n".join(lines)
-
-
-def _first_comment(path: Path) -> str:
-    for line in path.read_text().splitlines():
-        if line.startswith("#") and "@package" not in line:
-            return line.lstrip("# ").strip()
-        if not line.startswith("#"):
-            break
-    return ""
 
 
 def table() -> None:
@@ -319,17 +289,17 @@ def table() -> None:
         epilog="example: genbench-table runs/ablation --status",
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="an experiment's: runs/ablation, say")
-    parser.add_argument(
-        "--all", action="store_true", help="all runs of the folder, not those of the last command alone"
-    )
     parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
+    parser.add_argument("--json", action="store_true", help="with --dashboard: print it instead; needs no W&B account")
     parser.add_argument(
         "--strategies", action="store_true", help="a page (Markdown): what each is and did in the folders"
     )
     kinds = ("terminal", "markdown", "latex", "csv", "html")
     parser.add_argument("--format", choices=kinds, default="terminal", help="others than terminal write no files")
     arguments = parser.parse_args()
+    if arguments.json and not arguments.dashboard:
+        parser.error("--json is of --dashboard")
     try:
         for folder in arguments.folders:
             _check_folder(folder)
@@ -365,10 +335,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _strategies(folders: list[Path]) -> None:
-    from genbench import config
-    from genbench.report import load, strategies
+    from genbench import config, records
+    from genbench.report import strategies
 
-    sys.stdout.write(strategies.page(config.folder(), [load(folder) for folder in folders]))
+    sys.stdout.write(strategies.page(config.folder(), [records.load(folder) for folder in folders]))
 
 
 def _table(folder: Path, arguments: Any) -> None:
@@ -381,20 +351,21 @@ def _table(folder: Path, arguments: Any) -> None:
     if arguments.dashboard:
         from genbench.report import dashboard
 
-        print(dashboard.build(folder))
+        if arguments.json:
+            sys.stdout.write(dashboard.text(folder))
+        else:
+            print(dashboard.build(folder))
     elif arguments.status:
-        for line in report.status_lines(folder, everything=arguments.all):
+        for line in report.status_lines(folder):
             console.print(Text(line), soft_wrap=True)
     elif arguments.format != "terminal":
-        sys.stdout.write(report.Report(folder, everything=arguments.all).text(arguments.format))
+        sys.stdout.write(report.text(folder, arguments.format))
     else:
-        found = report.Report(folder, everything=arguments.all)
+        report.show(folder, console)
         try:
-            names = ", ".join(path.name for path in found.write() if path.parent == folder)
-            said = Text(f"written beside the runs: {names}, figures/", style="dim")
-        except OSError as error:  # somebody else's runs, a full disk: the table is shown
-            said = None
+            written = report.write(folder)
+        except OSError as error:  # somebody else's runs, a full disk: the table was shown
             print(f"genbench-table: the report was not written: {error.strerror}", file=sys.stderr)
-        found.show(console)
-        if said is not None:
-            console.print(said, soft_wrap=True)
+        else:
+            names = ", ".join(path.name for path in written if path.parent == folder)
+            console.print(Text(f"written beside the runs: {names}, figures/", style="dim"), soft_wrap=True)

@@ -1,24 +1,28 @@
 """The configuration: its root, what identifies a run, and what is refused."""
 
 import atexit
+import fnmatch
 import functools
 import hashlib
 import importlib.util
 import inspect
 import json
+import logging
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
 from genbench.checks import nearest
+from genbench.source import Source
 
 # What cannot change a run's numbers, and so is no part of its identity or its record.
 EXCLUDED = (
@@ -26,8 +30,10 @@ EXCLUDED = (
     "runs_dir",
     "logger",
     "table",
+    "sources",  # what is made of them has a digest
     "measures",  # they count where a callback takes them
     "checkpoint_seconds",
+    "callbacks.*.log_details",
     "data.path",  # where the data lie; what they are is in their digest
     "trainer.logger",
     "trainer.callbacks",
@@ -41,16 +47,20 @@ EXCLUDED = (
     "trainer.log_every_n_steps",
     "trainer.model_registry",
 )
+_EXCLUDED = re.compile("|".join(map(fnmatch.translate, EXCLUDED)))
 # Arguments that the experiment passes when it builds a component.
 PASSED = {
     "model": ("input_shape", "classes", "target_shape"),
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps"),
     "measures": ("snapshot", "other", "train"),  # a second network is not a setting
+    "callbacks": ("network",),  # a part of somebody else's module
     "logger": ("run",),
 }
 # Packages that a target may be of and that genbench does not depend on, and the extra that brings each.
 EXTRAS = {"pytorch_optimizer": "optimizers"}
+# Groups of which a run has one component.
+PARTS = ("data", "model", "optimizer", "scheduler", "trainer")
 # Groups whose choices are entries under names of their own.
 KEYED = ("regularization", "measures", "callbacks", "logger")
 _HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -74,6 +84,7 @@ class Config:
     seed: int = 0
     threads: int = 1
     checkpoint_seconds: float = 10.0
+    sources: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
 
 
@@ -82,6 +93,7 @@ class MeasureConfig:
     """The root of ``conf/measure.yaml``."""
 
     checkpoint: str = MISSING
+    key: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
@@ -92,6 +104,7 @@ class MeasureConfig:
     pictures: dict[str, Any] | None = None
     output: str | None = None
     device: str = "auto"
+    trust: bool = False
     seed: int = 0
     threads: int = 1
 
@@ -116,7 +129,8 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples, and the overrides that were typed for it."""
+    examples, the overrides that were typed for it, the user's code that trains it, the digest of its data and whether
+    these are files of the user's."""
 
     run_id: str
     folder: Path
@@ -125,12 +139,40 @@ class Plan:
     steps_per_epoch: int | None = None
     batch_size: int | None = None
     typed: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
+    data: str | None = None
+    of_files: bool = False
 
 
 def folder() -> Path:
     """The folder of YAML files: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """The plain values of a composed configuration, interpolations resolved, without Hydra's own.
+
+    A key of the top level that is no setting (``+width=64``) is there for others to refer to (``${width}``), and gone
+    with that.
+
+    Raises:
+        ConfigError: one that nothing refers to; a setting or group that is not given.
+    """
+    known = [each.name for each in fields(OmegaConf.get_type(composed))]  # type: ignore[arg-type]
+    for key in map(str, composed):
+        if key not in (*known, "hydra") and not re.search(rf"\${{{key}\b", OmegaConf.to_yaml(composed)):
+            raise ConfigError(f"{key} is not a setting, and no setting refers to it; {nearest(key, known)}")
+    for key in known:
+        if OmegaConf.is_missing(composed, key) or key not in composed:
+            accepted = sorted(path.stem for path in (folder() / key).glob("*.yaml"))
+            choices = ", ".join(accepted) or "a run's folder, or a file of weights"
+            raise ConfigError(f"{key} is not given; accepted: {key}={choices}")
+    values = {key: composed[key] for key in known}
+    return {
+        key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
+        for key, node in values.items()
+    }
 
 
 def bind(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,6 +188,9 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
                 chosen = [key for key, other in entries.items() if isinstance(other, Mapping) and "_target_" in other]
                 raise ConfigError(f"{group}.{name} is not chosen, so it cannot be set; {nearest(name, chosen)}")
     bound = {key: _bind(value, (key,)) for key, value in config.items()}  # what is excluded is checked too
+    if bound.get("callbacks"):
+        nodes = bound["callbacks"].items()
+        bound["callbacks"] = {key: node for key, node in nodes if not node or not is_bar(get_object(node["_target_"]))}
     return {key: value for key, value in bound.items() if key not in EXCLUDED}
 
 
@@ -159,6 +204,10 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
         settings = {key: value for key, value in node.items() if key not in _HYDRA}
         defaults: dict[str, Any] = {}
         if "_target_" in node:
+            if not isinstance(node["_target_"], str) or not node["_target_"]:
+                raise ConfigError(
+                    f"{name}._target_ is {node['_target_']!r}; accepted: the dotted name of a class or a function"
+                )
             defaults, accepted = _signature(node["_target_"], name)
             passed = PASSED.get(path[0], ())
             for key in settings:
@@ -170,7 +219,9 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
                 raise ConfigError(f"{name}.{missing[0]} is missing; {node['_target_']} needs it")
             defaults = {key: value for key, value in defaults.items() if key not in passed}
         merged = {**defaults, **settings}
-        bound = {key: _bind(value, (*path, key)) for key, value in merged.items() if f"{name}.{key}" not in EXCLUDED}
+        bound = {
+            key: _bind(value, (*path, key)) for key, value in merged.items() if not _EXCLUDED.match(f"{name}.{key}")
+        }
         return {**{key: node[key] for key in _HYDRA if key in node}, **bound}
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [_bind(value, (*path, str(index))) for index, value in enumerate(node)]
@@ -178,6 +229,12 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
         return node
     # a default that is no plain value: its name stands for it
     return getattr(node, "__qualname__", None) or repr(node)
+
+
+def is_bar(target: Any) -> bool:
+    """Whether a callback's class is a progress bar of Lightning's, which changes no number."""
+    bases = getattr(target, "__mro__", ())
+    return any(base.__name__ == "ProgressBar" and base.__module__.startswith("pytorch_lightning.") for base in bases)
 
 
 def signature(function: Any) -> list[inspect.Parameter]:
@@ -196,6 +253,9 @@ def signature(function: Any) -> list[inspect.Parameter]:
 @functools.cache
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Defaults and accepted names of a target; None where it takes any keyword."""
+    said = logging.getLogger("hydra.utils")  # it prints what is raised
+    level = said.level
+    said.setLevel(logging.CRITICAL)
     try:
         function = get_object(target)  # as Hydra will find it: a function before a module of the same name
     except Exception as error:
@@ -204,6 +264,8 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
             raise ConfigError(f'{name}={target} needs: pip install "genbench[{EXTRAS[package]}]"') from None
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
+    finally:
+        said.setLevel(level)
     if not callable(function):
         raise ConfigError(f"{name}._target_={target!r} cannot be called")
     parameters = signature(function)

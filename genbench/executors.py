@@ -23,7 +23,7 @@ from genbench.config import ConfigError
 from genbench.records import clean
 from genbench.termination import asked, terminable
 
-_GRACE = 30.0  # seconds that a process which is asked to end has for its checkpoint
+GRACE = 30.0  # seconds that a process which is asked to end has for its checkpoint
 
 
 class Died(Exception):
@@ -95,7 +95,7 @@ class Processes(Executor):
     def stop(self, *, abort: bool) -> None:
         self._ending = abort
         self._threads.shutdown(wait=not abort, cancel_futures=abort)
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + GRACE
         try:
             for worker in self._workers:
                 worker.end(abort=abort)
@@ -304,7 +304,7 @@ class Submitit(Executor):
                 job.cancel(check=False)
             elif not job.done():  # its own cancel() is the signal that is ignored
                 os.kill(int(job.job_id), signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + GRACE
         for job in self._jobs.values():
             while not job.done() and time.monotonic() < deadline:
                 time.sleep(0.2)

@@ -5,13 +5,15 @@ import functools
 import io
 import logging
 import math
+import os
 import platform
 import signal
 import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,21 +23,25 @@ import torch
 from filelock import FileLock, Timeout
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from genbench import loggers, ranks, records
+from genbench import loggers, ranks, records, source
 from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import PASSED, ConfigError, Plan, bind, digest, signature
+from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, is_bar, signature
 from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.memory import keep_freed
 from genbench.models.embedded import Embedded
 from genbench.privacy import clean, shared, shorten
+from genbench.progress import Pace
 from genbench.regularization.base import Method, in_order
+from genbench.termination import patient, terminable
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
 
 CHECKPOINT = "checkpoint.ckpt"
+FINAL = ("completed", "diverged")  # of a record's states: those that the same command leaves as they are
 TRACEBACK = "traceback.txt"
 
 # Lightning's other settings are fixed, or would undo what a run promises.
@@ -50,9 +56,11 @@ TRAINER = (
     "max_steps",
     "deterministic",
     "benchmark",
+    "log_every_n_steps",
 )
 
 Config = Mapping[str, Any]
+Watch = Callable[[Path], contextlib.AbstractContextManager[Any]]
 _CHECKED: set[str] = set()  # configurations without their seeds
 
 
@@ -64,7 +72,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
     """Check a configuration and identify its run, writing nothing.
 
     ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
-    paths and a method's own schedule for the run's, and the content of the data. ``choices`` names what was chosen in
+    paths and a method's own schedule for the run's, the content of the data, and the user's own code (see
+    ``genbench.source``). ``choices`` names what was chosen in
     each group, ``typed`` holds the overrides that gave the configuration.
     """
     _check(config)
@@ -81,10 +90,20 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
         bound["scheduler"] = own
         chosen["scheduler"] = own["_target_"].rpartition(".")[2]
     data = build_data(config)
-    run_id = digest({"config": bound, "inputs": {"data": data.digest}})[:12]
+    code = source.of(source.targets(_training(config)))
+    inputs = {"data": data.digest, **({"code": code.digest} if code.digest else {})}
+    run_id = digest({"config": bound, "inputs": inputs})[:12]
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
-    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed))
+    of_files = config["data"].get("path") is not None
+    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed), code, data.digest, of_files)
+
+
+def _training(config: Config) -> dict[str, Any]:
+    """The part of a configuration on which the weights depend: all but what measures them and follows them."""
+    callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
+    left_out = ("measures", "logger", "table")
+    return {**{key: node for key, node in config.items() if key not in left_out}, "callbacks": callbacks}
 
 
 def check(config: Config) -> None:
@@ -131,32 +150,59 @@ def run(
     choices: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     typed: Sequence[str] = (),
+    expected: Plan | None = None,
     wait: bool = True,
+    watch: Watch = contextlib.nullcontext,
 ) -> dict[str, Any] | None:
     """Train one network and write its record; a run that has one already is not trained again.
 
     A run that raises or diverges still leaves a record, which says why. If another process trains the same run, it is
     waited for, or with ``wait=False`` None is returned. ``overrides`` sets the run apart in its sweep, for the loggers;
-    ``typed`` are all that gave its configuration, for the record.
+    ``typed`` are all that gave its configuration, for the record. ``expected`` is the plan that another process has
+    made of it: if the code here is another one, the run fails and says so. While it trains ``watch(folder)`` is
+    entered, as ``genbench.progress.shown``.
 
     With ``trainer=ddp`` several processes train it; where torchrun or srun has started them, all but the first return
     None.
     """
     planned = plan(config, choices=choices, typed=typed)
+    if expected is not None and (reason := other_code(planned, expected)):
+        return write_failure(expected, experiment=config["name"], error=reason)
     if not ranks.started(config["trainer"]):
-        return _lead(config, planned, overrides, wait)
+        return _lead(config, planned, overrides, wait, watch)
     with ranks.joined(config["trainer"]) as share:
         if share.rank == 0:
-            return _lead(config, planned, overrides, wait, share)
+            return _lead(config, planned, overrides, wait, watch, share)
         _follow(config, planned, share)
         return None
 
 
+def other_code(planned: Plan, expected: Plan) -> str | None:
+    """Why a run that was planned elsewhere cannot be trained here: the modules whose code differs, in one line."""
+    ours, theirs = planned.source.modules, expected.source.modules
+    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if not names:
+        return None
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"the source of {', '.join(names[:3])}{more} differs from the planned one: it was changed since, or is another "
+        "version on this machine; the same command trains the run with the code that is there then"
+    )
+
+
 def train_share(
-    config: Config, share: Share, *, choices: Mapping[str, Any], overrides: Sequence[str], typed: Sequence[str]
+    config: Config,
+    share: Share,
+    *,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    typed: Sequence[str],
+    run_id: str,
 ) -> None:
     """One process's part of a run that another has planned, checked and locked."""
     planned = plan(config, choices=choices, typed=typed)
+    if planned.run_id != run_id:
+        raise ConfigError("the source differs from the planned one: it was changed while the processes started")
     if share.rank == 0:
         _run(config, planned, overrides, share)
     else:
@@ -164,7 +210,7 @@ def train_share(
 
 
 def _lead(
-    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, share: Share | None = None
+    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, watch: Watch, share: Share | None = None
 ) -> dict[str, Any] | None:
     if (finished := final_record(planned.folder)) is not None:
         return finished
@@ -178,9 +224,10 @@ def _lead(
         with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 1):
             if (finished := final_record(planned.folder)) is not None:
                 return finished
-            if share is None and ranks.size(config["trainer"]) > 1:
-                return _start(config, planned, overrides)
-            return _run(config, planned, overrides, share)
+            with contextlib.nullcontext() if _shows_itself(config) else watch(planned.folder):
+                if share is None and ranks.size(config["trainer"]) > 1:
+                    return _start(config, planned, overrides)
+                return _run(config, planned, overrides, share)
     except Timeout:
         return None
 
@@ -188,7 +235,9 @@ def _lead(
 def _start(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str, Any]:
     """Have a run trained by processes of its own."""
     try:
-        error = ranks.train(config, choices=planned.choices, overrides=overrides, typed=planned.typed)
+        error = ranks.train(
+            config, choices=planned.choices, overrides=overrides, typed=planned.typed, run_id=planned.run_id
+        )
     except KeyboardInterrupt:
         raise Interrupted("the run was interrupted") from None
     if error is None:
@@ -228,11 +277,12 @@ def final_record(folder: Path) -> dict[str, Any] | None:
         record = records.verify(folder)
     except (records.RecordError, OSError):
         return None
-    return record if record["status"] in ("completed", "diverged") else None
+    return record if record["status"] in FINAL else None
 
 
 def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:
     """The record of a run that left none itself, such as one killed by the system; the final one if there is one."""
+    planned.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(planned.folder / records.LOCK):  # by now somebody else may be training it
         finished = final_record(planned.folder)
         return finished or _write(planned, experiment=experiment, status="failed", error=error, seconds={})
@@ -244,7 +294,7 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share |
     keep_freed()
     run = Run(config, planned, overrides)
     try:
-        with threads_of(config), quiet():
+        with terminable(), threads_of(config), quiet():
             if not packing.resume(run):
                 _train(run, share)
     finally:
@@ -257,10 +307,11 @@ def _train(run: "Run", share: Share | None) -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
     status, error = "completed", None
     fit = 0.0
+    checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"], loggers=run.logs)
     try:
         run.build(share)
         assert run.module is not None
-        checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"])
+        run.module.pace = Pace(run.folder)
         resume = str(checkpoint.path) if _usable(checkpoint.path) else None
         agree = []
         if share is not None:
@@ -287,6 +338,7 @@ def _train(run: "Run", share: Share | None) -> None:
         if interrupted(reason):
             raise Interrupted("the run was interrupted") from None
         status, error = "failed", run.explain(reason)
+        checkpoint.drop_if_unusable(reason)
     before = run.module.seconds_before if run.module else 0.0  # of a run that was killed and continued
     run.write(status, error, fit=before + fit, total=before + time.perf_counter() - run.started)
 
@@ -320,6 +372,7 @@ class Run:
                 choices=planned.choices,
                 config=shared(planned.bound),
                 overrides=shared(list(overrides)),
+                provenance=shared({**provenance(planned.bound), "overrides": list(planned.typed)}),
             ),
         )
 
@@ -368,15 +421,28 @@ class Run:
             history=_write_history(self.folder / "history.csv", rows),
         )
 
+    @property
+    def finished(self) -> bool:
+        """Whether it need not be trained again."""
+        return self.record is not None and self.record["status"] in FINAL
+
     def close(self) -> None:
-        """Close the loggers; a finished run needs no checkpoint."""
+        """Close the loggers; a finished run needs no checkpoint, one that failed goes on from it."""
+        if self.module is not None and self.module.pace is not None:
+            self.module.pace.end()
         loggers.finish(self.logs, self.record)
-        if self.record is not None:
+        if self.finished:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _keep_traceback(folder: Path, error: BaseException) -> None:
-    records.write_atomic(folder / TRACEBACK, shorten("".join(traceback.format_exception(error))))
+    with contextlib.suppress(OSError):  # the disk is full, say: the error itself is in the record
+        records.write_atomic(folder / TRACEBACK, shorten("".join(traceback.format_exception(error))))
+
+
+def _shows_itself(config: Config) -> bool:
+    """Whether a progress bar of Lightning's is among the callbacks."""
+    return any(node is not None and is_bar(get_object(node["_target_"])) for node in config["callbacks"].values())
 
 
 def _acts_on_batches(callback: pl.Callback) -> bool:
@@ -393,24 +459,32 @@ def interrupted(reason: BaseException) -> bool:
 
 def _check(config: Config) -> None:
     """What no component checks for itself."""
+    for part in PARTS:
+        if not isinstance(config.get(part), Mapping) or "_target_" not in config[part]:
+            raise ConfigError(
+                f"{part} names no _target_; accepted: {part}=CHOICE, as genbench {part} --help lists them"
+            )
     check_integer("seed", config["seed"], least=0)
     check_integer("threads", config["threads"], least=1, most=1024)
     check_number("checkpoint_seconds", config["checkpoint_seconds"], low=0)
-    name = config["name"]
-    if not name or name in (".", "..") or Path(name).name != name:
+    name, runs_dir = config["name"], config["runs_dir"]
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable() or len(os.fsencode(name)) > 255:
         raise ConfigError(f"name={name!r} is not the name of a folder")
-    for key in ("max_epochs", "max_steps"):
+    if not runs_dir or not runs_dir.isprintable():
+        raise ConfigError(f"runs_dir={runs_dir!r} is not a folder; accepted: runs, say")
+    for key in ("max_epochs", "max_steps", "log_every_n_steps"):
         if config["trainer"].get(key) is not None:
             check_integer(f"trainer.{key}", config["trainer"][key], least=1)
     if unknown := sorted(set(config["trainer"]) - set(TRAINER)):
         raise ConfigError(f"trainer.{unknown[0]} is not a setting here; {nearest(unknown[0], TRAINER)}")
+    check_choice("trainer.accelerator", config["trainer"].get("accelerator", "auto"), ("auto", "cpu", "gpu", "mps"))
     check_choice("trainer.precision", config["trainer"].get("precision", "32-true"), ("32-true", "bf16-mixed"))
     ranks.check(config["trainer"])
     if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
         raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
-    lr = config["optimizer"].get("lr")
-    if lr is not None and (isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf):
-        raise ConfigError(f"optimizer.lr is {lr!r}; accepted: a number in (0, inf)")
+    lr = config["optimizer"].get("lr", 1)
+    if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
+        raise ConfigError(f"optimizer.lr is {'null' if lr is None else repr(lr)}; accepted: a number in (0, inf)")
 
 
 def make(node: Config, **passed: Any) -> Any:
@@ -525,7 +599,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, share: Share | None =
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {
         "plugins": [settings.pop("checkpoint_io", None) or AtomicCheckpointIO()],
-        "enable_progress_bar": False,
+        "enable_progress_bar": any(isinstance(part, ProgressBar) for part in settings.get("callbacks", ())),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "limit_val_batches": 0,  # the callbacks evaluate, with full passes
@@ -549,10 +623,11 @@ def threads_of(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Lightning leaves Ctrl-C ignored once it has handled one."""
+    """SIGTERM and SIGUSR1 are heeded after a step; Lightning leaves Ctrl-C ignored once it has handled one."""
     before = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        with patient():
+            yield
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
@@ -584,6 +659,8 @@ def _usable(checkpoint: Path) -> bool:
         return False
     try:
         AtomicCheckpointIO().load_checkpoint(checkpoint)
+    except (OSError, MemoryError):  # it may be readable the next time
+        raise
     except Exception:
         checkpoint.unlink()
         return False
@@ -637,6 +714,8 @@ def _write(
             notes[key] = clean(note)
         if metrics[key] is not None:
             kept[key] = estimate
+    if planned.source.notes:
+        notes["code"] = "; ".join(planned.source.notes)
 
     def part(name: str) -> dict[str, Any]:
         values = {key: getattr(estimate, name) for key, estimate in kept.items()}
@@ -669,7 +748,15 @@ def _write(
             },
             "notes": notes,
             "history": history,
-            "provenance": {**provenance(planned.bound), "overrides": list(planned.typed), "lanes": lanes},
+            "provenance": {
+                **provenance(planned.bound),
+                "code": planned.source.digest,
+                "data": planned.data,
+                "data_path": planned.of_files,
+                "overrides": list(planned.typed),
+                "lanes": lanes,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
             "seconds": dict(seconds),
             "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
         },
@@ -682,6 +769,7 @@ def provenance(bound: Config) -> dict[str, Any]:
     cuda = torch.cuda.is_available() and bound["trainer"].get("accelerator") != "cpu"
     return {
         "genbench": version("genbench"),
+        "genbench_code": source.of_genbench(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "pytorch_lightning": pl.__version__,

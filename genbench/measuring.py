@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genbench import experiment, records
-from genbench.callbacks.base import SPLITS, take
+from genbench import experiment, records, trust
+from genbench.callbacks.splits import SPLITS, Data, noted, take
 from genbench.checks import check_choice, check_integer, nearest
 from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate, reason
 from genbench.measures.gap import performance_and_gaps
 from genbench.privacy import clean, shared
-from genbench.weights import matched, read_state, record_of
+from genbench.weights import States, matched, read_state, record_of
 
 SCHEMA = 1
 PICTURES = {"plane_points": 3, "density_runs": 2, "density_steps": 1}  # their settings, and the least of each
@@ -55,9 +55,11 @@ def run(config: Config) -> Measured:
     torch.set_num_threads(config["threads"])
     try:
         subject = _load(config)
-        snapshots = {split: subject.snapshot(split, config) for split in subject.splits(config["split"])}
+        data = {split: subject.batches(split, config) for split in subject.splits(config["split"])}
+        snapshots = {split: subject.snapshot(found.batches, config) for split, found in data.items()}
         estimates = performance_and_gaps(snapshots)
         estimates |= evaluate(measures, snapshots[config["split"]], split=config["split"])
+        estimates = noted(estimates, {split: found.note for split, found in data.items()})
         drawn = _draw(snapshots[config["split"]], estimates, config) if config["pictures"] else _Drawn([], {}, {})
     finally:
         torch.set_num_threads(before)
@@ -91,10 +93,14 @@ class Subject:
             raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(present)}")
         return [split for split in SPLITS if split == chosen or (split != "val" and split in present)]
 
-    def snapshot(self, split: str, config: Config) -> Snapshot:
-        """The network on the first ``examples`` of one split."""
+    def batches(self, split: str, config: Config) -> Data:
+        """A split, or ``examples`` of it by ``seed``."""
+        batches = _batches(self.data, split)
+        return Data(batches) if config["examples"] is None else take([batches], config["examples"], seed=config["seed"])
+
+    def snapshot(self, batches: Iterable[Any], config: Config) -> Snapshot:
+        """The network on these batches."""
         loss = experiment.make(config["loss"])
-        batches = _first(_batches(self.data, split), config["examples"])
         scaling = getattr(self.data, "scaling", (0.0, 1.0))
         return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling)
 
@@ -114,10 +120,16 @@ def _of_run(folder: Path, config: Config) -> Subject:
     record = record_of(folder, "checkpoint")
     if config["model"]:
         raise ConfigError("model is that of the run; accepted with a bare state dict only")
+    if config["key"] is not None:
+        raise ConfigError(f"key={config['key']}: a run has one state; accepted with a file of weights only")
     whole = dict(record["config"])
+    if not config["trust"] and not records.is_own(record):
+        given = config["data"]  # on the command line
+        kept = {} if "_target_" in given else {k: v for k, v in whole.get("data", {}).items() if k not in given}
+        trust.check({**whole, "data": kept}, name=f"the run {folder.name}")
     if config["data"]:  # other data, or settings of the run's own, such as where they lie now
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
-    data = experiment.build_data(whole)
+    data = _data_of_run(whole, record, config)
     module = experiment.build_module(whole, data)
     module.finish([])  # of the form that training leaves
     network = module.network
@@ -128,10 +140,33 @@ def _of_run(folder: Path, config: Config) -> Subject:
         title=f"{record['choices'].get('model', 'model')}, {methods}, seed {record['seed']} (run {record['run_id']})",
         network=_placed(network, data, config),
         data=data,
-        initial=matched(read_state(Path(initial)), network) if initial else None,
+        initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
     )
+
+
+def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
+    """The data of a run, or what the command names in their place.
+
+    Raises:
+        ConfigError: they are files, and the command does not say where they lie now; or their content is not that of
+            the record, though nothing but their place was named.
+    """
+    chosen, made = config["data"] or {}, record["provenance"]
+    if made.get("data_path") and not {"_target_", "path", "hub"} & chosen.keys():
+        raise ConfigError(
+            "the run was trained on files, and its record does not say where they lie; accepted: +data.path=FOLDER, "
+            "the same files; or other data: data=digits, say"
+        )
+    data = experiment.build_data(whole)
+    if chosen.keys() <= {"path"} and made.get("data") not in (None, data.digest):
+        where = f"data.path={Path(chosen['path']).name!r}: they" if chosen else "the data"
+        raise ConfigError(
+            f"{where} are not those of the run (their digest is {data.digest[:12]}, its record's {made['data'][:12]}); "
+            "accepted: the same, or other data chosen as such: data=digits, say"
+        )
+    return data
 
 
 def _of_file(path: Path, config: Config) -> Subject:
@@ -143,27 +178,27 @@ def _of_file(path: Path, config: Config) -> Subject:
     data = experiment.build_data(config)
     torch.manual_seed(0)  # the weights are replaced
     network = experiment.build_network(config["model"], data)
-    _fill(network, state, "checkpoint")
+    _fill(network, state, "checkpoint", key=config["key"])
     initial = config["initial"]
     return Subject(
         title=f"{type(network).__name__} ({path.name})",
         network=_placed(network, data, config),
         data=data,
-        initial=matched(read_state(Path(initial)), network) if initial else None,
+        initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=settings,
         digest=records.file_digest(path),
     )
 
 
-def _fill(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    state, wanted = matched(state, network), network.state_dict()
-    for key, tensor in wanted.items():
-        if key not in state:
-            raise ConfigError(f"{name} has no {key!r}; {nearest(key, list(state))}: is it another model's?")
-        if state[key].shape != tensor.shape:
-            shapes = f"{tuple(state[key].shape)}, the model's {tuple(tensor.shape)}"
-            raise ConfigError(f"{name}: {key!r} has shape {shapes}: is it another model's?")
-    if strange := [key for key in state if key not in wanted]:
+def _fill(network: nn.Module, states: States, name: str, *, key: str | None = None) -> None:
+    state, wanted = matched(states, network, name, key=key), network.state_dict()
+    for own, tensor in wanted.items():
+        if own not in state:
+            raise ConfigError(f"{name} has no {own!r}; {nearest(own, list(state))}: is it another model's?")
+        if state[own].shape != tensor.shape:
+            shapes = f"{tuple(state[own].shape)}, the model's {tuple(tensor.shape)}"
+            raise ConfigError(f"{name}: {own!r} has shape {shapes}: is it another model's?")
+    if strange := [own for own in state if own not in wanted]:
         raise ConfigError(f"{name} has {strange[0]!r}, which the model has not: is it another model's?")
     network.load_state_dict(state)
 
@@ -184,10 +219,6 @@ def _batches(data: Any, split: str) -> Iterable[Any]:
     data.setup("test" if split == "test" else "fit")
     loader = getattr(data, f"{split}_dataloader")()
     return loader[0] if isinstance(loader, Sequence) else loader
-
-
-def _first(batches: Iterable[Any], examples: int | None) -> Iterable[Any]:
-    return batches if examples is None else take([batches], examples)
 
 
 # -- what is drawn

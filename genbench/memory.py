@@ -2,8 +2,11 @@
 
 import ctypes
 import sys
+from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -33,3 +36,22 @@ class Allocated(TorchDispatchMode):
             if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in known:
                 self.bytes += t.nbytes
         return result
+
+
+def room(device: torch.device) -> int:
+    """Bytes that are free: on a GPU, or for this process by the system and by the limits that it runs under."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [psutil.virtual_memory().available]
+    if sys.platform != "win32":
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            free.append(limit - psutil.Process().memory_info().vms)
+    try:  # a container's limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free.append(limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError):
+        pass
+    return max(0, min(free))

@@ -23,7 +23,9 @@ from genbench.config import Plan, digest
 from genbench.data.batches import Batches, Epochs
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
+from genbench.progress import Pace
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
+from genbench.training.checkpoint import position, set_position
 from genbench.training.pack import Pack, Unpackable, out_of_memory
 
 FOLDER = "packs"  # in the folder of an experiment: the state of packs that are not finished
@@ -133,6 +135,7 @@ def run(
     choices: Sequence[Mapping[str, Any]],
     overrides: Sequence[Sequence[str]],
     typed: Sequence[Sequence[str]] | None = None,
+    expected: Sequence[Plan] = (),
 ) -> list[dict[str, Any] | None]:
     """Train runs of one :func:`key` as one and write their records; None for those that another process trains.
 
@@ -150,6 +153,9 @@ def run(
         experiment.plan(config, choices=chosen, typed=words)
         for config, chosen, words in zip(configs, choices, typed or [()] * len(configs), strict=True)
     ]
+    for planned, other in zip(plans, expected, strict=bool(expected)):
+        if reason := experiment.other_code(planned, other):
+            raise Unpackable(reason)
     found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
     with ExitStack() as locks, experiment.threads_of(configs[0]), experiment.quiet():
         mine = []
@@ -181,13 +187,19 @@ def _train(runs: list[Run]) -> None:
         one.build()
     folder = runs[0].folder.parent / FOLDER
     path, state = _checkpoint_of(runs, folder)
-    pack = RunPack(runs, state)
+    checkpoint = Checkpoint(
+        path,
+        seconds=min(one.config["checkpoint_seconds"] for one in runs),
+        loggers=[log for one in runs for log in one.logs],
+    )
+    pack = RunPack(runs, checkpoint, state)
+    pack.pace = Pace(runs[0].folder)
     trainer = experiment.build_trainer(
         runs[0].config,
         steps_per_epoch=runs[0].data.steps_per_epoch,
         default_root_dir=folder,
         checkpoint_io=PackCheckpointIO(),
-        callbacks=[Dispatch(pack), Checkpoint(path, seconds=min(one.config["checkpoint_seconds"] for one in runs))],
+        callbacks=[Dispatch(pack), checkpoint],
     )
     try:
         with experiment.signals():
@@ -200,9 +212,13 @@ def _train(runs: list[Run]) -> None:
         if out_of_memory(reason):
             raise TooLarge(f"{len(pack.lanes)} lanes do not fit in memory") from reason
         pack.fail(reason)
-    path.unlink(missing_ok=True)
+        checkpoint.drop_if_unusable(reason)
+    finally:
+        pack.pace.end()
+    if all(one.finished for one in runs):
+        path.unlink(missing_ok=True)
     for other, state in _checkpoints(folder):
-        if all((folder.parent / run_id / records.RECORD).exists() for run_id in state["runs"]):
+        if all(experiment.final_record(folder.parent / run_id) for run_id in state["runs"]):
             other.unlink(missing_ok=True)  # of a whole that was halved
     with contextlib.suppress(OSError):  # other packs' files
         folder.rmdir()
@@ -230,7 +246,7 @@ def _checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("*.ckpt")):
         try:
             state = PackCheckpointIO().load_checkpoint(path)
-        except FileNotFoundError:  # its pack has ended meanwhile
+        except (OSError, MemoryError):  # its pack has ended meanwhile, or it may be readable the next time
             continue
         except Exception:  # damaged, or of another version: its runs start again
             path.unlink(missing_ok=True)
@@ -268,7 +284,7 @@ class RunPack(Pack):
         Unpackable: their networks, methods, optimizers or callbacks do not allow it.
     """
 
-    def __init__(self, runs: Sequence[Run], before: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], checkpoint: Checkpoint, before: Mapping[str, Any] | None = None) -> None:
         modules: list[Any] = [one.module for one in runs]
         ends = [0, *accumulate(len(module.lanes) for module in modules)]
         self.places = [range(a, b) for a, b in pairwise(ends)]  # the lanes of each run
@@ -308,6 +324,7 @@ class RunPack(Pack):
         )
         self.owner = owner
         self.runs = list(runs)
+        self._checkpoint = checkpoint
         self._modules_of_runs = modules
         self.active = list(range(len(runs)))
         self.calls = {  # what callbacks do in a hook, and of which run they are
@@ -322,7 +339,9 @@ class RunPack(Pack):
         }
         self.by_batch = bool(self.calls["on_train_batch_start"] or self.calls["on_train_batch_end"])
         self._epoch: list[Tensor] = []
+        self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
         self._started: float | None = None
+        self.pace: Pace | None = None  # where it notes how far it is
 
     # -- a run
 
@@ -350,6 +369,8 @@ class RunPack(Pack):
         if index not in self.active:
             return
         self.active.remove(index)
+        if self.pace is not None:
+            self.pace.say(f"measuring run {len(self.runs) - len(self.active)} of {len(self.runs)}")
         one, module = self.runs[index], self.module_of(index)
         if self._stack is not None:
             for lane in self.places[index]:
@@ -369,13 +390,13 @@ class RunPack(Pack):
                 status, error = "failed", one.explain(reason)
         share = len(self.places[index]) / self.used
         fit = (self.elapsed() - sum(other.measure_seconds for other in self.runs)) * share
-        one.write(
-            status,
-            error,
-            fit=fit + one.measure_seconds,
-            total=fit + one.measure_seconds,
-            lanes=len(self._lanes),
-        )
+        spent = fit + one.measure_seconds
+        write = partial(one.write, fit=spent, total=spent, lanes=len(self._lanes))
+        try:
+            write(status, error)
+        except OSError as reason:  # the others may have better luck
+            with contextlib.suppress(OSError):
+                write("failed", one.explain(reason))
 
     def fail(self, reason: BaseException) -> None:
         """End all runs that are left by an error of the whole pack."""
@@ -409,6 +430,8 @@ class RunPack(Pack):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["groups"] = self._optimizer.groups
+        checkpoint["objectives"] = list(self._epoch)  # of the epoch in whose midst it is
+        checkpoint["loader"] = position(self.trainer)
         checkpoint["runs"] = {}
         for index in self.active:  # what has ended is not to be continued
             one, places = self.runs[index], self.places[index]
@@ -423,9 +446,11 @@ class RunPack(Pack):
         (optimizer,) = checkpoint["optimizer_states"]
         for place in self._unused:  # the optimizer there is that of the lane which fills it
             optimizer["lanes"][place] = optimizer["lanes"][self.places[self.owner[place]].start]
+        self._epoch = checkpoint["objectives"]
+        self._position = checkpoint["loader"]
         for one, module in zip(self.runs, self._modules_of_runs, strict=True):
             state = checkpoint["runs"][one.planned.run_id]
-            module.on_load_checkpoint(state)
+            module.continue_from(state)
             for callback in one.callbacks:
                 if state["callbacks"].get(callback.state_key):
                     callback.load_state_dict(state["callbacks"][callback.state_key])
@@ -437,11 +462,29 @@ class RunPack(Pack):
     def training_step(self, batch: Any) -> None:
         """A step with the batch, or unless ``by_batch`` with each of an epoch."""
         for x, y in [batch] if self.by_batch else batch:
+            trainer: Any = self.trainer
+            logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+            lr = self._optimizer.lr.tolist() if logged else []
             self.advance(x, y, total_steps=self._steps)
             self._epoch.append(self.objectives)
-            if self.trainer.global_step == self._steps:
+            if logged:
+                self._log_step(self.objectives.tolist(), lr)
+            step = self.trainer.global_step
+            if self.pace is not None:
+                self.pace.look(step, self._steps, lambda: float(self.objectives.nanmean()))
+            if step == self._steps:
                 self.trainer.should_stop = True
                 break
+            if not self.by_batch:  # it is no callback's turn within an epoch
+                self._checkpoint.after_step(self.trainer, last=step % self.runs[0].data.steps_per_epoch == 0)
+
+    def _log_step(self, objectives: list[float], lr: list[float]) -> None:
+        """Each run's loggers; of its members those that have not stopped count, as in a training of its own."""
+        for index in self.active:
+            module, places = self.module_of(index), self.places[index]
+            own = [objectives[p] for p, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
+            values = sum(own) / len(own), lr[places.start]
+            self.guarded(index, partial(module.log_step, self.trainer.global_step, lambda values=values: values))
 
     def on_fit_start(self) -> None:
         for module in self._modules_of_runs:
@@ -449,6 +492,8 @@ class RunPack(Pack):
 
     def on_train_start(self) -> None:
         self._steps = self.total_steps
+        self._epoch = [t.to(self.device) for t in self._epoch]
+        set_position(self.trainer, self._position)
         for module in self._modules_of_runs:
             module.on_train_start()
 

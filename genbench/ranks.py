@@ -20,12 +20,12 @@ import torch.distributed as dist
 
 from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
-from genbench.executors import cause_of_death
+from genbench.executors import GRACE, cause_of_death
 from genbench.termination import terminable
 from genbench.training import Share
 
 _ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once
-_GRACE = 5.0  # seconds for a process to end by itself, after Ctrl-C say
+_GRACE = 5.0  # seconds for a process to end by itself, as another has
 _ERROR = "error"  # where a process leaves the reason for its end
 _PROGRAM = (
     "import json, sys; sent = json.loads(sys.stdin.readline()); sys.path[:] = sent.pop('path')\n"
@@ -103,7 +103,12 @@ def _environment() -> Any:
 
 
 def train(
-    config: Mapping[str, Any], *, choices: Mapping[str, Any], overrides: Sequence[str], typed: Sequence[str]
+    config: Mapping[str, Any],
+    *,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    typed: Sequence[str],
+    run_id: str,
 ) -> str | None:
     """Start the processes of a run and wait for the end of the first one, which writes the record.
 
@@ -114,7 +119,7 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM, once all processes have ended.
     """
     of = size(config["trainer"])
-    told = {"config": config, "choices": choices, "overrides": list(overrides), "typed": list(typed)}
+    told = {"config": config, "choices": choices, "overrides": list(overrides), "typed": list(typed), "run_id": run_id}
     sent = json.dumps({"path": sys.path, **told})
     processes: list[subprocess.Popen[bytes]] = []
     with store() as (port, errors), terminable():
@@ -138,8 +143,8 @@ def train(
             return f"process {ended} of {of}: {cause_of_death(processes[ended].returncode or 0)}"
         except KeyboardInterrupt:
             if processes:
-                processes[0].terminate()  # it closes its loggers
-                _wait(processes[0])
+                processes[0].terminate()  # it writes its checkpoint and closes its loggers
+                _wait(processes[0], GRACE)
             raise
         finally:
             for process in processes:
@@ -149,14 +154,14 @@ def train(
                 process.stdin.close()
 
 
-def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], typed: list[str]) -> None:
+def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], typed: list[str], run_id: str) -> None:
     """One of the processes that :func:`train` has started."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from genbench import experiment
 
     try:
         with joined(config["trainer"]) as share:
-            experiment.train_share(config, share, choices=choices, overrides=overrides, typed=typed)
+            experiment.train_share(config, share, choices=choices, overrides=overrides, typed=typed, run_id=run_id)
     except experiment.Interrupted:
         sys.exit(1)
     except BaseException as error:
@@ -208,9 +213,9 @@ def _send(process: "subprocess.Popen[bytes]", text: str) -> None:
         process.stdin.flush()
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> None:
+def _wait(process: "subprocess.Popen[bytes]", seconds: float = _GRACE) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE)
+        process.wait(seconds)
 
 
 def _end_with_parent() -> None:

@@ -320,6 +320,39 @@ def load(folder: str | os.PathLike[str]) -> Records:
     return Records(folder, sorted(valid, key=lambda record: record["run_id"]), problems, sweep)
 
 
+def configuration(config: Mapping[str, Any]) -> str:
+    """Digest of what runs of one cell of a table have in common: the configuration but its seed, wherever that is."""
+
+    def without(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: without(value) for key, value in node.items() if key != "seed" or value != config.get("seed")}
+        return [without(value) for value in node] if isinstance(node, list | tuple) else node
+
+    return digest(without(shared(config)))[:12]
+
+
+def earlier_code(loaded: Records) -> set[str]:
+    """The ids of records whose configuration was trained, or is planned, with later code of the user's own.
+
+    Of several codes of a configuration the one counts that was planned or finished last; records of schema 2, which
+    name none, are the earliest.
+    """
+    plan = loaded.sweep or {}
+    codes = [record["provenance"].get("code") for record in loaded.records]
+    planned = [(run.get("configuration"), run.get("code"), plan.get("planned")) for run in plan.get("runs", [])]
+    if not any(codes) and not any(code for _, code, _ in planned):
+        return set()
+    keys = [configuration(record["config"]) for record in loaded.records]
+    times = [record["provenance"].get("finished") for record in loaded.records]
+    last: dict[Any, tuple[str, Any]] = {}
+    for key, code, when in [*zip(keys, codes, times, strict=True), *planned]:
+        if (when := str(when or "")) >= last.get(str(key), ("", None))[0]:
+            last[str(key)] = when, code
+    return {
+        record["run_id"] for record, key, code in zip(loaded.records, keys, codes, strict=True) if last[key][1] != code
+    }
+
+
 def status(folder: str | os.PathLike[str]) -> dict[str, str]:
     """run_id → done, diverged, running, failed, missing (planned, no record) or damaged, in the sweep's order.
 

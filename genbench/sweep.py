@@ -2,19 +2,20 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from genbench import records
+from genbench import progress, records
 from genbench.checks import check_integer, check_number
 from genbench.config import ConfigError, Plan
 from genbench.executors import Died, Executor, OutOfTime, Processes, limited
-from genbench.privacy import clean, shared
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
@@ -31,13 +32,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: the status of its record, ``error`` in one line."""
+    """How a job ended: the status of its record, ``error`` in one line, ``genbench``: the code that wrote it."""
 
     run_id: str
     status: str
     error: str | None = None
     accuracy: float | None = None
     seconds: float | None = None
+    genbench: str | None = None
+    validation: float = float("nan")  # what a sweeper that searches goes by
 
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +78,8 @@ def run(
     lanes: int | str | None = None,
     timeout: float | None = None,
     retries: int = 1,
+    dry: bool = False,
+    listed: bool = True,
 ) -> list[Outcome]:
     """Train every job that has no final record, ``executor.n_jobs`` at a time.
 
@@ -86,6 +91,8 @@ def run(
 
     With ``lanes``, jobs that can be one network train as one: at most so many networks at a time, or with ``"auto"`` as
     many as fit in memory once every process has something to do. What cannot be packed is trained by itself, and said.
+
+    With ``dry`` they are ``listed`` on standard output, and nothing is written or trained.
     """
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
@@ -104,6 +111,10 @@ def run(
         own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
         todo = [jobs[i] for i in own], [prepared[i] for i in own]
         sweep = _Sweep(executor, *todo, lanes=lanes, timeout=timeout, retries=retries)
+        if dry:
+            if listed:
+                sweep.show(here)
+            return [one.outcome or Outcome(one.plan.run_id, "planned") for one in prepared]
         sweep.plan(command, here)
         if local:
             sweep.train()
@@ -171,25 +182,29 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
     for index, planned in enumerate(plans):
         folders.setdefault(planned.folder.parent, []).append(index)
     for folder, members in folders.items():
-        runs = [{"run_id": plans[i].run_id, "overrides": list(jobs[i].overrides)} for i in members]
-        write_plan(folder, jobs[members[0]].config, command=command, runs=runs)
-
-
-def write_plan(
-    folder: Path, config: Mapping[str, Any], *, command: Sequence[str], runs: Sequence[Mapping[str, Any]]
-) -> None:
-    """Note in ``folder`` which runs this command is for; a command that plans several times adds to its own."""
-    if folder in SWEPT and (already := records.read_sweep(folder))["command"] == shared(list(command)):
-        runs = list({run["run_id"]: run for run in (*already["runs"], *runs)}.values())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        records.write_sweep(
-            folder,
-            {"experiment": folder.name, "command": list(command), "table": config.get("table"), "runs": list(runs)},
-        )
-    except OSError as error:
-        raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
-    SWEPT[folder] = config["logger"]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            records.write_sweep(
+                folder,
+                {
+                    "experiment": folder.name,
+                    "command": list(command),
+                    "table": jobs[members[0]].config.get("table"),
+                    "planned": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "runs": [
+                        {
+                            "run_id": plans[i].run_id,
+                            "overrides": list(jobs[i].overrides),
+                            "configuration": records.configuration(plans[i].bound),
+                            "code": plans[i].source.digest,
+                        }
+                        for i in members
+                    ],
+                },
+            )
+        except OSError as error:
+            raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
+        SWEPT[folder] = jobs[members[0]].config["logger"]
 
 
 class _Sweep:
@@ -219,32 +234,72 @@ class _Sweep:
         return [self._outcomes[index] for index in range(len(self._jobs))]
 
     @property
+    def already(self) -> str | None:
+        """How many runs need no training, in words; None if all do."""
+        from genbench import source
+
+        there = self._outcomes.values()
+        if not there:
+            return None
+        others = sum(outcome.genbench != source.of_genbench() for outcome in there)
+        made = f", {others} made by another genbench" if others else ""
+        return f"{len(there)} of {len(self._jobs)} were there already{made}"
+
+    @property
     def missing(self) -> int:
         """How many units are to do."""
         return len(self._todo)
 
+    def show(self, here: Executor) -> None:
+        """Print every run, and whether it is to be trained."""
+        self._todo = deque(self._units(here))
+        for index, planned in enumerate(self._plans):
+            state = "there" if index in self._outcomes else "train"
+            print(state, planned.run_id, " ".join(self._varying[index]), sep="  ")
+        print(self._summary(), flush=True)
+
     def plan(self, command: Sequence[str], here: Executor) -> None:
         """Write the plans and decide what trains together; ``here`` computes on this machine."""
-        from genbench.report.spec import check
+        from genbench.report.table import check
 
         for job, planned in zip(self._jobs, self._plans, strict=True):
             check(job.config.get("table"), planned.bound, planned.choices)
         _write_plans(self._jobs, self._plans, command)
         self._todo = deque(self._units(here))
+        print(self._summary(), file=sys.stderr, flush=True)
+
+    def _summary(self) -> str:
+        """How many runs there are, and how many of them are to do."""
+        missing = sum(len(unit.jobs) for unit in self._todo)
+        there = self.already
+        if not missing:
+            return there or ""
+        packs = sum(unit.packed for unit in self._todo)
+        alone = len(self._todo) - packs
+        how = f" as {packs} {'pack' if packs == 1 else 'packs'}" + (f" and {alone} alone" if alone else "")
+        total = f"{len(self._jobs)} {'run' if len(self._jobs) == 1 else 'runs'}"
+        return f"{total}: {missing} to train{how if packs else ''}" + (f"; {there}" if there else "")
 
     def train(self) -> None:
         """Train what is missing."""
-        with _Progress(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
+        since = time.time()
+        with progress.Sweep(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
             running: dict[Future[Any], Unit] = {}
             while self._todo or running:
                 while self._todo and len(running) < self._workers:
                     unit = self._todo.popleft()
                     running[self._start(unit)] = unit
-                    self._progress.update(running=sum(len(u.jobs) for u in running.values()))
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, timeout=progress.NOTED, return_when=FIRST_COMPLETED)
                 for future in finished:
                     self._take(running.pop(future), future)
-                self._progress.update(running=sum(len(u.jobs) for u in running.values()))
+                self._progress.update(
+                    [(len(unit.jobs), self._note_of(unit, since)) for unit in running.values()], waiting=len(self._todo)
+                )
+
+    def _note_of(self, unit: Unit, since: float) -> progress.Note | None:
+        """How far a unit is; a pack says so in the folder of the first of its runs that it trains."""
+        notes = (progress.read(self._plans[index].folder, since=since) for index in unit.jobs)
+        return next((note for note in notes if note is not None), None)
 
     def _units(self, here: Executor) -> list[Unit]:
         """What is missing, in packs where that was asked for: those that were interrupted first, as they were."""
@@ -292,11 +347,12 @@ class _Sweep:
         return parts
 
     def _start(self, unit: Unit) -> "Future[Any]":
-        jobs, varying = ([every[i] for i in unit.jobs] for every in (self._jobs, self._varying))
+        jobs = [self._jobs[i] for i in unit.jobs]
+        varying, plans = ([every[i] for i in unit.jobs] for every in (self._varying, self._plans))
         timeout = None if self._timeout is None else self._timeout * len(jobs)
         if unit.packed:
-            return self._executor.submit(_execute_pack, jobs, varying, timeout)
-        return self._executor.submit(_execute, jobs[0], varying[0], unit.patient, timeout)
+            return self._executor.submit(_execute_pack, jobs, varying, plans, timeout)
+        return self._executor.submit(_execute, jobs[0], varying[0], plans[0], unit.patient, timeout)
 
     def _take(self, unit: Unit, future: "Future[Any]") -> None:
         """What came of a unit: outcomes, or other units to do."""
@@ -340,7 +396,13 @@ class _Sweep:
             self._todo.append(Unit((index,), patient=True))
         else:
             self._outcomes[index] = outcome
-            self._progress.finished(" ".join(self._varying[index]), outcome)
+            result = (
+                f"test accuracy {outcome.accuracy:.3f}"
+                if outcome.accuracy is not None
+                else ": ".join(filter(None, (outcome.status, outcome.error)))
+            )
+            label = " ".join(self._varying[index])
+            self._progress.finished(label, status=outcome.status, result=result, seconds=outcome.seconds)
 
 
 def _halves(pack: list[int]) -> list[list[int]]:
@@ -366,7 +428,7 @@ def _fitting(config: dict[str, Any], processes: int, spread: bool) -> int:
 
 
 def _execute_pack(
-    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], timeout: float | None
+    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], plans: Sequence[Plan], timeout: float | None
 ) -> list[Outcome | None]:
     """Train jobs as one in a worker; None for those that another process is at."""
     from genbench import experiment, packing
@@ -378,20 +440,26 @@ def _execute_pack(
                 choices=[job.choices for job in jobs],
                 overrides=overrides,
                 typed=[job.overrides for job in jobs],
+                expected=plans,
             )
     except experiment.Interrupted as stopped:
         return [Outcome("", "failed", str(stopped))] * len(jobs)
     return [None if record is None else _outcome(record) for record in found]
 
 
-def _execute(job: Job, overrides: Sequence[str], patient: bool, timeout: float | None) -> Outcome | None:
+def _execute(job: Job, overrides: Sequence[str], planned: Plan, patient: bool, timeout: float | None) -> Outcome | None:
     """Train one job in a worker; None if another process is at it and ``patient`` is false."""
     from genbench import experiment
 
     try:
         with limited(None if patient else timeout):  # who waits for another process does not hang
             record = experiment.run(
-                job.config, choices=job.choices, overrides=overrides, typed=job.overrides, wait=patient
+                job.config,
+                choices=job.choices,
+                overrides=overrides,
+                typed=job.overrides,
+                expected=planned,
+                wait=patient,
             )
     except experiment.Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
         return Outcome("", "failed", str(stopped))
@@ -405,64 +473,18 @@ def _outcome(record: Mapping[str, Any]) -> Outcome:
         record["error"],
         record["metrics"].get("test/performance/accuracy"),
         record["seconds"].get("total"),
+        record["provenance"].get("genbench_code"),
+        validation(record),
     )
+
+
+def validation(record: Mapping[str, Any]) -> float:
+    """The accuracy on the validation split, by which a sweeper that searches chooses; nan where there is none."""
+    value = record["metrics"].get("val/performance/accuracy")
+    return float("nan") if value is None else value
 
 
 def _varying(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     """The overrides that tell the jobs apart."""
     count = Counter(override for job in jobs for override in job.overrides)
     return [tuple(o for o in job.overrides if count[o] < len(jobs)) or job.overrides for job in jobs]
-
-
-class _Progress:
-    """One bar over the runs and one quiet line for each that ends."""
-
-    def __init__(self, *, total: int, done: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bar = Progress(
-            TextColumn("runs"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[running]} running, {task.fields[failed]} failed"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("runs", total=total, completed=done, running=0, failed=0, left="")
-        self._total, self._already, self._failed, self._started = total, done, 0, time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._bar.__exit__(*exception)
-
-    def update(self, *, running: int) -> None:
-        self._bar.update(self._task, running=running)
-
-    def say(self, line: str) -> None:
-        """A line above the bar."""
-        self._bar.console.print(clean(line), style="yellow", highlight=False, markup=False)
-
-    def finished(self, label: str, outcome: Outcome) -> None:
-        self._failed += outcome.status != "completed"
-        self._bar.advance(self._task)
-        task = self._bar.tasks[0]
-        done = task.completed - self._already
-        left = (self._total - task.completed) * (time.monotonic() - self._started) / done
-        self._bar.update(self._task, failed=self._failed, left=f"about {_duration(left)} left" if left else "")
-        result = (
-            f"test accuracy {outcome.accuracy:.3f}"
-            if outcome.accuracy is not None
-            else ": ".join(filter(None, (outcome.status, outcome.error)))
-        )
-        took = f"  {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
-        colour = None if outcome.status == "completed" else "red"
-        self._bar.console.print(f"{clean(label)}  {clean(result)}{took}", style=colour, highlight=False, markup=False)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -19,6 +19,8 @@ def asked() -> bool:
 def terminable() -> Iterator[None]:
     """They are as Ctrl-C, at once; where there are threads, in the main one."""
     with _handled(_interrupt):
+        if _ASKED.is_set():
+            raise KeyboardInterrupt
         yield
 
 

@@ -2,14 +2,14 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genbench import records
+from genbench import hub, records
 from genbench.config import ConfigError
 
 _SAVED = ("model.safetensors", "pytorch_model.bin")  # a model's weights on the hub, the better first
@@ -56,7 +56,7 @@ def _of_hub(source: str, name: str) -> Path:
             "a folder or a file of it that was downloaded"
         ) from None
     files = (parts["file"],) if parts["file"] else _SAVED
-    reason, offline = f"it has no {' and no '.join(files)}", False
+    reason, offline = f"it has no {' and no '.join(files)}", not hub.reachable()
     for file in files:
         try:
             return _fetched(parts["model"], parts["revision"], file, offline)
@@ -94,11 +94,15 @@ def record_of(folder: Path, name: str) -> dict[str, Any]:
     return record
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, alone, in a checkpoint of Lightning's or as safetensors; no code in it is run.
+States = Mapping[str, Mapping[str, Tensor]]
+
+
+def read_state(path: Path) -> States:
+    """Every mapping of names to tensors that is in a file, as far into other mappings and lists as it may be, by its
+    place there: ``""`` for the file itself, ``"state_dict"``, ``"ema.model"``. No code in it is run.
 
     Raises:
-        ConfigError: there is no such file, or it holds anything but tensors by name.
+        ConfigError: there is no such file, it holds no such mapping, or what cannot be loaded safely; its name.
     """
     if not path.is_file():
         raise ConfigError(f"there is no file {path.name!r}; accepted: a run's folder, or a file of weights")
@@ -106,22 +110,31 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         loaded = load(path)
     except Exception as error:
-        raise ConfigError(
-            f"{path.name!r} holds no weights that can be loaded safely: {records.clean(error)[:200]}"
-        ) from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise ConfigError(
-            f"{path.name!r} holds no state dict; accepted: name -> tensor, or a checkpoint of Lightning's"
-        )
-    return dict(loaded)
+        raise ConfigError(f"{path.name!r} holds no weights that can be loaded safely: {_reason(error)}") from None
+    found: dict[str, dict[str, Tensor]] = {}
+    seen: set[int] = set()  # what stands at several places is one
+    left: list[tuple[str, Any]] = [("", loaded)]
+    while left:
+        place, node = left.pop()
+        if id(node) in seen or not isinstance(node, Mapping | list | tuple):
+            continue
+        seen.add(id(node))
+        items = {str(key): item for key, item in (node.items() if isinstance(node, Mapping) else enumerate(node))}
+        if tensors := {key: item for key, item in items.items() if isinstance(item, Tensor)}:
+            found[place] = tensors
+        left += [(_joined(place, key), item) for key, item in reversed(items.items())]
+    if not found:
+        raise ConfigError(f"{path.name!r} holds no state dict; accepted: name -> tensor, alone or within a checkpoint")
+    return found
+
+
+def _joined(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
 
 
 def _loader(path: Path) -> Callable[[Path], Any]:
     if path.suffix != ".safetensors":
-        return functools.partial(torch.load, map_location="cpu", weights_only=True)
+        return _load
     try:
         from safetensors.torch import load_file
     except ImportError:
@@ -129,11 +142,107 @@ def _loader(path: Path) -> Callable[[Path], Any]:
     return load_file
 
 
-def matched(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The state by the network's own names: the prefix that a wrapper has put before them, that under which most of
-    them are found, is taken off, and what is not under it left out."""
-    wanted = network.state_dict()
-    first = next(iter(wanted))
-    prefixes = [key.removesuffix(first) for key in state if key.endswith(first)]
-    prefix = max(prefixes, key=lambda prefix: sum(prefix + key in state for key in wanted), default="")
-    return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
+def _load(path: Path) -> Any:
+    import numpy as np
+
+    # single numbers of NumPy's, as an accuracy beside the weights often is; the other name is that before NumPy 2
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
+    allowed += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"]
+    with torch.serialization.safe_globals(allowed):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    if refused := re.search(r"GLOBAL (\S+)", text):
+        return (
+            f"it holds {refused[1]}, which is no tensor; accepted: a state dict alone; of a file that you trust, "
+            "torch.save(torch.load(FILE, weights_only=False)[KEY], NEW) makes one"
+        )
+    return records.clean(f"{type(error).__name__}: {text.rpartition('WeightsUnpickler error:')[2]}")[:200]
+
+
+def matched(states: States, network: nn.Module, name: str, *, key: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a file by the network's own names.
+
+    Names are looked for behind any beginning, a wrapper's or the place in the file; the one behind which most of them
+    are there, in the right shape, is taken off, and what does not begin with it left out. What ``torch.compile`` and
+    ``DataParallel`` put into names (``_orig_mod.``, ``module.``) does not count. A tensor that the network has under
+    several names may be there under one; counts of batches (``num_batches_tracked``), which older files lack, are the
+    network's.
+
+    Args:
+        states: see :func:`read_state`.
+        network: whose names they get.
+        name: the setting, for messages.
+        key: the beginning that is meant, without its last dot; ``.`` for none; None: whichever fits best.
+
+    Raises:
+        ConfigError: several beginnings fit equally well, with different tensors, or ``key`` is not there.
+    """
+    tensors = {_joined(place, own): (t, place) for place, found in states.items() for own, t in found.items()}
+    wanted = network.state_dict(keep_vars=True)
+    ours, theirs = ({_unwrapped(full): full for full in names} for names in (wanted, tensors))
+    if len(ours) < len(wanted) or len(theirs) < len(tensors):  # a name of their own
+        ours, theirs = ({full: full for full in names} for names in (wanted, tensors))
+    fits: dict[
+        str, tuple[set[str], set[str]]
+    ] = {}  # of each beginning, the names that are there, and in the right shape
+    for full in theirs:
+        parts = full.split(".")
+        for own in (".".join(parts[i:]) for i in range(len(parts))):
+            if own in ours:
+                there, right = fits.setdefault(full.removesuffix(own), (set(), set()))
+                there.add(own)
+                if tensors[theirs[full]][0].shape == wanted[ours[own]].shape:
+                    right.add(own)
+    if key is not None:
+        start = "" if key == "." else f"{_unwrapped(key)}."
+        if start not in fits:
+            raise ConfigError(f"{name} has nothing that fits at key={key}; accepted: {_listed(fits)}")
+        fits = {start: fits[start]}
+    if not fits:
+        return {own: t for found in states.values() for own, t in found.items()}
+
+    def rank(start: str) -> tuple[int, int]:
+        return len(fits[start][1]), len(fits[start][0])
+
+    best = max(fits, key=rank)
+
+    def same(start: str) -> bool:
+        return all(torch.equal(*(tensors[theirs[each + own]][0] for each in (start, best))) for own in fits[best][1])
+
+    others = [start for start in fits if start != best and fits[start] == fits[best] and not same(start)]
+    if others and 2 * len(fits[best][1]) > len(ours):
+        raise ConfigError(f"{name} has several states that fit equally well; accepted: {_listed([best, *others])}")
+    within = {tensors[theirs[best + own]][1] for own in fits[best][0]}  # the mappings that they stand in
+    chosen = {
+        full.removeprefix(best): tensors[real][0]
+        for full, real in theirs.items()
+        if full.startswith(best) and tensors[real][1] in within
+    }
+    state = {ours.get(own, own): t for own, t in chosen.items()}
+    first: dict[int, str] = {}
+    for own in (own for own in state if own in wanted):
+        other = first.setdefault(id(wanted[own]), own)
+        if other != own and not torch.equal(state[own], state[other]):
+            raise ConfigError(f"{name}: {other!r} and {own!r} differ, but are one tensor here: is it another model's?")
+    return state | _not_stored(state, network)
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
+
+
+def _listed(starts: Iterable[str]) -> str:
+    return ", ".join(f"key={start.removesuffix('.') or '.'}" for start in starts)
+
+
+def _not_stored(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """What a file need not hold: the other names of a tensor that it holds, and counts of batches."""
+    wanted = network.state_dict(keep_vars=True)
+    stored = {id(wanted[own]): t for own, t in state.items() if own in wanted}
+    found = {own: stored.get(id(t)) for own, t in wanted.items() if own not in state}
+    counts = {own: wanted[own] for own in found if own.endswith("num_batches_tracked")}
+    return counts | {own: t for own, t in found.items() if t is not None}

@@ -115,7 +115,7 @@ def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch)
         ("data.train_size", 4001, "4000"),
         ("data.label_noise", 1.5, "data.label_noise is 1.5"),
         ("trainer.accelerator", "gpu", "trainer: .*gpu"),
-        ("trainer.accelerator", "quantum", "trainer: .*quantum"),
+        ("trainer.accelerator", "quantum", "trainer.accelerator is 'quantum'; accepted: auto, cpu, gpu, mps"),
         ("trainer.devices", 2, "trainer.devices is 2; accepted: 1, or more with trainer=ddp"),
         ("trainer.precision", "64-true", "trainer.precision is '64-true'; accepted: 32-true, bf16-mixed"),
         ("trainer.gradient_clip_val", 1.0, "trainer.gradient_clip_val is not a setting here"),

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -131,9 +132,39 @@ def test_history_holds_standard_errors_but_not_seconds(configure, tmp_path):
     assert float(last["stderr/train/flatness/trace"]) == record["stderr"]["train/flatness/trace"]
     assert "stderr/train/flatness/lambda_1" not in last
     assert not any(key.startswith("seconds/") for key in last)
+    assert record["measure_seconds"]["train/flatness/trace"] > 0
     with (folder_of(record, tmp_path) / "metrics.csv").open() as file:
         *_, logged = csv.DictReader(file)
-    assert float(logged["seconds/train/flatness/trace"]) == record["measure_seconds"]["train/flatness/trace"]
+    assert float(logged["train/flatness/trace"]) == record["metrics"]["train/flatness/trace"]
+    assert not any(key.startswith(("seconds/", "stderr/")) for key in logged)
+
+
+def test_loggers_get_training_loss_and_learning_rate_at_a_cadence_in_steps(configure, tmp_path):
+    """9 steps an epoch, 27 in all: an epoch's objectives have the mean that history gives, its rates are a cosine's."""
+    quick = ("measures=norms", "scheduler=cosine", "regularization=[ensemble,l2]", "regularization.ensemble.members=2")
+    rows = {}
+    for every in (1, 4):
+        record = experiment.run(
+            configure(*quick, f"trainer.log_every_n_steps={every}", f"runs_dir={tmp_path}/every{every}")
+        )
+        folder = tmp_path / f"every{every}" / record["experiment"] / record["run_id"]
+        with (folder / "metrics.csv").open() as file:
+            rows[every] = {int(row["step"]): row for row in csv.DictReader(file) if row["train/optimization/loss"]}
+        with (folder / "history.csv").open() as file:
+            means = [float(row["train/optimization/objective"]) for row in csv.DictReader(file)]
+    assert list(rows[1]) == list(range(1, 28))
+    assert list(rows[4]) == list(range(4, 28, 4))
+    losses = [float(row["train/optimization/loss"]) for row in rows[1].values()]
+    assert [sum(losses[i : i + 9]) / 9 for i in (0, 9, 18)] == pytest.approx(means, rel=1e-6)
+    peak = record["config"]["optimizer"]["lr"]
+    for step, row in rows[1].items():
+        expected = peak * (1 + math.cos(math.pi * (step - 1) / 27)) / 2
+        assert float(row["train/optimization/lr"]) == pytest.approx(expected, rel=1e-5)
+        assert float(row["epoch"]) == pytest.approx(step / 9)
+    for step, row in rows[4].items():
+        assert row["train/optimization/loss"] == rows[1][step]["train/optimization/loss"]
+    with pytest.raises(ValueError, match=r"^trainer\.log_every_n_steps is 0; accepted: an integer of at least 1$"):
+        experiment.plan(configure("trainer.log_every_n_steps=0"))
 
 
 def test_norms_as_curves_and_among_the_measures_agree(configure):
@@ -399,3 +430,114 @@ def test_a_record_is_canonical_json(configure, tmp_path):
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text)["digest"] == record["digest"]
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    """A module of the user's own with a method and a measure in another; ``edit`` changes one of them."""
+    import importlib
+    import sys
+
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "own_method.py").write_text(
+        "from genbench.regularization import Method\nclass Own(Method):\n    strength = 1\n"
+    )
+    (folder / "own_measure.py").write_text(
+        "from genbench.measures import Estimate\ndef own(snapshot):\n    return Estimate(1.0)\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+
+    def edit(name, old, new):
+        path = folder / f"{name}.py"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        sys.modules.pop(name, None)  # as a process of its own would find it
+        importlib.invalidate_caches()
+        config_module._signature.cache_clear()
+
+    from genbench import config as config_module
+
+    yield edit
+    for name in ("own_method", "own_measure"):
+        sys.modules.pop(name, None)
+    config_module._signature.cache_clear()
+
+
+def with_own_code(plain):
+    plain["regularization"] = {"own": {"_target_": "own_method.Own"}}
+    plain["callbacks"] = {
+        "own": {
+            "_target_": "genbench.callbacks.Measures",
+            "measures": {"own": {"_target_": "own_measure.own", "_partial_": True}},
+        }
+    }
+    return plain
+
+
+def test_a_run_is_identified_by_the_users_code_that_trains_it(configure, own_code):
+    plain = with_own_code(configure())
+    first = experiment.plan(plain)
+    assert list(first.source.modules) == ["own_method"]
+    own_code("own_method", "class Own", "# a comment\nclass Own")
+    assert experiment.plan(plain).run_id == first.run_id
+    own_code("own_measure", "1.0", "2.0")  # it is measured again, not trained again
+    assert experiment.plan(plain).run_id == first.run_id
+    own_code("own_method", "strength = 1", "strength = 2")
+    second = experiment.plan(plain)
+    assert second.run_id != first.run_id
+    own_code("own_method", "strength = 2", "strength = 1")
+    assert experiment.plan(plain).run_id == first.run_id
+    expected = "the source of own_method differs from the planned one: it was changed since, or is another version"
+    assert experiment.other_code(first, second).startswith(expected)
+    assert experiment.other_code(first, first) is None
+
+
+def test_without_code_of_the_users_own_a_run_keeps_its_name(configure):
+    """The identity of version 0.1: configuration and data alone."""
+    from genbench.config import digest
+
+    planned = experiment.plan(configure())
+    data = experiment.build_data(configure())
+    assert planned.run_id == digest({"config": planned.bound, "inputs": {"data": data.digest}})[:12]
+
+
+def test_a_run_whose_code_is_not_the_planned_one_fails_in_its_place(configure, own_code):
+    plain = with_own_code(configure())
+    planned = experiment.plan(plain)
+    own_code("own_method", "strength = 1", "strength = 2")
+    record = experiment.run(plain, expected=planned)
+    assert (record["run_id"], record["status"]) == (planned.run_id, "failed")
+    assert record["error"].startswith("the source of own_method differs from the planned one")
+    assert not (planned.folder / "weights.pt").exists()
+
+
+def test_provenance_tells_the_code(configure, own_code):
+    from genbench import source
+
+    plain = with_own_code(configure())
+    record = experiment.run(plain, typed=["data.path=/home/somebody/x", "seed=0"])
+    found = record["provenance"]
+    assert found["code"] == experiment.plan(plain).source.digest
+    assert found["genbench_code"] == source.of_genbench()
+    assert found["overrides"] == ["data.path=…/x", "seed=0"]
+    assert found["finished"].endswith("+00:00")
+
+
+def test_the_commit_of_the_users_repository_is_known(tmp_path, monkeypatch):
+    import subprocess
+
+    monkeypatch.chdir(tmp_path)
+    experiment.commit.cache_clear()
+    assert experiment.user_commit() is None
+    git = ["git", "-c", "user.name=a", "-c", "user.email=b", "-c", "commit.gpgsign=false"]
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "file").write_text("1")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True, cwd=tmp_path)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, cwd=tmp_path, capture_output=True, text=True).stdout
+    monkeypatch.chdir(tmp_path / "inside")
+    assert experiment.user_commit() == head[:12]
+    (tmp_path / "file").write_text("2")
+    experiment.commit.cache_clear()
+    assert experiment.user_commit() == f"{head[:12]}+"

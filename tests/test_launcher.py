@@ -1,11 +1,8 @@
 """The launcher composes as Hydra does, only faster."""
 
-import io
-import re
 from types import SimpleNamespace
 
 import pytest
-import rich.console
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,9 +10,8 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from genbench import sweep
-from genbench.config import folder
-from hydra_plugins.genbench.launcher import _Composer, _distinct, _plain
+from genbench.config import folder, resolve
+from hydra_plugins.genbench.launcher import _Composer, _distinct
 from tests.choices import choices
 
 JOBS = [
@@ -40,7 +36,7 @@ def test_it_composes_what_hydra_composes(loader):
         expected = {k: v for k, v in OmegaConf.to_container(expected).items() if k != "hydra"}
         ours = compose(overrides)
         assert {k: v for k, v in OmegaConf.to_container(ours).items() if k != "hydra"} == expected
-        assert _plain(ours)["data"]["seed"] == _plain(ours)["seed"]
+        assert resolve(ours)["data"]["seed"] == resolve(ours)["seed"]
 
 
 def test_an_unknown_key_is_refused(loader):
@@ -60,21 +56,6 @@ def test_other_applications_find_our_groups(tmp_path):
         composed = compose("config", ["regularization=[l2,sam]"])
     assert sorted(composed.regularization) == ["l2", "sam"]
     assert composed.data.seed == 3
-
-
-def test_progress_counts_runs_and_says_how_each_ended(monkeypatch):
-    screen = io.StringIO()
-    console = rich.console.Console
-    monkeypatch.setattr(rich.console, "Console", lambda **_: console(file=screen, force_terminal=True, width=120))
-    with sweep._Progress(total=5, done=1) as progress:
-        progress.update(running=2)
-        progress.finished("regularization=l2", sweep.Outcome("a", "completed", None, 0.5, 1.25))
-        progress.finished("regularization=sam", sweep.Outcome("b", "failed", "out of [memory]"))
-        progress.update(running=1)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert "regularization=l2  test accuracy 0.500  1.2 s" in text
-    assert "regularization=sam  failed: out of [memory]" in text
-    assert re.search(r"3/5 1 running, 1 failed .* about \d+ s left", text)
 
 
 def test_two_processes_of_one_thread_are_the_default(loader):

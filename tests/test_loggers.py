@@ -88,7 +88,8 @@ def test_each_file_is_one_keyed_entry_that_lists_every_setting(name):
     module, _, attribute = target.rpartition(".")
     parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
     assert {"run", *node[name]} == set(parameters)
-    assert {key: parameters[key].default for key in node[name]} == node[name]
+    defaults = {key: parameters[key].default for key in node[name]}
+    assert {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()} == node[name]
 
 
 def test_a_lightning_logger_of_the_users_own_is_taken_as_it_is(tmp_path):
@@ -118,6 +119,9 @@ def test_a_logger_whose_package_is_missing_says_what_to_install(name, monkeypatc
         (partial(TensorBoardLogger, flush_seconds=0.5), "logger.tensorboard.flush_seconds is 0.5; accepted"),
         (partial(WandbLogger, mode="on"), "logger.wandb.mode is 'on'; accepted: online, offline, disabled"),
         (partial(WandbLogger, timeout=0), "logger.wandb.timeout is 0; accepted: a number in"),
+        (partial(WandbLogger, tags="paper"), "logger.wandb.tags is 'paper'; accepted: a list of words"),
+        (partial(WandbLogger, tags=["a" * 65]), "logger.wandb.tags is .*; accepted: a list of words of 1 to 64"),
+        (partial(WandbLogger, notes=3), "logger.wandb.notes is 3; accepted: a text, null"),
     ],
 )
 def test_a_bad_setting_is_refused_before_anything_is_written(part, message, tmp_path):
@@ -133,6 +137,15 @@ def test_names_tell_strategies_apart(tmp_path):
     assert make_run(tmp_path, seed=4, overrides=["seed=4", *swept.overrides[:2]]).strategy == swept.strategy
     alone = make_run(tmp_path, overrides=[])
     assert (alone.strategy, alone.name) == ("l2+mixup", "mnist1d, mlp, l2+mixup, seed 3")
+
+
+def test_the_baseline_is_called_none(tmp_path):
+    choices = {"data": "mnist1d", "model": "mlp", "regularization": []}
+    swept = make_run(tmp_path, choices=choices, overrides=["regularization=none", "data.label_noise=0.2", "seed=3"])
+    assert swept.regularization == "none"
+    assert (swept.strategy, swept.name) == ("none, data.label_noise=0.2", "none, data.label_noise=0.2, seed 3")
+    alone = make_run(tmp_path, choices=choices, overrides=[])
+    assert (alone.strategy, alone.name) == ("none", "mnist1d, mlp, none, seed 3")
 
 
 # ---------------------------------------------------------------- csv
@@ -270,8 +283,10 @@ def history(folder: Path) -> list[dict]:
 
 
 def test_a_wandb_run_carries_what_a_sweep_is_grouped_by(clean, tmp_path):
-    run = make_run(tmp_path)
-    built = loggers.build({"wandb": partial(WandbLogger)}, run)
+    made = {"genbench": "0.1.0", "torch": "2.13.0", "user_git": "0123456789ab+", "overrides": ["seed=3"]}
+    run = make_run(tmp_path, provenance=made)
+    settings = {"tags": ["paper", "figure 2"], "notes": "after review"}
+    built = loggers.build({"wandb": partial(WandbLogger, **settings)}, run)
     log(built, {"epoch": 1, **ROW}, step=10)
     log(built, {"weights/norm/l2": 1}, step=10)
     log(built, {"epoch": 2, "test/performance/accuracy": 0.6}, step=20)
@@ -284,7 +299,9 @@ def test_a_wandb_run_carries_what_a_sweep_is_grouped_by(clean, tmp_path):
     assert header["project"] == "genbench"
     assert header["run_id"] == "ablation-0123456789ab"
     assert header["display_name"] == "l2+mixup, data.label_noise=0.2, seed 3"
+    assert (header["tags"], header["notes"]) == (settings["tags"], settings["notes"])
     settings = header["config"]["update"]
+    assert settings["provenance"] == made
     assert (settings["regularization"], settings["seed"], settings["data"]) == ("l2+mixup", 3, {"label_noise": 0.2})
     assert settings["methods"] == run.config["regularization"]
     assert settings["strategy"] == run.strategy

@@ -14,11 +14,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from genbench import config, experiment, measuring
+from genbench import config, experiment, measuring, records
 from genbench.config import ConfigError
-from genbench.data import Digits
+from genbench.data import MNIST1D, Digits, decoding
 from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
 from genbench.models import CNN, MLP
+from tests.pictures import pixels, write_folders
 
 COMMAND = str(Path(sys.executable).with_name("genbench-measure"))
 QUICK = ["pictures=null"]
@@ -159,11 +160,38 @@ def test_a_run_on_other_data(trained):
     assert found.estimates["train/performance/accuracy"].value != own.estimates["train/performance/accuracy"].value
 
 
-def test_a_run_on_images_is_told_where_they_lie_now(trained, tmp_path):
-    images = os.environ["GENBENCH_TINY"]
-    folder = trained("model=linear", "data=images", f"data.path={images}", "data.label_noise=0.5")
-    with pytest.raises(ConfigError, match=r"data\.path and data\.hub are both null"):
+def test_a_run_on_data_that_are_made_otherwise_now(trained, tmp_path):
+    """As those are whose content another version of genbench has changed; a record without their digest is measured."""
+    folder = trained("model=linear")
+    record = records.read(folder)
+    assert (record["provenance"]["data"], record["provenance"]["data_path"]) == (MNIST1D().digest, False)
+    record["provenance"]["data"] = "0" * 64
+    records.write(folder, record)
+    with pytest.raises(ConfigError, match=r"the data are not those of the run .*, its record's 000000000000\)"):
         measured(f"checkpoint={folder}", "measures={}")
+    for key in ("data", "data_path"):
+        del record["provenance"][key]
+    records.write(folder, record)
+    assert measured(f"checkpoint={folder}", "measures={}").estimates["train/performance/accuracy"].value > 0
+
+
+def test_a_run_on_images_is_told_where_they_lie_now(trained, tmp_path, monkeypatch):
+    images = os.environ["GENBENCH_TINY"]
+    folder = trained(
+        "model=linear", "data=fashion_mnist", "data.channels=3", f"data.path={images}", "data.label_noise=0.5"
+    )
+    record = records.read(folder)
+    assert record["provenance"]["data_path"] is True
+    assert images not in json.dumps(record)
+    monkeypatch.setattr(decoding, "_of_hub", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(ConfigError, match=r"the run was trained on files, .*; accepted: \+data\.path=FOLDER"):
+        measured(f"checkpoint={folder}", "measures={}")
+    for split in ("train", "test"):
+        write_folders(tmp_path / "other" / split, pixels(220, seed=1), [index % 10 for index in range(220)])
+    with pytest.raises(
+        ConfigError, match=r"data\.path='other': they are not those of the run \(their digest is \w+, its"
+    ):
+        measured(f"checkpoint={folder}", f"+data.path={tmp_path / 'other'}", "measures={}")
     output = tmp_path / "there"
     moved, clean = (
         measured(f"checkpoint={folder}", f"+data.path={images}", *more, "measures={}", f"output={output}").estimates

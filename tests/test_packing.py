@@ -86,6 +86,46 @@ def assert_alike(packed, separate, tmp_path):
 # -- each as if alone
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_a_lane_has_the_same_bits_whatever_its_companions_numbers_are(configure, tmp_path, optimizer):
+    """At one width. Lanes of equal optimizers share one, so that its kernels see other rows together."""
+    common = (f"optimizer={optimizer}", "regularization=[l2,dropout,sam,mixup]", "~callbacks", "+callbacks={}")
+    equal, unequal = (
+        configure(*common, each=[{"seed": seed, "runs_dir": str(tmp_path / name)} for seed in range(4)])
+        for name in ("equal", "unequal")
+    )
+    for index, method, number, value in ((1, "l2", "strength", 0.5), (3, "dropout", "rate", 0), (3, "sam", "rho", 0.3)):
+        unequal[index]["regularization"][method][number] = value
+    unequal[1]["optimizer"]["lr"] = 0.002
+    unequal[1]["regularization"]["mixup"]["alpha"] = 0
+    unequal[3]["data"]["label_noise"] = 0.5
+    unequal[3]["optimizer"]["lr"] = 1e20  # diverges
+    ours, theirs = pack(unequal), pack(equal)
+    assert [record["status"] for record in ours] == ["completed", "completed", "completed", "diverged"]
+    for index in (0, 2):
+        assert ours[index]["run_id"] == theirs[index]["run_id"]
+        assert same(*(folder(tmp_path, theirs[index], name) / "weights.pt" for name in ("equal", "unequal")))
+    assert ours[1]["run_id"] != theirs[1]["run_id"]
+
+
+@pytest.mark.parametrize("callbacks", ["default", "full"], ids=["by_epoch", "by_batch"])
+def test_loggers_of_a_pack_get_each_runs_own_loss_and_learning_rate(configure, tmp_path, callbacks):
+    """Rates apart, and of an ensemble the members' mean."""
+    common = ("measures=norms", "trainer.log_every_n_steps=4", f"callbacks={callbacks}", "scheduler=cosine", *SGD)
+    ensemble = ("regularization=ensemble", "regularization.ensemble.members=2")
+    configs = [configure(*common, *ensemble, f"seed={i}", f"optimizer.lr={0.02 * (i + 1)}") for i in range(2)]
+    for ours, theirs in zip(pack(configs), alone(configs, tmp_path), strict=True):
+        assert ours["provenance"]["lanes"] == 4
+        rows = []
+        for where in (folder(tmp_path, ours), folder(tmp_path, theirs, "alone")):
+            with (where / "metrics.csv").open() as file:
+                rows.append([row for row in csv.DictReader(file) if row["train/optimization/loss"]])
+        assert [int(row["step"]) for row in rows[0]] == list(range(4, 28, 4))
+        for key in ("step", "epoch", "train/optimization/loss", "train/optimization/lr"):
+            a, b = ([float(row[key]) for row in found] for found in rows)
+            assert a == pytest.approx(b, rel=1e-4), key
+
+
 @pytest.mark.parametrize(
     ("overrides", "width"),
     [
@@ -704,7 +744,8 @@ def test_a_run_that_kills_its_process_fails_alone(work):
         assert record["status"] == ("failed" if run_id in poisoned else "completed")
         assert not record["error"] or "SIGKILL" in record["error"]
     assert len(by_id(path)) == 6
-    assert not list(work.rglob(packing.FOLDER))
+    # what is kept is the state of runs that failed, from which they go on
+    assert all(poisoned & set(ids) for ids in packing.unfinished(path))
 
 
 def test_so_many_lanes_at_most(work):

@@ -159,7 +159,8 @@ def test_a_sweep_ends_with_its_table_and_files(work):
 def test_hydras_own_launcher_ends_with_the_same_table(work):
     jobs = ["regularization=none,l2", "seed=0,1"]
     status, out, err = sweep(work, *jobs, "hydra/launcher=basic", "runs_dir=basic")
-    assert (status, err) == (0, ""), err
+    assert status == 0, err
+    assert [line for line in err.splitlines() if line.startswith("genbench: mlp on mnist1d")] == err.splitlines()
     assert sweep(work, *jobs)[0] == 0
     assert cells(work / "basic" / "default") == cells(work / "runs" / "default")
     assert "l2" in out
@@ -337,8 +338,8 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["-m", "seed=0,1", "data.label_noise=0,2"], "data.label_noise is 2"),
         (["-m", "seed=0,1", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs is 0"),
         (["-m", "experiment=ablation,optimizers"], "each experiment is a command of its own"),
-        (["runs_dir=/proc/nothing"], "runs_dir='/proc/nothing' cannot be written"),
-        (["-m", "runs_dir=/proc/nothing", "seed=0,1"], "runs_dir='/proc/nothing' cannot be written"),
+        (["runs_dir=/proc/nothing"], "runs_dir='…/nothing' cannot be written"),
+        (["-m", "runs_dir=/proc/nothing", "seed=0,1"], "runs_dir='…/nothing' cannot be written"),
         (["trainer.max_steps=0"], "trainer.max_steps is 0; accepted"),
         (["trainer.max_epochs=0"], "trainer.max_epochs is 0; accepted"),
         (["data.label_noise=1.5"], "data.label_noise is 1.5; accepted"),
@@ -360,8 +361,9 @@ def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, type
     assert status == 1
     assert message in err
     assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1, err
-    assert err.startswith("genbench: ")
+    *first, said = err.strip().splitlines()  # what is to be done, and why it is not
+    assert len(first) <= 1, err
+    assert said.startswith("genbench: ")
     assert out == ""
     assert not list(work.iterdir())
 
@@ -371,7 +373,7 @@ def test_a_misspelt_key_in_a_users_experiment_file_is_found(work, typed):
     folder.mkdir()
     (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimizer:\n  lrr: 0.1\n")
     status, _, err = typed(work, "genbench", "--config-dir", str(folder.parent), "experiment=mine")
-    assert (status, err.strip()) == (
+    assert (status, err.splitlines()[-1]) == (
         1,
         "genbench: optimizer.lrr is not a setting of torch.optim.Adam; did you mean 'lr'?",
     )

@@ -1,36 +1,41 @@
 """When to measure, and where the numbers go."""
 
-import copy
-from collections.abc import Iterable, Mapping
+import logging
+import re
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
-from genbench.checks import check_integer
+from genbench.callbacks.splits import Splits, noted
+from genbench.callbacks.subject import is_own, network, probe, weights
+from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 from genbench.termination import terminable
 
 POWERS_OF_TWO = "powers_of_two"
-SPLITS = ("train", "val", "test")
+_NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")
+
+_log = logging.getLogger(__name__)
+_said: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # why something was not measured
 
 
 class Measuring(pl.Callback):
     """Measures after epochs or steps of a schedule and always at the end of training, without changing it.
 
-    It serves any LightningModule: what is measured is ``pl_module.network`` where there is one, else the module itself.
-    Data come from ``trainer.datamodule.evaluation_batches(split)`` where there is one, else from the Trainer's loaders
-    (as they are: a loader that augments or drops its last batch is measured so).
+    It serves any LightningModule of ``pytorch_lightning`` or ``lightning``: what its ``forward`` gives is measured, or
+    a part of it that ``network`` names; of genbench's own module its network. Data come from
+    ``trainer.datamodule.evaluation_batches(split)`` where there is one, else from the Trainer's loaders within its
+    limits of batches (as they are: a loader that augments or drops its last batch is measured so).
 
-    Values go to every logger, each with its standard error as ``stderr/<key>`` and its cost as ``seconds/<key>``, to
-    ``trainer.callback_metrics`` and into ``results``. What cannot be measured (a diverged network, say) is an estimate
-    without a value that says why; it never stops the training. The callback's state is part of Lightning's checkpoints.
+    Values go to every logger, to ``trainer.callback_metrics`` and into ``results``. What cannot be measured (a diverged
+    network, say) is an estimate without a value that says why, with one warning a reason; it never stops the training.
+    The callback's state is part of Lightning's checkpoints.
 
     Attributes:
         results: the latest estimates by metric key.
@@ -43,7 +48,10 @@ class Measuring(pl.Callback):
         every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
-        examples: measure on the first so many of a split; ``None`` for all.
+        examples: measure on so many of a split, the same each time: see :func:`genbench.callbacks.splits.take`;
+            ``None`` for all.
+        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
+        log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
     """
 
     results: dict[str, Estimate]
@@ -59,6 +67,8 @@ class Measuring(pl.Callback):
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         examples: int | None = None,
+        network: str | None = None,
+        log_details: bool = False,
     ) -> None:
         name = type(self).__name__
         for setting, every in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
@@ -70,7 +80,11 @@ class Measuring(pl.Callback):
         self.every_n_steps = every_n_steps
         self.loss = loss
         self.forward = forward
+        if network is not None and not isinstance(network, str):
+            raise ValueError(f"{name} network is {network!r}; accepted: the dotted name of a part of the module")
         self.examples = examples
+        self.network = network
+        self.log_details = check_flag(f"{name} log_details", log_details)
         self._step = 0
         self._reset()
 
@@ -82,6 +96,7 @@ class Measuring(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = trainer.global_step
+        self.subject(pl_module)  # a wrong name is said before training
         if trainer.global_step == 0:
             self._reset()
 
@@ -104,33 +119,60 @@ class Measuring(pl.Callback):
 
     def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: float) -> None:
         start = perf_counter()
-        now = weights(network(pl_module))
+        now = self.weights(pl_module)
         if self.history and self.history[-1]["step"] == trainer.global_step:
             if self._weights.keys() == now.keys() and all(torch.equal(self._weights[k], now[k]) for k in now):
                 return
             self.history.pop()  # other weights were chosen after the last step
         # Lightning heeds SIGTERM between steps, and measures may take minutes
         with preserved_random_state(), terminable():
-            self.results = self.measure(trainer, pl_module)
+            found = self.measure(trainer, pl_module)
+        self.results = noted(found, self._notes)
         values = {key: estimate.value for key, estimate in self.results.items()}
         measured = {key: estimate for key, estimate in self.results.items() if estimate.value is not None}
         errors = {f"stderr/{key}": e.stderr for key, e in measured.items() if e.stderr is not None}
-        costs = {f"seconds/{key}": e.seconds for key, e in measured.items()}
         self.history.append({"epoch": epoch, "step": trainer.global_step, **values, **errors})
         self._weights = now
         self.seconds += perf_counter() - start
+        warn(trainer, pl_module, {key: self.results[key].note for key in self.unmeasured()})
 
         numbers = {key: value for key, value in values.items() if value is not None}
         known = trainer.callback_metrics
         for key in values.keys() - numbers.keys():
             known.pop(key, None)  # an older value would pass for this one
         known.update({key: torch.tensor(value) for key, value in numbers.items()})
+        logged = numbers
+        if self.log_details:
+            logged = {**numbers, **errors, **{f"seconds/{key}": e.seconds for key, e in measured.items()}}
         for logger in trainer.loggers:
-            logger.log_metrics({**numbers, **errors, **costs, "epoch": epoch}, step=trainer.global_step)
+            logger.log_metrics({**logged, "epoch": epoch}, step=trainer.global_step)
 
-    def snapshot(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> Snapshot | None:
-        """The network now, on one split; ``None`` where there is no such split."""
-        return snapshot(trainer, pl_module, split, loss=self.loss, forward=self.forward, examples=self.examples)
+    def unmeasured(self) -> list[str]:
+        """The keys of ``results`` that could not be measured."""
+        return [key for key, estimate in self.results.items() if estimate.value is None]
+
+    # -- what
+
+    def subject(self, pl_module: pl.LightningModule) -> nn.Module:
+        """The network that is measured."""
+        return network(pl_module, self.network)
+
+    def weights(self, pl_module: pl.LightningModule) -> dict[str, Tensor]:
+        """A copy of its parameters and buffers."""
+        return weights(self.subject(pl_module))
+
+    def snapshot(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, **settings: Any
+    ) -> Snapshot | None:
+        """The network now, on one split; ``None`` where there is no such split. ``settings`` are the snapshot's."""
+        data = self._splits.data(trainer, pl_module, split, examples=self.examples)
+        if data is None:
+            return None
+        found = Snapshot(self.subject(pl_module), self.loss, data.batches, forward=self.forward, **settings)
+        if split not in self._notes:  # the first time
+            probe(found)
+        self._notes[split] = data.note
+        return found
 
     # -- its state
 
@@ -139,11 +181,12 @@ class Measuring(pl.Callback):
         return self._generate_state_key(**self._settings())
 
     def _settings(self) -> dict[str, Any]:
-        return {
+        settings = {
             "every_n_epochs": self.every_n_epochs,
             "every_n_steps": self.every_n_steps,
             "examples": self.examples,
         }
+        return settings if self.network is None else {**settings, "network": self.network}
 
     def state_dict(self) -> dict[str, Any]:
         results = {key: asdict(estimate) for key, estimate in self.results.items()}
@@ -159,41 +202,24 @@ class Measuring(pl.Callback):
         self.history = []
         self.seconds = 0.0
         self._weights = {}
+        self._notes: dict[str, str | None] = {}  # of each split that was looked at
+        self._splits = Splits()
 
 
-def network(pl_module: pl.LightningModule) -> nn.Module:
-    """What is measured: ``pl_module.network``, or the module itself."""
-    inner = getattr(pl_module, "network", None)
-    return inner if isinstance(inner, nn.Module) else pl_module
-
-
-def weights(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's parameters and buffers."""
-    return {name: t.detach().clone() for name, t in module.state_dict().items() if isinstance(t, Tensor)}
-
-
-def snapshot(
-    trainer: pl.Trainer,
-    pl_module: pl.LightningModule,
-    split: str,
-    *,
-    loss: Loss,
-    forward: Forward | None = None,
-    examples: int | None = None,
-) -> Snapshot | None:
-    """The network now, on the first ``examples`` of one split; ``None`` where there is no such split."""
-    batches = data(trainer, pl_module, split, examples=examples)
-    return None if batches is None else Snapshot(network(pl_module), loss, batches, forward=forward)
-
-
-def data(
-    trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, *, examples: int | None = None
-) -> Iterable[Any] | None:
-    """The batches of the first ``examples`` of one split; ``None`` where there is no such split."""
-    loaders = [_own(loader) for loader in _loaders(trainer, pl_module, split)]
-    if not loaders:
-        return None
-    return loaders[0] if len(loaders) == 1 and examples is None else take(loaders, examples)
+def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
+    """Say what could not be measured, each reason once a training; of genbench's own runs, whose records say it, once a
+    process. ``notes`` are the reasons by key; one with other numbers is the same."""
+    if not trainer.is_global_zero:  # of several processes one speaks
+        return
+    said = _said.setdefault(type(pl_module) if is_own(pl_module) else trainer, set())
+    kinds: dict[str, list[str]] = {}
+    for key, reason in notes.items():
+        kinds.setdefault(_NUMBER.sub("#", reason or ""), []).append(key)
+    for kind, keys in kinds.items():
+        if kind and kind not in said:
+            said.add(kind)
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            _log.warning("not measured: %s%s: %s", keys[0], more, notes[keys[0]])
 
 
 def _due(every: int | str | None, before: int, now: int) -> bool:
@@ -201,53 +227,3 @@ def _due(every: int | str | None, before: int, now: int) -> bool:
     if every == POWERS_OF_TWO:
         return now.bit_length() > before.bit_length()
     return isinstance(every, int) and now // every > before // every
-
-
-def _own(loader: Iterable[Any]) -> Iterable[Any]:
-    """The loader; of one with persistent workers a copy: it has a single iterator, in whose midst training may be."""
-    if not getattr(loader, "persistent_workers", False):
-        return loader
-    own: Any = copy.copy(loader)
-    own._iterator = None
-    return own
-
-
-def _loaders(trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> list[Iterable[Any]]:
-    data: Any = getattr(trainer, "datamodule", None)
-    if hasattr(data, "evaluation_batches"):
-        return [data.evaluation_batches(split)] if split in getattr(data, "splits", SPLITS) else []
-    if split == "train":
-        loaders = trainer.train_dataloader
-    elif split == "val":
-        loaders = trainer.val_dataloaders
-    else:
-        owners = [data] if data is not None else [pl_module]
-        owner = next((o for o in owners if is_overridden("test_dataloader", o)), None)
-        loaders = None if owner is None else owner.test_dataloader()
-    if loaders is None:
-        return []
-    if isinstance(loaders, Mapping):
-        return list(loaders.values())
-    return list(loaders) if isinstance(loaders, list | tuple) else [loaders]  # as Lightning reads them
-
-
-def take(loaders: list[Iterable[Any]], examples: int | None) -> list[Any]:
-    """The batches of all loaders, up to so many examples."""
-    batches: list[Any] = []
-    left = examples
-    for loader in loaders:
-        with preserved_random_state(loader):
-            for batch in loader:
-                if left is None:
-                    batches.append(batch)
-                    continue
-                n = next((len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
-                batches.append(batch if n <= left else _first(batch, n, left))
-                left -= min(n, left)
-                if left == 0:
-                    return batches
-    return batches
-
-
-def _first(batch: Any, n: int, m: int) -> Any:
-    return tree_map(lambda leaf: leaf[:m] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == n else leaf, batch)

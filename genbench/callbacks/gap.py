@@ -2,10 +2,11 @@
 
 import pytorch_lightning as pl
 
-from genbench.callbacks.base import SPLITS, Measuring
+from genbench.callbacks.base import Measuring
+from genbench.callbacks.splits import SPLITS
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import reason
-from genbench.measures.gap import performance_and_gaps
+from genbench.measures.gap import LOSS, PERFORMANCE, performance_and_gaps
 
 
 class Gap(Measuring):
@@ -13,7 +14,8 @@ class Gap(Measuring):
 
     ``split/performance/{accuracy, cross_entropy, soft_error, calibration_error}`` on every split there is;
     ``split/gap/{accuracy, cross_entropy, soft_error}`` on val and test: train − split for accuracy, split − train for
-    the others. Arguments are those of :class:`Measuring`.
+    the others. Where the outputs are no logits of labels, as in regression, ``split/performance/loss`` and
+    ``split/gap/loss`` of the loss that was given. Arguments are those of :class:`Measuring`.
     """
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
@@ -26,4 +28,5 @@ class Gap(Measuring):
                 continue
             if snapshot is not None:
                 found[split] = snapshot
-        return performance_and_gaps(found)
+        known = LOSS if any(key.endswith("/performance/loss") for key in self.results) else PERFORMANCE
+        return performance_and_gaps(found, unmeasured=known)

@@ -1,12 +1,13 @@
 """Any set of measures while a network trains."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from genbench.callbacks.base import SPLITS, Measuring, data, network, weights
+from genbench.callbacks.base import Measuring
+from genbench.callbacks.splits import SPLITS
 from genbench.checks import check_choice
 from genbench.measures import (
     Estimate,
@@ -46,12 +47,15 @@ class Measures(Measuring):
         measures: name -> function of a snapshot; one that gives several estimates names them itself. ``None``: the
             standard set with its defaults.
         split: train, val or test.
-        examples: measure on the first so many of the split; ``None`` for all.
+        examples: measure on so many of the split, the same each time: see :func:`genbench.callbacks.splits.take`;
+            ``None`` for all.
         every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for no epoch's end.
         every_n_steps: the same in optimizer steps. Always also at the end of training.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
         initial: state dict of the initial weights; ``None``: those at the start of training, kept in checkpoints.
+        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
+        log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
     """
 
     def __init__(
@@ -65,9 +69,17 @@ class Measures(Measuring):
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         initial: Mapping[str, Tensor] | None = None,
+        network: str | None = None,
+        log_details: bool = False,
     ) -> None:
         super().__init__(
-            every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, loss=loss, forward=forward, examples=examples
+            every_n_epochs=every_n_epochs,
+            every_n_steps=every_n_steps,
+            loss=loss,
+            forward=forward,
+            examples=examples,
+            network=network,
+            log_details=log_details,
         )
         self.split = check_choice("Measures split", split, SPLITS)
         self.measures = dict(STANDARD if measures is None else measures)
@@ -84,25 +96,26 @@ class Measures(Measuring):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if self.initial is None and trainer.global_step == 0:
-            self._start = weights(network(pl_module))
+            self._start = self.weights(pl_module)
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
         initial = self._start if self.initial is None else self.initial
+        settings: dict[str, Any] = {
+            "initial": initial,
+            "scaling": getattr(getattr(trainer, "datamodule", None), "scaling", (0.0, 1.0)),
+        }
+        absent, snapshot = f"there is no {self.split} split", None
+        if any(map(needs_data, self.measures.values())):
+            try:
+                snapshot = self.snapshot(trainer, pl_module, self.split, **settings)
+            except Exception as error:  # measures of the weights alone need none
+                absent = reason(error)
         try:
-            batches: Iterable[Any] | None = None
-            if any(map(needs_data, self.measures.values())):
-                batches = data(trainer, pl_module, self.split, examples=self.examples)
-            if batches is None:
-                batches = _Absent(self.split)
-            snapshot = Snapshot(
-                network(pl_module),
-                self.loss,
-                batches,
-                initial=initial,
-                forward=self.forward,
-                scaling=getattr(getattr(trainer, "datamodule", None), "scaling", (0.0, 1.0)),
-            )
-        except Exception as error:  # neither weights nor data that cannot be measured end a training
+            if snapshot is None:
+                snapshot = Snapshot(
+                    self.subject(pl_module), self.loss, _Absent(absent), forward=self.forward, **settings
+                )
+        except Exception as error:  # weights that cannot be measured do not end a training
             unmeasured = Estimate(None, note=reason(error))
             return {
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
@@ -118,10 +131,10 @@ class Measures(Measuring):
 
 
 class _Absent:
-    """The batches of a split that is not there: measures of the weights never ask for them."""
+    """The batches of a split that cannot be measured on: measures of the weights never ask for them."""
 
-    def __init__(self, split: str) -> None:
-        self.split = split
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
     def __iter__(self) -> Iterator[Any]:
-        raise ValueError(f"there is no {self.split} split")
+        raise ValueError(self.reason)

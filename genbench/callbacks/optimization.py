@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from genbench.callbacks.base import Measuring, network
+from genbench.callbacks.base import Measuring
 from genbench.checks import check_flag
 from genbench.measures import Estimate, cross_entropy, gradient_variance
 from genbench.measures.base import MeasureOf, attempt, reason
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 
+_MISSED = "not reached"
 _LOSSES = {"1e-1": 0.1, "1e-2": 0.01}  # a dot in a metric key marks a layer
 
 
@@ -36,7 +37,10 @@ class Optimization(Measuring):
         path_length: whether to follow the path; it costs a pass over the weights and a copy of them at every step.
         loss: (output, target) -> mean over the batch, of the gradients.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
-        examples: look at the first so many of the train split; ``None`` for all.
+        examples: look at so many of the train split, the same each time: see
+            :func:`genbench.callbacks.splits.take`; ``None`` for all.
+        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
+        log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
     """
 
     _looked: int  # the step of the last look
@@ -54,10 +58,18 @@ class Optimization(Measuring):
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         examples: int | None = None,
+        network: str | None = None,
+        log_details: bool = False,
     ) -> None:
         self.path_length = check_flag("Optimization path_length", path_length)
         super().__init__(
-            every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, loss=loss, forward=forward, examples=examples
+            every_n_epochs=every_n_epochs,
+            every_n_steps=every_n_steps,
+            loss=loss,
+            forward=forward,
+            examples=examples,
+            network=network,
+            log_details=log_details,
         )
         self._live: list[list[Tensor]] = []  # of each member, the weights
         self._here: list[list[Tensor]] = []  # and a copy of what they were at the last batch
@@ -111,8 +123,11 @@ class Optimization(Measuring):
             found["weights/optimization/path_length"] = self._travelled()
         return found
 
+    def unmeasured(self) -> list[str]:
+        return [key for key in super().unmeasured() if not (self.results[key].note or "").startswith(_MISSED)]
+
     def _missed(self, loss: Estimate, threshold: float) -> Estimate:
-        note = loss.note if loss.value is None else f"not reached: cross-entropy {threshold} in {self._looked} steps"
+        note = loss.note if loss.value is None else f"{_MISSED}: cross-entropy {threshold} in {self._looked} steps"
         return Estimate(None, note=note)
 
     def _variance(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Estimate:
@@ -134,7 +149,7 @@ class Optimization(Measuring):
 
     def _stand(self, pl_module: pl.LightningModule) -> None:
         if self.path_length:
-            whole = network(pl_module)
+            whole = self.subject(pl_module)
             members = getattr(whole, "members", None)
             networks = list(members) if isinstance(members, nn.ModuleList) else [whole]
             self._live = [[p for p in one.parameters() if p.requires_grad] for one in networks]

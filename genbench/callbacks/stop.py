@@ -3,16 +3,19 @@
 import pytorch_lightning as pl
 from torch import nn
 
-from genbench.callbacks.base import snapshot
+from genbench.callbacks.base import warn
+from genbench.callbacks.splits import Splits
+from genbench.callbacks.subject import network, probe
 from genbench.checks import check_integer, check_number
-from genbench.measures import accuracy
+from genbench.measures import Snapshot, accuracy
+from genbench.measures.base import reason
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 
 
 class Stop(pl.Callback):
     """Ends training after an epoch whose last weights reach a threshold, by a full pass in evaluation mode.
 
-    Without a threshold it does nothing.
+    Without a threshold it does nothing. What cannot be measured reaches nothing, with one warning a reason.
 
     Args:
         train_loss: stop where the train loss is at most this, > 0.
@@ -20,6 +23,7 @@ class Stop(pl.Callback):
         every_n_epochs: how often to look, at least 1.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Stop(pl.Callback):
         every_n_epochs: int = 1,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
+        network: str | None = None,
     ) -> None:
         for name, value, high in (("train_loss", train_loss, float("inf")), ("train_accuracy", train_accuracy, 1.0)):
             if value is not None and check_number(f"Stop {name}", value, low=0, high=high) == 0:
@@ -39,23 +44,40 @@ class Stop(pl.Callback):
         self.every_n_epochs = check_integer("Stop every_n_epochs", every_n_epochs, least=1)
         self.loss = loss
         self.forward = forward
+        self.network = network
+        self._splits = Splits()
+        self._probed = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        network(pl_module, self.network)  # a wrong name is said before training
+        self._splits, self._probed = Splits(), False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (self.train_loss, self.train_accuracy) == (None, None) or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         with preserved_random_state():
-            if self._reached(trainer, pl_module):
-                trainer.should_stop = True
+            try:
+                reached = self._reached(trainer, pl_module)
+            except Exception as error:  # neither weights nor data that cannot be measured end a training
+                warn(trainer, pl_module, {"Stop": reason(error)})
+                return
+        if reached:
+            trainer.should_stop = True
 
     def _reached(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-        try:
-            train = snapshot(trainer, pl_module, "train", loss=self.loss, forward=self.forward)
-            if train is None:
+        data = self._splits.data(trainer, pl_module, "train")
+        if data is None:
+            raise ValueError("there is no train split")
+        train = Snapshot(network(pl_module, self.network), self.loss, data.batches, forward=self.forward)
+        if not self._probed:
+            probe(train)
+            self._probed = True
+        with train.measuring():
+            if self.train_loss is not None and train.mean_loss <= self.train_loss:
+                return True
+            if self.train_accuracy is None:
                 return False
-            with train.measuring():
-                if self.train_loss is not None and train.mean_loss <= self.train_loss:
-                    return True
-                share = accuracy(train).value if self.train_accuracy is not None else None
-        except ValueError:  # a diverged network reaches nothing
-            return False
-        return share is not None and self.train_accuracy is not None and share >= self.train_accuracy
+            share = accuracy(train)
+        if share.value is None:
+            raise ValueError(share.note)
+        return share.value >= self.train_accuracy

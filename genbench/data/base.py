@@ -30,7 +30,8 @@ class TensorData(LightningDataModule):
       uniformly from all classes, the true one included; ``asymmetric``, the next class; a confusion matrix, one drawn
       from the row of the true class. The examples noisy at a small share are noisy at every larger one, with the same
       labels. It comes before the validation split: whoever has noisy labels has them there too. Test labels stay clean.
-    - *Validation*: the last ``round(val_fraction * train_size)`` of the subset. They are not trained on.
+    - *Validation*: the last ``round(val_fraction * train_size)`` of the subset. They are not trained on. A set whose
+      examples overlap says which of them are for validation.
     - *Duplicates*: of the examples that are left, this share is replaced by copies of the others, labels included.
     - *Inputs*: as they are, or randomized in every split.
     - *Order*: shuffled in every epoch, by ``order_seeds`` (one a lane) where they are set, else by ``seed``.
@@ -90,7 +91,8 @@ class TensorData(LightningDataModule):
         if train_size is not None:
             note = f"{self.name} has {total} training examples"
             self.train_size = check_integer("data.train_size", train_size, least=1, most=total, note=note)
-        n_val = round(self.val_fraction * self.train_size)
+        val = raw.get("val")  # [n], which examples are for validation alone, 1 or 0; else any may be
+        n_val = round((self.val_fraction if val is None else int(val.sum()) / total) * self.train_size)
         n_train = self.train_size - n_val
         if n_train == 0 or (n_val == 0 and self.val_fraction > 0):
             empty = "training" if n_train == 0 else "validation"
@@ -106,12 +108,19 @@ class TensorData(LightningDataModule):
         self.order_seeds: tuple[int, ...] | None = None
         self.device = torch.device("cpu")
         draw = Draw(self.seed, 0)
-        rows = draw.permutation("data.subset", total)
-        if check_number("data.imbalance", imbalance, low=1) > 1:
-            if raw["y"].ndim > 1:
-                raise ValueError(f"data.imbalance is {imbalance!r}; accepted: 1, as an example has several labels")
-            rows = imbalanced(rows, raw["y"], size=self.train_size, ratio=imbalance, classes=self.classes)
-        rows = rows[: self.train_size]
+        if check_number("data.imbalance", imbalance, low=1) > 1 and raw["y"].ndim > 1:
+            raise ValueError(f"data.imbalance is {imbalance!r}; accepted: 1, as an example has several labels")
+
+        def taken(order: Tensor, size: int) -> Tensor:
+            if imbalance > 1:
+                order = imbalanced(order, raw["y"], size=size, ratio=imbalance, classes=self.classes)
+            return order[:size]
+
+        order = draw.permutation("data.subset", total)
+        if val is None:
+            rows = taken(order, self.train_size)
+        else:
+            rows = torch.cat([taken(order[val[order] == 0], n_train), taken(order[val[order] == 1], n_val)])
         y = raw["y"][rows]
         # ranks and replacements are drawn for the whole training set, so that noise is nested in train_size as well
         noisy = draw.permutation("data.noise.rank", total)[rows].argsort()[: round(self.label_noise * self.train_size)]
@@ -126,7 +135,8 @@ class TensorData(LightningDataModule):
         self._splits = randomized_inputs(splits, inputs, draw)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
-        """The tensors x, y, x_test and y_test before any setting is applied, not to be changed, and ``digest``."""
+        """The tensors x, y, x_test and y_test before any setting is applied, not to be changed, and ``digest``; ``val``
+        [n] as well where some of x are for validation alone."""
         return _loaded(type(self).name, self.load)
 
     @property

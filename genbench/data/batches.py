@@ -175,6 +175,14 @@ class Epochs:
     def __iter__(self) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
         yield iter(self.sampler)
 
+    def state_dict(self) -> dict[str, Any]:
+        """That of the batches: in the midst of a training step, its place in the epoch."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.sampler.load_state_dict(state)
+
 
 class Chunks:
     """Every example once, in a fixed order, in chunks; what a stranger's validation loop iterates."""

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from genbench import hub
 from genbench.data.cache import cached_folder, folder
 from genbench.draw import Draw
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_RULES = 2  # of decoding; cached images are of one number: 2 composites transparency and turns by EXIF
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow's, 8 bits a channel
 _CHUNK = 256  # images that a thread decodes at a time
 _VERIFIED = 2**30  # bytes that are hashed at every start; more would take longer than a start may
@@ -84,7 +86,9 @@ def decoded(source: Source) -> Decoded:
 def cache_name(source: Source) -> str:
     """Under which the decoded images of a source are cached."""
     found = None if source.path is None else _files(Path(source.path))
-    described = json.dumps([asdict(source), found and str(Path(str(source.path)).resolve()), found], sort_keys=True)
+    described = json.dumps(
+        [_RULES, asdict(source), found and str(Path(str(source.path)).resolve()), found], sort_keys=True
+    )
     return f"images/{source.name}-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
 
 
@@ -231,8 +235,8 @@ def _decoded_chunk(
 
 
 def image(name: str, data: bytes | Path, *, channels: int, size: int | None) -> np.ndarray:
-    """One image, uint8 [C, H, W], grey or RGB; with ``size`` its shorter side is scaled to it (bicubic) and the middle
-    is taken.
+    """One image, uint8 [C, H, W], grey or RGB, as it is shown: turned as its EXIF orientation says, what is transparent
+    on white. With ``size`` its shorter side is scaled to it (bicubic) and the middle is taken.
 
     Raises:
         ValueError: it is damaged, no image, or has more than 8 bits a channel; in one line, with its name.
@@ -243,7 +247,12 @@ def image(name: str, data: bytes | Path, *, channels: int, size: int | None) -> 
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
             if opened.mode not in _MODES:
                 raise ValueError(f"mode {opened.mode}, which is not 8 bits a channel")
-            picture = opened.convert("L" if channels == 1 else "RGB")
+            ImageOps.exif_transpose(opened, in_place=True)
+            picture: Image.Image = opened
+            if picture.has_transparency_data:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            picture = picture.convert("L" if channels == 1 else "RGB")
         if size is not None:
             picture = ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
         pixels = np.asarray(picture)
@@ -463,6 +472,7 @@ def _of_hub(source: Source, split: str) -> _Hub:
             f"data.hub={source.hub!r} needs the library datasets: pip install 'genbench[datasets]'; accepted also: "
             f"{alternative}"
         ) from None
+    hub.go_offline()
     try:
         dataset = load_dataset(source.hub, name=source.subset, split=split)
     except Exception as error:  # of the network, the hub and the library: dozens

@@ -35,7 +35,8 @@ class ImageData(TensorData):
     Exactly one source: ``path``, or where it is ``None`` ``hub``. A local folder holds files of parquet as they lie on
     the hub, or a folder a class (``train/CLASS/*.png`` and ``test/CLASS/*.png``, or ``CLASS/*.png`` alone and
     ``test_fraction``); parquet and the hub need the extra ``datasets``. Every image must be readable, every label be
-    there and every class have a training example.
+    there and every class have a training example. Images are as they are shown: turned as EXIF says, and what is
+    transparent is white.
 
     Args:
         hub: name on the Hugging Face hub.
@@ -267,6 +268,10 @@ class Parts(Sequence[tuple[Tensor, Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return _read(self._x, self.__getitem__, range(len(self)))
+
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The images and labels at some rows."""
+        return self._x.index_select(0, index.to(self._y.device)), self._y[index.to(self._y.device)]
 
 
 class ImageBatches(Batches):

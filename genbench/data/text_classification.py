@@ -1,12 +1,13 @@
 """Classes of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from genbench import hub
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import tensors
 from genbench.data.text import UNITS, UNKNOWN, encoded, split, stamp, vocabulary
@@ -21,12 +22,13 @@ _SHORTEST = 40  # characters of a paragraph
 
 class TextClassification(TokenData):
     """Texts and their classes: of a CSV file with the columns ``text`` and ``label``, of a data set of the hub with the
-    same, or, for something that is always there, the paragraphs of the ten longest of Python's own
-    ``pydoc_data.topics``, whose class is the topic.
+    same, or, for something that is always there, the paragraphs of Python's own ``pydoc_data.topics``, whose class is
+    the topic: of the ten topics with the most text, paragraphs that other topics repeat left out.
 
     A text is a row of ``length`` tokens, cut or padded at the end. The vocabulary is that of the training set, the most
-    frequent units first, with a token for padding and one for all others. Classes are the distinct labels of the
-    training set in their order, numbers by value.
+    frequent units first, with a token for padding and one for all others. Classes are the distinct labels of training
+    and validation in their order, numbers by value. Texts that are the same row of units are all in one split, but for
+    the hub's own test split.
 
     Args:
         path: a CSV file; ``None`` for none.
@@ -34,8 +36,10 @@ class TextClassification(TokenData):
         unit: ``word`` (in lower case; other signs by themselves) or ``character``.
         length: tokens of a text, at least 1.
         vocabulary_size: tokens at most, the two special ones included; at least 3.
-        test_fraction: share of the texts for the test split, in (0, 1), the same for every seed; a set of the hub has
-            its own.
+        test_fraction: share of the texts for the test split, in (0, 1), the same for every seed, or more by the copies
+            of the last one; a set of the hub has its own.
+        val_fraction: share of the other texts for the validation split, in [0, 1), chosen alike. Of ``train_size``
+            texts as large a share is validated on as of all.
         settings: those of :class:`genbench.data.tokens.TokenData`.
     """
 
@@ -50,6 +54,7 @@ class TextClassification(TokenData):
         length: int = 64,
         vocabulary_size: int = 10_000,
         test_fraction: float = 0.2,
+        val_fraction: float = 0.0,
         **settings: Any,
     ) -> None:
         check_choice("data.unit", unit, UNITS)
@@ -58,9 +63,10 @@ class TextClassification(TokenData):
         check_number("data.test_fraction", test_fraction, low=0, high=1, open_high=True)
         if path is not None and hub is not None:
             raise ValueError(f"data.path is {path!r} and data.hub {hub!r}; accepted: one of them, or neither")
-        made = _made(path, stamp(path), hub, unit, length, vocabulary_size, test_fraction)
+        check_number("data.val_fraction", val_fraction, low=0, high=1, open_high=True)
+        made = _made(path, stamp(path), hub, unit, length, vocabulary_size, (test_fraction, val_fraction))
         self._content, self.classes, self.vocabulary = made
-        super().__init__(**settings)
+        super().__init__(val_fraction=val_fraction, **settings)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
         return self._content
@@ -74,46 +80,79 @@ def _made(
     unit: str,
     length: int,
     vocabulary_size: int,
-    test_fraction: float,
+    shares: tuple[float, float],
 ) -> tuple[tuple[dict[str, Tensor], str], int, int]:
     """The tensors with their digest, the number of classes and that of tokens."""
+
+    def parted(found: Examples, name: str, share: float) -> tuple[Examples, Examples]:
+        return _parted(found, share, [tuple(split(text, unit)[:length]) for text in found[0]], name=name)
+
     if hub is not None:
         train, test = _of_hub(hub, "train"), _of_hub(hub, "test")
     else:
-        train, test = _parted(_topics() if path is None else _of_csv(path), test_fraction)
-    names = sorted(set(train[1]), key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label))
-    if new := sorted(set(test[1]) - set(names)):
+        train, test = parted(_topics() if path is None else _of_csv(path), "data.test_fraction", shares[0])
+    val: Examples = [], []
+    if shares[1] > 0:
+        train, val = parted(train, "data.val_fraction", shares[1])
+    labels = {*train[1], *val[1]}
+    names = sorted(labels, key=lambda label: (0, int(label), label) if label.isdecimal() else (1, 0, label))
+    if new := sorted(set(test[1]) - labels):
         raise ValueError(f"the class {new[0]!r} has no training example; accepted: a set with some of each")
-    known: dict[str, int] = {}
+    known = vocabulary((split(text, unit) for text in train[0]), vocabulary_size)
     number = {label: index for index, label in enumerate(names)}
     arrays = {}
-    for end, (texts, labels) in (("", train), ("_test", test)):
-        units = [split(text, unit) for text in texts]
-        known = known or vocabulary(units, vocabulary_size)
-        arrays[f"x{end}"] = encoded(units, known, length)
-        arrays[f"y{end}"] = np.array([number[label] for label in labels])
+    for end, texts, of_texts in (("", [*train[0], *val[0]], [*train[1], *val[1]]), ("_test", *test)):
+        arrays[f"x{end}"] = encoded((split(text, unit) for text in texts), known, length)
+        arrays[f"y{end}"] = np.array([number[label] for label in of_texts])
+    if val[0]:
+        arrays["val"] = np.arange(len(arrays["y"])) >= len(train[0])
     return tensors(arrays, TextClassification.name), len(names), len(known) + UNKNOWN + 1
 
 
-def _parted(found: Examples, test_fraction: float) -> tuple[Examples, Examples]:
-    """A training set, and a test set that is the same for every seed."""
+def _parted(
+    found: Examples, share: float, keys: Sequence[Hashable] | None = None, *, name: str = "data.test_fraction"
+) -> tuple[Examples, Examples]:
+    """The examples in two parts, the second with a share of them, the same for every seed; those with the same key
+    (``None``: the same text) are all in one."""
     texts, labels = found
     n = len(texts)
-    count = round(test_fraction * n)
+    count = round(share * n)
     if not 1 <= count < n:
-        raise ValueError(f"data.test_fraction is {test_fraction}; accepted: what leaves some of {n} texts on each side")
-    order = Draw(0, 0).permutation("data.test", n)
-    rows = order[count:].sort().values.tolist(), order[:count].sort().values.tolist()
-    train, test = (([texts[i] for i in part], [labels[i] for i in part]) for part in rows)
+        raise ValueError(f"{name} is {share}; accepted: what leaves some of {n} texts on each side")
+    together: dict[Hashable, list[int]] = {}
+    for i in Draw(0, 0).permutation("data.test", n).tolist():
+        together.setdefault((keys or texts)[i], []).append(i)
+    rows: set[int] = set()
+    for group in together.values():
+        if len(rows) < count:
+            rows.update(group)
+    if len(rows) == n:
+        raise ValueError(f"{name} is {share}; accepted: what leaves a text to train on, all its copies together")
+    train, test = (
+        ([texts[i] for i in part], [labels[i] for i in part])
+        for part in ([i for i in range(n) if i not in rows], sorted(rows))
+    )
     return train, test
 
 
 def _topics() -> Examples:
     from pydoc_data.topics import topics
 
-    longest = sorted(topics, key=lambda name: (-len(topics[name]), name))[:_TOPICS]
-    found = [(part, name) for name in longest for part in topics[name].split("\n\n") if len(part) >= _SHORTEST]
-    return [text for text, _ in found], [name for _, name in found]
+    topics_of: dict[str, set[str]] = {}
+    for name, text in topics.items():
+        for part in _paragraphs(text):
+            topics_of.setdefault(part, set()).add(name)
+    own = {
+        name: [part for part in dict.fromkeys(_paragraphs(text)) if len(topics_of[part]) == 1]
+        for name, text in topics.items()
+    }
+    longest = sorted(own, key=lambda name: (-sum(map(len, own[name])), name))[:_TOPICS]
+    return [part for name in longest for part in own[name]], [name for name in longest for _ in own[name]]
+
+
+def _paragraphs(text: str) -> list[str]:
+    parts = (" ".join(part.split()) for part in text.split("\n\n"))
+    return [part for part in parts if len(part) >= _SHORTEST]
 
 
 def _of_csv(path: str) -> Examples:
@@ -144,6 +183,7 @@ def _of_hub(name: str, part: str) -> Examples:
             f"data.hub={name!r} needs the library datasets: pip install 'genbench[datasets]'; accepted also: "
             "data.path=FILE, a CSV with the columns text and label"
         ) from None
+    hub.go_offline()
     try:
         table = load_dataset(name, split=part)
         return [str(text) for text in table["text"]], [str(label) for label in table["label"]]

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ Part = Logger | Callable[..., Logger]
 class Run:
     """What a logger may know of the run it follows.
 
-    ``folder`` is runs/<experiment>/<run_id>, ``config`` the bound configuration, ``choices`` the record's, and
-    ``overrides`` what sets the run apart in its sweep.
+    ``folder`` is runs/<experiment>/<run_id>, ``config`` the bound configuration, ``choices`` and ``provenance`` the
+    record's, and ``overrides`` what sets the run apart in its sweep.
 
     >>> run = Run(
     ...     folder="runs/ablation/0123456789ab", experiment="ablation", run_id="0123456789ab", seed=1,
@@ -36,11 +36,12 @@ class Run:
     choices: Mapping[str, Any]
     config: Mapping[str, Any]
     overrides: Sequence[str] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def regularization(self) -> str:
-        """The methods, joined by "+"."""
-        return _joined(self.choices.get("regularization", "none"))
+        """The methods, joined by "+"; "none" where there are none."""
+        return _joined(self.choices.get("regularization", ()))
 
     @property
     def strategy(self) -> str:
@@ -57,7 +58,7 @@ class Run:
 
 
 def _joined(choice: Any) -> str:
-    return choice if isinstance(choice, str) else "+".join(map(str, choice))
+    return choice if isinstance(choice, str) else "+".join(map(str, choice)) or "none"
 
 
 def check(names: Iterable[str]) -> None:

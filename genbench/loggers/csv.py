@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ class CSVLogger(Logger):
     """``metrics.csv`` in the run's folder: the step, then the metrics in the order they first appeared.
 
     A resumed run continues the file: rows from its first step on are replaced. (Lightning's logger would delete the
-    file, and writes at every row.) At most the last ``flush_seconds`` are missing while the run trains.
+    file, and writes at every row.) At most the last ``flush_seconds`` are missing while the run trains, and none of
+    before its checkpoint.
     """
 
     def __init__(self, *, run: Run, flush_seconds: float = 10) -> None:
@@ -27,6 +29,7 @@ class CSVLogger(Logger):
         self.flush_seconds = check_number("logger.csv.flush_seconds", flush_seconds, low=0)
         self._rows: dict[int, dict[str, Any]] | None = None
         self._written = time.monotonic()
+        self._warned = False
 
     @property
     def name(self) -> str:
@@ -50,22 +53,31 @@ class CSVLogger(Logger):
             step = max(self._rows, default=-1) + 1
         self._rows.setdefault(step, {}).update(metrics)
         if time.monotonic() - self._written > self.flush_seconds:
-            self._write()
+            self.flush()
 
     def finalize(self, status: str) -> None:
-        if self._rows:
-            self._write()
+        self.flush()
 
-    def _write(self) -> None:
-        assert self._rows is not None
-        keys = dict.fromkeys(key for row in self._rows.values() for key in row)
+    def flush(self) -> None:
+        """Write the rows; those that cannot be, for want of room say, are tried again with the next ones."""
+        if not self._rows:
+            return
+        try:
+            self._write(self._rows)
+        except OSError as error:
+            if not self._warned:
+                warnings.warn(f"{self.path.name} could not be written ({error.strerror}): tried again", stacklevel=2)
+            self._warned = True
+        self._written = time.monotonic()
+
+    def _write(self, rows: Mapping[int, Mapping[str, Any]]) -> None:
+        keys = dict.fromkeys(key for row in rows.values() for key in row)
         file = io.StringIO(newline="")
         writer = csv.DictWriter(file, ["step", *keys])
         writer.writeheader()
-        writer.writerows({"step": step, **row} for step, row in self._rows.items())
+        writer.writerows({"step": step, **row} for step, row in rows.items())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, file.getvalue())
-        self._written = time.monotonic()
 
 
 def _read(path: Path) -> dict[int, dict[str, str]]:

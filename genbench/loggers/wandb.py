@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from genbench.checks import check_choice, check_number
 from genbench.loggers.base import Part, Run, check
-from genbench.privacy import clean
+from genbench.privacy import clean, shared
 
 if TYPE_CHECKING:
     import wandb
@@ -32,8 +32,9 @@ _unreachable: set[str] = set()  # servers that did not answer this process: it a
 class WandbLogger(Logger):
     """A W&B run, grouped by experiment, with the record's metric keys, kept in runs/<experiment>/wandb.
 
-    Its id follows from ours, so that a resumed run continues it. What was logged offline is uploaded by
-    ``wandb sync runs/<experiment>/wandb``.
+    Its id follows from ours, so that a resumed run continues it. Its configuration is the record's, with what made the
+    numbers as ``provenance``: versions, the commits of genbench and of the user's repository, the overrides that were
+    typed. What was logged offline is uploaded by ``wandb sync runs/<experiment>/wandb``.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class WandbLogger(Logger):
         project: str | None = None,
         entity: str | None = None,
         mode: str | None = None,
+        tags: Sequence[str] = (),
+        notes: str | None = None,
         timeout: float = 5,
     ) -> None:
         super().__init__()
@@ -55,10 +58,11 @@ class WandbLogger(Logger):
             "methods": run.config.get("regularization", {}),
             "regularization": run.regularization,
             "strategy": run.strategy,
+            "provenance": dict(run.provenance),
         }
         self._run = _Guarded(
             Path(run.folder).parent,
-            {"project": project, "entity": entity, "mode": mode, "timeout": timeout},
+            {"project": project, "entity": entity, "mode": mode, "tags": tags, "notes": notes, "timeout": timeout},
             id=f"{run.experiment}-{run.run_id}",
             name=run.name,
             group=run.experiment,
@@ -164,6 +168,12 @@ class _Guarded:
         mode = settings.get("mode")
         if mode is not None:
             check_choice("logger.wandb.mode", mode, ("online", "offline", "disabled"))
+        tags, notes = settings.get("tags") or (), settings.get("notes")
+        if isinstance(tags, str) or not all(isinstance(tag, str) and 1 <= len(tag) <= 64 for tag in tags):
+            raise ValueError(f"logger.wandb.tags is {tags!r}; accepted: a list of words of 1 to 64 characters")
+        if notes is not None and not isinstance(notes, str):
+            raise ValueError(f"logger.wandb.notes is {notes!r}; accepted: a text, null")
+        identity |= {"tags": shared(list(tags)), "notes": shared(notes)}
         timeout = check_number("logger.wandb.timeout", settings.get("timeout", 5), low=0.1, high=60)
         self.id = identity["id"] = re.sub(r"[^\w.-]", "-", identity["id"])
         try:

@@ -9,8 +9,6 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import torch
-
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 
@@ -21,10 +19,13 @@ MeasureOf = Callable[[Snapshot], Estimate | dict[str, Estimate]]  # one whose se
 
 
 def measure(
-    family: str, *, of_weights: bool = False, by_member: bool = True
+    family: str, *, of_weights: bool = False, by_member: bool = True, moves: bool = False
 ) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
     """Makes a measure of a function of a snapshot: runs it inside ``snapshot.measuring()``, fills in the seconds, and
     turns a value that is not finite into ``None`` with a note.
+
+    A measure of flatness is taken in the precision that it needs, which for one that ``moves`` the weights is more: see
+    :meth:`Snapshot.precise`. What the snapshot has to say of its loss is said by every estimate of more than weights.
 
     ``family`` and the split it is measured on are the first parts of its metric key, ``split/family/name``; of a
     measure ``of_weights``, which needs neither data nor loss, ``weights/family/name``. Both are attributes of the
@@ -35,6 +36,19 @@ def measure(
     """
 
     def decorate(function: Measure[P, Result]) -> Measure[P, Result]:
+        def taken(snapshot: Snapshot, /, *args: P.args, **settings: P.kwargs) -> Result:
+            if of_weights:
+                return function(snapshot, *args, **settings)
+            rounding = None
+            if family == "flatness":
+                snapshot, rounding = snapshot.precise(moved=moves)
+            with snapshot.measuring():
+                result = function(snapshot, *args, **settings)
+            if isinstance(result, Estimate | dict):
+                for note in filter(None, (rounding, snapshot.note)):
+                    result = _noted(result, note)
+            return result
+
         @wraps(function)
         def measured(snapshot: Snapshot, /, *args: P.args, **settings: P.kwargs) -> Result:
             start = perf_counter()
@@ -44,16 +58,13 @@ def measure(
                     results = []
                     for member in members:
                         with member.measuring():
-                            results.append(function(member, *args, **settings))
+                            results.append(taken(member, *args, **settings))
                     result = _mean(results)
                 else:
-                    result = function(snapshot, *args, **settings)
+                    result = taken(snapshot, *args, **settings)
                 if not isinstance(result, Estimate | dict):
                     accepted = "an Estimate, or several in a dict by name"
                     raise TypeError(f"a measure returned {result!r}; accepted: {accepted}")
-                rounding = _rounding(snapshot) if family == "flatness" and not of_weights else None
-            if rounding:
-                result = _noted(result, rounding)
             seconds = perf_counter() - start
             if isinstance(result, Estimate):
                 return _finish(result, seconds)
@@ -121,15 +132,6 @@ def _declared(function: MeasureOf) -> MeasureOf:
     while isinstance(function, partial):
         function = function.func
     return function
-
-
-def _rounding(snapshot: Snapshot) -> str | None:
-    """Why curvature cannot be trusted: cross-entropy this small is lost in 1 − p, whatever has converged."""
-    dtype = next(iter(snapshot.parameters.values())).dtype
-    if dtype != torch.float64 and abs(snapshot.mean_loss) < torch.finfo(dtype).eps:
-        name = str(dtype).removeprefix("torch.")
-        return f"the mean loss {snapshot.mean_loss:.1e} is within the rounding of {name}: measure a copy in float64"
-    return None
 
 
 def _noted(result: Result, note: str) -> Result:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.draw import derive
+from genbench.measures.acting import acting
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined
@@ -33,11 +34,11 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
 
     (Bartlett et al. 2019, arXiv 1703.02930, theorem 6 of that version), p the breakpoints of the activations: one
     (ReLU), or two where the network holds a module that has as many (ReLU6, hard tanh, hard sigmoid, shrinkage), which
-    is not seen of activations called as functions. Layers i = 1 … L are the
-    calls of modules that have parameters of their own, kᵢ the numbers that one gives for an example, Wᵢ the trainable
-    parameters up to it, shared ones once. Of K ≥ 2 logits, the set of answers that are right is meant, which the signs
-    of K(K − 1)/2 differences decide, the kᵢ of the last layer. Jiang et al. 2020 (arXiv 1912.02178) use a looser
-    form for convolutions.
+    is not seen of activations called as functions. Layers i = 1 … L are the calls of modules that have weights of their
+    own, kᵢ the numbers that one gives for an example, Wᵢ the trainable weights up to it, shared ones once, and of a
+    weight that is computed from parameters its own entries. Of K ≥ 2 logits, the set of answers that are right is
+    meant, which the signs of K(K − 1)/2 differences decide, the kᵢ of the last layer. Jiang et al. 2020 (arXiv
+    1912.02178) use a looser form for convolutions.
 
     Defined for outputs that are piecewise linear in the input, which is tried on some examples: ReLU networks, batch
     normalization in evaluation included. The comparisons of max pooling are not counted.
@@ -51,8 +52,12 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
         if isinstance(output, Tensor):
             calls.append((module, output.numel() // len(output)))
 
-    owners = [m for m in snapshot.model.modules() if any(p is not None for p in m._parameters.values())]
-    handles = [m.register_forward_hook(count) for m in owners]
+    held: dict[nn.Module, dict[str, int]] = {}  # the trainable weights of each module that has weights
+    with torch.no_grad():
+        for each in acting(snapshot.model):
+            size = each.of(snapshot.state).numel() if any(s in snapshot.parameters for s in each.sources) else 0
+            held.setdefault(each.module, {})[each.name] = size
+    handles = [m.register_forward_hook(count) for m in held]
     try:
         output, *_ = next(snapshot.predictions_at(snapshot.vector))
     finally:
@@ -60,11 +65,10 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
             handle.remove()
     if not calls:
         return Estimate(None, note="undefined: no layer gives a tensor")
-    trainable = {id(p) for name, p in snapshot.model.named_parameters() if name in snapshot.parameters}
-    seen: dict[int, int] = {}
+    seen: dict[str, int] = {}
     total = weighted = 0
     for i, (module, units) in enumerate(calls, 1):
-        seen |= {id(p): p.numel() for p in module._parameters.values() if p is not None and id(p) in trainable}
+        seen |= held[module]
         total += sum(seen.values())
         weighted += i * (_decisions(output) if i == len(calls) else units)
     pieces = 2 * math.e * weighted * max(isinstance(m, _TWO_BREAKPOINTS) + 1 for m in snapshot.model.modules())

@@ -137,13 +137,14 @@ def layer_curvature(
     prefix = "" if _matrix(matrix) == "hessian" else "ggn_"
     results = {}
     for name, p in snapshot.parameters.items():
-        if p.ndim >= 2:
+        if p.ndim >= 2 and p.numel():
             found = _eigenvalues(snapshot.select(name), matrix, "", 1, 0, tolerance, min(max_steps, p.numel()), seed)
             results[f"{prefix}lambda_1.{name}"] = found["lambda_1"]
     known, samples = _trace_parts(snapshot, matrix, deflation, probes, seed)
     sizes = [p.numel() for p in snapshot.parameters.values()]
     for name, block, rest in zip(snapshot.parameters, known.split(sizes), samples.split(sizes, 1), strict=True):
-        results[f"{prefix}trace.{name}"] = _with_error(float(block.sum()), rest.sum(1))
+        if block.numel():
+            results[f"{prefix}trace.{name}"] = _with_error(float(block.sum()), rest.sum(1))
     return results
 
 
@@ -212,6 +213,25 @@ def hessian_eigenvectors(
         values = _eigenvalues(snapshot, "hessian", "", k, 0, tolerance, max_steps, seed)
         lanczos = _lanczos(snapshot, "hessian", seed)
         return values, lanczos.ritz_vectors(lanczos.steps, k)
+
+
+def leading_vectors(snapshot: Snapshot, k: int, *, scale: Tensor, seed: int) -> Tensor:
+    """Ritz vectors of the largest eigenvalues of D∇²L(w)D, D = diag(``scale``), as orthonormal rows, at most ``k``.
+
+    They are of 12 Lanczos steps, which :func:`hessian_trace` makes too where D = I: directions, not eigenvectors."""
+    plain = bool((scale == 1).all())
+    lanczos = (
+        _lanczos(snapshot, "hessian", seed)
+        if plain
+        else Lanczos(
+            lambda v: scale * snapshot.hessian_product(scale * v),
+            snapshot.size,
+            seed=derive(seed, "lanczos"),
+            device=snapshot.device,
+        )
+    )
+    steps = lanczos.extend(12)
+    return lanczos.ritz_vectors(steps, min(k, steps))
 
 
 def _eigenvalues(

@@ -1,49 +1,59 @@
 """The gap between what a network does on the data it was trained on and on others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from genbench.measures.base import attempt, measure
+from genbench.measures.base import MeasureOf, attempt, measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.performance import accuracy, calibration_error, cross_entropy, soft_error
+from genbench.measures.outputs import read
+from genbench.measures.performance import accuracy, calibration_error, cross_entropy, mean_loss, soft_error
 from genbench.measures.snapshot import Snapshot
 
-PERFORMANCE = {
+PERFORMANCE: dict[str, MeasureOf] = {
     "accuracy": accuracy,
     "cross_entropy": cross_entropy,
     "soft_error": soft_error,
     "calibration_error": calibration_error,
 }
-_SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1}  # a gap is positive where training looks better
+LOSS: dict[str, MeasureOf] = {"loss": mean_loss}  # where the outputs are no logits
+_SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1, "loss": 1}  # positive where training looks better
 
 
 @measure("gap", by_member=False)
 def generalization_gap(snapshot: Snapshot, train: Snapshot) -> dict[str, Estimate]:
     """``accuracy`` on train − on the snapshot's data, ``cross_entropy`` and ``soft_error`` on the snapshot's data − on
-    train: full passes with the same weights, no augmentation, no penalty.
+    train: full passes with the same weights, no augmentation, no penalty. Where the outputs are no logits of labels,
+    ``loss``, the snapshot's own, on its data − on train.
 
     The standard error is that of the snapshot's data as a sample; the training set is what it is.
     """
     results: dict[str, Estimate] = {}
     known: dict[str, Estimate] = {}
     with train.measuring():
-        for name in _SIGNS:
-            results |= attempt(name, PERFORMANCE[name], snapshot)
-            known |= attempt(name, PERFORMANCE[name], train)
+        for name, function in _of(snapshot).items():
+            if name in _SIGNS:
+                results |= attempt(name, function, snapshot)
+                known |= attempt(name, function, train)
     return _gaps(results, known)
 
 
-def performance_and_gaps(snapshots: Mapping[str, Snapshot | str]) -> dict[str, Estimate]:
+def performance_and_gaps(
+    snapshots: Mapping[str, Snapshot | str], *, unmeasured: Iterable[str] = PERFORMANCE
+) -> dict[str, Estimate]:
     """Performance on each split and the gaps to ``train``, by metric key: ``split/performance/name``,
-    ``split/gap/name``. Where a split could not be made a snapshot of, the reason stands in its place."""
+    ``split/gap/name``. Where a split could not be made a snapshot of, the reason stands in its place, under the names
+    of another split or else ``unmeasured``."""
     found: dict[str, dict[str, Estimate]] = {}
     for split, snapshot in snapshots.items():
-        if isinstance(snapshot, str):
-            found[split] = {name: Estimate(None, note=snapshot) for name in PERFORMANCE}
-        else:
+        if not isinstance(snapshot, str):
             with snapshot.measuring():  # entered once for all
                 found[split] = {}
-                for name, function in PERFORMANCE.items():
+                for name, function in _of(snapshot).items():
                     found[split] |= attempt(name, function, snapshot)
+    names = next(iter(found.values()), unmeasured)
+    for split, snapshot in snapshots.items():
+        if isinstance(snapshot, str):
+            found[split] = {name: Estimate(None, note=snapshot) for name in names}
+    found = {split: found[split] for split in snapshots}
     results = {f"{split}/performance/{name}": e for split, values in found.items() for name, e in values.items()}
     for split in found.keys() - {"train"}:
         different = _gaps(found[split], found.get("train", {}))
@@ -51,8 +61,19 @@ def performance_and_gaps(snapshots: Mapping[str, Snapshot | str]) -> dict[str, E
     return results
 
 
+def _of(snapshot: Snapshot) -> dict[str, MeasureOf]:
+    """What says how well a network does: of one whose outputs are no probabilities of classes, its own loss."""
+    try:
+        reading = read(snapshot)
+    except Exception:  # each of them says so
+        return PERFORMANCE
+    if isinstance(reading, str):
+        return LOSS
+    return PERFORMANCE if reading.reason is None else {"accuracy": accuracy, **LOSS}
+
+
 def _gaps(performance: Mapping[str, Estimate], train: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    return {name: _difference(performance[name], train.get(name), sign) for name, sign in _SIGNS.items()}
+    return {name: _difference(e, train.get(name), _SIGNS[name]) for name, e in performance.items() if name in _SIGNS}
 
 
 def _difference(other: Estimate, train: Estimate | None, sign: int) -> Estimate:

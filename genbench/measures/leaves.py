@@ -40,14 +40,19 @@ def _of_entries(kind: type[dict[Any, Any]], values: Iterable[Any], keys: list[An
     return kind(zip(keys, values, strict=True))
 
 
+def flatten(value: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
+    """The leaves of lists, tuples, dicts and dataclasses, in order, and what makes the same structure of others."""
+    open_containers(value)
+    found, spec = tree_flatten(value)
+    return found, lambda leaves: tree_unflatten(leaves, spec)
+
+
 def leaves(value: Any) -> list[Any]:
     """The leaves of lists, tuples, dicts and dataclasses, in order."""
-    open_containers(value)
-    return tree_leaves(value)
+    return flatten(value)[0]
 
 
 def rebuilt(value: Any, function: Callable[[int, Any], Any]) -> Any:
     """The same structure with ``function(i, leaf)`` in the place of each leaf."""
-    open_containers(value)
-    found, spec = tree_flatten(value)
-    return tree_unflatten([function(i, leaf) for i, leaf in enumerate(found)], spec)
+    found, made = flatten(value)
+    return made(function(i, leaf) for i, leaf in enumerate(found))

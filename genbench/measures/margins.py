@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_number
+from genbench.measures.acting import acting, of_factors
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import Reading, undefined, with_logits
@@ -57,6 +58,7 @@ def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 
 
 @measure("margin")
+@of_factors
 def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str, Estimate]:
     """γ, the percentile of :func:`margin`, over the size that the weights alone can give it:
 
@@ -78,7 +80,7 @@ def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str
     matrices = _matrices(snapshot)
     if not matrices:
         return dict.fromkeys(names, Estimate(None, note="undefined: the network has no weight matrices"))
-    spectral = torch.stack([torch.linalg.matrix_norm(w, 2) for w in matrices])
+    spectral = torch.stack([spectral_square(w) for w in matrices]).sqrt()
     if not spectral.all():
         return dict.fromkeys(names, Estimate(None, note="undefined: a weight matrix is zero"))
     frobenius = torch.stack([w.norm() for w in matrices])
@@ -149,6 +151,12 @@ def example_margins(snapshot: Snapshot) -> Tensor | str:
     return snapshot.shared("margins", lambda: _collect(snapshot))
 
 
+def spectral_square(w: Tensor) -> Tensor:
+    """‖W‖₂², the largest eigenvalue of WWᵀ."""
+    w = w if w.shape[0] <= w.shape[1] else w.T
+    return torch.linalg.eigvalsh(w @ w.T)[-1].clamp_min(0)
+
+
 def _collect(snapshot: Snapshot) -> Tensor | str:
     reading = with_logits(snapshot)
     if isinstance(reading, str):
@@ -186,10 +194,6 @@ def _over(gamma: float, log: float) -> float:
 
 def _matrices(snapshot: Snapshot) -> list[Tensor]:
     """The weights of two or more dimensions as matrices, float64, one for each layer that uses it."""
-    first: dict[int, str] = {}
-    found = []
-    for name, p in snapshot.model.named_parameters(remove_duplicate=False):
-        name = first.setdefault(id(p), name)
-        if p.ndim >= 2 and p.numel():
-            found.append(snapshot.state[name].double().reshape(len(p), -1))
-    return found
+    with torch.no_grad():
+        found = [each.of(snapshot.state) for each in acting(snapshot.model)]
+    return [w.double().reshape(len(w), -1) for w in found if w.ndim >= 2 and w.numel()]

@@ -1,10 +1,12 @@
 """Norms of the weights, whole and per parameter, and the capacities of Jiang et al. built of them.
 
 The names are those of Jiang et al. 2020 (arXiv 1912.02178, appendix C) as Dziugaite et al. 2020 (arXiv 2010.11924)
-write them. W is each trainable parameter of two or more dimensions, taken as the matrix of its first dimension × all
+write them. W is each trainable weight of two or more dimensions, taken as the matrix of its first dimension × all
 others: out × in of a linear layer, out × (in · kernel) of a convolution, the gates of a recurrent layer and the three
 projections of attention stacked; tied weights once; d is their number. Vectors (biases, scales of a normalization) have
 no matrix norm, but count in ‖w‖ and in the number of parameters. A batch norm is not folded into the layer before it.
+A weight that a parametrization computes from parameters (weight norm, spectral norm) is the one that acts: see
+:mod:`genbench.measures.acting`. Where trainable matrices are the factors of LoRA, a note says that norms are of those.
 Values are the plain complexity μ: Jiang et al. rank by √(μ/m), m the number of examples.
 """
 
@@ -14,9 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from genbench.measures.acting import initial_weights, of_factors, weights
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.margins import margin_percentile
+from genbench.measures.margins import margin_percentile, spectral_square
 from genbench.measures.snapshot import Snapshot
 
 Norms = dict[str, float]  # squared, by the name of the parameter
@@ -27,14 +30,16 @@ _NO_MATRICES = "undefined: the network has no weight matrices"
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def l2_norm(snapshot: Snapshot) -> dict[str, Estimate]:
-    """‖w‖₂ of all trainable parameters as ``l2``, of each as ``l2.<name>``."""
-    return _euclidean("l2", snapshot.parameters)
+    """‖w‖₂ of all trainable weights as ``l2``, of each as ``l2.<name>``."""
+    return _euclidean("l2", weights(snapshot))
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
-    """‖w − w⁰‖₂ of all trainable parameters as ``distance``, of each as ``distance.<name>``; ``None`` where the
+    """‖w − w⁰‖₂ of all trainable weights as ``distance``, of each as ``distance.<name>``; ``None`` where the
     snapshot has no initial weights, or of other names or shapes."""
     moved = _moved(snapshot)
     if isinstance(moved, str):
@@ -43,16 +48,20 @@ def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def parameter_norms(snapshot: Snapshot) -> dict[str, Estimate]:
-    """What takes all trainable parameters, biases included: their number ω as ``params``, ‖w‖₂² as ``param_norm``,
-    ‖w‖₁ as ``l1`` and of each as ``l1.<name>``."""
-    sums = {name: float(p.abs().sum(dtype=torch.float64)) for name, p in snapshot.parameters.items()}
-    values = {"params": float(snapshot.size), "param_norm": float(snapshot.vector @ snapshot.vector)}
+    """What takes all trainable weights, biases included: ‖w‖₂² as ``param_norm``, ‖w‖₁ as ``l1`` and of each as
+    ``l1.<name>``; and the number ω of the parameters that are trained as ``params``."""
+    w = weights(snapshot)
+    sums = {name: float(p.abs().sum(dtype=torch.float64)) for name, p in w.items()}
+    flat = torch.cat([p.reshape(-1).double() for p in w.values()])
+    values = {"params": float(snapshot.size), "param_norm": float(flat @ flat)}
     values |= {"l1": sum(sums.values()), **{f"l1.{name}": value for name, value in sums.items()}}
     return {key: Estimate(value) for key, value in values.items()}
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """The largest singular value of each trainable weight as ``spectral.<name>`` and the largest of them as
     ``spectral``; exact, from the eigenvalues of WWᵀ in float64.
@@ -64,6 +73,7 @@ def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def matrix_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """Sums and products of the norms of the weight matrices.
 
@@ -78,12 +88,13 @@ def matrix_norms(snapshot: Snapshot) -> dict[str, Estimate]:
 
     ‖·‖₂ is that of :func:`spectral_norm`. ``None`` but for the first where a matrix is zero.
     """
-    fro, spec = _frobenius(_matrices(snapshot.parameters)), _nonzero(_spectral(snapshot))
+    fro, spec = _frobenius(_matrices(weights(snapshot))), _nonzero(_spectral(snapshot))
     results = _sum("fro_norm", fro) | _stable_ranks(fro, spec, "")
     return results | _products("spec", spec) | _products("fro", _nonzero(fro))
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def matrix_distances(snapshot: Snapshot) -> dict[str, Estimate]:
     """Σ ‖W − W⁰‖_F² as ``fro_dist`` and Σ ‖W − W⁰‖₂² as ``dist_spec_init``, W⁰ the initial weights, and of each matrix
     as ``fro_dist.<name>`` and ``dist_spec_init.<name>``; ``None`` where there are no initial weights of these names
@@ -95,6 +106,7 @@ def matrix_distances(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm")
+@of_factors
 def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
     """Products of norms over γ², γ the 10th percentile of the margins of these data: see
     :func:`genbench.measures.margins.margin_percentile`.
@@ -110,13 +122,14 @@ def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
 
     ``None`` where γ is not positive: γ² would pass a network that is wrong for one that is right.
     """
-    fro, spec = _frobenius(_matrices(snapshot.parameters)), _nonzero(_spectral(snapshot))
+    fro, spec = _frobenius(_matrices(weights(snapshot))), _nonzero(_spectral(snapshot))
     moved, margin = _moved(snapshot), positive_margin(snapshot)
     results = _products("spec", spec, margin, "_over_margin") | _products("fro", _nonzero(fro), margin, "_over_margin")
     return results | _mains(spec, fro, moved, margin, "")
 
 
 @measure("norm")
+@of_factors
 def convolution_spectral_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """The measures built of spectral norms, with those of the convolutions as linear maps of their whole input in place
     of those of reshaped weights: ``spectral_fft`` and ``spectral_fft.<name>``, ``log_prod_of_spec_fft``,
@@ -138,7 +151,7 @@ def convolution_spectral_norms(snapshot: Snapshot) -> dict[str, Estimate]:
         name: f"undefined: {name!r} {grid}" for name, (_, grid) in convolutions.items() if isinstance(grid, str)
     }
     moved, margin = _moved(snapshot), positive_margin(snapshot)
-    fro, spec = _frobenius(_matrices(snapshot.parameters)), _on_grids(snapshot.parameters, convolutions)
+    fro, spec = _frobenius(_matrices(weights(snapshot))), _on_grids(weights(snapshot), convolutions)
     reason = next(iter(problems.values()), None)
     whole = _nonzero(spec) if reason is None else reason
     largest = _largest("spectral_fft", spec)
@@ -200,17 +213,11 @@ def _frobenius(matrices: dict[str, Tensor]) -> Norms:
 
 
 def _spectral(snapshot: Snapshot) -> Norms:
-    return snapshot.shared("spectral norms", lambda: _spectral_of(_matrices(snapshot.parameters)))
+    return snapshot.shared("spectral norms", lambda: _spectral_of(_matrices(weights(snapshot))))
 
 
 def _spectral_of(matrices: dict[str, Tensor]) -> Norms:
-    return {name: _largest_eigenvalue(w) for name, w in matrices.items()}
-
-
-def _largest_eigenvalue(w: Tensor) -> float:
-    """Of WWᵀ."""
-    w = w if w.shape[0] <= w.shape[1] else w.T
-    return max(float(torch.linalg.eigvalsh(w @ w.T)[-1]), 0.0)
+    return {name: float(spectral_square(w)) for name, w in matrices.items()}
 
 
 def _on_grids(tensors: dict[str, Tensor], convolutions: dict[str, tuple[nn.Module, Grid]]) -> Norms:
@@ -223,14 +230,11 @@ def _on_grids(tensors: dict[str, Tensor], convolutions: dict[str, tuple[nn.Modul
 
 
 def _moved(snapshot: Snapshot) -> dict[str, Tensor] | str:
-    """w − w⁰ of each trainable parameter, float64, or why there is none."""
-    initial = snapshot.initial
-    if initial is None:
-        return "no initial weights given"
-    for name, p in snapshot.parameters.items():
-        if name not in initial or initial[name].shape != p.shape:
-            return f"initial weights have no {name!r} of shape {tuple(p.shape)}"
-    return {name: p.double() - initial[name].to(p.device).double() for name, p in snapshot.parameters.items()}
+    """w − w⁰ of each trainable weight, float64, or why there is none."""
+    initial = initial_weights(snapshot)
+    if isinstance(initial, str):
+        return initial
+    return {name: w.double() - initial[name].double() for name, w in weights(snapshot).items()}
 
 
 def _nonzero(norms: Norms) -> Norms | str:
@@ -326,7 +330,7 @@ def _convolutions(snapshot: Snapshot) -> dict[str, tuple[nn.Module, Grid]]:
         for name, module in snapshot.layers.items()
         if isinstance(module, nn.modules.conv._ConvNd)
     }
-    modules = {name: module for name, module in modules.items() if name in snapshot.parameters}
+    modules = {name: module for name, module in modules.items() if name in weights(snapshot)}
     if not modules:
         return {}
     given: dict[str, Tensor | None] = dict.fromkeys(modules)

@@ -60,6 +60,8 @@ def ood_auroc(
         return undefined(f"outputs are {kind}, which have no energy")
     paired = isinstance(outliers, str) and outliers != "gaussian"
     if outliers == "gaussian":
+        if not all(x.is_floating_point() for x, _ in snapshot.blocks(_BLOCK)):
+            return undefined("inputs are not real numbers")
         others: Iterable[tuple[Tensor, Any]] = _gaussian(snapshot, seed)
     elif isinstance(outliers, str):
         args, _ = snapshot.first_input

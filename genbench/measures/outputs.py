@@ -1,7 +1,8 @@
 """What a network's outputs are: logits, probabilities, log-probabilities, or nothing that says how sure it is.
 
-The loss tells: one that does not change when a constant is added to all outputs of an example is of logits. Of other
-losses, rows in [0, 1] that sum to 1 are probabilities, and rows whose exponentials do are log-probabilities. All
+The loss tells: one that does not change when a constant is added to all outputs of an example is of logits; if it is
+the cross-entropy of the outputs times a number (a temperature, or −1 of distances), that number belongs to them. Of
+other losses, rows in [0, 1] that sum to 1 are probabilities, and rows whose exponentials do are log-probabilities. All
 measures of answers, margins and likelihoods read outputs here.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genbench.measures.estimate import Estimate
@@ -33,6 +35,7 @@ class Reading:
     axis: int | None
     index: int  # of the tensor among the leaves of the output
     reason: str | None = None
+    scale: float = 1.0  # logits over outputs
 
     def tensor(self, output: Any) -> Tensor:
         """The tensor that answers."""
@@ -44,7 +47,9 @@ class Reading:
         x = self.tensor(output)
         if self.axis is not None:
             x = x.movedim(self.axis, 1)
-            return x.double().log() if self.kind == "probabilities" else x
+            if self.kind == "probabilities":
+                return x.double().log()
+            return x if self.scale == 1 else self.scale * x
         x = x.reshape(len(x), 1, *x.shape[2:])
         if self.kind == "probabilities":
             return torch.cat([torch.log1p(-x.double()), x.double().log()], 1)
@@ -57,6 +62,8 @@ class Reading:
             logits = logits.softmax(1)
         elif self.kind == "log-probabilities":
             logits = logits.log_softmax(1)
+        elif self.scale != 1:
+            logits = logits / self.scale
         return _replaced(output, self.index, logits.movedim(1, self.axis))
 
     def labels(self, output: Any, target: Tensor) -> Tensor:
@@ -67,9 +74,8 @@ class Reading:
         return target.reshape(len(x), *x.shape[2:]).long()
 
     def answers(self, output: Any) -> Tensor:
-        """The class with the largest output [N, ...]."""
-        x = self.logits(output) if self.axis is None else self.tensor(output).movedim(self.axis, 1)
-        return x.argmax(1)
+        """The class with the largest logit, of scores the largest output, [N, ...]."""
+        return self.logits(output).argmax(1)
 
     def wrong(self, output: Any, target: Any) -> Tensor:
         """Whether the answers are wrong, bool [N, ...]; an output that is not finite is."""
@@ -130,9 +136,13 @@ def _of_many(snapshot: Snapshot, index: int, axes: list[int]) -> Reading | str:
         return f"labels lie in [{lowest}, {highest}], and those below 0 are no classes"
     ask = _Asked(snapshot, index)
     invariant = [axis for axis in axes if ask.ignores_constants(axis)]
+    if invariant and (scale := ask.scale(invariant[0])):
+        return Reading("logits", invariant[0], index, scale=scale)
     found = Reading("logits", invariant[0], index) if invariant else _by_sums(snapshot, index, axes)
     assert found.axis is not None
-    return "the loss rises with the output of the label" if ask.rises_with_label(found.axis) else found
+    if ask.falls_with_label(found.axis):
+        return found
+    return "the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
 
 
 def _by_sums(snapshot: Snapshot, index: int, axes: list[int]) -> Reading:
@@ -173,10 +183,15 @@ class _Asked:
 
     def __init__(self, snapshot: Snapshot, index: int) -> None:
         output, target = snapshot.predictions[0]
-        if isinstance(output, Tensor):
-            output, target = output[:_PROBES], target[:_PROBES]
-        self._loss, self._output, self.target, self._index = snapshot.loss, output, target, index
-        self.x = leaves(output)[index]
+        self._loss, self._index = snapshot.loss, index
+        self._take(output, target)
+        if isinstance(output, Tensor):  # fewer are enough, unless the loss wants all
+            self._take(output[:_PROBES], target[:_PROBES])
+            if math.isnan(self.at(self._base)):
+                self._take(output, target)
+
+    def _take(self, output: Any, target: Tensor) -> None:
+        self._output, self.target, self.x = output, target, leaves(output)[self._index]
         generator = torch.Generator().manual_seed(0)
         self._base = 0.25 + 0.25 * torch.rand(self.x.shape, generator=generator).to(self.x)
 
@@ -184,8 +199,8 @@ class _Asked:
         """NaN where the loss fails."""
         try:
             with torch.no_grad():
-                value = self._loss(_replaced(self._output, self._index, x), self.target if target is None else target)
-            return float(value)
+                point = _replaced(self._output, self._index, x.clone())  # it may write into what it is given
+                return float(self._loss(point, self.target if target is None else target))
         except Exception:  # what the loss says to outputs of our own is its own affair
             return math.nan
 
@@ -198,12 +213,34 @@ class _Asked:
             moved = moved + 0.04 * torch.linspace(0, 1, math.prod(places)).reshape(places).to(self.x)
         return self._same(self.at(moved), self.at(self._base))
 
-    def rises_with_label(self, axis: int) -> bool:
-        """Whether the loss rises when the outputs of the labels do."""
-        labels = self.target.long().unsqueeze(axis)
-        raised = self._base.scatter_add(axis, labels, torch.full_like(self._base, 0.25))
-        before, after = self.at(self._base), self.at(raised)
-        return after > before and not self._same(after, before)
+    def falls_with_label(self, axis: int) -> bool:
+        """Whether the loss falls when the output of any label rises; where it takes no outputs of ours, it may."""
+        x = self._base.clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                value = self._loss(_replaced(self._output, self._index, x.clone()), self.target)
+                (slope,) = torch.autograd.grad(value, x)
+        except Exception:
+            return True
+        of_labels = slope.gather(axis, self.target.long().unsqueeze(axis))
+        return bool((of_labels <= 0).all() and (of_labels < 0).any())
+
+    def scale(self, axis: int) -> float | None:
+        """The number s ≠ 0 for which the loss is the cross-entropy of s times the outputs; None where there is none."""
+        for dtype in (torch.float64, self.x.dtype):  # some losses hold tensors of the network's precision
+            far, zero = 8 * self._base.to(dtype), torch.zeros_like(self._base, dtype=dtype)
+            value, others = self.at(self._raised(zero, axis, 0.1)), self.x.shape[axis] - 1
+            if 0 < value < 100:  # log(1 + (K − 1) exp(−s/10))
+                scale = -10 * math.log(math.expm1(value) / others)
+                scale = 1.0 if abs(scale - 1) < 1e-3 else scale
+                expected = float(F.cross_entropy(scale * far.movedim(axis, 1), self.target.long()))
+                if abs(self.at(far) - expected) <= (1e-6 if dtype == torch.float64 else 2e-4) * expected:
+                    return scale
+        return None
+
+    def _raised(self, x: Tensor, axis: int, by: float) -> Tensor:
+        """The outputs of the labels raised."""
+        return x.scatter_add(axis, self.target.long().unsqueeze(axis), torch.full_like(x, by))
 
     def alike(self, value: float) -> bool:
         """Whether an output of ``value`` is as good for the target 0 as for 1."""

@@ -12,7 +12,7 @@ from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined, wrong_answers
-from genbench.measures.sharpness import Ball, ascend
+from genbench.measures.sharpness import Ball, ascend, directions
 from genbench.measures.snapshot import Snapshot
 
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
@@ -291,10 +291,11 @@ def _largest_box(
         return reason
 
     def too_large(alpha: float) -> bool:
-        points = ascend(snapshot, Ball(scale, alpha, "linf"), steps=steps, seed=seed)
+        ball = Ball(scale, alpha, "linf")
+        ((_, slope),) = directions(snapshot, ball, starts=1, seed=seed)
         return any(
             error_rate(snapshot, snapshot.vector + delta) - base > drop + 1e-9 or not math.isfinite(loss)
-            for delta, loss, _ in points
+            for delta, loss, _ in ascend(snapshot, ball, slope, steps=steps)
         )
 
     low, high, alpha = 0.0, math.inf, start

@@ -52,8 +52,8 @@ def _path_norm(snapshot: Snapshot) -> float | str:
     args, kwargs = tree_map(lambda leaf: _ones(leaf) if _is_real(leaf) else leaf, given)
     state = {name: t.double() if t.is_floating_point() else t for name, t in snapshot.state.items()}
     try:
-        with torch.no_grad():
-            output = torch.func.functional_call(snapshot.model, state, args, kwargs)
+        with torch.no_grad(), snapshot.holding(state):
+            output = snapshot.model(*args, **kwargs)
             leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
             ends = [leaf for leaf in leaves if isinstance(leaf, Paths)]
             if not ends or len(ends) < len(leaves):

@@ -5,9 +5,11 @@ of [N, K, ...] outputs are no examples of their own.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer
@@ -45,6 +47,12 @@ def soft_error(snapshot: Snapshot) -> Estimate:
     if isinstance(known, str):
         return undefined(known)
     return mean_over_examples(snapshot, -_true(*known).expm1())
+
+
+@measure("performance", by_member=False)
+def mean_loss(snapshot: Snapshot) -> Estimate:
+    """The snapshot's own loss, its mean over the examples."""
+    return Estimate(snapshot.mean_loss, stderr=_error_of_losses(snapshot))
 
 
 @measure("performance", by_member=False)
@@ -127,6 +135,24 @@ def _error(snapshot: Snapshot, values: Tensor) -> float | None:
     if n < 2:
         return None
     return math.sqrt(float(deviations.square().sum()) * n / (n - 1)) / len(values)
+
+
+def _error_of_losses(snapshot: Snapshot) -> float | None:
+    """The standard error of the mean loss over the examples; None where the loss cannot be taken of each alone."""
+
+    def each(output: Any, target: Any) -> Tensor:
+        return snapshot.loss(*tree_map(lambda t: t[None] if isinstance(t, Tensor) else t, (output, target)))
+
+    found = []
+    try:
+        for (output, target), (loss, n) in zip(snapshot.predictions, snapshot.losses, strict=True):
+            found.append(torch.vmap(each)(output, target).reshape(-1).double())
+            if len(found[-1]) != n or not math.isclose(float(found[-1].mean()), float(loss), rel_tol=1e-3):
+                return None
+    except Exception:  # outputs that are no tensors, or a loss that reads numbers
+        return None
+    losses = torch.cat(found)
+    return float(losses.std() / math.sqrt(len(losses))) if len(losses) > 1 else None
 
 
 def _true(log_p: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 
 from genbench.checks import check_integer, nearest
 from genbench.draw import derive
+from genbench.measures.acting import weights
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
@@ -39,6 +40,9 @@ def relative_flatness(
     name = _weight(snapshot, layer)
     if name is None:
         return {"relative_flatness": Estimate(None, note="undefined: the network has no trainable weight matrix")}
+    if name not in snapshot.parameters:
+        computed = f"undefined: {name!r} is computed from parameters, and the loss has a Hessian by those alone"
+        return {"relative_flatness": Estimate(None, note=computed)}
     part = snapshot.select(name)
     w = part.vector.reshape(len(part.parameters[name]), -1)
     u, sigma, _ = torch.linalg.svd(w, full_matrices=False)
@@ -70,11 +74,10 @@ def _curvature(part: Snapshot, z: torch.Tensor) -> float:
 
 def _weight(snapshot: Snapshot, layer: str | None) -> str | None:
     """The name of a weight of two or more dimensions; None where there is none."""
-    weights = [name for name, p in snapshot.parameters.items() if p.ndim >= 2 and p.numel()]
+    found = {name: w.ndim for name, w in weights(snapshot).items() if w.ndim >= 2 and w.numel()}
     if layer is None:
-        matrices = [name for name in weights if snapshot.parameters[name].ndim == 2]
-        return next(reversed(matrices or weights), None)
-    found = [name for name in weights if name == layer or name == f"{layer}.weight"]
-    if not found:
-        raise ValueError(f"layer is {layer!r}; {nearest(layer, weights)}")
-    return found[0]
+        return next(reversed([name for name, ndim in found.items() if ndim == 2] or [*found]), None)
+    named = [name for name in found if name == layer or name == f"{layer}.weight"]
+    if not named:
+        raise ValueError(f"layer is {layer!r}; {nearest(layer, [*found])}")
+    return named[0]

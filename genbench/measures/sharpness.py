@@ -1,30 +1,37 @@
 """Sharpness: how much the loss rises near the weights."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from genbench.checks import check_choice, check_flag, check_integer, check_number
 from genbench.draw import derive
 from genbench.measures.base import measure
+from genbench.measures.curvature import leading_vectors
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import with_logits
 from genbench.measures.snapshot import Snapshot
 
-_NO_LOGITS = Estimate(None, note="undefined: not logits [N, K, ...] with K ≥ 2 and integer class labels")
+_NO_LOGITS = Estimate(
+    None,
+    note="undefined: no logits of two or more classes to normalize (normalize_logits=false takes the loss as it is)",
+)
+_PARALLEL = 1 - 1e-9  # cosine from which two directions are one
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def sam_sharpness(
     snapshot: Snapshot,
     *,
     rho: float = 0.05,
     norm: str = "l2",
+    starts: int = 8,
     steps: int = 20,
     tolerance: float = 1e-3,
     normalize_logits: bool = False,
@@ -33,33 +40,46 @@ def sam_sharpness(
     """max L(w + δ) − L(w) over ‖δ‖ ≤ ρ (Foret et al. 2021, arXiv 2010.01412, eq. 1): the largest rise that was found,
     a lower bound of the maximum.
 
-    Conditional-gradient ascent from SAM's own perturbation ρ∇L/‖∇L‖ (ρ sign ∇L in ℓ∞): each step moves towards the
-    point of the ball that the gradient names, all the way for a rising loss and half as far after each fall.
-    ``converged`` says whether no direction rises any more: the gap max_s ∇L·(s − δ), reported as ``residual`` relative
-    to the rise, is at most ``tolerance``.
+    The loss has many local maxima in the ball: of a network that fits its data, one or more for each example that can
+    be lost in it. ``starts`` ascents look for the largest: from SAM's own perturbation ρ∇L/‖∇L‖ (ρ sign ∇L in ℓ∞; it
+    alone with ``starts=1``, as in the paper), from the gradients of the examples whose own loss can become largest in
+    the ball, and for every six further starts from the two ends of an eigenvector of the Hessian (the largest first,
+    from 12 Lanczos steps) and from a random direction.
+
+    Each is a conditional-gradient ascent: a step moves towards the point of the ball that the gradient names, all the
+    way for a rising loss and half as far after each fall. No direction rises any more if the gap max_s ∇L·(s − δ),
+    reported as ``residual`` relative to the rise, is at most ``tolerance``.
+
+    ``converged``: the largest rise has such a gap, and another start, not its mirror image, came within ``tolerance``
+    of it; never with one start. The note says how many did and how far apart the ends are.
+
+    Which examples can become worst: with q = log(e^ℓ − 1), which is −margin for a binary cross-entropy ℓ, those of the
+    largest q + max_δ ∇q·δ, one pass over the examples' gradients; with ℓ for q where a loss is negative.
 
     Args:
         snapshot: network, loss and data.
         rho: radius ρ > 0, in units of the weights.
         norm: ``l2`` or ``linf``, of the ball.
-        steps: bound on the ascent steps, each one pass forward and backward.
-        tolerance: relative gap at which to stop, > 0.
+        starts: ascents, at least 1.
+        steps: bound on the steps of each ascent, each one pass forward and backward.
+        tolerance: relative gap at which to stop, and relative difference at which two ascents agree, > 0.
         normalize_logits: the loss of normalized logits, see :func:`adaptive_sharpness`.
-        seed: of the direction taken where the gradient is zero.
+        seed: of the Lanczos iteration and of random directions, also of the first where the gradient is zero.
     """
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
     ball = Ball(torch.ones_like(view.vector), rho, norm)
-    return _worst_case(view, ball, steps=steps, tolerance=tolerance, seed=seed)
+    return _worst_case(view, ball, starts=starts, steps=steps, tolerance=tolerance, seed=seed)
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def adaptive_sharpness(
     snapshot: Snapshot,
     *,
     rho: float = 0.5,
     norm: str = "l2",
+    starts: int = 4,
     steps: int = 20,
     tolerance: float = 1e-3,
     normalize_logits: bool = True,
@@ -70,26 +90,27 @@ def adaptive_sharpness(
 
     Each weight moves in proportion to its size, so the value does not change when units or layers of a ReLU network are
     rescaled without changing its function; nor, through the normalization, when the last layer is rescaled. The
-    ascent, its bound and ``converged`` are those of :func:`sam_sharpness`; a weight that is zero does not move. The
+    ascents, their starts and ``converged`` are those of :func:`sam_sharpness`; a weight that is zero does not move. The
     authors' code divides logits by their norm (√K times smaller); the paper's standard deviation is used here.
 
     Args:
         snapshot: network, loss and data; outputs are logits [N, K, ...], K ≥ 2.
         rho: radius ρ > 0, relative to the weights.
         norm: ``l2`` or ``linf``, of the ball.
-        steps: bound on the ascent steps.
-        tolerance: relative gap at which to stop, > 0.
+        starts: ascents, at least 1.
+        steps: bound on the steps of each ascent.
+        tolerance: relative gap at which to stop, and relative difference at which two ascents agree, > 0.
         normalize_logits: without it, the loss itself is used, for any output.
-        seed: of the direction taken where the gradient is zero.
+        seed: of the Lanczos iteration and of random directions.
     """
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
     ball = Ball(view.vector.abs(), rho, norm)
-    return _worst_case(view, ball, steps=steps, tolerance=tolerance, seed=seed)
+    return _worst_case(view, ball, starts=starts, steps=steps, tolerance=tolerance, seed=seed)
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def average_sharpness(
     snapshot: Snapshot,
     *,
@@ -132,7 +153,7 @@ def average_sharpness(
     return _average(view, draw, pairs=pairs)
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def adaptive_average_sharpness(
     snapshot: Snapshot,
     *,
@@ -165,7 +186,7 @@ def adaptive_average_sharpness(
     return _average(view, lambda: draw(view, generator) * view.vector.abs() * rho, pairs=pairs)
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs: int = 50, seed: int = 0) -> Estimate:
     """The loss convolved with a Gaussian kernel, E L(w + δ), δ ~ N(0, σ²I), with its standard error (Bisla et al. 2022,
     arXiv 2201.08025: σ = 0.01 and 100 draws). The loss itself is not subtracted: a network that does not fit its
@@ -186,7 +207,7 @@ def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs:
     return Estimate(snapshot.mean_loss + rise.value, stderr=rise.stderr)
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def m_sharpness(
     snapshot: Snapshot,
     *,
@@ -194,6 +215,7 @@ def m_sharpness(
     batches: int = 8,
     rho: float = 0.05,
     norm: str = "l2",
+    starts: int = 8,
     steps: int = 20,
     tolerance: float = 1e-3,
     normalize_logits: bool = False,
@@ -205,14 +227,14 @@ def m_sharpness(
 
     The batches are drawn from all examples without replacement, whatever batches the data come in: no more than there
     are, and ``None`` for fewer than m examples. The maximum is that of :func:`sam_sharpness`; ``converged`` says
-    whether all were reached, ``residual`` is the largest.
+    whether all were reached, ``residual`` is the largest, the note says how many ascents agree in each batch.
 
     Args:
         snapshot: network, loss and data.
         m: examples a batch, at least 1.
         batches: how many, at least 2.
-        rho, norm, steps, tolerance, normalize_logits: as in :func:`sam_sharpness`.
-        seed: of the batches, and of the direction taken where a gradient is zero.
+        rho, norm, starts, steps, tolerance, normalize_logits: as in :func:`sam_sharpness`.
+        seed: of the batches, and as there.
     """
     check_integer("m", m, least=1)
     check_integer("batches", batches, least=2)
@@ -224,7 +246,10 @@ def m_sharpness(
     chosen = [part.sort().values for part in order.split(m)[:batches] if len(part) == m]
     if not chosen:
         return Estimate(None, note=f"undefined: {view.examples} examples are fewer than m = {m}")
-    found = [_worst_case(part, ball, steps=steps, tolerance=tolerance, seed=seed) for part in view.subsets(chosen)]
+    found = [
+        _worst_case(part, ball, starts=starts, steps=steps, tolerance=tolerance, seed=seed)
+        for part in view.subsets(chosen)
+    ]
     missing = [e for e in found if e.value is None]
     if missing:
         return missing[0]
@@ -234,31 +259,41 @@ def m_sharpness(
         stderr=float(rises.std()) / math.sqrt(len(rises)) if len(rises) > 1 else None,
         converged=all(e.converged for e in found),
         residual=max((e.residual for e in found if e.residual is not None), default=None),
+        note=f"{len(found)} batches, {sum(bool(e.converged) for e in found)} converged"
+        + (f"; {_ONE_START}" if starts == 1 else ""),
     )
 
 
-@measure("flatness")
+@measure("flatness", moves=True)
 def keskar_sharpness(
-    snapshot: Snapshot, *, epsilon: float = 1e-3, steps: int = 10, tolerance: float = 1e-3, seed: int = 0
+    snapshot: Snapshot,
+    *,
+    epsilon: float = 1e-3,
+    starts: int = 1,
+    steps: int = 10,
+    tolerance: float = 1e-3,
+    seed: int = 0,
 ) -> Estimate:
     """100 · (max L(w + δ) − L(w)) / (1 + L(w)) over the box |δᵢ| ≤ ε(|wᵢ| + 1) (Keskar et al. 2017, arXiv 1609.04836,
     metric 2.1 in the full space), in percent: the largest value that was found, a lower bound.
 
-    As in the paper, the maximum is sought by ten iterations of L-BFGS-B, which seldom converge: ``residual`` is the gap
-    max_s ∇L·(s − δ) over the box relative to the rise, ``converged`` whether it is at most ``tolerance``. The paper
-    does not say where it starts. Here it is the corner of the box that the gradient at w names, which is as far from w
-    for a converged network, whose gradient is nearly zero, as for any other; a random corner where it is zero.
+    As in the paper, the maximum is sought by ten iterations of L-BFGS-B, once. It does not say from where: here from
+    the corner of the box that the gradient at w names, which is as far from w for a converged network, whose gradient
+    is nearly zero, as for any other; from a random corner where it is zero. More ``starts`` are those of
+    :func:`sam_sharpness`, as corners, and ``converged`` is as there, so never with one start: ``residual`` is the gap
+    max_s ∇L·(s − δ) over the box relative to the rise.
 
     Args:
         snapshot: network, loss and data.
         epsilon: ε > 0; the paper reports 1e-3 and 5e-4.
-        steps: bound on the iterations; the passes forward and backward are at most 20 times as many, twice as a rule.
-        tolerance: relative gap that counts as converged, > 0.
-        seed: of the random corner.
+        starts: runs of L-BFGS-B, at least 1.
+        steps: bound on the iterations of each; the passes forward and backward are at most 20 times as many, twice as
+            a rule.
+        tolerance: relative gap that counts as stationary, and relative difference at which two runs agree, > 0.
+        seed: of random corners.
     """
     epsilon = _positive("epsilon", epsilon)
     check_integer("steps", steps, least=1)
-    check_integer("seed", seed, least=0)
     tolerance = _positive("tolerance", tolerance)
     w, base = snapshot.vector, snapshot.mean_loss
     box = epsilon * (w.abs() + 1)
@@ -270,21 +305,23 @@ def keskar_sharpness(
             bad.append(loss)
         return -loss, -slope.cpu().numpy()
 
-    _, slope = snapshot.gradient_at(w)
-    corner = box * (slope if slope.any() else _gaussian(snapshot, _generator(seed, "keskar_sharpness"))).sign()
-    found = minimize(
-        falling,
-        corner.cpu().numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=Bounds(-box.cpu().numpy(), box.cpu().numpy()),
-        options={"maxiter": steps, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0},
-    )
-    if bad:
-        return Estimate(None, note=f"undefined: the loss is {bad[0]} within epsilon = {epsilon:g}")
-    rise = max(-float(found.fun) - base, 0.0)
-    gap = float(np.abs(found.jac) @ box.cpu().numpy() + found.jac @ found.x)
-    return _risen(rise, gap, tolerance, scale=100 / (1 + base))
+    climbs = []
+    ball = Ball(w.abs() + 1, epsilon, "linf")
+    for line, slope in directions(snapshot, ball, starts=starts, seed=seed):
+        found = minimize(
+            falling,
+            (box * slope.sign()).cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=Bounds(-box.cpu().numpy(), box.cpu().numpy()),
+            options={"maxiter": steps, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0},
+        )
+        if bad:
+            return Estimate(None, note=f"undefined: the loss is {bad[0]} within epsilon = {epsilon:g}")
+        rise = max(-float(found.fun) - base, 0.0)
+        gap = float(np.abs(found.jac) @ box.cpu().numpy() + found.jac @ found.x)
+        climbs.append(Climb(line, rise, gap))
+    return _highest(climbs, tolerance, scale=100 / (1 + base))
 
 
 class Ball:
@@ -301,6 +338,10 @@ class Ball:
             return self.rho * slope.sign()
         return self.rho * slope / slope.norm().clamp_min(1e-300)
 
+    def reach(self, slopes: Tensor) -> Tensor:
+        """max slope·u over the ball, of each of ``slopes`` [N, size]: ρ times the dual norm."""
+        return self.rho * slopes.norm(dim=1, p=1 if self.norm == "linf" else 2)
+
     def outwards(self, u: Tensor, slope: Tensor) -> Tensor:
         """On the sphere instead of inside it, where the loss rises along ``u``."""
         if self.norm == "l2" and slope @ u > 0:
@@ -308,17 +349,107 @@ class Ball:
         return u
 
 
-def ascend(snapshot: Snapshot, ball: Ball, *, steps: int, seed: int) -> Iterator[tuple[Tensor, float, float]]:
-    """Conditional-gradient ascent in the ball, see :func:`sam_sharpness`: where it starts and where it is after each of
-    ``steps`` steps, as the perturbation, its loss, which never falls, and the gap max_s ∇L·(s − δ)."""
+def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> list[tuple[int, Tensor]]:
+    """Where ascents in the ball start, as slopes of u where the weights are w + scale·u: see :func:`sam_sharpness`.
+
+    Each with the number of its line through the centre, which mirror images have in common; none twice, so that there
+    may be fewer than ``starts``."""
+    check_integer("starts", starts, least=1)
+    check_integer("seed", seed, least=0)
+    found: list[tuple[int, Tensor]] = []
+    lines: list[Tensor] = []
+    for slope in _slopes(snapshot, ball, starts, _generator(seed, "sharpness"), seed):
+        length = slope.norm()
+        if not (length > 0 and length.isfinite()):
+            continue
+        unit = slope / length
+        line = next((i for i, other in enumerate(lines) if abs(float(other @ unit)) > _PARALLEL), len(lines))
+        if line == len(lines):
+            lines.append(unit)
+        elif any(i == line and float(lines[i] @ unit) * float(lines[i] @ other) > 0 for i, other in found):
+            continue
+        found.append((line, unit))
+        if len(found) == starts:
+            break
+    return found
+
+
+def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Generator, seed: int) -> Iterator[Tensor]:
+    """Candidates, the most promising first; zero where a kind of them is none."""
+    slope = snapshot.gradient_at(snapshot.vector)[1] * ball.scale
+    # at a stationary point any direction may rise
+    yield slope if slope.any() else _gaussian(snapshot, generator)
+    if starts == 1:
+        return
+    several = (starts - 1) // 6
+    yield from _worst_examples(snapshot, ball, starts - 1 - 3 * several)
+    if several:
+        for vector in leading_vectors(snapshot, several, scale=ball.scale, seed=seed):
+            yield vector
+            yield -vector
+    for _ in range(2 * starts):  # also for what is missing above; some may lie on a line that there is
+        yield _gaussian(snapshot, generator)
+
+
+def _worst_examples(snapshot: Snapshot, ball: Ball, count: int) -> list[Tensor]:
+    """The gradients, as slopes of u, of the examples whose own loss can become largest in the ball; none where the
+    examples' losses cannot be told apart."""
+    if snapshot.examples == 1:  # the mean gradient is its
+        return []
+    plain = bool((ball.scale == 1).all())
+    kept: list[tuple[float, Tensor]] = []
+    first = 0
+    try:
+        losses = _example_losses(snapshot)
+        positive = bool((losses >= 0).all())
+        for some in snapshot.example_gradients():
+            slopes = some if plain else some * ball.scale
+            value = losses[first : first + len(some)]
+            first += len(some)
+            highest = value + ball.reach(slopes).double()
+            if positive:
+                # q and what stands before ∇ℓ in ∇q; −expm1(−ℓ) is 1 − e^−ℓ without cancellation
+                room = -torch.expm1(-value)
+                highest = torch.where(value > 0, value + room.log() + (highest - value) / room, -math.inf)
+            top = highest.topk(min(count, len(highest)))
+            kept += [(float(q), slopes[i].double()) for q, i in zip(*top, strict=True)]
+            kept = sorted(kept, key=lambda pair: -pair[0])[:count]
+    except (RuntimeError, TypeError, ValueError):  # a loss that is no mean over examples, or cannot take one alone
+        return []
+    return [slope for _, slope in kept]
+
+
+def _example_losses(snapshot: Snapshot) -> Tensor:
+    """ℓᵢ [N], float64, from the outputs."""
+    found = []
+    with torch.no_grad():
+        for (output, target), (_, n) in zip(snapshot.predictions, snapshot.losses, strict=True):
+            leaves, spec = tree_flatten((output, target))
+            split = [isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n for leaf in leaves]
+
+            def loss(*rows: Tensor, leaves: Any = leaves, split: Any = split, spec: Any = spec) -> Tensor:
+                rest = iter(rows)
+                whole = [next(rest)[None] if s else leaf for leaf, s in zip(leaves, split, strict=True)]
+                return snapshot.loss(*tree_unflatten(whole, spec)).reshape(())
+
+            parts = [leaf for leaf, s in zip(leaves, split, strict=True) if s]
+            try:
+                found.append(torch.vmap(loss)(*parts))
+            except RuntimeError:  # an operation that has no batching rule, or control flow on values
+                found.append(torch.stack([loss(*rows) for rows in zip(*parts, strict=True)]))
+    return torch.cat(found).double()
+
+
+def ascend(snapshot: Snapshot, ball: Ball, slope: Tensor, *, steps: int) -> Iterator[tuple[Tensor, float, float]]:
+    """Conditional-gradient ascent in the ball from its point along ``slope``, see :func:`sam_sharpness`.
+
+    Where it starts and where it is after each of ``steps`` steps: the perturbation, its loss, which never falls, and
+    the gap max_s ∇L·(s − δ)."""
 
     def evaluate(u: Tensor) -> tuple[float, Tensor]:
         loss, gradient = snapshot.gradient_at(snapshot.vector + ball.scale * u)
         return loss, gradient * ball.scale
 
-    _, slope = evaluate(torch.zeros_like(ball.scale))
-    if not slope.any():  # a stationary point: any direction may rise
-        slope = _gaussian(snapshot, _generator(seed, "sharpness"))
     u = ball.towards(slope)
     loss, slope = evaluate(u)
     rate = 1.0
@@ -334,27 +465,50 @@ def ascend(snapshot: Snapshot, ball: Ball, *, steps: int, seed: int) -> Iterator
     yield ball.scale * u, loss, float(slope @ (ball.towards(slope) - u))
 
 
-def _worst_case(snapshot: Snapshot, ball: Ball, *, steps: int, tolerance: float, seed: int) -> Estimate:
+class Climb(NamedTuple):
+    """Where an ascent ended: the line it started on, the rise, and the gap that the gradient still promises."""
+
+    line: int
+    rise: float
+    gap: float
+
+
+def _worst_case(snapshot: Snapshot, ball: Ball, *, starts: int, steps: int, tolerance: float, seed: int) -> Estimate:
     """max L(w + δ) − L(w) over the ball."""
     check_integer("steps", steps, least=1)
-    check_integer("seed", seed, least=0)
     tolerance = _positive("tolerance", tolerance)
-    base = best = snapshot.mean_loss
-    gap = math.inf
-    for _, loss, slope in ascend(snapshot, ball, steps=steps, seed=seed):
-        if not math.isfinite(loss):
-            return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
-        best = max(best, loss)
-        gap = slope
-        if gap <= tolerance * (best - base):
-            break
-    return _risen(best - base, gap, tolerance)
+    base = snapshot.mean_loss
+    climbs = []
+    for line, direction in directions(snapshot, ball, starts=starts, seed=seed):
+        rise, gap = 0.0, math.inf
+        for _, loss, gap in ascend(snapshot, ball, direction, steps=steps):
+            if not math.isfinite(loss):
+                return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
+            rise = max(rise, loss - base)
+            if gap <= tolerance * rise:
+                break
+        climbs.append(Climb(line, rise, gap))
+    return _highest(climbs, tolerance)
 
 
-def _risen(rise: float, gap: float, tolerance: float, *, scale: float = 1.0) -> Estimate:
-    """A largest rise with what the gradient still promises, relative to it; where nothing rises that is no number."""
-    residual = gap / rise if rise > 0 and math.isfinite(gap) else None
-    return Estimate(scale * rise, converged=gap <= tolerance * rise, residual=residual)
+_ONE_START = "one start: nothing says that it is more than a local maximum"
+
+
+def _highest(climbs: Sequence[Climb], tolerance: float, *, scale: float = 1.0) -> Estimate:
+    """The largest rise, whether it is to be believed, and how far apart the ascents ended."""
+    best = max(climbs, key=lambda climb: climb.rise)
+    reached = [climb for climb in climbs if climb.rise >= (1 - tolerance) * best.rise]
+    # where nothing rises the relative gap is no number
+    residual = best.gap / best.rise if best.rise > 0 and math.isfinite(best.gap) else None
+    low = min(climb.rise for climb in climbs)
+    return Estimate(
+        scale * best.rise,
+        converged=best.gap <= tolerance * best.rise and any(climb.line != best.line for climb in reached),
+        residual=residual,
+        note=_ONE_START
+        if len(climbs) == 1
+        else f"{len(climbs)} starts, {len(reached)} reached it, the lowest {scale * low:.3g}",
+    )
 
 
 def _average(snapshot: Snapshot, draw: Callable[[], Tensor], *, pairs: int) -> Estimate:

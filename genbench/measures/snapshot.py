@@ -2,53 +2,116 @@
 
 import copy
 import math
-import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from itertools import accumulate
-from types import FunctionType
-from typing import Any
-from weakref import WeakSet
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from genbench.checks import nearest
-from genbench.measures.leaves import open_containers
-from genbench.memory import Allocated
+from genbench.measures.acting import layers
+from genbench.measures.examples import (
+    EXAMPLES_FIRST,
+    LAYOUTS,
+    Layout,
+    Samples,
+    close,
+    describe,
+    length,
+    mapped,
+    tensors_of,
+    tolerance,
+)
+from genbench.measures.guard import check_weights
+from genbench.measures.leaves import flatten
+from genbench.measures.preserve import (
+    generators_of,
+    preserved,
+    preserved_generators,
+    preserved_random_state,
+    random_state,
+    seed_all,
+    set_random_state,
+)
+from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian
+from genbench.memory import Allocated, room
 from genbench.patches import Patches
+from genbench.places import Places, renamed, unwrapped
 
-Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
-Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+Count = Callable[[Any, Any], Any]
 Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
 
-_MEANS: WeakSet[FunctionType] = WeakSet()  # losses that were found to be means
 _SLICE = 1024  # examples
-_GRAPHS = 2**27  # bytes of graphs that are kept over several batches
+_PROBE = 32  # examples that show how a network and a loss treat examples
 _OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
 _EXAMPLE_GRADIENTS = 2**22  # entries of per-example gradients at a time: more would leave the cache, and be slower
+_SHARE = 0.25  # of the memory that is free, for graphs that are kept
+
+
+class Run(NamedTuple):
+    """What one batch gives: ``weight`` is what it counts in the mean over the batches, ``n`` its examples."""
+
+    output: Any
+    target: Any
+    loss: Tensor
+    weight: float
+    n: int
+
+
+@dataclass
+class _Open:
+    """What all views of a network share while it is measured."""
+
+    depth: int = 0
+    places: Places | None = None
+    placed: list[tuple[Any, ...]] = field(default_factory=list)  # the weights that lie in it, last on top
+
+
+# a network is one thing, whoever measures it: snapshots of several moments may be open at once
+_OPEN: WeakKeyDictionary[nn.Module, _Open] = WeakKeyDictionary()
+
+
+class Probe(NamedTuple):
+    """How a network and its loss treat the examples of a batch, seen on a few of them.
+
+    ``layout`` is None where they cannot be told apart. ``independent``: an example's output does not depend on the
+    others. ``mean``: the loss is the mean over the examples (their counts). ``bytes``: what a forward pass allocates
+    for one.
+    """
+
+    layout: Layout | None
+    independent: bool = True
+    mean: bool = True
+    bytes: int = 0
 
 
 class Snapshot:
     """A network with its weights at this moment, its loss and its data.
 
     L(w) = Σ_b n_b · loss(output_b, target_b) / Σ_b n_b over the batches b, n_b the examples in a batch: the mean over
-    all examples, however they are split. ``loss`` must therefore be a mean over the examples of its batch (torch's
-    default reduction) and n_b is the length of the target (of the output, where the target has none); of its first
-    tensor, where it has several.
+    all examples, however they are split, where ``loss`` is a mean over the examples of its batch (torch's default
+    reduction). n_b is the length of the target (of the output, where the target has none); of its first tensor, where
+    it has several. A loss that is another mean, over classes with weights or over tokens that are no padding, has n_b
+    from ``count``; without it, and with several batches, every estimate says that it depends on the batches.
 
     Weights and buffers are copied: later training does not change a snapshot, and measuring it never changes training.
-    The network is measured in evaluation mode and must then be deterministic. Products with the Hessian keep the graph
-    of the gradient where the data are one batch (fastest), and of several batches as many as 128 MiB hold; memory does
-    not grow with the number of batches beyond that.
+    While it is measured the network itself has the snapshot's weights, forward and backward: a penalty in the loss, a
+    hook, checkpointing, a parametrization and a module that is registered twice see them. The inputs are copied before
+    the network gets them. It is measured in evaluation mode and must then be deterministic. The examples may lie in the
+    first axis or in the second (time first), which is seen from what the network makes of a few of them.
+
+    Products with the Hessian keep the graphs of the gradient as far as a quarter of the free memory holds them; beyond
+    that, batches are worked off in parts, and memory does not grow with their number or size.
 
     Args:
-        model: any network. A module list ``model.members`` marks an ensemble: see :func:`genbench.measures.measure`.
+        model: any network; what torch.compile, DataParallel or DistributedDataParallel wrap is measured. A module list
+            ``model.members`` marks an ensemble: see :func:`genbench.measures.measure`.
         loss: (output, target) -> scalar tensor, the mean over the batch.
         batches: (input, target) pairs, or anything that ``forward`` understands. Passes over a loader all start from
             the same random state, so that they see the same order and the same augmentation.
@@ -56,10 +119,13 @@ class Snapshot:
         forward: (model, batch) -> (output, target).
         scaling: mean and std of images that were normalized, one number or one a channel: std · input + mean lies in
             [0, 1], which is what corruptions are of.
+        count: (output, target) -> what a batch counts in the mean: the number of its tokens that are no padding, or the
+            sum of its examples' class weights.
 
     Raises:
-        ValueError: not a network, weights that are not finite, no batches, batches of another form, a loss that is
-            not a finite number, or a network that draws random numbers in evaluation mode.
+        ValueError: not a network, weights that are not finite, sharded or quantized, no batches, batches of another
+            form, a loss that is a sum or not a finite number, or a network that draws random numbers in evaluation
+            mode.
 
     Example:
         >>> batches = [(torch.ones(4, 3), torch.zeros(4, dtype=torch.long))]
@@ -77,6 +143,7 @@ class Snapshot:
         initial: Mapping[str, Tensor] | None = None,
         forward: Forward | None = None,
         scaling: tuple[float | Sequence[float], float | Sequence[float]] = (0.0, 1.0),
+        count: Count | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ValueError(f"model is {type(model).__name__!r}; accepted: a torch.nn.Module")
@@ -84,38 +151,43 @@ class Snapshot:
             raise ValueError(f"loss is {loss!r}; accepted: a function of (output, target)")
         if not isinstance(batches, Iterable):
             raise ValueError(f"batches is {type(batches).__name__!r}; accepted: an iterable of batches")
-        self.model = model
+        inner = unwrapped(model)
+        self.model = inner
         self.loss = loss
-        self.initial = initial
+        self.initial = None if initial is None else renamed(initial, inner)
         self.forward = forward
         self.scaling = scaling
+        self.count = count
         if isinstance(batches, Iterator):  # it gives its batches once
             with preserved_random_state():
                 batches = list(batches)
         self.batches = batches
 
-        live = dict(model.named_parameters())
+        live = dict(inner.named_parameters())
         lazy = [name for name, p in live.items() if nn.parameter.is_lazy(p)]
         if lazy:
             raise ValueError(f"parameter {lazy[0]!r} is not initialized: run the model on one batch first")
         if not any(p.requires_grad for p in live.values()):
             raise ValueError("model has no trainable parameters (none has requires_grad)")
+        check_weights(inner)
         with torch.no_grad(), torch.inference_mode(False):
             self.parameters = {name: p.detach().clone() for name, p in live.items() if p.requires_grad}
-            frozen = {name: p.detach().clone() for name, p in live.items() if not p.requires_grad}
-            frozen |= {name: b.detach().clone() for name, b in model.named_buffers()}
-        for name, p in (self.parameters | frozen).items():
-            if not torch.isfinite(p).all():
-                raise ValueError(f"weights {name!r} are not finite (NaN or infinite)")
+            self._fixed = {name: p.detach().clone() for name, p in live.items() if not p.requires_grad}
+            buffers = {name: b.detach().clone() for name, b in inner.named_buffers()}
+        for name, p in (self.parameters | self._fixed).items():
+            _check_finite(name, p)
+        for name, b in buffers.items():
+            _check_finite(name, b, infinite=True)  # a mask of attention may be -inf
+        self._fixed |= buffers
 
         self.size = sum(p.numel() for p in self.parameters.values())
         self.device = next(iter(self.parameters.values())).device
-        self._frozen = {f"model.{name}": b for name, b in frozen.items()}
-        self._program = _Program(model, forward)
-        self._random_state = None if isinstance(batches, list | tuple) else _random_state(self.device)
-        self._loader_state = [(g, g.get_state()) for g in _generators(batches)]
-        self._recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
-        self._depth = [0]  # shared by all views of this network
+        self._random_state = None if isinstance(batches, list | tuple) else random_state()
+        self._loader_state = [(g, g.get_state()) for g in generators_of(batches)]
+        self._recurrent = any(isinstance(m, nn.RNNBase) for m in inner.modules())
+        self._open = _OPEN.setdefault(inner, _Open())
+        self._dtype: torch.dtype | None = None  # where another than the network's own
+        self._leaves: dict[str, nn.Parameter] = {}  # of that type
         self._shared: dict[Any, Any] = {}
 
     # -- what measures ask for
@@ -142,7 +214,8 @@ class Snapshot:
     @property
     def mean_loss(self) -> float:
         """L(w)."""
-        return _mean(self.losses)
+        losses = [loss for loss, _ in self.losses]
+        return _mean(list(zip(losses, self._shared["weights"], strict=True)))
 
     @property
     def examples(self) -> int:
@@ -151,12 +224,8 @@ class Snapshot:
 
     @property
     def layers(self) -> dict[str, nn.Module]:
-        """The modules that hold a weight of two or more dimensions themselves, by name, in the order of the model."""
-        return {
-            name: module
-            for name, module in self.model.named_modules()
-            if any(p is not None and p.ndim >= 2 for p in module._parameters.values())
-        }
+        """The modules that act with a weight of two or more dimensions, by name, in the order of the model."""
+        return self.shared("layers", lambda: layers(self))
 
     @property
     def representations(self) -> dict[str, Tensor]:
@@ -176,23 +245,41 @@ class Snapshot:
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The model's output for other arguments, at these weights and in evaluation mode."""
         with self.measuring():
-            return torch.func.functional_call(self.model, self.state, args, kwargs)
+            return self.model(*args, **kwargs)
+
+    @contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """The network with other tensors, of any kind and type, in the places of some of its own."""
+        with self.measuring():
+            assert self._open.places is not None
+            with self._open.places.holding(tensors):
+                yield
 
     def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
         """(inputs, output, target) of some examples at a time, the output differentiable by the inputs: the tensors of
-        real numbers in a batch's input (in all of the batch, where ``forward`` is given)."""
+        real numbers in a batch's input (in all of the batch, where ``forward`` is given), the examples first."""
         with self.measuring():
+            layout = self._probe.layout or EXAMPLES_FIRST
             for batch in self._each():
-                for piece in self._slices(batch):
-                    leaves, spec = tree_flatten(piece if self.forward else piece[0])
+                for piece in self._pieces(batch, _SLICE):
+                    leaves, rebuilt = flatten(piece if self.forward else piece[0])
+                    n = 0 if self.forward else length(piece[1], layout.target)
+                    axes = [layout.axis(leaf, n) or 0 for leaf in leaves]
                     real = [isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves]
-                    leaves = [
-                        leaf.detach().clone().requires_grad_() if r else leaf
-                        for leaf, r in zip(leaves, real, strict=True)
+                    inputs = [
+                        leaf.detach().movedim(axis, 0).clone().requires_grad_()
+                        for leaf, axis, r in zip(leaves, axes, real, strict=True)
+                        if r
                     ]
-                    moved = tree_unflatten(leaves, spec)
-                    output, target, *_ = self._run(moved if self.forward else (moved, piece[1]), self.parameters)
-                    yield tuple(leaf for leaf, r in zip(leaves, real, strict=True) if r), output, target
+                    rest = iter(inputs)
+                    moved = rebuilt(
+                        [
+                            next(rest).movedim(0, axis) if r else leaf
+                            for leaf, axis, r in zip(leaves, axes, real, strict=True)
+                        ]
+                    )
+                    run = self._run(moved if self.forward else (moved, piece[1]))
+                    yield tuple(inputs), run.output, run.target
 
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(inputs, targets) of ``size`` examples after the other, the last of what is left, however the batches split
@@ -207,6 +294,7 @@ class Snapshot:
                 pair = self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
                 if (
                     not pair
+                    or self._probe.layout != EXAMPLES_FIRST
                     or not all(isinstance(t, Tensor) and t.ndim for t in batch)
                     or len(batch[0]) != len(batch[1])
                 ):
@@ -225,7 +313,8 @@ class Snapshot:
         """∇ℓᵢ(w) of each example [b, size], the model's precision, a few examples at a time.
 
         Raises:
-            ValueError: the loss of a batch is not the mean of its examples' losses.
+            ValueError: the loss of a batch is not the mean of its examples' losses, or the axis of the examples cannot
+                be told.
         """
         with self.measuring():
             w = self.vector if vector is None else vector
@@ -251,38 +340,44 @@ class Snapshot:
 
     def loss_at(self, vector: Tensor) -> float:
         """L at other weights [size]."""
-        return _mean([(loss, n) for _, _, loss, n in self.predictions_at(vector)])
+        return _mean([(loss, weight) for _, _, loss, weight in self.predictions_at(vector)])
 
-    def predictions_at(self, vector: Tensor) -> Iterator[tuple[Any, Any, Tensor, int]]:
-        """(output, target, mean loss, number of examples) of a batch after the other, at other weights [size]."""
-        with self.measuring():
-            parameters = self._split(vector)
-            for batch in self._each():
-                with torch.no_grad():
-                    result = self._run(batch, parameters)
-                yield result
+    def predictions_at(self, vector: Tensor) -> Iterator[tuple[Any, Any, Tensor, float]]:
+        """(output, target, mean loss, what it counts in the mean) of a batch after the other, at other weights
+        [size]."""
+        view = self.moved()
+        with view.measuring():
+            values = view._split(vector)
+            view.shared("probe", lambda: self._probe)
+            for batch in view._each():
+                with view._placed(values), torch.no_grad():
+                    run = view._run(batch)
+                yield run.output, run.target, run.loss, run.weight
 
     def gradient_at(self, vector: Tensor) -> tuple[float, Tensor]:
         """L and its gradient [size], float64, at other weights [size]."""
-        with self.measuring():
-            leaves = {name: p.requires_grad_() for name, p in self._split(vector).items()}
+        view = self.moved()
+        with view.measuring():
             values, total = [], torch.zeros_like(self.vector)
-            for batch in self._each():
-                _, _, loss, n = self._run(batch, leaves)
-                total += n * _flat(_gradient(loss, leaves, create_graph=False))
-                values.append((loss.detach(), n))
-            return _mean(values), total / sum(n for _, n in values)
+            view.shared("probe", lambda: self._probe)
+            with view._placed(view._split(vector)) as leaves:
+                for batch in view._each():
+                    for piece in view._pieces(batch):
+                        run = view._run(piece)
+                        total += run.weight * _flat(gradient(run.loss, leaves))
+                        values.append((run.loss.detach(), run.weight))
+            return _mean(values), total / sum(weight for _, weight in values)
 
     def hessian_product(self, vector: Tensor) -> Tensor:
         """∇²L(w) · vector, [size] float64."""
-        return self._product(vector, _hessian)
+        return self._product(vector, hessian)
 
     def gauss_newton_product(self, vector: Tensor) -> Tensor:
         """The generalized Gauss–Newton matrix G = mean Jᵀ(∇²ℓ)J times ``vector``, [size] float64: J the derivative of
         the outputs by the weights, ∇²ℓ that of the loss by the outputs (Schraudolph 2002, Neural Comput. 14, 1723).
         G is the Fisher matrix where the loss is the log-likelihood of an exponential family in its natural parameters,
         as cross-entropy of logits is."""
-        return self._product(vector, _gauss_newton)
+        return self._product(vector, gauss_newton)
 
     def with_loss(self, loss: Loss) -> "Snapshot":
         """The same network and data under another loss."""
@@ -297,27 +392,17 @@ class Snapshot:
             return forward(model, inner)[0], target
 
         return self._view(
-            ("vector", "representations"),
-            batches=_Paired(self.batches, targets),
-            forward=replaced,
-            _program=_Program(self.model, replaced),
+            ("vector", "representations"), batches=_Paired(self.batches, targets), forward=replaced, count=None
         )
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
-        return self._view(
-            ("vector",),
-            batches=batches,
-            forward=None,
-            _program=_Program(self.model, None),
-            _random_state=None,
-            _loader_state=[],
-        )
+        return self._view(("vector",), batches=batches, forward=None, _random_state=None, _loader_state=[])
 
     @property
     def state(self) -> dict[str, Tensor]:
         """All parameters and buffers, trainable or not, by the names of a state dict; shared ones once."""
-        return self.parameters | {name.removeprefix("model."): t for name, t in self._frozen.items()}
+        return self.parameters | self._fixed
 
     def with_state(self, state: Mapping[str, Tensor]) -> "Snapshot":
         """The same loss and data at other parameters and buffers, all of them: a state dict of the same architecture.
@@ -325,7 +410,8 @@ class Snapshot:
         Raises:
             ValueError: a tensor that the network has and ``state`` has not, not in that shape, or not finite.
         """
-        stored = self.model.state_dict().keys()
+        stored, buffers = self.model.state_dict().keys(), dict(self.model.named_buffers()).keys()
+        state = renamed(state, self.model)
         found = {}
         for name, own in self.state.items():
             if name not in state:
@@ -336,13 +422,12 @@ class Snapshot:
             if state[name].shape != own.shape:
                 shape = tuple(state[name].shape)
                 raise ValueError(f"state has {name!r} in shape {shape}; accepted: {tuple(own.shape)}")
-            if not torch.isfinite(state[name]).all():
-                raise ValueError(f"weights {name!r} are not finite (NaN or infinite)")
+            _check_finite(name, state[name], infinite=name in buffers)
             found[name] = state[name].detach().to(own.device, own.dtype, copy=True)
         return self._view(
-            (),
+            ("probe",),
             parameters={name: found[name] for name in self.parameters},
-            _frozen={key: found[key.removeprefix("model.")] for key in self._frozen},
+            _fixed={name: found[name] for name in self._fixed},
         )
 
     def select(self, *names: str) -> "Snapshot":
@@ -362,12 +447,12 @@ class Snapshot:
             chosen |= found
         if not chosen:
             raise ValueError("no parameters are selected; accepted: names of parameters or layers")
-        held = {f"model.{name}": p for name, p in self.parameters.items() if name not in chosen}
+        held = {name: p for name, p in self.parameters.items() if name not in chosen}
         return self._view(
-            ("predictions", "losses", "representations"),
+            ("predictions", "losses", "weights", "mean", "representations", "probe"),
             parameters={name: p for name, p in self.parameters.items() if name in chosen},
             size=sum(p.numel() for p in chosen.values()),
-            _frozen={**self._frozen, **held},
+            _fixed={**self._fixed, **held},
         )
 
     def subsets(self, indices: Sequence[Tensor]) -> "list[Snapshot]":
@@ -379,20 +464,22 @@ class Snapshot:
         pieces: list[list[Any]] = [[] for _ in indices]
         first = 0
         with self.measuring():
+            layout = self._known_layout()
             for batch, (_, n) in zip(self._each(), self.losses, strict=True):
                 for chosen, found in zip(indices, pieces, strict=True):
                     rows = chosen[(first <= chosen) & (chosen < first + n)] - first
                     if len(rows):
-                        found.append(tree_map(partial(_rows, rows=rows, n=n), batch))
+                        found.append(layout.rows(batch, n, rows))
                 first += n
         return [
-            self._view(("vector",), batches=self._joined(found), _random_state=None, _loader_state=[])
+            self._view(("vector", "probe"), batches=self._joined(found), _random_state=None, _loader_state=[])
             for found in pieces
         ]
 
     def _joined(self, pieces: list[Any]) -> list[Any]:
         """Pieces of several batches as one batch where they fit together: small ones are slow."""
-        if self.forward is not None or not all(isinstance(t, Tensor) and t.ndim for piece in pieces for t in piece):
+        whole = self.forward is None and self._probe.layout == EXAMPLES_FIRST
+        if not whole or not all(isinstance(t, Tensor) and t.ndim for piece in pieces for t in piece):
             return pieces
         if len({tuple((t.shape[1:], t.dtype) for t in piece) for piece in pieces}) != 1:
             return pieces
@@ -415,72 +502,299 @@ class Snapshot:
             self._shared[key] = make()
         return self._shared[key]
 
+    # -- precision
+
+    def moved(self) -> "Snapshot":
+        """This network where its weights are moved: in float32 at least, as half precision rounds small moves away."""
+        small = any(p.dtype in (torch.bfloat16, torch.float16) for p in self.parameters.values())
+        return self if self._dtype or not small else self.in_precision(torch.float32) or self
+
+    def precise(self, *, moved: bool) -> tuple["Snapshot", str | None]:
+        """This network in the precision that rounding asks for, and a note where it refuses that.
+
+        Half precision is measured in float32. A network's rounding, about 1e-7 of its logits in float32, drowns the
+        rise of a loss below 1e-2 near its weights (``moved``), and 1 − p in the curvature of one below 1e-4: those are
+        measured in a float64 copy.
+        """
+        lowest = min(self.parameters.values(), key=lambda p: torch.finfo(p.dtype).bits).dtype
+        if lowest == torch.float64 or self._dtype == torch.float64:
+            return self, None
+        wanted = torch.float32 if torch.finfo(lowest).bits < 32 else None
+        loss = abs(self.mean_loss)
+        if loss < (1e-2 if moved else 1e-4):
+            wanted = torch.float64
+        if wanted is None:
+            return self, None
+        view = self.in_precision(wanted)
+        if view is not None:
+            return view, None
+        kind = str(wanted).removeprefix("torch.")
+        return self, f"the mean loss is {loss:.1e} and the network cannot be computed in {kind}: rounding may show"
+
+    def in_precision(self, dtype: torch.dtype) -> "Snapshot | None":
+        """The same network, its weights, buffers, inputs and the loss's own tensors in another floating-point type;
+        None where it cannot be computed so, or would be another function."""
+        return self.shared(("in", dtype), lambda: self._in_precision(dtype))
+
+    def _in_precision(self, dtype: torch.dtype) -> "Snapshot | None":
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+        loss = copy.deepcopy(self.loss).to(dtype) if isinstance(self.loss, nn.Module) else self.loss
+        view = self._view(
+            ("probe",),
+            loss=loss,
+            parameters={name: cast(p) for name, p in self.parameters.items()},
+            _fixed={name: cast(t) for name, t in self._fixed.items()},
+            _dtype=dtype,
+            _leaves={},
+        )
+        own = max(torch.finfo(p.dtype).eps for p in self.parameters.values())
+        try:
+            with view.measuring(), view._placed(), self._live():
+                batch = next(view._each())
+                run = view._run(next(iter(view._pieces(batch))))
+                if _reaches(run.loss, set(map(id, view._live_parameters()))):
+                    return None  # a reference to the network's own tensors, which are of the other type
+            if not math.isclose(view.mean_loss, self.mean_loss, rel_tol=max(1e-3, 8 * own), abs_tol=max(1e-4, 4 * own)):
+                return None
+        except Exception:  # whatever a network does that knows one type only
+            return None
+        return view
+
+    def _live_parameters(self) -> list[Tensor]:
+        assert self._open.places is not None
+        return list(self._open.places.parameters.values())
+
+    @contextmanager
+    def _live(self) -> Iterator[None]:
+        """The network's own parameters differentiable, so that it shows where they are used."""
+        before = [(p, p.requires_grad) for p in self._live_parameters() if p.is_floating_point()]
+        for p, _ in before:
+            p.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for p, required in before:
+                p.requires_grad_(required)
+
+    # -- the network as it is measured
+
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Evaluation mode with gradients on; everything is as before afterwards, also when something raises: weights,
-        buffers, gradients, ``requires_grad``, modes, hooks, global random state and that of the loader's generators."""
-        if self._depth[0]:
-            yield
+        """Evaluation mode with gradients on, at the snapshot's weights; everything is as before afterwards, also when
+        something raises: weights, buffers, gradients, ``requires_grad``, modes, hooks, global random state and that of
+        the loader's generators."""
+        if self._open.depth:
+            self._check_names(self._open.places)
+            with preserved_generators(self.batches), self._placed():
+                yield
             return
         with ExitStack() as stack:
             stack.enter_context(preserved_random_state(self.batches))
-            stack.enter_context(_preserved(self.model))
+            stack.enter_context(preserved(self.model))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             # the fused attention and cudnn's recurrent kernels have no second derivative
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if self._recurrent and self.device.type == "cuda":
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            if "torch._dynamo" in sys.modules:  # what is compiled has no second derivative either
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             for module in self.model.modules():
                 module.training = False
-            self._depth[0] += 1
+                if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                    module.sparse = False  # nor have sparse gradients
+            places = Places(self.model)
+            self._check_names(places)
+            self._open.depth, self._open.places = 1, places
             try:
-                yield
+                with self._placed():
+                    yield
             finally:
-                self._depth[0] -= 1
+                self._open.depth, self._open.places = 0, None
+                places.closed = True  # a generator that is closed later has nothing to put back
+                self._open.placed.clear()
+
+    def _check_names(self, places: Places | None) -> None:
+        assert places is not None
+        if missing := self.state.keys() ^ places.tensors.keys():
+            raise ValueError(f"the model has changed since the snapshot: {min(missing)!r} was added or removed")
+
+    @contextmanager
+    def _placed(self, values: Mapping[str, Tensor] | None = None) -> Iterator[dict[str, Tensor]]:
+        """The network has these values of the snapshot's parameters (its own for None), and its own of everything else,
+        wherever the forward or the backward pass, the loss or a hook finds them. Gives the parameters as leaves of
+        autograd. A graph of them may be used within such a context alone."""
+        open_, places = self._open, self._open.places
+        assert places is not None
+        key = (self.parameters, self._fixed, values)
+        own = self._own(places)
+        if open_.placed and _same_place(open_.placed[-1], key):
+            yield own
+            return
+        state = {**self._fixed, **(self.parameters if values is None else values)}
+        # what a forward pass changes in place is not the snapshot's
+        state = {name: t.clone() if name in places.buffers else t for name, t in state.items()}
+        with ExitStack() as stack:
+            if self._dtype is None:
+                stack.enter_context(places.valued(state, leaves=self.parameters.keys()))
+            else:  # the network's own tensors keep their type, as processes that share it hold on to their gradients
+                plainly = {name: t.to(places.tensors[name].dtype) for name, t in state.items()}
+                stack.enter_context(places.valued(plainly, leaves=()))
+                held = {name: t for name, t in state.items() if name not in own}
+                stack.enter_context(places.holding({**held, **own}))
+                for name, leaf in own.items():
+                    stack.callback(_set, leaf, leaf.data, leaf.requires_grad)
+                    _set(leaf, state[name], True)
+            open_.placed.append(key)
+            try:
+                yield own
+            finally:
+                open_.placed[:] = [other for other in open_.placed if other is not key]
+
+    def _own(self, places: Places) -> dict[str, Tensor]:
+        """The tensors that autograd knows the parameters by: the network's own, or in another type the view's."""
+        if self._dtype is None:
+            return {name: places.tensors[name] for name in self.parameters}
+        if not self._leaves:
+            self._leaves.update({name: nn.Parameter(p.clone()) for name, p in self.parameters.items()})
+        return {name: self._leaves[name] for name in self.parameters}
 
     # -- how
+
+    @property
+    def _probe(self) -> Probe:
+        """How the network and the loss treat the examples, seen on the first batch."""
+        with self.measuring():
+            return self.shared("probe", lambda: self._probed(next(self._each())))
+
+    @property
+    def note(self) -> str | None:
+        """What every estimate from the data has to say, once they have been looked at."""
+        if len(self._shared.get("losses", ())) <= 1 or self._dividable:
+            return None
+        if not self._probe.independent:
+            return "an example's output depends on the others of its batch: the value is of these batches"
+        return "the loss is no mean over the examples: the value depends on the batches, count= says what one counts"
+
+    def _known_layout(self) -> Layout:
+        layout = self._probe.layout
+        if layout is None:
+            raise ValueError(
+                "which axis of a batch holds the examples cannot be told; accepted: inputs [B, ...] or [T, B, ...] "
+                "and a network that computes any number of examples, each alone"
+            )
+        return layout
+
+    def _probed(self, batch: Any) -> Probe:
+        with torch.no_grad():
+            found: list[Probe] = []
+            seen: list[Any] = []
+            for layout in LAYOUTS:
+                try:
+                    n = self._number(layout, batch)
+                    axes = layout.target, n, [layout.axis(leaf, n) for leaf in flatten(batch)[0]]
+                    if axes in seen or not any(axis is not None for axis in axes[2]):
+                        continue
+                    seen.append(axes)
+                    probe = self._probe_in(layout, batch, n)
+                except _Random:
+                    raise
+                except Exception:  # a batch that cannot be taken apart so
+                    continue
+                if probe.independent:
+                    self._refuse_sum(probe, layout, batch)
+                    return probe
+                found.append(probe)
+            self._refuse_random(batch, self._run(batch))
+            if len(found) == 1 and found[0].layout == EXAMPLES_FIRST:  # examples that are coupled, as by batch norm
+                return found[0]
+            return Probe(None, independent=False, mean=False)
+
+    def _number(self, layout: Layout, batch: Any) -> int:
+        n = 0 if self.forward else length(batch[1], layout.target)
+        return n or self._run(batch, layout=layout).n
+
+    def _probe_in(self, layout: Layout, batch: Any, n: int) -> Probe:
+        """Raises whatever the network raises on some of the batch's examples, if they are taken for those."""
+        rows = torch.linspace(0, n - 1, min(n, _PROBE)).round().long()
+        some = layout.rows(batch, n, rows)
+        with Allocated() as allocated:
+            whole = self._run(some, layout=layout)
+        if whole.n != len(rows):
+            raise ValueError("not the examples")
+        each = allocated.bytes // max(1, len(rows))
+        self._refuse_random(some, whole, layout)
+        if len(rows) == 1:
+            first = flatten(batch if self.forward else batch[0])[0]
+            known = all(layout.axis(leaf, n) is not None for leaf in first if isinstance(leaf, Tensor) and leaf.ndim)
+            return Probe(layout, independent=known or layout != EXAMPLES_FIRST, bytes=each)
+        half = len(rows) // 2
+        halves = torch.arange(half), torch.arange(half, len(rows))
+        runs = [self._run(layout.rows(some, len(rows), part), layout=layout) for part in halves]
+        independent = all(
+            run.n == len(part)
+            and close(
+                layout.of_output(run.output, len(part), torch.arange(len(part))),
+                layout.of_output(whole.output, len(rows), part),
+            )
+            for run, part in zip(runs, halves, strict=True)
+        )
+        mean = sum(run.weight * float(run.loss) for run in runs) / sum(run.weight for run in runs)
+        near = tolerance(whole.loss) * max(abs(float(run.loss)) for run in (whole, *runs)) + 1e-7
+        return Probe(layout, independent, abs(float(whole.loss) - mean) <= near, each)
+
+    def _refuse_sum(self, probe: Probe, layout: Layout, batch: Any) -> None:
+        """Refuses a loss that adds up its examples': every measure would be wrong by a factor."""
+        if probe.mean:
+            return
+        n = self._run(batch, layout=layout).n
+        both, first, second = (
+            float(self._run(layout.rows(batch, n, torch.tensor(rows)), layout=layout).loss)
+            for rows in ([0, n - 1], [0], [n - 1])
+        )
+        if math.isclose(both, first + second, rel_tol=1e-4) and abs(both) > 1e-6:
+            raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
+
+    def _refuse_random(self, batch: Any, run: Run, layout: Layout | None = None) -> None:
+        """Refuses a network whose output is another under other seeds."""
+        with preserved_random_state():
+            seed_all(torch.initial_seed() % 2**31 + 1)
+            again = self._run(batch, layout=layout)
+        if not close(tensors_of(again.output), tensors_of(run.output)):
+            raise _Random(
+                "model draws random numbers in evaluation mode (dropout left on?): its output differs from pass to "
+                "pass; it cannot be measured"
+            )
 
     def _evaluate(self, *, keep: float) -> None:
         """One forward pass: the losses, and the outputs as long as they are no more than ``keep`` bytes."""
         with self.measuring(), torch.no_grad():
             predictions: list[tuple[Any, Any]] | None = []
-            losses, held = [], 0
+            losses: list[tuple[Tensor, int]] = []
+            weights, held, samples = [], 0, Samples(self.loss, self.count)
             for batch in self._each():
-                output, target, loss, n = self._run(batch, self.parameters, deterministic=True)
-                losses.append((loss, n))
-                held += sum(leaf.nbytes for leaf in tree_leaves((output, target)) if isinstance(leaf, Tensor))
+                if "probe" not in self._shared:
+                    self._shared["probe"] = self._probed(batch)
+                run = self._run(batch)
+                losses.append((run.loss, run.n))
+                weights.append(run.weight)
+                samples.add(run.output, run.target, run.n, self._probe.layout)
+                held += sum(leaf.nbytes for leaf in tensors_of((run.output, run.target)))
                 if predictions is not None and held <= keep:
-                    predictions.append((output, target))
+                    predictions.append((run.output, run.target))
                 else:
                     predictions = None
-                if len(losses) == 1:
-                    self._refuse_sum(batch, n)
             finite = torch.isfinite(torch.stack([loss for loss, _ in losses])).tolist()
             if not all(finite):
                 index = finite.index(False)
                 raise ValueError(f"loss is {float(losses[index][0])} on batch {index}; accepted: a finite number")
         self._shared["losses"] = losses
+        self._shared["weights"] = weights
+        self._shared["mean"] = self._probe.mean and samples.mean
         if predictions is not None:
             self._shared["predictions"] = predictions
-
-    def _refuse_sum(self, batch: Any, n: int) -> None:
-        """Refuses a loss that adds up its examples', seen on two of them: every measure would be wrong by a factor. A
-        function that was found to be a mean is not asked again."""
-        if isinstance(self.loss, FunctionType) and self.loss in _MEANS:
-            return
-
-        def loss(*rows: int) -> float:
-            return float(self._run(tree_map(partial(_rows, rows=torch.tensor(rows), n=n), batch), self.parameters)[2])
-
-        try:
-            both, first, second = loss(0, 1), loss(0), loss(1)
-        except Exception:  # some batches cannot be taken apart
-            return
-        if math.isclose(both, first + second, rel_tol=1e-5) and abs(both) > 1e-6:
-            raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
-        if isinstance(self.loss, FunctionType) and abs(both) > 1e-6:
-            _MEANS.add(self.loss)
 
     def _represent(self) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {}
@@ -496,16 +810,17 @@ class Snapshot:
             return hook
 
         with self.measuring(), torch.no_grad():
+            order = Layout((0, 1)) if self._known_layout() != EXAMPLES_FIRST else EXAMPLES_FIRST
             handles = [module.register_forward_pre_hook(watch(name)) for name, module in self.layers.items()]
             try:
                 for batch in self._each():
                     now.clear()
-                    output, *_, n = self._run(batch, self.parameters)
+                    output, *_, n = self._run(batch)
                     if isinstance(output, Tensor):
                         now["output"] = output
                     for name, value in now.items():
-                        if _length(value) == n:
-                            found.setdefault(name, []).append(value)
+                        if (axis := order.axis(value, n)) is not None:
+                            found.setdefault(name, []).append(value.movedim(axis, 0))
             finally:
                 for handle in handles:
                     handle.remove()
@@ -518,143 +833,214 @@ class Snapshot:
             found.append((args, kwargs))
 
         with self.measuring(), torch.no_grad():
+            layout = self._probe.layout or EXAMPLES_FIRST
             batch = next(self._each())
             pair = self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
-            if pair and _length(batch[1]):  # the batch need not be run
-                found, n = [((batch[0],), {})], _length(batch[1])
+            if pair and length(batch[1], layout.target):  # the batch need not be run
+                found, n = [((batch[0],), {})], length(batch[1], layout.target)
             else:
                 handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
                 try:
-                    *_, n = self._run(batch, self.parameters)
+                    *_, n = self._run(batch)
                 finally:
                     handle.remove()
         if not found:
             raise ValueError("forward does not call the model itself; its input is not known")
-        return tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) and _length(leaf) == n else leaf, found[0])
+        return layout.first(found[0], n, 1)
 
     def _by_example(self, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time."""
-        leaves, spec = tree_flatten(batch)
-        split = [isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n for leaf in leaves]
-        parameters = self._split(vector)
+        """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time.
+
+        They are vectorized where two of them agree with plain autograd, and their graph has no other leaf than the
+        weights that are vectorized; else they are made one by one.
+        """
+        layout = self._known_layout()
+        leaves, rebuilt = flatten(batch)
+        axes = [layout.axis(leaf, n) for leaf in leaves]
+        parameters = {name: p.detach() for name, p in self._split(vector).items()}
+        places = self._open.places
+        assert places is not None
 
         def loss(p: dict[str, Tensor], parts: tuple[Tensor, ...]) -> Tensor:
             rest = iter(parts)
-            whole = [next(rest)[None] if s else leaf for leaf, s in zip(leaves, split, strict=True)]
-            return self._run(tree_unflatten(whole, spec), p)[2]
+            whole = [leaf if a is None else next(rest).unsqueeze(a) for leaf, a in zip(leaves, axes, strict=True)]
+            with places.holding(p):
+                return self._run(rebuilt(whole)).loss
 
-        gradient = torch.func.grad_and_value(loss)
-        parts = tuple(leaf for leaf, s in zip(leaves, split, strict=True) if s)
+        vectorized = torch.func.grad_and_value(loss)
+        parts = tuple(leaf.movedim(a, 0) for leaf, a in zip(leaves, axes, strict=True) if a is not None)
         chunk = max(1, _EXAMPLE_GRADIENTS // self.size)
-        # some recurrent layers are batched only where their weights are, too; what is not batched is done one by one
+        # some recurrent layers are batched only where their weights are, too
         ways: list[Any] = [(None, 0), (0, 0)] if not self._recurrent or self.device.type == "cpu" else []
         for first in range(0, n, chunk):
-            some = tuple(part[first : first + chunk] for part in parts)
-            while ways:
-                each = parameters
-                if ways[0][0] == 0:
-                    each = {name: p.expand(len(some[0]), *p.shape) for name, p in parameters.items()}
-                try:
-                    grads, losses = torch.func.vmap(gradient, ways[0])(each, some)
-                    break
-                except RuntimeError:  # an operation that has no batching rule, or control flow on values
-                    ways.pop(0)
-            if not ways:
-                pairs = [gradient(parameters, tuple(t[i] for t in some)) for i in range(len(some[0]))]
-                grads = {name: torch.stack([g[name] for g, _ in pairs]) for name in parameters}
-                losses = torch.stack([value for _, value in pairs])
-            yield torch.cat([grads[name].detach().flatten(1) for name in parameters], 1), losses.detach()
+            m = min(chunk, n - first)
+            some = tuple(part[first : first + m] for part in parts)
+            found = None
+            with self._placed(parameters) as own:
 
-    def _product(self, vector: Tensor, curvature: "Curvature") -> Tensor:
-        key = f"graphs of {curvature.__name__}"
+                def alone(i: int, own: dict[str, Tensor] = own, start: int = first) -> tuple[Tensor, Tensor]:
+                    one = [
+                        leaf if a is None else leaf.narrow(a, start + i, 1)
+                        for leaf, a in zip(leaves, axes, strict=True)
+                    ]
+                    value = self._run(rebuilt(one)).loss
+                    slopes = gradient(value, own)
+                    return torch.cat([_dense(g).detach().reshape(-1) for g in slopes]), value.detach()
+
+                while ways and found is None:
+                    each = parameters
+                    if ways[0][0] == 0:
+                        each = {name: p.expand(m, *p.shape) for name, p in parameters.items()}
+                    try:
+                        grads, losses = torch.func.vmap(vectorized, ways[0])(each, some)
+                        rows = torch.cat([grads[name].detach().flatten(1) for name in parameters], 1)
+                        if losses.requires_grad or (first == 0 and not _agree(rows, losses, alone)):
+                            ways.clear()
+                        else:
+                            found = rows, losses.detach()
+                    except Exception:  # an operation that has no batching rule, or control flow on values
+                        ways.pop(0)
+                if found is None:
+                    pairs = [alone(i) for i in range(m)]
+                    found = torch.stack([g for g, _ in pairs]), torch.stack([value for _, value in pairs])
+            yield found
+
+    def _product(self, vector: Tensor, curvature: Curvature) -> Tensor:
         with self.measuring():
             v = tuple(self._split(vector).values())
-            examples, whole = self.examples, self.losses  # the first pass refuses what cannot be measured
-            kept: dict[int, list[Graph]] = self.shared(key, dict)
-            total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-            if len(kept) == len(whole):  # the data need not be read again
-                for graphs in kept.values():
-                    total += _products(graphs, v)
+            kept: _Kept = self.shared(f"graphs of {curvature.__name__}", _Kept)
+            while True:
+                try:
+                    return self._summed(v, curvature, kept)
+                except _Unsliceable:
+                    kept.clear(())
+                    kept.size = sys.maxsize
+
+    def _summed(self, v: tuple[Tensor, ...], curvature: Curvature, kept: "_Kept") -> Tensor:
+        whole = self.losses  # the first pass refuses what cannot be measured
+        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        with self._placed() as leaves:
+            state = self._state_of(leaves)
+            if not kept.is_of(state):
+                kept.clear(state)
+            if kept.complete:  # the data need not be read again
+                for share, product in kept.graphs.values():
+                    total += share * _flat(product(v))
                 return total
+            made = 0
             for index, batch in enumerate(self._each()):
-                graphs = kept.get(index) or self._graphs(batch, *whole[index], examples=examples, curvature=curvature)
-                total += _products(graphs, v)
-                if index not in kept and self._room(key, batch, index, curvature):
-                    kept[index] = graphs
-                del graphs  # before the next batch's are built
-            return total
+                if not kept.size:
+                    self._allot(kept, batch, curvature, leaves)
+                for share, product in self._graphs(index, batch, whole[index][0], curvature, kept, leaves):
+                    total += share * _flat(product(v))
+                    made += 1
+                    del product  # before the next is built
+            kept.complete = made == len(kept.graphs)
+        return total
 
-    def _room(self, key: str, batch: Any, index: int, curvature: "Curvature") -> bool:
-        """Whether the graphs of a batch may be kept: of a single batch always, of several up to a bound."""
-        if len(self.losses) == 1:
-            return True
-        if f"room for {key}" not in self._shared:  # bytes an example, from what one batch allocates
-            loss, n = self.losses[index]
-            with Allocated() as allocated:
-                self._graphs(batch, loss, n, examples=n, curvature=curvature)
-            each = max(1, allocated.bytes // n)
-            room = [
-                index for index, total in enumerate(accumulate(n for _, n in self.losses)) if total * each <= _GRAPHS
-            ]
-            self._shared[f"room for {key}"] = set(room)
-        return index in self._shared[f"room for {key}"]
+    def _allot(self, kept: "_Kept", batch: Any, curvature: Curvature, leaves: Mapping[str, Tensor]) -> None:
+        """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
+        probe, n = self._probe, self.losses[0][1]
+        sliced = self.forward is None and self._dividable
+        m = min(n, _PROBE // 2) if sliced else n
+        some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
+        with Allocated() as allocated, Patches():
+            run = self._run(some)
+            curvature(self.loss, run.output, run.target, run.loss, leaves)
+        kept.each = max(1, allocated.bytes // max(1, m))
+        kept.room = int(_SHARE * room(self.device))
+        kept.size = max(1, min(_SLICE if self.device.type == "cpu" else sys.maxsize, kept.room // (4 * kept.each)))
 
-    def _graphs(self, batch: Any, loss: Tensor, n: int, *, examples: int, curvature: "Curvature") -> list[Graph]:
-        """The curvature of one batch; of slices of it, which stay in the processor's cache, where the mean of their
-        losses shows that the loss is one of independent examples."""
-        leaves = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
-        graphs, losses = [], []
-        for piece in self._slices(batch):
+    @property
+    def _dividable(self) -> bool:
+        """Whether a batch's loss is the mean of its parts' losses."""
+        return self._probe.independent and self._shared.get("mean", self._probe.mean)
+
+    def _graphs(
+        self,
+        index: int,
+        batch: Any,
+        loss: Tensor,
+        curvature: Curvature,
+        kept: "_Kept",
+        leaves: Mapping[str, Tensor],
+    ) -> Iterator[Graph]:
+        """The curvature of one batch, part by part: parts stay in the processor's cache, and fit into memory."""
+        total: float = sum(self._shared["weights"])
+        losses: list[tuple[Tensor, float]] = []
+        pieces = self._pieces(batch, kept.size)
+        for part, piece in enumerate(pieces):
+            if (index, part) in kept.graphs:
+                yield kept.graphs[index, part]
+                continue
             with Patches():
-                output, target, part, m = self._run(piece, leaves)
-            losses.append((part, m))
-            graphs.append((m / examples, curvature(self.loss, output, target, part, leaves)))
-        if len(graphs) > 1 and not math.isclose(_mean(losses), float(loss), rel_tol=1e-5):
-            output, target, part, m = self._run(batch, leaves)
-            graphs = [(n / examples, curvature(self.loss, output, target, part, leaves))]
-        return graphs
+                run = self._run(piece)
+            losses.append((run.loss.detach(), run.weight))
+            if part + 1 == len(pieces) == len(losses) > 1:
+                near = tolerance(loss) * abs(float(loss)) + 1e-6
+                if abs(_mean(losses) - float(loss)) > near:
+                    raise _Unsliceable
+            graph = run.weight / total, curvature(self.loss, run.output, run.target, run.loss, leaves)
+            if kept.held + run.n * kept.each <= kept.room:
+                kept.graphs[index, part] = graph
+                kept.held += run.n * kept.each
+            yield graph
+            del graph, run
 
-    def _slices(self, batch: Any) -> list[Any]:
-        if self.forward is None and self.device.type == "cpu":
-            x, y = batch
-            if isinstance(x, Tensor) and isinstance(y, Tensor) and _length(x) == _length(y) > _SLICE:
-                return list(zip(x.split(_SLICE), y.split(_SLICE), strict=True))
-        return [batch]
+    def _state_of(self, leaves: Mapping[str, Tensor]) -> tuple[Any, ...]:
+        """What a kept graph depends on: it refers to the network's own tensors, which training changes in place, and
+        which other types or devices give other leaves."""
+        assert self._open.places is not None
+        versions = tuple(t._version for t in self._open.places.tensors.values())
+        return versions, tuple(torch.autograd.graph.get_gradient_edge(p).node for p in leaves.values())
+
+    def _pieces(self, batch: Any, size: int | None = None) -> list[Any]:
+        """A batch in parts of at most ``size`` examples; of as many as a gradient has room for, without."""
+        if self.forward is not None or not self._dividable:
+            return [batch]
+        layout = self._known_layout()
+        n = length(batch[1], layout.target)
+        if size is None:
+            size = max(1, int(_SHARE * room(self.device)) // max(1, 3 * self._probe.bytes))
+        return list(layout.split(batch, n, size)) if n > size else [batch]
 
     def _each(self) -> Iterator[Any]:
         """The batches, on the model's device, in the same order with the same random draws at every pass."""
         if self._random_state is not None:
-            _set_random_state(self._random_state)
+            set_random_state(self._random_state)
             for generator, state in self._loader_state:
                 generator.set_state(state)
         empty = True
         for batch in self.batches:
             empty = False
-            yield tree_map(lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, batch)
+            yield mapped(self._given, batch)
         if empty:
             raise ValueError("batches is empty; accepted: at least one batch")
 
-    def _run(
-        self, batch: Any, parameters: Mapping[str, Tensor], *, deterministic: bool = False
-    ) -> tuple[Any, Any, Tensor, int]:
-        """(output, target, loss, number of examples) of one batch."""
-        before = _torch_state(self.device) if deterministic else None
-        state = {f"model.{name}": p for name, p in parameters.items()} | self._frozen
-        output, target = torch.func.functional_call(self._program, state, (batch,))
-        open_containers(output)
-        if before is not None and not torch.equal(before, _torch_state(self.device)):
-            raise ValueError("model draws random numbers in evaluation mode (dropout left on?); it cannot be measured")
-        n = _length(target) or _length(output)
+    def _given(self, tensor: Tensor) -> Tensor:
+        if self._dtype is not None and tensor.is_floating_point():
+            return tensor.to(self.device, self._dtype)
+        return tensor.to(self.device)
+
+    def _run(self, batch: Any, *, layout: Layout | None = None) -> Run:
+        """One batch through the network as it is placed."""
+        # a network may change its input in place, and a loss its target
+        output, target = (self.forward or _pair)(self.model, mapped(torch.clone, batch))
+        if layout is None:
+            probe = self._shared.get("probe")
+            layout = (probe and probe.layout) or EXAMPLES_FIRST
+        n = layout.count(output, target)
         if not n:
             raise ValueError("batch has no examples: neither target nor output has a first dimension")
         try:
             loss = self.loss(output, target)
         except (IndexError, RuntimeError, TypeError) as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"loss failed on {_describe(output)} and {_describe(target)}: {reason}") from error
+            raise ValueError(f"loss failed on {describe(output)} and {describe(target)}: {reason}") from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise ValueError(f"loss returned {_describe(loss)}; accepted: one number, the mean over the batch")
-        return output, target, loss.reshape(()), n
+            raise ValueError(f"loss returned {describe(loss)}; accepted: one number, the mean over the batch")
+        weight = n if self.count is None else float(self.count(output, target))
+        return Run(output, target, loss.reshape(()), weight, n)
 
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
         pieces = vector.split([p.numel() for p in self.parameters.values()])
@@ -668,19 +1054,44 @@ class Snapshot:
         start = self.initial or {}
         own = {k.removeprefix(prefix): t for k, t in start.items() if k.startswith(prefix)}
         initial = own or self.initial  # members of one training have one start
-        return Snapshot(module, self.loss, self.batches, initial=initial, forward=self.forward, scaling=self.scaling)
+        return Snapshot(
+            module,
+            self.loss,
+            self.batches,
+            initial=initial,
+            forward=self.forward,
+            scaling=self.scaling,
+            count=self.count,
+        )
 
 
-class _Program(nn.Module):
-    """batch -> (output, target), as a module, so that torch.func.functional_call can set all weights."""
+@dataclass
+class _Kept:
+    """Graphs that serve every product, by batch and part; ``size`` is the examples of a part, 0 while it is not known,
+    ``each`` the bytes of an example, ``room`` those that may be held."""
 
-    def __init__(self, model: nn.Module, forward: Forward | None) -> None:
-        super().__init__()
-        self.model = model
-        self._call = forward or _pair
+    graphs: dict[tuple[int, int], Graph] = field(default_factory=dict)
+    state: tuple[Any, ...] = ()
+    complete: bool = False
+    size: int = 0
+    each: int = 1
+    room: int = 0
+    held: int = 0
 
-    def forward(self, batch: Any) -> tuple[Any, Any]:
-        return self._call(self.model, batch)
+    def is_of(self, state: tuple[Any, ...]) -> bool:
+        return bool(self.state) and self.state[0] == state[0] and all(map(_same, self.state[1], state[1]))
+
+    def clear(self, state: tuple[Any, ...]) -> None:
+        self.graphs.clear()
+        self.state, self.complete, self.held = state, False, 0
+
+
+class _Unsliceable(Exception):
+    """The loss of a batch is not the mean of its parts'."""
+
+
+class _Random(ValueError):
+    """The network draws random numbers."""
 
 
 class _Paired:
@@ -697,180 +1108,68 @@ class _Paired:
 def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         raise ValueError(
-            f"batch is {_describe(batch)}; accepted: a pair (input, target), "
+            f"batch is {describe(batch)}; accepted: a pair (input, target), "
             "or any other with forward=(model, batch) -> (output, target)"
         )
     x, target = batch
     return model(x), target
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with keys {', '.join(map(str, value))}"
-    if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of length {len(value)}"
-    return f"a {type(value).__name__}"
+def _check_finite(name: str, tensor: Tensor, *, infinite: bool = False) -> None:
+    bad = tensor.isnan() if infinite else ~torch.isfinite(tensor)
+    if bad.any():
+        raise ValueError(f"weights {name!r} are not finite ({'NaN' if infinite else 'NaN or infinite'})")
 
 
-def _length(value: Any) -> int:
-    """The number of examples in a tensor, or in the first of several that has any."""
-    return next((len(t) for t in tree_leaves(value) if isinstance(t, Tensor) and t.ndim), 0)
-
-
-def _rows(leaf: Any, *, rows: Tensor, n: int) -> Any:
-    return leaf[rows.to(leaf.device)] if _length(leaf) == n else leaf
-
-
-def _mean(values: list[tuple[Tensor, int]]) -> float:
-    """Σ n·loss / Σ n, summed in float64."""
+def _mean(values: Sequence[tuple[Tensor, float]]) -> float:
+    """Σ weight·loss / Σ weight, summed in float64."""
     losses = torch.stack([loss.detach() for loss, _ in values]).double()
-    weights = torch.tensor([n for _, n in values], dtype=torch.float64, device=losses.device)
+    weights = torch.tensor([weight for _, weight in values], dtype=torch.float64, device=losses.device)
     return float((losses * weights).sum() / weights.sum())
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
-    return torch.cat([t.detach().reshape(-1).double() for t in tensors])
+    return torch.cat([_dense(t.detach()).reshape(-1).double() for t in tensors])
 
 
-def _gradient(loss: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool) -> tuple[Tensor, ...]:
-    if not loss.requires_grad:
-        raise ValueError("loss does not depend on the trainable parameters through autograd")
-    return torch.autograd.grad(loss, tuple(leaves.values()), create_graph=create_graph, materialize_grads=True)
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.to_dense() if tensor.is_sparse else tensor
 
 
-def _products(graphs: list[Graph], v: tuple[Tensor, ...]) -> Tensor:
-    return torch.stack([share * _flat(product(v)) for share, product in graphs]).sum(0)
+def _same(a: Any, b: Any) -> bool:
+    return a is b
 
 
-def _hessian(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Mapping[str, Tensor]) -> Product:
-    """v -> ∇²L v by differentiating the gradient, whose graph is kept."""
-    gradient, weights = _gradient(value, leaves, create_graph=True), tuple(leaves.values())
-
-    def product(v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        curved = [(g, u) for g, u in zip(gradient, v, strict=True) if g.requires_grad]
-        if not curved:  # a loss that is linear in all its weights
-            return tuple(torch.zeros_like(p) for p in weights)
-        outputs, cotangents = zip(*curved, strict=True)
-        return torch.autograd.grad(outputs, weights, cotangents, retain_graph=True, materialize_grads=True)
-
-    return product
+def _agree(rows: Tensor, losses: Tensor, alone: Callable[[int], tuple[Tensor, Tensor]]) -> bool:
+    """Whether the first and the last of vectorized gradients are those of plain autograd."""
+    for i in {0, len(rows) - 1}:
+        row, loss = alone(i)
+        floor = 32 * torch.finfo(row.dtype).eps
+        if float((rows[i] - row).abs().max()) > max(tolerance(row) * float(row.abs().max()), floor):
+            return False
+        if abs(float(losses[i]) - float(loss)) > tolerance(loss) * abs(float(loss)) + 1e-6:
+            return False
+    return True
 
 
-def _gauss_newton(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Mapping[str, Tensor]) -> Product:
-    """v -> Jᵀ(∇²ℓ)J v; J v is the derivative of u -> Jᵀu, so that one kept graph serves all products."""
-    flat, spec = tree_flatten(output)
-    live = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor) and leaf.requires_grad]
-    if not live:
-        raise ValueError("output does not depend on the trainable parameters through autograd")
-    outputs, weights = tuple(flat[i] for i in live), tuple(leaves.values())
-    duals = tuple(torch.zeros_like(f).requires_grad_() for f in outputs)
-    pulled = torch.autograd.grad(outputs, weights, duals, create_graph=True, materialize_grads=True)
-    points = tuple(f.detach().requires_grad_() for f in outputs)
-    for i, point in zip(live, points, strict=True):
-        flat[i] = point
-    slopes = torch.autograd.grad(
-        loss(tree_unflatten(flat, spec), target), points, create_graph=True, materialize_grads=True
-    )
-
-    def product(v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        moved, bent = _derivative(pulled, duals, v), [s.requires_grad for s in slopes]
-        if not any(bent):  # a loss that is linear in the outputs
-            return tuple(torch.zeros_like(p) for p in weights)
-        curved = _derivative(slopes, points, moved)
-        return torch.autograd.grad(outputs, weights, curved, retain_graph=True, materialize_grads=True)
-
-    return product
+def _reaches(loss: Tensor, tensors: set[int]) -> bool:
+    """Whether the graph of a loss has one of these tensors among its leaves."""
+    seen, open_ = set(), [loss.grad_fn]
+    while open_:
+        node = open_.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if id(getattr(node, "variable", None)) in tensors:
+            return True
+        open_ += [after for after, _ in node.next_functions]
+    return False
 
 
-def _derivative(values: tuple[Tensor, ...], at: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Σ vᵢ ∂valuesᵢ/∂at, the graph kept."""
-    pairs = [(value, u) for value, u in zip(values, v, strict=True) if value.requires_grad]
-    outputs, cotangents = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, at, cotangents, retain_graph=True, materialize_grads=True)
+def _set(leaf: Tensor, data: Tensor, requires_grad: bool) -> None:
+    leaf.data = data
+    leaf.requires_grad_(requires_grad)
 
 
-Curvature = Callable[[Loss, Any, Any, Tensor, Mapping[str, Tensor]], Product]
-
-
-# -- nothing is changed by measuring
-
-_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "hooks_with_kwargs", "always_called")))
-
-
-@contextmanager
-def _preserved(model: nn.Module) -> Iterator[None]:
-    """Restores weights, buffers, gradients, modes and hooks of a module."""
-    modules = [(m, m.training, {name: getattr(m, name).copy() for name in _HOOKS}) for m in model.modules()]
-    live = [*model.parameters(), *model.buffers()]
-    saved = [(t, t.detach().clone(), t.requires_grad, t.grad, None if t.grad is None else t.grad.clone()) for t in live]
-    try:
-        yield
-    finally:
-        for module, training, hooks in modules:
-            module.training = training
-            for name, entries in hooks.items():
-                current = getattr(module, name)
-                if current != entries:
-                    current.clear()
-                    current.update(entries)
-        with torch.no_grad():
-            for tensor, value, requires_grad, grad, grad_value in saved:
-                _restore(tensor, value)
-                if tensor.requires_grad != requires_grad:
-                    tensor.requires_grad_(requires_grad)
-                if grad is not None and grad_value is not None:
-                    _restore(grad, grad_value)
-                if tensor.grad is not grad:
-                    tensor.grad = grad
-
-
-def _restore(tensor: Tensor, value: Tensor) -> None:
-    if not torch.equal(tensor, value):  # copying would count as a change of the tensor
-        tensor.copy_(value)
-
-
-@contextmanager
-def preserved_random_state(batches: object = None) -> Iterator[None]:
-    """Restores Python's, NumPy's and torch's global random state, and that of a loader's own generators."""
-    state = _random_state(None)
-    generators = [(g, g.get_state()) for g in _generators(batches)]
-    try:
-        yield
-    finally:
-        _set_random_state(state)
-        for generator, before in generators:
-            generator.set_state(before)
-
-
-def _random_state(device: torch.device | None) -> tuple[Any, ...]:
-    # a state of the CUDA generators exists once CUDA is in use
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
-
-
-def _set_random_state(state: tuple[Any, ...]) -> None:
-    python, numpy, cpu, cuda = state
-    random.setstate(python)
-    np.random.set_state(numpy)
-    torch.set_rng_state(cpu)
-    if cuda:
-        torch.cuda.set_rng_state_all(cuda)
-
-
-def _torch_state(device: torch.device) -> Tensor:
-    if device.type != "cuda":
-        return torch.get_rng_state()
-    return torch.cat([torch.get_rng_state(), torch.cuda.get_rng_state(device)])
-
-
-def _generators(batches: object) -> list[torch.Generator]:
-    """The generators of a DataLoader and its samplers, each once."""
-    found: dict[int, torch.Generator] = {}
-    sampler = getattr(batches, "batch_sampler", None)
-    for owner in (batches, getattr(batches, "sampler", None), sampler, getattr(sampler, "sampler", None)):
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator):
-            found[id(generator)] = generator
-    return list(found.values())
+def _same_place(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    return all(map(_same, a, b))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_integer
+from genbench.measures.acting import of_factors, weights
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
@@ -56,6 +57,7 @@ class Spectrum:
 
 
 @measure("norm", of_weights=True)
+@of_factors
 def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
     """The tails of the weights' spectra: α small where they are heavy.
 
@@ -70,11 +72,11 @@ def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
     Of each weight as ``alpha.<parameter>`` and so on; ``alpha`` is the mean over those weights that have one. The
     standard error of α is that of the fit, (α − 1)/√n for n eigenvalues in the tail at given x_min.
 
-    W is each trainable parameter of two or more dimensions, tied ones once, the gates of a recurrent layer stacked. Of
-    more than two dimensions (a convolution [out, in, *kernel]) it is one out × in matrix for each point of the kernel,
-    and λ are the eigenvalues of all of them together, as WeightWatcher takes them (Martin, Peng and Mahoney 2021, arXiv
-    2002.06716). WᵀW is not normalized, neither by the number of rows, as in Martin and Mahoney 2019 (arXiv 1901.08276),
-    nor for the size of the kernel: α and the stable rank do not depend on it, α̂ and the α-norm do.
+    W is each trainable weight of two or more dimensions, as it acts, tied ones once, the gates of a recurrent layer
+    stacked. Of more than two dimensions (a convolution [out, in, *kernel]) it is one out × in matrix for each point of
+    the kernel, and λ are the eigenvalues of all of them together, as WeightWatcher takes them (Martin, Peng and Mahoney
+    2021, arXiv 2002.06716). WᵀW is not normalized, neither by the number of rows, as in Martin and Mahoney 2019 (arXiv
+    1901.08276), nor for the size of the kernel: α and the stable rank do not depend on it, α̂ and the α-norm do.
 
     Args:
         snapshot: the network.
@@ -90,12 +92,12 @@ def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
 
 
 def weight_spectrum(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Spectrum]:
-    """The spectrum of each weight by the name of its parameter: what :func:`power_law` is computed from."""
+    """The spectrum of each weight by its name: what :func:`power_law` is computed from."""
     check_integer("min_tail", min_tail, least=2)
     return snapshot.shared(
         ("weight spectra", min_tail),
         lambda: {
-            name: _spectrum(p, min_tail) for name, p in snapshot.parameters.items() if p.ndim >= 2 and p.numel() > 0
+            name: _spectrum(p, min_tail) for name, p in weights(snapshot).items() if p.ndim >= 2 and p.numel() > 0
         },
     )
 

@@ -198,7 +198,7 @@ def filter_normalize(snapshot: Snapshot, direction: Tensor) -> Tensor:
     scaled = []
     pieces = direction.double().split([p.numel() for p in snapshot.parameters.values()])
     for d, p in zip(pieces, snapshot.parameters.values(), strict=True):
-        if p.ndim < 2:
+        if p.ndim < 2 or not p.numel():
             scaled.append(torch.zeros_like(d))
             continue
         rows = d.reshape(len(p), -1)
@@ -252,7 +252,7 @@ def _coordinates(points: int, reach: float) -> np.ndarray:
 
 def _at(snapshot: Snapshot, vector: Tensor, reading: Reading | str) -> tuple[float, float | None]:
     """Loss and accuracy at other weights [size]; NaN where the loss is not finite."""
-    total, examples, wrong, labels = 0.0, 0, 0, 0
+    total, examples, wrong, labels = 0.0, 0.0, 0, 0
     for output, target, loss, n in snapshot.predictions_at(vector):
         total, examples = total + n * float(loss), examples + n
         if isinstance(reading, Reading):

@@ -79,7 +79,7 @@ def start_from(net: nn.Module, source: str, name: str, *, head: str | None = Non
     """
     if source.startswith(_CONTENT):
         return
-    state, wanted = matched(read_state(file_of(source, name)), net), net.state_dict()
+    state, wanted = matched(read_state(file_of(source, name)), net, name), net.state_dict()
     left = {f"{module_name}.p" for module_name, module in net.named_modules() if isinstance(module, Masked)}
     ours, theirs = ({key: tuple(t.shape) for key, t in tensors.items()} for tensors in (wanted, state))
     own = {key for key in ours if head is not None and key.startswith(head)}

@@ -27,6 +27,10 @@ FLATNESS = {
     "train/flatness/average_sharpness": "average-case sharpness",
     "train/flatness/adaptive_sharpness": "adaptive sharpness",
 }
+TRAINING = {
+    "train/optimization/loss": "training loss of a step",
+    "train/optimization/lr": "learning rate",
+}
 PERFORMANCE = {
     "test/performance/accuracy": "test accuracy",
     "test/performance/cross_entropy": "test cross-entropy, nats",
@@ -81,6 +85,7 @@ def workspace(experiment: str, *, entity: str, project: str) -> "ws.Workspace":
             ws.Section(name="Strategies", panels=bars({**PERFORMANCE, **GAPS}, strategy), is_open=True),
             ws.Section(name="Gap over epochs", panels=lines(GAPS), is_open=True),
             ws.Section(name="Flatness over epochs", panels=lines(FLATNESS), is_open=True),
+            ws.Section(name="Training", panels=lines(TRAINING), is_open=True),
             ws.Section(name="Gap against flatness", panels=against("test/gap/accuracy"), is_open=True),
             ws.Section(name="Label noise", panels=bars(headline, noise), is_open=True),
         ],
@@ -125,6 +130,16 @@ def build(folder: str | Path, *, entity: str | None = None, project: str | None 
     return view.url
 
 
+def text(folder: str | Path) -> str:
+    """The workspace of the experiment in ``folder`` as JSON, of whom W&B's settings name; needs no account."""
+    _installed()
+    import wandb
+
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    view = workspace(_experiment(Path(folder)), entity=settings.entity or "", project=settings.project or "genbench")
+    return view._to_model().model_dump_json(indent=2, exclude_none=True, exclude={"id", "name"}) + "\n"
+
+
 def _adopt(view: "ws.Workspace", memory: dict[str, str]) -> None:
     """Make ``view`` the one saved before, unless that was deleted since."""
     from wandb_workspaces.workspaces import internal
@@ -138,13 +153,19 @@ def _adopt(view: "ws.Workspace", memory: dict[str, str]) -> None:
     view._internal_name, view._internal_id = memory["name"], memory["id"]
 
 
-def _settings() -> "wandb.Settings":
-    """W&B's settings of an account that is logged in."""
+def _installed() -> None:
     try:
-        import wandb
+        import wandb  # noqa: F401
         import wandb_workspaces  # noqa: F401
     except ImportError:
         raise DashboardError('the dashboard needs: pip install "genbench[wandb]"') from None
+
+
+def _settings() -> "wandb.Settings":
+    """W&B's settings of an account that is logged in."""
+    _installed()
+    import wandb
+
     from genbench.loggers.wandb import logged_in
 
     settings = wandb.setup(wandb.Settings(silent=True)).settings

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models import Ensemble
+from genbench.progress import Pace
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
+from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane
 from genbench.training.share import Share
 
@@ -66,8 +68,10 @@ class Training(pl.LightningModule):
             lane.share = share
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
+        self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
+        self.pace: Pace | None = None  # where it notes how far it is
         self._assemble()
 
     def _assemble(self) -> None:
@@ -108,15 +112,30 @@ class Training(pl.LightningModule):
         optimizer.step()
         if self._averages:
             optimizer.eval()
+        self._objectives.append(torch.stack(objective))
+        self.log_step(step + 1, lambda: (float(self._objectives[-1].mean()), float(lr)))
         if self._scheduled:
             scheduler: Any = self.lr_schedulers()
             scheduler.step()
         progress = (step + 1) / self._steps
         for _, lane in running:
             lane.after_step(lane.trained, progress)
-        self._objectives.append(torch.stack(objective))
+        if self.pace is not None:
+            self.pace.look(step + 1, self._steps, lambda: float(self._objectives[-1].mean()))
         if step + 1 == self._steps:
             self.trainer.should_stop = True
+
+    def log_step(self, step: int, values: Callable[[], tuple[float, float]]) -> None:
+        """Give the loggers a step's training objective and learning rate, every ``trainer.log_every_n_steps`` steps;
+        ``values`` reads them, for which a GPU waits."""
+        trainer: Any = self.trainer
+        if not trainer.loggers or step % trainer.log_every_n_steps:
+            return
+        loss, lr = values()
+        epoch = step / trainer.datamodule.steps_per_epoch
+        row = {"train/optimization/loss": loss, "train/optimization/lr": lr, "epoch": epoch}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=step)
 
     @property
     def total_steps(self) -> int:
@@ -144,6 +163,8 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._steps = self.total_steps
+        self._objectives[:] = [t.to(self.device) for t in self._objectives]
+        set_position(self.trainer, self._position)
 
     def on_train_epoch_end(self) -> None:
         # read once an epoch, so that a GPU never waits for the CPU within one
@@ -168,11 +189,19 @@ class Training(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = list(self.history)
+        checkpoint["objectives"] = list(self._objectives)  # of the epoch in whose midst it is
+        checkpoint["loader"] = position(self.trainer)
         checkpoint["seconds"] = self.seconds_before + time.perf_counter() - self._started
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history[:] = checkpoint["history"]
-        self.seconds_before = checkpoint["seconds"]
+        self.continue_from(checkpoint)
+        self._objectives[:] = checkpoint["objectives"]
+        self._position = checkpoint["loader"]
+
+    def continue_from(self, kept: Mapping[str, Any]) -> None:
+        """Take over the past of this training."""
+        self.history[:] = kept["history"]
+        self.seconds_before = kept["seconds"]
 
     def finish(self, batches: Batches) -> None:
         """Set the final network; ``batches`` are the unaugmented train examples."""
@@ -198,6 +227,8 @@ class Finish(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Training)
+        if pl_module.pace is not None:
+            pl_module.pace.say("measuring")
         pl_module.finish(pl_module._split("train"))
         if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
             raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")

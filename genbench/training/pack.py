@@ -147,7 +147,7 @@ class Pack(pl.LightningModule):
             self._draws = self._recorded(x, y)
         made, lr = self._draws.at(step), self._optimizer.lr.to(x.device)
         objectives, grads = self._program("gradient", self._gradient_step, x, y, made, lr)
-        torch.cat([g.flatten(1) for g in grads], 1, out=self._stack.gradient)
+        torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
         return objectives
 
     def after_step(self, progress: float) -> None:

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.patches import Patches, linear
+from genbench.places import Places
+
+_VECTOR = 64  # bytes of the longest vectors that processors compute with
 
 
 class Stack:
@@ -22,9 +25,10 @@ class Stack:
         modules: at least one.
 
     Attributes:
-        flat: the trainable parameters [modules, size], a row a module.
+        flat: the trainable parameters [modules, size], a row a module, and zeros up to whole vectors of the processor:
+            what is left over is computed otherwise, and rows that share an optimizer would change one another's bits.
         weights: the same, views [modules, ...] of each parameter in turn.
-        gradient: room for their gradient, [modules, size].
+        gradient: room for their gradient, as ``flat``; its last columns are ``padding``.
         rest: buffers and frozen parameters [modules, ...].
 
     Raises:
@@ -37,7 +41,7 @@ class Stack:
             if (difference := _difference(first, other)) is not None:
                 raise ValueError(f"network {index} cannot be stacked on network 0: {difference}")
         self.modules = list(modules)
-        self._template = _Applied(first)
+        self._places = Places(first)
         shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
         kinds = sorted({f"{p.dtype} on {p.device}" for p in first.parameters() if p.requires_grad})
         if len(kinds) != 1:
@@ -46,9 +50,11 @@ class Stack:
         ends = [0, *torch.tensor([shape.numel() for shape in shapes.values()]).cumsum(0).tolist()]
         self._spans = dict(zip(shapes, pairwise(ends), strict=True))
         with torch.no_grad():
-            self.flat = torch.stack(
+            rows = torch.stack(
                 [torch.cat([p.detach().reshape(-1) for p in m.parameters() if p.requires_grad]) for m in modules]
             )
+            self.padding = rows.new_zeros(len(modules), -rows.shape[1] % (_VECTOR // rows.itemsize))
+            self.flat = torch.cat([rows, self.padding], 1)
         self.gradient = torch.zeros_like(self.flat)
         self.weights = [self.flat[:, a:b].unflatten(1, shapes[name]) for name, (a, b) in self._spans.items()]
         rest = {name: [dict(_fixed(m))[name].detach() for m in modules] for name, _ in _fixed(first)}
@@ -66,13 +72,13 @@ class Stack:
         """function(module, *args) of every module at once, at ``weights``: ``args`` are tensors with a leading axis of
         modules, or containers of such; ``shared`` follow them and are the same for all."""
         own = dict(zip(self._spans, weights, strict=True)) | dict(zip(self._rest, self.rest, strict=True))
-        state = {f"module.{name}": tensor for name, tensor in own.items()}
 
-        def one(state: dict[str, Tensor], *args: Any) -> Any:
-            return torch.func.functional_call(self._template, state, (function, *args, *shared))
+        def one(own: dict[str, Tensor], *args: Any) -> Any:
+            with self._places.holding(own):
+                return function(self.modules[0], *args, *shared)
 
         with Lanewise():
-            return torch.vmap(one)(state, *args)
+            return torch.vmap(one)(own, *args)
 
     def traced(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
         """function(weights, *args) written down as the operations that it makes on stacked tensors, backward passes
@@ -262,17 +268,6 @@ _UNITS: dict[Any, Callable[..., tuple[Tensor, ...]]] = {
     torch.rnn_tanh: _rnn_tanh,
     torch.rnn_relu: _rnn_relu,
 }
-
-
-class _Applied(nn.Module):
-    """A function of a module, as a module, so that torch.func.functional_call can set the tensors."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(self.module, *args)
 
 
 def _fixed(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

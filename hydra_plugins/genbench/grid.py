@@ -1,11 +1,16 @@
 """hydra/sweeper=grid: every combination of the swept values, or of several grids of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
+
+from genbench.config import ConfigError
+
+MOST = 100_000  # runs of a sweep
 
 
 class GridSweeper(BasicSweeper):
@@ -34,7 +39,12 @@ class GridSweeper(BasicSweeper):
     def split_arguments(  # type: ignore[override]  # it is static there, and called on the instance
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        """Batches of jobs, each a list of overrides."""
+        """Batches of jobs, each a list of overrides.
+
+        Raises:
+            ConfigError: there are none, or more than ``MOST``.
+        """
+        _check_size(overrides)
         (jobs,) = super().split_arguments(overrides, None)
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -56,3 +66,23 @@ class GridSweeper(BasicSweeper):
             ]
             combined += agreeing or [job]
         return [list(batch) for batch in self.split_overrides_to_chunks(combined, max_batch_size)]
+
+
+def _check_size(overrides: Sequence[Override]) -> None:
+    """Count the jobs before they are written down: a range may have any number of values."""
+    total = 1
+    for override in overrides:
+        if not override.is_discrete_sweep():
+            continue
+        values = override.value()
+        if isinstance(values, RangeSweep):
+            assert values.start is not None
+            assert values.stop is not None
+            count = max(0, math.ceil((values.stop - values.start) / values.step)) if values.step else 0
+        else:
+            count = sum(1 for _ in override.sweep_string_iterator())
+        if count == 0:
+            raise ConfigError(f"{override.input_line} has no values, so the sweep is empty")
+        total *= count
+        if total > MOST:
+            raise ConfigError(f"the sweep has {total:,} runs or more with {override.input_line}; accepted: {MOST:,}")

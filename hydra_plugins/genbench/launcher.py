@@ -3,7 +3,7 @@
 import functools
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_object
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
-from genbench.config import ConfigError
+from genbench.config import ConfigError, resolve
 
 
 class SweepLauncher(Launcher):
@@ -33,11 +33,15 @@ class SweepLauncher(Launcher):
         lanes: int | str | None = None,
         timeout: float | None = None,
         retries: int = 1,
+        dry_run: bool = False,
         **settings: Any,
     ) -> None:
-        self.executor, self.n_jobs = executor, n_jobs
+        self.executor, self.n_jobs, self.dry_run = executor, n_jobs, dry_run
         self.how = {"lanes": lanes, "timeout": timeout, "retries": retries}
-        self.settings = _plain(settings)
+        self.settings = {
+            name: OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+            for name, value in settings.items()
+        }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from genbench import executors
@@ -47,23 +51,37 @@ class SweepLauncher(Launcher):
         executors.start_server()  # while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from genbench import sweep
+        from genbench import sources, sweep
 
-        executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
         jobs, composed = [], []
         compose = _Composer(self.hydra_context.config_loader, self.config)
-        for overrides in _distinct(job_overrides):
+        distinct = _distinct(job_overrides)
+        print(
+            f"genbench: a sweep of {len(distinct)}, every run checked before one is trained",
+            file=sys.stderr,
+            flush=True,
+        )
+        for overrides in distinct:
             config = compose(overrides)
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
             HydraConfig.instance().set_config(config)
-            jobs.append(sweep.Job(tuple(overrides), _plain(config), sweep.choices(config.hydra.runtime.choices)))
+            jobs.append(sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices)))
             composed.append(config)
         HydraConfig.instance().set_config(self.config)
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
         if len(experiments) > 1:
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
-        outcomes = sweep.run(jobs, command=sys.argv[1:], executor=executor, **self.how)
+
+        def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
+            executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
+            return sweep.run(jobs, command=sys.argv[1:], executor=executor, **self.how, **how)
+
+        def job_of(overrides: Sequence[str]) -> sweep.Job:
+            config = compose(overrides)
+            return sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices))
+
+        outcomes = sources.run(jobs, train=train, job_of=job_of, dry=self.dry_run)
         return [
             JobReturn(
                 overrides=job.overrides,
@@ -71,7 +89,7 @@ class SweepLauncher(Launcher):
                 hydra_cfg=config,
                 working_dir=".",
                 task_name=config.hydra.job.name,
-                _return_value=outcome,
+                _return_value=outcome.validation,
                 status=JobStatus.COMPLETED,
             )
             for job, config, outcome in zip(jobs, composed, outcomes, strict=True)
@@ -112,11 +130,3 @@ def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         last = {override.partition("=")[0]: override for override in overrides}
         jobs[tuple(last.values())] = None
     return list(jobs)
-
-
-def _plain(config: Mapping[Any, Any]) -> dict[str, Any]:
-    nodes = {str(key): config[key] for key in config if key != "hydra"}
-    return {
-        key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
-        for key, node in nodes.items()
-    }

@@ -215,17 +215,22 @@ def test_weights_chosen_at_the_end_replace_the_last_epochs():
     assert norms.history[-1]["weights/norm/l2"] == pytest.approx(float(flat.norm()))
 
 
-def test_loggers_and_history_get_standard_errors_and_loggers_seconds(tmp_path):
-    flatness = Measures(measures=QUICK, every_n_epochs=1)
+@pytest.mark.parametrize("asked", [False, True])
+def test_standard_errors_are_history_and_for_loggers_a_detail_as_seconds_are(tmp_path, asked):
+    flatness = Measures(measures=QUICK, every_n_epochs=1, log_details=asked)
     ours = fit(callbacks=[flatness], logger=CSVLogger(tmp_path, name="a", version=""))
     with open(tmp_path / "a" / "metrics.csv") as file:
         *_, last = csv.DictReader(file)
     top, trace = (flatness.results[f"train/flatness/{name}"] for name in QUICK)
-    assert float(last["stderr/train/flatness/trace"]) == pytest.approx(trace.stderr)
-    assert "stderr/train/flatness/lambda_1" not in last  # exact up to its residual
-    for name, estimate in (("lambda_1", top), ("trace", trace)):
-        assert float(last[f"seconds/train/flatness/{name}"]) == pytest.approx(estimate.seconds)
-        assert estimate.seconds > 0
+    details = {
+        "stderr/train/flatness/trace": trace.stderr,  # that of lambda_1 is exact up to its residual
+        "seconds/train/flatness/lambda_1": top.seconds,
+        "seconds/train/flatness/trace": trace.seconds,
+    }
+    assert all(details.values())
+    logged = {key: float(value) for key, value in last.items() if key.startswith(("stderr", "seconds"))}
+    assert logged == pytest.approx(details if asked else {})
+    assert float(last["train/flatness/trace"]) == pytest.approx(trace.value)
     assert flatness.history[-1] == {
         "epoch": 3,
         "step": 21,
@@ -347,7 +352,7 @@ def test_ones_own_datamodule_and_network():
         def configure_optimizers(self):
             return torch.optim.SGD(self.network.parameters(), 0.1)
 
-    gap, norms, module = Gap(), Measures(measures=NORMS), Wrapped()
+    gap, norms, module = Gap(network="network"), Measures(measures=NORMS, network="network"), Wrapped()
     trainer([gap, norms]).fit(module, datamodule=Own())
     assert asked == ["train", "test"]
     assert {key.split("/")[0] for key in gap.results} == {"train", "test"}

@@ -145,7 +145,7 @@ def test_the_path_of_an_ensemble_is_its_members_mean():
             now = [nn.utils.parameters_to_vector(m.parameters()) for m in pl_module.network.members]
             self.paths += sum(float((b - a).detach().norm()) for a, b in zip(self.before, now, strict=True)) / 2
 
-    each, callback = Each(), Optimization()
+    each, callback = Each(), Optimization(network="network")
     fit(Pair(), [each, callback], max_epochs=2)
     assert callback.results[PATH].value == pytest.approx(each.paths, rel=1e-5)
     assert callback.results[PATH].note == "mean of 2 members"

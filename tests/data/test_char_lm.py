@@ -5,7 +5,7 @@ from pydoc_data.topics import topics
 import pytest
 import torch
 
-from genbench.data.char_lm import CharLM
+from genbench.data.char_lm import CharLM, _topics
 
 TEXT = "to be, or not to be: that is the question. " * 30 + "Whether 'tis nobler — in the mind — to suffer! " * 4
 
@@ -74,9 +74,40 @@ def test_the_test_split_gives_no_character_to_the_vocabulary(path):
     assert not (data.content()[0]["x"] == 0).any()
 
 
-def test_without_a_file_it_is_the_text_of_the_topics():
+@pytest.mark.parametrize("targets", ["last", "all"])
+def test_validation_is_a_text_of_its_own_before_the_test_split(path, targets):
+    settings = {"path": path, "window": 8, "stride": 3, "targets": targets, "test_fraction": 0.2, "batch_size": 1}
+    data, whole = CharLM(**settings, val_fraction=0.25), CharLM(**settings)
+    cut = len(TEXT) - round(0.2 * len(TEXT))
+    end = next(place for place in range(0, cut, 3) if place >= cut - round(0.25 * cut))  # where a window starts
+    names = ["", *sorted(set(TEXT[:cut]))]
+    assert data.vocabulary == whole.vocabulary == len(names)
+
+    def shown(split, of=data):
+        x, y = of.tensors(split)
+        rows = torch.cat([x, y.view(len(y), -1)[:, -1:]], 1).tolist()
+        return sorted("".join(names[token] for token in row) for row in rows)
+
+    apart = 8 if targets == "all" else 3
+    assert shown("train") == sorted(TEXT[i : i + 9] for i in range(0, end - 8, 3))
+    assert shown("val") == sorted(TEXT[end:cut][i : i + 9] for i in range(0, cut - end - 8, apart))
+    assert torch.equal(data.tensors("test")[0], whole.tensors("test")[0])
+    assert data.digest != whole.digest
+    assert shown("val", CharLM(**settings, val_fraction=0.25, seed=3)) == shown("val")
+    half = CharLM(**settings, val_fraction=0.25, train_size=100)
+    share = len(shown("val")) / len(shown("train") + shown("val"))
+    assert (len(shown("val", half)), len(shown("train", half))) == (round(100 * share), 100 - round(100 * share))
+    assert set(shown("val", half)) <= set(shown("val"))
+    assert set(shown("train", half)) <= set(shown("train"))
+
+
+def test_without_a_file_it_is_the_lines_of_the_topics_each_once():
     data = CharLM()
-    text = "\n\n".join(topics[name] for name in sorted(topics))
+    lines = [line for name in sorted(topics) for line in topics[name].split("\n")]
+    text = _topics()
+    found = [line.strip() for line in text.split("\n") if line.strip()]
+    assert sorted(found) == sorted({line.strip() for line in lines} - {""})
+    assert 300_000 < len(text) < 450_000
     cut = len(text) - round(0.1 * len(text))
     names = ["", *sorted(set(text[:cut]))]
     raw, _ = data.content()

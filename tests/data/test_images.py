@@ -1,5 +1,6 @@
 """Images from parquet and class folders: what is read is what lies there, and what cannot be read is said."""
 
+import io
 import json
 import os
 import subprocess
@@ -181,6 +182,60 @@ def test_grey_and_palette_images_are_converted(tmp_path):
     assert np.array_equal(rgb, colour.transpose(2, 0, 1))
     assert np.array_equal(grey, np.stack([colour[..., 0]] * 3))
     assert build(tmp_path / "mixed", batch_size=1, channels=1).input_shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_transparent_is_white(mode, channels):
+    """Black ink in the left half, at half strength in the next quarter; in modes with one transparent colour, that."""
+    shape = np.zeros((4, 8), dtype=np.uint8)
+    shape[:, :4] = 255
+    expected = 255 - shape
+    if mode in ("RGBA", "LA"):
+        shape[:, 4:6] = 128
+        expected[:, 4:6] = 127
+        bands = [np.zeros_like(shape)] * (3 if mode == "RGBA" else 1) + [shape]
+        picture, extra = Image.fromarray(np.stack(bands, -1), mode), {}
+    else:  # ink has the value 0, what is transparent 10
+        picture, extra = Image.fromarray(10 - shape // 255 * 10), {"transparency": 10}
+        if mode == "P":
+            picture.putpalette([k for k in range(256) for _ in "rgb"])
+        elif mode == "RGB":
+            picture, extra = picture.convert("RGB"), {"transparency": (10, 10, 10)}
+    file = io.BytesIO()
+    picture.save(file, "PNG", **extra)
+    found = decoding.image("icon", file.getvalue(), channels=channels, size=None)
+    assert np.array_equal(found, np.broadcast_to(expected, (channels, 4, 8)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_exif_says(orientation, tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(3, 5, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", exif=exif)
+    mirrored = pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels  # the eight motions of a rectangle
+    turned = np.rot90(mirrored, {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation])
+    assert np.array_equal(
+        decoding.image("photograph", file.getvalue(), channels=3, size=None), turned.transpose(2, 0, 1)
+    )
+
+
+def test_images_that_were_decoded_by_other_rules_are_decoded_anew(folders, monkeypatch):
+    source = decoding.Source(
+        hub=None,
+        subset=None,
+        path=str(folders),
+        label="label",
+        test_split="test",
+        test_fraction=None,
+        channels=3,
+        size=None,
+    )
+    before = decoding.cache_name(source)
+    monkeypatch.setattr(decoding, "_RULES", 1)
+    assert decoding.cache_name(source) != before
 
 
 def test_other_sizes_are_scaled_and_the_middle_taken(tmp_path):

@@ -4,13 +4,14 @@ import csv
 import re
 import sys
 from collections import Counter
+from pydoc_data.topics import topics
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from genbench.data.text import encoded, split, vocabulary
-from genbench.data.text_classification import TextClassification
+from genbench.data.text_classification import TextClassification, _parted, _topics
 from genbench.draw import Draw
 
 ROWS = [(f"Film number {i}, said she: {('good', 'bad')[i % 2]}!", ("pos", "neg")[i % 2]) for i in range(100)]
@@ -73,7 +74,52 @@ def test_numbers_are_classes_by_value_and_the_test_split_is_the_same_for_every_s
     assert raw["y"].tolist().count(10) <= 20
 
 
+def test_copies_of_a_text_are_on_one_side(tmp_path):
+    """A third of the texts stand there several times, in other letters and with other labels too."""
+    rows = [(f"film {i if i < 200 else i % 50}", "ab"[i % 2 if i < 200 else i % 3 % 2]) for i in range(300)]
+    rows = [(text.upper() if i % 7 == 0 else text, label) for i, (text, label) in enumerate(rows)]
+    data = TextClassification(path=written(tmp_path / "copies.csv", rows), batch_size=1)
+    assert 60 <= len(data.tensors("test")[1]) < 68
+    held = TextClassification(path=str(tmp_path / "copies.csv"), batch_size=1, val_fraction=0.3)
+    assert 0.3 <= len(held.tensors("val")[1]) / len(data.tensors("train")[1]) < 0.33
+    seen = [{tuple(row) for row in held.tensors(split)[0].tolist()} for split in ("train", "val")]
+    assert (seen[0] - {(2, 1, *[0] * 62)}).isdisjoint(seen[1])  # but for words that are new to the vocabulary
+    assert len(data.tensors("train")[1]) + len(data.tensors("test")[1]) == 300
+    (train, _), (test, _) = _parted(tuple(zip(*rows, strict=True)), 0.2, [text.lower() for text, _ in rows])
+    assert len(test) == len(data.tensors("test")[1])
+    assert not {text.lower() for text in train} & {text.lower() for text in test}
+    with pytest.raises(ValueError, match=r"data.test_fraction is 0.2; accepted: what leaves a text to train on, all"):
+        TextClassification(path=written(tmp_path / "same.csv", [("one", "a")] * 10))
+
+
+def test_validation_and_training_have_the_same_long_tail(tmp_path):
+    rows = [(f"text {i}", "abcd"[i % 4]) for i in range(600)]
+    path = written(tmp_path / "classes.csv", rows)
+    data = TextClassification(path=path, batch_size=1, val_fraction=0.25, train_size=160, imbalance=8)
+    counts = {split: data.tensors(split)[1].bincount().tolist() for split in ("train", "val")}
+    assert sum(counts["train"]) == 120
+    assert sum(counts["val"]) == 40
+    shares = torch.tensor([8.0, 4.0, 2.0, 1.0]) / 15
+    for found in counts.values():
+        assert ((torch.tensor(found) - sum(found) * shares).abs() < 1).all()
+
+
+def test_without_copies_the_test_split_is_the_beginning_of_one_random_order(path):
+    texts, labels = zip(*ROWS, strict=True)
+    (train, _), (test, classes) = _parted((texts, labels), 0.2)
+    rows = sorted(Draw(0, 0).permutation("data.test", 100)[:20].tolist())
+    assert test == [texts[i] for i in rows]
+    assert classes == [labels[i] for i in rows]
+    assert sorted([*train, *test]) == sorted(texts)
+
+
 def test_what_is_always_there_has_ten_topics():
+    texts, labels = _topics()
+    assert len(set(texts)) == len(texts) > 800
+    whole = {name: " ".join(text.split()) for name, text in topics.items()}
+    for text, label in zip(texts, labels, strict=True):
+        if len(text) > 80:  # a short one may be part of another paragraph
+            assert [name for name in whole if text in whole[name]] == [label]
     data = TextClassification()
     assert data.classes == 10
     assert len(data.tensors("train")[1]) > 500

@@ -148,6 +148,7 @@ def test_a_softmax_under_a_loss_of_logits_is_one_of_logits():
         F.cross_entropy,
         F.multi_margin_loss,
         lambda z, y: F.cross_entropy(z, y, label_smoothing=0.3),
+        lambda z, y: F.cross_entropy(z, y, label_smoothing=0.01),
         lambda z, y: F.cross_entropy(z, y, weight=torch.tensor([1.0, 5, 2], dtype=z.dtype)),
         lambda z, y: (F.softmax(z, 1) - F.one_hot(y, 3)).square().mean(),
     ],
@@ -157,8 +158,8 @@ def test_losses_that_constants_do_not_change_are_of_logits(loss, dtype):
     net, x, y = classifier()
     if loss is F.multi_margin_loss:  # max(0, 1 − z_y + z_k)
         assert float(loss(net(x) + 3, y)) == pytest.approx(float(loss(net(x), y)))
-    snapshot = Snapshot(net.to(dtype), loss, [(x.to(dtype), y)])
-    assert read(snapshot).kind == "logits"
+    found = read(Snapshot(net.to(dtype), loss, [(x.to(dtype), y)]))
+    assert (found.kind, found.scale) == ("logits", 1)
 
 
 def squares(output, target):
@@ -183,12 +184,77 @@ def test_outputs_that_are_neither_have_answers_and_no_likelihood():
     assert cross_entropy(sigmoids).value is None
 
 
-def test_distances_are_no_logits():
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [30.0, 0.25, -1.0])
+def test_a_number_in_the_loss_belongs_to_the_logits(scale, dtype):
+    """A temperature, the scale of cosines, and the sign of distances."""
     net, x, y = classifier()
-    snapshot = Snapshot(Ending(net, torch.square), lambda d, y: F.cross_entropy(-d, y), [(x, y)])
+    weight = torch.ones(3, dtype=dtype)  # a tensor of the network's precision
+    snapshot = Snapshot(
+        Ending(net, lambda z: z / scale).to(dtype),
+        lambda z, y: F.cross_entropy(scale * z, y, weight=weight),
+        [(x.to(dtype), y)],
+    )
+    plain = Snapshot(net, F.cross_entropy, [(x.to(dtype), y)])
+    for function in LIKELIHOOD:
+        assert function(snapshot).value == pytest.approx(function(plain).value, rel=1e-3), function.__name__
+    assert cross_entropy(snapshot).value == pytest.approx(
+        snapshot.mean_loss, rel=1e-4 if dtype == torch.float32 else 1e-9
+    )
+    found, expected = (sam_sharpness(s, rho=0.05, normalize_logits=True) for s in (snapshot, plain))
+    assert found.value == pytest.approx(expected.value, rel=1e-3)
+
+
+NOT_PAIRED = (
+    "undefined: the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
+)
+
+
+def test_a_loss_that_rises_with_the_label_is_of_no_logits():
+    net, x, y = classifier()
+    snapshot = Snapshot(net, lambda d, y: F.cross_entropy(-d, y, label_smoothing=0.1), [(x, y)])
     for function in (accuracy, cross_entropy, margin):
-        assert function(snapshot).value is None
-        assert function(snapshot).note == "undefined: the loss rises with the output of the label"
+        assert (function(snapshot).value, function(snapshot).note) == (None, NOT_PAIRED)
+
+
+def test_labels_that_the_loss_shifts_are_not_those_of_the_outputs():
+    """As the causal language models of transformers do: the output at t is of the label at t + 1."""
+    torch.manual_seed(0)
+    net, y = nn.Embedding(9, 9).double(), torch.randint(9, (12, 6))
+    shifted = Snapshot(net, lambda z, y: F.cross_entropy(z[:, :-1].reshape(-1, 9), y[:, 1:].reshape(-1)), [(y, y)])
+    plain = Snapshot(net, lambda z, y: F.cross_entropy(z.reshape(-1, 9), y[:, 1:].reshape(-1)), [(y[:, :-1], y)])
+    assert accuracy(shifted).note == NOT_PAIRED
+    assert cross_entropy(shifted).value is None
+    assert (
+        cross_entropy(plain).note
+        == "undefined: outputs of shape (12, 5, 9) and targets of shape (12, 6) are no classes and labels"
+    )
+
+
+def test_a_loss_that_takes_nothing_but_probabilities():
+    net, x, y = classifier()
+
+    def loss(p, y):
+        return -torch.distributions.Categorical(probs=p, validate_args=True).log_prob(y).mean()
+
+    snapshot = Snapshot(Ending(net, lambda z: z.softmax(1)), loss, [(x, y)])
+    assert read(snapshot).kind == "probabilities"
+    assert cross_entropy(snapshot).value == pytest.approx(snapshot.mean_loss, rel=1e-9)
+
+
+def test_a_loss_that_writes_into_its_outputs_or_wants_all_of_them():
+    net, x, y = classifier()
+
+    def halving(z, y):
+        return F.cross_entropy(z.mul_(0.5), y)
+
+    def whole(z, y):
+        assert len(z) == 40
+        return F.cross_entropy(z, y)
+
+    expected = cross_entropy(Snapshot(net, F.cross_entropy, [(x, y)])).value
+    assert cross_entropy(Snapshot(net, whole, [(x, y)])).value == pytest.approx(expected, rel=1e-12)
+    assert read(Snapshot(net, halving, [(x, y)])).scale == pytest.approx(0.5, rel=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 1)])
@@ -327,6 +393,12 @@ def test_several_outputs_that_the_loss_is_of():
     wrapped = Ending(net, lambda z: (z, z.relu()))
     found = accuracy(Snapshot(wrapped, lambda o, y: F.cross_entropy(o[0], y) + o[1].mean(), [(x, y)]))
     assert found.note == "undefined: the loss is of 2 tensors of the output, none of them named logits"
+
+
+def test_noise_is_no_token():
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(8, 3))
+    found = ood_auroc(Snapshot(net, F.cross_entropy, [(torch.randint(5, (9, 2)), torch.randint(3, (9,)))]))
+    assert (found.value, found.note) == (None, "undefined: inputs are not real numbers")
 
 
 def test_outputs_that_are_not_finite_are_wrong():

@@ -115,7 +115,8 @@ def test_the_upper_end_is_reached_by_a_point_of_the_box(name):
 
     def lost(alpha):
         rates = []
-        for delta, _, _ in ascend(snapshot, Ball(torch.ones_like(snapshot.vector), alpha, "linf"), steps=20, seed=0):
+        ball = Ball(torch.ones_like(snapshot.vector), alpha, "linf")
+        for delta, _, _ in ascend(snapshot, ball, snapshot.gradient_at(snapshot.vector)[1], steps=20):
             assert float(delta.abs().max()) <= alpha * (1 + 1e-12)
             output, target, *_ = next(snapshot.predictions_at(snapshot.vector + delta))
             rates.append(float((output.argmax(1) != target).double().mean()) - base)

@@ -53,23 +53,25 @@ def test_what_is_kept_changes_nothing(monkeypatch, kept):
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     v = torch.randn(snapshot.size, dtype=torch.float64)
     expected = snapshot.hessian_product(v)
-    with module.Allocated() as whole:  # 24 examples
-        snapshot._graphs((x, y), *snapshot.losses[0], examples=24, curvature=module._hessian)
-    monkeypatch.setattr(module, "_GRAPHS", whole.bytes * (5 * kept + 3) // 24 if kept else 0)
+    each = snapshot.shared("graphs of hessian", module._Kept).each  # bytes of an example
+    monkeypatch.setattr(module, "room", lambda _device: 4 * each * (5 * kept + 3) if kept else 0)
     parts = Snapshot(net, F.cross_entropy, list(zip(x.split(5), y.split(5), strict=True)))
     first, second = parts.hessian_product(v), parts.hessian_product(v)
-    assert torch.equal(first, second)
+    torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(first, expected, rtol=1e-10, atol=1e-13)
-    assert len(parts.shared("graphs of _hessian", dict)) == kept
+    held = parts.shared("graphs of hessian", module._Kept)
+    assert held.complete == (kept == 5)
+    assert bool(held.graphs) == bool(kept)
+    assert held.held <= held.room
 
 
 def test_outputs_are_kept_once_asked_for_and_dropped_beyond_a_bound(monkeypatch):
-    net, x, y = build("mlp")
+    net, x, y = build("mlp", n=100)
     calls = []
-    # passes over two examples look whether the loss is a sum
-    net.register_forward_hook(lambda _module, args, _output: calls.append(1) if len(args[0]) > 2 else None)
+    # passes over fewer show how the network and the loss treat the examples
+    net.register_forward_hook(lambda _module, args, _output: calls.append(1) if len(args[0]) == 100 else None)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
-    assert snapshot.examples == len(snapshot.predictions[0][1]) == 24
+    assert snapshot.examples == len(snapshot.predictions[0][1]) == 100
     assert len(calls) == 1
     monkeypatch.setattr(module, "_OUTPUTS", 0)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])

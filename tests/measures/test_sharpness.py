@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.func import functional_call
 
 from genbench.measures import (
     Snapshot,
@@ -21,6 +22,7 @@ from genbench.measures import (
     m_sharpness,
     sam_sharpness,
 )
+from genbench.measures.sharpness import Ball, Climb, _highest, directions
 from tests.measures.nets import NETS, build, quadratic
 
 
@@ -66,6 +68,118 @@ def test_sam_beats_random_search_and_grows_with_rho():
     for _ in range(200):
         delta = torch.randn(snapshot.size, generator=generator, dtype=torch.float64)
         assert snapshot.loss_at(snapshot.vector + delta / delta.norm()) - snapshot.mean_loss < values[-1]
+
+
+class Logistic(nn.Module):
+    """One logit an example, bᵢ + aᵢ·w, at w = 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, x):
+        return x[:, 0] + x[:, 1:] @ self.w
+
+
+def logistic(*examples):
+    """Margins and slopes (b, a₁, a₂) of examples whose loss is log(1 + exp −(b + a·w))."""
+    x = torch.tensor(examples, dtype=torch.float64)
+    return Snapshot(Logistic(), F.binary_cross_entropy_with_logits, [(x, torch.ones(len(x), dtype=torch.float64))])
+
+
+def highest_on_the_circle(snapshot, rho):
+    """max L(δ) − L(0) over ‖δ‖ = ρ, by trying every tenth of a degree; L is convex: none inside is higher."""
+    x = snapshot.batches[0][0]
+    angle = torch.arange(3600, dtype=torch.float64) * math.pi / 1800
+    delta = rho * torch.stack([angle.cos(), angle.sin()])
+    rise = F.softplus(-(x[:, :1] + x[:, 1:] @ delta)).mean(0) - F.softplus(-x[:, 0]).mean()
+    return float(rise.max())
+
+
+def test_the_gradient_leads_to_a_local_maximum_and_other_starts_to_the_highest():
+    # many examples fall a little to one side; one that is well fitted falls far to the other
+    many = [(2.0, 1.0 + 0.1 * i, 0.2 * i) for i in range(6)]
+    snapshot = logistic(*many, (6.0, -12.0, 3.0), (7.0, -12.0, 2.0))
+    exact = highest_on_the_circle(snapshot, 1.0)
+    alone = sam_sharpness(snapshot, rho=1.0, starts=1)
+    assert alone.value < 0.5 * exact  # stationary all the same
+    assert alone.residual <= 1e-3
+    assert (alone.converged, alone.note) == (False, "one start: nothing says that it is more than a local maximum")
+    found = sam_sharpness(snapshot, rho=1.0)
+    assert found.value == pytest.approx(exact, rel=1e-3)
+    assert found.converged
+    starts, reached = found.note.split(", ")[:2]
+    assert starts == "8 starts"
+    assert 2 <= int(reached.split()[0]) < 8
+    assert f"the lowest {alone.value:.3g}" in found.note
+
+
+def test_a_mirror_image_is_no_second_start():
+    mirrored = _highest([Climb(0, 1.0, 0.0), Climb(0, 1.0, 0.0), Climb(1, 0.5, 0.0)], 1e-3)
+    assert (mirrored.value, mirrored.converged) == (1.0, False)
+    assert mirrored.note == "3 starts, 2 reached it, the lowest 0.5"
+    assert _highest([Climb(0, 1.0, 0.0), Climb(1, 0.9995, 0.0)], 1e-3).converged
+    assert not _highest([Climb(0, 1.0, 0.0), Climb(1, 0.998, 0.0)], 1e-3).converged
+    assert not _highest([Climb(0, 1.0, 0.1), Climb(1, 1.0, 0.1)], 1e-3).converged  # nowhere stationary
+
+
+def test_no_start_twice_and_mirror_images_on_one_line():
+    snapshot = logistic((1.0, 1.0, 0.0), (1.0, 1.0, 0.0))  # two equal examples: their gradients and the mean are one
+    ball = Ball(torch.ones(2, dtype=torch.float64), 1.0, "l2")
+    lines = directions(snapshot, ball, starts=8, seed=0)
+    assert sum(line == 0 for line, _ in lines) == 2  # the gradient and, from the eigenvector along it, its mirror image
+    for (i, u), (j, v) in itertools.combinations(lines, 2):
+        cosine = float(u @ v)
+        assert cosine < 1 - 1e-9
+        assert (cosine < -1 + 1e-9) == (i == j)
+
+
+def highest_of_many(net, x, y, rho, *, starts):
+    """max L(w + δ) − L(w) of so many ascents from random directions: SAM's step again and again, all at once."""
+    names = [(name, p.shape) for name, p in net.named_parameters()]
+    w = torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+
+    def value(delta):
+        pieces = (w + delta).split([shape.numel() for _, shape in names])
+        p = {name: piece.view(shape) for (name, shape), piece in zip(names, pieces, strict=True)}
+        return F.cross_entropy(functional_call(net, p, (x,)), y)
+
+    slopes = torch.func.vmap(torch.func.grad_and_value(value))
+    delta = torch.randn(starts, len(w), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    best = torch.zeros(starts, dtype=torch.float64)
+    for _ in range(25):
+        gradient, loss = slopes(rho * delta / delta.norm(dim=1, keepdim=True))
+        best, delta = torch.maximum(best, loss), gradient
+    return float(best.max() - value(torch.zeros_like(w)))
+
+
+def test_of_fitted_networks_twelve_starts_find_what_two_hundred_ascents_find():
+    alone, several, agreed = [], [], []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)).double()
+        x, y = torch.randn(40, 4, dtype=torch.float64), torch.randint(3, (40,))
+        optimizer = torch.optim.Adam(net.parameters(), 0.02)
+        for _ in range(600):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+        exact = highest_of_many(net, x, y, 0.1, starts=200)
+        alone.append(sam_sharpness(snapshot, rho=0.1, starts=1).value / exact)
+        found = sam_sharpness(snapshot, rho=0.1, starts=12)
+        several.append(found.value / exact)
+        agreed.append(found.converged)
+    assert sum(alone) / 4 < 0.5
+    assert min(several) > 0.999
+    assert any(agreed)
+
+
+def test_starts_without_a_loss_of_single_examples():
+    # the spread of a batch: no example has a loss of its own, and the other starts remain
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, lambda out, y: F.cross_entropy(out, y) + (out - out.mean(0)).square().mean(), [(x, y)])
+    assert sam_sharpness(snapshot, rho=0.1).note.startswith("8 starts, ")
 
 
 def test_sam_reports_a_bound_that_was_hit():
@@ -275,8 +389,11 @@ def test_keskar_of_a_quadratic_is_its_highest_corner():
     found = keskar_sharpness(Snapshot(*quadratic(h, w)), epsilon=1e-2)
     rise = highest_corner(h, w, 1e-2 * (w.abs() + 1)) - base
     assert found.value == pytest.approx(100 * rise / (1 + base), rel=1e-9)
-    assert found.converged
     assert found.residual < 1e-9
+    assert (found.converged, found.note) == (False, "one start: nothing says that it is more than a local maximum")
+    several = keskar_sharpness(Snapshot(*quadratic(h, w)), epsilon=1e-2, starts=8)
+    assert several.value == pytest.approx(found.value, rel=1e-9)
+    assert several.converged
 
 
 def test_keskar_leaves_a_stationary_point():
@@ -356,7 +473,7 @@ def test_undefined():
     regression = Snapshot(nn.Linear(4, 1), F.mse_loss, [(x, y)])
     for function in (adaptive_sharpness, adaptive_average_sharpness):
         assert function(regression).value is None
-        assert "not logits" in function(regression).note
+        assert "no logits" in function(regression).note
         assert function(regression, normalize_logits=False).value > 0
 
 
@@ -416,5 +533,5 @@ def test_nothing_that_rises_has_no_relative_gap():
 @pytest.mark.parametrize("function", [adaptive_sharpness, sam_sharpness])
 def test_outputs_of_a_regression_are_no_logits(function):
     snapshot = Snapshot(nn.Linear(4, 2), F.mse_loss, [(torch.randn(8, 4), torch.randn(8, 2))])
-    assert "not logits" in function(snapshot, normalize_logits=True).note
+    assert "no logits" in function(snapshot, normalize_logits=True).note
     assert function(snapshot, normalize_logits=False).value > 0

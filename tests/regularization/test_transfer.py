@@ -274,6 +274,8 @@ def test_a_run_from_a_run(configure, tmp_path):
     assert len({record["run_id"], *(experiment.plan(other).run_id for other in others)}) == 4
 
     (folder / "weights.pt").unlink()
-    assert measuring._load({"checkpoint": str(mine), "data": {}, "model": {}, "initial": None, "device": "cpu"})
+    assert measuring._load(
+        {"checkpoint": str(mine), "data": {}, "model": {}, "initial": None, "key": None, "device": "cpu"}
+    )
     with pytest.raises(ConfigError, match=r"source: the run \w+ cannot be read: its record weights.pt is missing"):
         experiment.plan(plain)

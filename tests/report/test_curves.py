@@ -1,11 +1,9 @@
 import pytest
 
-from genbench import report
+from genbench import records, report
 from genbench.report import curves, drawing, figures
 from genbench.report.curves import parse
-from genbench.report.selection import load
-from genbench.report.spec import check
-from genbench.report.table import build, points
+from genbench.report.table import build, check, points
 
 from . import factory
 
@@ -31,7 +29,7 @@ def sizes(tmp_path_factory):
 
 def drawn(folder, *nodes):
     spec = {"rows": ["regularization"], "columns": [factory.SPEC["columns"][0] | {"where": {"data.train_size": 100}}]}
-    found = points(load(folder), spec)
+    found = points(records.load(folder), spec)
     with drawing.style():
         return [curves.draw(curve, found) for curve in parse(nodes)]
 
@@ -100,9 +98,9 @@ def test_a_figure_of_what_runs_do_not_have_is_refused_before_they_train():
 def test_the_report_has_it_and_draws_it_again_when_it_changes(tmp_path):
     node = SIZE | {"x": "data.label_noise", "lines": ["regularization"]}
     folder = factory.ablation(tmp_path / "a", strategies=["none", "l2"], spec=factory.SPEC | {"figures": [node]})
-    assert "size.png" in {path.name for path in report.Report(folder).write()}
+    assert "size.png" in {path.name for path in report.write(folder)}
     before = (folder / "figures" / "size.svg").read_bytes()
-    report.Report(folder, spec=factory.SPEC | {"figures": [node | {"y_label": "another label"}]}).write()
+    report.write(folder, spec=factory.SPEC | {"figures": [node | {"y_label": "another label"}]})
     assert (folder / "figures" / "size.svg").read_bytes() != before
-    loaded = load(folder)
+    loaded = records.load(folder)
     assert any(item.name == "size" for item in figures.draw(loaded, build(loaded), points(loaded)))

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("wandb_workspaces")
 
-from genbench import records
+from genbench import cli, records
 from genbench.report import dashboard
 from genbench.report.dashboard import DashboardError
 
@@ -162,3 +162,27 @@ def test_without_an_account_it_says_what_to_do(views, folder, monkeypatch):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(DashboardError, match=r"there is no folder .*nothing; accepted: the folder of an experiment"):
         dashboard.build(tmp_path / "nothing")
+
+
+def test_as_json_without_an_account(folder, monkeypatch, capsys):
+    """What would be sent, for a review or a repository; nobody is asked for a login."""
+
+    def asked(*args, **settings):
+        raise AssertionError("W&B was asked")
+
+    monkeypatch.setattr("genbench.loggers.wandb.logged_in", asked)
+    monkeypatch.setattr("wandb.Api", asked)
+    for key in ("WANDB_ENTITY", "WANDB_PROJECT"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr("sys.argv", ["genbench-table", str(folder), "--dashboard", "--json"])
+    cli.table()
+    written = json.loads(capsys.readouterr().out)
+    assert (written["display_name"], written["project"]) == ("genbench: ablation", "genbench")
+    sections = written["spec"]["section"]["panel_bank_config"]["sections"]
+    keys = {key for section in sections for panel in section["panels"] for key in panel["config"].get("metrics") or ()}
+    assert {*dashboard.GAPS, *dashboard.FLATNESS, *dashboard.TRAINING, *dashboard.PERFORMANCE} <= keys
+    assert [path.name for path in folder.iterdir()] == ["sweep.json"]
+    monkeypatch.setattr("sys.argv", ["genbench-table", str(folder), "--json"])
+    with pytest.raises(SystemExit):
+        cli.table()
+    assert "--json is of --dashboard" in capsys.readouterr().err

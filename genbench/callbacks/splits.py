@@ -1,0 +1,355 @@
+"""The data of a split, as a Trainer's steps are given them, and the same few examples of it at every call."""
+
+import copy
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+
+from genbench.measures.estimate import Estimate
+from genbench.measures.preserve import generators_of, preserved_random_state
+
+SPLITS = ("train", "val", "test")
+_SEVERAL = (Mapping, list, tuple)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The batches of a split, and what is to be said of every estimate on them."""
+
+    batches: Iterable[Any]
+    note: str | None = None
+
+
+class Splits:
+    """The splits of a Trainer: ``datamodule.evaluation_batches(split)`` where there is such a method, all of it; else
+    the batches that Lightning's steps are given, those of all processes, as many as the Trainer's limits say.
+
+    Trainer and modules may be those of ``pytorch_lightning`` or of ``lightning``. Lightning itself makes no test
+    loaders before it tests: they are asked for here, where they need it after ``setup("test")`` of a copy.
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str, int], Data] = {}
+        self._prepared: dict[str, Any] = {}  # by hook: the copy that was set up for it
+
+    def data(self, trainer: Any, pl_module: Any, split: str, *, examples: int | None = None) -> Data | None:
+        """A split, or ``examples`` of it as :func:`take` chooses them, kept; ``None`` where there is no such split.
+
+        Raises:
+            ValueError: a loader that may never end: neither it nor the Trainer says how long it is.
+        """
+        own: Any = getattr(trainer, "datamodule", None)
+        if hasattr(own, "evaluation_batches"):
+            if split not in getattr(own, "splits", SPLITS):
+                return None
+            batches = own.evaluation_batches(split)
+            return Data(batches) if examples is None else take([batches], examples)
+        if examples is not None and (split, examples) in self._taken:
+            return self._taken[split, examples]
+        loaders = self._loaders(trainer, pl_module, split)
+        if not loaders:
+            return None
+        if examples is not None:
+            self._taken[split, examples] = take(loaders, examples)
+            return self._taken[split, examples]
+        if not all(loader.ends for loader in loaders):
+            raise ValueError(
+                f"the {split} loader may never end (it has no length, the Trainer no limit_{split}_batches): "
+                "set that limit, or pass examples="
+            )
+        return Data(_Chain(loaders))
+
+    def _loaders(self, trainer: Any, pl_module: Any, split: str) -> list["_Limited"]:
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if split == "train":
+            loop, found = trainer.fit_loop, trainer.train_dataloader
+            # Lightning has been at its end: in this epoch, or before it began another
+            ends = trainer.is_last_batch or loop.epoch_progress.current.ready > 1
+        elif split == "val":
+            loop, found = trainer.fit_loop.epoch_loop.val_loop, trainer.val_dataloaders
+            ends = loop.batch_progress.is_last_batch
+            if found is None and limit:
+                source = loop._data_source.instance  # loaders, or who makes them
+                made = isinstance(source, nn.Module) or source is trainer.datamodule
+                found = self._made(source, "val_dataloader") if made else source
+        else:
+            loop, ends = None, False
+            owner = pl_module if trainer.datamodule is None else trainer.datamodule
+            found = self._made(owner, "test_dataloader") if limit else None
+        combined: Any = found if hasattr(found, "flattened") else getattr(loop, "_combined_loader", None)
+        if found is None:
+            return []
+        if combined is not None and combined._mode != "sequential" and isinstance(combined.iterables, _SEVERAL):
+            return [_Limited(_Together(combined), limit, ends=ends)]  # a step is given a batch of every loader
+        return [_Limited(_own(loader), limit, ends=ends) for loader in _listed(found)]
+
+    def _made(self, owner: Any, hook: str) -> Any:
+        """What a hook of a module or datamodule returns; ``None`` where nobody wrote one."""
+        if owner is None or not _written(owner, hook):
+            return None
+        if hook not in self._prepared:
+            try:
+                return getattr(owner, hook)()
+            except Exception:  # what it needs may be made by setup("test") alone
+                own = copy.copy(owner)
+                if isinstance(own, nn.Module):
+                    for registered in ("_modules", "_parameters", "_buffers"):
+                        setattr(own, registered, getattr(own, registered).copy())
+                own.setup(stage={"val_dataloader": "validate", "test_dataloader": "test"}[hook])
+                self._prepared[hook] = own
+        return getattr(self._prepared[hook], hook)()
+
+
+def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
+    """So many examples, the same at every call: a random subset by ``seed`` of what the loaders would read, in their
+    own batch size and collation. Where a loader has no examples to choose from, as a stream has not, the first ones
+    under a random state by ``seed``, with a note. All of them where there are no more.
+
+    ``loaders`` are DataLoaders, sequences of batches, or any iterables of batches.
+    """
+    parts = [loader if isinstance(loader, _Limited) else _Limited(loader) for loader in loaders]
+    with _random_state(seed, parts):
+        sources = [_source(part) for part in parts]
+        known = [source for source in sources if source is not None]
+        if len(known) < len(parts):
+            return _first(parts, examples)
+        starts = [0, *accumulate(map(len, known))]
+        order = torch.randperm(starts[-1], generator=torch.Generator().manual_seed(seed))
+        rows = order[:examples].sort().values
+        return Data([batch for source, own in _by_part(known, starts, rows) for batch in source.batches(own)])
+
+
+def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) -> dict[str, Estimate]:
+    """Estimates by metric key, each with the note on its split."""
+    found = {}
+    for key, estimate in estimates.items():
+        note = notes.get(key.partition("/")[0])
+        if note is not None and estimate.value is not None:
+            estimate = replace(estimate, note="; ".join(filter(None, (estimate.note, note))))
+        found[key] = estimate
+    return found
+
+
+def _first(parts: list["_Limited"], examples: int) -> Data:
+    batches: list[Any] = []
+    left = examples
+    for part in parts:
+        for batch in part:
+            n = _length(batch)
+            batches.append(batch if n <= left else _rows(batch, slice(left), n))
+            left -= min(n, left)
+            if left == 0:
+                return Data(batches, f"on the first {examples} examples: they come from a stream")
+    return Data(batches)
+
+
+@contextmanager
+def _random_state(seed: int, parts: Iterable["_Limited"]) -> Iterator[None]:
+    """Python, NumPy, torch and the loaders' own generators seeded, and restored."""
+    with ExitStack() as restored:
+        for part in parts:
+            restored.enter_context(preserved_random_state(part.batches))
+            for generator in generators_of(part.batches):
+                generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        yield
+
+
+# -- what can be chosen from
+
+
+class _Indexed:
+    """The examples of a map-style data set, at the indices that the loader's sampler gives."""
+
+    def __init__(self, loader: DataLoader, limit: float) -> None:
+        self._loader = loader
+        batches: Any = loader.batch_sampler
+        groups = [list(batch) for batch in islice(batches, int(min(len(batches), limit)))]
+        self._size = loader.batch_size or max(map(len, groups), default=1)
+        indices = [index for group in groups for index in group]
+        if all(isinstance(index, Integral) for index in indices):
+            indices.sort()  # how a loader shuffles is no part of the choice
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def batches(self, rows: Tensor) -> list[Any]:
+        chosen = [self._indices[row] for row in rows.tolist()]
+        groups = [chosen[i : i + self._size] for i in range(0, len(chosen), self._size)]
+        return list(DataLoader(self._loader.dataset, batch_sampler=groups, collate_fn=self._loader.collate_fn))
+
+
+class _Batched:
+    """The examples of a sequence of batches. One that has ``rows(indices)`` can be read without its other examples."""
+
+    def __init__(self, batches: Any, limit: float) -> None:
+        self._whole = batches
+        count = int(min(len(batches), limit))
+        if hasattr(batches, "rows"):  # all batches but the last are of one size
+            self._sizes = [_length(batches[0])] * (count - 1) + [_length(batches[count - 1])]
+        else:
+            self._sizes = [_length(batch) for batch in islice(batches, count)]
+
+    def __len__(self) -> int:
+        return sum(self._sizes)
+
+    def batches(self, rows: Tensor) -> list[Any]:
+        if hasattr(self._whole, "rows"):
+            return [self._whole.rows(part) for part in rows.split(self._sizes[0])]
+        places, starts = range(len(self._sizes)), [0, *accumulate(self._sizes)]
+        chosen = [_rows(self._whole[i], own, self._sizes[i]) for i, own in _by_part(places, starts, rows)]
+        return _merged(chosen, self._sizes[0])
+
+
+def _source(part: "_Limited") -> _Indexed | _Batched | None:
+    loader: Any = part.batches
+    if isinstance(loader, Sequence):
+        return _Batched(loader, part.limit)
+    indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if indexed and loader.batch_sampler is not None and _sized(loader.batch_sampler):
+        return _Indexed(loader, part.limit)
+    return None
+
+
+def _by_part(parts: Iterable[Any], starts: Sequence[int], rows: Tensor) -> Iterator[tuple[Any, Tensor]]:
+    """Of each part that holds some of the sorted ``rows``, those rows counted from its own start."""
+    for part, start, end in zip(parts, starts, starts[1:], strict=False):
+        own = rows[(rows >= start) & (rows < end)] - start
+        if len(own):
+            yield part, own
+
+
+def _merged(batches: list[Any], size: int) -> list[Any]:
+    """Pairs of tensors in batches of one size; others as they are."""
+    for batch in batches:
+        if not isinstance(batch, list | tuple) or not all(isinstance(part, Tensor) for part in batch):
+            return batches
+        if [part.shape[1:] for part in batch] != [part.shape[1:] for part in batches[0]]:
+            return batches
+    columns = [torch.cat(parts).split(size) for parts in zip(*batches, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _length(batch: Any) -> int:
+    """The number of examples in a batch: the length of its first tensor."""
+    return next((len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+
+
+def _rows(batch: Any, rows: Tensor | slice, n: int) -> Any:
+    return tree_map(lambda t: t[rows] if isinstance(t, Tensor) and t.ndim and len(t) == n else t, batch)
+
+
+# -- loaders
+
+
+class _Limited:
+    """A loader's first batches: as many as its length and Lightning's limit say, a number or a share of them. Of a data
+    set that several processes share, all of it."""
+
+    def __init__(self, batches: Any, limit: float = 1.0, *, ends: bool = True) -> None:
+        self.batches, processes = _of_all_processes(batches)
+        length = len(self.batches) if _sized(self.batches) else math.inf
+        if isinstance(limit, int):  # of each process
+            limit *= processes
+        whole = isinstance(limit, float) and (limit == 1 or length == math.inf)
+        self.limit = length if whole else min(length, limit) if isinstance(limit, int) else int(length * limit)
+        self.ends = ends or self.limit < math.inf
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches) if self.limit == math.inf else islice(self.batches, int(self.limit))
+
+
+class _Together:
+    """Batches of several loaders side by side, as a CombinedLoader gives them, by iterators of their own."""
+
+    def __init__(self, combined: Any) -> None:
+        self._combined = combined
+
+    def __len__(self) -> int:
+        lengths = [len(loader) for loader in self._combined.flattened]
+        return min(lengths) if self._combined._mode == "min_size" else max(lengths)
+
+    def __iter__(self) -> Iterator[Any]:
+        own = copy.copy(self._combined)  # its iterator is training's
+        own._iterator = None
+        own.flattened = [_own(loader) for loader in own.flattened]
+        return (batch for batch, *_ in own)
+
+
+class _Chain:
+    """The batches of loaders one after the other; a DataLoader's samplers can be found as in itself."""
+
+    def __init__(self, loaders: Sequence[_Limited]) -> None:
+        self._loaders = loaders
+        for name in ("sampler", "batch_sampler", "generator"):
+            setattr(self, name, next((getattr(one.batches, name, None) for one in loaders), None))
+
+    def __iter__(self) -> Iterator[Any]:
+        for loader in self._loaders:
+            yield from loader
+
+
+def _of_all_processes(loader: Any) -> tuple[Any, int]:
+    """A loader of the examples of all the processes that share a data set, and how many these are: each of them
+    measures the whole, so that they agree."""
+    sampler: Any = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler) or not isinstance(loader, DataLoader) or loader.batch_size is None:
+        return loader, 1
+    examples: Any = sampler.dataset  # or, where Lightning wraps a sampler of the user's, what that gives
+    order = range(len(examples))
+    whole: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=order if examples is loader.dataset else [examples[i] for i in order],
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        drop_last=loader.drop_last,
+    )
+    return whole, sampler.num_replicas
+
+
+def _own(loader: Any) -> Any:
+    """The loader; of one with persistent workers a copy: it has a single iterator, in whose midst training may be."""
+    if not getattr(loader, "persistent_workers", False):
+        return loader
+    own = copy.copy(loader)
+    own._iterator = None
+    return own
+
+
+def _listed(loaders: Any) -> list[Any]:
+    """Loaders one after the other, as Lightning reads them where it evaluates."""
+    if hasattr(loaders, "flattened"):
+        return list(loaders.flattened)
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    return list(loaders) if isinstance(loaders, list | tuple) else [loaders]
+
+
+def _sized(loader: Any) -> bool:
+    try:
+        len(loader)
+    except (NotImplementedError, TypeError):  # as a DataLoader of a stream
+        return False
+    return True
+
+
+def _written(owner: Any, hook: str) -> bool:
+    """Whether somebody has written this hook: Lightning's own, of either package, raises."""
+    base = next((kind for kind in type(owner).__mro__ if kind.__name__ == "DataHooks"), None)
+    written = getattr(owner, hook, None)
+    return written is not None and getattr(written, "__func__", written) is not getattr(base, hook, None)

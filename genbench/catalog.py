@@ -1,0 +1,176 @@
+"""What there is to choose and to set, read from the YAML files alone: no heavy import, so that help answers at once."""
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genbench.checks import nearest
+from genbench.config import ConfigError, folder
+
+MOST_NODES = 100_000  # of a file, aliases written out: no file that a person wrote comes near
+_GLOBAL = "# @package _global_"
+_NO_SETTINGS = {"defaults", "_target_", "_partial_", "path", "hydra", "table"}  # of a file, for who sets values
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a choice: its dotted key, its value as the file has it, and what the file says of it."""
+
+    key: str
+    value: str
+    about: str
+
+
+def places(arguments: Sequence[str]) -> list[Path]:
+    """The folders of YAML files: ours, and those that the arguments of a command name."""
+    found = [folder()]
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=False):
+        name, _, inline = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            found.append(Path(inline or value))
+    return found
+
+
+def groups(arguments: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
+    """The file of each choice of each group."""
+    found: dict[str, dict[str, Path]] = {}
+    for place in places(arguments):
+        for path in sorted(place.rglob("*.yaml")):
+            if (group := path.parent.relative_to(place).as_posix()) != ".":
+                found.setdefault(group, {})[path.stem] = path
+    return found
+
+
+def about(path: Path) -> str:
+    """The first comment of a file: what its choice is."""
+    for line in path.read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+        if not line.startswith("#"):
+            break
+    return ""
+
+
+def settings(group: str, path: Path) -> list[Setting]:
+    """The settings of a choice, those of the files that it is made of first."""
+    import yaml
+
+    text = path.read_text()
+    root = yaml.compose(text, yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        return []
+    prefix = () if text.startswith(_GLOBAL) else tuple(group.split("/"))
+    lines = text.splitlines()
+    found: dict[str, Setting] = {}
+    for name, node in root.value:
+        if name.value == "defaults":
+            bases = [path.parent / f"{each.value}.yaml" for each in node.value if isinstance(each, yaml.ScalarNode)]
+            for base in filter(Path.is_file, bases):
+                found |= {setting.key: setting for setting in settings(group, base)}
+    for keys, node in _leaves(root, prefix):
+        if not _NO_SETTINGS & set(keys[len(prefix) :]):
+            value = text[node.start_mark.index : node.end_mark.index].strip()
+            comment = lines[node.end_mark.line][node.end_mark.column :].partition("#")[2]
+            key = ".".join(keys)
+            found[key] = Setting(key, " ".join(value.split()), comment.strip())
+    return list(found.values())
+
+
+def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in node.value:
+        if value.id == "mapping" and not value.flow_style:
+            yield from _leaves(value, (*path, key.value))
+        else:
+            yield (*path, key.value), value
+
+
+@functools.cache
+def owners(arguments: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Each setting's dotted key and the choices that have it: ``{"model.width": ["model=cnn", …], …}``; those of the
+    root have none."""
+    found: dict[str, list[str]] = {}
+    for group, choices in groups(arguments).items():
+        if group != "experiment":
+            for name, path in choices.items():
+                for setting in settings(group, path):
+                    found.setdefault(setting.key, []).append(f"{group}={name}")
+    return found
+
+
+def check_files(arguments: Sequence[str]) -> None:
+    """Refuse a file of the user's that aliases make larger than memory, before anything reads it.
+
+    Raises:
+        ConfigError: such a file.
+    """
+    import yaml
+
+    def size(node: Any, sizes: dict[int, int]) -> int:
+        """Nodes with every alias written out; what contains itself never ends."""
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_NODES + 1
+            inside = [] if node.id == "scalar" else node.value
+            parts = [part for each in inside for part in (each if isinstance(each, tuple) else (each,))]
+            sizes[id(node)] = 1 + sum(size(part, sizes) for part in parts)
+        return sizes[id(node)]
+
+    for place in places(arguments)[1:]:
+        for path in sorted(place.rglob("*.yaml")):
+            text = path.read_text(errors="replace")
+            if not re.search(r"[*&]\w", text):
+                continue
+            try:
+                root = yaml.compose(text, yaml.SafeLoader)
+            except (yaml.YAMLError, RecursionError):
+                continue  # said when it is read
+            if root is not None and size(root, {}) > MOST_NODES:
+                raise ConfigError(f"{path.name}: its aliases (*name) make it larger than {MOST_NODES:,} nodes")
+
+
+def page(introduction: str, arguments: Sequence[str], shown: Sequence[str] | None = None) -> str:
+    """The help of a command: what it does, and of the choices and groups that the arguments name all there is to set,
+    or without such arguments every group and choice.
+
+    Raises:
+        ConfigError: an argument that names no choice.
+    """
+    found = {group: choices for group, choices in groups(arguments).items() if shown is None or group in shown}
+    words = [word for word in arguments if word in found or word.partition("=")[0] in found]
+    if words:
+        return "\n\n".join(text for word in words for text in _described(word, found))
+    return "\n".join([introduction, *(f"\n{_listed(group, choices)}" for group, choices in found.items())])
+
+
+def _listed(group: str, choices: dict[str, Path]) -> str:
+    width = max(map(len, choices))
+    return "\n".join([group, *(f"  {name:<{width}}  {about(path)}".rstrip() for name, path in choices.items())])
+
+
+def _described(word: str, found: dict[str, dict[str, Path]]) -> Iterator[str]:
+    """A group, or the choices of ``group=choice``, ``group=[choice,choice]`` or ``group=choice,choice``."""
+    group, _, chosen = word.partition("=")
+    if not chosen:
+        yield _listed(group, found[group])
+        return
+    for name in re.findall(r"[^\[\],\s]+", chosen):
+        if name not in found[group]:
+            raise ConfigError(no_such_choice(group, name, list(found[group])))
+        path = found[group][name]
+        lines = [f"{group}={name}: {about(path)}".rstrip(": ")]
+        has = settings(group, path)
+        width = max((len(f"{each.key}={each.value}") for each in has), default=0)
+        width = min(width, 60)
+        lines += [f"  {f'{each.key}={each.value}':<{width}}  {each.about}".rstrip() for each in has]
+        yield "\n".join(lines if has else [*lines, "  nothing to set"])
+
+
+def no_such_choice(group: str, name: str, accepted: Sequence[str]) -> str:
+    """What is said of a choice that a group has not."""
+    hint = nearest(name, accepted)
+    if hint.startswith("did"):
+        names = ", ".join(accepted)
+        hint += f" (accepted: {names})" if len(names) < 60 else f" (genbench {group} --help lists them)"
+    return f"{group}={name}: no such choice; {hint}"

@@ -1,0 +1,152 @@
+"""Nothing is changed by measuring: a network and the random state, put back as they were."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genbench.places import again, attributes_of, restore_attributes
+
+_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "hooks_with_kwargs", "always_called")))
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Restores parameters and buffers with their values and places, gradients, modes, hooks, tensors that are plain
+    attributes, and generators of random numbers that modules have. Hooks on the parameters' own gradients do not act
+    meanwhile: what they make of a gradient is for the optimizer."""
+    modules = list(model.modules())
+    python = [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    modes = [(m, m.training) for m in modules]
+    sparse = [(m, m.sparse) for m in modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    hooks = [(getattr(m, name), getattr(m, name).copy()) for m in python for name in _HOOKS]
+    places = [(held, dict(held)) for m in python for held in (m._parameters, m._buffers)]
+    attributes, generators = attributes_of(python), _own_generators(python)
+    live = [*model.parameters(), *model.buffers()]
+    saved = [
+        (t, t.data, t.detach().clone(), t.requires_grad, t.grad, None if t.grad is None else t.grad.clone())
+        for t in live
+    ]
+    watched = [(t, t._backward_hooks) for t in live if t._backward_hooks]
+
+    def restore() -> None:
+        for module, training in modes:
+            module.training = training
+        for embedding, was in sparse:
+            embedding.sparse = was
+        for current, entries in [*hooks, *places]:
+            if not _same_entries(current, entries):
+                current.clear()
+                current.update(entries)
+        restore_attributes(attributes)
+        with torch.no_grad():
+            for tensor, data, value, requires_grad, grad, grad_value in saved:
+                if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape:
+                    tensor.data = data
+                _copy(tensor, value)
+                if tensor.requires_grad != requires_grad:
+                    tensor.requires_grad_(requires_grad)
+                if grad is not None and grad_value is not None:
+                    _copy(grad, grad_value)
+                if tensor.grad is not grad:
+                    tensor.grad = grad
+        for tensor, entries in watched:
+            tensor._backward_hooks = entries
+        for put_back in generators:
+            put_back()
+
+    try:
+        for tensor, _ in watched:
+            tensor._backward_hooks = None
+        yield
+    finally:
+        again(restore)
+
+
+def _same_entries(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
+    return list(a) == list(b) and all(a[key] is b[key] for key in a)
+
+
+def _copy(tensor: Tensor, value: Tensor) -> None:
+    if not torch.equal(tensor, value):  # copying would count as a change of the tensor
+        tensor.copy_(value)
+
+
+def _own_generators(modules: list[nn.Module]) -> list[Any]:
+    """What puts back the state of each generator that a module has as an attribute."""
+    found: list[Any] = []
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, torch.Generator):
+                found.append(partial(value.set_state, value.get_state()))
+            elif isinstance(value, np.random.Generator):
+                found.append(partial(setattr, value.bit_generator, "state", value.bit_generator.state))
+            elif isinstance(value, np.random.RandomState):
+                found.append(partial(value.set_state, value.get_state()))
+            elif isinstance(value, random.Random):
+                found.append(partial(value.setstate, value.getstate()))
+    return found
+
+
+@contextmanager
+def preserved_random_state(batches: object = None) -> Iterator[None]:
+    """Restores Python's, NumPy's and torch's global random state, and that of a loader's own generators."""
+    state = random_state()
+    try:
+        with preserved_generators(batches):
+            yield
+    finally:
+        again(lambda: set_random_state(state))
+
+
+@contextmanager
+def preserved_generators(batches: object) -> Iterator[None]:
+    """Restores the state of a loader's own generators."""
+    before = [(g, g.get_state()) for g in generators_of(batches)]
+
+    def restore() -> None:
+        for generator, state in before:
+            generator.set_state(state)
+
+    try:
+        yield
+    finally:
+        again(restore)
+
+
+def random_state() -> tuple[Any, ...]:
+    # a state of the CUDA generators exists once CUDA is in use
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def set_random_state(state: tuple[Any, ...]) -> None:
+    python, numpy, cpu, cuda = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
+
+
+def seed_all(seed: int) -> None:
+    """Seeds every global generator."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def generators_of(batches: object) -> list[torch.Generator]:
+    """The generators of a DataLoader and its samplers, each once."""
+    found: dict[int, torch.Generator] = {}
+    sampler = getattr(batches, "batch_sampler", None)
+    for owner in (batches, getattr(batches, "sampler", None), sampler, getattr(sampler, "sampler", None)):
+        generator = getattr(owner, "generator", None)
+        if isinstance(generator, torch.Generator):
+            found[id(generator)] = generator
+    return list(found.values())

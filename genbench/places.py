@@ -1,0 +1,151 @@
+"""The places at which a network holds its tensors, and other tensors put there for a while."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Places:
+    """The parameters and buffers of a network, each once by its first name, and every place that holds it.
+
+    A module that is registered twice and a weight that is tied are one tensor with several names. Two ways put other
+    values there:
+
+    - :meth:`valued` gives the live tensors other data. They stay the leaves of autograd, so that whatever refers to
+      them, a loss with a penalty, a hook, a parametrization, checkpointing or an optimizer, sees the values, forward
+      and backward, as long as the context is open.
+    - :meth:`holding` puts other tensors into the modules, for ``torch.vmap``, whose tensors are no data. What has kept
+      a reference to a live tensor does not see them.
+
+    Args:
+        module: any network.
+
+    Attributes:
+        parameters: name -> live parameter.
+        buffers: name -> live buffer.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.closed = False  # whether somebody else has put everything back
+        self._modules = list(module.modules())
+        self.parameters: dict[str, Tensor] = dict(module.named_parameters())
+        self.buffers: dict[str, Tensor] = dict(module.named_buffers())
+        self.tensors = self.parameters | self.buffers
+        names = {id(tensor): name for name, tensor in self.tensors.items()}
+        self._places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in self.tensors}
+        for owner in self._modules:
+            if isinstance(owner, torch.jit.ScriptModule):  # holds its tensors where Python cannot reach
+                continue
+            for held in (owner._parameters, owner._buffers):
+                for key, tensor in held.items():
+                    if tensor is not None:
+                        self._places[names[id(tensor)]].append((held, key))
+
+    @contextmanager
+    def valued(self, values: Mapping[str, Tensor], *, leaves: Collection[str]) -> Iterator[None]:
+        """The live tensors have these values, and those in ``leaves`` alone are differentiable, until the context ends.
+
+        Nothing is copied: a live tensor takes the storage of its value, and then its old one back, as a view if it was
+        one.
+        """
+        before: list[tuple[Tensor, Tensor, bool]] = []
+        try:
+            for name, value in values.items():
+                live = self.tensors[name]
+                before.append((live, live.data, live.requires_grad))
+                live.data = value
+                if live.requires_grad != (name in leaves):
+                    live.requires_grad_(name in leaves)
+            yield
+        finally:
+            if not self.closed:
+                again(lambda: _give_back(before))
+
+    @contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """The modules hold these tensors instead of their own until the context ends."""
+        kept: list[tuple[dict[str, Any], str, Any]] = []
+        attributes = attributes_of(self._modules)
+        try:
+            for name, tensor in tensors.items():
+                if not self._places[name]:
+                    raise ValueError(f"tensor {name!r} lies in a compiled script, where no other can be put")
+                for held, key in self._places[name]:
+                    kept.append((held, key, held[key]))
+                    held[key] = tensor
+            yield
+        finally:
+
+            def put_back() -> None:
+                for held, key, tensor in reversed(kept):
+                    held[key] = tensor
+                restore_attributes(attributes)
+
+            if not self.closed:
+                again(put_back)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DataParallel and DistributedDataParallel."""
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if not isinstance(inner, nn.Module) and isinstance(
+            module, nn.DataParallel | nn.parallel.DistributedDataParallel
+        ):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def renamed(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """A state under the module's own names, whichever of the two torch.compile, DataParallel or DistributedDataParallel
+    has wrapped, whole or in part."""
+    own = {name.replace("_orig_mod.", ""): name for name in module.state_dict(keep_vars=True)}
+    found = {name: name.replace("_orig_mod.", "") for name in state}
+    return {own.get(name, own.get(name.removeprefix("module."), old)): state[old] for old, name in found.items()}
+
+
+_LISTS = ("_flat_weights", "_flat_weight_refs")  # where a recurrent layer has its weights once more
+
+
+def attributes_of(modules: list[nn.Module]) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """The tensors that modules have as plain attributes: the old ``weight_norm`` leaves the weight there that acted
+    last, a recurrent layer a list of those that it was last called with."""
+    return [(m, {key: value for key, value in vars(m).items() if _is_tensors(key, value)}) for m in _python(modules)]
+
+
+def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Any]]]) -> None:
+    for m, before in attributes:
+        own = vars(m)
+        for key in [key for key, value in own.items() if _is_tensors(key, value) and key not in before]:
+            del own[key]
+        own.update(before)
+
+
+def _is_tensors(key: str, value: Any) -> bool:
+    return isinstance(value, Tensor) or key in _LISTS
+
+
+def _python(modules: list[nn.Module]) -> list[nn.Module]:
+    return [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+
+
+def again(restore: Any) -> None:
+    """Calls what puts things back, and once more if a signal has broken it off."""
+    try:
+        restore()
+    except BaseException:
+        restore()
+        raise
+
+
+def _give_back(before: list[tuple[Tensor, Tensor, bool]]) -> None:
+    for live, data, requires_grad in reversed(before):
+        live.data = data
+        if live.requires_grad != requires_grad:
+            live.requires_grad_(requires_grad)

@@ -1,0 +1,115 @@
+"""Checkpoints in the midst of an epoch and at SIGTERM: a run continues bit for bit."""
+
+import signal
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from genbench import experiment, packing
+from genbench.packing import RunPack
+from genbench.training import AtomicCheckpointIO
+
+FEW = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness")
+NEVER = "checkpoint_seconds=1000000"  # but when asked to end
+
+
+class Asks(pl.Callback):
+    """Has the process asked to end in these steps, each time once."""
+
+    steps: tuple[int, ...] = ()
+    signal = signal.SIGTERM
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step in self.steps:
+            Asks.steps = tuple(step for step in self.steps if step != trainer.global_step)
+            signal.raise_signal(self.signal)
+
+
+def asking(advance):
+    """The step of a pack, in the midst of which the same is asked."""
+
+    def wrapped(self, *args, **settings):
+        Asks().on_train_batch_start(self.trainer, self, None, 0)
+        advance(self, *args, **settings)
+
+    return wrapped
+
+
+ASKS = {"_target_": f"{__name__}.Asks"}
+
+
+def weights(record, root):
+    return torch.load(root / "default" / record["run_id"] / "weights.pt", weights_only=True)
+
+
+def assert_identical(ours, theirs, tmp_path):
+    assert ours["status"] == theirs["status"] == "completed"
+    assert ours["metrics"] == theirs["metrics"]
+    a, b = weights(ours, tmp_path / "runs"), weights(theirs, tmp_path / "whole")
+    assert all(torch.equal(a[key], b[key]) for key in b)
+    rows = [
+        (root / "default" / ours["run_id"] / "history.csv").read_text()
+        for root in (tmp_path / "runs", tmp_path / "whole")
+    ]
+    assert rows[0] == rows[1]
+
+
+def interrupt(run, monkeypatch, *steps):
+    """Have it asked to end in these steps, one after the other."""
+    monkeypatch.setattr(Asks, "steps", steps)
+    for _ in steps:
+        with pytest.raises(experiment.Interrupted):
+            run()
+    assert Asks.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "settings"),
+    [
+        (signal.SIGUSR1, ["regularization=dropout", "model=cnn"]),
+        (signal.SIGTERM, ["regularization=[sam,mixup,swa,batch_norm]", "optimizer=momentum", "scheduler=cosine"]),
+        (signal.SIGTERM, ["regularization=[ensemble,ema]", "callbacks=full"]),
+        (signal.SIGTERM, ["data=mnist1d_stream", "data.test_size=200", "optimizer=schedule_free_sgd"]),
+    ],
+    ids=["dropout", "sam", "ensemble", "stream"],
+)
+def test_a_run_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, monkeypatch, number, settings):
+    monkeypatch.setattr(Asks, "signal", number)
+    plain = configure(NEVER, *FEW, *settings)
+    plain["callbacks"]["asks"] = ASKS
+    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    interrupt(lambda: experiment.run(plain), monkeypatch, 0, 4, 13)
+    (path,) = tmp_path.glob("runs/default/*/checkpoint.ckpt")
+    assert AtomicCheckpointIO().load_checkpoint(path)["global_step"] == 14
+    assert_identical(experiment.run(plain), whole, tmp_path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_a_pack_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, monkeypatch, by_batch):
+    """Within an epoch a pack is one item for Lightning, unless a callback looks at batches."""
+    configs = configure(
+        NEVER,
+        *FEW,
+        "regularization=[dropout,swa]",
+        "regularization.swa.start=0.3",
+        "scheduler=cosine",
+        each=[{"seed": seed} for seed in range(3)],
+    )
+    if by_batch:
+        configs[1]["callbacks"]["asks"] = ASKS
+    else:
+        monkeypatch.setattr(RunPack, "advance", asking(RunPack.advance))
+
+    def pack(root):
+        there = [{**config, "runs_dir": str(tmp_path / root)} for config in configs]
+        return packing.run(there, choices=[{}] * 3, overrides=[()] * 3)
+
+    whole = pack("whole")
+    interrupt(lambda: pack("runs"), monkeypatch, 0, 4, 13)
+    (path,) = tmp_path.glob("runs/default/packs/*.ckpt")
+    assert AtomicCheckpointIO().load_checkpoint(path)["global_step"] == 14
+    for ours, theirs in zip(pack("runs"), whole, strict=True):
+        assert_identical(ours, theirs, tmp_path)
+    assert not path.exists()

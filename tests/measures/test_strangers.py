@@ -1,0 +1,702 @@
+"""Ordinary networks, losses and data of others, against dense float64 autograd: the right value, nothing changed."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from genbench.measures import (
+    Snapshot,
+    average_sharpness,
+    cross_entropy,
+    distance_from_init,
+    empirical_fisher_trace,
+    fisher_trace,
+    flops,
+    gradient_norm,
+    hessian_eigenvalues,
+    hessian_trace,
+    input_margin,
+    keskar_sharpness,
+    l2_norm,
+    measure,
+    path_norm,
+    sam_sharpness,
+)
+from genbench.measures.estimate import Estimate
+from genbench.measures.preserve import preserved
+
+CE = F.cross_entropy
+
+
+def data(n: int = 40, width: int = 6, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, width, dtype=torch.float64, generator=generator)
+    return x, torch.randint(classes, (n,), generator=generator)
+
+
+def dense(net: nn.Module, objective) -> tuple[Tensor, Tensor]:
+    """Gradient [ω] and Hessian [ω, ω] of ``objective(parameters by name)`` at the network's weights."""
+    names, weights = zip(*[(n, p.detach()) for n, p in net.named_parameters() if p.requires_grad], strict=True)
+
+    def value(flat: Tensor) -> Tensor:
+        pieces = flat.split([w.numel() for w in weights])
+        return objective({n: p.reshape(w.shape) for n, p, w in zip(names, pieces, weights, strict=True)})
+
+    w = torch.cat([p.reshape(-1) for p in weights])
+    return torch.autograd.functional.jacobian(value, w), torch.autograd.functional.hessian(value, w)
+
+
+def products(snapshot: Snapshot) -> Tensor:
+    """The whole Hessian, column by column, over kept graphs."""
+    return torch.stack([snapshot.hessian_product(v) for v in torch.eye(snapshot.size, dtype=torch.float64)])
+
+
+def check(net: nn.Module, loss, batches, objective) -> Snapshot:
+    """A snapshot's gradient and Hessian are the dense ones, at its own weights and at others, when the network itself
+    has moved on meanwhile, and the network is as it was."""
+    there = copy.deepcopy(net)
+    snapshot = Snapshot(net, loss, batches)
+    g, h = dense(net, objective)
+    other = snapshot.vector + 0.3 * torch.randn(snapshot.size, dtype=torch.float64)
+    nn.utils.vector_to_parameters(other, [p for p in there.parameters() if p.requires_grad])
+    g_there, _ = dense(there, objective)
+    before = [(p, p.data_ptr(), p.detach().clone()) for p in net.parameters()]
+    for _ in range(2):
+        torch.testing.assert_close(snapshot.gradient_at(snapshot.vector)[1], g, rtol=1e-7, atol=1e-10)
+        torch.testing.assert_close(snapshot.gradient_at(other)[1], g_there, rtol=1e-7, atol=1e-10)
+        torch.testing.assert_close(products(snapshot), h, rtol=1e-7, atol=1e-9)
+    for p, (same, place, value) in zip(net.parameters(), before, strict=True):
+        assert isinstance(p, nn.Parameter)
+        assert p is same
+        assert p.data_ptr() == place
+        assert torch.equal(p, value)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    torch.testing.assert_close(products(snapshot), h, rtol=1e-7, atol=1e-9)
+    net.float()
+    torch.testing.assert_close(products(snapshot), h, rtol=1e-7, atol=1e-9)
+    return snapshot
+
+
+class Tanh(nn.Module):
+    def __init__(self, saving: bool = False):
+        super().__init__()
+        self.first, self.block, self.last, self.saving = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3), saving
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        for _ in range(2):  # elementwise use of a weight: its graph keeps the weight itself
+            h = (
+                checkpoint(lambda h: torch.tanh(self.block(h)) * self.first.bias.exp(), h, use_reentrant=False)
+                if self.saving
+                else torch.tanh(self.block(h)) * self.first.bias.exp()
+            )
+        return self.last(h)
+
+
+@pytest.mark.parametrize("saving", [False, True])
+def test_activation_checkpointing(saving):
+    torch.manual_seed(0)
+    net, (x, y) = Tanh(saving).double(), data()
+    plain = Tanh().double()
+    check(net, CE, [(x[:15], y[:15]), (x[15:], y[15:])], lambda p: CE(functional_call(plain, p, (x,)), y))
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        block = nn.Linear(5, 5)
+        self.first, self.layers, self.last = nn.Linear(6, 5), nn.ModuleList([block, block]), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = torch.tanh(self.first(x))
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return self.last(x)
+
+
+def test_a_module_that_is_registered_twice():
+    torch.manual_seed(0)
+    net, (x, y) = Shared().double(), data()
+
+    def by_hand(p):
+        h = torch.tanh(F.linear(x, p["first.weight"], p["first.bias"]))
+        for _ in range(2):
+            h = torch.tanh(F.linear(h, p["layers.0.weight"], p["layers.0.bias"]))
+        return CE(F.linear(h, p["last.weight"], p["last.bias"]), y)
+
+    snapshot = check(net, CE, [(x, y)], by_hand)
+    assert snapshot.size == 35 + 30 + 18
+    each = torch.cat(list(snapshot.example_gradients()))
+    torch.testing.assert_close(each.mean(0), snapshot.gradient_at(snapshot.vector)[1])
+
+
+def test_training_goes_on_with_a_module_that_is_registered_twice():
+    x, y = data()
+
+    def trained(*measures):
+        torch.manual_seed(1)
+        net = Shared().double()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9)
+        for step in range(12):
+            if step == 4:
+                for function in measures:
+                    function(Snapshot(net, CE, [(x, y)]))
+            optimizer.zero_grad()
+            CE(net(x), y).backward()
+            optimizer.step()
+        return net.state_dict()
+
+    plain = trained()
+    measured = trained(l2_norm, cross_entropy, gradient_norm, hessian_trace, empirical_fisher_trace, sam_sharpness)
+    assert plain.keys() == measured.keys()
+    assert all(torch.equal(plain[key], measured[key]) for key in plain)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_penalty_in_the_loss_is_measured(captured):
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double(), data()
+    kept = list(net.parameters())
+
+    def penalized(output, target):
+        return CE(output, target) + 0.1 * sum(p.square().sum() for p in (kept if captured else net.parameters()))
+
+    snapshot = check(
+        net,
+        penalized,
+        [(x[:15], y[:15]), (x[15:], y[15:])],
+        lambda p: CE(functional_call(net, p, (x,)), y) + 0.1 * sum(t.square().sum() for t in p.values()),
+    )
+    g, _ = dense(net.double(), lambda p: 0 * p["0.weight"].sum())
+    each = torch.cat(list(snapshot.example_gradients()))  # vmap alone would leave the penalty out
+    assert each.shape == (40, len(g))
+    torch.testing.assert_close(each.mean(0), snapshot.gradient_at(snapshot.vector)[1])
+
+
+def test_a_hook_on_a_parameter_is_for_the_optimizer():
+    torch.manual_seed(0)
+    net, (x, y) = Tanh().double(), data()
+    expected = Snapshot(net, CE, [(x, y)]).gradient_at(Snapshot(net, CE, [(x, y)]).vector)[1]
+    net.first.weight.register_hook(lambda g: g.clamp(-1e-3, 1e-3))
+    assert torch.equal(Snapshot(net, CE, [(x, y)]).gradient_at(Snapshot(net, CE, [(x, y)]).vector)[1], expected)
+    CE(net(x), y).backward()
+    assert net.first.weight.grad.abs().max() <= 1e-3
+
+
+def test_the_old_weight_norm_and_parametrizations():
+    x, y = data()
+    with pytest.warns(FutureWarning):
+        old = nn.utils.weight_norm(nn.Linear(6, 3).double())
+    with torch.no_grad():
+        old(x)  # a weight that has a graph cannot be copied
+    check(old, CE, [(x, y)], lambda p: CE(functional_call(old, p, (x,)), y))
+    with torch.no_grad():
+        old.double()(x)
+    hessian_trace(Snapshot(old, CE, [(x, y)]))
+    assert copy.deepcopy(old).weight_v.shape == (3, 6)  # no tensor with a graph is left in it
+    new = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3).double())
+    check(new, CE, [(x, y)], lambda p: CE(functional_call(new, p, (x,)), y))
+    each = list(Snapshot(new.double(), CE, [(x, y)]).example_gradients())
+    assert torch.cat(each).shape == (40, 3 + 18 + 3)
+
+
+def test_views_of_a_common_storage_come_back_as_views():
+    torch.manual_seed(0)
+    nets, (x, y) = [nn.Linear(6, 3).double() for _ in range(2)], data()
+    flat = torch.randn(2, 21, dtype=torch.float64)
+    for row, net in zip(flat, nets, strict=True):
+        net.weight.data, net.bias.data = row[:18].view(3, 6), row[18:]
+    hessian_trace(Snapshot(nets[0], CE, [(x, y)]))
+    flat.zero_()
+    assert not nets[0].weight.any()
+
+
+def test_a_network_that_changes_its_input_in_place():
+    class Normalizing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.layer(x.sub_(x.mean()).div_(2))
+
+    torch.manual_seed(0)
+    net, (x, y) = Normalizing().double(), data()
+    z = (x - x.mean()) / 2
+    before = x.clone()
+    check(net, CE, [(x, y)], lambda p: CE(F.linear(z, p["layer.weight"], p["layer.bias"]), y))
+    assert torch.equal(x, before)
+
+
+def test_a_loss_that_changes_its_target_in_place():
+    net, (x, y) = nn.Linear(6, 3).double(), data()
+    before = y.clone()
+    snapshot = Snapshot(net, lambda output, target: CE(output, target.add_(1).remainder_(3)), [(x, y)])
+    assert snapshot.mean_loss == pytest.approx(float(CE(net(x), (y + 1) % 3).detach()))
+    assert snapshot.loss_at(snapshot.vector) == pytest.approx(snapshot.mean_loss)
+    assert torch.equal(y, before)
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.layer(x).movedim(-1, 1)
+
+
+def weighted() -> tuple:
+    x, _ = data(60)
+    y = torch.cat([torch.zeros(50), torch.ones(6), torch.full((4,), 2)]).long()[torch.randperm(60)]
+    weight = torch.tensor([0.2, 1.0, 5.0], dtype=torch.float64)
+    return nn.Linear(6, 3).double(), nn.CrossEntropyLoss(weight), x, y, lambda output, target: weight[target].sum()
+
+
+def padded() -> tuple:
+    x, y = torch.randn(32, 10, 6, dtype=torch.float64), torch.randint(3, (32, 10))
+    for i in range(32):
+        y[i, 1 + i // 4 :] = -100
+    return Tagger().double(), nn.CrossEntropyLoss(), x, y, lambda output, target: (target >= 0).sum()
+
+
+@pytest.mark.parametrize("make", [weighted, padded])
+def test_a_loss_that_is_another_mean(make):
+    torch.manual_seed(0)
+    net, loss, x, y, count = make()
+    exact = float(torch.linalg.eigvalsh(dense(net, lambda p: loss(functional_call(net, p, (x,)), y))[1])[-1])
+    batches = list(zip(x.split(8), y.split(8), strict=True))
+    whole = hessian_eigenvalues(Snapshot(net, loss, [(x, y)]))["lambda_1"]
+    assert whole.value == pytest.approx(exact, rel=1e-3)
+    assert whole.note is None
+    split = hessian_eigenvalues(Snapshot(net, loss, batches))["lambda_1"]
+    assert split.value != pytest.approx(exact, rel=1e-2)
+    assert "the loss is no mean over the examples" in split.note
+    counted = Snapshot(net, loss, batches, count=count)
+    found = hessian_eigenvalues(counted)["lambda_1"]
+    assert found.value == pytest.approx(exact, rel=1e-3)
+    assert found.note is None
+    assert counted.mean_loss == pytest.approx(float(loss(net(x), y).detach()))
+    assert gradient_norm(counted).value == pytest.approx(gradient_norm(Snapshot(net, loss, [(x, y)])).value)
+
+
+def test_examples_that_batch_norm_couples():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(4, track_running_stats=False)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 4), norm, nn.Tanh(), nn.Linear(4, 3)).double(), data()
+    found = hessian_trace(Snapshot(net, CE, [(x[:20], y[:20]), (x[20:], y[20:])]))
+    assert "depends on the others of its batch" in found.note
+    assert hessian_trace(Snapshot(net, CE, [(x, y)])).note is None
+
+
+def trained_half() -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 10))
+    x = torch.randn(256, 16)
+    y = (nn.Linear(16, 10)(x) + 0.5 * torch.randn(256, 10)).argmax(1)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        CE(net(x), y).backward()
+        optimizer.step()
+    return net.bfloat16(), x.bfloat16(), y
+
+
+def test_weights_in_bfloat16_are_moved_in_float32():
+    net, x, y = trained_half()
+    half = Snapshot(net, lambda output, target: CE(output.float(), target), [(x, y)])
+    exact = Snapshot(copy.deepcopy(net).double(), CE, [(x.double(), y)])
+    for function in (sam_sharpness, keskar_sharpness, lambda s: average_sharpness(s, rho=0.02)):
+        found, expected = function(half), function(exact)
+        assert found.value == pytest.approx(expected.value, rel=1e-2)
+        assert found.note == expected.note
+    assert net[0].weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.5, 1.7])
+def test_sharpness_of_small_losses(scale):
+    """At losses of 1e-3 to 1e-7, against the very same weights in float64."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 3))
+    x = torch.randn(60, 6)
+    y = x[:, :3].argmax(1)
+    x = x + 2 * F.one_hot(y, 6)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(250):
+        optimizer.zero_grad()
+        CE(net(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for p in net[2].parameters():
+            p.mul_(scale)
+    found = Snapshot(net, CE, [(x, y)])
+    exact = Snapshot(copy.deepcopy(net).double(), CE, [(x.double(), y)])
+    assert 5e-7 < exact.mean_loss < 2e-3
+    for function in (
+        sam_sharpness,
+        lambda s: sam_sharpness(s, rho=1e-3),
+        keskar_sharpness,
+        lambda s: average_sharpness(s, rho=1e-2),
+    ):
+        a, b = function(found), function(exact)
+        assert a.value == pytest.approx(b.value, rel=1e-6)
+        assert a.note == b.note
+    if exact.mean_loss < 1e-4:
+        assert hessian_trace(found).value == pytest.approx(hessian_trace(exact).value, rel=1e-9)
+    assert net[0].weight.dtype == torch.float32
+
+
+def test_a_network_that_refuses_float64_says_so():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.layer(x.float())
+
+    torch.manual_seed(0)
+    net, (x, _) = Single(), data()
+    y = net(x).argmax(1)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(1e4)
+    found = sam_sharpness(Snapshot(net, CE, [(x, y)]))
+    assert found.value is not None
+    assert "cannot be computed in float64" in found.note
+
+
+def test_a_penalty_on_references_is_not_lost_in_float64():
+    torch.manual_seed(0)
+    net, (x, _) = nn.Linear(6, 3), data()
+    x = x.float()
+    y = net(x).argmax(1)
+    with torch.no_grad():
+        net.weight.mul_(100)
+    kept = list(net.parameters())
+
+    def penalized(output, target):
+        return CE(output, target) + 1e-7 * sum(p.square().sum() for p in kept)
+
+    found = gradient_norm(Snapshot(net, penalized, [(x, y)]))
+    copied = copy.deepcopy(net).double()
+
+    def objective(p):
+        return CE(functional_call(copied, p, (x.double(),)), y) + 1e-7 * sum(t.square().sum() for t in p.values())
+
+    exact, _ = dense(copied, objective)
+    assert found.value == pytest.approx(float(exact.norm()), rel=1e-3)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][-1])
+
+
+@pytest.mark.parametrize("steps", [7, 20])
+def test_sequences_with_time_first(steps):
+    torch.manual_seed(0)
+    net, x, y = TimeFirst().double(), torch.randn(steps, 20, 4, dtype=torch.float64), torch.randint(3, (20,))
+    snapshot = Snapshot(net, CE, [(x, y)])
+    squares, distances = [], []
+    for i in range(20):
+        one = x[:, i : i + 1].clone().requires_grad_()
+        logits = net(one)
+        squares.append(
+            sum(
+                float(g.square().sum())
+                for g in torch.autograd.grad(CE(logits, y[i : i + 1]), list(net.parameters()), retain_graph=True)
+            )
+        )
+        margin = logits[0, y[i]] - logits[0].scatter(0, y[i], -torch.inf).max()
+        distances.append(float(margin / torch.autograd.grad(margin, one)[0].norm()))
+    assert empirical_fisher_trace(snapshot).value == pytest.approx(sum(squares) / 20, rel=1e-9)
+    assert input_margin(snapshot).value == pytest.approx(
+        float(torch.tensor(distances).double().quantile(0.1)), rel=1e-6
+    )
+    assert flops(snapshot).value == steps * 2 * 4 * 5 * (4 + 5) + 2 * 5 * 3
+    (part,) = snapshot.subsets([torch.tensor([3, 8])])
+    assert part.mean_loss == pytest.approx(float(CE(net(x[:, [3, 8]]), y[[3, 8]]).detach()))
+
+
+def test_targets_with_time_first():
+    class Labelling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.GRU(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0])
+
+    torch.manual_seed(0)
+    net, x, y = Labelling().double(), torch.randn(6, 6, 4, dtype=torch.float64), torch.randint(3, (6, 6))
+    snapshot = Snapshot(net, lambda output, target: CE(output.flatten(0, 1), target.flatten()), [(x, y)])
+    squares = 0.0
+    for i in range(6):
+        loss = CE(net(x[:, i : i + 1]).flatten(0, 1), y[:, i : i + 1].flatten())
+        squares += sum(float(g.square().sum()) for g in torch.autograd.grad(loss, list(net.parameters())))
+    assert snapshot.examples == 6
+    assert empirical_fisher_trace(snapshot).value == pytest.approx(squares / 6, rel=1e-9)
+
+
+def test_an_axis_that_cannot_be_told_is_one_line():
+    class Fixed(nn.Module):  # batches of eight alone
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x.view(8, 8, 4)).mean(1)
+
+    net, x, y = Fixed().double(), torch.randn(8, 8, 4, dtype=torch.float64), torch.randint(3, (8,))
+    snapshot = Snapshot(net, CE, [(x, y)])
+    assert gradient_norm(snapshot).value > 0
+    with pytest.raises(ValueError, match="which axis of a batch holds the examples cannot be told") as caught:
+        empirical_fisher_trace(snapshot)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_infinite_mask_and_nan():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+            self.register_buffer("mask", torch.full((5, 5), -torch.inf).triu(1), persistent=False)
+
+        def forward(self, x):
+            scores = self.q(x) @ x.mT + self.mask.to(x)
+            return self.out((scores.softmax(-1) @ x)[:, -1])
+
+    torch.manual_seed(0)
+    net, x, y = Masked().double(), torch.randn(12, 5, 4, dtype=torch.float64), torch.randint(3, (12,))
+    check(net, CE, [(x, y)], lambda p: CE(functional_call(net, p, (x,)), y))
+    net.mask[0, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"weights 'mask' are not finite \(NaN\)"):
+        Snapshot(net, CE, [(x, y)])
+
+
+class Drawing(nn.Module):
+    def __init__(self, kind: str):
+        super().__init__()
+        self.a, self.b, self.kind = nn.Linear(6, 8), nn.Linear(8, 3), kind
+        self.generator, self.numpy = torch.Generator().manual_seed(0), np.random.default_rng(0)
+
+    def forward(self, x):
+        h = torch.tanh(self.a(x))
+        if self.kind == "idle":  # LayerDrop draws at every pass, and lets it decide in training alone
+            h = h if not (self.training and torch.rand([]) < 0.5) else 2 * h
+        if self.kind == "torch":
+            h = F.dropout(h, 0.5)
+        if self.kind == "numpy":
+            h = h + torch.from_numpy(np.random.randn(*h.shape))
+        if self.kind == "python":
+            h = h * (1 + random.random())
+        if self.kind == "own":
+            h = h + torch.randn(h.shape, generator=self.generator, dtype=h.dtype)
+        if self.kind == "own numpy":
+            h = h + torch.from_numpy(self.numpy.standard_normal(h.shape))
+        return self.b(h)
+
+
+def test_random_numbers_in_evaluation():
+    x, y = data()
+    assert hessian_trace(Snapshot(Drawing("idle").double(), CE, [(x, y)])).value is not None
+    for kind in ("torch", "numpy", "python", "own", "own numpy"):
+        net = Drawing(kind).double()
+        before = net.generator.get_state(), net.numpy.bit_generator.state
+        with pytest.raises(ValueError, match="draws random numbers in evaluation mode"):
+            hessian_trace(Snapshot(net, CE, [(x, y)]))
+        assert torch.equal(net.generator.get_state(), before[0])
+        assert net.numpy.bit_generator.state == before[1]
+
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z * z.sigmoid()
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        s = z.sigmoid()
+        return g * s * (1 + z * (1 - s))
+
+
+class Activation(nn.Module):
+    def forward(self, x):
+        return Swish.apply(x)
+
+
+def test_per_example_gradients_of_a_custom_function():
+    torch.manual_seed(0)
+    a, b, (x, y) = nn.Linear(6, 8).double(), nn.Linear(8, 3).double(), data()
+    own = Snapshot(nn.Sequential(a, Activation(), b), CE, [(x, y)])
+    builtin = Snapshot(nn.Sequential(a, nn.SiLU(), b), CE, [(x, y)])
+    for function in (empirical_fisher_trace, fisher_trace):
+        assert function(own).value == pytest.approx(function(builtin).value, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["module", "function"])
+def test_sparse_gradients(kind):
+    class Bag(nn.Module):
+        def __init__(self, sparse: bool):
+            super().__init__()
+            self.table, self.out, self.sparse = (
+                nn.Embedding(9, 4, sparse=sparse and kind == "module"),
+                nn.Linear(4, 3),
+                sparse,
+            )
+
+        def forward(self, x):
+            rows = (
+                F.embedding(x, self.table.weight, sparse=True) if self.sparse and kind == "function" else self.table(x)
+            )
+            return self.out(rows.mean(1))
+
+    torch.manual_seed(0)
+    sparse, plain = Bag(True).double(), Bag(False).double()
+    plain.load_state_dict(sparse.state_dict())
+    x, y = torch.randint(9, (20, 5)), torch.randint(3, (20,))
+    a, b = Snapshot(sparse, CE, [(x, y)]), Snapshot(plain, CE, [(x, y)])
+    functions = [gradient_norm, empirical_fisher_trace, sam_sharpness]
+    functions += [hessian_trace] if kind == "module" else []  # torch has no second derivative of the other
+    for function in functions:
+        assert function(a).value == pytest.approx(function(b).value, rel=1e-9)
+    assert sparse.table.sparse == (kind == "module")
+
+
+def test_a_compiled_network_is_measured_as_the_one_inside():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), data()
+    start = {key: t.clone() for key, t in net.state_dict().items()}
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1)
+    expected = Snapshot(net, CE, [(x, y)], initial=start)
+    compiled = torch.compile(net, backend="aot_eager")
+    compiled(x)
+    inside = copy.deepcopy(net)
+    inside[0] = torch.compile(inside[0], backend="aot_eager")
+    inside(x)
+    wrapped = torch.compile(nn.Sequential(*net), backend="aot_eager")
+    names = {f"_orig_mod.{key}": t for key, t in start.items()}
+    for found in (
+        Snapshot(compiled, CE, [(x, y)], initial=start),
+        Snapshot(wrapped, CE, [(x, y)], initial=names),
+        Snapshot(inside, CE, [(x, y)], initial=start),
+        Snapshot(nn.DataParallel(net), CE, [(x, y)], initial={f"module.{key}": t for key, t in start.items()}),
+    ):
+        assert [name.replace("_orig_mod.", "") for name in found.parameters] == list(expected.parameters)
+        for function in (
+            lambda s: hessian_eigenvalues(s)["lambda_1"],
+            lambda s: distance_from_init(s)["distance"],
+            lambda s: path_norm(s)["path_norm"],
+            empirical_fisher_trace,
+        ):
+            assert function(found).value == pytest.approx(function(expected).value, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_traced_network():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data()
+    expected = Snapshot(net, CE, [(x, y)])
+    found = Snapshot(torch.jit.trace(copy.deepcopy(net), (x,)), CE, [(x, y)])
+    for function in (hessian_trace, sam_sharpness, empirical_fisher_trace):
+        assert function(found).value == pytest.approx(function(expected).value, rel=1e-6)
+
+
+def test_a_network_that_changed_since_the_snapshot_is_refused():
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data()
+    snapshot = Snapshot(net, CE, [(x, y)])
+    net.append(nn.Linear(3, 3).double())
+    with pytest.raises(ValueError, match=r"the model has changed since the snapshot: '3\.bias' was added or removed"):
+        hessian_trace(snapshot)
+
+
+def test_snapshots_of_several_moments_of_one_network_side_by_side():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data()
+    early = Snapshot(net, CE, [(x[:20], y[:20]), (x[20:], y[20:])])
+    expected = [float(t.sum()) for t, _ in early.predictions]
+    with torch.no_grad():
+        net[0].weight.mul_(3)
+    late = Snapshot(net, CE, [(x[:20], y[:20]), (x[20:], y[20:])])
+
+    @measure("other")
+    def both(snapshot: Snapshot) -> Estimate:
+        sums = []
+        for a, _ in early.blocks(20):
+            for b, _ in snapshot.blocks(20):
+                sums.append(float((snapshot.call(b) - early.call(a)).sum().detach()))
+        return Estimate(sum(sums))
+
+    later = float(late.call(x).detach().sum())
+    assert both(late).value == pytest.approx(2 * later - 2 * sum(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_signal_while_things_are_put_back(monkeypatch, step):
+    """The restore is broken off at one of its steps, as Ctrl-C does, and done again."""
+    torch.manual_seed(0)
+    net = Shared().double()
+    before = {key: (t.data_ptr(), t.clone()) for key, t in net.state_dict().items()}
+    calls = []
+    plain = torch.equal
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == step + 1:
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    with preserved(net):
+        for p in net.parameters():
+            p.data = torch.zeros_like(p)
+        net.layers[0].requires_grad_(False)
+        monkeypatch.setattr(torch, "equal", interrupted)
+        context = pytest.raises(KeyboardInterrupt) if step < 6 else pytest.MonkeyPatch.context()
+        with context, preserved(net):
+            pass
+        monkeypatch.setattr(torch, "equal", plain)
+        assert not any(p.any() for p in net.parameters())
+    assert all(t.data_ptr() == before[key][0] and torch.equal(t, before[key][1]) for key, t in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_graphs_are_kept_within_the_memory_that_is_free(monkeypatch):
+    import genbench.measures.snapshot as module
+
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data(400)
+    whole = Snapshot(net, CE, [(x, y)])
+    v = torch.randn(whole.size, dtype=torch.float64)
+    expected = whole.hessian_product(v), whole.gradient_at(whole.vector)[1]
+    each = whole.shared("graphs of hessian", module._Kept).each
+    sizes = []
+    net.register_forward_pre_hook(lambda _module, args: sizes.append(len(args[0])))
+    monkeypatch.setattr(module, "room", lambda _device: 400 * each)  # a quarter of the graphs
+    sliced = Snapshot(net, CE, [(x, y)])
+    for _ in range(2):
+        torch.testing.assert_close(sliced.hessian_product(v), expected[0], rtol=1e-10, atol=1e-13)
+        torch.testing.assert_close(sliced.gradient_at(sliced.vector)[1], expected[1], rtol=1e-10, atol=1e-13)
+    kept = sliced.shared("graphs of hessian", module._Kept)
+    assert 0 < len(kept.graphs) <= 4
+    assert kept.held <= 100 * each
+    assert sizes.count(25) == 16 + 16 - 4  # slices of a quarter of the room; those that are kept are not made again
+    assert math.isclose(sliced.mean_loss, whole.mean_loss)
