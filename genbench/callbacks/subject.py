@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from genbench.measures import Snapshot
 from genbench.measures.base import reason
+from genbench.places import unwrapped
 
 FORWARD = "forward=(model, batch) -> (output, target)"
 
@@ -21,8 +22,9 @@ def is_own(pl_module: Any) -> bool:
 
 
 def network(pl_module: Any, name: str | None = None) -> nn.Module:
-    """The part of this dotted name; without one what ``forward`` gives, the module itself. Of genbench's own module,
-    and of one that has no ``forward`` and all of its weights in ``network``, that network.
+    """The part of this dotted name, inside torch.compile and data-parallel wrappers; without one what ``forward``
+    gives, the module itself. Of genbench's own module, and of one that has no ``forward`` and all of its weights in
+    ``network``, that network.
 
     Raises:
         ValueError: there is no such part, or it is no network.
@@ -39,7 +41,7 @@ def network(pl_module: Any, name: str | None = None) -> nn.Module:
     if not isinstance(part, nn.Module):
         parts = ", ".join(key for key, _ in pl_module.named_children())
         raise ValueError(f"network={name!r} is no part of {type(pl_module).__name__}; accepted: {parts or 'none'}")
-    return part
+    return unwrapped(part)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

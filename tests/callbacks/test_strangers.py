@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from genbench.callbacks import Gap, Measures, Optimization, Stop
-from genbench.measures import gradient_norm, hessian_trace, l2_norm, parameter_norms
-from tests.callbacks.strangers import Odd, Plain, data, fit, understand
+from genbench.measures import (
+    distance_from_init,
+    gradient_norm,
+    hessian_eigenvalues,
+    hessian_trace,
+    l2_norm,
+    parameter_norms,
+    sam_sharpness,
+)
+from tests.callbacks.strangers import Odd, Plain, data, fit, trainer, understand
 
 NORM = {"gradient_norm": gradient_norm}
 
@@ -408,3 +416,68 @@ def test_accumulated_gradients_and_several_validation_loaders():
     loss = F.cross_entropy(module(x), y)
     assert gap.results["val/performance/cross_entropy"].value == pytest.approx(float(loss), rel=1e-5)
     assert [row["step"] for row in gap.history] == [3, 6, 9]
+
+
+# -- wrapped networks
+
+CURVED = {**NORM, "lambda_1": hessian_eigenvalues, "distance": distance_from_init, "sam": sam_sharpness}
+
+
+class Wrapped(Plain):
+    def __init__(self, wrap) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def setup(self, stage):
+        self.layers = self.wrap(self.layers)
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, float]:
+    return _measured(Plain())
+
+
+def _measured(module: pl.LightningModule, wrap=lambda module: module, **settings) -> dict[str, float]:
+    callbacks = [Gap(), Measures(measures=CURVED, **settings)]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape) / 4)
+    torch.manual_seed(0)
+    trainer(callbacks, max_epochs=1).fit(wrap(module))
+    found = {key: e.value for callback in callbacks for key, e in callback.results.items()}
+    assert None not in found.values()
+    return found
+
+
+@pytest.fixture
+def process_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    return torch.compile(module, backend="aot_eager")
+
+
+def test_a_compiled_module_and_a_compiled_part_are_measured_as_the_plain_one(alone):
+    assert _measured(Plain(), compiled) == pytest.approx(alone, rel=1e-4, abs=1e-9)
+    found = _measured(Wrapped(compiled))  # whose parts have names of their own
+    assert {key.replace("._orig_mod.", "."): v for key, v in found.items()} == pytest.approx(alone, rel=1e-4, abs=1e-9)
+    part = _measured(Wrapped(compiled), network="layers")
+    assert part["train/flatness/lambda_1"] == pytest.approx(alone["train/flatness/lambda_1"], rel=1e-4)
+    assert part["weights/norm/distance.0.weight"] == pytest.approx(
+        alone["weights/norm/distance.layers.0.weight"], rel=1e-4
+    )
+
+
+def test_parts_in_data_parallel_wrappers_are_measured_as_the_plain_ones(alone, process_group):
+    """A wrapper within the module is a part of it, with a name of its own; one that is named is looked into."""
+    for wrap in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+        found = _measured(Wrapped(wrap))
+        assert {key.replace(".module.", "."): v for key, v in found.items()} == pytest.approx(alone, rel=1e-4, abs=1e-9)
+        part = _measured(Wrapped(wrap), network="layers")
+        assert part["weights/norm/distance.0.weight"] == pytest.approx(
+            alone["weights/norm/distance.layers.0.weight"], rel=1e-4
+        )
