@@ -11,10 +11,11 @@ from torch import Tensor
 class Lanczos:
     """H Q = Q T + β q eᵀ for a symmetric H, one product a step, extended on demand and shared by measures.
 
-    Starts from a Gaussian direction drawn with ``seed``, or from the vector ``start``, given with its product. Every
-    new vector is orthogonalized twice against all others, so that no eigenvalue appears twice by rounding. Where the
-    Krylov space is exhausted (β = 0), it goes on with a new random direction, until Q spans everything. Vectors and
-    recurrences are float64.
+    Starts from a Gaussian direction drawn with ``seed``, or from the vector ``start``, given with its product. With
+    orthonormal rows ``known`` the iteration is that of H on what is orthogonal to them: of eigenvectors, on the rest of
+    the spectrum. Every new vector is orthogonalized twice against all others, so that no eigenvalue appears twice by
+    rounding. Where the Krylov space is exhausted (β = 0), it goes on with a new random direction, until Q spans
+    everything. Vectors and recurrences are float64.
 
     Reference: Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.
     """
@@ -27,12 +28,15 @@ class Lanczos:
         seed: int,
         device: torch.device,
         start: tuple[Tensor, Tensor] | None = None,
+        known: Tensor | None = None,
     ) -> None:
         self._product = product
-        self._size = size
+        self._known = known
+        self._length = size
+        self._size = size - (0 if known is None else len(known))
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
-        self._basis = torch.empty(min(4, size), size, dtype=torch.float64, device=device)
+        self._basis = torch.empty(min(4, self._size), size, dtype=torch.float64, device=device)
         self.alphas: list[float] = []  # diagonal of T
         self.betas: list[float] = []  # beside it; the last one leads out of the basis
         self._next: Tensor | None = self._fresh(0) if start is None else start[0] / start[0].norm()
@@ -57,7 +61,7 @@ class Lanczos:
         return image
 
     def extend(self, steps: int) -> int:
-        """Makes at least ``steps`` steps, at most ``size``; the number that can be used of them."""
+        """Makes at least ``steps`` steps, as long as dimensions are left; the number that can be used of them."""
         while self.steps < steps and self._next is not None:
             self._step(self._next)
         return min(steps, self.steps)
@@ -72,10 +76,11 @@ class Lanczos:
         values, vectors = self._eigen(steps)
         return values, vectors[0] ** 2
 
-    def ritz_vectors(self, steps: int, k: int) -> Tensor:
-        """Those of the ``k`` largest Ritz values, as orthonormal rows [k, size]."""
+    def ritz_vectors(self, steps: int, k: int, *, lowest: bool = False) -> Tensor:
+        """Those of the ``k`` largest (smallest) Ritz values, as orthonormal rows [k, size], the outermost first."""
         _, vectors = self._eigen(steps)
-        return torch.from_numpy(vectors[:, :k].T.copy()).to(self._device) @ self._basis[:steps]
+        chosen = vectors[:, ::-1][:, :k] if lowest else vectors[:, :k]
+        return torch.from_numpy(chosen.T.copy()).to(self._device) @ self._basis[:steps]
 
     def _eigen(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         values, vectors = eigh_tridiagonal(self.alphas[:steps], self.betas[: steps - 1])
@@ -84,7 +89,7 @@ class Lanczos:
     def _step(self, q: Tensor) -> None:
         m = self.steps
         if m == len(self._basis):
-            room = torch.empty(min(2 * m, self._size), self._size, dtype=torch.float64, device=self._device)
+            room = torch.empty(min(2 * m, self._size), self._length, dtype=torch.float64, device=self._device)
             room[:m] = self._basis
             self._basis = room
         self._basis[m] = q
@@ -108,10 +113,12 @@ class Lanczos:
     def _orthogonalized(self, vector: Tensor, steps: int) -> Tensor:
         basis = self._basis[:steps]
         for _ in range(2):
+            if self._known is not None:
+                vector = vector - self._known.T @ (self._known @ vector)
             vector = vector - basis.T @ (basis @ vector)
         return vector
 
     def _fresh(self, steps: int) -> Tensor:
-        draw = torch.randn(self._size, generator=self._generator, dtype=torch.float64).to(self._device)
+        draw = torch.randn(self._length, generator=self._generator, dtype=torch.float64).to(self._device)
         vector = self._orthogonalized(draw, steps)
         return vector / vector.norm()

@@ -165,6 +165,92 @@ def test_rank_one_plus_diagonal_and_a_multiple_eigenvalue():
     assert all(e.converged for e in top.values())
 
 
+def test_multiplicities_of_a_head_that_starts_at_zero():
+    """A linear classifier of 5 classes at zero weights: H = (I/5 − 11ᵀ/25) ⊗ XᵀX/N, each eigenvalue four times."""
+    torch.manual_seed(0)
+    net = nn.Linear(8, 5, bias=False).double()
+    nn.init.zeros_(net.weight)
+    x, y = torch.randn(200, 8).double() * torch.linspace(0.5, 2, 8), torch.randint(5, (200,))
+    exact = torch.linalg.eigvalsh(x.T @ x / 200).flip(0) / 5
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    for function in (hessian_eigenvalues, gauss_newton_eigenvalues):
+        found = function(snapshot, k=6)
+        assert values(found) == pytest.approx([float(exact[0])] * 4 + [float(exact[1])] * 2, rel=1e-5)
+        assert all(e.converged for e in found.values())
+    estimates, vectors = hessian_eigenvectors(snapshot, k=4, tolerance=1e-6)
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(4, dtype=torch.float64), atol=1e-9, rtol=0)
+    for e, v in zip(estimates.values(), vectors, strict=True):
+        assert float((snapshot.hessian_product(v) - e.value * v).norm()) <= 1e-5 * e.value
+
+
+@pytest.mark.parametrize(("name", "seed"), [("frozen", 4), ("tied", 3), ("conv", 5)])
+def test_what_one_start_misses_a_second_one_finds(name, seed):
+    """Trained networks of which one run of Lanczos missed one of the five largest, by 11 to 13 % of the value."""
+    net, x, y = build(name, seed=seed)
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    exact = torch.linalg.eigvalsh(dense_hessian(net, x, y)).flip(0)[:5]
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    found = hessian_eigenvalues(snapshot, k=5, tolerance=3e-2)
+    assert values(found) == pytest.approx(exact.tolist(), rel=3e-3)
+    assert all(e.converged for e in found.values())
+
+
+def test_a_repeated_eigenvalue_at_the_lower_end():
+    d = torch.cat([torch.tensor([-2.0, -2.0, -2.0, -1.0]), torch.linspace(0, 1, 40)]).double()
+    q = torch.linalg.qr(symmetric(44))[0]
+    found = hessian_eigenvalues(Snapshot(*quadratic(q @ torch.diag(d) @ q.T)), k=1, bottom=4, tolerance=1e-6)
+    assert values(found) == pytest.approx([1, -2, -2, -2, -1], rel=1e-6)
+    assert all(e.converged for e in found.values())
+
+
+def test_beyond_the_first_nothing_converges_without_a_second_start():
+    # twelve products tell 3 and 2 from the rest, but not which is the largest of five hundred that lie close together
+    d = torch.cat([torch.tensor([3.0, 2.0]), torch.linspace(0.999, 1, 500)]).double()
+    snapshot = Snapshot(*quadratic(torch.diag(d)))
+    found = hessian_eigenvalues(snapshot, k=2, tolerance=1e-6, max_steps=12)
+    assert values(found) == pytest.approx([3, 2], rel=1e-6)
+    assert [e.converged for e in found.values()] == [True, False]
+    assert found["lambda_1"].note is None
+    assert found["lambda_2"].note == "eigenvalues may be missing before it: no second start has converged"
+
+
+def crowded():
+    """A spectrum that no few nodes resolve: most of it close around 0, on both sides; and its eigenvalues."""
+    exact = torch.cat([torch.linspace(-2e-2, -1e-4, 70), torch.linspace(1e-4, 3e-2, 90), torch.linspace(0.1, 2, 40)])
+    q = torch.linalg.qr(symmetric(200))[0]
+    return Snapshot(*quadratic(q @ torch.diag(exact.double()) @ q.T)), exact.double().numpy()
+
+
+@pytest.mark.parametrize(("runs", "steps", "most", "hidden"), [(10, 60, 0.2, False), (40, 15, 0.6, True)])
+def test_a_share_of_eigenvalues_lies_within_the_error_that_counts_the_quadrature(runs, steps, most, hidden):
+    snapshot, exact = crowded()
+    density = spectral_density(snapshot, runs=runs, steps=steps)
+    negative = density.mean(lambda t: (t < 0).astype(float))
+    values = [float(w @ (t < 0)) for t, w in zip(density.nodes, density.weights, strict=True)]
+    spread = float(np.std(values, ddof=1)) / math.sqrt(runs)
+    assert (abs(negative.value - 0.35) > 4 * spread) == hidden  # what the spread alone does not say
+    assert abs(negative.value - 0.35) <= negative.stderr <= most
+    assert negative.interval[0] <= 0.35 <= negative.interval[1]
+    assert negative.note.startswith("the quadrature itself may be wrong by ")
+    # what it integrates without error has none, and a smooth function none that counts
+    for function in (lambda t: t**2, lambda t: np.exp(-((t / 2) ** 2))):
+        found = density.mean(function)
+        assert abs(found.value - float(np.mean(function(exact)))) <= 4 * found.stderr
+        assert found.note is None
+
+
+def test_a_quadrature_of_all_dimensions_is_exact():
+    exact = torch.linspace(-1, 1, 30, dtype=torch.float64)
+    snapshot = Snapshot(*quadratic(torch.diag(exact)))
+    found = spectral_density(snapshot, runs=3, steps=30).mean(lambda t: (t < 0.1).astype(float))
+    assert found.note is None
+    assert abs(found.value - float((exact < 0.1).double().mean())) <= 4 * found.stderr + 1e-12
+
+
 def test_largest_is_algebraic():
     snapshot = Snapshot(*quadratic(torch.diag(torch.tensor([-9.0, 1.0, 0.5], dtype=torch.float64))))
     assert values(hessian_eigenvalues(snapshot, k=3)) == pytest.approx([1, 0.5, -9])
