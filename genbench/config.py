@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
+from genbench import leftovers
 from genbench.checks import nearest
 from genbench.source import Source
 
@@ -111,10 +113,13 @@ class MeasureConfig:
 
 @functools.cache
 def _scratch() -> str:
-    """A folder that is gone when the process ends."""
-    folder = tempfile.mkdtemp(prefix="genbench-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    """A folder that is gone when the process ends, or where it is killed, with the next command."""
+    leftovers.remove(Path(tempfile.gettempdir()).glob(".genbench-scratch-*"))
+    while True:
+        folder = tempfile.mkdtemp(prefix=".genbench-scratch-")
+        if leftovers.hold(os.open(folder, os.O_RDONLY), Path(folder)):
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            return folder
 
 
 ConfigStore.instance().store(name="schema", node=Config)

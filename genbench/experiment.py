@@ -224,6 +224,7 @@ def _lead(
         with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 1):
             if (finished := final_record(planned.folder)) is not None:
                 return finished
+            records.tidy(planned.folder, runs=False)
             with contextlib.nullcontext() if _shows_itself(config) else watch(planned.folder):
                 if share is None and ranks.size(config["trainer"]) > 1:
                     return _start(config, planned, overrides)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from genbench import marks
+from genbench import leftovers, marks
 from genbench.privacy import clean as clean
 from genbench.privacy import shared
 
@@ -112,25 +112,41 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that replaces ``path`` when the block ends well, and leaves no trace when it does not.
 
     Staged beside the target (another filesystem could not rename), synced, renamed, and the folder synced: after a
-    kill or a power cut ``path`` holds either the old or the new content, whole. A link at ``path`` is replaced, and
-    what it leads to stays as it is.
+    kill or a power cut ``path`` holds either the old or the new content, whole; what is then left of the stage goes
+    with :func:`tidy`. A link at ``path`` is replaced, and what it leads to stays as it is.
     """
     path = Path(path)
-    stage = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
-    try:
-        with open(stage, "xb") as file:
+    with _stage(path) as file:
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(stage, path)
-    except BaseException:
-        stage.unlink(missing_ok=True)
-        raise
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _stage(path: Path) -> BinaryIO:
+    """A new file beside ``path``, held while it is open."""
+    while True:
+        file = open(path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp", "xb")  # noqa: SIM115 - who asked closes it
+        if leftovers.hold(file.fileno(), Path(file.name)):
+            return file
+        file.close()
+
+
+def tidy(folder: str | os.PathLike[str], *, runs: bool) -> None:
+    """Remove what killed processes were writing in ``folder``, with ``runs`` in the folders within it too."""
+    folder = Path(folder)
+    leftovers.remove(folder.glob(".*.tmp"))
+    if runs:
+        leftovers.remove(folder.glob("*/.*.tmp"))
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:

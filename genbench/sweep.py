@@ -184,6 +184,7 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
     for folder, members in folders.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            records.tidy(folder, runs=True)
             records.write_sweep(
                 folder,
                 {
