@@ -437,17 +437,25 @@ def alone() -> dict[str, float]:
     return _measured(Plain())
 
 
-def _measured(module: pl.LightningModule, wrap=lambda module: module, **settings) -> dict[str, float]:
-    callbacks = [Gap(), Measures(measures=CURVED, **settings)]
+def _measured(module: pl.LightningModule, wrap=lambda module: module, part: Measures | None = None) -> dict[str, float]:
+    """All numbers but those of ``part`` after two steps from weights that do not depend on the wrapping."""
+    callbacks = [Gap(), Measures(measures=CURVED)]
     torch.manual_seed(0)
     with torch.no_grad():
         for p in module.parameters():
             p.copy_(torch.randn(p.shape) / 4)
     torch.manual_seed(0)
-    trainer(callbacks, max_epochs=1).fit(wrap(module))
+    trainer([*callbacks, *([part] if part else [])], max_epochs=1, max_steps=2).fit(wrap(module))
     found = {key: e.value for callback in callbacks for key, e in callback.results.items()}
     assert None not in found.values()
     return found
+
+
+def assert_part(part: Measures, alone: dict[str, float]) -> None:
+    """A part that is named is looked into: its names are those of the network inside."""
+    for key, name in (("train/flatness/lambda_1", "lambda_1"), ("weights/norm/distance.layers.0.weight", "distance")):
+        found = part.results[key.replace("layers.", "")].value
+        assert found == pytest.approx(alone[key], rel=1e-4), name
 
 
 @pytest.fixture
@@ -463,21 +471,15 @@ def compiled(module: nn.Module) -> nn.Module:
 
 def test_a_compiled_module_and_a_compiled_part_are_measured_as_the_plain_one(alone):
     assert _measured(Plain(), compiled) == pytest.approx(alone, rel=1e-4, abs=1e-9)
-    found = _measured(Wrapped(compiled))  # whose parts have names of their own
+    part = Measures(measures=CURVED, network="layers")
+    found = _measured(Wrapped(compiled), part=part)  # whose parts have names of their own
     assert {key.replace("._orig_mod.", "."): v for key, v in found.items()} == pytest.approx(alone, rel=1e-4, abs=1e-9)
-    part = _measured(Wrapped(compiled), network="layers")
-    assert part["train/flatness/lambda_1"] == pytest.approx(alone["train/flatness/lambda_1"], rel=1e-4)
-    assert part["weights/norm/distance.0.weight"] == pytest.approx(
-        alone["weights/norm/distance.layers.0.weight"], rel=1e-4
-    )
+    assert_part(part, alone)
 
 
-def test_parts_in_data_parallel_wrappers_are_measured_as_the_plain_ones(alone, process_group):
-    """A wrapper within the module is a part of it, with a name of its own; one that is named is looked into."""
-    for wrap in (nn.DataParallel, nn.parallel.DistributedDataParallel):
-        found = _measured(Wrapped(wrap))
-        assert {key.replace(".module.", "."): v for key, v in found.items()} == pytest.approx(alone, rel=1e-4, abs=1e-9)
-        part = _measured(Wrapped(wrap), network="layers")
-        assert part["weights/norm/distance.0.weight"] == pytest.approx(
-            alone["weights/norm/distance.layers.0.weight"], rel=1e-4
-        )
+@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.parallel.DistributedDataParallel])
+def test_parts_in_data_parallel_wrappers_are_measured_as_the_plain_ones(wrap, alone, process_group):
+    part = Measures(measures=CURVED, network="layers")
+    found = _measured(Wrapped(wrap), part=part)
+    assert {key.replace(".module.", "."): v for key, v in found.items()} == pytest.approx(alone, rel=1e-4, abs=1e-9)
+    assert_part(part, alone)
