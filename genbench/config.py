@@ -134,8 +134,9 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples, the overrides that were typed for it, the user's code that trains it, the digest of its data and whether
-    these are files of the user's."""
+    examples, the overrides that were typed for it, the user's code that trains it, of each of the user's measures
+    (``callbacks.CALLBACK.measures.NAME``) the digest of its code, the digest of its data and whether these are files of
+    the user's."""
 
     run_id: str
     folder: Path
@@ -145,6 +146,7 @@ class Plan:
     batch_size: int | None = None
     typed: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    measures: Mapping[str, str] = field(default_factory=dict)
     data: str | None = None
     of_files: bool = False
 

@@ -27,7 +27,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from genbench import loggers, ranks, records, source
+from genbench import loggers, ranks, records, remeasure, source
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, is_bar, signature
 from genbench.draw import derive
@@ -73,8 +73,8 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
 
     ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
     paths and a method's own schedule for the run's, the content of the data, and the user's own code (see
-    ``genbench.source``). ``choices`` names what was chosen in
-    each group, ``typed`` holds the overrides that gave the configuration.
+    ``genbench.source``). ``choices`` names what was chosen in each group, ``typed`` holds the overrides that gave the
+    configuration.
     """
     _check(config)
     bound = bind(config)
@@ -96,7 +96,19 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
     folder = Path(config["runs_dir"]) / config["name"] / run_id
     steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
     of_files = config["data"].get("path") is not None
-    return Plan(run_id, folder, bound, chosen, steps, examples, tuple(typed), code, data.digest, of_files)
+    return Plan(
+        run_id,
+        folder,
+        bound,
+        chosen,
+        steps,
+        examples,
+        typed=tuple(typed),
+        source=code,
+        measures=_measures(config),
+        data=data.digest,
+        of_files=of_files,
+    )
 
 
 def _training(config: Config) -> dict[str, Any]:
@@ -104,6 +116,16 @@ def _training(config: Config) -> dict[str, Any]:
     callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
     left_out = ("measures", "logger", "table")
     return {**{key: node for key, node in config.items() if key not in left_out}, "callbacks": callbacks}
+
+
+def _measures(config: Config) -> dict[str, str]:
+    """Digests of the user's own measures: they do not say which run it is, but whether it is to be measured again."""
+    found = {}
+    for callback, node in config["callbacks"].items():
+        for name, measure in ((node or {}).get("measures") or {}).items():
+            if (code := source.of(source.targets(measure)).digest) is not None:
+                found[f"callbacks.{callback}.measures.{name}"] = code
+    return found
 
 
 def check(config: Config) -> None:
@@ -119,7 +141,7 @@ def check(config: Config) -> None:
     with threads_of(config), quiet():
         data = build_data(config)
         module = build_module(config, data)
-        _build_callbacks(config)
+        build_callbacks(config)
         loggers.check(config["logger"])
         build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:
@@ -212,7 +234,7 @@ def train_share(
 def _lead(
     config: Config, planned: Plan, overrides: Sequence[str], wait: bool, watch: Watch, share: Share | None = None
 ) -> dict[str, Any] | None:
-    if (finished := final_record(planned.folder)) is not None:
+    if (finished := finished_record(planned)) is not None:
         return finished
     check(config)
     try:
@@ -223,7 +245,7 @@ def _lead(
         # whoever asks for the state of a sweep holds this lock for an instant: a second tells that from a training
         with FileLock(planned.folder / records.LOCK, timeout=-1 if wait else 1):
             if (finished := final_record(planned.folder)) is not None:
-                return finished
+                return remeasure.renewed(config, planned, finished)
             records.tidy(planned.folder, runs=False)
             with contextlib.nullcontext() if _shows_itself(config) else watch(planned.folder):
                 if share is None and ranks.size(config["trainer"]) > 1:
@@ -279,6 +301,12 @@ def final_record(folder: Path) -> dict[str, Any] | None:
     except (records.RecordError, OSError):
         return None
     return record if record["status"] in FINAL else None
+
+
+def finished_record(planned: Plan) -> dict[str, Any] | None:
+    """The record of a run that need be neither trained nor measured again."""
+    record = final_record(planned.folder)
+    return None if record is None or remeasure.outdated(planned, record) else record
 
 
 def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:
@@ -361,6 +389,7 @@ class Run:
         self.started = time.perf_counter()
         self.config, self.planned, self.folder = config, planned, planned.folder
         self.callbacks: list[pl.Callback] = []
+        self._named: dict[str, Any] = {}
         for name in (records.RECORD, TRACEBACK):
             (self.folder / name).unlink(missing_ok=True)
         self.logs = loggers.build(
@@ -381,7 +410,8 @@ class Run:
         """Make the parts and keep the initial weights."""
         self.data = build_data(self.config)
         self.module = build_module(self.config, self.data, share)
-        self.callbacks = [Finish(), *_build_callbacks(self.config).values()]
+        self._named = build_callbacks(self.config)
+        self.callbacks = [Finish(), *self._named.values()]
         _save(self.folder / "initial.pt", self.module.network)
 
     @property
@@ -419,6 +449,7 @@ class Run:
             seconds={"fit": max(0.0, fit - measure), "measure": measure, "total": total},
             lanes=lanes or (len(self.module.lanes) if self.module else 1),
             estimates=estimates,
+            measures=remeasure.codes(self.planned, self._named),
             history=_write_history(self.folder / "history.csv", rows),
         )
 
@@ -582,7 +613,7 @@ def _no_language_model(network: torch.nn.Module, x: Tensor, output: Tensor) -> s
     return None
 
 
-def _build_callbacks(config: Config) -> dict[str, pl.Callback]:
+def build_callbacks(config: Config) -> dict[str, pl.Callback]:
     return {key: make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
@@ -700,28 +731,15 @@ def _write(
     error: str | None,
     seconds: Mapping[str, float],
     estimates: Mapping[str, Any] | None = None,
+    measures: Mapping[str, Any] | None = None,
     history: str | None = None,
     lanes: int = 1,
 ) -> dict[str, Any]:
     """Write and read back the record of a run."""
-    estimates = estimates or {}
     unmeasured = None if status == "completed" else error if status == "diverged" else f"{status}: {error}"
-    metrics, notes, kept = {}, {}, {}
-    for key, estimate in estimates.items():
-        finite = estimate.value is not None and math.isfinite(estimate.value)
-        metrics[key] = estimate.value if finite and unmeasured is None else None
-        note = unmeasured or estimate.note or (None if finite else f"the value is {estimate.value}")
-        if note:
-            notes[key] = clean(note)
-        if metrics[key] is not None:
-            kept[key] = estimate
+    parts = parts_of(estimates or {}, unmeasured)
     if planned.source.notes:
-        notes["code"] = "; ".join(planned.source.notes)
-
-    def part(name: str) -> dict[str, Any]:
-        values = {key: getattr(estimate, name) for key, estimate in kept.items()}
-        return {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
-
+        parts["notes"]["code"] = "; ".join(planned.source.notes)
     records.write(
         planned.folder,
         {
@@ -738,16 +756,7 @@ def _write(
                 if (reason := getattr(get_object(node["_target_"]), "alters", ""))
             },
             "seed": planned.bound["seed"],
-            "metrics": metrics,
-            "stderr": part("stderr"),
-            "converged": part("converged"),
-            "residual": part("residual"),
-            "interval": {
-                key: list(estimate.interval)
-                for key, estimate in kept.items()
-                if estimate.interval is not None and all(map(math.isfinite, estimate.interval))
-            },
-            "notes": notes,
+            **parts,
             "history": history,
             "provenance": {
                 **provenance(planned.bound),
@@ -757,12 +766,43 @@ def _write(
                 "overrides": list(planned.typed),
                 "lanes": lanes,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                **({"measures": dict(measures)} if measures else {}),
             },
             "seconds": dict(seconds),
-            "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
         },
     )
     return records.read(planned.folder / records.RECORD)
+
+
+def parts_of(estimates: Mapping[str, Estimate], unmeasured: str | None = None) -> dict[str, Any]:
+    """The parts of a record that estimates fill; ``unmeasured`` says why none of them has a value."""
+    metrics, notes, kept = {}, {}, {}
+    for key, estimate in estimates.items():
+        finite = estimate.value is not None and math.isfinite(estimate.value)
+        metrics[key] = estimate.value if finite and unmeasured is None else None
+        note = unmeasured or estimate.note or (None if finite else f"the value is {estimate.value}")
+        if note:
+            notes[key] = clean(note)
+        if metrics[key] is not None:
+            kept[key] = estimate
+
+    def part(name: str) -> dict[str, Any]:
+        values = {key: getattr(estimate, name) for key, estimate in kept.items()}
+        return {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+
+    return {
+        "metrics": metrics,
+        "stderr": part("stderr"),
+        "converged": part("converged"),
+        "residual": part("residual"),
+        "interval": {
+            key: list(estimate.interval)
+            for key, estimate in kept.items()
+            if estimate.interval is not None and all(map(math.isfinite, estimate.interval))
+        },
+        "notes": notes,
+        "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
+    }
 
 
 def provenance(bound: Config) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from genbench import experiment, ranks, records
+from genbench import experiment, ranks, records, remeasure
 from genbench.callbacks.base import Measuring
 from genbench.config import Plan, digest
 from genbench.data.batches import Batches, Epochs
@@ -156,7 +156,7 @@ def run(
     for planned, other in zip(plans, expected, strict=bool(expected)):
         if reason := experiment.other_code(planned, other):
             raise Unpackable(reason)
-    found: list[dict[str, Any] | None] = [experiment.final_record(planned.folder) for planned in plans]
+    found: list[dict[str, Any] | None] = [experiment.finished_record(planned) for planned in plans]
     with ExitStack() as locks, experiment.threads_of(configs[0]), experiment.quiet():
         mine = []
         for index, planned in enumerate(plans):
@@ -167,7 +167,8 @@ def run(
                 locks.enter_context(FileLock(planned.folder / records.LOCK, timeout=1))
             except Timeout:
                 continue
-            found[index] = experiment.final_record(planned.folder)
+            if (record := experiment.final_record(planned.folder)) is not None:
+                found[index] = remeasure.renewed(configs[index], planned, record)
             if found[index] is None:
                 mine.append(index)
         if mine:

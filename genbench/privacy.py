@@ -75,6 +75,22 @@ def _learn(value: Any, key: str) -> None:
         _seen.add(str(value))
 
 
+def nearby(word: str) -> str:
+    """A word of a command with an absolute path given from this folder, so that it serves here and tells no more: not
+    where the two have only what lies above home folders in common.
+
+    >>> nearby(f"data.path={os.getcwd()}/images"), nearby("--seed"), nearby("x=/nowhere/else")
+    ('data.path=images', '--seed', 'x=/nowhere/else')
+    """
+    key, equals, value = word.rpartition("=")
+    if not os.path.isabs(value):
+        return word
+    shared_folder = os.path.commonpath([value, os.getcwd()])
+    if shared_folder in ("/", "/home", "/Users") or _home().startswith(shared_folder + "/"):
+        return word
+    return f"{key}{equals}{os.path.relpath(value)}"
+
+
 @functools.cache
 def names_secret(key: str) -> bool:
     """Whether a key, of whose dotted parts the last one counts, names a secret.

@@ -16,6 +16,7 @@ from genbench import progress, records
 from genbench.checks import check_integer, check_number
 from genbench.config import ConfigError, Plan
 from genbench.executors import Died, Executor, OutOfTime, Processes, limited
+from genbench.privacy import nearby
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
@@ -164,7 +165,7 @@ def _prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remot
     from genbench import experiment
 
     planned = experiment.plan(config, choices=chosen)
-    record = experiment.final_record(planned.folder)
+    record = experiment.finished_record(planned)
     if record is not None:
         return Prepared(planned, _outcome(record))
     if remote and config["trainer"].get("accelerator") == "gpu" and not torch.cuda.is_available():
@@ -189,7 +190,7 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
                 folder,
                 {
                     "experiment": folder.name,
-                    "command": list(command),
+                    "command": [nearby(word) for word in command],
                     "table": jobs[members[0]].config.get("table"),
                     "planned": datetime.now(UTC).isoformat(timespec="seconds"),
                     "runs": [

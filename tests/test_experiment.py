@@ -389,14 +389,14 @@ def test_a_full_disk_leaves_nothing_half_written(configure, tmp_path, monkeypatc
 
 def test_interrupting_a_run_keeps_its_checkpoint(configure, tmp_path, monkeypatch):
     plain = configure("checkpoint_seconds=0", *FAST)
-    build = experiment._build_callbacks
+    build = experiment.build_callbacks
 
     class Interrupt(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 12:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "_build_callbacks", lambda config: {**build(config), "interrupt": Interrupt()})
+    monkeypatch.setattr(experiment, "build_callbacks", lambda config: {**build(config), "interrupt": Interrupt()})
     with pytest.raises(KeyboardInterrupt):
         experiment.run(plain)
     monkeypatch.undo()
@@ -541,3 +541,48 @@ def test_the_commit_of_the_users_repository_is_known(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("2")
     experiment.commit.cache_clear()
     assert experiment.user_commit() == f"{head[:12]}+"
+
+
+def test_a_measure_that_changed_is_measured_again_and_nothing_is_trained(configure, own_code, tmp_path):
+    plain = with_own_code(configure("callbacks.gap.every_n_epochs=1"))
+    own_code("own_measure", "return Estimate(1.0)", "return {'a': Estimate(1.0), 'b': Estimate(snapshot.mean_loss)}")
+    gap = configure()["callbacks"]["gap"]
+    plain["callbacks"]["gap"] = gap
+    first = experiment.run(plain)
+    folder = folder_of(first, tmp_path)
+    before = (folder / "weights.pt").stat().st_mtime_ns
+    assert experiment.run(plain) == first
+    own_code("own_measure", "'a': Estimate(1.0), ", "'c': Estimate(3.0, stderr=0.5), ")
+    again = experiment.run(plain)
+    assert (folder / "weights.pt").stat().st_mtime_ns == before
+    assert records.verify(folder) == again
+    assert again["metrics"]["train/other/c"] == 3.0
+    assert again["stderr"]["train/other/c"] == 0.5
+    assert again["metrics"]["train/other/b"] == pytest.approx(first["metrics"]["train/other/b"], rel=1e-6)
+    assert "train/other/a" not in again["metrics"] | again["measure_seconds"]
+    kept = {key: value for key, value in first["metrics"].items() if not key.startswith("train/other/")}
+    assert kept.items() <= again["metrics"].items()
+    assert len(kept) > 10
+    assert again["notes"]["measures"] == "own: measured again with other code; rows of the history are of the earlier"
+    path = "callbacks.own.measures.own"
+    codes = [record["provenance"]["measures"][path] for record in (first, again)]
+    assert codes[0]["code"] != codes[1]["code"]
+    assert [code["keys"] for code in codes] == [
+        ["train/other/a", "train/other/b"],
+        ["train/other/c", "train/other/b"],
+    ]
+    assert experiment.run(plain) == again  # once
+
+
+def test_a_measure_that_changed_sees_the_initial_weights_again(configure, own_code, tmp_path):
+    plain = with_own_code(configure())
+    text = (
+        "return Estimate(float(sum((p - snapshot.initial[n]).square().sum() for n, p in snapshot.parameters.items())))"
+    )
+    own_code("own_measure", "return Estimate(1.0)", text)
+    first = experiment.run(plain)
+    own_code("own_measure", "return Estimate(float(", "return Estimate(1 + float(")
+    again = experiment.run(plain)
+    moved = first["metrics"]["train/other/own"]
+    assert moved > 0
+    assert again["metrics"]["train/other/own"] == pytest.approx(1 + moved, rel=1e-5)

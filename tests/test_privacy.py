@@ -85,3 +85,19 @@ def test_what_was_shortened_is_not_shortened_again():
     once = shared({"a": ["x=/srv/a b/c", "https://u:p@h/x?y=z"], "password": "x"})
     assert shared(once) == once
     assert os.environ["HOME"] not in json.dumps(once)
+
+
+def test_a_command_names_what_lies_nearby_from_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
+    privacy._home.cache_clear()
+    here = tmp_path / "home" / "me" / "project"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    try:
+        assert privacy.nearby(f"--config-dir={tmp_path}/home/me/conf") == "--config-dir=../conf"
+        assert privacy.nearby(f"{here}/conf") == "conf"
+        for other in (f"data.path={tmp_path}/home/you/data", "x=/srv/data", "data.path=images", "seed=1"):
+            assert privacy.nearby(other) == other
+    finally:
+        monkeypatch.undo()
+        privacy._home.cache_clear()

@@ -87,6 +87,7 @@ class Measures(Measuring):
             if not callable(function):
                 raise ValueError(f"Measures measures.{name} is {function!r}; accepted: a function of a snapshot")
         self.initial = initial
+        self.origins: dict[str, list[str]] = {}  # the keys that each measure gave
         self._start: dict[str, Tensor] | None = None
 
     @property
@@ -120,7 +121,8 @@ class Measures(Measuring):
             return {
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
             }
-        return evaluate(self.measures, snapshot, split=self.split)
+        self.origins = {}
+        return evaluate(self.measures, snapshot, split=self.split, origins=self.origins)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "start": self._start}

@@ -77,11 +77,14 @@ def measure(
     return decorate
 
 
-def evaluate(measures: Mapping[str, MeasureOf], snapshot: Snapshot, *, split: str) -> dict[str, Estimate]:
+def evaluate(
+    measures: Mapping[str, MeasureOf], snapshot: Snapshot, *, split: str, origins: dict[str, list[str]] | None = None
+) -> dict[str, Estimate]:
     """The estimates of a set of measures by metric key: ``split/family/name``, or ``weights/family/name``.
 
     ``name`` is the measure's in the set, or what it calls its estimates itself. A function that :func:`measure` gave
     no family has ``other``. What fails is an estimate without a value that says why: see :func:`attempt`.
+    ``origins`` is told the keys that each measure gave.
     """
     results: dict[str, Estimate] = {}
     with ExitStack() as protection:
@@ -93,6 +96,8 @@ def evaluate(measures: Mapping[str, MeasureOf], snapshot: Snapshot, *, split: st
             if name in found and found[name].value is None:  # it may have broken off, and left anything behind
                 protection.close()
                 protection.enter_context(snapshot.measuring())
+            if origins is not None:
+                origins[name] = [f"{prefix}/{entry}" for entry in found]
             for entry, estimate in found.items():
                 key = f"{prefix}/{entry}"
                 if key in results and results[key].value != estimate.value:

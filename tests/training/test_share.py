@@ -83,7 +83,7 @@ def trained(config, share=None):
     module = experiment.build_module(config, data, share).double()
     data._splits = {name: (x.double(), y) for name, (x, y) in data._splits.items()}
     first = share is None or share.rank == 0
-    asking = list(experiment._build_callbacks(config).values()) if first else []
+    asking = list(experiment.build_callbacks(config).values()) if first else []
     callbacks = [Finish(), *asking]
     if share is not None:
         callbacks.append(Agree(share, each_batch=share.told(any(map(experiment._acts_on_batches, asking)))))
