@@ -31,3 +31,15 @@ class Misbehaves(pl.Callback):
             time.sleep(600)
         if kind == "raise":
             raise RuntimeError(value)
+
+
+class Counts(pl.Callback):
+    """Leaves a byte in a file for each step, and takes its time for it."""
+
+    def __init__(self, *, file: str, seconds: float = 0.05) -> None:
+        self.file, self.seconds = file, seconds
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        with open(self.file, "ab") as file:
+            file.write(b".")
+        time.sleep(self.seconds)
