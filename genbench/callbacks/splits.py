@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from genbench.measures.estimate import Estimate
+from genbench.measures.leaves import leaves, rebuilt
 from genbench.measures.preserve import generators_of, preserved_random_state
 
 SPLITS = ("train", "val", "test")
@@ -246,11 +246,16 @@ def _merged(batches: list[Any], size: int) -> list[Any]:
 
 def _length(batch: Any) -> int:
     """The number of examples in a batch: the length of its first tensor."""
-    return next((len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+    n = next((len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+    if not n:
+        raise ValueError(
+            "a batch holds no tensor with a first axis, so that its examples cannot be counted; examples=null"
+        )
+    return n
 
 
 def _rows(batch: Any, rows: Tensor | slice, n: int) -> Any:
-    return tree_map(lambda t: t[rows] if isinstance(t, Tensor) and t.ndim and len(t) == n else t, batch)
+    return rebuilt(batch, lambda i, t: t[rows] if isinstance(t, Tensor) and t.ndim and len(t) == n else t)
 
 
 # -- loaders

@@ -1,5 +1,6 @@
 """The tensors of an output that consists of several."""
 
+from collections import UserDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -17,8 +18,8 @@ from torch.utils._pytree import (
 
 
 def open_containers(value: Any) -> None:
-    """Makes torch see the tensors in dataclasses and in classes derived from dict, as transformers does for its own
-    outputs: what torch does not know is one leaf, and no tensor."""
+    """Makes torch see the tensors in dataclasses and in classes derived from dict or UserDict, as outputs and batches
+    of transformers are: what torch does not know is one leaf, and no tensor."""
     for leaf in tree_leaves(value):
         kind = type(leaf)
         if kind in SUPPORTED_NODES:
@@ -27,16 +28,16 @@ def open_containers(value: Any) -> None:
             with suppress(ValueError):  # fields that its constructor does not take: it stays a leaf
                 register_dataclass(kind)
                 open_containers([getattr(leaf, field.name) for field in fields(leaf)])
-        elif isinstance(leaf, dict):
+        elif isinstance(leaf, dict | UserDict):
             register_pytree_node(kind, _entries, partial(_of_entries, kind))
             open_containers(list(leaf.values()))
 
 
-def _entries(value: dict[Any, Any]) -> tuple[list[Any], list[Any]]:
+def _entries(value: Any) -> tuple[list[Any], list[Any]]:
     return list(value.values()), list(value)
 
 
-def _of_entries(kind: type[dict[Any, Any]], values: Iterable[Any], keys: list[Any]) -> dict[Any, Any]:
+def _of_entries(kind: type[Any], values: Iterable[Any], keys: list[Any]) -> Any:
     return kind(zip(keys, values, strict=True))
 
 

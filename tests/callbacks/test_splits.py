@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import UserDict
 
 import numpy as np
 import pytest
@@ -157,6 +158,23 @@ def test_the_first_of_a_stream_with_a_note():
     assert found.note == "on the first 20 examples: they come from a stream"
     expected = next(iter(DataLoader(Stream(20), batch_size=20)))
     assert torch.equal(torch.cat([x for x, _ in found.batches]), expected[0])
+
+
+def test_examples_of_batches_in_containers_of_others_are_counted():
+    """As tokenizers of transformers give them; batches without any tensor are refused instead of read for ever."""
+
+    class Encoding(UserDict):
+        pass
+
+    def collate(rows):
+        x, y = (torch.stack(part) for part in zip(*rows, strict=True))
+        return Encoding({"input": x, "labels": y})
+
+    found = take([DataLoader(Stream(), batch_size=8, collate_fn=collate)], 20)
+    assert [type(batch) for batch in found.batches] == [Encoding] * 3
+    assert [len(batch["labels"]) for batch in found.batches] == [8, 8, 4]
+    with pytest.raises(ValueError, match="a batch holds no tensor"):
+        take([DataLoader(Stream(), batch_size=8, collate_fn=lambda rows: ["text"] * 8)], 20)
 
 
 class Streaming(Plain):
