@@ -18,9 +18,10 @@ _FEW = 16  # outputs of a linear layer that are computed in columns, which is up
 
 
 class Patches(TorchFunctionMode):
-    """Within it, a convolution without groups multiplies the matrix of its input's patches by its weight. Double
-    backward of torch's own takes most of the time of a Hessian product of a small CNN, and ``torch.vmap`` over networks
-    makes grouped convolutions of it, which are slow and change in the last bit with the number of networks."""
+    """Within it, a convolution without groups multiplies the matrix of its input's patches by its weight, and weight
+    norm is right when it is differentiated twice. Double backward of torch's own convolution takes most of the time of
+    a Hessian product of a small CNN, and ``torch.vmap`` over networks makes grouped convolutions of it, which are slow
+    and change in the last bit with the number of networks."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -28,7 +29,15 @@ class Patches(TorchFunctionMode):
             result = _convolution(*args, **kwargs)
             if result is not None:
                 return result
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v/‖v‖. The gradient of torch's own kernel takes ‖v‖ for a constant when it is differentiated again, so that
+    second derivatives are wrong (``torch.autograd.gradgradcheck`` of it fails, in torch 2.13)."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

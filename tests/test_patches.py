@@ -72,3 +72,17 @@ def test_hessian_of_a_net_of_images():
     v = torch.randn(len(h), dtype=torch.float64)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_weight_norm_is_right_when_differentiated_twice(dim):
+    """torch's own kernel takes the norm for a constant of the first derivative: torch.autograd.gradgradcheck fails."""
+    torch.manual_seed(0)
+    v, g = torch.randn(4, 3).double(), torch.rand(()).double() + 1
+    g = g if dim < 0 else g + torch.rand((4, 1) if dim == 0 else (1, 3)).double()
+    with Patches():
+        torch.testing.assert_close(
+            torch._weight_norm(v, g, dim), g * v / (v.norm() if dim < 0 else v.norm(dim=1 - dim, keepdim=True))
+        )
+        inputs = v.requires_grad_(), g.requires_grad_()
+        assert torch.autograd.gradgradcheck(lambda v, g: torch._weight_norm(v, g, dim), inputs)

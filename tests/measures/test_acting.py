@@ -76,7 +76,7 @@ KINDS = {
     "weight_norm hook": weight_hook,
     "spectral_norm": parametrizations.spectral_norm,
     "spectral_norm hook": spectral_hook,
-    "orthogonal": parametrizations.orthogonal,
+    "orthogonal": lambda m: parametrizations.orthogonal(m, orthogonal_map="cayley"),
     "own": lambda m: parametrize.register_parametrization(m, "weight", Symmetric()),
     "chain": lambda m: parametrize.register_parametrization(parametrizations.weight_norm(m), "weight", Symmetric()),
     "pruned": lambda m: prune.l1_unstructured(m, "weight", 0.4),
@@ -263,6 +263,19 @@ def test_buffers_that_no_state_dict_holds():
     initial = {name: 0 * t for name, t in net.state_dict().items()}
     found = values(distance_from_init(Snapshot(net, F.cross_entropy, [data()], initial=initial)))
     assert found["distance.5.weight"] == pytest.approx(float(net[5].weight.norm()), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_curvature_is_the_change_of_the_gradient(kind):
+    """By finite differences, as dense autograd shares torch's wrong second derivative of weight norm."""
+    net, *_ = computed(kind)
+    net[1], net[4] = nn.Tanh(), nn.Tanh()
+    snapshot = Snapshot(net, F.cross_entropy, [data()])
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        v = torch.randn(snapshot.size, generator=generator, dtype=torch.float64)
+        after, before = (snapshot.gradient_at(snapshot.vector + sign * 1e-5 * v)[1] for sign in (1, -1))
+        torch.testing.assert_close(snapshot.hessian_product(v), (after - before) / 2e-5, rtol=1e-5, atol=1e-7)
 
 
 def test_relative_flatness_has_no_hessian_by_a_computed_weight():
