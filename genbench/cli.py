@@ -164,12 +164,18 @@ def _task(cfg: Any) -> float | None:
     record = _report_errors(lambda: experiment.run(plain, choices=chosen, typed=typed, watch=progress.shown))
     if record is None:  # the first of the processes that torchrun has started shows it
         return None
-    if HydraConfig.get().mode == RunMode.RUN:
-        _show_run(record, Path(plain["runs_dir"]) / plain["name"] / record["run_id"])
+    folder = Path(plain["runs_dir"]) / plain["name"]
+    alone = HydraConfig.get().mode == RunMode.RUN
+    own = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"  # Hydra's, which stays in this process
+    if plain["name"] == "default" if alone else own:  # unnamed runs are one command's; named ones stand together
+        run = sweep.planned_run(record, typed)
+        _report_errors(lambda: sweep.write_plan(folder, plain, command=sys.argv[1:], runs=[run]))
+    if alone:
+        _show_run(record, folder / record["run_id"])
         if record["status"] != "completed":
             raise SystemExit(1)
     else:
-        sweep.SWEPT[Path(plain["runs_dir"]) / plain["name"]] = plain["logger"]
+        sweep.SWEPT[folder] = plain["logger"]
     return sweep.validation(record)
 
 
@@ -214,8 +220,9 @@ def _show_sweep() -> int:
         if not any(folder.glob(f"*/{records.RECORD}")):  # interrupted before the first run ended
             continue
         try:
-            report.show(folder, Console())
-            report.write(folder)
+            found = report.Report(folder)
+            found.write()  # before it is printed, which may fail or be interrupted
+            found.show(Console())
             if "wandb" in chosen:
                 from hydra.utils import instantiate
 
@@ -223,14 +230,11 @@ def _show_sweep() -> int:
 
                 parts = {key: instantiate(node) for key, node in chosen.items()}
                 loggers.log_report(parts, folder=folder, experiment=folder.name)
-            plan = records.read_sweep(folder) if (folder / records.SWEEP).exists() else None
         except (ValueError, OSError, records.RecordError) as error:
             print(f"genbench: {_explain(error)}", file=sys.stderr)
             failed = True
             continue
-        planned = {run["run_id"] for run in plan["runs"]} if plan else None  # only our own launcher leaves a plan
-        states = records.status(folder).items()
-        failed |= any(state != "done" for run_id, state in states if planned is None or run_id in planned)
+        failed |= any(run.state != "completed" for run in found.selection.runs)
     return int(failed)
 
 
@@ -289,6 +293,9 @@ def table() -> None:
         epilog="example: genbench-table runs/ablation --status",
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="an experiment's: runs/ablation, say")
+    parser.add_argument(
+        "--all", action="store_true", help="all runs of the folder, not those of the last command alone"
+    )
     parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
     parser.add_argument("--json", action="store_true", help="with --dashboard: print it instead; needs no W&B account")
@@ -335,10 +342,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _strategies(folders: list[Path]) -> None:
-    from genbench import config, records
-    from genbench.report import strategies
+    from genbench import config
+    from genbench.report import load, strategies
 
-    sys.stdout.write(strategies.page(config.folder(), [records.load(folder) for folder in folders]))
+    sys.stdout.write(strategies.page(config.folder(), [load(folder) for folder in folders]))
 
 
 def _table(folder: Path, arguments: Any) -> None:
@@ -356,16 +363,18 @@ def _table(folder: Path, arguments: Any) -> None:
         else:
             print(dashboard.build(folder))
     elif arguments.status:
-        for line in report.status_lines(folder):
+        for line in report.status_lines(folder, everything=arguments.all):
             console.print(Text(line), soft_wrap=True)
     elif arguments.format != "terminal":
-        sys.stdout.write(report.text(folder, arguments.format))
+        sys.stdout.write(report.Report(folder, everything=arguments.all).text(arguments.format))
     else:
-        report.show(folder, console)
+        found = report.Report(folder, everything=arguments.all)
         try:
-            written = report.write(folder)
-        except OSError as error:  # somebody else's runs, a full disk: the table was shown
+            names = ", ".join(path.name for path in found.write() if path.parent == folder)
+            said = Text(f"written beside the runs: {names}, figures/", style="dim")
+        except OSError as error:  # somebody else's runs, a full disk: the table is shown
+            said = None
             print(f"genbench-table: the report was not written: {error.strerror}", file=sys.stderr)
-        else:
-            names = ", ".join(path.name for path in written if path.parent == folder)
-            console.print(Text(f"written beside the runs: {names}, figures/", style="dim"), soft_wrap=True)
+        found.show(console)
+        if said is not None:
+            console.print(said, soft_wrap=True)

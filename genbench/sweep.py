@@ -16,7 +16,7 @@ from genbench import progress, records
 from genbench.checks import check_integer, check_number
 from genbench.config import ConfigError, Plan
 from genbench.executors import Died, Executor, OutOfTime, Processes, limited
-from genbench.privacy import nearby
+from genbench.privacy import nearby, shared
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
@@ -183,30 +183,51 @@ def _write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[s
     for index, planned in enumerate(plans):
         folders.setdefault(planned.folder.parent, []).append(index)
     for folder, members in folders.items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            records.tidy(folder, runs=True)
-            records.write_sweep(
-                folder,
-                {
-                    "experiment": folder.name,
-                    "command": [nearby(word) for word in command],
-                    "table": jobs[members[0]].config.get("table"),
-                    "planned": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "runs": [
-                        {
-                            "run_id": plans[i].run_id,
-                            "overrides": list(jobs[i].overrides),
-                            "configuration": records.configuration(plans[i].bound),
-                            "code": plans[i].source.digest,
-                        }
-                        for i in members
-                    ],
-                },
-            )
-        except OSError as error:
-            raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
-        SWEPT[folder] = jobs[members[0]].config["logger"]
+        runs = [
+            {
+                "run_id": plans[i].run_id,
+                "overrides": list(jobs[i].overrides),
+                "configuration": records.configuration(plans[i].bound),
+                "code": plans[i].source.digest,
+            }
+            for i in members
+        ]
+        write_plan(folder, jobs[members[0]].config, command=command, runs=runs)
+
+
+def planned_run(record: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What a plan says of a run that has a record."""
+    return {
+        "run_id": record["run_id"],
+        "overrides": list(overrides),
+        "configuration": records.configuration(record["config"]),
+        "code": record["provenance"].get("code"),
+    }
+
+
+def write_plan(
+    folder: Path, config: Mapping[str, Any], *, command: Sequence[str], runs: Sequence[Mapping[str, Any]]
+) -> None:
+    """Note in ``folder`` which runs this command is for; a command that plans several times adds to its own."""
+    command = [nearby(word) for word in command]
+    if folder in SWEPT and (already := records.read_sweep(folder))["command"] == shared(command):
+        runs = list({run["run_id"]: run for run in (*already["runs"], *runs)}.values())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        records.tidy(folder, runs=True)
+        records.write_sweep(
+            folder,
+            {
+                "experiment": folder.name,
+                "command": command,
+                "table": config.get("table"),
+                "planned": datetime.now(UTC).isoformat(timespec="seconds"),
+                "runs": list(runs),
+            },
+        )
+    except OSError as error:
+        raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
+    SWEPT[folder] = config["logger"]
 
 
 class _Sweep:
@@ -262,7 +283,7 @@ class _Sweep:
 
     def plan(self, command: Sequence[str], here: Executor) -> None:
         """Write the plans and decide what trains together; ``here`` computes on this machine."""
-        from genbench.report.table import check
+        from genbench.report.spec import check
 
         for job, planned in zip(self._jobs, self._plans, strict=True):
             check(job.config.get("table"), planned.bound, planned.choices)

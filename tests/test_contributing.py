@@ -105,7 +105,7 @@ def test_the_experiment_sweeps_and_has_its_table(run):
     assert {column["metric"] for column in table["columns"]} <= record["metrics"].keys()
     runs = [{"run_id": each["run_id"], "overrides": []} for each, _, _ in done]
     records.write_sweep(folder, {"experiment": EXPERIMENT, "command": [], "table": table, "runs": runs})
-    markdown = report.text(folder, "markdown")
+    markdown = report.Report(folder).text("markdown")
     assert "missing" not in markdown
     for shown in ("| none |", r"| gradient\_noise |", *(column["label"] for column in table["columns"])):
         assert shown in markdown

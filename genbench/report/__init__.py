@@ -2,109 +2,138 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
-from genbench.records import Records, clean
+from genbench.privacy import clean
 from genbench.report import render
-from genbench.report.table import Point, Table, build, points
+from genbench.report.model import Point, Table
+from genbench.report.selection import Selection, load
+from genbench.report.table import build, points
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from genbench.report.html import Picture
 
-__all__ = ["Point", "Table", "build", "points", "show", "status_lines", "text", "trouble", "write"]
+__all__ = ["Point", "Report", "Table", "build", "load", "points", "status_lines", "trouble"]
 
 _FORMATS = ("svg", "png")
 _MANIFEST = "figures.json"
 
 
-def write(folder: str | Path, *, spec: Mapping[str, Any] | None = None) -> list[Path]:
-    """Write table.md, table.tex, table.csv, report.html and figures/ into ``folder``; return the paths written.
+class Report:
+    """The runs of a folder, read once: as a table in the terminal, as files, as one page.
 
-    ``spec`` replaces the table of the sweep. Figures whose records have not changed are left as they are. Raises
-    ``ValueError`` as :func:`genbench.report.table.build` does.
+    Shown are the runs of the last command, or ``everything`` that lies in the folder. ``spec`` replaces the table of
+    the sweep. Raises ``ValueError`` as :func:`genbench.report.table.build` does.
     """
-    from genbench.report import html
 
-    folder = Path(folder)
-    loaded = records.load(folder)
-    table, found = build(loaded, spec), points(loaded, spec)
-    written = []
-    for name, text in (
-        ("table.md", render.markdown(table)),
-        ("table.tex", render.latex(table)),
-        ("table.csv", render.comma_separated(table)),
-    ):
-        written.append(_write(folder / name, text))
-    pictures = _pictures(loaded, table, found, keep=True)
-    written.append(_write(folder / "report.html", html.page(loaded, table, found, pictures)))
-    return written + [folder / "figures" / f"{item.name}.{kind}" for item in pictures for kind in _FORMATS]
+    def __init__(self, folder: str | Path, *, spec: Mapping[str, Any] | None = None, everything: bool = False) -> None:
+        self.folder = Path(folder)
+        self.selection = load(folder, everything=everything)
+        self._spec = spec
+
+    @cached_property
+    def table(self) -> Table:
+        """The table."""
+        return build(self.selection, self._spec)
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The completed runs."""
+        return points(self.selection, self._spec)
+
+    def write(self) -> list[Path]:
+        """Write table.md, table.tex, table.csv, report.html and figures/ into the folder; return the paths written.
+
+        Figures whose records have not changed are left as they are.
+        """
+        from genbench.report import html
+
+        written = [
+            _write(self.folder / name, rendered(self.table))
+            for name, rendered in (
+                ("table.md", render.markdown),
+                ("table.tex", render.latex),
+                ("table.csv", render.comma_separated),
+            )
+        ]
+        pictures = _pictures(self, keep=True)
+        page = html.page(self.selection, self.table, self.points, pictures)
+        written.append(_write(self.folder / "report.html", page))
+        return written + [self.folder / "figures" / f"{item.name}.{kind}" for item in pictures for kind in _FORMATS]
+
+    def text(self, kind: str) -> str:
+        """The report as ``markdown``, ``latex``, ``csv`` or ``html``; writes nothing."""
+        from genbench.report import html
+
+        if kind == "html":
+            return html.page(self.selection, self.table, self.points, _pictures(self, keep=False))
+        return {"markdown": render.markdown, "latex": render.latex, "csv": render.comma_separated}[kind](self.table)
+
+    def show(self, console: "Console | None" = None) -> None:
+        """Print the table, then the runs that failed and the command that tries them again."""
+        from rich.console import Console
+        from rich.text import Text
+
+        console = console or Console()
+        console.print(render.terminal(self.table, console.width))
+        for line in trouble(self.selection):
+            console.print(Text(line, style="red"), soft_wrap=True)
 
 
-def text(folder: str | Path, kind: str) -> str:
-    """The report of ``folder`` as ``markdown``, ``latex``, ``csv`` or ``html``; writes nothing."""
-    from genbench.report import html
-
-    loaded = records.load(folder)
-    table = build(loaded)
-    if kind == "html":
-        found = points(loaded)
-        return html.page(loaded, table, found, _pictures(loaded, table, found, keep=False))
-    return {"markdown": render.markdown, "latex": render.latex, "csv": render.comma_separated}[kind](table)
-
-
-def show(folder: str | Path, console: "Console | None" = None, *, spec: Mapping[str, Any] | None = None) -> None:
-    """Print the table, then the runs that failed and the command that tries them again."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = console or Console()
-    loaded = records.load(folder)
-    console.print(render.terminal(build(loaded, spec), console.width))
-    for line in trouble(loaded):
-        console.print(Text(line, style="red"), soft_wrap=True)
-
-
-def trouble(loaded: Records) -> list[str]:
+def trouble(selection: Selection) -> list[str]:
     """Lines that name the runs which failed, or whose record is damaged, and how to run them again."""
 
-    def named(status: str, word: str) -> list[str]:
-        ended = [record for record in loaded.records if record["status"] == status]
-        return [f"{word}: {r['run_id']} ({_overrides(loaded, r['run_id'])}): {clean(r['error'])}" for r in ended]
+    overrides = _overrides(selection)
 
-    final, lines = named("diverged", "final"), named("failed", "failed")
-    damaged = [path.split("/")[0] for path, _ in loaded.problems if path != records.SWEEP]
-    planned = {run["run_id"] for run in (loaded.sweep or {}).get("runs", [])}
-    lines += [f"damaged: {name} ({_overrides(loaded, name)})" for name in damaged if name in planned]
-    if lines and loaded.sweep:
-        lines.append(f"run these again with the same command: {command(loaded.sweep)}")
-    elif lines:
-        lines.append("run these again with the command that started them")
-    return final + lines
+    def named(state: str, word: str) -> list[str]:
+        return [
+            f"{word}: {run.run_id} ({overrides[run.run_id]})"
+            + (f": {clean(run.record['error'])}" if run.record else "")
+            for run in selection.runs
+            if run.state == state
+        ]
+
+    lines = [*named("failed", "failed"), *named("damaged", "damaged")]
+    if lines:
+        again = (
+            f"with the same command: {command(selection.sweep)}"
+            if selection.sweep
+            else "with the command that started them"
+        )
+        lines.append(f"run these again {again}")
+    return named("diverged", "final") + lines
 
 
-def status_lines(folder: str | Path) -> list[str]:
-    """How many runs of ``folder`` are in which state, then those that failed or diverged, with the reason."""
-    states = records.status(folder)
-    loaded = records.load(folder)
+def status_lines(folder: str | Path, *, everything: bool = False) -> list[str]:
+    """How many runs of the last command in ``folder``, or of all, are in which state, then those that failed or
+    diverged, with the reason."""
+    selection = load(folder, everything=everything)
+    hidden = {record["run_id"] for record in records.load(folder).records} - {run.run_id for run in selection.runs}
+    states = {run_id: state for run_id, state in records.status(folder).items() if run_id not in hidden}
     names = ("done", "running", "diverged", "failed", "damaged", "missing")
     counts = {name: sum(state == name for state in states.values()) for name in names}
     always = ("done", "running", "failed", "missing")
     lines = [", ".join(f"{count} {name}" for name, count in counts.items() if count or name in always)]
-    errors = {record["run_id"]: record["error"] for record in loaded.records}
+    overrides = _overrides(selection)
+    errors = {record["run_id"]: record["error"] for record in selection.records}
     for run_id, state in states.items():
         if state in ("failed", "diverged", "damaged"):
-            reason = clean(errors.get(run_id) or _damage(loaded.folder / run_id))
-            lines.append(f"{state}: {run_id} ({_overrides(loaded, run_id)}): {reason}")
+            reason = clean(errors.get(run_id) or _damage(Path(folder) / run_id))
+            lines.append(f"{state}: {run_id} ({overrides.get(run_id, 'not in the last sweep')}): {reason}")
     lines += [
-        f"not a record: {path} {clean(reason)}" for path, reason in loaded.problems if path.split("/")[0] not in states
+        f"not a record: {path} {clean(reason)}"
+        for path, reason in selection.problems
+        if path.split("/")[0] not in states
     ]
-    if loaded.sweep and counts["failed"] + counts["damaged"] + counts["missing"]:
-        lines.append(f"the same command runs what is missing: {command(loaded.sweep)}")
+    lines += selection.left_out[len(selection.problems) :]
+    if selection.sweep and counts["failed"] + counts["damaged"] + counts["missing"]:
+        lines.append(f"the same command runs what is missing: {command(selection.sweep)}")
     return lines
 
 
@@ -121,12 +150,11 @@ def command(sweep: Mapping[str, Any]) -> str:
     return shlex.join(["genbench", *map(str, sweep["command"])])
 
 
-def _overrides(loaded: Records, run_id: str) -> str:
-    for run in (loaded.sweep or {}).get("runs", []):
-        if run["run_id"] == run_id:
-            return " ".join(map(clean, run.get("overrides", [])))
-    record = next((item for item in loaded.records if item["run_id"] == run_id), None)
-    return f"seed={record['seed']}" if record else "not in the last sweep"
+def _overrides(selection: Selection) -> dict[str, str]:
+    """What was asked for, by run."""
+    told = {record["run_id"]: f"seed={record['seed']}" for record in selection.records}
+    plan = (selection.sweep or {}).get("runs", [])
+    return told | {run["run_id"]: " ".join(map(clean, run.get("overrides", []))) for run in plan}
 
 
 def _write(path: Path, content: str) -> Path:
@@ -134,12 +162,12 @@ def _write(path: Path, content: str) -> Path:
     return path
 
 
-def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bool) -> list["Picture"]:
+def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
     """The figures: those on disk when they were drawn from the same records, else new ones (written when ``keep``)."""
     from genbench.report.html import Picture
 
-    folder = loaded.folder / "figures"
-    inputs = _inputs(loaded, table)
+    folder = report.folder / "figures"
+    inputs = _inputs(report)
     try:
         manifest = json.loads(records.read_bytes(folder / _MANIFEST))
         if manifest["inputs"] == inputs and all(
@@ -159,7 +187,7 @@ def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bo
     if keep:
         folder.mkdir(exist_ok=True)
     with drawing.style():
-        for drawn in figures.draw(loaded, table, found):
+        for drawn in figures.draw(report.selection, report.table, report.points):
             contents = {kind: drawing.saved(drawn, kind) for kind in (_FORMATS if keep else _FORMATS[:1])}
             pictures.append(Picture(drawn.name, drawn.title, drawn.caption, contents["svg"]))
             for kind, content in contents.items() if keep else ():
@@ -173,8 +201,8 @@ def _pictures(loaded: Records, table: Table, found: Sequence[Point], *, keep: bo
     return pictures
 
 
-def _inputs(loaded: Records, table: Table) -> str:
+def _inputs(report: Report) -> str:
     """Digest of all that figures depend on: records, histories, the table's words, and the code that draws."""
     code = [records.file_digest(Path(__file__).with_name(name)) for name in ("drawing.py", "figures.py", "curves.py")]
-    words = [render.comma_separated(table), *table.figures]
-    return records.digest([*code, [record["digest"] for record in loaded.records], words])
+    words = [render.comma_separated(report.table), *report.table.figures]
+    return records.digest([*code, [record["digest"] for record in report.selection.records], words])

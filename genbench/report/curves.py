@@ -8,9 +8,10 @@ from typing import Any
 from genbench import records
 from genbench.analysis import statistics
 from genbench.checks import nearest
-from genbench.records import clean
+from genbench.privacy import clean
 from genbench.report.drawing import COLOURS, Drawing, blank, logarithmic, plain
-from genbench.report.table import Point, show
+from genbench.report.format import show
+from genbench.report.model import Point
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from genbench.measures.estimate import Estimate
-from genbench.report.table import letter
+from genbench.report.format import letter
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -12,7 +12,9 @@ from genbench.analysis import statistics
 from genbench.report.curves import draw as draw_curve
 from genbench.report.curves import parse
 from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, logarithmic, plain, settle
-from genbench.report.table import RAW_MEASURES, Point, Table
+from genbench.report.model import Point, Table
+from genbench.report.selection import Selection
+from genbench.report.spec import RAW_MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,7 @@ _FLATNESS = {
 _NORMS = {"weights/norm/l2": "weight norm ‖w‖₂", "weights/norm/distance": "distance from initialization ‖w − w₀‖₂"}
 
 
-def draw(loaded: records.Records, table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
+def draw(loaded: Selection, table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
     """Every figure for which there are data, and those that the experiment asked for; each is to be drawn within
     :func:`genbench.report.drawing.style`."""
     shown = [point for point in points if point.chosen]
@@ -300,7 +302,7 @@ def _legend(axis: "Axes", rows: Sequence[str], conditions: Sequence[str]) -> Non
         axis.legend(handles=shapes, loc="upper right", fontsize=7.5, borderaxespad=0, handletextpad=0.3)
 
 
-def _curves(loaded: records.Records, points: Sequence[Point]) -> dict[str, Any]:
+def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
     """run_id → history; runs whose history is damaged or absent are left out."""
     found = {}
     for point in points:

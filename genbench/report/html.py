@@ -3,14 +3,18 @@
 import base64
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
+from genbench.privacy import clean
 from genbench.report import render
-from genbench.report.table import Point, Table, clean, decimals, letter, number, show
+from genbench.report.format import decimals, letter, number, show
+from genbench.report.model import Point, Table
+from genbench.report.selection import Selection
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -47,19 +51,19 @@ def environment() -> "Environment":
     )
 
 
-def page(loaded: records.Records, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
+def page(selection: Selection, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
     """The whole report as HTML text."""
     templates = environment()
     templates.globals |= {"letter": letter, "heading": render.heading}
-    shared, varied = _settings([record["config"] for record in loaded.records])
+    shared, varied = _settings([record["config"] for record in selection.records])
     return templates.get_template("report.html.j2").render(
         table=table,
         spans=render.spans(table),
         texts=render.texts(table),
         differences=_differences(table),
         pictures=pictures,
-        counts=_counts(loaded),
-        command=" ".join(["genbench", *map(clean, loaded.sweep["command"])]) if loaded.sweep else None,
+        counts=_counts(selection),
+        command=shlex.join(["genbench", *map(clean, selection.sweep["command"])]) if selection.sweep else None,
         shared=shared,
         varied=varied,
         provenance=public([point.record["provenance"] for point in points]),
@@ -86,13 +90,13 @@ def _differences(table: Table) -> list[list[str]]:
     return body
 
 
-def _counts(loaded: records.Records) -> str:
+def _counts(selection: Selection) -> str:
     """How the runs ended, in words."""
     by_status = dict.fromkeys(records.STATUSES, 0)
-    for record in loaded.records:
+    for record in selection.records:
         by_status[record["status"]] += 1
-    planned = {run["run_id"] for run in loaded.sweep["runs"]} if loaded.sweep else set()
-    if absent := len(planned - {record["run_id"] for record in loaded.records}):
+    planned = {run["run_id"] for run in selection.sweep["runs"]} if selection.sweep else set()
+    if absent := len(planned - {record["run_id"] for record in selection.records}):
         by_status["without a record"] = absent
     return ", ".join(f"{count} {status}" for status, count in by_status.items() if count)
 

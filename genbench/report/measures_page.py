@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
-from genbench.records import clean
+from genbench.privacy import clean
+from genbench.report.format import letter, number, show
 from genbench.report.html import Picture, environment, public, versions
-from genbench.report.table import letter, number, show
 
 if TYPE_CHECKING:
     from genbench.measures import Estimate

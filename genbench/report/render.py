@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from genbench.report.table import Cell, Column, Table, decimals, letter, number
+from genbench.report.format import decimals, letter, number
+from genbench.report.model import Cell, Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Group

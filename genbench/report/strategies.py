@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genbench.records import Records
 from genbench.report import render
-from genbench.report.table import Table, build, decimals, number
+from genbench.report.format import decimals, number
+from genbench.report.model import Table
+from genbench.report.selection import Selection
+from genbench.report.table import build
 
 
-def page(folder: Path, experiments: Sequence[Records]) -> str:
+def page(folder: Path, experiments: Sequence[Selection]) -> str:
     """Markdown with a paragraph for each choice of the group ``regularization`` in a folder of configurations.
 
     Definition and reference are the docstring's. Below stand the numbers of each experiment that has a row of it, or
@@ -64,7 +66,7 @@ def described(target: str) -> str:
     return text.strip()
 
 
-def _rows(table: Table, loaded: Records, name: str) -> list[int]:
+def _rows(table: Table, loaded: Selection, name: str) -> list[int]:
     """The rows of a strategy but the baseline: the one of its name, or all where nothing else was trained."""
     only = all(record["choices"].get("regularization") == [name] for record in loaded.records)
     return [i for i, row in enumerate(table.rows) if i != table.baseline and (only or row.label == name)]

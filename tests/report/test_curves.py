@@ -1,9 +1,11 @@
 import pytest
 
-from genbench import records, report
+from genbench import report
 from genbench.report import curves, drawing, figures
 from genbench.report.curves import parse
-from genbench.report.table import build, check, points
+from genbench.report.selection import load
+from genbench.report.spec import check
+from genbench.report.table import build, points
 
 from . import factory
 
@@ -29,7 +31,7 @@ def sizes(tmp_path_factory):
 
 def drawn(folder, *nodes):
     spec = {"rows": ["regularization"], "columns": [factory.SPEC["columns"][0] | {"where": {"data.train_size": 100}}]}
-    found = points(records.load(folder), spec)
+    found = points(load(folder), spec)
     with drawing.style():
         return [curves.draw(curve, found) for curve in parse(nodes)]
 
@@ -98,9 +100,9 @@ def test_a_figure_of_what_runs_do_not_have_is_refused_before_they_train():
 def test_the_report_has_it_and_draws_it_again_when_it_changes(tmp_path):
     node = SIZE | {"x": "data.label_noise", "lines": ["regularization"]}
     folder = factory.ablation(tmp_path / "a", strategies=["none", "l2"], spec=factory.SPEC | {"figures": [node]})
-    assert "size.png" in {path.name for path in report.write(folder)}
+    assert "size.png" in {path.name for path in report.Report(folder).write()}
     before = (folder / "figures" / "size.svg").read_bytes()
-    report.write(folder, spec=factory.SPEC | {"figures": [node | {"y_label": "another label"}]})
+    report.Report(folder, spec=factory.SPEC | {"figures": [node | {"y_label": "another label"}]}).write()
     assert (folder / "figures" / "size.svg").read_bytes() != before
-    loaded = records.load(folder)
+    loaded = load(folder)
     assert any(item.name == "size" for item in figures.draw(loaded, build(loaded), points(loaded)))

@@ -7,8 +7,8 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from genbench import records
 from genbench.report import render
+from genbench.report.selection import load
 from genbench.report.table import build
 
 from . import factory
@@ -36,7 +36,7 @@ def nasty(folder):
     factory.ablation(folder, ["none", "l1"], (0.0,), spec=spec, change=change)
     (folder / "foreign").mkdir()
     (folder / "foreign" / "record.json").write_text("[]")
-    return build(records.load(folder))
+    return build(load(folder))
 
 
 def printed(table, width):
@@ -47,7 +47,7 @@ def printed(table, width):
 
 @pytest.mark.parametrize(("width", "tables"), [(200, 1), (140, 2), (100, 3)])
 def test_the_terminal_table_fits_and_is_complete(holes, width, tables):
-    table = build(records.load(holes))
+    table = build(load(holes))
     text = printed(table, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("gradient_clipping") == tables
@@ -58,19 +58,19 @@ def test_the_terminal_table_fits_and_is_complete(holes, width, tables):
 
 
 def test_the_terminal_table_is_narrow_when_it_must(ablation):
-    text = printed(build(records.load(ablation)), 60)
+    text = printed(build(load(ablation)), 60)
     assert max(map(len, text.splitlines())) <= 60
     assert text.count("gradient_clipping") > 3
 
 
 def test_columns_of_the_terminal_align_at_the_decimal_point(ablation):
-    lines = [line for line in printed(build(records.load(ablation)), 200).splitlines() if " ±" in line][:14]
+    lines = [line for line in printed(build(load(ablation)), 200).splitlines() if " ±" in line][:14]
     assert len(lines) == 14
     assert len({line.index("±") for line in lines}) == 1
 
 
 def test_csv_holds_every_cell_in_full_precision(holes):
-    table = build(records.load(holes))
+    table = build(load(holes))
     lines = list(csv.DictReader(io.StringIO(render.comma_separated(table))))
     assert len(lines) == len(table.rows) * len(table.columns)
     first = table.cells[0][0]
@@ -93,7 +93,7 @@ def test_markdown_is_a_table_with_escaped_text(tmp_path):
 
 
 def test_best_and_marks_in_markdown(ablation):
-    text = render.markdown(build(records.load(ablation)))
+    text = render.markdown(build(load(ablation)))
     best = next(line for line in text.splitlines() if line.startswith("| augmentation"))
     assert re.search(r"\*\*7\d\.\d ± \d\.\d\*\*", best)
     assert text.count("**") // 2 == sum(1 for column in factory.SPEC["columns"] if column["best"])
@@ -111,7 +111,7 @@ def test_latex_escapes_all_text(tmp_path):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("case", ["nasty", "holes"])
 def test_latex_compiles(tmp_path, holes, case):
-    table = nasty(tmp_path / "runs") if case == "nasty" else build(records.load(holes))
+    table = nasty(tmp_path / "runs") if case == "nasty" else build(load(holes))
     (tmp_path / "table.tex").write_text(render.latex(table))
     (tmp_path / "page.tex").write_text(
         r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{textcomp}\usepackage{booktabs,graphicx}"

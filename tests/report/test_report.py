@@ -12,6 +12,7 @@ from rich.console import Console
 
 from genbench import cli, records, report
 from genbench.report import drawing, figures
+from genbench.report.selection import load
 from genbench.report.table import build, points
 
 from . import factory
@@ -22,7 +23,7 @@ FILES = ["table.md", "table.tex", "table.csv", "report.html"]
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = factory.holes(tmp_path_factory.mktemp("runs") / "ablation")
-    return folder, report.write(folder)
+    return folder, report.Report(folder).write()
 
 
 class Outline(HTMLParser):
@@ -89,7 +90,7 @@ def test_all_text_of_the_page_is_escaped(tmp_path):
     factory.ablation(tmp_path, ["none", "l1"], (0.0,), spec=spec, change=change)
     (tmp_path / evil.replace("/", "")).mkdir()
     (tmp_path / evil.replace("/", "") / "record.json").write_text("{}")
-    page = report.text(tmp_path, "html")
+    page = report.Report(tmp_path).text("html")
     assert "<script" not in page
     outline = Outline(page)
     assert outline.text.count(evil) >= 8
@@ -108,7 +109,7 @@ def test_nothing_private_is_shared(tmp_path):
         return factory.failed(item, "failed", "OSError: /home/ann/runs/x/weights.pt") if item["seed"] == 2 else item
 
     folder = factory.ablation(tmp_path / "ablation", ["none", "l1"], (0.0,), change=change)
-    report.write(folder)
+    report.Report(folder).write()
     for path in [*(folder / name for name in FILES), *(folder / "figures").iterdir()]:
         content = path.read_bytes()
         for secret in (b"/home/", b"ann-laptop", b"sk-12345", str(tmp_path).encode()):
@@ -120,7 +121,7 @@ def test_unchanged_records_draw_nothing_again(written, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()}
     text = (folder / "report.html").read_text()
     monkeypatch.setattr(figures, "draw", lambda *args: pytest.fail("drawn again"))
-    report.write(folder)
+    report.Report(folder).write()
     assert {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()} == before
     assert (folder / "report.html").read_text() == text
 
@@ -138,21 +139,21 @@ def test_figures_are_drawn_again_when_a_record_or_a_file_changed(tmp_path, monke
 
     monkeypatch.setattr(figures, "draw", draw)
     folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,))
-    report.write(folder)
-    report.write(folder)
+    report.Report(folder).write()
+    report.Report(folder).write()
     assert len(drawn) == 1
     (folder / "figures" / "one.svg").write_bytes(b"half")
-    report.write(folder)
+    report.Report(folder).write()
     assert len(drawn) == 2
     changed = factory.record("l1", 0.0, 1)
     changed["metrics"]["weights/norm/l2"] = 99.0
     factory.leave(folder, changed)
-    report.write(folder)
+    report.Report(folder).write()
     assert len(drawn) == 3
 
 
 def test_the_same_records_give_the_same_bytes(ablation):
-    loaded = records.load(ablation)
+    loaded = load(ablation)
     table = build(loaded)
 
     def svg():
@@ -163,7 +164,7 @@ def test_the_same_records_give_the_same_bytes(ablation):
 
 
 def test_the_figures_show_what_the_records_say(ablation):
-    loaded = records.load(ablation)
+    loaded = load(ablation)
     found = points(loaded)
     with drawing.style():
         drawings = {item.name: item.figure for item in figures.draw(loaded, build(loaded), found)}
@@ -184,7 +185,7 @@ def test_the_figures_show_what_the_records_say(ablation):
 
 def test_show_ends_with_the_failed_runs_and_how_to_rerun_them(holes):
     console = Console(width=140, file=io.StringIO(), color_system=None)
-    report.show(holes, console)
+    report.Report(holes).show(console)
     lines = console.file.getvalue().splitlines()
     assert lines[-1] == "run these again with the same command: genbench experiment=ablation"
     assert lines[-3].startswith(
@@ -196,8 +197,9 @@ def test_show_ends_with_the_failed_runs_and_how_to_rerun_them(holes):
 AT_ONCE = """
 import sys, time
 from genbench import report
-report.show(sys.argv[1])
-report.write(sys.argv[1])
+found = report.Report(sys.argv[1])
+found.write()
+found.show()
 print("torch" in sys.modules, "matplotlib" in sys.modules, time.process_time())
 """
 
@@ -256,7 +258,7 @@ def test_command_status(holes, monkeypatch, capsys):
         (["empty"], "holds no runs; accepted"),
         (["sweep", "--format", "pdf"], "invalid choice: 'pdf'"),
         ([], "required: folder"),
-        (["sweep", "--all"], "unrecognized arguments: --all"),
+        (["sweep", "--every"], "unrecognized arguments: --every"),
         (["mixed"], "mixes configurations: data.label_noise is 0 and 0.2"),
     ],
 )
@@ -295,14 +297,14 @@ def test_a_traceback_is_there_on_demand(tmp_path, monkeypatch, capsys):
 
 def test_one_run_alone_has_a_report(tmp_path):
     factory.leave(tmp_path, factory.record())
-    paths = report.write(tmp_path)
+    paths = report.Report(tmp_path).write()
     assert {path.name for path in paths} >= set(FILES)
     assert json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]
 
 
 def test_a_sweep_in_which_every_run_failed_has_a_report(tmp_path):
     folder = factory.ablation(tmp_path, ["none", "l1"], change=lambda item: factory.failed(item, "failed", "E: no"))
-    assert {Path(path).name for path in report.write(folder)} == set(FILES)
+    assert {Path(path).name for path in report.Report(folder).write()} == set(FILES)
     assert "failed" in (folder / "table.md").read_text()
 
 
@@ -316,6 +318,6 @@ def test_runs_measured_at_their_different_ends_only_have_no_learning_curves(tmp_
 
     monkeypatch.setattr(factory, "history", last_row)
     folder = factory.ablation(tmp_path / "runs" / "ablation", strategies=["none", "l2"])
-    report.write(folder)
+    report.Report(folder).write()
     assert not list((folder / "figures").glob("learning*"))
     assert list((folder / "figures").glob("*.png"))

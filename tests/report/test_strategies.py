@@ -2,9 +2,10 @@ import re
 
 import pytest
 
-from genbench import cli, records
+from genbench import cli
 from genbench.config import folder
 from genbench.report import strategies
+from genbench.report.selection import load
 from genbench.report.table import build
 from tests.choices import choices
 
@@ -13,7 +14,7 @@ from . import factory
 
 @pytest.fixture(scope="module")
 def page(ablation):
-    return strategies.page(folder(), [records.load(ablation)])
+    return strategies.page(folder(), [load(ablation)])
 
 
 def section(page, name):
@@ -33,7 +34,7 @@ def test_every_strategy_has_a_definition_and_a_source(page):
 def test_the_numbers_are_those_of_the_records(page, ablation):
     def accuracies(name):
         found = [
-            item for item in records.load(ablation).records
+            item for item in load(ablation).records
             if item["choices"]["regularization"] == name and item["config"]["data"]["label_noise"] == 0
         ]  # fmt: skip
         return [100 * item["metrics"]["test/performance/accuracy"] for item in sorted(found, key=lambda i: i["seed"])]
@@ -48,7 +49,7 @@ def test_the_numbers_are_those_of_the_records(page, ablation):
 def test_better_and_worse_is_what_survives_correction(tmp_path):
     columns = factory.SPEC["columns"]
     spec = factory.SPEC | {"columns": [*columns, columns[0] | {"group": "the lower the better", "best": "min"}]}
-    loaded = records.load(factory.ablation(tmp_path / "a", spec=spec))
+    loaded = load(factory.ablation(tmp_path / "a", spec=spec))
     table, page = build(loaded), strategies.page(folder(), [loaded])
     seen = set()
     for row, line in zip(table.rows, table.cells, strict=True):
@@ -63,7 +64,7 @@ def test_better_and_worse_is_what_survives_correction(tmp_path):
 
 
 def test_a_strategy_without_runs_says_so(tmp_path):
-    page = strategies.page(folder(), [records.load(factory.ablation(tmp_path / "a", strategies=["none", "l2"]))])
+    page = strategies.page(folder(), [load(factory.ablation(tmp_path / "a", strategies=["none", "l2"]))])
     assert "Not measured in these experiments." in section(page, "sam")
     assert "Not measured" not in section(page, "l2")
 
@@ -72,7 +73,7 @@ def test_an_experiment_of_one_strategy_has_all_its_rows(tmp_path):
     column = {"label": "test", "metric": "test/performance/accuracy", "best": "max"}
     spec = {"title": "Noise", "rows": ["data.label_noise"], "baseline": [0.0], "columns": [column]}
     found = factory.ablation(tmp_path / "a", strategies=["sam"], noises=(0.0, 0.2, 0.4), spec=spec)
-    page = strategies.page(folder(), [records.load(found)])
+    page = strategies.page(folder(), [load(found)])
     assert [line.partition(": *")[0] for line in section(page, "sam").splitlines() if line.startswith("**")] == [
         "**Noise** (label noise: 0.2)",
         "**Noise** (label noise: 0.4)",

@@ -5,8 +5,12 @@ import pytest
 from scipy import stats
 
 from genbench import records
-from genbench.report import figures
-from genbench.report.table import RAW_MEASURES, Column, build, check, clean, points
+from genbench.records import clean
+from genbench.report import figures, html, render
+from genbench.report.model import Column
+from genbench.report.selection import load
+from genbench.report.spec import RAW_MEASURES, check
+from genbench.report.table import build, points
 
 from . import factory
 
@@ -36,7 +40,7 @@ def toy(folder, values, spec=None, **kwargs):
 
 
 def test_a_cell_is_the_student_interval_of_one_configuration(ablation):
-    loaded = records.load(ablation)
+    loaded = load(ablation)
     table = build(loaded)
     cell = table.cells[row(table, "sam")][column(table, "noisy", "test acc. (%)")]
     values = [
@@ -52,7 +56,7 @@ def test_a_cell_is_the_student_interval_of_one_configuration(ablation):
 
 def test_differences_are_paired_by_seed_and_holm_counts_the_rows_of_the_column(tmp_path):
     values = {"none": [0.60, 0.70, 0.65], "l1": [0.611, 0.709, 0.66], "l2": [0.70, 0.65, 0.75]}
-    table = build(records.load(toy(tmp_path, values)))
+    table = build(load(toy(tmp_path, values)))
     p = {name: stats.ttest_rel(values[name], values["none"]).pvalue for name in ("l1", "l2")}
     cells = {name: table.cells[row(table, name)][0] for name in values}
     assert cells["l1"].difference.p == pytest.approx(p["l1"])
@@ -66,7 +70,7 @@ def test_differences_are_paired_by_seed_and_holm_counts_the_rows_of_the_column(t
 
 
 def test_the_caption_counts_the_comparisons_of_each_column(ablation):
-    table = build(records.load(ablation))
+    table = build(load(ablation))
     tested = {
         c.title: sum(line[i].p is not None for line in table.cells)
         for i, c in enumerate(table.columns)
@@ -90,6 +94,8 @@ def test_what_an_ascent_says_of_itself_stays_in_the_record(tmp_path):
     key = "train/flatness/sam_sharpness"
 
     def change(item):
+        if item["choices"]["regularization"]:
+            return item
         seed = item["seed"]
         item["metrics"][key], item["converged"][key] = 0.1 + seed, seed != 1
         item["notes"][key] = f"mean of 5 members; 8 starts, {seed} of them reached it"
@@ -101,21 +107,21 @@ def test_what_an_ascent_says_of_itself_stays_in_the_record(tmp_path):
         {"group": "sharpness", "label": name, "metric": f"train/flatness/{name}"} for name in ("sam_sharpness", "trace")
     ]
     spec = {"rows": ["regularization"], "baseline": ["none"], "columns": columns}
-    table = build(records.load(factory.ablation(tmp_path, ["none"], (0.0,), range(2), spec, change=change)))
+    table = build(load(factory.ablation(tmp_path, ["none", "l2"], (0.0,), range(2), spec, change=change)))
     searched, undefined = ([table.notes[i] for i in cell.notes] for cell in table.cells[0])
     assert searched == ["seed 1: did not converge", "mean of 5 members"]
     assert undefined == ["seed 0: undefined: reason 0; more", "seed 1: undefined: reason 1; more"]
 
 
 def test_one_seed_has_no_interval_and_no_test(tmp_path):
-    table = build(records.load(toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
+    table = build(load(toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
     assert table.cells[1][0].mean.half_width is None
     assert table.cells[1][0].p is None
     assert any("One seed" in sentence for sentence in table.caption)
 
 
 def test_holes_say_why(holes):
-    table = build(records.load(holes))
+    table = build(load(holes))
     test, noisy = column(table, "clean", "test acc. (%)"), column(table, "noisy", "test acc. (%)")
 
     def notes(cell):
@@ -142,7 +148,7 @@ def test_holes_say_why(holes):
 
 def test_a_missing_run_of_the_baseline_is_no_partner(tmp_path):
     values = {"none": [0.60, 0.70], "l1": [0.61, 0.72, 0.99]}
-    table = build(records.load(toy(tmp_path, values)))
+    table = build(load(toy(tmp_path, values)))
     assert table.cells[1][0].difference.value == pytest.approx(0.015)
     assert table.cells[1][0].difference.n == 2
     assert table.cells[0][0].status == "n=2/3"
@@ -154,7 +160,7 @@ def test_two_configurations_in_one_cell_are_refused_with_their_difference(tmp_pa
     other["config"]["optimizer"]["lr"] = 0.1
     factory.leave(folder, {**other, "run_id": "aaaaaaaaaaaa"})
     with pytest.raises(ValueError, match=r"row 'none' mixes configurations: optimizer\.lr is .*0\.1.*name=") as error:
-        build(records.load(folder))
+        build(load(folder, everything=True))
     assert "0.005" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -163,25 +169,38 @@ def test_one_seed_twice_is_refused(tmp_path):
     folder = toy(tmp_path, {"none": [0.6, 0.7]})
     factory.leave(folder, {**factory.record("none", 0.0, 1), "run_id": "bbbbbbbbbbbb"})
     with pytest.raises(ValueError, match=r"seed 1 twice .*bbbbbbbbbbbb"):
-        build(records.load(folder))
+        build(load(folder, everything=True))
+
+
+def test_a_table_shows_the_last_command_and_says_what_else_lies_there(tmp_path):
+    folder = toy(tmp_path, {"none": [0.6, 0.7]})
+    other = factory.record("none", 0.0, 2)
+    other["config"]["optimizer"]["lr"] = 0.1
+    for number in range(2):
+        factory.leave(folder, {**other, "run_id": f"aaaaaaaaaaa{number}"})
+        table = build(load(folder))
+        assert [cell.planned for line in table.cells for cell in line] == [2]
+        runs = "1 run of another command" if number == 0 else "2 runs of other commands"
+        assert table.problems == [f"{runs} in this folder; genbench-table --all shows all"]
+        assert {point.record["config"]["optimizer"]["lr"] for point in points(load(folder))} == {0.005}
 
 
 def test_a_setting_that_follows_the_seed_is_no_difference_but_a_stray_one_is(tmp_path):
     folder = toy(tmp_path, {"none": [0.6, 0.7]})  # data.seed equals seed in every record
-    build(records.load(folder))
+    build(load(folder))
     stray = factory.record("none", 0.0, 2)
     stray["config"]["data"]["seed"] = 7
     factory.leave(folder, {**stray, "run_id": "cccccccccccc"})
     with pytest.raises(ValueError, match=r"data\.seed is"):
-        build(records.load(folder))
+        build(load(folder, everything=True))
 
 
 def test_rows_are_found_when_none_are_named(ablation):
-    table = build(records.load(ablation), {})
+    table = build(load(ablation), {})
     assert table.header == "regularization, label noise"
     assert len(table.rows) == 28
     assert all(cell.mean.n == 3 for line in table.cells for cell in line)
-    filtered = build(records.load(ablation), {"columns": [{**ACCURACY, "where": {"data.label_noise": 0.2}}]})
+    filtered = build(load(ablation), {"columns": [{**ACCURACY, "where": {"data.label_noise": 0.2}}]})
     assert [r.label for r in filtered.rows] == factory.STRATEGIES
     assert filtered.baseline == 0
 
@@ -192,14 +211,14 @@ def test_without_a_plan_the_baseline_comes_first_and_numbers_sort_by_value(tmp_p
             item = factory.record("none", 0.0, seed)
             item["config"]["optimizer"]["lr"] = lr
             factory.leave(tmp_path, {**item, "run_id": factory.run_id(lr, seed)})
-    table = build(records.load(tmp_path), {"baseline": [0.1], "rows": ["optimizer.lr"], "columns": [ACCURACY]})
+    table = build(load(tmp_path), {"baseline": [0.1], "rows": ["optimizer.lr"], "columns": [ACCURACY]})
     assert [r.label for r in table.rows] == ["0.1", "0.02", "1"]
     assert (table.header, table.baseline) == ("lr", 0)
 
 
 def test_a_row_without_any_record_is_still_a_row(tmp_path):
     folder = factory.ablation(tmp_path, ["none", "l1+l2"], skip={("l1+l2", n, s) for n in (0.0, 0.2) for s in range(3)})
-    table = build(records.load(folder))
+    table = build(load(folder))
     assert [r.label for r in table.rows] == ["none", "l1+l2"]
     assert {cell.status for cell in table.cells[1]} == {"missing"}
 
@@ -209,13 +228,13 @@ def test_an_old_failure_outside_the_plan_is_left_out_and_named(tmp_path):
     old = factory.failed(factory.record("none", 0.0, 5), "failed", "ValueError: lr")
     old["config"]["optimizer"]["lr"] = 9.0
     factory.leave(folder, {**old, "run_id": "dddddddddddd"})
-    table = build(records.load(folder))
+    table = build(load(folder, everything=True))
     assert table.cells[0][0].planned == 2
     assert any("dddddddddddd" in problem and "ValueError: lr" in problem for problem in table.problems)
 
 
 def test_what_may_not_be_compared_is_neither_tested_nor_best(ablation):
-    table = build(records.load(ablation))
+    table = build(load(ablation))
     for line, item in zip(table.cells, table.rows, strict=True):
         for cell, spec in zip(line, table.columns, strict=True):
             norm = item.label == "batch_norm" and spec.metric.startswith("weights/norm/")
@@ -227,7 +246,7 @@ def test_what_may_not_be_compared_is_neither_tested_nor_best(ablation):
     caption = " ".join(table.caption)
     assert "† not comparable" in caption
     assert all(name in caption for name in factory.ALTERED)
-    best = build(records.load(ablation), factory.SPEC | {"columns": [{"label": "λ", "metric": RAW_MEASURES[0],
+    best = build(load(ablation), factory.SPEC | {"columns": [{"label": "λ", "metric": RAW_MEASURES[0],
                  "best": "min", "where": {"data.label_noise": 0.0}}]})  # fmt: skip
     assert [r.label for r, line in zip(best.rows, best.cells, strict=True) if line[0].best] == ["sam"]
 
@@ -239,7 +258,7 @@ def test_a_number_of_parameters_is_no_norm_that_could_not_be_compared(tmp_path):
             item["metrics"] |= {"weights/norm/params": 15210.0}
             factory.leave(tmp_path, item)
     columns = [{"label": name, "metric": f"weights/norm/{name}"} for name in ("params", "l2")]
-    table = build(records.load(tmp_path), {"rows": ["regularization"], "baseline": ["none"], "columns": columns})
+    table = build(load(tmp_path), {"rows": ["regularization"], "baseline": ["none"], "columns": columns})
     row = next(index for index, row in enumerate(table.rows) if row.label == "batch_norm")
     assert [cell.comparable for cell in table.cells[row]] == [True, False]
 
@@ -259,7 +278,7 @@ def test_published_values_stand_beside_and_carry_their_source(tmp_path):
         "rows": ["regularization"],
         "columns": [{**ACCURACY, "published": {"l1": 0.71}, "source": "A. Author 2020"}],
     }
-    table = build(records.load(toy(tmp_path, {"none": [0.6], "l1": [0.7]}, spec)))
+    table = build(load(toy(tmp_path, {"none": [0.6], "l1": [0.7]}, spec)))
     assert [line[0].published for line in table.cells] == [None, "0.71"]
     assert "Published values of acc: A. Author 2020." in table.caption
 
@@ -280,20 +299,67 @@ def test_published_values_stand_beside_and_carry_their_source(tmp_path):
 )
 def test_a_malformed_spec_is_refused_in_one_line(ablation, spec, match):
     with pytest.raises(ValueError, match=match) as error:
-        build(records.load(ablation), spec)
+        build(load(ablation), spec)
     assert "\n" not in str(error.value)
+
+
+def test_columns_of_nothing_are_left_out_with_one_note(tmp_path):
+    metrics = ("test/other", "train/flatness/trace", "test/performance/accuracy", "test/another")
+    columns = [{"group": "G" * (metric != "test/performance/accuracy"), "label": metric[-5:], "metric": metric}
+               for metric in metrics]  # fmt: skip
+
+    def change(item):
+        item["metrics"]["train/flatness/trace"] = None
+        item["notes"]["train/flatness/trace"] = "undefined: the loss is not twice differentiable"
+        return item
+
+    folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,), range(2), {"columns": columns}, change=change)
+    table = build(load(folder))
+    assert [c.label for c in table.columns] == ["uracy"]
+    assert table.notes == []
+    assert table.caption[-1] == (
+        "Columns without any value are left out: G other and other; "
+        "G trace: undefined: the loss is not twice differentiable."
+    )
+    half = change(factory.record("l1", 0.0, 1))  # one value is enough
+    factory.leave(folder, half | {"metrics": half["metrics"] | {"test/other": 1.0}})
+    assert [c.label for c in build(load(folder)).columns] == ["other", "uracy"]
+
+
+CAPTION = {"rows": ["regularization"], "caption": "2000 steps in every row.", "columns": [ACCURACY]}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["experiment=ablation", "trainer.max_steps=50"], ["Changed by the command: trainer.max_steps=50."]),
+        # no number of this table, or shown by its rows
+        (["experiment=a", "hydra/launcher=packed", "-cd", "conf", "name=b", "logger=csv", "seed=range(3)",
+          "regularization=none,l1"], []),
+        (["experiment=a", "data=digits", "+model.width=3", "~scheduler"],
+         ["Changed by the command: data=digits, +model.width=3, ~scheduler."]),
+    ],
+)  # fmt: skip
+def test_a_caption_says_what_the_command_changed(tmp_path, command, said):
+    folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,), range(2), CAPTION)
+    records.write_sweep(folder, records.read_sweep(folder) | {"command": command})
+    table = build(load(folder))
+    assert table.caption[0] == CAPTION["caption"]
+    assert [sentence for sentence in table.caption if "Changed" in sentence] == said
+    for text in (render.markdown(table), render.latex(table), html.page(load(folder), table, [], [])):
+        assert ("Changed by the command" in text) is bool(said)
 
 
 def test_a_metric_nobody_measured_is_a_hole_with_its_reason(tmp_path):
     spec = {"rows": ["regularization"], "columns": [{"label": "x", "metric": "test/other"}]}
-    table = build(records.load(toy(tmp_path, {"none": [0.6]}, spec)))
+    table = build(load(toy(tmp_path, {"none": [0.6]}, spec)))
     assert table.cells[0][0].status == "–"
     assert table.notes == ["test/other was not measured"]
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no runs to show"):
-        build(records.load(tmp_path))
+        build(load(tmp_path))
 
 
 def test_a_running_run_is_said_to_run(tmp_path):
@@ -303,12 +369,12 @@ def test_a_running_run_is_said_to_run(tmp_path):
     target = folder / factory.run_id("l1", 0.0, 1)
     target.mkdir()
     with FileLock(target / ".lock"):
-        table = build(records.load(folder))
+        table = build(load(folder))
     assert table.notes == ["seed 1: still running"]
 
 
 def test_points_name_rows_and_conditions(ablation):
-    found = points(records.load(ablation))
+    found = points(load(ablation))
     assert len(found) == 84
     assert {point.condition for point in found} == {"label noise 0", "label noise 0.2"}
     assert {point.row for point in found if not point.comparable} == set(factory.ALTERED)
@@ -324,7 +390,7 @@ def test_text_that_is_shared_is_cleaned():
 
 
 def test_the_numbers_of_a_table_are_finite(holes):
-    for line in build(records.load(holes)).cells:
+    for line in build(load(holes)).cells:
         for cell in line:
             numbers = [cell.p, *cell.values.values()]
             for part in (cell.mean, cell.difference):
@@ -353,7 +419,7 @@ def test_seconds_of_packed_runs_are_shares_and_tested_against_nothing(tmp_path):
             return item
 
         factory.ablation(folder, list(values), (0.0,), range(3), spec, set(), change)
-        build_of[folder] = build(records.load(folder))
+        build_of[folder] = build(load(folder))
     for folder, tested in ((apart, True), (together, False)):
         table = build_of[folder]
         cells = table.cells[row(table, "l2")]
@@ -395,7 +461,7 @@ TRIED = {
 
 def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
     spec = ladder(tmp_path, TRIED)
-    table = build(records.load(tmp_path), spec)
+    table = build(load(tmp_path), spec)
     shown = {
         r.label: (r.title, [cell.mean.value for cell in line]) for r, line in zip(table.rows, table.cells, strict=True)
     }
@@ -412,7 +478,7 @@ def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
 
 def test_the_smallest_may_be_the_best(tmp_path):
     spec = ladder(tmp_path, TRIED, rule={"metric": "val/performance/accuracy", "best": "min"})
-    titles = {r.title for r in build(records.load(tmp_path), spec).rows}
+    titles = {r.title for r in build(load(tmp_path), spec).rows}
     assert titles == {"none", "l2 (strength 0.1)", "l1 (strength 0.1)"}
 
 
@@ -425,7 +491,7 @@ def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_
         "l2": {0.1: [(0.1, 0.1), (0.2, 0.1)], 0.2: [(0.4, 0.5), (0.6, 0.5)], 0.3: [(0.3, 0.1), (0.49, 0.1)]},
     }
     spec = ladder(tmp_path, tried)
-    table = build(records.load(tmp_path), spec)
+    table = build(load(tmp_path), spec)
     notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
     alike = "not told from 1 other of its settings (paired by run, p ≥ 0.05)"
     assert notes == {
@@ -437,7 +503,7 @@ def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_
 
 def test_figures_have_every_setting_that_was_tried_and_know_the_chosen_one(tmp_path):
     spec = ladder(tmp_path, TRIED)
-    found = points(records.load(tmp_path), spec)
+    found = points(load(tmp_path), spec)
     assert {p.condition for p in found} == {"label noise 0", "label noise 0.2"}
     key = "regularization.l1.strength"
     assert {(p.setting.get(key), p.chosen) for p in found if p.row == "l1"} == {
@@ -446,23 +512,21 @@ def test_figures_have_every_setting_that_was_tried_and_know_the_chosen_one(tmp_p
         (10.0, False),
     }
     assert {(p.setting.get(key), p.chosen) for p in found if p.row == "none"} == {(None, True)}
-    names = [
-        drawing.name for drawing in figures.draw(records.load(tmp_path), build(records.load(tmp_path), spec), found)
-    ]
+    names = [drawing.name for drawing in figures.draw(load(tmp_path), build(load(tmp_path), spec), found)]
     assert "strengths" in names
 
 
 def test_without_a_rule_settings_are_not_mixed(tmp_path):
     spec = ladder(tmp_path, TRIED) | {"choose": None}
     with pytest.raises(ValueError, match=r"mixes configurations: regularization\.l[12]\.strength is"):
-        build(records.load(tmp_path), spec)
+        build(load(tmp_path), spec)
 
 
 @pytest.mark.parametrize("rule", ["accuracy", {"metric": "m"}, {"metric": "m", "best": "most"}, {"best": "max"}])
 def test_a_malformed_rule_is_refused_in_one_line(tmp_path, rule):
     spec = ladder(tmp_path, {"none": TRIED["none"]}) | {"choose": rule}
     with pytest.raises(ValueError, match=r"^table: choose is .*accepted: \{metric: a metric, best: max or min\}"):
-        build(records.load(tmp_path), spec)
+        build(load(tmp_path), spec)
 
 
 def with_code(record, code, finished):
@@ -482,8 +546,7 @@ def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp
         factory.leave(tmp_path, with_code(own, "aa", f"2026-01-01T00:00:0{seed}+00:00"))
         if seed < 2:
             factory.leave(tmp_path, with_code(later, "bb", f"2026-01-02T00:00:0{seed}+00:00"))
-    loaded = records.load(tmp_path)
-    table = build(loaded)
+    table = build(load(tmp_path))
     cells = {row.label: line[0] for row, line in zip(table.rows, table.cells, strict=True)}
     assert cells["mixup"].values == {0: 25.0, 1: 25.0}
     assert len(cells["none"].values) == 3

@@ -1,0 +1,89 @@
+"""Settings and numbers as they are written in a table."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from genbench.privacy import clean
+from genbench.report.model import Cell, Column, Table
+
+
+def show(value: Any) -> str:
+    """A setting as it is written in a table.
+
+    >>> show(0.0), show(["l2", "sam"]), show([]), show(None), show(1e-4)
+    ('0', 'l2+sam', 'none', 'none', '0.0001')
+    """
+    if isinstance(value, list | tuple):
+        return "+".join(show(item) for item in value) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return clean(value)
+
+
+def decimals(table: Table) -> list[list[int | None]]:
+    """Decimals of every cell, rows × columns; ``None`` for scientific notation.
+
+    A column's ``digits`` where it has them. Else three significant digits of its largest mean, and more in a cell that
+    would show fewer than two of its own: sharpness spans orders of magnitude within a column.
+    """
+
+    def exponent(cell: Cell) -> int | None:
+        return math.floor(math.log10(abs(cell.mean.value))) if cell.mean and cell.mean.value else None
+
+    def places(cell: Cell, column: Column, largest: int) -> int | None:
+        if column.digits is not None:
+            return column.digits
+        own = exponent(cell)
+        if not -4 <= (largest if own is None else own) <= 5:
+            return None
+        return max(0, 2 - largest, 0 if own is None else 1 - own)
+
+    exponents = [[exponent(cell) for cell in column] for column in zip(*table.cells, strict=True)]
+    largest = [max((e for e in column if e is not None), default=2) for column in exponents]
+    return [
+        [places(cell, column, top) for cell, column, top in zip(line, table.columns, largest, strict=True)]
+        for line in table.cells
+    ]
+
+
+def number(value: float, digits: int | None) -> str:
+    """``value`` with ``digits`` decimals; two significant digits where these would show a zero that is none.
+
+    >>> number(67.28, 1), number(-0.04, 1), number(123456.0, None), number(0.0, 1)
+    ('67.3', '−0.04', '1.2e5', '0.0')
+    """
+    text = f"{value:.{digits}f}" if digits is not None else f"{value:.1e}"
+    if value and digits is not None and not float(text):
+        text = f"{value:.2g}" if abs(value) >= 1e-4 else f"{value:.1e}"
+        text = text if "e" in text else text.rstrip("0") if "." in text else text
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "−")
+
+
+def letter(index: int) -> str:
+    """The letter of a footnote: a … z, aa …
+
+    >>> letter(0), letter(25), letter(26)
+    ('a', 'z', 'aa')
+    """
+    return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)
+
+
+def listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def natural(text: str) -> list[tuple[int, float, str]]:
+    """Sorts numbers in text by value: 2 before 10."""
+    if re.fullmatch(r"\d+\.?\d*e[+-]?\d+", text):
+        return [(0, float(text), "")]
+    parts = re.split(r"(\d+\.?\d*)", text)
+    return [(0, float(part), "") if re.fullmatch(r"\d+\.?\d*", part) else (1, 0.0, part) for part in parts if part]

@@ -1,0 +1,105 @@
+"""What the settings of runs were, and which of them tell runs apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genbench.report.format import show
+from genbench.report.selection import Run
+
+ABSENT = "–"
+Values = tuple[str | None, ...]
+"""Of some settings, as shown."""
+
+
+def label(row: Values) -> str:
+    """A row's name."""
+    return "/".join(map(str, row))
+
+
+class Lookup:
+    """Answers what a setting of a run was, also of one that left no record: its overrides, or what all others share."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        self._defaults: dict[str, str | None] = {}
+
+    def require(self, key: str) -> None:
+        """Raise ValueError (one line) for a setting that no run has."""
+        if not any(key in run.shown for run in self.runs):
+            known = sorted({name for run in self.runs if run.record for name in run.record["choices"]})
+            raise ValueError(
+                f"the table names the setting {key!r}, which no run has; accepted: a group "
+                f"({', '.join(known) or 'none'}) or a dotted configuration key"
+            )
+
+    def value(self, run: Run, key: str) -> str | None:
+        """As shown; ``None`` where unknown (a run without record whose overrides do not tell)."""
+        own = run.shown.get(key)
+        if own is not None:
+            return own
+        return ABSENT if run.record else self._default(key)
+
+    def row(self, run: Run, keys: Sequence[str]) -> Values:
+        """The values of several settings."""
+        return tuple(self.value(run, key) for key in keys)
+
+    def rows(self, runs: Sequence[Run], keys: Sequence[str]) -> dict[Values, list[Run]]:
+        """Runs by their values of several settings, in order."""
+        found: dict[Values, list[Run]] = {}
+        for run in runs:
+            found.setdefault(self.row(run, keys), []).append(run)
+        return found
+
+    def matching(self, runs: Sequence[Run], where: Mapping[str, Any]) -> list[Run]:
+        """The runs that have these settings."""
+        wanted = {key: show(value) for key, value in where.items()}
+        return [run for run in runs if all(self.value(run, key) == text for key, text in wanted.items())]
+
+    def _default(self, key: str) -> str | None:
+        if key not in self._defaults:
+            found = {run.shown.get(key, ABSENT) for run in self.runs if run.record}
+            self._defaults[key] = found.pop() if len(found) == 1 else None
+        return self._defaults[key]
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Settings in which recorded runs differ although their seed does not explain it, with the shown values."""
+    members = [run for run in runs if run.record]
+    if len(members) < 2:
+        return {}
+    seeds = [run.record["seed"] for run in members if run.record]
+    differing = {}
+    for key in sorted({key for run in members for key in run.config}):
+        values = [run.config.get(key, ABSENT) for run in members]
+        if any(value != values[0] for value in values) and values != seeds:
+            differing[key] = list(dict.fromkeys(run.shown.get(key, ABSENT) for run in members))
+    return differing
+
+
+def refuse_mixture(runs: Sequence[Run], where: str) -> None:
+    """Raise ValueError (one line) where a cell would hold two configurations, or a seed twice."""
+    if differing := differences(runs):
+        shown = [f"{key} is {' and '.join(values)}" for key, values in list(differing.items())[:3]]
+        more = f" (and {len(differing) - 3} keys more)" if len(differing) > 3 else ""
+        raise ValueError(
+            f"{where} mixes configurations: {'; '.join(shown)}{more}; "
+            "name them in the table's rows or the column's where, or keep the runs apart with name="
+        )
+    seen: dict[int, str] = {}
+    for run in runs:
+        if run.record and (other := seen.setdefault(run.record["seed"], run.run_id)) != run.run_id:
+            raise ValueError(
+                f"{where} holds seed {run.record['seed']} twice ({other}, {run.run_id}) with one configuration: "
+                "their inputs differ; remove one of the two or keep the runs apart with name="
+            )
+
+
+def extend(runs: Sequence[Run], keys: Sequence[str], wheres: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``keys`` and the further settings it takes to tell all configurations of each ``where`` apart."""
+    lookup, keys = Lookup(runs), list(keys)
+    recorded = [run for run in runs if run.record]
+    for where in wheres:
+        inside = lookup.matching(recorded, where)
+        while differing := next(filter(None, map(differences, lookup.rows(inside, keys).values())), None):
+            keys.append(next(iter(differing)))
+    return keys

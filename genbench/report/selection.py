@@ -1,0 +1,159 @@
+"""The runs that a table, a figure or a report is made of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from genbench import records
+from genbench.privacy import clean
+from genbench.report.format import show
+
+LARGEST = 1e100
+"""Beyond it no number is averaged: the squares of a sum of them may leave float64."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has a record or is planned; ``overrides`` answer what it was, ``state`` how it ended."""
+
+    run_id: str
+    state: str
+    reason: str
+    record: Mapping[str, Any] | None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The record's settings by dotted key."""
+        return records.flatten(self.record["config"]) if self.record else {}
+
+    @cached_property
+    def shown(self) -> dict[str, str]:
+        """What its settings and choices are in a table: of the record, or without one of the plan."""
+        if self.record is None:
+            return dict(self.overrides)
+        return {key: show(value) for key, value in {**self.config, **self.record["choices"]}.items()}
+
+    def value(self, key: str) -> Any:
+        """A setting or choice of the record, by dotted key."""
+        return self.config.get(key, self.record["choices"].get(key) if self.record else None)
+
+    def measured(self, metric: str) -> float | None:
+        """A metric of a completed run, or with ``seconds.`` before it a time; None where there is none."""
+        if self.record is None or self.record["status"] != "completed":
+            return None
+        if metric.startswith("seconds."):
+            return self.record["seconds"].get(metric.removeprefix("seconds."))
+        return self.record["metrics"].get(metric)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The ``runs`` of an experiment that are shown, planned ones first; ``left_out`` says what is not, in lines.
+
+    ``folder`` is where they lie and ``sweep`` the plan of the last command; None where there is none.
+    """
+
+    name: str
+    runs: Sequence[Run]
+    left_out: Sequence[str] = ()
+    folder: Path | None = None
+    sweep: Mapping[str, Any] | None = None
+    problems: Sequence[tuple[str, str]] = ()
+
+    @cached_property
+    def records(self) -> list[Mapping[str, Any]]:
+        """Of the runs that have one."""
+        return [run.record for run in self.runs if run.record is not None]
+
+
+def load(folder: str | Path, *, everything: bool = False) -> Selection:
+    """The runs of the last command that planned any in ``folder``, or all that lie there.
+
+    Of others, and of what could not be read, a line says that they were left out. Without a plan all are shown. Numbers
+    that cannot be computed with are taken for missing, with the reason.
+    """
+    loaded = records.load(folder)
+    return select(loaded, everything=everything)
+
+
+def select(loaded: records.Records, *, everything: bool = False) -> Selection:
+    """:func:`load` of records that were read already."""
+    by_id = {record["run_id"]: record for record in loaded.records}
+    damaged = {path.split("/")[0] for path, _ in loaded.problems}
+    left_out = [f"{path} {reason}" for path, reason in loaded.problems]
+    if earlier := records.earlier_code(loaded):
+        left_out.append(f"{len(earlier)} run{'s' * (len(earlier) > 1)} of earlier code left out")
+        by_id = {run_id: record for run_id, record in by_id.items() if run_id not in earlier}
+    runs = []
+    for plan in (loaded.sweep or {}).get("runs", []):
+        run_id, overrides = plan["run_id"], planned(plan.get("overrides", []))
+        if (record := by_id.pop(run_id, None)) is not None:
+            runs.append(of_record(record, overrides))
+        elif run_id in damaged:
+            runs.append(Run(run_id, "damaged", "record damaged", None, overrides))
+        elif records.running(loaded.folder / run_id):
+            runs.append(Run(run_id, "running", "still running", None, overrides))
+        else:
+            runs.append(Run(run_id, "missing", "not run yet", None, overrides))
+    if loaded.sweep and not everything and by_id:
+        some = f"{len(by_id)} runs of other commands" if len(by_id) > 1 else "1 run of another command"
+        left_out.append(f"{some} in this folder; genbench-table --all shows all")
+        by_id = {}
+    for record in by_id.values():
+        if record["status"] == "failed" and loaded.sweep:  # of an earlier plan: it has no numbers to show
+            left_out.append(f"{record['run_id']}: not in the last sweep; failed: {record['error']}")
+        else:
+            runs.append(of_record(record))
+    named = loaded.sweep or (loaded.records[0] if loaded.records else {})
+    name = str(named.get("experiment") or loaded.folder.resolve().name)
+    return Selection(name, runs, left_out, loaded.folder, loaded.sweep, loaded.problems)
+
+
+def of_record(record: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> Run:
+    """A run that has ended."""
+    error = clean(record["error"] or "")
+    reason = error if error.startswith(record["status"]) else f"{record['status']}: {error}".rstrip(": ")
+    return Run(record["run_id"], record["status"], reason, _computable(record), overrides or {})
+
+
+def _computable(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record, in which numbers too large to be averaged are missing, with the reason."""
+    wild = {
+        part: {key: value for key, value in record[part].items() if value is not None and not abs(value) <= LARGEST}
+        for part in ("metrics", "seconds")
+    }
+    if not any(wild.values()):
+        return record
+    reasons = {
+        key: f"{Decimal(value):.3g} is too large to be averaged"
+        for part, prefix in (("metrics", ""), ("seconds", "seconds."))
+        for key, value in ((prefix + name, value) for name, value in wild[part].items())
+    }
+    missing = {part: {**record[part], **dict.fromkeys(found)} for part, found in wild.items()}
+    return {**record, **missing, "notes": {**record["notes"], **reasons}}
+
+
+def planned(overrides: Sequence[str]) -> dict[str, str]:
+    """Hydra overrides as shown values by key.
+
+    >>> planned(["regularization=[mixup,l2]", "data.label_noise=0.20", "+x='a'"])
+    {'regularization': 'l2+mixup', 'data.label_noise': '0.2', 'x': 'a'}
+    """
+    values = {}
+    for text in overrides:
+        key, _, value = text.lstrip("+~").partition("=")
+        key = key.split("@")[0]
+        try:
+            parsed: Any = json.loads(value)
+        except ValueError:
+            parsed = value.strip("'\"")
+            if value.startswith("[") and value.endswith("]"):
+                parsed = [item.strip() for item in value[1:-1].split(",") if item.strip()]
+        # a group's choices are recorded sorted
+        values[key] = show(sorted(parsed, key=str) if isinstance(parsed, list) and "." not in key else parsed)
+    return values

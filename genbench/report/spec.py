@@ -1,0 +1,74 @@
+"""What a table is to show: its columns, its rows, its baseline."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from genbench import records
+from genbench.checks import nearest
+from genbench.privacy import clean
+from genbench.report.format import show
+from genbench.report.model import Column
+
+RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))
+"""Measures that move when weights are rescaled and the network's outputs are not."""
+
+_ACCURACY = {"group": "accuracy (%)", "scale": 100, "digits": 1}
+DEFAULT_COLUMNS: list[dict[str, Any]] = [
+    {**_ACCURACY, "label": "test", "metric": "test/performance/accuracy", "best": "max"},
+    {**_ACCURACY, "label": "train", "metric": "train/performance/accuracy"},
+    {**_ACCURACY, "label": "gap", "metric": "test/gap/accuracy", "best": "min"},
+    {"group": "sharpness", "label": "λ₁", "metric": "train/flatness/lambda_1"},
+    {"group": "sharpness", "label": "trace", "metric": "train/flatness/trace"},
+    {"group": "sharpness", "label": "SAM", "metric": "train/flatness/sam_sharpness"},
+    {"group": "sharpness", "label": "adaptive", "metric": "train/flatness/adaptive_sharpness", "best": "min"},
+    {"group": "weights", "label": "norm", "metric": "weights/norm/l2"},
+    {"group": "weights", "label": "distance", "metric": "weights/norm/distance"},
+    {"group": "cost", "label": "seconds", "metric": "seconds.fit"},
+]
+
+
+def columns_of(spec: Mapping[str, Any]) -> list[Column]:
+    accepted = ("title", "caption", "rows", "baseline", "choose", "columns", "figures")
+    if unknown := [key for key in spec if key not in accepted]:
+        raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
+    if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | None):
+        raise ValueError("table: rows and baseline must be lists or null")
+    rule = spec.get("choose")
+    if rule and (
+        not isinstance(rule, Mapping) or set(rule) != {"metric", "best"} or rule["best"] not in ("max", "min")
+    ):
+        raise ValueError(f"table: choose is {rule!r}; accepted: {{metric: a metric, best: max or min}}, or null")
+    nodes = spec.get("columns") or DEFAULT_COLUMNS
+    columns = []
+    fields = Column.__dataclass_fields__
+    for node in nodes:
+        if not isinstance(node, Mapping) or not {"label", "metric"} <= set(node):
+            raise ValueError(f"table: a column needs label and metric, got {node!r}")
+        if unknown := [key for key in node if key not in fields]:
+            raise ValueError(
+                f"table: column {node['label']!r} has the unknown key {unknown[0]!r}; {nearest(unknown[0], [*fields])}"
+            )
+        given = {key: value for key, value in node.items() if value is not None}
+        if given.get("best") not in (None, "max", "min"):
+            raise ValueError(f"table: column {node['label']!r}: best must be max, min or null, got {given['best']!r}")
+        if given.get("published") and not given.get("source"):
+            raise ValueError(f"table: column {node['label']!r}: published values need their source")
+        for name in ("label", "group", "source"):
+            if name in given:
+                given[name] = clean(given[name])
+        given["published"] = {show(key): show(value) for key, value in given.get("published", {}).items()}
+        columns.append(Column(**given))
+    return columns
+
+
+def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+    """Raise ValueError (one line) where a table's spec is malformed or names settings that a run does not have."""
+    from genbench.report import curves
+
+    spec = spec or {}
+    known = sorted({*choices, *records.flatten(config)})
+    read = [key for column in columns_of(spec) for key in column.where]
+    read += [key for curve in curves.parse(spec.get("figures")) for key in curve.keys]
+    for key in [*(spec.get("rows") or []), *read]:
+        if key not in known:
+            raise ValueError(f"table: {key!r} is neither a group nor a setting of the runs; {nearest(key, known)}")
