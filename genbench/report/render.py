@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 _ARROWS = {"max": " ↑", "min": " ↓", None: ""}
+_NARROW = 12  # columns of a terminal that a label and a number take at least
 _PADDING = 2  # blanks between two columns of the terminal's table
 _PAGE = 118  # characters across a LaTeX page, as a guide to where columns are stacked
+_LINES, _HEAD = 42, 5  # lines of a page, and what the head of a tabular takes of them
+_LABEL = 40  # characters of a row's label in a line
+_PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # of a label that may be broken after it
 
 
 @dataclass(frozen=True)
@@ -90,31 +94,60 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs ``table`` environment for ``\\input``: tabulars stacked by groups of columns as a page is wide."""
+    """Booktabs ``table`` environments for ``\\input``: columns stacked by groups as a page is wide, as many floats as
+    a page is high, caption and notes below the last one or, where they are too long for it, after it."""
     body = texts(table)
-    first = max(len(text) for text in [table.header, *(row.title for row in table.rows)])
+    first = min(_LABEL, max(len(text) for text in [table.header, *(row.title for row in table.rows)]))
     widths = [
         max(len(heading(column)), *(len(text.mean + text.half) + 3 for text in line)) + _PADDING
         for column, line in zip(table.columns, zip(*body, strict=True), strict=True)
     ]
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}",
-        "\\begin{table}[tbp]",
-        "\\centering\\small",
-        f"\\caption{{{_tex(table.title)}}}",
-    ]
+    heights = [len(wrapped(row.title, _LABEL)) if len(row.title) > _LABEL else 1 for row in table.rows]
+    pages: list[list[str]] = []
+    free = 0
     for indices in _stack(table, widths, _PAGE - first - _PADDING):
-        lines += ["", "\\medskip", *_tabular(table, body, indices)]
-    below = [" ".join(map(_tex, table.caption))]
-    below += [f"\\textsuperscript{{{letter(index)}}}\\,{_tex(note)}." for index, note in enumerate(table.notes)]
+        for start, end in _chunks(heights, _LINES - _HEAD):
+            height = sum(heights[start:end]) + _HEAD
+            if height > free:
+                pages.append([])
+                free = _LINES
+            free -= height
+            pages[-1] += ["", "\\medskip", *_tabular(table, body, indices, range(start, end))]
+    below = [" ".join(map(_breakable, table.caption))]
+    below += [f"\\textsuperscript{{{letter(index)}}}\\,{_breakable(note)}." for index, note in enumerate(table.notes)]
     if table.problems:
-        below.append("Left out: " + "; ".join(map(_tex, table.problems)) + ".")
-    lines += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{\\footnotesize {' '.join(below)}}}"]
-    return "\n".join([*lines, "\\end{table}"]) + "\n"
+        below.append("Left out: " + "; ".join(map(_breakable, table.problems)) + ".")
+    text = f"\\footnotesize\\sloppy {' '.join(below)}"
+    inside = -(-len(text) // 100) <= free
+    if inside:
+        pages[-1] += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{{text}}}"]
+    lines = ["% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}"]
+    slug = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-") or "results"
+    for page in pages:
+        again = page is not pages[0]
+        lines += ["\\begin{table}[tbp]", *(["\\addtocounter{table}{-1}"] if again else []), "\\centering\\small"]
+        lines.append(f"\\caption{{{_tex(table.title)}" + (" (continued)}" if again else f"}}\\label{{tab:{slug}}}"))
+        lines += [*page, "\\end{table}"]
+    return "\n".join(lines if inside else [*lines, "", f"{{\\noindent{text}\\par}}"]) + "\n"
 
 
-def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int]) -> list[str]:
-    """Some columns as a tabular that shrinks to the line's width where it is wider."""
+def _chunks(heights: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Rows in as few parts as are at most so high, each as (first, last + 1)."""
+    parts, start = [], 0
+    for end in range(1, len(heights) + 1):
+        if end == len(heights) or sum(heights[start : end + 1]) > most:
+            parts.append((start, end))
+            start = end
+    return parts
+
+
+def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int], rows: range) -> list[str]:
+    """Some columns of some rows as a tabular that shrinks to the line's width where it is wider."""
+
+    def name(text: str) -> str:
+        if len(text) <= _LABEL:
+            return _tex(text)
+        return f"\\parbox[t]{{{0.6 * _LABEL:g}em}}{{\\raggedright\\strut {_breakable(text)}\\strut}}"
 
     def cell(text: Text) -> str:
         value = _tex(text.mean) + (f"\\,{{\\scriptsize$\\pm$\\,{_tex(text.half)}}}" if text.half else "")
@@ -140,11 +173,11 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
     ]
     if any(rules):
         lines += [" & ".join(["", *groups]) + r" \\", "".join(rules)]
-    head = [_tex(table.header), *(_tex(heading(table.columns[index])) for index in indices)]
+    head = [name(table.header), *(_tex(heading(table.columns[index])) for index in indices)]
     lines += [" & ".join(head) + r" \\", "\\midrule"]
-    for row, line in zip(table.rows, body, strict=True):
+    for row, line in ((table.rows[index], body[index]) for index in rows):
         marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
-        lines.append(" & ".join([_tex(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
+        lines.append(" & ".join([name(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
     return [*lines, "\\bottomrule", "\\end{tabular}}"]
 
 
@@ -161,23 +194,34 @@ def comma_separated(table: Table) -> str:
             mean, difference = cell.mean, cell.difference
             writer.writerow(
                 [
-                    row.label,
-                    row.chosen,
-                    column.title,
-                    column.metric,
-                    " ".join(f"{key}={value}" for key, value in column.where.items()),
+                    unspoken(row.label),
+                    unspoken(row.chosen),
+                    unspoken(column.title),
+                    unspoken(column.metric),
+                    unspoken(" ".join(f"{key}={value}" for key, value in column.where.items())),
                     *((mean.value, mean.low, mean.high, mean.n) if mean else (None, None, None, 0)),
                     cell.planned,
                     *((difference.value, difference.low, difference.high, difference.p) if difference else [None] * 4),
                     cell.p,
                     str(cell.comparable).lower(),
                     str(cell.best).lower(),
-                    cell.status or "complete",
-                    cell.published,
-                    "; ".join(table.notes[index] for index in (*row.notes, *cell.notes)),
+                    unspoken(cell.status or "complete"),
+                    unspoken(cell.published or ""),
+                    unspoken("; ".join(table.notes[index] for index in (*row.notes, *cell.notes))),
                 ]
             )
     return buffer.getvalue()
+
+
+def unspoken(text: str) -> str:
+    """Text of a CSV cell that a spreadsheet does not read as a formula; numbers stay numbers.
+
+    >>> unspoken("=1+1"), unspoken("-0.5"), unspoken("-a"), unspoken("l2")
+    ("'=1+1", '-0.5', "'-a", 'l2')
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    return text if re.fullmatch(r"[+-]\d+(\.\d*)?(e[+-]?\d+)?", text, re.IGNORECASE) else f"'{text}"
 
 
 def terminal(table: Table, width: int) -> "Group":
@@ -190,26 +234,33 @@ def terminal(table: Table, width: int) -> "Group":
     # a rule below the head, nothing around: rich's own leave empty lines
     frame = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
     body = texts(table)
-    cells = [_aligned([line[index] for line in body]) for index in range(len(table.columns))]
     labels = [row.title + "".join(f" {_superscript(row.notes)}" for _ in row.notes[:1]) for row in table.rows]
-    first = max(map(len, [*labels, table.header]))
+    most = max(_NARROW, 2 * width // 5)
+    first = min(most, max(map(len, [*labels, table.header])))
+    available = max(_NARROW, width - first - _PADDING)
+    cells = [_aligned([line[index] for line in body], available) for index in range(len(table.columns))]
     widths = [
-        max(*(len(part) for cell in column for part in cell.split("\n")), *map(len, heading(spec).split()))
+        min(available, max(*(len(part) for cell in column for part in cell.split("\n")), _longest(heading(spec))))
         for spec, column in zip(table.columns, cells, strict=True)
     ]
+    start = 0
+    for group, count in spans(table):  # as wide as the longest word of what stands over them
+        over = sum(widths[start : start + count]) + _PADDING * (count - 1)
+        widths[start] += max(0, min(available, _longest(group)) - over)
+        start += count
     parts: list[Any] = [RichText(table.title, style="bold")]
-    for indices in _stack(table, [item + _PADDING for item in widths], width - first - _PADDING):
+    for indices in _stack(table, [item + _PADDING for item in widths], available + _PADDING):
         rich = RichTable(box=frame, show_edge=False, pad_edge=False, padding=(0, _PADDING - 1, 0, 0), header_style="")
-        heads = [textwrap.wrap(heading(table.columns[index]), widths[index]) for index in indices]
-        tallest = max(map(len, heads))
-        corner = RichText("\n" * (tallest - 1) + table.header, style="bold")
+        heads = [wrapped(heading(table.columns[index]), widths[index]) for index in indices]
+        corner_lines = wrapped(table.header, first)
+        tallest = max(len(corner_lines), *map(len, heads))
+        corner = RichText("\n" * (tallest - len(corner_lines)) + "\n".join(corner_lines), style="bold")
         rich.add_column(corner, no_wrap=True, min_width=first)
         for index, lines in zip(indices, heads, strict=True):  # rich has one vertical alignment for head and cells
             padded = [line.rjust(widths[index]) for line in lines]
             title = RichText("\n" * (tallest - len(lines)) + "\n".join(padded), style="bold")
             rich.add_column(title, no_wrap=True, min_width=widths[index])
-        if over := _over(table, indices, widths):
-            parts += [RichText(" " * (first + _PADDING) + line, style="bold") for line in over]
+        parts += [RichText(" " * (first + _PADDING) + line, style="bold") for line in _over(table, indices, widths)]
         for row, label in enumerate(labels):  # padded here: rich strips the blanks that keep decimal points aligned
             line = []
             for index in indices:
@@ -218,7 +269,7 @@ def terminal(table: Table, width: int) -> "Group":
                 if not body[row][index].mean or body[row][index].status:
                     text.highlight_regex(r"(?m)^ *[^\d− ].*$", "yellow")
                 line.append(text)
-            rich.add_row(RichText(label), *line)
+            rich.add_row(RichText("\n".join(wrapped(label, first))), *line)
         parts += [rich, RichText("")]
     measure = min(width, 110)
     parts += [RichText(line, style="dim") for sentence in table.caption for line in textwrap.wrap(sentence, measure)]
@@ -249,7 +300,28 @@ def half(value: float, digits: int | None) -> str:
     return number(value, None) if digits is None else f"{value:.{digits}f}"
 
 
-def _aligned(column: Sequence[Text]) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of at most ``width``, broken after blanks and signs where it can be.
+
+    >>> wrapped("dropout+label_smoothing+mixup", 16)
+    ['dropout+label_', 'smoothing+mixup']
+    """
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if len(lines[-1]) + len(piece.rstrip()) > width and lines[-1]:
+            lines.append("")
+        while len(piece.rstrip()) > width:
+            lines[-1:] = [piece[:width], ""]
+            piece = piece[width:]
+        lines[-1] += piece
+    return [line.rstrip() for line in lines if line.strip()] or [""]
+
+
+def _longest(text: str) -> int:
+    return max(map(len, text.split()), default=0)
+
+
+def _aligned(column: Sequence[Text], width: int) -> list[str]:
     """A column's cells with points, ± and marks under one another; a hole's reason goes on a second line."""
     means = max((len(text.mean) for text in column), default=0)
     halves = max((len(text.half) for text in column), default=0)
@@ -262,20 +334,28 @@ def _aligned(column: Sequence[Text]) -> list[str]:
         if text.status:
             lines.append(text.status + (" " * tail if text.mean else f"{_superscript_text(text.notes):<{tail}}"))
         if text.published:
-            lines.append(f"[{text.published}]" + " " * tail)
+            lines += [part + " " * tail for part in wrapped(f"[{text.published}]", width - tail)]
         result.append("\n".join(lines))
     return result
 
 
 def _over(table: Table, indices: Sequence[int], widths: Sequence[int]) -> list[str]:
-    """Two lines that head groups of columns: their names, and a rule below each."""
-    names, rules = "", ""
+    """Lines that head groups of columns: their names, and a rule below each."""
+    found = []
     for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
         taken = [widths[index] for index in members]
-        width = sum(taken) + _PADDING * (len(taken) - 1)
-        names += textwrap.shorten(group, width, placeholder="…").center(width) + " " * _PADDING
-        rules += ("─" * width if group else " " * width) + " " * _PADDING
-    return [names.rstrip(), rules.rstrip()] if names.strip() else []
+        found.append((group, sum(taken) + _PADDING * (len(taken) - 1)))
+    names = [wrapped(group, width) for group, width in found]
+    tallest = max(map(len, names))
+    lines = [
+        (" " * _PADDING).join(
+            ([""] * (tallest - len(name)) + name)[number].center(width)
+            for name, (_, width) in zip(names, found, strict=True)
+        )
+        for number in range(tallest)
+    ]
+    rules = (" " * _PADDING).join(("─" if group else " ") * width for group, width in found)
+    return [line.rstrip() for line in (*lines, rules)] if rules.strip() else []
 
 
 def _stack(table: Table, widths: Sequence[int], available: int) -> list[list[int]]:
@@ -303,7 +383,7 @@ def _stack(table: Table, widths: Sequence[int], available: int) -> list[list[int
     fewest = len(pack(available))
     narrowest = max(sum(widths[index] for index in block) for block in blocks)
     return next(
-        stacked for limit in range(narrowest, available + narrowest + 1) if len(stacked := pack(limit)) <= fewest
+        stacked for limit in range(narrowest, max(available, narrowest) + 1) if len(stacked := pack(limit)) <= fewest
     )
 
 
@@ -334,6 +414,12 @@ _TEX = {
 
 def _tex(text: str) -> str:
     return "".join(map(_tex_character, text))
+
+
+def _breakable(text: str) -> str:
+    """Text for a paragraph: long words may be broken after their signs."""
+    words = [_PIECE.findall(word) if len(word) > 20 else [word] for word in re.split(r"(?<=\s)", text)]
+    return "".join("\\allowbreak{}".join(map(_tex, filter(None, pieces))) for pieces in words)
 
 
 def _tex_character(char: str) -> str:

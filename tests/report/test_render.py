@@ -108,10 +108,81 @@ def test_latex_escapes_all_text(tmp_path):
     assert all(ord(char) < 0x180 for char in source)
 
 
+LONG = "+".join(factory.STRATEGIES[1:])
+
+
+def long(folder, rows=1):
+    """Labels, headings and groups wider than a terminal, and more rows than a page has lines."""
+
+    def change(item):
+        if item["choices"]["regularization"]:
+            item["choices"]["regularization"] = [f"{LONG}+{item['config']['trainer']['max_steps']}"]
+        return item
+
+    columns = [
+        {"group": "a group of one narrow column", "label": "x", "metric": "test/performance/accuracy"},
+        {"group": "G" * 40, "label": "label_" * 20, "metric": "test/gap/accuracy",
+         "published": {"none": "p" * 90}, "source": "S"},
+        *({"label": f"weights/norm/{i}", "metric": "weights/norm/l2"} for i in range(6)),
+    ]  # fmt: skip
+    spec = {"rows": ["regularization", "trainer.max_steps"], "baseline": ["none", 0], "columns": columns}
+    for number in range(rows):
+        for seed in range(2):
+            item = factory.record("l1" if number else "none", 0.0, seed)
+            item["config"]["trainer"]["max_steps"] = number
+            factory.leave(folder, {**change(item), "run_id": factory.run_id(number, seed)})
+    return build(load(folder), spec)
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_labels_wider_than_the_terminal_wrap(tmp_path, width):
+    text = printed(long(tmp_path, 2), width)
+    squeezed = re.sub(r"\s", "", text)
+    assert max(map(len, text.splitlines())) <= width
+    for word in (*re.split("[+_]", LONG), "group", "narrow", "G" * min(40, width // 3), "label_"):
+        assert word in squeezed, word
+    assert "…" not in text
+    assert printed(long(tmp_path, 2), 1)  # whatever it looks like
+
+
+def test_headers_are_not_cut_at_80_columns(tmp_path):
+    text = printed(long(tmp_path, 2), 80)
+    for words in ("a group of", "one narrow", "column"):
+        assert words in text
+    head = text[: text.index("Published")]
+    assert head.count("G") == 40
+
+
+def test_latex_has_a_label_and_as_many_floats_as_it_takes(tmp_path, ablation):
+    source = render.latex(build(load(ablation)))
+    assert source.count(r"\label{tab:regularization-on-mnist-1d}") == 1
+    many = render.latex(long(tmp_path, 100))
+    floats = many.split(r"\begin{table}")[1:]
+    assert len(floats) == many.count(r"\end{table}") > 2
+    assert all(part.count(r" \\") <= 44 for part in floats)
+    assert many.count("(continued)") == len(floats) - 1
+
+
+def test_csv_cells_are_no_formulas_and_numbers_stay_numbers(tmp_path):
+    def change(item):
+        if item["choices"]["regularization"]:
+            item["choices"]["regularization"] = ["=HYPERLINK(1)"]
+            item["notes"] = {"test/performance/accuracy": "+1 of 3"}
+        return item
+
+    spec = {"rows": ["regularization"], "columns": [{"label": "@a", "metric": "test/performance/accuracy", "scale": -1,
+            "published": {"none": -0.7}, "source": "S"}]}  # fmt: skip
+    folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,), spec=spec, change=change)
+    first, second = csv.DictReader(io.StringIO(render.comma_separated(build(load(folder)))))
+    assert (second["row"], second["column"], second["notes"]) == ("'=HYPERLINK(1)", "'@a", "'+1 of 3")
+    assert (float(first["mean"]) < 0, first["published"], first["row"]) == (True, "-0.7", "none")
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-@pytest.mark.parametrize("case", ["nasty", "holes"])
+@pytest.mark.parametrize("case", ["nasty", "holes", "long"])
 def test_latex_compiles(tmp_path, holes, case):
-    table = nasty(tmp_path / "runs") if case == "nasty" else build(load(holes))
+    tables = {"nasty": nasty, "long": lambda folder: long(folder, 100)}
+    table = tables[case](tmp_path / "runs") if case in tables else build(load(holes))
     (tmp_path / "table.tex").write_text(render.latex(table))
     (tmp_path / "page.tex").write_text(
         r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{textcomp}\usepackage{booktabs,graphicx}"
@@ -122,4 +193,5 @@ def test_latex_compiles(tmp_path, holes, case):
     log = result.stdout.decode(errors="replace")
     assert result.returncode == 0, log[-2000:]
     assert "Overfull" not in log
+    assert "Float too large" not in log
     assert "Missing character" not in log
