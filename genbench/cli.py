@@ -59,7 +59,10 @@ def measure() -> None:
 
 @contextlib.contextmanager
 def _to_reader() -> Iterator[None]:
-    """For what is printed to a reader that may leave, as head does when it has seen enough."""
+    """For what is printed to a reader that may leave, as head does when it has seen enough, or lack some signs."""
+    from genbench.streams import lenient
+
+    lenient()
     try:
         try:
             yield
@@ -308,14 +311,13 @@ def table() -> None:
     if arguments.json and not arguments.dashboard:
         parser.error("--json is of --dashboard")
     try:
-        for folder in arguments.folders:
-            _check_folder(folder)
-        if arguments.strategies:
-            _strategies(arguments.folders)
-        for folder in [] if arguments.strategies else arguments.folders:
-            _table(folder, arguments)
-    except BrokenPipeError:  # the reader, head say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with _to_reader():
+            for folder in arguments.folders:
+                _check_folder(folder)
+            if arguments.strategies:
+                _strategies(arguments.folders)
+            for folder in [] if arguments.strategies else arguments.folders:
+                _table(folder, arguments)
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
