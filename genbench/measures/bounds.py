@@ -12,7 +12,7 @@ from genbench.draw import derive
 from genbench.measures.acting import acting
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
-from genbench.measures.outputs import read, undefined
+from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.pacbayes import (
     Noise,
     check_share,
@@ -70,7 +70,7 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
     for i, (module, units) in enumerate(calls, 1):
         seen |= held[module]
         total += sum(seen.values())
-        weighted += i * (_decisions(output) if i == len(calls) else units)
+        weighted += i * (_decisions(snapshot, output) if i == len(calls) else units)
     pieces = 2 * math.e * weighted * max(isinstance(m, _TWO_BREAKPOINTS) + 1 for m in snapshot.model.modules())
     return Estimate(len(calls) + total * math.log2(2 * pieces * math.log2(pieces)))
 
@@ -196,24 +196,34 @@ def _divergence(square: float, size: int, sigma: float) -> tuple[float, float]:
 
 def _said(snapshot: Snapshot, bound: float) -> Estimate:
     """A bound, with a note where it says nothing."""
-    output, _ = snapshot.predictions[0]
-    guessing = 1 - 1 / max(2, output.shape[1] if output.ndim > 1 else 1)
+    reading = read(snapshot)
+    assert isinstance(reading, Reading)
+    guessing = 1 - 1 / reading.logits(snapshot.predictions[0][0]).shape[1]
     if bound < guessing:
         return Estimate(bound)
     return Estimate(bound, note=f"vacuous: not below the error {guessing:.3g} of guessing")
 
 
-def _decisions(output: Any) -> int:
+def _decisions(snapshot: Snapshot, output: Any) -> int:
     """The numbers of an example whose signs decide the answer."""
-    if output.ndim > 1 and output.shape[1] > 1:
-        classes = output.shape[1]
-        return classes * (classes - 1) // 2 * output[0, 0].numel()
-    return output[0].numel()
+    reading = read(snapshot)
+    if isinstance(reading, str) or reading.axis is None:
+        return _tensor(snapshot, output)[0].numel()
+    example = reading.logits(output)[0]
+    classes = len(example)
+    return classes * (classes - 1) // 2 * example[0].numel()
+
+
+def _tensor(snapshot: Snapshot, output: Any) -> Any:
+    """The tensor that answers, where one does."""
+    reading = read(snapshot)
+    return output if isinstance(reading, str) else reading.tensor(output)
 
 
 def _not_piecewise_linear(snapshot: Snapshot) -> str | None:
     """Why the output is not known to be piecewise linear in the input: a second derivative along random directions."""
     inputs, output, _ = next(snapshot.at_inputs())
+    output = _tensor(snapshot, output)
     if not isinstance(output, Tensor) or not inputs:
         return "the input has no real numbers, or the output is no tensor"
     generator = torch.Generator().manual_seed(0)

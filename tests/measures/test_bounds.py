@@ -95,6 +95,19 @@ def test_activations_of_three_pieces_count_for_more(activation, breakpoints):
     assert vc_dimension(snapshot_of(net, 4)).value == pytest.approx(expected, rel=1e-12)
 
 
+def test_vc_dimension_reads_the_classes_where_they_are():
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(4, 3).double(), torch.randn(9, 5, 4).double(), torch.randint(3, (9, 5))
+    first = nn.Sequential(net, nn.Module())
+    first[1].forward = lambda z: {"hidden": z, "logits": z.movedim(2, 1)}
+    expected = formula(1, [15], [3 * 5])  # three pairs of classes at each of five places
+    last = Snapshot(net, lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten()), [(x, y)])
+    named = Snapshot(first, lambda o, y: F.cross_entropy(o["logits"], y), [(x, y)])
+    for snapshot in (last, named):
+        assert vc_dimension(snapshot).value == pytest.approx(expected, rel=1e-12)
+        assert vc_bound(snapshot).note == "vacuous: not below the error 0.667 of guessing"
+
+
 def test_vc_dimension_of_tokens_is_not_known():
     net = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(8, 3))
     snapshot = Snapshot(net, F.cross_entropy, [(torch.randint(5, (6, 2)), torch.randint(3, (6,)))])
