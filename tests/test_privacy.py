@@ -4,8 +4,13 @@ import json
 import os
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from genbench import privacy
+from genbench import experiment, measuring, privacy, report, sweep
+from genbench.config import folder
+from genbench.executors import Processes
 from genbench.privacy import clean, shared
 
 KEY = "0a1b2c3d4e5f6a7b8c9d0a1b2c3d4e5f6a7b8c9d"
@@ -101,3 +106,74 @@ def test_a_command_names_what_lies_nearby_from_here(tmp_path, monkeypatch):
     finally:
         monkeypatch.undo()
         privacy._home.cache_clear()
+
+
+class Connected(torch.nn.Module):
+    """A network of the user's own that is told what must not be shared, and may tell it."""
+
+    def __init__(self, *, input_shape, classes, api_key, words, url, broken=False):
+        super().__init__()
+        self.head = torch.nn.Linear(input_shape[-1], classes)
+        self.told, self.broken, self.steps = f"{api_key} for {url} in {words}", broken, 0
+
+    def forward(self, x):
+        self.steps += 1
+        if self.broken and self.steps > 5:
+            raise RuntimeError(f"refused: {self.told}")
+        return self.head(x.flatten(1))
+
+
+def telling(snapshot):
+    """A measure whose reason tells more than it should."""
+    raise ValueError(f"cannot read /home/somebody/private/words.txt with {KEY}")
+
+
+PLANTED = (KEY, "somebody", "private", "pa55word", "s1gnature")
+
+
+def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, monkeypatch, capfd):
+    """Record, history, metrics, traceback, plan, tables, report, measures; and nothing that is printed."""
+    monkeypatch.setattr(sweep, "SWEPT", {})
+    settings = {
+        "api_key": KEY, "words": "/home/somebody/private/words.txt", "url": "https://me:pa55word@host/x?sig=s1gnature"
+    }  # fmt: skip
+    jobs = []
+    for seed, broken in enumerate((False, True)):
+        plain = configure("measures={}", "logger=[csv]")
+        plain |= {"seed": seed, "model": {"_target_": f"{__name__}.Connected", **settings, "broken": broken}}
+        plain["callbacks"]["own"] = {
+            "_target_": "genbench.callbacks.Measures",
+            "measures": {"telling": {"_target_": f"{__name__}.telling", "_partial_": True}},
+        }
+        typed = (
+            *(f"+model.{key}={value}" for key, value in settings.items()),
+            f"model.broken={broken}",
+            f"seed={seed}",
+        )
+        jobs.append(sweep.Job(typed, plain, {"model": "own"}))
+    command = [word for job in jobs for word in job.overrides]
+    outcomes = sweep.run(jobs, command=command, executor=Processes(n_jobs=1), retries=0)
+    assert [outcome.status for outcome in outcomes] == ["completed", "failed"]
+    where = tmp_path / "runs" / "default"
+    report.show(where)
+    report.write(where)
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        measure = compose("measure", [f"checkpoint={where / outcomes[0].run_id}", "pictures=null", "measures=norms"])
+    monkeypatch.setattr(experiment, "build_module", lambda config, data: _module(config, data, settings))
+    measuring.run(OmegaConf.to_container(measure, resolve=True))
+    files = {path: path.read_bytes() for path in where.rglob("*") if path.is_file()}
+    names = {path.name for path in files}
+    assert names >= {
+        "record.json", "sweep.json", "metrics.csv", "history.csv", "traceback.txt", "report.html", "table.md", "table.csv",
+        "measures.json", "measures.html", "measures.csv",
+    }  # fmt: skip
+    found = [(path.name, word) for path, content in files.items() for word in PLANTED if word.encode() in content]
+    assert not found
+    out, err = capfd.readouterr()
+    assert not [word for word in PLANTED if word in out + err]
+    assert "refused: …" in (where / outcomes[1].run_id / "traceback.txt").read_text()
+
+
+def _module(config, data, settings, build=experiment.build_module):
+    """The run's network, given again what its record has shortened."""
+    return build({**config, "model": {**config["model"], **settings}}, data)
