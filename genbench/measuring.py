@@ -19,7 +19,7 @@ from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate, reason
 from genbench.measures.gap import performance_and_gaps
-from genbench.privacy import clean, shared
+from genbench.privacy import HIDDEN, clean, shared
 from genbench.weights import States, matched, read_state, record_of
 
 SCHEMA = 1
@@ -118,15 +118,21 @@ def _load(config: Config) -> Subject:
 
 def _of_run(folder: Path, config: Config) -> Subject:
     record = record_of(folder, "checkpoint")
-    if config["model"]:
-        raise ConfigError("model is that of the run; accepted with a bare state dict only")
-    if config["key"] is not None:
-        raise ConfigError(f"key={config['key']}: a run has one state; accepted with a file of weights only")
     whole = dict(record["config"])
     if not config["trust"] and not records.is_own(record):
-        given = config["data"]  # on the command line
-        kept = {} if "_target_" in given else {k: v for k, v in whole.get("data", {}).items() if k not in given}
+        typed = config["data"] or {}
+        kept = {} if "_target_" in typed else {k: v for k, v in whole.get("data", {}).items() if k not in typed}
         trust.check({**whole, "data": kept}, name=f"the run {folder.name}")
+    given = config["model"] or {}
+    lost = [key for key, value in whole["model"].items() if HIDDEN in str(value)]  # they were not to be shared
+    if given.keys() - lost:
+        accepted = ", ".join(f"model.{key}" for key in lost) or "model with a bare state dict only"
+        raise ConfigError(f"model is that of the run; accepted: {accepted}")
+    if config["key"] is not None:
+        raise ConfigError(f"key={config['key']}: a run has one state; accepted with a file of weights only")
+    if missing := [key for key in lost if key not in given]:
+        raise ConfigError(f"the record does not hold model.{missing[0]}, which was not to be shared; give it again")
+    whole["model"] = {**whole["model"], **given}
     if config["data"]:  # other data, or settings of the run's own, such as where they lie now
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
     data = _data_of_run(whole, record, config)

@@ -32,6 +32,7 @@ _ROOMS = {  # where components of a kind are defined
 }
 _LOOK_UP = "hydra.utils.get_method"  # of a measure, by ``path``
 _PARTIAL = ("optimizer", "scheduler", "measures")  # kinds that are completed later
+_PARTS = ("data", "model", "optimizer", "scheduler", "trainer")  # the other groups: one component each
 _PLAIN = ("_convert_", "_recursive_")  # of Hydra's keys those that call nothing
 _LOCATIONS = ("path", "source", "hub")
 _WORD = re.compile(r"[\w+-]*|sha256:[0-9a-f]+")
@@ -49,7 +50,9 @@ def check(config: Mapping[str, Any], *, name: str) -> None:
         ConfigError: what is named, in one line.
     """
     found = list(_nodes(config))
-    faults = [fault for node, kind, path in found if (fault := _fault(node, kind, path))]
+    parts = {name: config.get(name) for name in (*_PARTS, *KEYED)}
+    faults = [f"{part}={value!r}" for part, value in parts.items() if not isinstance(value or {}, Mapping)]
+    faults += [fault for node, kind, path in found if (fault := _fault(node, kind, path))]
     if not faults:
         faults = [fault for node, kind, path in found if (fault := _other_kind(node, kind, path))]
     faults += [f"{path}={value!r}" for path, value in _places(config, "")]

@@ -8,8 +8,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from genbench import experiment, measuring, privacy, report, sweep
-from genbench.config import folder
+from genbench import measuring, privacy, report, sweep
+from genbench.config import ConfigError, folder
 from genbench.executors import Processes
 from genbench.privacy import clean, shared
 
@@ -159,21 +159,22 @@ def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, mon
     report.write(where)
     with initialize_config_dir(str(folder()), version_base="1.3"):
         measure = compose("measure", [f"checkpoint={where / outcomes[0].run_id}", "pictures=null", "measures=norms"])
-    monkeypatch.setattr(experiment, "build_module", lambda config, data: _module(config, data, settings))
-    measuring.run(OmegaConf.to_container(measure, resolve=True))
+    measure = OmegaConf.to_container(measure, resolve=True)
+    with pytest.raises(ConfigError, match=r"the record does not hold model\.api_key, which was not to be shared"):
+        measuring.run(measure)
+    with pytest.raises(
+        ConfigError, match=r"model is that of the run; accepted: model\.api_key, model\.words, model\.url"
+    ):
+        measuring.run({**measure, "model": {**settings, "broken": True}})
+    measuring.run({**measure, "model": settings})
     files = {path: path.read_bytes() for path in where.rglob("*") if path.is_file()}
     names = {path.name for path in files}
     assert names >= {
-        "record.json", "sweep.json", "metrics.csv", "history.csv", "traceback.txt", "report.html", "table.md", "table.csv",
-        "measures.json", "measures.html", "measures.csv",
+        "record.json", "sweep.json", "metrics.csv", "history.csv", "traceback.txt", "report.html", "table.md",
+        "table.csv", "measures.json", "measures.html", "measures.csv",
     }  # fmt: skip
     found = [(path.name, word) for path, content in files.items() for word in PLANTED if word.encode() in content]
     assert not found
     out, err = capfd.readouterr()
     assert not [word for word in PLANTED if word in out + err]
     assert "refused: …" in (where / outcomes[1].run_id / "traceback.txt").read_text()
-
-
-def _module(config, data, settings, build=experiment.build_module):
-    """The run's network, given again what its record has shortened."""
-    return build({**config, "model": {**config["model"], **settings}}, data)

@@ -251,6 +251,8 @@ def test_a_run_that_names_one_is_refused_before_anything_of_it_is_built(sent, me
         (lambda c: c["model"].__setitem__("_args_", []), r"model._args_=\[\]"),
         (lambda c: c["model"].__setitem__("width", {"_partial_": True}), "model.width._partial_=True"),
         (lambda c: c["optimizer"].__setitem__("_partial_", "yes"), "optimizer._partial_='yes'"),
+        (lambda c: c.__setitem__("model", ["os.system"]), r"model=\['os.system'\]"),
+        (lambda c: c.__setitem__("regularization", "os.system"), "regularization='os.system'"),
         (lambda c: c["data"].__setitem__("path", "/etc/passwd"), "data.path='/etc/passwd'"),
         (lambda c: c["data"].__setitem__("path", "results"), "data.path='results'"),
         (lambda c: c["data"].__setitem__("noise_kind", "../x.npy"), r"data.noise_kind='\.\./x.npy'"),

@@ -16,6 +16,7 @@ from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+from genbench.privacy import clean
 from genbench.termination import terminable
 
 POWERS_OF_TWO = "powers_of_two"
@@ -219,7 +220,7 @@ def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
         if kind and kind not in said:
             said.add(kind)
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            _log.warning("not measured: %s%s: %s", keys[0], more, notes[keys[0]])
+            _log.warning("not measured: %s%s: %s", keys[0], more, clean(notes[keys[0]]))
 
 
 def _due(every: int | str | None, before: int, now: int) -> bool:
