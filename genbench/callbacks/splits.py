@@ -283,6 +283,7 @@ class _Together:
 
     def __init__(self, combined: Any) -> None:
         self._combined = combined
+        self.parts = list(combined.flattened)
 
     def __len__(self) -> int:
         lengths = [len(loader) for loader in self._combined.flattened]
@@ -296,12 +297,11 @@ class _Together:
 
 
 class _Chain:
-    """The batches of loaders one after the other; a DataLoader's samplers can be found as in itself."""
+    """The batches of loaders one after the other; these are its ``parts``."""
 
     def __init__(self, loaders: Sequence[_Limited]) -> None:
         self._loaders = loaders
-        for name in ("sampler", "batch_sampler", "generator"):
-            setattr(self, name, next((getattr(one.batches, name, None) for one in loaders), None))
+        self.parts = [loader.batches for loader in loaders]
 
     def __iter__(self) -> Iterator[Any]:
         for loader in self._loaders:

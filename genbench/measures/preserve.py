@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -79,18 +80,7 @@ def _copy(tensor: Tensor, value: Tensor) -> None:
 
 def _own_generators(modules: list[nn.Module]) -> list[Any]:
     """What puts back the state of each generator that a module has as an attribute."""
-    found: list[Any] = []
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, torch.Generator):
-                found.append(partial(value.set_state, value.get_state()))
-            elif isinstance(value, np.random.Generator):
-                found.append(partial(setattr, value.bit_generator, "state", value.bit_generator.state))
-            elif isinstance(value, np.random.RandomState):
-                found.append(partial(value.set_state, value.get_state()))
-            elif isinstance(value, random.Random):
-                found.append(partial(value.setstate, value.getstate()))
-    return found
+    return [partial(g.set_state, g.get_state()) for module in modules for g in _held_by(module)]
 
 
 @contextmanager
@@ -141,12 +131,60 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def generators_of(batches: object) -> list[torch.Generator]:
-    """The generators of a DataLoader and its samplers, each once."""
-    found: dict[int, torch.Generator] = {}
-    sampler = getattr(batches, "batch_sampler", None)
-    for owner in (batches, getattr(batches, "sampler", None), sampler, getattr(sampler, "sampler", None)):
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator):
-            found[id(generator)] = generator
+@dataclass(frozen=True)
+class Generator:
+    """A random generator of torch, NumPy or Python that somebody holds, under torch's names."""
+
+    held: Any
+
+    def get_state(self) -> Any:
+        if isinstance(self.held, random.Random):
+            return self.held.getstate()
+        return self.held.bit_generator.state if isinstance(self.held, np.random.Generator) else self.held.get_state()
+
+    def set_state(self, state: Any) -> None:
+        if isinstance(self.held, random.Random):
+            self.held.setstate(state)
+        elif isinstance(self.held, np.random.Generator):
+            self.held.bit_generator.state = state
+        else:
+            self.held.set_state(state)
+
+    def manual_seed(self, seed: int) -> None:
+        if isinstance(self.held, torch.Generator):
+            self.held.manual_seed(seed)
+        elif isinstance(self.held, np.random.Generator):
+            self.held.bit_generator.state = type(self.held.bit_generator)(seed).state
+        else:
+            self.held.seed(seed)
+
+
+_KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+# where loaders keep what draws: order and augmentation
+_PARTS = ("parts", "dataset", "datasets", "sampler", "batch_sampler", "transform", "target_transform", "transforms")
+
+
+def _held_by(owner: object) -> list[Generator]:
+    """The generators among an object's attributes and its class's."""
+    attributes = [*getattr(owner, "__dict__", {}).values(), *vars(type(owner)).values()]
+    return [Generator(value) for value in attributes if isinstance(value, _KINDS)]
+
+
+def generators_of(batches: object) -> list[Generator]:
+    """The generators of loaders, their samplers, data sets and transforms, each once."""
+    found: dict[int, Generator] = {}
+    owners: list[Any] = [batches]
+    seen: dict[int, Any] = {}
+    while owners:
+        owner = owners.pop()
+        if id(owner) in seen or isinstance(owner, Tensor):
+            continue
+        seen[id(owner)] = owner
+        if isinstance(owner, list | tuple):
+            owners += owner[:100]  # data sets or transforms, and no data
+            continue
+        found |= {id(generator.held): generator for generator in _held_by(owner)}
+        for name in _PARTS:
+            with suppress(Exception):  # a property of somebody's that asks for more
+                owners += [part] if (part := getattr(owner, name, None)) is not None else []
     return list(found.values())

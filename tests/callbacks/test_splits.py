@@ -276,6 +276,48 @@ def test_the_examples_are_the_same_at_every_measurement():
     assert all(torch.equal(x, seen[0]) for x in seen)
 
 
+@pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState, random.Random])
+def test_data_that_draw_from_a_generator_of_their_own_are_trained_on_as_without_measuring(make):
+    """An augmentation of this kind is the same in all passes of a measurement, and goes on as if there were none."""
+
+    class Noise:
+        def __init__(self):
+            self.rng = make(0)
+
+        def __call__(self, x):
+            return x + self.rng.normal(0, 1) if hasattr(self.rng, "normal") else x + self.rng.gauss(0, 1)
+
+    class Augmented(TensorDataset):
+        def __init__(self, tensors, transform):
+            super().__init__(*tensors)
+            self.transform = transform
+
+        def __getitem__(self, index):
+            x, y = super().__getitem__(index)
+            return self.transform(x), y
+
+    class Noisy(Plain):
+        def train_dataloader(self):
+            whole = Augmented(data(64, 0).tensors, Noise())
+            return DataLoader(torch.utils.data.Subset(whole, range(50)), batch_size=10, shuffle=True)
+
+    def twice(snapshot: Snapshot) -> Estimate:
+        a, b = (torch.cat([x for x, _ in snapshot.batches]) for _ in range(2))
+        again = snapshot.gradient_at(snapshot.vector)[0]
+        assert not torch.equal(a, b)  # read by itself the loader goes on
+        assert again == snapshot.mean_loss == snapshot.gradient_at(snapshot.vector)[0]
+        return Estimate(0.0)
+
+    states = []
+    for callbacks in ([], [measured := Measures(measures={"twice": twice}, every_n_steps=2)]):
+        torch.manual_seed(0)
+        module = Noisy()
+        fit(module, callbacks, max_epochs=2)
+        states.append(module.state_dict())
+    assert [row["train/other/twice"] for row in measured.history] == [0.0] * 5
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_several_validation_loaders_are_read_one_after_the_other_each_to_its_limit():
     class Two(Plain):
         def validation_step(self, batch, batch_idx, dataloader_idx=0):
