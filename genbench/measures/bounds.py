@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
@@ -113,9 +114,9 @@ def pac_bayes_bound(
 
     kl⁻¹(q, c) the largest p with kl(q‖p) ≤ c, ê the mean error on the m examples over n drawn networks
     (``pac_bayes_train_error``, with its standard error), and KL(Q‖P) in nats (``pac_bayes_kl``). The prior is
-    P = N(w⁰, s²I) or N(0, s²I), with s² = e^(j/100) for an integer j: the best one, at the price of a union bound over
-    all of them with weights p_j ∝ (1 + |j|)⁻². Half of δ goes to the drawn networks. Dziugaite and Roy's own grid is
-    s² = 0.1·e^(−j/100), j ≥ 1, with weights 6/π²j² and log(m/δ)/(m − 1).
+    P = N(w⁰, s²I) or N(0, s²I), with s² = e^(j/100) for an integer j: the one for which KL and the price of a union bound
+    over all of them, with weights p_j ∝ (1 + |j|)⁻², are least. Half of δ goes to the drawn networks. Dziugaite and
+    Roy's own grid is s² = 0.1·e^(−j/100), j ≥ 1, with weights 6/π²j² and log(m/δ)/(m − 1).
 
     Holds on the training examples of the network alone, drawn independently of each other and of w⁰; buffers (the
     statistics of batch normalization) and frozen parameters count as given. A bound that is not below the error of
@@ -183,15 +184,15 @@ def coin_kl(q: float, p: float) -> float:
 
 
 def _divergence(square: float, size: int, sigma: float) -> tuple[float, float]:
-    """KL(N(w, σ²I) ‖ N(v, s²I)) for ‖w − v‖² = ``square`` at the best s² = e^(j/100), and log(1/p_j)."""
-
-    def both(j: int) -> tuple[float, float]:
-        ratio = sigma**2 / math.exp(j / _PRIORS)
-        kl = (size * (ratio - 1 - math.log(ratio)) + square / math.exp(j / _PRIORS)) / 2
-        return kl, 2 * math.log(1 + abs(j)) + math.log(math.pi**2 / 3 - 1)  # Σ_j (1 + |j|)⁻² = π²/3 − 1
-
+    """KL(N(w, σ²I) ‖ N(v, s²I)) for ‖w − v‖² = ``square``, and log(1/p_j), at the s² = e^(j/100) where their sum is
+    least: between j = 0, the cheapest, and the j of the least divergence, beyond which both rise."""
     best = math.floor(_PRIORS * math.log(sigma**2 + square / size))
-    return min((both(j) for j in (best, best + 1)), key=sum)
+    j = np.arange(min(best, 0), max(best + 1, 0) + 1)
+    ratio = sigma**2 / np.exp(j / _PRIORS)
+    kl = (size * (ratio - 1 - np.log(ratio)) + square / np.exp(j / _PRIORS)) / 2
+    price = 2 * np.log1p(np.abs(j)) + math.log(math.pi**2 / 3 - 1)  # Σ_j (1 + |j|)⁻² = π²/3 − 1
+    chosen = int(np.argmin(kl + price))
+    return float(kl[chosen]), float(price[chosen])
 
 
 def _said(snapshot: Snapshot, bound: float) -> Estimate:

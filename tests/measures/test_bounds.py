@@ -168,17 +168,34 @@ def test_pac_bayes_written_out(prior):
     for j in range(-1000, 1000):
         s = math.exp(j / 200)
         kl = float(kl_divergence(posterior, Independent(Normal(mean, torch.full_like(w, s)), 1)))
-        best = min(best, kl + 2 * math.log(1 + abs(j)))
+        best = min(best, kl + 2 * math.log(1 + abs(j)))  # what is paid for j counts
         if kl == pytest.approx(found["pac_bayes_kl"].value, rel=1e-9):
             chosen = (kl, j)
     kl, j = chosen
-    assert kl + 2 * math.log(1 + abs(j)) <= best + 0.05  # the price of j is not worth a longer search
+    assert kl + 2 * math.log(1 + abs(j)) == pytest.approx(best, rel=1e-12)
     error = found["pac_bayes_train_error"].value
     seen = kl_inverse(error, math.log(2 / delta) / n)
     p_j = 1 / (1 + abs(j)) ** 2 / sum(1 / (1 + abs(i)) ** 2 for i in range(-200_000, 200_001))
     total = (kl + math.log(2 * math.sqrt(m) * 2 / delta) - math.log(p_j)) / m
     assert found["pac_bayes_bound"].value == pytest.approx(kl_inverse(seen, total), rel=1e-5)
     assert error <= found["pac_bayes_bound"].value <= 1
+
+
+def test_a_prior_that_is_worse_by_less_than_its_price_saves_a_bound():
+    """Few weights and examples: the nearest prior, s² = σ² + ‖w‖²/d, costs 2 log(1 + |j|) = 11 nats of 200."""
+    weights = torch.full((8,), 0.5)
+    found = pac_bayes_bound(independent(weights), prior="origin", sigma=0.05, samples=20)
+    divergences = {}
+    for j in range(-1000, 1000):
+        variance = math.exp(j / 100)
+        ratio = 0.05**2 / variance
+        divergences[j] = (8 * (ratio - 1 - math.log(ratio)) + 8 * 0.25 / variance) / 2
+    nearest = min(divergences, key=divergences.__getitem__)
+    priced = min(divergences, key=lambda j: divergences[j] + 2 * math.log(1 + abs(j)))
+    assert (
+        divergences[priced] + 2 * math.log(1 + abs(priced)) < divergences[nearest] + 2 * math.log(1 + abs(nearest)) - 1
+    )
+    assert found["pac_bayes_kl"].value == pytest.approx(divergences[priced], rel=1e-9)
 
 
 def test_the_train_error_of_the_stochastic_classifier():

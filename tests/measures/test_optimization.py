@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from genbench.measures import Snapshot, gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
+from genbench.measures.optimization import gradients
 from tests.measures.nets import NETS, build
 
 
@@ -38,6 +39,36 @@ def test_moments_are_those_of_the_gradients_one_by_one(name):
     felt = (mean**2 + noise).sqrt() > 1e-12 * float(g.abs().max())  # the bias of attention's keys has no gradient
     assert name != "attention" or int((~felt).sum()) == 4
     assert gradient_snr(snapshot).value == pytest.approx(float((mean**2 / noise)[felt].mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_gradients_at_the_level_of_rounding_are_left_out(dtype):
+    """The key biases of attention change no output; what rounding makes of their gradients, up to 2 ε of the largest
+    here, has a signal-to-noise ratio as well."""
+    seen = 0
+    for seed in range(6):
+        net, x, y = build("attention", seed=seed)
+        optimizer = torch.optim.Adam(net.parameters(), 0.02)
+        for _ in range(30):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        keys = torch.cat([torch.zeros_like(p).reshape(-1) for p in net.parameters()]).bool()
+        first = 0
+        for name, p in net.named_parameters():
+            if name.endswith("in_proj_bias"):
+                keys[first + 4 : first + 8] = True
+            first += p.numel()
+        net, x = net.eval().to(dtype), x.to(dtype)
+        snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+        found = gradients(snapshot)
+        power = found.mean.square() + found.spread / 24
+        seen += int((power[keys] > (torch.finfo(dtype).eps ** 2) * power.max() / 1e4).sum())
+        ratios = (found.mean.square() / (found.spread / 24))[~keys & (power > 0)]
+        assert gradient_snr(Snapshot(net, F.cross_entropy, [(x, y)])).value == pytest.approx(
+            float(ratios.mean()), rel=1e-6
+        )
+    assert seen  # there was something to leave out
 
 
 def test_by_hand():
