@@ -114,9 +114,9 @@ def pac_bayes_bound(
 
     kl⁻¹(q, c) the largest p with kl(q‖p) ≤ c, ê the mean error on the m examples over n drawn networks
     (``pac_bayes_train_error``, with its standard error), and KL(Q‖P) in nats (``pac_bayes_kl``). The prior is
-    P = N(w⁰, s²I) or N(0, s²I), with s² = e^(j/100) for an integer j: the one for which KL and the price of a union bound
-    over all of them, with weights p_j ∝ (1 + |j|)⁻², are least. Half of δ goes to the drawn networks. Dziugaite and
-    Roy's own grid is s² = 0.1·e^(−j/100), j ≥ 1, with weights 6/π²j² and log(m/δ)/(m − 1).
+    P = N(w⁰, s²I) or N(0, s²I), with s² = e^(j/100) for an integer j: the one for which KL and the price of a union
+    bound over all of them, with weights p_j ∝ (1 + |j|)⁻², are least together. Half of δ goes to the drawn networks.
+    Dziugaite and Roy's own grid is s² = 0.1·e^(−j/100), j ≥ 1, with weights 6/π²j² and log(m/δ)/(m − 1).
 
     Holds on the training examples of the network alone, drawn independently of each other and of w⁰; buffers (the
     statistics of batch normalization) and frozen parameters count as given. A bound that is not below the error of
