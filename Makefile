@@ -13,7 +13,7 @@ test: .venv/installed
 
 # launchers of joblib, submitit and Ray, in an environment of their own
 test-cluster: .venv-cluster/installed
-	.venv-cluster/bin/pytest -n 4 -m cluster tests/cluster
+	.venv-cluster/bin/pytest -n 2 -m cluster tests/cluster
 
 lint: .venv/installed
 	$(BIN)/ruff check .

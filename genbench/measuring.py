@@ -162,7 +162,7 @@ def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
     chosen, made = config["data"] or {}, record["provenance"]
     if made.get("data_path") and not {"_target_", "path", "hub"} & chosen.keys():
         raise ConfigError(
-            "the run was trained on files, and its record does not say where they lie; accepted: +data.path=FOLDER, "
+            "the run was trained on files, and its record does not say where they lie; accepted: data.path=FOLDER, "
             "the same files; or other data: data=digits, say"
         )
     data = experiment.build_data(whole)

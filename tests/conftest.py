@@ -1,7 +1,6 @@
 """What tests of several rooms share."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -55,24 +54,3 @@ def configure(tmp_path: Path) -> Callable[..., Any]:
         return found[0] if each is None else found
 
     return configure
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
-    """A command typed in a folder: its exit status, output and errors. It runs in this process, as one of its own takes
-    seconds to begin: for what is refused before anything is done."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    from genbench import cli
-
-    def typed(folder: Path, name: str, *arguments: str) -> tuple[Any, str, str]:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        GlobalHydra.instance().clear()
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            {"genbench": cli.train, "genbench-measure": cli.measure}[name]()
-        return end.value.code, *capfd.readouterr()
-
-    return typed

@@ -15,9 +15,9 @@ import pytest
 
 from genbench import records
 from tests.choices import choices
+from tests.commands import importable, typed
 
 GENBENCH = [sys.executable, "-c", "from genbench.cli import train; train()"]
-TABLE = [sys.executable, "-c", "from genbench.cli import table; table()"]
 TINY = [
     "trainer.max_steps=40",
     "trainer.accelerator=cpu",
@@ -76,7 +76,8 @@ def work(tmp_path):
         (group / f"{name.lower()}.yaml").write_text(f"{name.lower()}:\n  _target_: faults.{name}\n")
     folder = tmp_path / "work"
     folder.mkdir()
-    return folder
+    with importable(tmp_path):
+        yield folder
 
 
 def start(work, *arguments, command=GENBENCH, **more):
@@ -98,14 +99,15 @@ def start(work, *arguments, command=GENBENCH, **more):
     )
 
 
-def run(work, *arguments, command=GENBENCH):
+def alone(work, *arguments, command=GENBENCH):
+    """A command in a process of its own."""
     process = start(work, *arguments, command=command)
     out, err = process.communicate(timeout=240)
     return process.returncode, out, err
 
 
 def sweep(work, *arguments):
-    return run(work, "--config-dir", str(work.parent / "conf"), "-m", *TINY, *arguments)
+    return typed(work, "genbench", "--config-dir", "../conf", "-m", *TINY, *arguments)
 
 
 def by_override(folder, override):
@@ -150,7 +152,7 @@ def test_a_sweep_ends_with_its_table_and_files(work):
 
     # alone, with the same settings, a run is the one of the sweep
     config_dir = ["--config-dir", str(work.parent / "conf")]
-    status, _, err = run(work, *config_dir, *TINY, "regularization=l2", "runs_dir=alone")
+    status, _, err = typed(work, "genbench", *config_dir, *TINY, "regularization=l2", "runs_dir=alone")
     assert status == 0, err
     (single,) = records.load(work / "alone" / "default").records
     assert numbers(folder)[single["run_id"]] == numbers(work / "alone" / "default")[single["run_id"]]
@@ -192,12 +194,12 @@ def test_a_bad_run_never_stops_the_others(work):
     program, *arguments = shlex.split(command)
     assert program == "genbench"
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")}
-    status, _, err = run(work, *arguments)
-    assert status == 1
+    status, _, err = typed(work, program, *arguments)
+    assert status == 1, err
     tried = {path for path, before in times.items() if path.stat().st_mtime_ns != before}
     assert {path.parent.name for path in tried} == {r["run_id"] for r in found.values() if r["status"] == "failed"}
 
-    status, out, _ = run(work, "runs/default", "--status", command=TABLE)
+    status, out, _ = typed(work, "genbench-table", "runs/default", "--status")
     assert re.search(r"2 done.*3 failed", out, re.S), out
 
 
@@ -225,7 +227,7 @@ def test_one_interrupted_worker_does_not_end_the_sweep(work):
     folder = work / "runs" / "default"
     assert [record["status"] for record in records.load(folder).records] == ["completed", "completed"]
     assert "the run was interrupted" in err
-    status, out, _ = run(work, "runs/default", "--status", command=TABLE)
+    status, out, _ = typed(work, "genbench-table", "runs/default", "--status")
     assert "1 missing" in out
 
 
@@ -260,7 +262,7 @@ def test_shells_complete_choices(work):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        status, out, err = run(work, "-sc", "query=bash")
+        status, out, err = alone(work, "-sc", "query=bash")
     assert (status, out.split()) == (0, [f"model={name}" for name in choices("model")]), err
 
 
@@ -282,14 +284,14 @@ def test_files_that_cannot_be_written_leave_nothing_half_written(work):
     """A limit on the size of files stands for a full disk: records fit, weights and figures do not."""
     limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *GENBENCH]
     arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "seed=0,1"]
-    status, out, err = run(work, *arguments, command=limited)
+    status, out, err = alone(work, *arguments, command=limited)
     assert status == 1
     assert "Traceback" not in out + err
     folder = work / "runs" / "default"
     assert {record["status"] for record in records.load(folder).records} == {"failed"}
     assert all("File too large" in record["error"] for record in records.load(folder).records)
     assert not [path.name for path in folder.rglob("*") if path.suffix in (".pt", ".ckpt", ".tmp")]
-    status, out, err = run(work, *arguments)  # once there is room again
+    status, out, err = alone(work, *arguments)  # once there is room again
     assert status == 0, err
     assert {record["status"] for record in records.load(folder).records} == {"completed"}
 
@@ -356,7 +358,7 @@ def test_two_processes_on_one_sweep_train_no_run_twice(work):
         (["seed=1", "model"], "model"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, typed):
+def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message):
     status, out, err = typed(work, "genbench", *arguments)
     assert status == 1
     assert message in err
@@ -368,7 +370,7 @@ def test_bad_input_is_one_line_and_writes_nothing(work, arguments, message, type
     assert not list(work.iterdir())
 
 
-def test_a_misspelt_key_in_a_users_experiment_file_is_found(work, typed):
+def test_a_misspelt_key_in_a_users_experiment_file_is_found(work):
     folder = work.parent / "conf" / "experiment"
     folder.mkdir()
     (folder / "mine.yaml").write_text("# @package _global_\nname: mine\noptimizer:\n  lrr: 0.1\n")
@@ -387,7 +389,7 @@ def test_help_is_quick_and_lists_every_choice(work):
     times = []
     for _ in range(3):
         started = time.monotonic()
-        status, out, _ = run(work, "--help")
+        status, out, _ = alone(work, "--help")
         times.append(time.monotonic() - started)
     assert status == 0
     assert min(times) < 2
@@ -407,7 +409,7 @@ def test_a_damaged_record_is_named_and_only_that_run_is_redone(work):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     untouched = (folder / other / "record.json").stat().st_mtime_ns
-    status, out, _ = run(work, "runs/default", command=TABLE)
+    status, out, _ = typed(work, "genbench-table", "runs/default")
     assert status == 0
     assert run_id in out
     status, out, err = sweep(work, "seed=0,1")
@@ -419,6 +421,6 @@ def test_a_damaged_record_is_named_and_only_that_run_is_redone(work):
 def test_scripts_are_the_same_programs(work):
     scripts = Path(__file__).parents[1] / "scripts"
     for name in ("train", "table"):
-        status, out, err = run(work, "--help", command=[sys.executable, str(scripts / f"{name}.py")])
+        status, out, err = alone(work, "--help", command=[sys.executable, str(scripts / f"{name}.py")])
         assert status == 0, err
         assert "genbench" in out
