@@ -21,8 +21,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from genbench.callbacks import Gap, Measures
+from genbench.callbacks import Gap, Measures, Optimization, Stop
 from genbench.callbacks.splits import Splits, _Limited, take
+from genbench.data.images import Parts
 from genbench.measures import Estimate, Snapshot
 from tests.callbacks.strangers import Plain, data, fit, trainer
 
@@ -138,17 +139,18 @@ def test_batches_that_are_there_already():
 
 
 def test_images_are_read_where_they_are_chosen_alone():
-    class Parts(list):
+    class Recorded(Parts):
         def rows(self, index):
             read.append(len(index))
-            return index, index
+            return super().rows(index)
 
     read: list[int] = []
-    x = torch.arange(100)
-    found = take([Parts(zip(x.split(30), x.split(30), strict=True))], 50)
+    x, y = torch.randn(100, 1, 2, 2), torch.arange(100)
+    found = take([Recorded(x, y, size=30)], 50)
     assert read == [30, 20]
-    assert len(set(numbers(found.batches))) == 50
-    assert max(numbers(found.batches)) > 80
+    assert all(torch.equal(images, x[labels]) for images, labels in found.batches)
+    assert len(set(torch.cat([labels for _, labels in found.batches]).tolist())) == 50
+    assert sorted(set(y[80:].tolist()) & set(found.batches[-1][1].tolist()))
 
 
 def test_the_first_of_a_stream_with_a_note():
@@ -211,6 +213,15 @@ def test_an_endless_loader_is_bounded_by_the_trainer_or_the_callback():
         "the train loader may never end (it has no length, the Trainer no limit_train_batches): set that limit, or "
         "pass examples="
     )
+
+
+def test_no_callback_reads_an_endless_loader_to_its_end(caplog):
+    gap, optimization = Gap(every_n_epochs=1), Optimization(every_n_steps=1)
+    fit(Streaming(), [gap, optimization, Stop(train_loss=1e-9)], max_steps=3, max_epochs=-1)
+    assert gap.results["train/performance/accuracy"].value is None
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("genbench")]
+    assert len(said) == 1  # by all three
+    assert "set that limit, or pass examples=" in said[0]
 
 
 def test_a_stream_whose_end_lightning_has_seen_is_measured_whole():
