@@ -154,20 +154,19 @@ class _Walk:
         """A module, its parents, and what they import."""
         todo = [name]
         while todo:
-            name = todo.pop()
-            parts = name.split(".")
+            parts = todo.pop().split(".")
             for prefix in (".".join(parts[:n]) for n in range(len(parts), 0, -1)):
-                if prefix not in self.digests and _is_users(prefix, module := self._find(prefix)):
-                    assert module is not None
-                    assert module.file is not None
-                    todo += self._read(prefix, module)
+                if prefix not in self.digests:
+                    todo += self._read(prefix)
 
-    def _read(self, name: str, module: _Module) -> tuple[str, ...]:
-        """Note a module's digest; the user's modules that it imports."""
+    def _read(self, name: str) -> tuple[str, ...]:
+        """Note the digest of a module of the user's; the user's modules that it imports."""
         spec = getattr(sys.modules.get(name), "__spec__", None)
         seen = _imported.get(name)
         if seen is None or spec is None or seen[0] is not spec:
-            assert module.file is not None
+            module = self._find(name)
+            if module is None or module.file is None or not _is_users_file(module.file):
+                return ()
             code = self._code.code(os.path.realpath(module.file), self._root(name))
             seen = (spec, code.digest, tuple(self._imports(name, module, code)))
             if spec is not None:
@@ -196,7 +195,7 @@ class _Walk:
                     parts.pop()
                 imported = ".".join(parts)
             place = self._find(imported) if imported else None
-            if place is None or (place.file is not None and not _is_users(imported, place)):
+            if place is None or (place.file is not None and not _is_users_file(place.file)):
                 continue
             found[imported] = None
             if "*" in names and place.file is not None:
@@ -259,12 +258,6 @@ def _of_spec(spec: importlib.machinery.ModuleSpec | None) -> _Module | None:
     if file is None and folders is None and spec.origin not in ("built-in", "frozen"):
         return None
     return _Module(file, tuple(folders or ()))
-
-
-def _is_users(name: str, module: _Module | None) -> bool:
-    if module is None or module.file is None:
-        return False
-    return _is_users_file(module.file)
 
 
 @functools.cache
