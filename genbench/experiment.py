@@ -517,6 +517,9 @@ def _check(config: Config) -> None:
     lr = config["optimizer"].get("lr", 1)
     if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
         raise ConfigError(f"optimizer.lr is {'null' if lr is None else repr(lr)}; accepted: a number in (0, inf)")
+    for key, value in config["optimizer"].items():  # torch's own say that '<=' is not supported
+        if key in ("eps", "weight_decay", "momentum", "alpha") and not isinstance(value, int | float):
+            raise ConfigError(f"optimizer.{key} is {'null' if value is None else repr(value)}; accepted: a number")
 
 
 def make(node: Config, **passed: Any) -> Any:
@@ -551,7 +554,7 @@ def build_module(config: Config, data: Any, share: Share | None = None) -> Train
     try:
         optimizer = make(config["optimizer"])
         optimizer([{"params": lane.trained} for lane in lanes])
-    except (TypeError, ValueError) as error:
+    except (IndexError, TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {one_line(error)}") from error
     scheduler = make(_own_scheduler(config) or config["scheduler"])
     steps = config["trainer"].get("max_steps")

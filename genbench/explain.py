@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from genbench import catalog
@@ -38,6 +38,10 @@ def explain(error: Exception, arguments: Sequence[str], *, root: str = "train") 
 
 def _of_configuration(error: Exception, lines: Sequence[str], arguments: Sequence[str], root: str) -> str:
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        word = error.override if len(error.override) < 80 else f"{error.override[:79]}…"
+        how = "put values with special characters in quotes: 'key=\"value\"'" if "=" in word else "accepted: key=value"
+        return f"{word!r} cannot be read; {how}"
     for pattern, say in _SAID:
         if found := re.search(pattern, text):
             return say(found, arguments, root)
@@ -97,16 +101,6 @@ _SAID: tuple[tuple[str, Callable[[re.Match[str], Sequence[str], str], str]], ...
         r"Could not append to config\. An item is already at '([^']+)'",
         lambda found, arguments, root: f"{found[1]} is a setting already: leave out the + before it",
     ),
-    (
-        r"LexerNoViableAltException: (.+)",
-        lambda found, arguments, root: (
-            f"{found[1]} cannot be read; put values with special characters in quotes: 'key=\"value\"'"
-        ),
-    ),
-    (
-        r"Error parsing override '([^'=]*)'",
-        lambda found, arguments, root: f"{found[1]!r} cannot be read; accepted: key=value, as genbench --help shows",
-    ),
 )
 
 
@@ -116,17 +110,23 @@ def no_setting(key: str, arguments: Sequence[str] = (), *, root: str = "train") 
     groups = [group for group in catalog.groups(arguments) if root == "train" or group in top]
     every = catalog.owners(tuple(arguments))
     owners = {key: having for key, having in every.items() if having[0].partition("=")[0] in groups}
+    if key in groups:  # data={a: 1}, say
+        return f"a key of what {key} is set to is not a setting; genbench {key}=CHOICE --help shows those of a choice"
     if key in owners:
         group = owners[key][0].partition("=")[0]
         names = [owner.partition("=")[2] for owner in owners[key]]
         several = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
         return f"{key} is a setting of {group}={several}, which is not chosen here"
-    known = [*owners, *top, *groups]
-    same = [other for other in known if other.rpartition(".")[2] == key]
-    same.sort(key=lambda other: top.index(first) if (first := other.partition(".")[0]) in top else len(top))
-    if same and "." not in key:
+    known = [other for other in dict.fromkeys([*owners, *top, *groups]) if other != key]
+    if same := [other for other in known if other.rpartition(".")[2] == key]:
+        order = {name: place for place, name in enumerate(top)}
+        least = min(other.count(".") for other in same)
+        same = sorted(
+            (other for other in same if other.count(".") == least),
+            key=lambda other: order.get(other.partition(".")[0], len(top)),
+        )
         return f"{key} is not a setting; did you mean {' or '.join(map(repr, same[:3]))}?"
-    if close := difflib.get_close_matches(key, [other for other in known if other != key], n=1, cutoff=0.6):
+    if close := difflib.get_close_matches(key, known, n=1, cutoff=0.6):
         return f"{key} is not a setting; did you mean {close[0]!r}?"
     first = key.partition(".")[0]
     inside = [other for other in owners if other.startswith(f"{first}.")]

@@ -63,6 +63,8 @@ class Transfer(Method):
 def by_content(settings: dict[str, Any], name: str) -> dict[str, Any]:
     """Settings whose ``source`` is named by the digest of its weights; ``name`` is that setting, for messages."""
     source = settings["source"]
+    if source is not None and not isinstance(source, str):
+        raise ConfigError(f"{name} is {source!r}; accepted: null, or a text that names weights")
     if source is None or source.startswith(_CONTENT):
         return settings
     return {**settings, "source": _CONTENT + records.file_digest(file_of(source, name))[:12]}
