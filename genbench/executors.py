@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -209,6 +209,12 @@ class Joblib(Executor):
         return value
 
     def stop(self, *, abort: bool) -> None:
+        if abort:  # once their checkpoints are written
+            for pool in self._busy.values():
+                for pid in list(getattr(pool, "_processes", {})):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+            wait(self._busy, timeout=GRACE)
         for pool in [*self._idle, *self._busy.values()]:
             pool.shutdown(kill_workers=abort)
 

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from genbench import records, sweep
-from genbench.executors import Processes
+from genbench.executors import Joblib, Processes
+from genbench.training import AtomicCheckpointIO
 
 FEW = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness", "trainer.max_steps=27")
 
@@ -32,10 +33,10 @@ def errors(outcomes):
     return [outcome.error for outcome in outcomes]
 
 
-def test_a_worker_that_exits_with_any_status_is_recorded_as_died(configure, tmp_path, capfd):
-    outcomes = sweep.run(
-        jobs(configure, "exit 0", None, "exit 7", "kill"), command=[], executor=Processes(n_jobs=2), retries=0
-    )
+@pytest.mark.parametrize("executor", [Processes, Joblib])
+def test_a_worker_that_exits_with_any_status_is_recorded_as_died(configure, tmp_path, capfd, executor):
+    planned = jobs(configure, "exit 0", None, "exit 7", "kill")
+    outcomes = sweep.run(planned, command=[], executor=executor(n_jobs=2), retries=0)
     assert errors(outcomes) == [
         "the process ended with exit status 0",
         None,
@@ -91,3 +92,28 @@ def test_what_makes_no_sense_is_refused(configure, tmp_path, setting, message):
     with pytest.raises(ValueError, match=message):
         sweep.run(jobs(configure, None), command=[], executor=Processes(n_jobs=1), **setting)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("executor", [Processes, Joblib])
+def test_workers_write_their_state_before_they_are_ended(configure, tmp_path, executor, capfd):
+    (job,) = jobs(configure, None)
+    job.config["checkpoint_seconds"] = 1e6
+    job.config["trainer"]["max_steps"] = 5000
+    steps = tmp_path / "steps"
+    job.config["callbacks"]["counts"] = {"_target_": "tests.faults.misbehaving.Counts", "file": str(steps)}
+
+    class Impatient(executor):
+        def submit(self, function, *args):
+            future = super().submit(function, *args)
+            if function.__name__ == "_execute":
+                deadline = time.monotonic() + 60
+                while not (steps.exists() and steps.stat().st_size > 3) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                raise KeyboardInterrupt
+            return future
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run([job], command=[], executor=Impatient(n_jobs=1))
+    (path,) = tmp_path.glob("runs/default/*/checkpoint.ckpt")
+    assert AtomicCheckpointIO().load_checkpoint(path)["global_step"] == steps.stat().st_size > 3
+    assert not records.running(path.parent)
