@@ -1,6 +1,8 @@
 """TensorBoard events without host names."""
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,32 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         flush_seconds = check_integer("logger.tensorboard.flush_seconds", flush_seconds, least=1)
         super().__init__(run.folder, name="", version="tensorboard", default_hp_metric=False, flush_secs=flush_seconds)
         self._settings = {"regularization": run.regularization, "strategy": run.strategy, "seed": run.seed}
+        self._warned = False
         _drop_host_names(Path(self.log_dir))  # of a run that was killed
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with self._forgiving():
+            super().log_metrics(metrics, step)
 
     def finish(self, record: Mapping[str, Any] | None) -> None:
         """Close the files, then rename them: an open one is reopened by name at every flush."""
+        with self._forgiving():
+            self._close(record)
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """A disk that is full, say, ends the events of a run, which are said to end, and not the run."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            cause = error.__cause__ or error  # Lightning takes whatever goes wrong for a value that cannot be logged
+            if not isinstance(cause, OSError):
+                raise
+            if not self._warned:
+                warnings.warn(f"TensorBoard's events of this run end here ({cause.strerror})", stacklevel=3)
+            self._warned = True
+
+    def _close(self, record: Mapping[str, Any] | None) -> None:
         metrics = {key: value for key, value in (record or {}).get("metrics", {}).items() if value is not None}
         self.log_hyperparams({**self._settings, "status": record["status"] if record else "failed"}, metrics)
         self.finalize("success" if record else "failed")

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from genbench import experiment, packing, records
-from genbench.loggers import CSVLogger
+from genbench.loggers import CSVLogger, TensorBoardLogger
 from genbench.loggers.base import Run
 from genbench.training import AtomicCheckpointIO, Checkpoint
 
@@ -121,6 +121,21 @@ def test_a_logger_that_cannot_write_says_so_once_and_has_all_rows_in_the_end(tmp
     full(lambda name: False)
     logger.finalize("success")
     assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss", "0,0.0", "1,0.5", "2,1.0"]
+
+
+def test_tensorboard_that_cannot_write_ends_no_run(tmp_path, monkeypatch):
+    logger = TensorBoardLogger(
+        run=Run(folder=tmp_path, experiment="e", run_id="r", seed=0, choices={}, config={}), flush_seconds=1
+    )
+
+    def full(*args, **settings):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(logger.experiment.file_writer, "add_event", full)
+    with pytest.warns(UserWarning, match="TensorBoard's events of this run end here .No space left") as said:
+        repeat(lambda step: logger.log_metrics({"loss": 0.5}, step=step))
+    logger.finish(None)
+    assert len(said) == 1
 
 
 def test_metrics_are_written_before_the_checkpoint_that_a_kill_leaves(configure, tmp_path):
