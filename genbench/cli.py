@@ -82,14 +82,14 @@ def _say_about(introduction: str, shown: tuple[str, ...] | None = None) -> None:
         print(_report_errors(lambda: catalog.page(introduction, arguments, shown)))
         sys.exit(0)
     if "--version" in arguments:
-        _print_version()
+        print(_version())
         sys.exit(0)
 
 
-def _print_version() -> None:
+def _version() -> str:
     from importlib.metadata import version
 
-    print(f"genbench {version('genbench')}")
+    return f"genbench {version('genbench')}"
 
 
 def _hydra(name: str, task: Callable[[Any], Any]) -> int:
@@ -295,6 +295,7 @@ def table() -> None:
         description="Print the table of an experiment; write table.{md,tex,csv} and report.html beside its runs.",
         epilog="example: genbench-table runs/ablation --status",
     )
+    parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="an experiment's: runs/ablation, say")
     parser.add_argument(
         "--all", action="store_true", help="all runs of the folder, not those of the last command alone"
