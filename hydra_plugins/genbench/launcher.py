@@ -51,7 +51,7 @@ class SweepLauncher(Launcher):
         executors.start_server()  # while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from genbench import sources, sweep
+        from genbench import pretrained, sweep
 
         jobs, composed = [], []
         compose = _Composer(self.hydra_context.config_loader, self.config)
@@ -81,7 +81,7 @@ class SweepLauncher(Launcher):
             config = compose(overrides)
             return sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices))
 
-        outcomes = sources.run(jobs, train=train, job_of=job_of, dry=self.dry_run)
+        outcomes = pretrained.run(jobs, train=train, job_of=job_of, dry=self.dry_run)
         return [
             JobReturn(
                 overrides=job.overrides,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genbench import records, sources, sweep
+from genbench import pretrained, records, sweep
 from genbench.config import ConfigError
 from genbench.sweep import Job, Outcome
 from tests.faults.test_typing import command
@@ -45,7 +45,7 @@ class Trainer:
 
 def test_the_source_is_trained_first_and_its_folder_stands_for_its_name():
     train = Trainer()
-    sources.run([job("teacher"), job(None)], train=train, job_of=job_of)
+    pretrained.run([job("teacher"), job(None)], train=train, job_of=job_of)
     first, checked, source, main = train.asked
     assert [dry for _, dry in train.asked] == [True, True, False, False]
     assert first == (source[0], True)
@@ -61,24 +61,24 @@ def test_the_source_is_trained_first_and_its_folder_stands_for_its_name():
 
 def test_one_that_is_there_is_not_trained_again():
     train = Trainer(source="completed")
-    sources.run([job("teacher")], train=train, job_of=job_of)
+    pretrained.run([job("teacher")], train=train, job_of=job_of)
     assert [(each[0].config["name"], dry) for each, dry in train.asked] == [("teacher", True), ("main", False)]
 
 
 def test_runs_that_start_from_nothing_need_none():
     train = Trainer()
-    sources.run([job(None)], train=train, job_of=job_of, dry=True)
+    pretrained.run([job(None)], train=train, job_of=job_of, dry=True)
     assert [(each[0].config["name"], dry) for each, dry in train.asked] == [("main", True)]
 
 
 def test_a_source_that_fails_ends_the_sweep_with_its_reason():
     with pytest.raises(ConfigError, match="the source teacher is diverged"):
-        sources.run([job("teacher")], train=Trainer(ends="diverged"), job_of=job_of)
+        pretrained.run([job("teacher")], train=Trainer(ends="diverged"), job_of=job_of)
 
 
 def test_overrides_that_are_no_list_are_refused():
     with pytest.raises(ConfigError, match=r"sources\.teacher is 'model=cnn'; accepted: a list of overrides"):
-        sources.used([job("teacher", sources={"teacher": "model=cnn"})])
+        pretrained.used([job("teacher", sources={"teacher": "model=cnn"})])
 
 
 EXPERIMENT = """\
