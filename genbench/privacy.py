@@ -35,7 +35,9 @@ def clean(text: Any) -> str:
     "cannot read '…/x.csv' or ~"
     """
     line = " ".join(str(text).split())
-    return shorten("".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs")))
+    if not line.isprintable():  # as nearly all of it is
+        line = "".join(char for char in line if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
+    return shorten(line)
 
 
 def shared(value: Any, key: str = "") -> Any:

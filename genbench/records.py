@@ -101,7 +101,8 @@ def opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
 def read_bytes(path: str | os.PathLike[str], *, limit: int = LIMIT) -> bytes:
     """The content of a regular file of at most ``limit`` bytes; raises ``OSError``."""
     with opened(path) as file:
-        content = file.read(limit + 1)
+        # not limit + 1 at once: so much memory would be asked for, whatever the file's size
+        content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"Larger than {limit:,} bytes", os.fspath(path))
     return content
@@ -556,9 +557,14 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     >>> flatten({"data": {"label_noise": 0.2}, "names": ["l2", "sam"]})
     {'data.label_noise': 0.2, 'names': 'l2+sam'}
     """
+    flat: dict[str, Any] = {}
+    _flatten(value, prefix, flat)
+    return flat
+
+
+def _flatten(value: Any, prefix: str, flat: dict[str, Any]) -> None:
     if isinstance(value, dict):
-        flat: dict[str, Any] = {}
         for key, item in value.items():
-            flat |= flatten(item, f"{prefix}.{key}" if prefix else key)
-        return flat
-    return {prefix: "+".join(map(str, value)) if isinstance(value, list | tuple) else value}
+            _flatten(item, f"{prefix}.{key}" if prefix else key, flat)
+    else:
+        flat[prefix] = "+".join(map(str, value)) if isinstance(value, list | tuple) else value

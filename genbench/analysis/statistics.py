@@ -3,6 +3,7 @@
 Nothing here returns NaN: what is undefined is ``None``.
 """
 
+import functools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,11 +74,16 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Mean:
     value = float(sample[0]) if np.all(sample == sample[0]) else float(sample.mean())
     if n == 1:
         return Mean(value, None, 1)
-    from scipy import stats
-
     spread = 0.0 if np.all(sample == sample[0]) else float(sample.std(ddof=1))
-    half_width = float(stats.t.ppf(0.5 + level / 2, n - 1)) * spread / math.sqrt(n)
-    return Mean(value, half_width, n)
+    return Mean(value, _quantile(0.5 + level / 2, n - 1) * spread / math.sqrt(n), n)
+
+
+@functools.cache
+def _quantile(p: float, degrees: int) -> float:
+    """Of Student's t."""
+    from scipy.special import stdtrit  # scipy.stats' own, without the second that it takes to import
+
+    return float(stdtrit(degrees, p))
 
 
 def paired_difference(
@@ -100,10 +106,11 @@ def paired_difference(
         value = float(differences.mean()) if np.abs(differences).max() > _ROUNDING * scale else 0.0
         n = len(seeds)
         return Difference(value, 0.0 if n > 1 else None, n, 1.0 if value == 0 and n > 1 else None)
-    from scipy import stats
+    from scipy.special import stdtr
 
     mean = mean_interval(differences.tolist(), level=level)
-    return Difference(mean.value, mean.half_width, mean.n, float(stats.ttest_1samp(differences, 0.0).pvalue))
+    t = mean.value / (float(differences.std(ddof=1)) / math.sqrt(mean.n))
+    return Difference(mean.value, mean.half_width, mean.n, 2 * float(stdtr(mean.n - 1, -abs(t))))
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
@@ -130,20 +137,39 @@ def kendall(
     τ-b = (concordant - discordant) / √(pairs untied in x · pairs untied in y). ``groups`` (the configuration of each
     point, say) are resampled whole: seeds of one configuration are not independent evidence.
     """
-    return _correlation(x, y, groups, level, _tau)
+    return _correlation(x, y, groups, level, _taus)
 
 
 def spearman(
     x: Sequence[float], y: Sequence[float], *, groups: Sequence[Hashable] | None = None, level: float = LEVEL
 ) -> Correlation:
     """Spearman's ρ (Pearson's of the mid-ranks) with a percentile bootstrap interval; ``groups`` as in kendall."""
-    return _correlation(x, y, groups, level, _rho)
+    return _correlation(x, y, groups, level, _rhos)
 
 
-def _tau(x: np.ndarray, y: np.ndarray) -> float | None:
-    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
-    untied = float(np.count_nonzero(a)) * float(np.count_nonzero(b))
-    return float((a * b).sum()) / math.sqrt(untied) if untied else None
+def _taus(x: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """τ-b of samples that hold group g weights[sample, g] times; NaN where it is undefined.
+
+    A sum over pairs of a sample is one over pairs of groups, wᵀ S w: S, of 0 … G, is made once, group by group.
+    """
+    order = np.argsort(groups, kind="stable")
+    x, y, groups = x[order], y[order], groups[order]
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    sums = np.zeros((3, len(weights)))
+    for own, (start, end) in enumerate(zip(starts, [*starts[1:], len(x)], strict=True)):
+        a = (x[start:end, None] > x).astype(np.int8) - (x[start:end, None] < x)
+        b = (y[start:end, None] > y).astype(np.int8) - (y[start:end, None] < y)
+        columns = np.stack([(a * b).sum(0, dtype=np.int64), (a != 0).sum(0), (b != 0).sum(0)])
+        sums += weights[:, own] * (np.add.reduceat(columns, starts, axis=1) @ weights.T)
+    untied = np.sqrt(sums[1] * sums[2])
+    return np.divide(sums[0], untied, out=np.full(len(weights), np.nan), where=untied > 0)
+
+
+def _rhos(x: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """ρ of samples that hold group g weights[sample, g] times; NaN where it is undefined."""
+    chosen = (np.repeat(np.arange(len(x)), sample[groups].astype(int)) for sample in weights)
+    found = (_rho(x[members], y[members]) for members in chosen)
+    return np.array([math.nan if value is None else value for value in found])
 
 
 def _rho(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -166,22 +192,19 @@ def _correlation(
         )
     if n < 3:
         return Correlation(None, None, None, n, f"{n} points: a rank correlation needs 3")
-    value = statistic(a, b)
-    if value is None:
+    named = {group: number for number, group in enumerate(dict.fromkeys(groups if groups is not None else range(n)))}
+    members = np.array([named[group] for group in (groups if groups is not None else range(n))])
+    count = len(named)
+    value = float(statistic(a, b, members, np.ones((1, count)))[0])
+    if math.isnan(value):
         return Correlation(None, None, None, n, "one of the two is constant")
-    members: dict[Hashable, list[int]] = {}
-    for index, group in enumerate(groups if groups is not None else range(n)):
-        members.setdefault(group, []).append(index)
-    blocks = [np.array(block) for block in members.values()]
-    if len(blocks) < _MIN_GROUPS:
+    if count < _MIN_GROUPS:
         return Correlation(value, None, None, n, f"no interval from fewer than {_MIN_GROUPS} independent points")
     random = np.random.default_rng(0)
-    resampled = []
-    for _ in range(_RESAMPLES):
-        chosen = np.concatenate([blocks[i] for i in random.integers(len(blocks), size=len(blocks))])
-        if (sample := statistic(a[chosen], b[chosen])) is not None:
-            resampled.append(sample)
-    low, high = np.quantile(resampled, [0.5 - level / 2, 0.5 + level / 2])
+    drawn = [np.bincount(random.integers(count, size=count), minlength=count) for _ in range(_RESAMPLES)]
+    weights = np.stack(drawn).astype(np.float64)
+    resampled = statistic(a, b, members, weights)
+    low, high = np.quantile(resampled[~np.isnan(resampled)], [0.5 - level / 2, 0.5 + level / 2])
     return Correlation(value, float(low), float(high), n)
 
 

@@ -12,6 +12,7 @@ from genbench.privacy import clean
 from genbench.report.drawing import COLOURS, Drawing, blank, logarithmic, plain
 from genbench.report.format import show
 from genbench.report.model import Point
+from genbench.report.selection import LARGEST
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 
@@ -120,7 +121,7 @@ def _pairs(curve: Curve, point: Point) -> list[tuple[float, float]]:
         found = [(float(match[1]), metrics[key]) for key in metrics if (match := re.fullmatch(pattern, key))]
     else:
         found = [(_value(point, curve.x), metrics.get(curve.y))]
-    return [(x, y) for x, y in found if isinstance(x, int | float) and y is not None]
+    return [(x, y) for x, y in found if isinstance(x, int | float) and abs(x) <= LARGEST and y is not None]
 
 
 def _value(point: Point, key: str) -> Any:

@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's (2008), which colour-blind readers tell apart.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -76,9 +77,19 @@ def blank(width: float, height: float, rows: int = 1, columns: int = 1, **settin
 
 
 def settle(drawing: Drawing) -> None:
-    """Computes the layout once, not at every save."""
+    """Computes the layout once, not at every save, and leaves out tick labels that would touch one before."""
     drawing.figure.draw_without_rendering()
     drawing.figure.set_layout_engine("none")
+    for axes in drawing.figure.axes:
+        for axis, first, last in ((axes.xaxis, "x0", "x1"), (axes.yaxis, "y0", "y1")):
+            end = -math.inf
+            labels = [label for label in axis.get_ticklabels() if label.get_visible() and label.get_text()]
+            boxes = [(label.get_window_extent(), label) for label in labels]
+            for box, label in sorted(boxes, key=lambda each: getattr(each[0], first)):
+                if getattr(box, first) < end:
+                    label.set_visible(False)
+                else:
+                    end = getattr(box, last) + (2 if axis is axes.xaxis else 0)
 
 
 def saved(drawing: Drawing, kind: str) -> bytes:

@@ -4,7 +4,8 @@ Rows carry numbers besides their colours.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
@@ -13,7 +14,7 @@ from genbench.report.curves import draw as draw_curve
 from genbench.report.curves import parse
 from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, logarithmic, plain, settle
 from genbench.report.model import Point, Table
-from genbench.report.selection import Selection
+from genbench.report.selection import LARGEST, Selection
 from genbench.report.spec import RAW_MEASURES
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _ROWS = (
     "#6A51A3", "#8C510A", "#4D4D4D", "#01787B",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_MOST = 30
+"""Rows that a figure shows one by one."""
 _GAP = "test/gap/accuracy"
 _FLATNESS = {
     "train/flatness/lambda_1": "largest Hessian eigenvalue λ₁",
@@ -39,19 +42,33 @@ def draw(loaded: Selection, table: Table, points: Sequence[Point]) -> Iterator[D
     """Every figure for which there are data, and those that the experiment asked for; each is to be drawn within
     :func:`genbench.report.drawing.style`."""
     shown = [point for point in points if point.chosen]
-    curves = _curves(loaded, shown)
+    rows = list(dict.fromkeys(point.row for point in shown))
+    first = _first(rows, table)
+    few = [point for point in shown if point.row in first]
+    said = "" if len(first) == len(rows) else f" The first {len(first)} of {len(rows)} rows."
+    curves = _curves(loaded, few)
     for drawing in (
         _forest(table),
-        _strengths(points, table),
-        _against(shown, _FLATNESS, "gap_flatness", "Generalization gap against flatness"),
-        _against(shown, _NORMS, "gap_norm", "Generalization gap against weight norms"),
-        _learning(curves, shown, "accuracy", "Learning curves: accuracy"),
-        _learning(curves, shown, "cross_entropy", "Learning curves: cross-entropy"),
+        _said(_strengths([point for point in points if point.row in first], table), said),
+        _against(shown, first, _FLATNESS, "gap_flatness", "Generalization gap against flatness"),
+        _against(shown, first, _NORMS, "gap_norm", "Generalization gap against weight norms"),
+        _said(_learning(curves, few, "accuracy", "Learning curves: accuracy"), said),
+        _said(_learning(curves, few, "cross_entropy", "Learning curves: cross-entropy"), said),
         *(draw_curve(curve, points) for curve in parse(table.figures)),
     ):
         if drawing is not None:
             settle(drawing)
             yield drawing
+
+
+def _first(rows: Sequence[str], table: Table) -> set[str]:
+    """As many rows as can be told apart in a figure, the baseline among them."""
+    base = [] if table.baseline is None else [table.rows[table.baseline].label]
+    return set(list(dict.fromkeys([*base, *rows]))[:_MOST]) if len(rows) > _MOST else set(rows)
+
+
+def _said(drawing: Drawing | None, more: str) -> Drawing | None:
+    return drawing and replace(drawing, caption=drawing.caption + more)
 
 
 def _forest(table: Table) -> Drawing | None:
@@ -67,6 +84,10 @@ def _forest(table: Table) -> Drawing | None:
         return -math.inf if difference is None else difference.value
 
     shown.sort(key=effect)
+    said = ""
+    if len(shown) > 2 * _MOST:
+        said = f" The {_MOST} rows with the smallest and the {_MOST} with the largest difference, of {len(shown)}."
+        shown = [*shown[:_MOST], *shown[-_MOST:]]
     figure, axes = blank(7.6, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
     for axis, index in zip(axes[0], columns, strict=True):
         column, mean = table.columns[index], table.cells[base][index].mean
@@ -94,7 +115,8 @@ def _forest(table: Table) -> Drawing | None:
         "differences",
         f"Test accuracy, difference from {table.rows[base].label}",
         "Mean difference paired by seed with its Student-t 95 % interval, sorted by the first panel; filled and blue "
-        "where p < 0.05 after Holm's correction within the panel. An interval that leaves the panel ends in an arrow.",
+        "where p < 0.05 after Holm's correction within the panel. An interval that leaves the panel ends in an arrow."
+        + said,
         figure,
     )
 
@@ -204,8 +226,10 @@ def _limit(axis: "Axes", differences: Sequence[statistics.Difference | None]) ->
                 axis.plot(edge, y, marker, color=GREY, markersize=4, clip_on=False)
 
 
-def _against(points: Sequence[Point], measures: dict[str, str], name: str, title: str) -> Drawing | None:
-    """The gap over each measure: a numbered marker a configuration (mean of seeds), a dot a run."""
+def _against(
+    points: Sequence[Point], first: Collection[str], measures: dict[str, str], name: str, title: str
+) -> Drawing | None:
+    """The gap over each measure: a dot a run, and a numbered marker a configuration (mean of seeds) of some rows."""
     measures = {key: label for key, label in measures.items() if any(_pair(point, key) for point in points)}
     if not measures:
         return None
@@ -221,9 +245,13 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
         heading = []
         for which, condition in enumerate(conditions):
             inside = [point for point in points if point.condition == condition and _pair(point, key)]
+            by_row: dict[str, list[Point]] = {}
+            for point in inside:
+                by_row.setdefault(point.row, []).append(point)
+            others = [pair for row in by_row.keys() - first for p in by_row[row] if (pair := _pair(p, key))]
+            axis.plot(*zip(*others, strict=True), ".", color=GREY, markersize=2, alpha=0.4) if others else None
             for number, row in enumerate(rows):
-                members = [point for point in inside if point.row == row]
-                if members:
+                if row in first and (members := by_row.get(row)):
                     hollow = raw and not members[0].comparable
                     _configuration(axis, [_pair(point, key) for point in members], number, which, hollow)  # type: ignore[misc]
             heading.append(_association([point for point in inside if point.comparable or not raw], key, condition))
@@ -236,7 +264,7 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
         axis.set_ylabel("gap: train − test accuracy (points)")
     for axis in flat[len(measures) :]:
         axis.axis("off")
-    _legend(flat[len(measures)], rows, conditions)
+    _legend(flat[len(measures)], [(number, row) for number, row in enumerate(rows) if row in first], conditions)
     hollow = any(not point.comparable for point in points) and any(key in RAW_MEASURES for key in measures)
     return Drawing(
         name,
@@ -244,6 +272,11 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
         "Numbered markers are configurations (means over seeds), small dots are runs. τ: Kendall's rank correlation "
         "(τ-b) over the n runs of one condition, with its 95 % interval from a bootstrap that resamples whole "
         "configurations. A correlation over these strategies is no evidence of a cause."
+        + (
+            ""
+            if len(first) == len(rows)
+            else f" Markers of {len(first)} of {len(rows)} rows; grey: runs of the others."
+        )
         + (
             " Hollow: not comparable in this measure (normalization, another loss), and left out of τ."
             if hollow
@@ -254,7 +287,8 @@ def _against(points: Sequence[Point], measures: dict[str, str], name: str, title
 
 
 def _pair(point: Point, key: str) -> tuple[float, float] | None:
-    x, y = point.record["metrics"].get(key), point.record["metrics"].get(_GAP)
+    metrics = point.record["metrics"]
+    x, y = metrics.get(key), metrics.get(_GAP)
     return None if x is None or y is None else (x, 100 * y)
 
 
@@ -281,11 +315,11 @@ def _association(points: Sequence[Point], key: str, condition: str) -> str:
     return f"{plain(condition)}: {text}" if condition else text
 
 
-def _legend(axis: "Axes", rows: Sequence[str], conditions: Sequence[str]) -> None:
+def _legend(axis: "Axes", rows: Sequence[tuple[int, str]], conditions: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles: list[Any] = []
-    for number, row in enumerate(rows):
+    for number, row in rows:
         colour = _ROWS[number % len(_ROWS)]
         handles.append(Line2D([], [], marker="o", color="none", markerfacecolor=colour, markeredgecolor=colour,
                               markersize=7, label=f"{number + 1}  {plain(row)}"))  # fmt: skip
@@ -308,7 +342,10 @@ def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
     for point in points:
         try:
             run_id = point.record["run_id"]
-            found[run_id] = records.history(loaded.folder / run_id, point.record).drop_duplicates("epoch")
+            history = records.history(loaded.folder / run_id, point.record)
+            drawn = [key for key in history if key == "epoch" or "/performance/" in key]
+            history = history[drawn].drop_duplicates("epoch")
+            found[run_id] = history.where(history.abs() <= LARGEST)
         except (records.RecordError, KeyError, ValueError):
             continue
     return found

@@ -25,7 +25,7 @@ class Lookup:
 
     def require(self, key: str) -> None:
         """Raise ValueError (one line) for a setting that no run has."""
-        if not any(key in run.shown for run in self.runs):
+        if all(run.text(key) is None for run in self.runs):
             known = sorted({name for run in self.runs if run.record for name in run.record["choices"]})
             raise ValueError(
                 f"the table names the setting {key!r}, which no run has; accepted: a group "
@@ -34,7 +34,7 @@ class Lookup:
 
     def value(self, run: Run, key: str) -> str | None:
         """As shown; ``None`` where unknown (a run without record whose overrides do not tell)."""
-        own = run.shown.get(key)
+        own = run.text(key)
         if own is not None:
             return own
         return ABSENT if run.record else self._default(key)
@@ -57,7 +57,7 @@ class Lookup:
 
     def _default(self, key: str) -> str | None:
         if key not in self._defaults:
-            found = {run.shown.get(key, ABSENT) for run in self.runs if run.record}
+            found = {run.text(key) or ABSENT for run in self.runs if run.record}
             self._defaults[key] = found.pop() if len(found) == 1 else None
         return self._defaults[key]
 
@@ -72,7 +72,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     for key in sorted({key for run in members for key in run.config}):
         values = [run.config.get(key, ABSENT) for run in members]
         if any(value != values[0] for value in values) and values != seeds:
-            differing[key] = list(dict.fromkeys(run.shown.get(key, ABSENT) for run in members))
+            differing[key] = list(dict.fromkeys(show(value) for value in values))
     return differing
 
 

@@ -32,11 +32,19 @@ class Run:
         return records.flatten(self.record["config"]) if self.record else {}
 
     @cached_property
-    def shown(self) -> dict[str, str]:
-        """What its settings and choices are in a table: of the record, or without one of the plan."""
-        if self.record is None:
-            return dict(self.overrides)
-        return {key: show(value) for key, value in {**self.config, **self.record["choices"]}.items()}
+    def _texts(self) -> dict[str, str | None]:
+        return {}
+
+    def text(self, key: str) -> str | None:
+        """A setting or choice as it is shown: of the record, or without one of the plan; None where there is none."""
+        if key not in self._texts:
+            self._texts[key] = self.overrides.get(key) if self.record is None else self._shown(self.record, key)
+        return self._texts[key]
+
+    def _shown(self, record: Mapping[str, Any], key: str) -> str | None:
+        if key in record["choices"]:
+            return show(record["choices"][key])
+        return show(self.config[key]) if key in self.config else None
 
     def value(self, key: str) -> Any:
         """A setting or choice of the record, by dotted key."""

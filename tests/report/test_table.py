@@ -303,6 +303,23 @@ def test_a_malformed_spec_is_refused_in_one_line(ablation, spec, match):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("wild", "said"), [(1e308, "1.00e+308"), (-1e308, "-1.00e+308"), (10**400, "1.00e+400")])
+def test_a_number_too_large_to_be_averaged_spoils_its_own_cell(tmp_path, wild, said):
+    def change(item):
+        if item["choices"]["regularization"] and item["seed"] == 1:
+            item["metrics"]["test/performance/accuracy"] = item["seconds"]["fit"] = wild
+            item["history"] = None
+        return item
+
+    columns = [ACCURACY, {"label": "gap", "metric": "test/gap/accuracy"}, {"label": "s", "metric": "seconds.fit"}]
+    folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,), spec={"columns": columns}, change=change)
+    table = build(load(folder))
+    assert [[cell.status for cell in line] for line in table.cells] == [["", "", ""], ["n=2/3", "", "n=2/3"]]
+    assert table.notes == [f"seed 1: {said} is too large to be averaged"]
+    assert all(point.record["metrics"]["test/performance/accuracy"] != wild for point in points(load(folder)))
+
+
 def test_columns_of_nothing_are_left_out_with_one_note(tmp_path):
     metrics = ("test/other", "train/flatness/trace", "test/performance/accuracy", "test/another")
     columns = [{"group": "G" * (metric != "test/performance/accuracy"), "label": metric[-5:], "metric": metric}
