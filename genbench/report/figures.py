@@ -343,7 +343,7 @@ def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
         try:
             run_id = point.record["run_id"]
             history = records.history(loaded.folder / run_id, point.record)
-            drawn = [key for key in history if key == "epoch" or "/performance/" in key]
+            drawn = [key for key in history if key == "epoch" or "/performance/" in str(key)]
             history = history[drawn].drop_duplicates("epoch")
             found[run_id] = history.where(history.abs() <= LARGEST)
         except (records.RecordError, KeyError, ValueError):

@@ -304,7 +304,7 @@ def test_a_malformed_spec_is_refused_in_one_line(ablation, spec, match):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("wild", "said"), [(1e308, "1.00e+308"), (-1e308, "-1.00e+308"), (10**400, "1.00e+400")])
+@pytest.mark.parametrize(("wild", "said"), [(1e308, "1.00e+308"), (-1e308, "-1.00e+308"), (10**400, None)])
 def test_a_number_too_large_to_be_averaged_spoils_its_own_cell(tmp_path, wild, said):
     def change(item):
         if item["choices"]["regularization"] and item["seed"] == 1:
@@ -316,7 +316,8 @@ def test_a_number_too_large_to_be_averaged_spoils_its_own_cell(tmp_path, wild, s
     folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,), spec={"columns": columns}, change=change)
     table = build(load(folder))
     assert [[cell.status for cell in line] for line in table.cells] == [["", "", ""], ["n=2/3", "", "n=2/3"]]
-    assert table.notes == [f"seed 1: {said} is too large to be averaged"]
+    reason = f"{said} is too large to be averaged" if said else "the value is beyond what a float holds"
+    assert table.notes == [f"seed 1: {reason}"]
     assert all(point.record["metrics"]["test/performance/accuracy"] != wild for point in points(load(folder)))
 
 
