@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from genbench import hub
 from genbench.data.text import encoded, split, vocabulary
 from genbench.data.text_classification import TextClassification, _parted, _topics
 from genbench.draw import Draw
@@ -136,6 +137,7 @@ def test_a_set_of_the_hub_has_its_own_splits(monkeypatch):
         labels = [int("good" in text or "splendid" in text) for text in parts[split]]
         return {"text": parts[split], "label": labels}
 
+    monkeypatch.setattr(hub, "go_offline", lambda: None)  # the network is not asked, nor the library's settings changed
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     data = TextClassification(hub="films", length=2, batch_size=1)
     raw, _ = data.content()
