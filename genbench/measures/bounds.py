@@ -51,7 +51,7 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
 
     def count(module: nn.Module, _args: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            calls.append((module, output.numel() // len(output)))
+            calls.append((module, output.numel()))
 
     held: dict[nn.Module, dict[str, int]] = {}  # the trainable weights of each module that has weights
     with torch.no_grad():
@@ -66,12 +66,14 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
             handle.remove()
     if not calls:
         return Estimate(None, note="undefined: no layer gives a tensor")
+    x = _tensor(snapshot, output)
+    n = x.shape[snapshot.target_axis if x.ndim > 1 else 0]
     seen: dict[str, int] = {}
     total = weighted = 0
     for i, (module, units) in enumerate(calls, 1):
         seen |= held[module]
         total += sum(seen.values())
-        weighted += i * (_decisions(snapshot, output) if i == len(calls) else units)
+        weighted += i * (_decisions(snapshot, output, n) if i == len(calls) else units // n)
     pieces = 2 * math.e * weighted * max(isinstance(m, _TWO_BREAKPOINTS) + 1 for m in snapshot.model.modules())
     return Estimate(len(calls) + total * math.log2(2 * pieces * math.log2(pieces)))
 
@@ -205,14 +207,13 @@ def _said(snapshot: Snapshot, bound: float) -> Estimate:
     return Estimate(bound, note=f"vacuous: not below the error {guessing:.3g} of guessing")
 
 
-def _decisions(snapshot: Snapshot, output: Any) -> int:
-    """The numbers of an example whose signs decide the answer."""
+def _decisions(snapshot: Snapshot, output: Any, n: int) -> int:
+    """The numbers of one of n examples whose signs decide the answer."""
     reading = read(snapshot)
     if isinstance(reading, str) or reading.axis is None:
-        return _tensor(snapshot, output)[0].numel()
-    example = reading.logits(output)[0]
-    classes = len(example)
-    return classes * (classes - 1) // 2 * example[0].numel()
+        return _tensor(snapshot, output).numel() // n
+    classes = reading.logits(output).shape[1]
+    return (classes - 1) * reading.tensor(output).numel() // (2 * n)
 
 
 def _tensor(snapshot: Snapshot, output: Any) -> Any:

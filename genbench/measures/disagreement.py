@@ -35,7 +35,8 @@ def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estima
         reading = read(each)
         if isinstance(reading, str):
             return undefined(reading)
-        found.append(torch.cat([reading.answers(output) for output, _ in each.predictions]))
+        answers = (reading.answers(output) for output, _ in each.predictions)
+        found.append(torch.cat([a.movedim(snapshot.target_axis, 0) if a.ndim > 1 else a for a in answers]))
     ours, theirs = found
     if ours.shape != theirs.shape:
         raise ValueError(f"other answers in shape {tuple(theirs.shape)}; accepted: {tuple(ours.shape)}")

@@ -45,7 +45,9 @@ def fisher_trace(snapshot: Snapshot, *, passes: int = 10, seed: int = 0) -> Esti
         return Estimate(total / len(shares), stderr=0.0)
     generator = torch.Generator().manual_seed(derive(seed, "labels"))
     # the cross-entropy is the mean over an example's T labels, whose gradients are independent draws
-    positions = torch.cat([torch.full((len(each),), each[0, ..., 0].numel(), dtype=torch.float64) for each in p])
+    sizes = [each.shape[snapshot.target_axis if each.ndim > 2 else 0] for each in p]
+    counts = [each[..., 0].numel() / n for each, n in zip(p, sizes, strict=True)]
+    positions = torch.cat([torch.full((n,), c, dtype=torch.float64) for n, c in zip(sizes, counts, strict=True)])
     samples = []
     for _ in range(passes):
         labels = [_draw(each, generator) for each in p]

@@ -119,7 +119,7 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
         if not inputs:
             return Estimate(None, note="undefined: the input has no real numbers")
         margins = _signed(reading, output, target)
-        margins = margins.reshape(len(margins), -1)
+        margins = margins.movedim(snapshot.target_axis, 0).flatten(1) if margins.ndim > 1 else margins[:, None]
         slopes = torch.stack([_slopes(column, inputs) for column in margins.unbind(1)], 1)
         margins = margins.detach()
         distances.append(torch.where(margins == 0, margins, margins / slopes).reshape(-1))

@@ -124,11 +124,11 @@ def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
 
 def _error(snapshot: Snapshot, values: Tensor) -> float | None:
     """The standard error of the mean of values at all positions, from the sums over each example; s/√N of one each."""
+    axis, mean = snapshot.target_axis, values.mean()
+    targets = [target for _, target in snapshot.predictions]
     sums = [
-        (part - values.mean()).reshape(len(target), -1).sum(1)
-        for part, (_, target) in zip(
-            values.split([target.numel() for _, target in snapshot.predictions]), snapshot.predictions, strict=True
-        )
+        (part - mean).reshape(target.shape).movedim(axis, 0).flatten(1).sum(1) if target.ndim > 1 else part - mean
+        for part, target in zip(values.split([target.numel() for target in targets]), targets, strict=True)
     ]
     deviations = torch.cat(sums)
     n = len(deviations)

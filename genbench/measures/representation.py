@@ -234,7 +234,11 @@ def check_same_data(snapshot: Snapshot, other: Snapshot) -> None:
     if other.examples != snapshot.examples:
         raise ValueError(f"other has {other.examples} examples; accepted: the same data, {snapshot.examples} examples")
     targets = [
-        [target.flatten(1) if target.ndim > 1 else target for _, target in s.predictions if isinstance(target, Tensor)]
+        [
+            target.movedim(s.target_axis, 0).flatten(1) if target.ndim > 1 else target
+            for _, target in s.predictions
+            if isinstance(target, Tensor)
+        ]
         for s in (snapshot, other)
     ]
     if all(targets):

@@ -661,6 +661,11 @@ class Snapshot:
             self._leaves.update({name: nn.Parameter(p.clone()) for name, p in self.parameters.items()})
         return {name: self._leaves[name] for name in self.parameters}
 
+    @property
+    def target_axis(self) -> int:
+        """The axis of targets and outputs that holds the examples: 1 for sequences with the time first, else 0."""
+        return (self._probe.layout or EXAMPLES_FIRST).target
+
     # -- how
 
     @property

@@ -323,6 +323,42 @@ def test_classes_last(steps):
         assert function(last).stderr == (None if (e := function(first).stderr) is None else pytest.approx(e, rel=1e-9))
 
 
+class Tagger(nn.Module):
+    """Sequences with the time first, as torch's recurrent layers have them by default, or with the examples first."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru, self.head = nn.GRU(2, 4, batch_first=batch_first), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0])
+
+
+@pytest.mark.parametrize("steps", [3, 5])  # batches of 5 and 7 examples
+def test_examples_are_no_time_steps(steps):
+    torch.manual_seed(1)
+    x, y = torch.randn(12, steps, 2).double(), torch.randint(3, (12, steps))
+
+    def loss(z, y):
+        return F.cross_entropy(z.reshape(-1, 3), y.reshape(-1))
+
+    first, last = Tagger(True).double(), Tagger(False).double()
+    expected = Snapshot(first, loss, [(x[:5], y[:5]), (x[5:], y[5:])])
+    found = Snapshot(last, loss, [(a.transpose(0, 1), b.T) for a, b in ((x[:5], y[:5]), (x[5:], y[5:]))])
+    assert (expected.target_axis, found.target_axis) == (0, 1)
+    for function in (*PERFORMANCE, margin, input_margin):
+        a, b = function(found), function(expected)
+        assert a.value == pytest.approx(b.value, rel=1e-9), function.__name__
+        assert a.stderr == (None if b.stderr is None else pytest.approx(b.stderr, rel=1e-9)), function.__name__
+    other = first.state_dict() | {"head.bias": torch.tensor([1.0, 0, 0]).double()}
+    a, b = (disagreement(s, other=s.with_state(other)) for s in (found, expected))
+    assert (a.value, a.stderr) == pytest.approx((b.value, b.stderr), rel=1e-9)
+    if steps == 3:  # of the labels drawn, too, each place is one
+        a, b = (fisher_trace(s, passes=20) for s in (found, expected))
+        assert abs(a.value - b.value) <= 4 * math.hypot(a.stderr, b.stderr)
+
+
 @dataclass
 class Output:
     logits: torch.Tensor
