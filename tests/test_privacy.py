@@ -155,8 +155,9 @@ def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, mon
     outcomes = sweep.run(jobs, command=command, executor=Processes(n_jobs=1), retries=0)
     assert [outcome.status for outcome in outcomes] == ["completed", "failed"]
     where = tmp_path / "runs" / "default"
-    report.show(where)
-    report.write(where)
+    shown = report.Report(where)
+    shown.write()
+    shown.show()
     with initialize_config_dir(str(folder()), version_base="1.3"):
         measure = compose("measure", [f"checkpoint={where / outcomes[0].run_id}", "pictures=null", "measures=norms"])
     measure = OmegaConf.to_container(measure, resolve=True)
