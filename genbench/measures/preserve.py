@@ -128,7 +128,9 @@ def seed_all(seed: int) -> None:
     """Seeds every global generator."""
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 @dataclass(frozen=True)
