@@ -1,6 +1,7 @@
 """What every measure shares: its clock, its protection of the network, what an ensemble's value is, and how a set of
 measures is taken."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
+from genbench.measures.watch import Watch
 
 P = ParamSpec("P")
 Result = TypeVar("Result", Estimate, dict[str, Estimate])
@@ -19,12 +21,18 @@ MeasureOf = Callable[[Snapshot], Estimate | dict[str, Estimate]]  # one whose se
 
 
 def measure(
-    family: str, *, of_weights: bool = False, by_member: bool = True, moves: bool = False
+    family: str,
+    *,
+    of_weights: bool = False,
+    by_member: bool = True,
+    moves: bool = False,
+    passes: Callable[[Mapping[str, Any]], int] | None = None,
 ) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
     """Makes a measure of a function of a snapshot: runs it inside ``snapshot.measuring()``, fills in the seconds, and
     turns a value that is not finite into ``None`` with a note.
 
-    A measure of flatness is taken in the precision that it needs, which for one that ``moves`` the weights is more: see
+    ``passes`` tells from the settings how many passes over the data a measure makes at most, for those who wait. A
+    measure of flatness is taken in the precision that it needs, which for one that ``moves`` the weights is more: see
     :meth:`Snapshot.precise`. What the snapshot has to say of its loss is said by every estimate of more than weights.
 
     ``family`` and the split it is measured on are the first parts of its metric key, ``split/family/name``; of a
@@ -72,32 +80,53 @@ def measure(
             return {key: _finish(estimate, seconds / len(result)) for key, estimate in result.items()}
 
         measured.family, measured.of_weights = family, of_weights  # type: ignore[attr-defined]
+        measured.passes = passes  # type: ignore[attr-defined]
         return measured
 
     return decorate
 
 
 def evaluate(
-    measures: Mapping[str, MeasureOf], snapshot: Snapshot, *, split: str, origins: dict[str, list[str]] | None = None
+    measures: Mapping[str, MeasureOf],
+    snapshot: Snapshot,
+    *,
+    split: str,
+    few: Snapshot | None = None,
+    known: Mapping[str, Mapping[str, Estimate]] | None = None,
+    keep: Callable[[str, dict[str, Estimate]], None] | None = None,
 ) -> dict[str, Estimate]:
     """The estimates of a set of measures by metric key: ``split/family/name``, or ``weights/family/name``.
 
     ``name`` is the measure's in the set, or what it calls its estimates itself. A function that :func:`measure` gave
     no family has ``other``. What fails is an estimate without a value that says why: see :func:`attempt`.
-    ``origins`` is told the keys that each measure gave.
+
+    Args:
+        measures: name -> function of a snapshot.
+        snapshot: network, loss and data.
+        split: of the data.
+        few: of curvature and sharpness, the same network on some of the data.
+        known: what was measured before, by the measure's name and by key: it is not measured again.
+        keep: is given each measure's name and its estimates by key as soon as there are.
     """
     results: dict[str, Estimate] = {}
+    watch = Watch([name for name in measures if name not in (known or {})])
     with ExitStack() as protection:
         protection.enter_context(snapshot.measuring())  # once for all
+        protection.enter_context(snapshot.watched(watch))
         for name, function in measures.items():
             prefix = key_prefix(function, split)
+            if known and name in known:
+                results |= known[name]
+                continue
             timed: Any = function if hasattr(_declared(function), "family") else measure("other")(function)
-            found = attempt(name, timed, snapshot)
+            watch.begin(name, _bound(function))
+            found = attempt(name, timed, few if few is not None and of_flatness(function) else snapshot)
+            if keep is not None:
+                keep(name, {f"{prefix}/{entry}": estimate for entry, estimate in found.items()})
             if name in found and found[name].value is None:  # it may have broken off, and left anything behind
                 protection.close()
                 protection.enter_context(snapshot.measuring())
-            if origins is not None:
-                origins[name] = [f"{prefix}/{entry}" for entry in found]
+                protection.enter_context(snapshot.watched(watch))
             for entry, estimate in found.items():
                 key = f"{prefix}/{entry}"
                 if key in results and results[key].value != estimate.value:
@@ -114,6 +143,23 @@ def key_prefix(function: MeasureOf, split: str) -> str:
 def needs_data(function: MeasureOf) -> bool:
     """Whether a measure is of more than the weights."""
     return not getattr(_declared(function), "of_weights", False)
+
+
+def of_flatness(function: MeasureOf) -> bool:
+    """Whether a measure is of curvature or sharpness, which takes many passes over the data."""
+    return needs_data(function) and getattr(_declared(function), "family", None) == "flatness"
+
+
+def _bound(function: MeasureOf) -> int | None:
+    """The passes that a measure makes at most, where it tells."""
+    declared: Any = _declared(function)
+    if getattr(declared, "passes", None) is None:
+        return None
+    settings = {name: p.default for name, p in inspect.signature(declared).parameters.items()}
+    while isinstance(function, partial):
+        settings |= function.keywords
+        function = function.func
+    return declared.passes(settings)
 
 
 def attempt(name: str, function: MeasureOf, snapshot: Snapshot) -> dict[str, Estimate]:

@@ -15,7 +15,8 @@ class Lanczos:
     orthonormal rows ``known`` the iteration is that of H on what is orthogonal to them: of eigenvectors, on the rest of
     the spectrum. Every new vector is orthogonalized twice against all others, so that no eigenvalue appears twice by
     rounding. Where the Krylov space is exhausted (β = 0), it goes on with a new random direction, until Q spans
-    everything. Vectors and recurrences are float64.
+    everything. Recurrences are float64, and vectors too, up to two million entries; longer ones are kept in float32,
+    as a hundred of eleven million would be 9 GB.
 
     Reference: Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.
     """
@@ -36,10 +37,10 @@ class Lanczos:
         self._size = size - (0 if known is None else len(known))
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
-        self._basis = torch.empty(min(4, self._size), size, dtype=torch.float64, device=device)
+        self._basis = _Rows(size, device)
         self.alphas: list[float] = []  # diagonal of T
         self.betas: list[float] = []  # beside it; the last one leads out of the basis
-        self._next: Tensor | None = self._fresh(0) if start is None else start[0] / start[0].norm()
+        self._next: Tensor | None = self._fresh() if start is None else start[0] / start[0].norm()
         self._image = None if start is None else start[1] / start[0].norm()  # of the first vector
 
     @property
@@ -48,13 +49,13 @@ class Lanczos:
 
     def basis(self, steps: int) -> Tensor:
         """The first Lanczos vectors as orthonormal rows [steps, size]."""
-        return self._basis[:steps]
+        return self._basis.combined(np.eye(steps))
 
     def image(self, steps: int) -> Tensor:
         """H times each of the first Lanczos vectors, as rows [steps, size]; no product is needed."""
         off = self.betas[: steps - 1]
         t = np.diag(self.alphas[:steps]) + np.diag(off, 1) + np.diag(off, -1)
-        image = torch.from_numpy(t).to(self._device) @ self._basis[:steps]
+        image = self._basis.combined(t)
         out = self._basis[steps] if steps < self.steps else self._next
         if out is not None:  # where the space was exhausted, β is 0
             image[-1] += self.betas[steps - 1] * out
@@ -80,7 +81,7 @@ class Lanczos:
         """Those of the ``k`` largest (smallest) Ritz values, as orthonormal rows [k, size], the outermost first."""
         _, vectors = self._eigen(steps)
         chosen = vectors[:, ::-1][:, :k] if lowest else vectors[:, :k]
-        return torch.from_numpy(chosen.T.copy()).to(self._device) @ self._basis[:steps]
+        return self._basis.combined(chosen.T.copy())
 
     def _eigen(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         values, vectors = eigh_tridiagonal(self.alphas[:steps], self.betas[: steps - 1])
@@ -88,16 +89,12 @@ class Lanczos:
 
     def _step(self, q: Tensor) -> None:
         m = self.steps
-        if m == len(self._basis):
-            room = torch.empty(min(2 * m, self._size), self._length, dtype=torch.float64, device=self._device)
-            room[:m] = self._basis
-            self._basis = room
-        self._basis[m] = q
+        self._basis.append(q)
         image = self._product(q) if self._image is None else self._image
         self._image = None
         norm = float(image.norm())
         alpha = float(image @ q)
-        rest = self._orthogonalized(image, m + 1)
+        rest = self._orthogonalized(image)
         beta = float(rest.norm())
         self.alphas.append(alpha)
         if not np.isfinite(alpha):
@@ -105,20 +102,61 @@ class Lanczos:
         if m + 1 == self._size:
             beta, self._next = 0.0, None
         elif beta <= 1e-13 * norm or beta == 0.0:
-            beta, self._next = 0.0, self._fresh(m + 1)
+            beta, self._next = 0.0, self._fresh()
         else:
             self._next = rest / beta
         self.betas.append(beta)
 
-    def _orthogonalized(self, vector: Tensor, steps: int) -> Tensor:
-        basis = self._basis[:steps]
+    def _orthogonalized(self, vector: Tensor) -> Tensor:
         for _ in range(2):
             if self._known is not None:
                 vector = vector - self._known.T @ (self._known @ vector)
-            vector = vector - basis.T @ (basis @ vector)
+            vector = self._basis.without(vector)
         return vector
 
-    def _fresh(self, steps: int) -> Tensor:
+    def _fresh(self) -> Tensor:
         draw = torch.randn(self._length, generator=self._generator, dtype=torch.float64).to(self._device)
-        vector = self._orthogonalized(draw, steps)
+        vector = self._orthogonalized(draw)
         return vector / vector.norm()
+
+
+class _Rows:
+    """Vectors that are added one by one, in blocks, so that none of them is ever copied."""
+
+    _BLOCK = 16
+    _LONG = 2**21  # entries of a vector that is kept in float32
+
+    def __init__(self, length: int, device: torch.device) -> None:
+        self._shape, self._device = (self._BLOCK, length), device
+        self._dtype = torch.float64 if length <= self._LONG else torch.float32
+        self._blocks: list[Tensor] = []
+        self._count = 0
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._blocks[index // self._BLOCK][index % self._BLOCK].double()
+
+    def append(self, vector: Tensor) -> None:
+        if self._count == self._BLOCK * len(self._blocks):
+            self._blocks.append(torch.empty(self._shape, dtype=self._dtype, device=self._device))
+        self._blocks[-1][self._count % self._BLOCK] = vector
+        self._count += 1
+
+    def without(self, vector: Tensor) -> Tensor:
+        """What is left of a vector after its parts along the rows, which are orthonormal."""
+        for block in self._filled(self._count):
+            along = block @ vector.to(self._dtype)
+            vector = vector - block.T @ along
+        return vector
+
+    def combined(self, coefficients: np.ndarray) -> Tensor:
+        """Sums of the first rows with these coefficients [k, rows], as rows [k, length], float64."""
+        found = torch.zeros(len(coefficients), self._shape[1], dtype=torch.float64, device=self._device)
+        start = 0
+        for block in self._filled(coefficients.shape[1]):
+            part = torch.from_numpy(coefficients[:, start : start + len(block)].copy()).to(self._device)
+            found += (part.to(self._dtype) @ block).double()
+            start += len(block)
+        return found
+
+    def _filled(self, count: int) -> list[Tensor]:
+        return [block[: count - i * self._BLOCK] for i, block in enumerate(self._blocks) if count > i * self._BLOCK]

@@ -70,6 +70,7 @@ class _Open:
 
     depth: int = 0
     places: Places | None = None
+    watch: Any = None  # counts the passes over the data
     placed: list[tuple[Any, ...]] = field(default_factory=list)  # the weights that lie in it, last on top
 
 
@@ -353,6 +354,7 @@ class Snapshot:
                 with view._placed(values), torch.no_grad():
                     run = view._run(batch)
                 yield run.output, run.target, run.loss, run.weight
+            self._tick()
 
     def gradient_at(self, vector: Tensor) -> tuple[float, Tensor]:
         """L and its gradient [size], float64, at other weights [size]."""
@@ -366,6 +368,7 @@ class Snapshot:
                         run = view._run(piece)
                         total += run.weight * _flat(gradient(run.loss, leaves))
                         values.append((run.loss.detach(), run.weight))
+            self._tick()
             return _mean(values), total / sum(weight for _, weight in values)
 
     def hessian_product(self, vector: Tensor) -> Tensor:
@@ -397,7 +400,24 @@ class Snapshot:
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
-        return self._view(("vector",), batches=batches, forward=None, _random_state=None, _loader_state=[])
+        return self.on(batches, forward=None)
+
+    def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
+        """The same network and loss on other batches of the same form."""
+        return self._view(("vector",), batches=batches, _random_state=None, _loader_state=[], **changes)
+
+    @contextmanager
+    def watched(self, watch: Any) -> Iterator[None]:
+        """Within it, every pass over the data calls ``watch.tick()``."""
+        before, self._open.watch = self._open.watch, watch
+        try:
+            yield
+        finally:
+            self._open.watch = before
+
+    def _tick(self) -> None:
+        if self._open.watch is not None:
+            self._open.watch.tick()
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -916,7 +936,9 @@ class Snapshot:
             kept: _Kept = self.shared(f"graphs of {curvature.__name__}", _Kept)
             while True:
                 try:
-                    return self._summed(v, curvature, kept)
+                    found = self._summed(v, curvature, kept)
+                    self._tick()
+                    return found
                 except _Unsliceable:
                     kept.clear(())
                     kept.size = sys.maxsize
