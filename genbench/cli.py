@@ -129,11 +129,12 @@ def _measure_task(cfg: Any) -> None:
 
     plain = _report_errors(lambda: config.resolve(cfg))  # before what takes long to import
     with _without_collecting():
-        from genbench import measuring
+        from genbench import measuring, progress
         from genbench.report import estimates
 
     def task() -> None:
-        measured = measuring.run(plain)
+        with progress.saying() as say:
+            measured = measuring.run(plain, say=say)
         console = Console()
         console.print(estimates.terminal(measured.title, measured.estimates))
         for path in measured.files:

@@ -102,7 +102,7 @@ class MeasureConfig:
     initial: str | None = None
     loss: dict[str, Any] = field(default_factory=dict)
     split: str = "train"
-    examples: int | None = None
+    examples: Any = "auto"
     pictures: dict[str, Any] | None = None
     output: str | None = None
     device: str = "auto"

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from genbench import experiment, records, trust
-from genbench.callbacks.splits import SPLITS, Data, noted, take
+from genbench.callbacks.splits import AUTO, FEW, SPLITS, Data, noted, take
+from genbench.callbacks.splits import few as on_few
 from genbench.checks import check_choice, check_integer, nearest
 from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
-from genbench.measures.base import evaluate, reason
+from genbench.measures.base import evaluate, of_flatness, reason
 from genbench.measures.gap import performance_and_gaps
+from genbench.measures.watch import Say, log, told
 from genbench.privacy import HIDDEN, clean, shared
 from genbench.weights import States, matched, read_state, record_of
 
@@ -37,8 +39,11 @@ class Measured:
     files: list[Path]
 
 
-def run(config: Config) -> Measured:
+def run(config: Config, *, say: Say = log) -> Measured:
     """Load a checkpoint, measure it, write ``measures.json``, ``measures.csv`` and ``measures.html``.
+
+    What a measure gives is written as soon as it is there, with the names of those that are to come; the same command
+    goes on from it. ``say`` is told how far measuring is.
 
     ``config`` is that of ``conf/measure.yaml``. Raises ``ConfigError``, in one line, for what cannot be loaded; a
     measure that fails is a null with its reason.
@@ -46,24 +51,41 @@ def run(config: Config) -> Measured:
     check_choice("split", config["split"], SPLITS)
     check_integer("threads", config["threads"], least=1, most=1024)
     _check_pictures(config["pictures"])
-    if config["examples"] is not None:
-        check_integer("examples", config["examples"], least=1)
+    examples = config["examples"]
+    if examples not in (None, AUTO):
+        check_integer("examples", examples, least=1, note="or auto, or null")
     bind({"measures": config["measures"], "loss": config["loss"]})
     measures = {name: experiment.make(node) for name, node in config["measures"].items()}
     folder = _output(config)
     before = torch.get_num_threads()
     torch.set_num_threads(config["threads"])
     try:
-        subject = _load(config)
-        data = {split: subject.batches(split, config) for split in subject.splits(config["split"])}
+        subject, split = _load(config), config["split"]
+        files = _Files(folder, subject, config)
+        known = files.known()
+        data = {split: subject.batches(split, examples, config) for split in subject.splits(split)}
         snapshots = {split: subject.snapshot(found.batches, config) for split, found in data.items()}
-        estimates = performance_and_gaps(snapshots)
-        estimates |= evaluate(measures, snapshots[config["split"]], split=config["split"])
-        estimates = noted(estimates, {split: found.note for split, found in data.items()})
-        drawn = _draw(snapshots[config["split"]], estimates, config) if config["pictures"] else _Drawn([], {}, {})
+        few, notes = None, {split: found.note for split, found in data.items()}
+        if examples == AUTO and any(map(of_flatness, measures.values())):
+            chosen = subject.batches(split, FEW, config)
+            if note := on_few(split, chosen):
+                few, notes[f"{split}/flatness"] = snapshots[split].on(chosen.batches), note
+
+        def keep(name: str, found: dict[str, Estimate]) -> None:
+            known[name] = noted(found, notes)
+            files.write_unfinished(known, left=[name for name in measures if name not in known])
+
+        with told(say):
+            estimates = noted(performance_and_gaps(snapshots), notes)
+            found = evaluate(measures, snapshots[split], split=split, few=few, known=dict(known), keep=keep)
+            estimates |= noted(found, notes)
+            drawn = _Drawn([], {}, {})
+            if config["pictures"]:
+                say("drawing: loss surfaces and spectral density")
+                drawn = _draw(few or snapshots[split], estimates, config)
     finally:
         torch.set_num_threads(before)
-    return Measured(subject.title, estimates, _write(folder, subject, config, estimates, drawn))
+    return Measured(subject.title, estimates, files.write(estimates, drawn))
 
 
 def _check_pictures(settings: Config | None) -> None:
@@ -93,10 +115,10 @@ class Subject:
             raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(present)}")
         return [split for split in SPLITS if split == chosen or (split != "val" and split in present)]
 
-    def batches(self, split: str, config: Config) -> Data:
+    def batches(self, split: str, examples: int | str | None, config: Config) -> Data:
         """A split, or ``examples`` of it by ``seed``."""
         batches = _batches(self.data, split)
-        return Data(batches) if config["examples"] is None else take([batches], config["examples"], seed=config["seed"])
+        return take([batches], examples, seed=config["seed"]) if isinstance(examples, int) else Data(batches)
 
     def snapshot(self, batches: Iterable[Any], config: Config) -> Snapshot:
         """The network on these batches."""
@@ -331,37 +353,82 @@ def _output(config: Config) -> Path:
     return folder
 
 
-def _write(
-    folder: Path, subject: Subject, config: Config, estimates: Mapping[str, Estimate], drawn: _Drawn
-) -> list[Path]:
-    from genbench.report.measures_page import page
+class _Files:
+    """``measures.{json,csv,html}`` in a folder."""
 
-    provenance = experiment.provenance({"threads": config["threads"], "trainer": {}})
-    settings = {**subject.settings, **{key: config[key] for key in ("measures", "split", "examples")}}
-    settings, provenance = shared(settings), shared(provenance)
-    content = {
-        "schema": SCHEMA,
-        "checkpoint": subject.digest,
-        "title": subject.title,
-        "settings": settings,
-        "measures": shared({key: asdict(estimate) for key, estimate in estimates.items()}),
-        "data": drawn.data,
-        "left_out": shared(drawn.left_out),
-        "provenance": provenance,
-    }
-    html = page(estimates, drawn.pictures, title=subject.title, settings=settings, provenance=provenance)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, subject: Subject, config: Config) -> None:
+        self._folder, self._subject = folder, subject
+        self._provenance = shared(experiment.provenance({"threads": config["threads"], "trainer": {}}))
+        self._settings = shared(
+            {**subject.settings, **{key: config[key] for key in ("measures", "split", "examples", "seed", "loss")}}
+        )
+
+    def known(self) -> dict[str, dict[str, Estimate]]:
+        """What the same command, with the same code, has measured of the same network before it was broken off, by the
+        measure's name and by key."""
+        path = self._folder / "measures.json"
+        try:
+            content = json.loads(records.read_bytes(path))
+            same = {**self._head, "provenance": self._provenance}
+            if not content["unfinished"] or any(content[key] != value for key, value in same.items()):
+                return {}
+            return {
+                name: {key: Estimate(**content["measures"][key]) for key in keys}
+                for name, keys in content["finished"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "checkpoint": self._subject.digest,
+            "title": self._subject.title,
+            "settings": self._settings,
+        }
+
+    def write_unfinished(self, known: Mapping[str, Mapping[str, Estimate]], *, left: Sequence[str]) -> None:
+        """What there is already; ``left`` are the measures that are to come."""
+        if left:
+            estimates = {key: estimate for found in known.values() for key, estimate in found.items()}
+            finished = {name: list(found) for name, found in known.items()}
+            self._write(estimates, {"unfinished": list(left), "finished": finished})
+
+    def write(self, estimates: Mapping[str, Estimate], drawn: _Drawn) -> list[Path]:
+        from genbench.report.measures_page import page
+
+        html = page(
+            estimates,
+            drawn.pictures,
+            title=self._subject.title,
+            settings=self._settings,
+            provenance=self._provenance,
+        )
+        more = {"unfinished": [], "data": drawn.data, "left_out": shared(drawn.left_out)}
+        return self._write(estimates, more, html)
+
+    def _write(self, estimates: Mapping[str, Estimate], more: Mapping[str, Any], html: str | None = None) -> list[Path]:
+        content = {
+            **self._head,
+            "measures": shared({key: asdict(estimate) for key, estimate in estimates.items()}),
+            **more,
+            "provenance": self._provenance,
+        }
         written = {
             "measures.json": json.dumps(content, indent=1, allow_nan=False) + "\n",
             "measures.csv": _comma_separated(estimates),
-            "measures.html": html,
+            **({} if html is None else {"measures.html": html}),
         }
-        for name, text in written.items():
-            records.write_atomic(folder / name, text)
-    except OSError as error:
-        raise ConfigError(f"output={str(folder)!r} cannot be written: {error.strerror}; set output=") from None
-    return [folder / name for name in written]
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name, text in written.items():
+                records.write_atomic(self._folder / name, text)
+        except OSError as error:
+            raise ConfigError(
+                f"output={str(self._folder)!r} cannot be written: {error.strerror}; set output="
+            ) from None
+        return [self._folder / name for name in written]
 
 
 def _comma_separated(estimates: Mapping[str, Estimate]) -> str:

@@ -133,6 +133,26 @@ def shown(folder: Path) -> Iterator[None]:
         thread.join(5)
 
 
+@contextlib.contextmanager
+def saying() -> Iterator[Callable[..., None]]:
+    """Shows what it is told: on a terminal in one line that is gone afterwards, else by a line now and then, and what
+    is ``urgent`` at once."""
+    out = console()
+    if out.is_terminal:
+        with out.status("") as status:
+            yield lambda line, urgent=False: status.update(clean(line))
+        return
+    last = time.monotonic()
+
+    def say(line: str, urgent: bool = False) -> None:
+        nonlocal last
+        if urgent or time.monotonic() > last + LINES:
+            last = time.monotonic()
+            out.print(clean(line), highlight=False, markup=False, soft_wrap=True)
+
+    yield say
+
+
 def _bar_of(folder: Path, out: "Console", ended: threading.Event) -> None:
     from rich.progress import BarColumn, Progress, TextColumn
 

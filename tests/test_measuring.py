@@ -361,3 +361,57 @@ def test_help_is_quick():
     assert status == 0
     assert "genbench-measure checkpoint=" in out
     assert "full" in out
+
+
+def test_curvature_and_sharpness_are_measured_on_a_thousand_examples(trained, tmp_path):
+    run = trained("data.train_size=2000")
+    overrides = [f"checkpoint={run}", f"output={tmp_path / 'auto'}"]
+    found = measured(*overrides).estimates
+    trace = found["train/flatness/trace"]
+    assert trace.note.startswith("on 1,024 of 1,800 train examples")
+    assert found["train/performance/cross_entropy"].note is None
+    assert found["weights/norm/l2"].note is None
+    few = measured(*overrides, "examples=1024").estimates
+    assert few["train/flatness/trace"].value == trace.value
+    assert few["train/performance/cross_entropy"].value != found["train/performance/cross_entropy"].value
+    whole = measured(*overrides, "examples=null").estimates
+    assert whole["train/flatness/trace"].value != trace.value
+    assert whole["train/performance/cross_entropy"].value == found["train/performance/cross_entropy"].value
+    assert json.loads((tmp_path / "auto" / "measures.json").read_text())["unfinished"] == []
+
+
+def test_what_is_measured_is_there_after_a_kill_and_is_not_measured_again(trained, tmp_path, monkeypatch):
+    run, output = trained(), tmp_path / "measures"
+    overrides = [f"checkpoint={run}", f"output={output}"]
+    whole = measured(*overrides, f"output={tmp_path / 'whole'}").estimates
+    plain = measuring.evaluate
+
+    def killed(measures, snapshot, *, keep, **settings):
+        def kept(name, found):
+            keep(name, found)
+            if name == "trace":
+                raise KeyboardInterrupt
+
+        return plain(measures, snapshot, keep=kept, **settings)
+
+    monkeypatch.setattr(measuring, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        measured(*overrides)
+    monkeypatch.setattr(measuring, "evaluate", plain)
+    left = json.loads((output / "measures.json").read_text())
+    assert left["unfinished"] == ["sam_sharpness", "average_sharpness", "adaptive_sharpness"]
+    assert left["measures"]["train/flatness/trace"]["value"] == whole["train/flatness/trace"].value
+    with open(output / "measures.csv") as file:
+        assert "train/flatness/lambda_1" in {row["measure"] for row in csv.DictReader(file)}
+
+    # what was measured is taken as it is: a mark in it stays, that of another command does not
+    left["measures"]["train/flatness/trace"]["value"] = 12345.0
+    (output / "measures.json").write_text(json.dumps(left))
+    again = measured(*overrides).estimates
+    assert again["train/flatness/trace"].value == 12345.0
+    assert again["train/flatness/sam_sharpness"].value == whole["train/flatness/sam_sharpness"].value
+    assert again.keys() == whole.keys()
+    assert measured(*overrides).estimates["train/flatness/trace"].value == whole["train/flatness/trace"].value
+    (output / "measures.json").write_text(json.dumps(left))
+    other = measured(*overrides, "seed=1").estimates
+    assert other["train/flatness/trace"].value == whole["train/flatness/trace"].value

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from genbench.callbacks.splits import Splits, noted
+from genbench.callbacks.splits import AUTO, Splits, noted
 from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
@@ -50,7 +50,7 @@ class Measuring(pl.Callback):
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
         examples: measure on so many of a split, the same each time: see :func:`genbench.callbacks.splits.take`;
-            ``None`` for all.
+            ``None`` for all; ``"auto"`` for all but of curvature and sharpness, which are measured on at most 1,024.
         network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
         log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
     """
@@ -67,7 +67,7 @@ class Measuring(pl.Callback):
         every_n_steps: int | str | None = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
-        examples: int | None = None,
+        examples: int | str | None = None,
         network: str | None = None,
         log_details: bool = False,
     ) -> None:
@@ -75,8 +75,8 @@ class Measuring(pl.Callback):
         for setting, every in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
             if every not in (None, POWERS_OF_TWO):
                 check_integer(f"{name} {setting}", every, least=1, note=f"or {POWERS_OF_TWO}, or null")
-        if examples is not None:
-            check_integer(f"{name} examples", examples, least=1)
+        if examples not in (None, AUTO):
+            check_integer(f"{name} examples", examples, least=1, note="or auto, or null")
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.loss = loss
@@ -166,7 +166,8 @@ class Measuring(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, **settings: Any
     ) -> Snapshot | None:
         """The network now, on one split; ``None`` where there is no such split. ``settings`` are the snapshot's."""
-        data = self._splits.data(trainer, pl_module, split, examples=self.examples)
+        examples = self.examples if isinstance(self.examples, int) else None
+        data = self._splits.data(trainer, pl_module, split, examples=examples)
         if data is None:
             return None
         found = Snapshot(self.subject(pl_module), self.loss, data.batches, forward=self.forward, **settings)

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from genbench.callbacks.base import Measuring
-from genbench.callbacks.splits import SPLITS
+from genbench.callbacks.splits import AUTO, FEW, SPLITS, few, noted
 from genbench.checks import check_choice
 from genbench.measures import (
     Estimate,
@@ -21,7 +21,7 @@ from genbench.measures import (
     sam_sharpness,
     spectral_norm,
 )
-from genbench.measures.base import MeasureOf, evaluate, key_prefix, needs_data, reason
+from genbench.measures.base import MeasureOf, evaluate, key_prefix, needs_data, of_flatness, reason
 from genbench.measures.snapshot import Forward, Loss
 
 STANDARD: dict[str, MeasureOf] = {  # conf/measures/standard.yaml, for those who have no YAML
@@ -48,7 +48,7 @@ class Measures(Measuring):
             standard set with its defaults.
         split: train, val or test.
         examples: measure on so many of the split, the same each time: see :func:`genbench.callbacks.splits.take`;
-            ``None`` for all.
+            ``None`` for all; ``"auto"`` for all but of curvature and sharpness, which are measured on at most 1,024.
         every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for no epoch's end.
         every_n_steps: the same in optimizer steps. Always also at the end of training.
         loss: (output, target) -> mean over the batch.
@@ -63,7 +63,7 @@ class Measures(Measuring):
         *,
         measures: Mapping[str, MeasureOf] | None = None,
         split: str = "train",
-        examples: int | None = None,
+        examples: int | str | None = AUTO,
         every_n_epochs: int | str | None = None,
         every_n_steps: int | str | None = None,
         loss: Loss = nn.functional.cross_entropy,
@@ -105,10 +105,14 @@ class Measures(Measuring):
             "initial": initial,
             "scaling": getattr(getattr(trainer, "datamodule", None), "scaling", (0.0, 1.0)),
         }
-        absent, snapshot = f"there is no {self.split} split", None
+        absent, snapshot, some, note = f"there is no {self.split} split", None, None, None
         if any(map(needs_data, self.measures.values())):
             try:
                 snapshot = self.snapshot(trainer, pl_module, self.split, **settings)
+                if snapshot is not None and self.examples == AUTO and any(map(of_flatness, self.measures.values())):
+                    chosen = self._splits.data(trainer, pl_module, self.split, examples=FEW)
+                    if chosen is not None and (note := few(self.split, chosen)):
+                        some = snapshot.on(chosen.batches)
             except Exception as error:  # measures of the weights alone need none
                 absent = reason(error)
         try:
@@ -122,7 +126,14 @@ class Measures(Measuring):
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
             }
         self.origins = {}
-        return evaluate(self.measures, snapshot, split=self.split, origins=self.origins)
+        found = evaluate(
+            self.measures,
+            snapshot,
+            split=self.split,
+            few=some,
+            keep=lambda name, estimates: self.origins.update({name: list(estimates)}),
+        )
+        return noted(found, {f"{self.split}/flatness": note})
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "start": self._start}

@@ -20,6 +20,8 @@ from genbench.measures.leaves import leaves, rebuilt
 from genbench.measures.preserve import generators_of, preserved_random_state
 
 SPLITS = ("train", "val", "test")
+AUTO = "auto"  # curvature and sharpness, which take many passes, on at most FEW examples, all else on all
+FEW = 1024
 _SEVERAL = (Mapping, list, tuple)
 
 
@@ -29,6 +31,7 @@ class Data:
 
     batches: Iterable[Any]
     note: str | None = None
+    total: int | None = None  # examples that these were chosen from, where that is known
 
 
 class Splits:
@@ -127,15 +130,24 @@ def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
         starts = [0, *accumulate(map(len, known))]
         order = torch.randperm(starts[-1], generator=torch.Generator().manual_seed(seed))
         rows = order[:examples].sort().values
-        return Data([batch for source, own in _by_part(known, starts, rows) for batch in source.batches(own)])
+        batches = [batch for source, own in _by_part(known, starts, rows) for batch in source.batches(own)]
+        return Data(batches, total=starts[-1])
+
+
+def few(split: str, data: Data) -> str | None:
+    """What is to be said of a measure that is taken of :data:`FEW` examples where there are more; ``None`` where there
+    are not."""
+    if data.total is not None and data.total <= FEW:
+        return None
+    return data.note or f"on {FEW:,} of {data.total:,} {split} examples, a random subset"
 
 
 def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) -> dict[str, Estimate]:
-    """Estimates by metric key, each with the note on its split."""
+    """Estimates by metric key, each with the note on its split, or on its split and family."""
     found = {}
     for key, estimate in estimates.items():
-        note = notes.get(key.partition("/")[0])
-        if note is not None and estimate.value is not None:
+        note = notes.get(key.partition("/")[0]) or notes.get(key.rpartition("/")[0])
+        if note is not None and estimate.value is not None and note not in (estimate.note or ""):
             estimate = replace(estimate, note="; ".join(filter(None, (estimate.note, note))))
         found[key] = estimate
     return found

@@ -27,7 +27,7 @@ from genbench.measures.snapshot import Snapshot
 MATRICES = ("hessian", "gauss_newton")
 
 
-@measure("flatness")
+@measure("flatness", passes=lambda given: given["max_steps"])
 def hessian_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -58,7 +58,7 @@ def hessian_eigenvalues(
     return _eigenvalues(snapshot, "hessian", "", k, bottom, tolerance, max_steps, seed)
 
 
-@measure("flatness")
+@measure("flatness", passes=lambda given: given["max_steps"])
 def gauss_newton_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -68,7 +68,7 @@ def gauss_newton_eigenvalues(
     return _eigenvalues(snapshot, "gauss_newton", "ggn_", k, bottom, tolerance, max_steps, seed)
 
 
-@measure("flatness")
+@measure("flatness", passes=lambda given: given["deflation"] + given["probes"])
 def hessian_trace(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0) -> Estimate:
     """tr ∇²L(w) with its standard error.
 
@@ -90,14 +90,14 @@ def hessian_trace(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, 
     return _trace(snapshot, "hessian", deflation, probes, seed)
 
 
-@measure("flatness")
+@measure("flatness", passes=lambda given: given["deflation"] + given["probes"])
 def gauss_newton_trace(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0) -> Estimate:
     """As :func:`hessian_trace`, of the Gauss–Newton matrix; equal to tr ∇²L for networks that are piecewise linear in
     each of their weights, ReLU networks say."""
     return _trace(snapshot, "gauss_newton", deflation, probes, seed)
 
 
-@measure("flatness")
+@measure("flatness", passes=lambda given: given["deflation"] + given["probes"])
 def hessian_frobenius_norm(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0) -> Estimate:
     """‖∇²L(w)‖_F = √Σλᵢ² with its standard error, from the products that :func:`hessian_trace` makes with the same
     settings: ‖H‖_F² = ‖HQ‖_F² + tr PH²P, the second part estimated by the mean of ‖HPz‖². The root of an unbiased
@@ -105,7 +105,7 @@ def hessian_frobenius_norm(snapshot: Snapshot, *, deflation: int = 12, probes: i
     return _frobenius_norm(snapshot, "hessian", deflation, probes, seed)
 
 
-@measure("flatness")
+@measure("flatness", passes=lambda given: given["deflation"] + given["probes"])
 def gauss_newton_frobenius_norm(
     snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, seed: int = 0
 ) -> Estimate:

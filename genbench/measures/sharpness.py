@@ -25,7 +25,7 @@ _NO_LOGITS = Estimate(
 _PARALLEL = 1 - 1e-9  # cosine from which two directions are one
 
 
-@measure("flatness", moves=True)
+@measure("flatness", moves=True, passes=lambda given: given["starts"] * (given["steps"] + 1))
 def sam_sharpness(
     snapshot: Snapshot,
     *,
@@ -73,7 +73,7 @@ def sam_sharpness(
     return _worst_case(view, ball, starts=starts, steps=steps, tolerance=tolerance, seed=seed)
 
 
-@measure("flatness", moves=True)
+@measure("flatness", moves=True, passes=lambda given: given["starts"] * (given["steps"] + 1))
 def adaptive_sharpness(
     snapshot: Snapshot,
     *,
@@ -110,7 +110,7 @@ def adaptive_sharpness(
     return _worst_case(view, ball, starts=starts, steps=steps, tolerance=tolerance, seed=seed)
 
 
-@measure("flatness", moves=True)
+@measure("flatness", moves=True, passes=lambda given: 2 * given["pairs"])
 def average_sharpness(
     snapshot: Snapshot,
     *,
@@ -153,7 +153,7 @@ def average_sharpness(
     return _average(view, draw, pairs=pairs)
 
 
-@measure("flatness", moves=True)
+@measure("flatness", moves=True, passes=lambda given: 2 * given["pairs"])
 def adaptive_average_sharpness(
     snapshot: Snapshot,
     *,
@@ -186,7 +186,7 @@ def adaptive_average_sharpness(
     return _average(view, lambda: draw(view, generator) * view.vector.abs() * rho, pairs=pairs)
 
 
-@measure("flatness", moves=True)
+@measure("flatness", moves=True, passes=lambda given: 2 * given["pairs"])
 def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs: int = 50, seed: int = 0) -> Estimate:
     """The loss convolved with a Gaussian kernel, E L(w + δ), δ ~ N(0, σ²I), with its standard error (Bisla et al. 2022,
     arXiv 2201.08025: σ = 0.01 and 100 draws). The loss itself is not subtracted: a network that does not fit its

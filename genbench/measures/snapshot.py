@@ -70,6 +70,7 @@ class _Open:
 
     depth: int = 0
     places: Places | None = None
+    room: int | None = None  # bytes for the graph of one gradient
     watch: Any = None  # counts the passes over the data
     placed: list[tuple[Any, ...]] = field(default_factory=list)  # the weights that lie in it, last on top
 
@@ -632,7 +633,7 @@ class Snapshot:
                 with self._placed():
                     yield
             finally:
-                self._open.depth, self._open.places = 0, None
+                self._open.depth, self._open.places, self._open.room = 0, None, None
                 places.closed = True  # a generator that is closed later has nothing to put back
                 self._open.placed.clear()
 
@@ -1028,7 +1029,9 @@ class Snapshot:
         layout = self._known_layout()
         n = length(batch[1], layout.target)
         if size is None:
-            size = max(1, int(_SHARE * room(self.device)) // max(1, 3 * self._probe.bytes))
+            if self._open.room is None:
+                self._open.room = int(_SHARE * room(self.device))
+            size = max(1, self._open.room // max(1, 3 * self._probe.bytes))
         return list(layout.split(batch, n, size)) if n > size else [batch]
 
     def _each(self) -> Iterator[Any]:

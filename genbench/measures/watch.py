@@ -8,17 +8,25 @@ from contextvars import ContextVar
 
 from genbench.progress import LINES, duration
 
-LONG = 20.0  # seconds that are told before they are spent
-_LINE = 1.0  # seconds between two lines to one who shows them as he likes
+LONG, SLOW = 60.0, 5.0  # seconds of a measure and of one of its passes that are told before they are spent
+_OFTEN = 1.0  # seconds between two lines to one who shows them as he likes
 _log = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
-_say: ContextVar[Say | None] = ContextVar("say", default=None)
+Say = Callable[..., None]  # (line, urgent=False)
+
+
+def log(line: str, urgent: bool = False) -> None:
+    """Where a line goes if nobody shows it."""
+    _log.info(line)
+
+
+_say: ContextVar[Say] = ContextVar("say", default=log)
 
 
 @contextmanager
 def told(say: Say) -> Iterator[None]:
-    """Within it, how far measuring is goes to ``say``, about once a second; else to the log, twice a minute."""
+    """Within it, how far measuring is goes to ``say``, about once a second; else to the log, twice a minute. What takes
+    long is urgent, and told before it is spent."""
     token = _say.set(say)
     try:
         yield
@@ -35,8 +43,11 @@ class Watch:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._left = list(names)
-        self._name, self._bound, self._passes = "", None, 0
-        self._say, self._every = (_say.get() or _log.info), (_LINE if _say.get() else LINES)
+        self._name = ""
+        self._bound: int | None = None
+        self._passes = 0
+        self._say = _say.get()
+        self._every = LINES if self._say is log else _OFTEN
         self._begun = self._line = time.monotonic()
 
     def begin(self, name: str, bound: int | None) -> None:
@@ -50,13 +61,10 @@ class Watch:
         self._passes += 1
         now = time.monotonic()
         each = (now - self._begun) / self._passes
-        told = self._passes == 1 and self._bound is not None and each * self._bound > LONG
-        if told or now > self._line + self._every:
+        long = self._passes == 1 and self._bound is not None and each > SLOW and each * self._bound > LONG
+        if long or now > self._line + self._every:
             self._line = now
-            done = f"{self._passes}" + (f" of at most {self._bound}" if self._bound else "")
+            most = f" of at most {self._bound}" if self._bound else ""
+            time_each = duration(each) if each >= 1 else f"{1000 * each:.0f} ms"
             after = f"; then {', '.join(self._left)}" if self._left else ""
-            self._say(f"measuring {self._name}: {done} passes of about {_each(each)}{after}")
-
-
-def _each(seconds: float) -> str:
-    return duration(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+            self._say(f"measuring {self._name}: {self._passes}{most} passes of about {time_each}{after}", urgent=long)
