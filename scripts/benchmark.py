@@ -175,6 +175,49 @@ def sweep(args: argparse.Namespace) -> list[Result]:
     ]
 
 
+def tables(args: argparse.Namespace) -> list[Result]:
+    """Processor seconds and peak memory of a table of many records, read from the disk in a fresh process: of the table
+    and its CSV, and of all files and figures. The records are copies of one run's with other numbers."""
+    from genbench import experiment, records
+
+    rows = []
+    with tempfile.TemporaryDirectory() as runs:
+        one = experiment.run(_ablation("none", f"runs_dir={runs}", "trainer.max_steps=200"))
+        history = next(Path(runs).glob("*/*/history.csv")).read_bytes()
+        folder, draw = Path(runs) / "many", random.Random(0)
+        for number in range(args.records):
+            run = {key: value for key, value in one.items() if key not in ("digest", "files")}
+            row, seed = divmod(number, args.records // args.rows)
+            config = {**one["config"], "seed": seed, "data": {**one["config"]["data"], "seed": seed}}
+            config["optimizer"] = {**one["config"]["optimizer"], "lr": 1e-3 * (row + 1)}
+            metrics = {k: v and v * draw.uniform(0.8, 1.2) for k, v in one["metrics"].items()}
+            target = folder / f"{number:012x}"
+            target.mkdir(parents=True)
+            (target / "history.csv").write_bytes(history)
+            records.write(target, {**run, "run_id": target.name, "seed": seed, "config": config, "metrics": metrics})
+        for what, most in (("comma_separated", 20), ("write", 40)):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                seconds, peak = pool.submit(_report_cost, folder, what).result()
+            made = "table and CSV" if what == "comma_separated" else "all files and figures"
+            text = f"{made} of {args.records:,} records in {args.rows} rows"
+            within = seconds <= most and peak <= 1024
+            rows.append(Result(text, f"{seconds:.1f} s, {peak:.0f} MiB", f"≤ {most} s, ≤ 1024 MiB", within))
+    return rows
+
+
+def _report_cost(folder: Path, what: str) -> tuple[float, float]:
+    """Processor seconds and peak MiB of a report's part."""
+    from genbench.report import Report, render
+
+    start = process_time()
+    report = Report(folder)
+    if what == "write":
+        report.write()
+    else:
+        render.comma_separated(report.table)
+    return process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def packed(args: argparse.Namespace) -> list[Result]:
     """Wall-clock of whole commands, from process start to records, table and report written: the same sweep over seeds
     with Hydra's basic launcher (one run after the other), on two processes, and packed; measures off and on.
@@ -942,6 +985,11 @@ def main() -> None:
     command.add_argument("overrides", nargs="*", help="further settings of the sweep, such as seed=0")
     command.set_defaults(run=sweep)
 
+    command = commands.add_parser("tables", help="the report of very many records")
+    command.add_argument("--records", type=int, default=10_000)
+    command.add_argument("--rows", type=int, default=400)
+    command.set_defaults(run=tables)
+
     command = commands.add_parser("packed", help="a sweep over seeds: packed, on two processes, one by one")
     command.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"])
     command.add_argument("--seeds", type=int, default=32)
@@ -978,6 +1026,7 @@ def main() -> None:
         "full",
         "curvature",
         "sweep",
+        "tables",
     )
     command = commands.add_parser("all", help=f"{', '.join(together)}")
     command.set_defaults(run=lambda args: [row for name in together for row in _run(parser.parse_args([name]))])
