@@ -31,11 +31,15 @@ class Allocated(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if _is_stored(t)}
         for t in tree_leaves(result):
-            if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in known:
+            if _is_stored(t) and t.untyped_storage().data_ptr() not in known:
                 self.bytes += t.nbytes
         return result
+
+
+def _is_stored(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def room(device: torch.device) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench.callbacks.splits import AUTO, Splits, noted
+from genbench.callbacks.splits import take as take  # found here, too
 from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from genbench.measures.estimate import Estimate
-from genbench.measures.leaves import leaves, rebuilt
+from genbench.measures.examples import Layout, length
 from genbench.measures.preserve import generators_of, preserved_random_state
 
 SPLITS = ("train", "val", "test")
@@ -32,6 +32,9 @@ class Data:
     batches: Iterable[Any]
     note: str | None = None
     total: int | None = None  # examples that these were chosen from, where that is known
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
 
 
 class Splits:
@@ -159,7 +162,7 @@ def _first(parts: list["_Limited"], examples: int) -> Data:
     for part in parts:
         for batch in part:
             n = _length(batch)
-            batches.append(batch if n <= left else _rows(batch, slice(left), n))
+            batches.append(batch if n <= left else _rows(batch, torch.arange(left), n))
             left -= min(n, left)
             if left == 0:
                 return Data(batches, f"on the first {examples} examples: they come from a stream")
@@ -257,8 +260,9 @@ def _merged(batches: list[Any], size: int) -> list[Any]:
 
 
 def _length(batch: Any) -> int:
-    """The number of examples in a batch: the length of its first tensor."""
-    n = next((len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+    """The number of examples in a batch: the length of its target where it is a pair, else of its first tensor."""
+    pair = isinstance(batch, list | tuple) and len(batch) == 2
+    n = (length(batch[1]) if pair else 0) or length(batch)
     if not n:
         raise ValueError(
             "a batch holds no tensor with a first axis, so that its examples cannot be counted; examples=null"
@@ -266,8 +270,9 @@ def _length(batch: Any) -> int:
     return n
 
 
-def _rows(batch: Any, rows: Tensor | slice, n: int) -> Any:
-    return rebuilt(batch, lambda i, t: t[rows] if isinstance(t, Tensor) and t.ndim and len(t) == n else t)
+def _rows(batch: Any, rows: Tensor, n: int) -> Any:
+    """Some examples of a batch of ``n``: they lie in the first axis of that length, or in the second (time first)."""
+    return Layout((0, 1)).rows(batch, n, rows)
 
 
 # -- loaders

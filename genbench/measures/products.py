@@ -1,6 +1,6 @@
 """Products with the curvature of one batch's loss, over a graph that is kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ def gradient(loss: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool =
 def hessian(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Mapping[str, Tensor]) -> Product:
     """v -> ∇²L v by differentiating the gradient, whose graph is kept."""
     slopes, weights = gradient(value, leaves, create_graph=True), tuple(leaves.values())
+    _check_second(slopes)
 
     def product(v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         curved = [(g, u) for g, u in zip(slopes, v, strict=True) if g.requires_grad]
@@ -43,6 +44,7 @@ def gauss_newton(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Ma
     outputs, weights = tuple(flat[i] for i in live), tuple(leaves.values())
     duals = tuple(torch.zeros_like(f).requires_grad_() for f in outputs)
     pulled = torch.autograd.grad(outputs, weights, duals, create_graph=True, materialize_grads=True)
+    _check_second(pulled)
     points = tuple(f.detach().requires_grad_() for f in outputs)
     for i, point in zip(live, points, strict=True):
         flat[i] = point
@@ -56,6 +58,29 @@ def gauss_newton(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Ma
         return torch.autograd.grad(outputs, weights, curved, retain_graph=True, materialize_grads=True)
 
     return product
+
+
+def nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
+    """The nodes of the graph that tensors come from, each once."""
+    seen: set[Any] = set()
+    left = [t.grad_fn for t in tensors]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        left += [before for before, _ in node.next_functions]
+
+
+def _check_second(gradients: Iterable[Tensor]) -> None:
+    """Refuses a function of the network whose backward pass torch cannot differentiate: where its result leads to no
+    leaf, torch takes it for a constant instead of raising."""
+    if any(node.name() in ("torch::autograd::Error", "NotImplemented") for node in nodes(gradients)):
+        raise ValueError(
+            "the network has no second derivative: a function in it is marked with @once_differentiable, or torch has "
+            "none of it"
+        )
 
 
 def _derivative(values: tuple[Tensor, ...], at: tuple[Tensor, ...], v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -384,7 +384,11 @@ def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Genera
     several = (starts - 1) // 6
     yield from _worst_examples(snapshot, ball, starts - 1 - 3 * several)
     if several:
-        for vector in leading_vectors(snapshot, several, scale=ball.scale, seed=seed):
+        try:
+            vectors = list(leading_vectors(snapshot, several, scale=ball.scale, seed=seed))
+        except (RuntimeError, ValueError):  # the network has no second derivative, or none that is finite
+            vectors = []
+        for vector in vectors:
             yield vector
             yield -vector
     for _ in range(2 * starts):  # also for what is missing above; some may lie on a line that there is

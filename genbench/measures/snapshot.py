@@ -38,7 +38,7 @@ from genbench.measures.preserve import (
     seed_all,
     set_random_state,
 )
-from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian
+from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian, nodes
 from genbench.memory import Allocated, room
 from genbench.patches import Patches
 from genbench.places import Places, renamed, unwrapped
@@ -1184,16 +1184,7 @@ def _agree(rows: Tensor, losses: Tensor, alone: Callable[[int], tuple[Tensor, Te
 
 def _reaches(loss: Tensor, tensors: set[int]) -> bool:
     """Whether the graph of a loss has one of these tensors among its leaves."""
-    seen, open_ = set(), [loss.grad_fn]
-    while open_:
-        node = open_.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if id(getattr(node, "variable", None)) in tensors:
-            return True
-        open_ += [after for after, _ in node.next_functions]
-    return False
+    return any(id(getattr(node, "variable", None)) in tensors for node in nodes([loss]))
 
 
 def _set(leaf: Tensor, data: Tensor, requires_grad: bool) -> None:

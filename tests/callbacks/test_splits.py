@@ -508,3 +508,14 @@ def test_a_process_of_several_measures_the_whole():
     assert len(limited) == 2 * 3 * 8
     assert sorted(of_sampler) == list(range(0, 90, 3))
     assert set(of_both) < set(of_sampler)
+
+
+def test_examples_of_sequences_with_time_first():
+    x, y = torch.arange(7 * 20 * 4.0).reshape(7, 20, 4), torch.arange(20)
+    (batch,) = take([[(x, y)]], 5)
+    assert batch[0].shape == (7, 5, 4)
+    assert torch.equal(batch[0], x[:, batch[1]])
+    stream = take([iter([(x, y)])], 5)
+    ((first, target),) = stream
+    assert torch.equal(first, x[:, :5])
+    assert torch.equal(target, y[:5])

@@ -706,3 +706,35 @@ def test_graphs_are_kept_within_the_memory_that_is_free(monkeypatch):
     assert kept.held <= 100 * each
     assert sizes.count(25) == 16 + 16 - 4  # slices of a quarter of the room; those that are kept are not made again
     assert math.isclose(sliced.mean_loss, whole.mean_loss)
+
+
+def test_sharpness_of_a_network_without_a_second_derivative():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z):
+            ctx.save_for_backward(z)
+            return z.tanh()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            (z,) = ctx.saved_tensors
+            return g * (1 - z.tanh() ** 2)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(Once.apply(self.a(x)))
+
+    torch.manual_seed(0)
+    net, (x, y) = Net().double(), data()
+    found = sam_sharpness(Snapshot(net, CE, [(x, y)]))
+    plain = sam_sharpness(Snapshot(nn.Sequential(net.a, nn.Tanh(), net.b), CE, [(x, y)]))
+    assert found.value == pytest.approx(plain.value, rel=1e-2)  # the largest maximum, from other starts
+    snapshot = Snapshot(net, CE, [(x, y)])
+    for product in (snapshot.hessian_product, snapshot.gauss_newton_product):
+        with pytest.raises(ValueError, match="no second derivative"):  # torch takes the function for a constant
+            product(torch.randn(snapshot.size, dtype=torch.float64))
