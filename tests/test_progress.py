@@ -212,3 +212,15 @@ def test_a_sweep_without_a_terminal_gives_its_estimate_once_and_a_line_now_and_t
 
 def test_durations_are_for_people():
     assert [progress.duration(s) for s in (3.2, 89, 600, 7200)] == ["3 s", "89 s", "10 min", "2.0 h"]
+
+
+def test_what_is_measured_at_the_end_is_said(configure, monkeypatch):
+    from genbench import experiment
+    from genbench.progress import Pace
+
+    said = []
+    plain = Pace.say
+    monkeypatch.setattr(Pace, "say", lambda self, doing: said.append(doing) or plain(self, doing))
+    monkeypatch.setattr("genbench.measures.watch._OFTEN", 0.0)
+    assert experiment.run(configure("logger={}"))["status"] == "completed"
+    assert any(line.startswith("measuring trace: 1 of at most 24 passes") for line in said)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import nullcontext
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+from genbench.measures.watch import told
 from genbench.privacy import clean
 from genbench.termination import terminable
 
@@ -127,7 +129,9 @@ class Measuring(pl.Callback):
                 return
             self.history.pop()  # other weights were chosen after the last step
         # Lightning heeds SIGTERM between steps, and measures may take minutes
-        with preserved_random_state(), terminable():
+        pace: Any = getattr(pl_module, "pace", None)  # of genbench's own training: it shows how far a run is
+        shown = nullcontext() if pace is None else told(lambda line, urgent=False: pace.say(line))
+        with preserved_random_state(), terminable(), shown:
             found = self.measure(trainer, pl_module)
         self.results = noted(found, self._notes)
         values = {key: estimate.value for key, estimate in self.results.items()}

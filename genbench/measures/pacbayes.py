@@ -79,7 +79,7 @@ def sharpness_alpha(
     A box is too large if the ascent of :func:`sam_sharpness` in it, on the loss, passes a point where more is lost. α
     is bracketed in steps of 4 and bisected on a logarithmic scale until the ends of ``interval`` are within
     ``tolerance``; the value is their geometric mean. The upper end is certain, since a point of that box was found; a
-    better ascent may lower the lower one (of transformers by a third and more), so that it is never called converged.
+    better ascent may lower the lower one (of transformers it does), so that it is never called converged.
 
     Args:
         snapshot: network, loss and data: those of a classifier.

@@ -54,6 +54,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     shown = lookup.rows(chosen.runs, keys)
     lines = [_line(shown.get(row, []), columns, lookup, label(row)) for row in row_keys]
     columns, lines, absent = _without_empty(columns, lines)
+    lines, general = _without_general(columns, lines)
     notes = _Notes()
     rows = []
     grid = []
@@ -85,6 +86,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
                 for column in columns
                 if shared and _is_clock(column)
             ),
+            *general,
             *absent,
         ],
         header=", ".join(key.rsplit(".", 1)[-1].replace("_", " ") for key in keys),
@@ -224,6 +226,27 @@ def _cell(runs: Sequence[Run], column: Column) -> tuple[Cell, list[str]]:
         status = f"n={len(values)}/{len(runs)}"
     mean = statistics.mean_interval(list(values.values())) if values else None
     return Cell(values=values, mean=mean, planned=len(runs), status=status), texts
+
+
+def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[_Line], list[str]]:
+    """Cells without what is said of every value of their column, where there are several, and sentences instead."""
+    general: dict[str, list[int]] = {}
+    for index in range(len(columns)):
+        said = [texts for cell, texts in (line[index] for line in lines) if cell.values]
+        for text in said[0] if len(said) > 1 else []:
+            if all(text in texts for texts in said):
+                general.setdefault(text, []).append(index)
+    cut: list[_Line] = [
+        [
+            (cell, [text for text in texts if not (cell.values and index in general.get(text, ()))])
+            for index, (cell, texts) in enumerate(line)
+        ]
+        for line in lines
+    ]
+    sentences = [
+        f"{listed(list(dict.fromkeys(columns[index].label for index in of)))}: {text}." for text, of in general.items()
+    ]
+    return cut, sentences
 
 
 def _without_empty(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[Column], list[_Line], list[str]]:

@@ -590,3 +590,21 @@ def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
     assert len(records.earlier_code(records.load(tmp_path))) == 2
     records.write_sweep(tmp_path, {**plan, "planned": "2025-12-31T00:00:00+00:00"})  # an older plan
     assert not records.earlier_code(records.load(tmp_path))
+
+
+def test_what_is_said_of_a_whole_column_stands_in_the_caption(tmp_path):
+    folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,), range(2))
+    few = "on 1,024 of 3,600 train examples, a random subset"
+    for path in folder.glob("*/record.json"):
+        record = records.read(path)
+        for name in ("lambda_1", "trace"):
+            record["notes"][f"train/flatness/{name}"] = few
+        if record["choices"]["regularization"] == ["l1"]:
+            record["notes"]["weights/norm/l2"] = "of low-rank factors"
+        records.write(path.parent, record)
+    table = build(load(folder))
+    assert f"λ₁ and trace: {few}." in table.caption
+    assert few not in table.notes
+    letter = table.notes.index("of low-rank factors")
+    columns = [column.label for column in table.columns]
+    assert [columns[i] for i, cell in enumerate(table.cells[1]) if letter in cell.notes] == ["norm"]
