@@ -552,7 +552,7 @@ def members(bound: Mapping[str, Any]) -> int:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested objects as one level of dotted keys; lists become text joined by ``+``.
+    """Nested objects as one level of dotted keys; lists become text joined by ``+``, empty ones "none".
 
     >>> flatten({"data": {"label_noise": 0.2}, "names": ["l2", "sam"]})
     {'data.label_noise': 0.2, 'names': 'l2+sam'}
@@ -567,4 +567,4 @@ def _flatten(value: Any, prefix: str, flat: dict[str, Any]) -> None:
         for key, item in value.items():
             _flatten(item, f"{prefix}.{key}" if prefix else key, flat)
     else:
-        flat[prefix] = "+".join(map(str, value)) if isinstance(value, list | tuple) else value
+        flat[prefix] = ("+".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from genbench import records
 from genbench.privacy import clean
 from genbench.report import render
+from genbench.report.frame import read as read_csv
+from genbench.report.frame import table_of
 from genbench.report.model import Point, Table
 from genbench.report.selection import Selection, load
 from genbench.report.table import build, points
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 
     from genbench.report.html import Picture
 
-__all__ = ["Point", "Report", "Table", "build", "load", "points", "status_lines", "trouble"]
+__all__ = [
+    "Point", "Report", "Table", "build", "load", "points", "read_csv", "status_lines", "table_of", "table_text",
+    "trouble", "write_table",
+]  # fmt: skip
 
 _FORMATS = ("svg", "png")
 _MANIFEST = "figures.json"
+_RENDERED = {"markdown": render.markdown, "latex": render.latex, "csv": render.comma_separated}
+_FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 
 
 class Report:
@@ -54,14 +61,7 @@ class Report:
         """
         from genbench.report import html
 
-        written = [
-            _write(self.folder / name, rendered(self.table))
-            for name, rendered in (
-                ("table.md", render.markdown),
-                ("table.tex", render.latex),
-                ("table.csv", render.comma_separated),
-            )
-        ]
+        written = write_table(self.table, self.folder)
         pictures = _pictures(self, keep=True)
         page = html.page(self.selection, self.table, self.points, pictures)
         written.append(_write(self.folder / "report.html", page))
@@ -73,7 +73,7 @@ class Report:
 
         if kind == "html":
             return html.page(self.selection, self.table, self.points, _pictures(self, keep=False))
-        return {"markdown": render.markdown, "latex": render.latex, "csv": render.comma_separated}[kind](self.table)
+        return table_text(self.table, kind)
 
     def show(self, console: "Console | None" = None) -> None:
         """Print the table, then the runs that failed and the command that tries them again."""
@@ -84,6 +84,16 @@ class Report:
         console.print(render.terminal(self.table, console.width))
         for line in trouble(self.selection):
             console.print(Text(line, style="red"), soft_wrap=True)
+
+
+def table_text(table: Table, kind: str) -> str:
+    """A table as ``markdown``, ``latex`` or ``csv``."""
+    return _RENDERED[kind](table)
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write table.md, table.tex and table.csv into the folder; return the paths written."""
+    return [_write(folder / name, _RENDERED[kind](table)) for kind, name in _FILES.items()]
 
 
 def trouble(selection: Selection) -> list[str]:

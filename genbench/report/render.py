@@ -181,14 +181,22 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
     return [*lines, "\\bottomrule", "\\end{tabular}}"]
 
 
+_HEADER = [
+    "row", "chosen", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference",
+    "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes",
+]  # fmt: skip
+
+
+def is_table(content: bytes) -> bool:
+    """Whether a CSV file's content is that of a table."""
+    return content.startswith(",".join(_HEADER).encode())
+
+
 def comma_separated(table: Table) -> str:
     """One line a cell, in full precision and the column's unit; what is undefined is empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["row", "chosen", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference",
-         "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes"]
-    )  # fmt: skip
+    writer.writerow(_HEADER)
     for row, line in zip(table.rows, table.cells, strict=True):
         for column, cell in zip(table.columns, line, strict=True):
             mean, difference = cell.mean, cell.difference

@@ -1,6 +1,6 @@
 """What a table is to show: its columns, its rows, its baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from genbench import records
@@ -31,8 +31,8 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     accepted = ("title", "caption", "rows", "baseline", "choose", "columns", "figures")
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
-    if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | None):
-        raise ValueError("table: rows and baseline must be lists or null")
+    if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | str | None):
+        raise ValueError("table: rows and baseline must be lists or null, or baseline a row's label")
     rule = spec.get("choose")
     if rule and (
         not isinstance(rule, Mapping) or set(rule) != {"metric", "best"} or rule["best"] not in ("max", "min")
@@ -59,6 +59,34 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
         given["published"] = {show(key): show(value) for key, value in given.get("published", {}).items()}
         columns.append(Column(**given))
     return columns
+
+
+def changed(
+    spec: Mapping[str, Any],
+    metrics: Collection[str],
+    *,
+    rows: Sequence[str] | None,
+    columns: Sequence[str] | None,
+    baseline: str | None,
+) -> dict[str, Any]:
+    """A spec with other rows, another baseline (a row's label), or other columns: some of its own, by their label,
+    title or metric, or any of the ``metrics`` that runs have. Raises ``ValueError`` (one line)."""
+    spec = dict(spec)
+    if rows is not None:
+        spec |= {"rows": list(rows), "baseline": spec.get("baseline") if rows == spec.get("rows") else None}
+    if baseline is not None:
+        spec["baseline"] = baseline
+    if columns is not None:
+        own = list(zip(spec.get("columns") or DEFAULT_COLUMNS, columns_of(spec), strict=True))
+        nodes = []
+        for name in columns:
+            found = [node for node, column in own if name in (column.label, column.title, column.metric)]
+            if not found and name not in metrics:
+                known = list(dict.fromkeys([*(column.label for _, column in own), *sorted(metrics)]))
+                raise ValueError(f"there is no column and no metric {name!r}; {nearest(name, known)}")
+            nodes += found or [{"label": name, "metric": name}]
+        spec["columns"] = nodes
+    return spec
 
 
 def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:

@@ -1,15 +1,16 @@
 """A small result table: a cell is one configuration minus its seed."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from genbench import records
 from genbench.analysis import statistics
+from genbench.checks import nearest
 from genbench.privacy import clean
 from genbench.report.choice import choose
 from genbench.report.format import listed, natural, show
-from genbench.report.lookup import Lookup, extend, label, refuse_mixture
+from genbench.report.lookup import Lookup, Values, extend, label, refuse_mixture
 from genbench.report.model import SIGNIFICANCE, Cell, Column, Point, Row, Table
 from genbench.report.selection import Run, Selection
 from genbench.report.spec import RAW_MEASURES, columns_of
@@ -39,8 +40,8 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     lookup = Lookup(runs)
     for key in [*keys, *(key for column in columns for key in column.where)]:
         lookup.require(key)
-    baseline_key = _baseline(spec, keys)
     found = lookup.rows(runs, keys)
+    baseline_key = _baseline(spec, keys, found)
     problems = [f"{run.run_id}: {run.reason}; its row is unknown" for row in found if None in row for run in found[row]]
     row_keys = [row for row in found if None not in row]
     if not selection.sweep:
@@ -118,7 +119,7 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
         if run.record and run.record["status"] == "completed"
     ]
     complete.sort(key=lambda each: (each[0], [natural(str(part)) for part in each[2]], each[3]["seed"]))
-    baseline = _baseline(spec, keys)
+    baseline = _baseline(spec, keys, rows)
     home = [each[3] for each in complete if each[1] == baseline] or [each[3] for each in complete]
     names = [key.rsplit(".", 1)[-1].replace("_", " ") for key in others]
     return [
@@ -165,8 +166,14 @@ def _row_keys(spec: Mapping[str, Any], runs: Sequence[Run], columns: Sequence[Co
     return keys or (["regularization"] if "regularization" in groups or not groups else groups[:1])
 
 
-def _baseline(spec: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...] | None:
+def _baseline(spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Values]) -> Values | None:
+    """The baseline's row, which the spec gives by its label or by its values."""
     given = spec.get("baseline")
+    if isinstance(given, str):
+        labels = {label(row): row for row in rows if None not in row}
+        if given not in labels:
+            raise ValueError(f"there is no row {given!r} to be the baseline; {nearest(given, [*labels])}")
+        return labels[given]
     if given is None:
         return ("none",) if list(keys) == ["regularization"] and "baseline" not in spec else None
     if len(given) != len(keys):
