@@ -110,25 +110,19 @@ def renamed(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
     return {own.get(name, own.get(name.removeprefix("module."), old)): state[old] for old, name in found.items()}
 
 
-_LISTS = ("_flat_weights", "_flat_weight_refs")  # where a recurrent layer has its weights once more
-
-
 def attributes_of(modules: list[nn.Module]) -> list[tuple[nn.Module, dict[str, Any]]]:
-    """The tensors that modules have as plain attributes: the old ``weight_norm`` leaves the weight there that acted
-    last, a recurrent layer a list of those that it was last called with."""
-    return [(m, {key: value for key, value in vars(m).items() if _is_tensors(key, value)}) for m in _python(modules)]
+    """What modules have as plain attributes: the old ``weight_norm`` leaves the weight there that acted last, a
+    recurrent layer a list of those that it was last called with, others a state or a cache."""
+    return [(m, vars(m).copy()) for m in _python(modules)]
 
 
 def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Any]]]) -> None:
     for m, before in attributes:
         own = vars(m)
-        for key in [key for key, value in own.items() if _is_tensors(key, value) and key not in before]:
-            del own[key]
-        own.update(before)
-
-
-def _is_tensors(key: str, value: Any) -> bool:
-    return isinstance(value, Tensor) or key in _LISTS
+        if own.keys() != before.keys() or any(own[key] is not value for key, value in before.items()):
+            for key in own.keys() - before.keys():
+                del own[key]
+            own.update(before)
 
 
 def _python(modules: list[nn.Module]) -> list[nn.Module]:

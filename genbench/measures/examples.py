@@ -93,7 +93,7 @@ class Samples:
         self.mean = True
 
     def add(self, output: Any, target: Any, n: int, layout: Layout | None) -> None:
-        if not (self._left and self.mean and layout and n > 1):
+        if not (self._left and self.mean and layout):
             return
         self._left -= 1
         order = layout.outputs
@@ -101,7 +101,7 @@ class Samples:
         parts = rows.tensor_split(2)
         first, second = ((order.rows((output, target), n, part), len(part)) for part in parts)
         for other in (second, self._last):
-            if other is not None:
+            if other is not None and other[1]:
                 self._look(first, other, order)
         self._last = first
 

@@ -36,6 +36,8 @@ def _unmeasurable(model: nn.Module) -> Iterator[str]:
             yield f"weights {name!r} are sharded ({'DeepSpeed' if hasattr(p, 'ds_id') else type(p).__name__})"
         if p.device.type == "meta":
             yield f"weights {name!r} have no data (meta device)"
+        if p.is_complex():
+            yield f"weights {name!r} are complex"
         if p.dtype.itemsize == 1 and p.dtype != torch.bool:
             yield f"weights {name!r} are quantized ({_name(p)})"
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -1,6 +1,7 @@
 """Nothing is changed by measuring: a network and the random state, put back as they were."""
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,21 +14,22 @@ from torch import Tensor, nn
 
 from genbench.places import again, attributes_of, restore_attributes
 
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # of torch's own
 _HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "hooks_with_kwargs", "always_called")))
 
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Restores parameters and buffers with their values and places, gradients, modes, hooks, tensors that are plain
-    attributes, and generators of random numbers that modules have. Hooks on the parameters' own gradients do not act
-    meanwhile: what they make of a gradient is for the optimizer."""
+    """Restores parameters and buffers with their values and places, gradients, modes, hooks, plain attributes (tensors,
+    lists, dicts and sets with what is in them), and generators of random numbers that modules have. Hooks on the
+    parameters' own gradients do not act meanwhile: what they make of a gradient is for the optimizer."""
     modules = list(model.modules())
     python = [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     modes = [(m, m.training) for m in modules]
     sparse = [(m, m.sparse) for m in modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
     hooks = [(getattr(m, name), getattr(m, name).copy()) for m in python for name in _HOOKS]
     places = [(held, dict(held)) for m in python for held in (m._parameters, m._buffers)]
-    attributes, generators = attributes_of(python), _own_generators(python)
+    attributes, generators = attributes_of(python), [*_own_generators(python), *_contents(python)]
     live = [*model.parameters(), *model.buffers()]
     saved = [
         (t, t.data, t.detach().clone(), t.requires_grad, t.grad, None if t.grad is None else t.grad.clone())
@@ -76,6 +78,60 @@ def _same_entries(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
 def _copy(tensor: Tensor, value: Tensor) -> None:
     if not torch.equal(tensor, value):  # copying would count as a change of the tensor
         tensor.copy_(value)
+
+
+def _contents(modules: list[nn.Module]) -> list[Any]:
+    """What puts back the content of each attribute that a forward pass may change in place."""
+    found: list[Any] = []
+    for module in modules:
+        for key, value in vars(module).items():
+            if key in _TABLES:
+                continue
+            if isinstance(value, Tensor) and value.is_leaf:
+                found.append(partial(_copy_back, value, value.detach().clone()))
+            elif type(value) in (list, dict, set, deque):
+                found.append(partial(_refill, value, value.copy()))
+    return found
+
+
+def _copy_back(tensor: Tensor, value: Tensor) -> None:
+    if tensor.shape == value.shape and not tensor.is_sparse:
+        with torch.no_grad():
+            _copy(tensor, value)
+
+
+def _refill(held: Any, before: Any) -> None:
+    pairs = (
+        zip(held.items(), before.items(), strict=False) if isinstance(held, dict) else zip(held, before, strict=False)
+    )
+    if len(held) == len(before) and all(_is(a, b) for a, b in pairs):
+        return
+    held.clear()
+    held.extend(before) if isinstance(held, list | deque) else held.update(before)
+
+
+def _is(a: Any, b: Any) -> bool:
+    return all(map(_is, a, b)) if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 2 else a is b
+
+
+@contextmanager
+def plain_kernels(device: torch.device) -> Iterator[None]:
+    """No autocast and none of torch's shortcuts of inference: both keep weights, or compute another function, where
+    gradients are not wanted. What ``parametrize.cached`` has kept is not used either."""
+    parametrize: Any = torch.nn.utils.parametrize
+    fast, cached = torch.backends.mha.get_fastpath_enabled(), parametrize._cache_enabled
+
+    def restore() -> None:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        parametrize._cache_enabled = cached
+
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        parametrize._cache_enabled = 0
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        again(restore)
 
 
 def _own_generators(modules: list[nn.Module]) -> list[Any]:

@@ -76,10 +76,15 @@ def nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
 def _check_second(gradients: Iterable[Tensor]) -> None:
     """Refuses a function of the network whose backward pass torch cannot differentiate: where its result leads to no
     leaf, torch takes it for a constant instead of raising."""
-    if any(node.name() in ("torch::autograd::Error", "NotImplemented") for node in nodes(gradients)):
+    names = {node.name() for node in nodes(gradients)}
+    if names & {"torch::autograd::Error", "NotImplemented"}:
         raise ValueError(
             "the network has no second derivative: a function in it is marked with @once_differentiable, or torch has "
             "none of it"
+        )
+    if any("WeightNormInterface" in name for name in names):
+        raise ValueError(
+            "torch's second derivative of a compiled weight norm is wrong; accepted: the network uncompiled"
         )
 
 

@@ -31,6 +31,7 @@ from genbench.measures.guard import check_weights
 from genbench.measures.leaves import flatten
 from genbench.measures.preserve import (
     generators_of,
+    plain_kernels,
     preserved,
     preserved_generators,
     preserved_random_state,
@@ -41,7 +42,7 @@ from genbench.measures.preserve import (
 from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian, nodes
 from genbench.memory import Allocated, room
 from genbench.patches import Patches
-from genbench.places import Places, renamed, unwrapped
+from genbench.places import Places, attributes_of, renamed, restore_attributes, unwrapped
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Count = Callable[[Any, Any], Any]
@@ -70,6 +71,7 @@ class _Open:
 
     depth: int = 0
     places: Places | None = None
+    attributes: Any = ()  # of the modules, as each pass finds them
     room: int | None = None  # bytes for the graph of one gradient
     watch: Any = None  # counts the passes over the data
     placed: list[tuple[Any, ...]] = field(default_factory=list)  # the weights that lie in it, last on top
@@ -155,7 +157,7 @@ class Snapshot:
             raise ValueError(f"batches is {type(batches).__name__!r}; accepted: an iterable of batches")
         inner = unwrapped(model)
         self.model = inner
-        self.loss = loss
+        self.loss = _copied(loss, inner)
         self.initial = None if initial is None else renamed(initial, inner)
         self.forward = forward
         self.scaling = scaling
@@ -338,7 +340,13 @@ class Snapshot:
         modules = getattr(self.model, "members", None)
         if not isinstance(modules, nn.ModuleList):
             return []
-        return self.shared("members", lambda: [self._member(i, m) for i, m in enumerate(modules)])
+        with self.measuring():  # of this snapshot's weights, not of those that the network has now
+            chosen = [
+                (i, m)
+                for i, m in enumerate(modules)
+                if any(name.startswith(f"members.{i}.") for name in self.parameters)
+            ]
+            return self.shared("members", lambda: [self._member(i, m) for i, m in chosen])
 
     def loss_at(self, vector: Tensor) -> float:
         """L at other weights [size]."""
@@ -614,6 +622,11 @@ class Snapshot:
         with ExitStack() as stack:
             stack.enter_context(preserved_random_state(self.batches))
             stack.enter_context(preserved(self.model))
+            if isinstance(self.loss, nn.Module):
+                stack.enter_context(preserved(self.loss))
+                for module in self.loss.modules():
+                    module.training = False
+            stack.enter_context(plain_kernels(self.device))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             # the fused attention and cudnn's recurrent kernels have no second derivative
@@ -629,11 +642,13 @@ class Snapshot:
             places = Places(self.model)
             self._check_names(places)
             self._open.depth, self._open.places = 1, places
+            self._open.attributes = attributes_of(list(self.model.modules()))
             try:
                 with self._placed():
                     yield
             finally:
                 self._open.depth, self._open.places, self._open.room = 0, None, None
+                self._open.attributes = []
                 places.closed = True  # a generator that is closed later has nothing to put back
                 self._open.placed.clear()
 
@@ -656,7 +671,8 @@ class Snapshot:
             return
         state = {**self._fixed, **(self.parameters if values is None else values)}
         # what a forward pass changes in place is not the snapshot's
-        state = {name: t.clone() if name in places.buffers else t for name, t in state.items()}
+        moving = places.buffers.keys() | self.parameters.keys()
+        state = {name: t.clone() if name in moving else t for name, t in state.items()}
         with ExitStack() as stack:
             if self._dtype is None:
                 stack.enter_context(places.valued(state, leaves=self.parameters.keys()))
@@ -788,7 +804,7 @@ class Snapshot:
         with preserved_random_state():
             seed_all(torch.initial_seed() % 2**31 + 1)
             again = self._run(batch, layout=layout)
-        if not close(tensors_of(again.output), tensors_of(run.output)):
+        if not close([*tensors_of(again.output), again.loss], [*tensors_of(run.output), run.loss]):
             raise _Random(
                 "model draws random numbers in evaluation mode (dropout left on?): its output differs from pass to "
                 "pass; it cannot be measured"
@@ -802,7 +818,8 @@ class Snapshot:
             weights, held, samples = [], 0, Samples(self.loss, self.count)
             for batch in self._each():
                 if "probe" not in self._shared:
-                    self._shared["probe"] = self._probed(batch)
+                    with preserved_random_state():  # the passes to come do not draw what this draws
+                        self._shared["probe"] = self._probed(batch)
                 run = self._run(batch)
                 losses.append((run.loss, run.n))
                 weights.append(run.weight)
@@ -1043,7 +1060,10 @@ class Snapshot:
         empty = True
         for batch in self.batches:
             empty = False
+            state = random_state() if self._random_state is not None else None
             yield mapped(self._given, batch)
+            if state is not None:  # what a network draws and does not use is not the loader's
+                set_random_state(state)
         if empty:
             raise ValueError("batches is empty; accepted: at least one batch")
 
@@ -1070,6 +1090,9 @@ class Snapshot:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ValueError(f"loss returned {describe(loss)}; accepted: one number, the mean over the batch")
         weight = n if self.count is None else float(self.count(output, target))
+        restore_attributes(
+            self._open.attributes
+        )  # what a pass keeps, weights that are merged or a state, is not the next one's
         return Run(output, target, loss.reshape(()), weight, n)
 
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
@@ -1143,6 +1166,19 @@ def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
         )
     x, target = batch
     return model(x), target
+
+
+def _copied(loss: Loss, model: nn.Module) -> Loss:
+    """A loss with parameters or buffers of its own as it is now; one that refers to the network's stays as it is."""
+    if not isinstance(loss, nn.Module):
+        return loss
+    own = {id(t) for t in (*loss.parameters(), *loss.buffers())}
+    if not own or own & {id(t) for t in (*model.parameters(), *model.buffers())}:
+        return loss
+    try:
+        return copy.deepcopy(loss)
+    except Exception:  # what it holds cannot be copied
+        return loss
 
 
 def _check_finite(name: str, tensor: Tensor, *, infinite: bool = False) -> None:

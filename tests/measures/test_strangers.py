@@ -738,3 +738,177 @@ def test_sharpness_of_a_network_without_a_second_derivative():
     for product in (snapshot.hessian_product, snapshot.gauss_newton_product):
         with pytest.raises(ValueError, match="no second derivative"):  # torch takes the function for a constant
             product(torch.randn(snapshot.size, dtype=torch.float64))
+
+
+def test_attributes_that_a_forward_pass_sets_or_fills():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.calls, self.seen = nn.Linear(6, 3), 0, []
+            self.cos, self.table, self.mean = None, {}, torch.zeros(6, dtype=torch.float64)
+
+        def forward(self, x):
+            if self.cos is None:
+                self.cos = x.new_ones(6)
+            self.calls += 1
+            self.seen.append(x)
+            self.table["x"] = x
+            self.mean += x.detach().mean(0)
+            self.new = x
+            return self.layer(x * self.cos)
+
+    net, (x, y) = Keeping().double(), data()
+    hessian_trace(Snapshot(net, CE, [(x, y)]))
+    assert net.cos is None
+    assert (net.calls, net.seen, net.table) == (0, [], {})
+    assert not net.mean.any()
+    assert not hasattr(net, "new")
+
+
+def test_weights_that_the_first_pass_in_evaluation_keeps():
+    class Merging(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.merged = nn.Linear(6, 3), None
+
+        def train(self, mode=True):
+            self.merged = None
+            return super().train(mode)
+
+        def forward(self, x):
+            if self.training:
+                return self.layer(x)
+            if self.merged is None:
+                self.merged = self.layer.weight.detach() * 1, self.layer.bias * 1
+            return F.linear(x, *self.merged)
+
+    torch.manual_seed(0)
+    net, (x, y) = Merging().double(), data()
+    snapshot = Snapshot(net, CE, [(x, y)])
+    twice = copy.deepcopy(net.layer)
+    with torch.no_grad():
+        for p in twice.parameters():
+            p.mul_(2)
+    assert snapshot.loss_at(2 * snapshot.vector) == pytest.approx(float(CE(twice(x), y).detach()), rel=1e-12)
+
+
+def test_under_autocast_and_cached_parametrizations():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), data()
+    x = x.float()
+    exact = [function(Snapshot(net, CE, [(x, y)])).value for function in (sam_sharpness, keskar_sharpness)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        net(x)  # the cache of autocast has its weights now
+        snapshot = Snapshot(net, CE, [(x, y)])
+        assert [sam_sharpness(snapshot).value, keskar_sharpness(snapshot).value] == pytest.approx(exact, rel=1e-6)
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))
+    expected = Snapshot(normed, CE, [(x, y)])
+    expected = expected.loss_at(3 * expected.vector)
+    with nn.utils.parametrize.cached():
+        normed(x)
+        snapshot = Snapshot(normed, CE, [(x, y)])
+        assert snapshot.loss_at(3 * snapshot.vector) == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_shortcut_of_inference_is_taken():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.encoder, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(8, 3)
+
+        def forward(self, x):
+            padding = torch.arange(5).expand(len(x), 5) >= 3
+            return self.head(self.encoder(x, src_key_padding_mask=padding).mean(1))
+
+    torch.manual_seed(0)
+    net, x, y = Pooled().eval(), torch.randn(16, 5, 8), torch.randint(3, (16,))
+    snapshot = Snapshot(net, CE, [(x, y)])
+    assert snapshot.gradient_at(snapshot.vector)[0] == pytest.approx(snapshot.mean_loss, rel=1e-6)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_loss_with_a_state_of_its_own():
+    class Proxies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proxies = nn.Linear(3, 3)
+            self.register_buffer("mean", torch.zeros(3, dtype=torch.float64))
+
+        def forward(self, output, target):
+            if self.training:
+                self.mean += output.detach().mean(0)
+            return CE(self.proxies(output - self.mean), target)
+
+    torch.manual_seed(0)
+    net, loss, (x, y) = nn.Linear(6, 3).double(), Proxies().double(), data()
+    snapshot = Snapshot(net, loss, [(x, y)])
+    expected = float(CE(loss.proxies(net(x)), y).detach())
+    assert snapshot.mean_loss == pytest.approx(expected)
+    assert not loss.mean.any()
+    assert loss.training
+    with torch.no_grad():
+        loss.proxies.weight.mul_(3)  # trained on
+    assert snapshot.loss_at(snapshot.vector) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="draws random numbers"):
+        hessian_trace(Snapshot(net, lambda output, target: CE(F.dropout(output, 0.5), target), [(x, y)]))
+
+
+def test_complex_weights_are_refused():
+    net = nn.Linear(6, 3, dtype=torch.complex128)
+    with pytest.raises(ValueError, match="weights 'weight' are complex; accepted"):
+        Snapshot(net, CE, [data()])
+
+
+def test_a_forward_pass_that_writes_its_weights():
+    net, x, y = nn.Embedding(9, 4, max_norm=0.5), torch.randint(9, (20,)), torch.randint(4, (20,))
+    snapshot = Snapshot(net, CE, [(x, y)])
+    before, vector = l2_norm(snapshot)["l2"].value, snapshot.vector.clone()
+    hessian_trace(snapshot)
+    snapshot.loss_at(vector)
+    assert torch.equal(vector, snapshot.vector)
+    assert l2_norm(snapshot)["l2"].value == before
+    assert torch.equal(torch.cat([p.detach().reshape(-1).double() for p in net.parameters()]), vector)
+
+
+def test_members_of_an_ensemble_are_those_of_the_snapshot():
+    from genbench.models import Ensemble
+
+    torch.manual_seed(0)
+    net, (x, y) = Ensemble([nn.Linear(6, 3) for _ in range(2)]).double(), data()
+    snapshot = Snapshot(net, CE, [(x, y)])
+    expected = l2_norm(snapshot)["l2"].value
+    again = Snapshot(net, CE, [(x, y)])
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(10)
+    assert l2_norm(again)["l2"].value == pytest.approx(expected)
+    assert l2_norm(again.select("members.1"))["l2"].value > 0
+
+
+def test_random_numbers_that_are_drawn_and_not_used_do_not_move_the_loader():
+    class Augmenting(torch.utils.data.TensorDataset):
+        def __getitem__(self, index):
+            x, y = super().__getitem__(index)
+            return x + torch.randn_like(x), y
+
+    torch.manual_seed(0)
+    net, (x, y) = Drawing("idle").double(), data()
+    snapshot = Snapshot(net, CE, torch.utils.data.DataLoader(Augmenting(x, y), batch_size=8))
+    assert snapshot.loss_at(snapshot.vector) == pytest.approx(snapshot.mean_loss, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_curvature_of_a_traced_weight_norm_is_refused():
+    torch.manual_seed(0)
+    net, (x, y) = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3).double()), data()
+    traced = torch.jit.trace(net, (x,))
+    with pytest.raises(ValueError, match="second derivative of a compiled weight norm is wrong"):
+        hessian_trace(Snapshot(traced, lambda output, target: CE(output.tanh(), target), [(x, y)]))
+
+
+def test_class_weights_in_batches_of_one():
+    torch.manual_seed(0)
+    net, loss, x, y, _ = weighted()
+    found = hessian_trace(Snapshot(net, loss, list(zip(x.split(1), y.split(1), strict=True))))
+    assert "the loss is no mean over the examples" in found.note
