@@ -306,7 +306,11 @@ def final_record(folder: Path) -> dict[str, Any] | None:
 def finished_record(planned: Plan) -> dict[str, Any] | None:
     """The record of a run that need be neither trained nor measured again."""
     record = final_record(planned.folder)
-    return None if record is None or remeasure.outdated(planned, record) else record
+    if record is None or remeasure.outdated(planned, record):
+        return None
+    with contextlib.suppress(OSError):  # of a process that was killed between its record and this
+        (planned.folder / CHECKPOINT).unlink(missing_ok=True)
+    return record
 
 
 def write_failure(planned: Plan, *, experiment: str, error: str) -> dict[str, Any]:

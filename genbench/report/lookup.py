@@ -24,8 +24,8 @@ class Lookup:
         self._defaults: dict[str, str | None] = {}
 
     def require(self, key: str) -> None:
-        """Raise ValueError (one line) for a setting that no run has."""
-        if all(run.text(key) is None for run in self.runs):
+        """Raise ValueError (one line) for a setting that no run has; unknown where none has a record."""
+        if any(run.record for run in self.runs) and all(run.text(key) is None for run in self.runs):
             known = sorted({name for run in self.runs if run.record for name in run.record["choices"]})
             raise ValueError(
                 f"the table names the setting {key!r}, which no run has; accepted: a group "

@@ -160,9 +160,9 @@ def test_packs_are_jobs_of_the_launcher_and_what_dies_dies_alone(launcher, work,
     assert all(re.fullmatch(reasons[launcher], record["error"]) for record in killed), killed[0]["error"]
     assert (work.experiment / "table.md").exists()
     assert not [record for record in records.load(work.experiment).records if str(work.path) in str(record)]
-    # none: one job; kills: one that dies, then each run alone
+    # none: one job; kills: one that dies, then each run alone, and once more
     jobs = slurm.scripts(work.cluster)
-    assert len(jobs) == (4 if launcher == "submitit_slurm" else 0)
+    assert len(jobs) == (6 if launcher == "submitit_slurm" else 0)
 
     # once more, without what is killed: nothing is left to do
     before = {path: path.stat().st_mtime_ns for path in work.experiment.glob("*/record.json")}

@@ -172,7 +172,7 @@ def test_ensemble_is_the_mean_of_its_members_but_one_predictor():
     for function in (hessian_trace, measures.sam_sharpness, measures.average_sharpness):
         estimate, parts = function(pair), [function(s) for s in single]
         assert estimate.value == pytest.approx(sum(p.value for p in parts) / 2)
-        assert estimate.note == "mean of 2 members"
+        assert estimate.note == "; ".join(["mean of 2 members", *(p.note for p in parts if p.note)])
         if parts[0].stderr is not None:
             assert estimate.stderr == pytest.approx(sum(p.stderr**2 for p in parts) ** 0.5 / 2)
     norms = l2_norm(pair)

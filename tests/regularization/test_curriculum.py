@@ -58,6 +58,7 @@ def test_a_run_by_the_scores_of_a_run(configure, tmp_path):
     assert untaught.run_id != record["run_id"]
     mine = tmp_path / "runs" / record["experiment"] / record["run_id"]
     (folder / "weights.pt").unlink()  # what was trained needs its teacher no more
-    assert measuring._load({"checkpoint": str(mine), "data": {}, "model": {}, "initial": None, "device": "cpu"})
+    given = {"data": {}, "model": {}, "initial": None, "key": None, "device": "cpu", "trust": False}
+    assert measuring._load({"checkpoint": str(mine), **given})
     weights = torch.load(mine / "weights.pt", weights_only=True)
     assert not any("teacher" in name for name in weights)

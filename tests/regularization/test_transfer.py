@@ -275,7 +275,15 @@ def test_a_run_from_a_run(configure, tmp_path):
 
     (folder / "weights.pt").unlink()
     assert measuring._load(
-        {"checkpoint": str(mine), "data": {}, "model": {}, "initial": None, "key": None, "device": "cpu"}
+        {
+            "checkpoint": str(mine),
+            "data": {},
+            "model": {},
+            "initial": None,
+            "key": None,
+            "device": "cpu",
+            "trust": False,
+        }
     )
     with pytest.raises(ConfigError, match=r"source: the run \w+ cannot be read: its record weights.pt is missing"):
         experiment.plan(plain)
