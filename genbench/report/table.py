@@ -71,7 +71,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     compared = [
         # a share of a pack's seconds is no measurement of its own: it has no spread, and is tested against nothing
         _compare(column, cells, None if shared and _is_clock(column) else baseline, altered, labels)
-        for column, cells in zip(columns, zip(*grid, strict=True), strict=True)
+        for column, cells in zip(columns, zip(*grid, strict=True) if grid else [()] * len(columns), strict=True)
     ]
     grid = [list(line) for line in zip(*compared, strict=True)]
     common = max((cell.mean.n for line in grid for cell in line if cell.mean), default=0)
