@@ -225,6 +225,9 @@ def _show_sweep() -> int:
             continue
         try:
             found = report.Report(folder)
+            if not any(run.record for run in found.selection.runs):  # no run of this command was begun
+                failed = True
+                continue
             found.write()  # before it is printed, which may fail or be interrupted
             found.show(Console())
             if "wandb" in chosen:
