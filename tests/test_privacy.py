@@ -21,7 +21,7 @@ KEY = "0a1b2c3d4e5f6a7b8c9d0a1b2c3d4e5f6a7b8c9d"
     [
         ("no space on /home/somebody/runs/weights.pt", "no space on …/weights.pt"),
         ("cannot read '/srv/my data/x.csv' or /home/somebody", "cannot read '…/x.csv' or ~"),
-        ("/root/x and /Users/somebody/y/z", "…/x and …/z"),
+        ("/srv/x and /Users/somebody/y/z", "…/x and …/z"),
         ("C:\\Users\\somebody\\x.csv", "…\\x.csv"),
         ("file:///home/somebody/x/y.csv", "file://…/y.csv"),
         ("https://me:word@host.org/a?token=abc&x=1 failed", "https://…@host.org/a?… failed"),

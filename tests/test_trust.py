@@ -173,7 +173,7 @@ HOSTILE = [
     ["genbench.models.MLP"],
     {"_target_": "os.system"},
 ]
-CALL = {"path": "x", "args": ["touch", "/tmp/x"], "command": "id"}
+CALL = {"path": "x", "args": ["touch", "x"], "command": "id"}
 
 PLACES = {
     "the model": lambda c, node: c.__setitem__("model", node),
