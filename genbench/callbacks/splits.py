@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from genbench.measures.estimate import Estimate
 from genbench.measures.examples import Layout, length
+from genbench.measures.passes import apart
 from genbench.measures.preserve import generators_of, preserved_random_state
 
 SPLITS = ("train", "val", "test")
@@ -98,7 +99,7 @@ class Splits:
             return []
         if combined is not None and combined._mode != "sequential" and isinstance(combined.iterables, _SEVERAL):
             return [_Limited(_Together(combined), limit, ends=ends)]  # a step is given a batch of every loader
-        return [_Limited(_own(loader), limit, ends=ends) for loader in _listed(found)]
+        return [_Limited(apart(loader), limit, ends=ends) for loader in _listed(found)]
 
     def _made(self, owner: Any, hook: str) -> Any:
         """What a hook of a module or datamodule returns; ``None`` where nobody wrote one."""
@@ -309,7 +310,7 @@ class _Together:
     def __iter__(self) -> Iterator[Any]:
         own = copy.copy(self._combined)  # its iterator is training's
         own._iterator = None
-        own.flattened = [_own(loader) for loader in own.flattened]
+        own.flattened = [apart(loader) for loader in own.flattened]
         return (batch for batch, *_ in own)
 
 
@@ -342,15 +343,6 @@ def _of_all_processes(loader: Any) -> tuple[Any, int]:
         drop_last=loader.drop_last,
     )
     return whole, sampler.num_replicas
-
-
-def _own(loader: Any) -> Any:
-    """The loader; of one with persistent workers a copy: it has a single iterator, in whose midst training may be."""
-    if not getattr(loader, "persistent_workers", False):
-        return loader
-    own = copy.copy(loader)
-    own._iterator = None
-    return own
 
 
 def _listed(loaders: Any) -> list[Any]:

@@ -2,10 +2,12 @@
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -144,16 +146,16 @@ def preserved_random_state(batches: object = None) -> Iterator[None]:
     """Restores Python's, NumPy's and torch's global random state, and that of a loader's own generators."""
     state = random_state()
     try:
-        with preserved_generators(batches):
+        with preserved_generators(generators_of(batches)):
             yield
     finally:
         again(lambda: set_random_state(state))
 
 
 @contextmanager
-def preserved_generators(batches: object) -> Iterator[None]:
-    """Restores the state of a loader's own generators."""
-    before = [(g, g.get_state()) for g in generators_of(batches)]
+def preserved_generators(generators: Iterable["Generator"]) -> Iterator[None]:
+    """Restores the state of generators."""
+    before = [(g, g.get_state()) for g in generators]
 
     def restore() -> None:
         for generator, state in before:
@@ -218,31 +220,54 @@ class Generator:
 
 
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-# where loaders keep what draws: order and augmentation
+# where wrappers that look up their attributes keep what draws: order and augmentation
 _PARTS = ("parts", "dataset", "datasets", "sampler", "batch_sampler", "transform", "target_transform", "transforms")
+_NO_OWNERS = (Tensor, np.ndarray, ModuleType, type, str, bytes, int, float, type(None))
+_LOOKED_AT = 1000  # objects
 
 
 def _held_by(owner: object) -> list[Generator]:
-    """The generators among an object's attributes and its class's."""
-    attributes = [*getattr(owner, "__dict__", {}).values(), *vars(type(owner)).values()]
-    return [Generator(value) for value in attributes if isinstance(value, _KINDS)]
+    """The generators among an object's attributes, its class's, and what its class's methods know globally."""
+    own = getattr(owner, "__dict__", {})
+    held = [*own.values(), *vars(type(owner)).values()]
+    held += [value for method in vars(type(owner)).values() for value in _known_to(method)]
+    return [Generator(value) for value in held if isinstance(value, _KINDS)]
+
+
+def _known_to(function: Any) -> list[Any]:
+    """What a function refers to: in its closure, its defaults, and among the globals of its module."""
+    if not isinstance(function, FunctionType):
+        return []
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
+    names = [function.__globals__.get(name) for name in function.__code__.co_names]
+    drawing = [value for value in names if isinstance(value, _KINDS)]
+    return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *drawing]
 
 
 def generators_of(batches: object) -> list[Generator]:
-    """The generators of loaders, their samplers, data sets and transforms, each once."""
+    """The generators of loaders, their samplers, data sets, transforms and whatever these hold, each once."""
     found: dict[int, Generator] = {}
-    owners: list[Any] = [batches]
+    owners: deque[Any] = deque([batches])
     seen: dict[int, Any] = {}
-    while owners:
-        owner = owners.pop()
-        if id(owner) in seen or isinstance(owner, Tensor):
+    while owners and len(seen) < _LOOKED_AT:
+        owner = owners.popleft()
+        if id(owner) in seen or isinstance(owner, _NO_OWNERS):
             continue
         seen[id(owner)] = owner
-        if isinstance(owner, list | tuple):
-            owners += owner[:100]  # data sets or transforms, and no data
-            continue
-        found |= {id(generator.held): generator for generator in _held_by(owner)}
-        for name in _PARTS:
-            with suppress(Exception):  # a property of somebody's that asks for more
-                owners += [part] if (part := getattr(owner, name, None)) is not None else []
+        if isinstance(owner, _KINDS):
+            found[id(owner)] = Generator(owner)
+        elif isinstance(owner, dict | list | tuple):
+            owners += list(islice(owner.values() if isinstance(owner, dict) else owner, 100))  # transforms, and no data
+        elif isinstance(owner, FunctionType):
+            owners += _known_to(owner)
+        elif isinstance(owner, MethodType):
+            owners += [owner.__self__, owner.__func__]
+        elif isinstance(owner, partial):
+            owners += [owner.func, owner.args, owner.keywords]
+        else:
+            found |= {id(generator.held): generator for generator in _held_by(owner)}
+            for name in _PARTS:
+                with suppress(Exception):  # a property of somebody's that asks for more
+                    owners += [part] if (part := getattr(owner, name, None)) is not None else []
+            owners += [value for key, value in getattr(owner, "__dict__", {}).items() if key != "_iterator"]
     return list(found.values())

@@ -29,16 +29,8 @@ from genbench.measures.examples import (
 )
 from genbench.measures.guard import check_weights
 from genbench.measures.leaves import flatten
-from genbench.measures.preserve import (
-    generators_of,
-    plain_kernels,
-    preserved,
-    preserved_generators,
-    preserved_random_state,
-    random_state,
-    seed_all,
-    set_random_state,
-)
+from genbench.measures.passes import Paired, Passes
+from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state, seed_all
 from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian, nodes
 from genbench.memory import Allocated, room
 from genbench.patches import Patches
@@ -117,8 +109,8 @@ class Snapshot:
         model: any network; what torch.compile, DataParallel or DistributedDataParallel wrap is measured. A module list
             ``model.members`` marks an ensemble: see :func:`genbench.measures.measure`.
         loss: (output, target) -> scalar tensor, the mean over the batch.
-        batches: (input, target) pairs, or anything that ``forward`` understands. Passes over a loader all start from
-            the same random state, so that they see the same order and the same augmentation.
+        batches: (input, target) pairs, or anything that ``forward`` understands. All passes over a
+            loader see the same order and the same augmentation.
         initial: state dict of the initial weights, for distances; of an ensemble, or one for all its members.
         forward: (model, batch) -> (output, target).
         scaling: mean and std of images that were normalized, one number or one a channel: std · input + mean lies in
@@ -162,10 +154,7 @@ class Snapshot:
         self.forward = forward
         self.scaling = scaling
         self.count = count
-        if isinstance(batches, Iterator):  # it gives its batches once
-            with preserved_random_state():
-                batches = list(batches)
-        self.batches = batches
+        self._passes = batches if isinstance(batches, Passes) else Passes(batches)
 
         live = dict(inner.named_parameters())
         lazy = [name for name, p in live.items() if nn.parameter.is_lazy(p)]
@@ -186,8 +175,6 @@ class Snapshot:
 
         self.size = sum(p.numel() for p in self.parameters.values())
         self.device = next(iter(self.parameters.values())).device
-        self._random_state = None if isinstance(batches, list | tuple) else random_state()
-        self._loader_state = [(g, g.get_state()) for g in generators_of(batches)]
         self._recurrent = any(isinstance(m, nn.RNNBase) for m in inner.modules())
         self._open = _OPEN.setdefault(inner, _Open())
         self._dtype: torch.dtype | None = None  # where another than the network's own
@@ -195,6 +182,11 @@ class Snapshot:
         self._shared: dict[Any, Any] = {}
 
     # -- what measures ask for
+
+    @property
+    def batches(self) -> Iterable[Any]:
+        """The batches as they were given, the same at every pass over them."""
+        return self._passes if self._passes.kept is None else self._passes.kept
 
     @property
     def vector(self) -> Tensor:
@@ -303,7 +295,7 @@ class Snapshot:
                     or len(batch[0]) != len(batch[1])
                 ):
                     raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
-                left.append((batch[0], batch[1]))
+                left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
                 if sum(len(y) for _, y in left) >= size:
                     x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
                     whole = len(y) // size * size
@@ -404,7 +396,7 @@ class Snapshot:
             return forward(model, inner)[0], target
 
         return self._view(
-            ("vector", "representations"), batches=_Paired(self.batches, targets), forward=replaced, count=None
+            ("vector", "representations"), _passes=Paired(self._passes, targets), forward=replaced, count=None
         )
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
@@ -413,7 +405,7 @@ class Snapshot:
 
     def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
         """The same network and loss on other batches of the same form."""
-        return self._view(("vector",), batches=batches, _random_state=None, _loader_state=[], **changes)
+        return self._view(("vector",), _passes=Passes(batches), **changes)
 
     @contextmanager
     def watched(self, watch: Any) -> Iterator[None]:
@@ -500,10 +492,7 @@ class Snapshot:
                     if len(rows):
                         found.append(layout.rows(batch, n, rows))
                 first += n
-        return [
-            self._view(("vector", "probe"), batches=self._joined(found), _random_state=None, _loader_state=[])
-            for found in pieces
-        ]
+        return [self._view(("vector", "probe"), _passes=Passes(self._joined(found))) for found in pieces]
 
     def _joined(self, pieces: list[Any]) -> list[Any]:
         """Pieces of several batches as one batch where they fit together: small ones are slow."""
@@ -616,11 +605,11 @@ class Snapshot:
         the loader's generators."""
         if self._open.depth:
             self._check_names(self._open.places)
-            with preserved_generators(self.batches), self._placed():
+            with self._placed():
                 yield
             return
         with ExitStack() as stack:
-            stack.enter_context(preserved_random_state(self.batches))
+            stack.enter_context(preserved_random_state())
             stack.enter_context(preserved(self.model))
             if isinstance(self.loss, nn.Module):
                 stack.enter_context(preserved(self.loss))
@@ -1053,19 +1042,7 @@ class Snapshot:
 
     def _each(self) -> Iterator[Any]:
         """The batches, on the model's device, in the same order with the same random draws at every pass."""
-        if self._random_state is not None:
-            set_random_state(self._random_state)
-            for generator, state in self._loader_state:
-                generator.set_state(state)
-        empty = True
-        for batch in self.batches:
-            empty = False
-            state = random_state() if self._random_state is not None else None
-            yield mapped(self._given, batch)
-            if state is not None:  # what a network draws and does not use is not the loader's
-                set_random_state(state)
-        if empty:
-            raise ValueError("batches is empty; accepted: at least one batch")
+        return (mapped(self._given, batch) for batch in self._passes)
 
     def _given(self, tensor: Tensor) -> Tensor:
         if self._dtype is not None and tensor.is_floating_point():
@@ -1110,7 +1087,7 @@ class Snapshot:
         return Snapshot(
             module,
             self.loss,
-            self.batches,
+            self._passes,
             initial=initial,
             forward=self.forward,
             scaling=self.scaling,
@@ -1145,17 +1122,6 @@ class _Unsliceable(Exception):
 
 class _Random(ValueError):
     """The network draws random numbers."""
-
-
-class _Paired:
-    """Each batch with its other target, at every pass."""
-
-    def __init__(self, batches: Iterable[Any], targets: Sequence[Any]) -> None:
-        self.batches = batches
-        self.targets = targets
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return zip(self.batches, self.targets, strict=True)
 
 
 def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:

@@ -1,0 +1,146 @@
+"""The batches that a snapshot is measured on, the same at every pass over them."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from genbench.measures.examples import mapped, tensors_of
+from genbench.measures.leaves import leaves
+from genbench.measures.preserve import (
+    generators_of,
+    preserved_generators,
+    preserved_random_state,
+    random_state,
+    set_random_state,
+)
+from genbench.memory import room
+
+_SHARE = 1 / 8  # of the memory that is free, for batches that are kept
+_END = object()
+_SAMPLE = 64  # entries of a tensor that tell it from another
+
+
+class Passes:
+    """The batches of a list or a loader, the same at every pass.
+
+    What gives its batches once is read at once. All passes over a loader start from the same random state: Python's,
+    NumPy's and torch's, and that of the generators that are found in it. Since others may draw besides, an augmentation
+    with a fresh generator or a worker that lives on, the batches of the first whole pass are kept as far as an eighth
+    of the free memory holds them; beyond it, every pass is compared with the first.
+
+    Attributes:
+        kept: the batches, as soon as they are kept.
+
+    Raises:
+        ValueError: no batches, or others than at the first pass.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._source = batches
+        self.kept: Sequence[Any] | None = batches if isinstance(batches, list | tuple) else None
+        if isinstance(batches, Iterator):
+            with preserved_random_state():
+                self.kept = [mapped(torch.clone, batch) for batch in batches]  # one buffer may serve all of them
+        self._first: list[Any] | None = None  # what tells the batches of the first whole pass from others
+        self._generators = [] if self.kept is not None else generators_of(batches)
+        self._start = None if self.kept is not None else self._state()
+
+    def __iter__(self) -> Iterator[Any]:
+        empty = True
+        for batch in self.kept if self.kept is not None else self._read():
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("batches is empty; accepted: at least one batch")
+
+    def _read(self) -> Iterator[Any]:
+        source, state = None, self._start
+        found: list[Any] = []  # what tells these batches from others
+        batches: list[Any] | None = []
+        left = 0
+        while True:
+            # nobody else's draws are the loader's
+            with preserved_random_state(), preserved_generators(self._generators):
+                self._set(state)
+                source = source or iter(apart(self._source))
+                batch = next(source, _END)
+                state = self._state()
+            if batch is _END:
+                break
+            index = len(found)
+            found.append(_digest(batch))
+            if self._first is not None and found[index:] != self._first[index : index + 1]:
+                raise _differing(index)
+            if index == 0:
+                left = _budget(batch)
+            left -= sum(t.nbytes for t in tensors_of(batch))
+            if left < 0:
+                batches = None
+            elif batches is not None:
+                batches.append(batch)
+            yield batch
+        if self._first is not None and len(found) != len(self._first):
+            raise _differing(len(found))
+        self._first = found
+        if batches is not None and [_digest(batch) for batch in batches] == found:  # else one buffer serves all of them
+            self.kept = batches
+
+    def _state(self) -> tuple[Any, list[Any]]:
+        return random_state(), [generator.get_state() for generator in self._generators]
+
+    def _set(self, state: Any) -> None:
+        everybody, own = state
+        set_random_state(everybody)
+        for generator, each in zip(self._generators, own, strict=True):
+            generator.set_state(each)
+
+
+class Paired(Passes):
+    """Pairs of each batch of other passes and its other target."""
+
+    def __init__(self, batches: Passes, targets: Sequence[Any]) -> None:
+        super().__init__([])
+        self.kept, self._batches, self._targets = None, batches, targets
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return zip(self._batches, self._targets, strict=True)
+
+
+def apart(loader: Any) -> Any:
+    """The loader; of one with persistent workers a copy with workers of its own, which start anew at each pass: it has
+    a single iterator, in whose midst training may be, and whose workers draw on from pass to pass."""
+    if not isinstance(loader, DataLoader) or not loader.persistent_workers:
+        return loader
+    own = copy.copy(loader)
+    vars(own).update(_iterator=None, persistent_workers=False)
+    return own
+
+
+def _budget(batch: Any) -> int:
+    tensors = tensors_of(batch)
+    return int(_SHARE * room(tensors[0].device if tensors else torch.device("cpu")))
+
+
+def _differing(index: int) -> ValueError:
+    return ValueError(
+        f"batches differ from pass to pass (batch {index}): the loader draws random numbers that no seed repeats, and "
+        "is too large to be kept; accepted: augmentation with torch's or NumPy's global generator, or a list of batches"
+    )
+
+
+def _digest(batch: Any) -> list[Any]:
+    """What is another for other data: the plain values, and each tensor's shape, sum and some of its entries."""
+    known = [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor | str | bytes | int | float | None)]
+    return [_of(leaf) if isinstance(leaf, Tensor) else repr(leaf) for leaf in known]
+
+
+def _of(tensor: Tensor) -> tuple[Any, ...]:
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return (tensor.layout,)
+    flat = tensor.detach().reshape(-1)
+    sample = flat[:: max(1, len(flat) // _SAMPLE)].clone().view(torch.uint8)
+    return tuple(tensor.shape), repr(flat.sum().item()), sample.cpu().numpy().tobytes()
