@@ -7,11 +7,13 @@ import logging
 import math
 import os
 import platform
+import secrets
 import signal
 import subprocess
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,7 +29,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from genbench import loggers, ranks, records, remeasure, source
+from genbench import loggers, ranks, records, remeasure, source, unfinished
+from genbench.callbacks.base import Measuring
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, PASSED, ConfigError, Plan, bind, digest, is_bar, signature
 from genbench.draw import derive
@@ -39,8 +42,10 @@ from genbench.progress import Pace
 from genbench.regularization.base import Method, in_order
 from genbench.termination import patient, terminable
 from genbench.training import Agree, AtomicCheckpointIO, Checkpoint, Diverged, Finish, Lane, Lost, Share, Training
+from genbench.unfinished import Unfinished
 
 CHECKPOINT = "checkpoint.ckpt"
+ENDED = "ended"  # in a checkpoint: of a run whose training has ended, and which is being measured
 FINAL = ("completed", "diverged")  # of a record's states: those that the same command leaves as they are
 TRACEBACK = "traceback.txt"
 
@@ -141,7 +146,9 @@ def check(config: Config) -> None:
     with threads_of(config), quiet():
         data = build_data(config)
         module = build_module(config, data)
-        build_callbacks(config)
+        for callback in build_callbacks(config).values():
+            if isinstance(callback, Measuring):
+                callback.subject(module)  # a part of it may be named
         loggers.check(config["logger"])
         build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:
@@ -274,7 +281,10 @@ def _follow(config: Config, planned: Plan, share: Share) -> None:
         with threads_of(config), quiet():
             data = build_data(config)
             module = build_module(config, data, share)
-            resume, each_batch = share.told((None, False))
+            told = share.told((None, False))
+            if told is None:  # its training has ended, and the first process measures it
+                return
+            resume, each_batch = told
             trainer = build_trainer(
                 config,
                 share=share,
@@ -309,7 +319,7 @@ def finished_record(planned: Plan) -> dict[str, Any] | None:
     if record is None or remeasure.outdated(planned, record):
         return None
     with contextlib.suppress(OSError):  # of a process that was killed between its record and this
-        (planned.folder / CHECKPOINT).unlink(missing_ok=True)
+        _remove_state(planned.folder)
     return record
 
 
@@ -328,15 +338,21 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share |
     run = Run(config, planned, overrides)
     try:
         with terminable(), threads_of(config), quiet():
-            if not packing.resume(run):
-                _train(run, share)
+            state = checkpoint_in(run.folder)
+            resume = state is not None
+            if state is not None and ENDED in state:
+                measure(run, state, share)
+            else:
+                del state  # as large as what trains
+                if not packing.resume(run):
+                    _train(run, share, resume=resume)
     finally:
         run.close()
     assert run.record is not None
     return run.record
 
 
-def _train(run: "Run", share: Share | None) -> None:
+def _train(run: "Run", share: Share | None, *, resume: bool) -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
     status, error = "completed", None
     fit = 0.0
@@ -345,11 +361,10 @@ def _train(run: "Run", share: Share | None) -> None:
         run.build(share)
         assert run.module is not None
         run.module.pace = Pace(run.folder)
-        resume = str(checkpoint.path) if _usable(checkpoint.path) else None
-        agree = []
+        agree, path = [], str(checkpoint.path) if resume else None
         if share is not None:
             each_batch = any(map(_acts_on_batches, run.callbacks))
-            share.told((resume, each_batch))
+            share.told((path, each_batch))
             agree = [Agree(share, each_batch=each_batch)]
         trainer = build_trainer(
             run.config,
@@ -362,7 +377,7 @@ def _train(run: "Run", share: Share | None) -> None:
         fitting = time.perf_counter()
         try:
             with signals():
-                trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
+                trainer.fit(run.module, datamodule=run.data, ckpt_path=path)
         finally:
             fit = time.perf_counter() - fitting
     except Diverged as reason:
@@ -376,23 +391,51 @@ def _train(run: "Run", share: Share | None) -> None:
     run.write(status, error, fit=before + fit, total=before + time.perf_counter() - run.started)
 
 
+def measure(run: "Run", state: Mapping[str, Any], share: Share | None = None) -> None:
+    """Measure a run that was broken off once its training had ended, from the ``state`` that it kept."""
+    status, error, before, begun = "completed", None, 0.0, False
+    if share is not None:
+        share.told(None)  # it needs no other process
+    try:
+        run.build()
+        before = run.continue_from(state)
+        begun = True
+        run.call("on_train_end")
+        run.call("on_fit_end")
+        run.call("teardown", "fit")
+    except Diverged as reason:
+        status, error = "diverged", str(reason)
+    except BaseException as reason:
+        if interrupted(reason):
+            raise Interrupted("the run was interrupted") from None
+        status, error = "failed", run.explain(reason)
+        if not begun and not isinstance(reason, OSError | MemoryError):  # the same command trains it again
+            _remove_state(run.folder)
+    spent = before + time.perf_counter() - run.started
+    run.write(status, error, fit=spent, total=spent, lanes=state[ENDED]["lanes"])
+
+
 class Run:
     """A run in the making: what it is built of, and the record that it ends in, however it was trained.
 
     Attributes:
         config, planned, folder: what it is.
         data, module, callbacks, logs: what trains and measures it, once :meth:`build` was called.
+        lanes: how many networks train with it, if others' do.
+        spent: the seconds of its training until now, measuring included.
         record: what it left, once :meth:`write` was called.
     """
 
     data: Any
     module: Training | None = None
     record: dict[str, Any] | None = None
+    lanes: int | None = None
 
     def __init__(self, config: Config, planned: Plan, overrides: Sequence[str] = ()) -> None:
         self.started = time.perf_counter()
         self.config, self.planned, self.folder = config, planned, planned.folder
         self.callbacks: list[pl.Callback] = []
+        self.spent: Callable[[], float] = self._spent
         self._named: dict[str, Any] = {}
         for name in (records.RECORD, TRACEBACK):
             (self.folder / name).unlink(missing_ok=True)
@@ -416,7 +459,80 @@ class Run:
         self.module = build_module(self.config, self.data, share)
         self._named = build_callbacks(self.config)
         self.callbacks = [Finish(), *self._named.values()]
+        self.module.ended = self._keep
         _save(self.folder / "initial.pt", self.module.network)
+
+    def _spent(self) -> float:
+        assert self.module is not None
+        return self.module.seconds_before + time.perf_counter() - self.module._started
+
+    def _keep(self, trainer: Any) -> None:
+        """Write down what :meth:`continue_from` needs, as measuring may take minutes."""
+        assert self.module is not None
+        ended = {
+            "key": secrets.token_hex(8),
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": self.spent(),
+            "lanes": self.lanes or len(self.module.lanes),
+        }
+        state = {
+            ENDED: ended,
+            "weights": self.module.network.state_dict(),
+            "history": list(self.module.history),
+            "callbacks": {callback.state_key: callback.state_dict() for callback in self.callbacks},
+        }
+        try:
+            AtomicCheckpointIO().save_checkpoint(state, self.folder / CHECKPOINT)
+        except OSError as reason:
+            warnings.warn(f"the end of training could not be kept ({reason.strerror})", stacklevel=2)
+        self._measure_from(ended)
+
+    def _measure_from(self, ended: Mapping[str, Any]) -> None:
+        assert self.module is not None
+        head = {
+            "ended": ended["key"],
+            "measures": self.planned.measures,
+            "provenance": provenance(self.planned.bound),
+        }
+        self.module.unfinished = Unfinished(self.folder, head)
+
+    def continue_from(self, state: Mapping[str, Any]) -> float:
+        """Be as at the end of a training that kept ``state``; the seconds that it took until it was broken off."""
+        ended = state[ENDED]
+        assert self.module is not None
+        module = self.module
+        module.pace = Pace(self.folder)
+        module.pace.say("measuring")
+        module.finish([])  # of the form that training leaves
+        module.network.load_state_dict(state["weights"])
+        trainer = build_trainer(
+            self.config,
+            steps_per_epoch=self.data.steps_per_epoch,
+            default_root_dir=self.folder,
+            logger=self.logs or False,
+        )
+        module.to(trainer.strategy.root_device)
+        module._trainer = Ended(trainer, self.data, epoch=ended["epoch"], step=ended["step"])  # type: ignore[assignment]
+        self.call("setup", "fit")
+        module.continue_from({"history": state["history"], "seconds": ended["seconds"]})
+        for callback in self.callbacks:
+            if state["callbacks"].get(callback.state_key):
+                callback.load_state_dict(state["callbacks"][callback.state_key])
+        self.call("on_fit_start")
+        self.call("on_train_start")
+        self._measure_from(ended)
+        assert module.unfinished is not None
+        known = {part: module.unfinished.seconds(part.state_key) for part in self.measuring}
+        for part, seconds in known.items():
+            part.seconds += seconds
+        return ended["seconds"] + sum(known.values())
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Have the callbacks do what they do in a hook, as Lightning would; the network is final already."""
+        assert self.module is not None
+        for callback in self.callbacks[1:]:
+            getattr(callback, hook)(self.module._trainer, self.module, *args)
 
     @property
     def measuring(self) -> list[Any]:
@@ -468,7 +584,24 @@ class Run:
             self.module.pace.end()
         loggers.finish(self.logs, self.record)
         if self.finished:
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            _remove_state(self.folder)
+
+
+class Ended:
+    """The Trainer as a callback sees it once training has ended."""
+
+    def __init__(self, trainer: pl.Trainer, data: Any, *, epoch: int = 0, step: int = 0) -> None:
+        self._trainer, self.datamodule = trainer, data
+        self.current_epoch, self.global_step = epoch, step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trainer, name)
+
+
+def _remove_state(folder: Path) -> None:
+    """Remove what a run continues from."""
+    for name in (CHECKPOINT, unfinished.FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _keep_traceback(folder: Path, error: BaseException) -> None:
@@ -675,8 +808,6 @@ def signals() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Lightning's remarks about loaders, devices and logging intervals say nothing about a run that we built."""
-    import warnings
-
     names = ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -692,18 +823,19 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _usable(checkpoint: Path) -> bool:
-    """Whether training can continue from a checkpoint; a damaged one is removed."""
-    if not checkpoint.exists():
-        return False
+def checkpoint_in(folder: Path) -> dict[str, Any] | None:
+    """What a run can continue from, in its training or, under ``ENDED``, in its last measurement; a damaged file is
+    removed."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
     try:
-        AtomicCheckpointIO().load_checkpoint(checkpoint)
+        return AtomicCheckpointIO().load_checkpoint(path)
     except (OSError, MemoryError):  # it may be readable the next time
         raise
     except Exception:
-        checkpoint.unlink()
-        return False
-    return True
+        path.unlink()
+        return None
 
 
 def _save(path: Path, network: torch.nn.Module) -> None:

@@ -18,7 +18,7 @@ from genbench.callbacks.splits import few as on_few
 from genbench.checks import check_choice, check_integer, nearest
 from genbench.config import ConfigError, bind
 from genbench.measures import Estimate, Snapshot
-from genbench.measures.base import evaluate, of_flatness, reason
+from genbench.measures.base import check_settings, evaluate, of_flatness, reason
 from genbench.measures.gap import performance_and_gaps
 from genbench.measures.watch import Say, log, told
 from genbench.privacy import HIDDEN, clean, shared
@@ -56,6 +56,7 @@ def run(config: Config, *, say: Say = log) -> Measured:
         check_integer("examples", examples, least=1, note="or auto, or null")
     bind({"measures": config["measures"], "loss": config["loss"]})
     measures = {name: experiment.make(node) for name, node in config["measures"].items()}
+    check_settings(measures)
     folder = _output(config)
     before = torch.get_num_threads()
     torch.set_num_threads(config["threads"])

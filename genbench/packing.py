@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate, pairwise
@@ -24,6 +24,7 @@ from genbench.data.batches import Batches, Epochs
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
 from genbench.progress import Pace
+from genbench.termination import terminable
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
 from genbench.training.checkpoint import position, set_position
 from genbench.training.pack import Pack, Unpackable, out_of_memory
@@ -100,6 +101,7 @@ def resume(run: Run) -> bool:
     if not any(run.planned.run_id in ids for ids in unfinished(run.folder.parent)):
         return False
     _train([run])
+    _tidy(run.folder.parent / FOLDER)
     return True
 
 
@@ -174,13 +176,26 @@ def run(
         if mine:
             runs = [Run(configs[i], plans[i], overrides[i]) for i in mine]
             try:
-                _train(runs)
+                left = [one for one in runs if not _measured(one)]
+                if left:
+                    _train(left)
+                _tidy(runs[0].folder.parent / FOLDER)
             finally:
                 for one in runs:
                     one.close()
             for index, one in zip(mine, runs, strict=True):
                 found[index] = one.record
     return found
+
+
+def _measured(run: Run) -> bool:
+    """Measure a run that was broken off when it had ended; whether it was."""
+    state = experiment.checkpoint_in(run.folder)
+    if state is None or experiment.ENDED not in state:
+        return False
+    with terminable():
+        experiment.measure(run, state)
+    return True
 
 
 def _train(runs: list[Run]) -> None:
@@ -218,9 +233,13 @@ def _train(runs: list[Run]) -> None:
         pack.pace.end()
     if all(one.finished for one in runs):
         path.unlink(missing_ok=True)
-    for other, state in _checkpoints(folder):
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the checkpoints whose runs are all finished: of packs that were halved, or broken off at their end."""
+    for path, state in _checkpoints(folder):
         if all(experiment.final_record(folder.parent / run_id) for run_id in state["runs"]):
-            other.unlink(missing_ok=True)  # of a whole that was halved
+            path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # other packs' files
         folder.rmdir()
 
@@ -328,6 +347,8 @@ class RunPack(Pack):
         self._checkpoint = checkpoint
         self._modules_of_runs = modules
         self.active = list(range(len(runs)))
+        for index, one in enumerate(runs):
+            one.lanes, one.spent = width, partial(self._spent, index)
         self.calls = {  # what callbacks do in a hook, and of which run they are
             hook: [
                 (index, getattr(callback, hook))
@@ -359,39 +380,43 @@ class RunPack(Pack):
         try:
             action()
         except Diverged as reason:
-            self.end(index, "diverged", str(reason))
+            self.end([index], "diverged", str(reason))
         except (Exception, SystemExit) as reason:
             if experiment.interrupted(reason):
                 raise
-            self.end(index, "failed", self.runs[index].explain(reason))
+            self.end([index], "failed", self.runs[index].explain(reason))
 
-    def end(self, index: int, status: str = "completed", error: str | None = None) -> None:
-        """Finish a run: its final weights, measures and record."""
-        if index not in self.active:
-            return
+    def end(self, indices: Sequence[int], status: str = "completed", error: str | None = None) -> None:
+        """Finish runs: their final weights, which all are kept before measuring begins, measures and records."""
+        ended = [(index, *self._leave(index, status, error)) for index in indices if index in self.active]
+        for index, status, error in ended:
+            self._conclude(index, status, error)
+
+    def _leave(self, index: int, status: str, error: str | None) -> tuple[str, str | None]:
+        """End the training of a run: how it ended."""
         self.active.remove(index)
-        if self.pace is not None:
-            self.pace.say(f"measuring run {len(self.runs) - len(self.active)} of {len(self.runs)}")
-        one, module = self.runs[index], self.module_of(index)
         if self._stack is not None:
             for lane in self.places[index]:
                 self.release(lane)
+        if status != "completed":
+            return status, error
+        one = self.runs[index]
+        return self._tried(one, lambda: one.callbacks[0].on_train_end(self.trainer_of(index), self.module_of(index)))
+
+    def _conclude(self, index: int, status: str, error: str | None) -> None:
+        """Measure a run and write its record."""
+        one = self.runs[index]
+        if self.pace is not None:
+            self.pace.say(f"measuring run {len(self.runs) - len(self.active)} of {len(self.runs)}")
         if status == "completed":
-            trainer = self.trainer_of(index)
-            try:
-                for callback in one.callbacks:
-                    callback.on_train_end(trainer, module)
-                for callback in one.callbacks:
-                    callback.on_fit_end(trainer, module)
-                for callback in one.callbacks:
-                    callback.teardown(trainer, module, "fit")
-            except Diverged as reason:
-                status, error = "diverged", str(reason)
-            except (Exception, SystemExit) as reason:
-                status, error = "failed", one.explain(reason)
-        share = len(self.places[index]) / self.used
-        fit = (self.elapsed() - sum(other.measure_seconds for other in self.runs)) * share
-        spent = fit + one.measure_seconds
+
+            def measure() -> None:
+                one.call("on_train_end")
+                one.call("on_fit_end")
+                one.call("teardown", "fit")
+
+            status, error = self._tried(one, measure)
+        spent = self._spent(index)
         write = partial(one.write, fit=spent, total=spent, lanes=len(self._lanes))
         try:
             write(status, error)
@@ -399,10 +424,26 @@ class RunPack(Pack):
             with contextlib.suppress(OSError):
                 write("failed", one.explain(reason))
 
+    def _tried(self, one: Run, action: Callable[[], None]) -> tuple[str, str | None]:
+        """How a run ends that does something."""
+        try:
+            action()
+        except Diverged as reason:
+            return "diverged", str(reason)
+        except (Exception, SystemExit) as reason:
+            return "failed", one.explain(reason)
+        return "completed", None
+
+    def _spent(self, index: int) -> float:
+        """The seconds of a run: its share of the training, and its own measures."""
+        share = len(self.places[index]) / self.used
+        fit = (self.elapsed() - sum(other.measure_seconds for other in self.runs)) * share
+        return fit + self.runs[index].measure_seconds
+
     def fail(self, reason: BaseException) -> None:
         """End all runs that are left by an error of the whole pack."""
         for index in list(self.active):
-            self.end(index, "failed", self.runs[index].explain(reason))
+            self.end([index], "failed", self.runs[index].explain(reason))
 
     def elapsed(self) -> float:
         """Seconds of training until now."""
@@ -501,6 +542,7 @@ class RunPack(Pack):
     def on_train_epoch_end(self) -> None:
         objectives = torch.stack(self._epoch, 1).tolist()  # [lanes, steps]
         self._epoch.clear()
+        ended = []
         for index in list(self.active):
             module, places = self.module_of(index), self.places[index]
             own = [objectives[place] for place, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
@@ -508,9 +550,10 @@ class RunPack(Pack):
             for place, lane in zip(places, module.lanes, strict=True):
                 if lane.stopped and index in self.active:
                     self.release(place)
-            if self.trainer_of(index).should_stop:
+            if index in self.active and self.trainer_of(index).should_stop:
                 self.trainer_of(index).ended = True
-                self.end(index)
+                ended.append(index)
+        self.end(ended)
         if not self.active:
             self.trainer.should_stop = True
 
@@ -554,8 +597,7 @@ class Dispatch(pl.Callback):
         self._all("on_train_epoch_end")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for index in list(self._pack.active):
-            self._pack.end(index)
+        self._pack.end(list(self._pack.active))
 
     def _batch(self, hook: str, batch: Any, batch_idx: int, *outputs: Any) -> None:
         pack = self._pack

@@ -84,16 +84,6 @@ def _measured(config: Mapping[str, Any], planned: Plan, paths: list[str]) -> tup
     for measuring in callbacks.values():
         if getattr(measuring, "initial", None) is None and initial.is_file():
             measuring.initial = matched(read_state(initial), module.network, "initial")
-        estimates |= measuring.measure(_Seen(trainer, data), module.eval())
+        estimates |= measuring.measure(experiment.Ended(trainer, data), module.eval())
     found = codes(planned, callbacks)
     return estimates, {path: found[path] for path in paths}
-
-
-class _Seen:
-    """The Trainer as a callback sees it once training has ended."""
-
-    def __init__(self, trainer: Any, data: Any) -> None:
-        self._trainer, self.datamodule = trainer, data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._trainer, name)

@@ -508,3 +508,6 @@ SEQUENCES: dict[str, tuple[Shift, Sequence[Any]]] = {
     "quantization": (_quantization, (16, 8, 6, 4, 3)),
     "downsampling": (_downsampling, (0.5, 0.4, 0.3, 0.25, 0.2)),
 }
+
+# of inputs of any kind, by name
+SHIFTS = tuple(dict.fromkeys((*IMAGES, *SEQUENCES)))

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from time import perf_counter
@@ -21,6 +22,7 @@ from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 from genbench.measures.watch import told
 from genbench.privacy import clean
 from genbench.termination import terminable
+from genbench.unfinished import Unfinished
 
 POWERS_OF_TWO = "powers_of_two"
 _NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")
@@ -82,6 +84,8 @@ class Measuring(pl.Callback):
             check_integer(f"{name} examples", examples, least=1, note="or auto, or null")
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
+        if not callable(loss):
+            raise ValueError(f"{name} loss is {loss!r}; accepted: a function of output and target")
         self.loss = loss
         self.forward = forward
         if network is not None and not isinstance(network, str):
@@ -120,6 +124,19 @@ class Measuring(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._record(trainer, pl_module, trainer.current_epoch)
+
+    def part(
+        self, pl_module: pl.LightningModule, name: str, take: Callable[[], dict[str, Estimate]]
+    ) -> dict[str, Estimate]:
+        """What ``take`` gives. At the end of a run of genbench's own it is kept, and is not taken again if the run was
+        broken off since."""
+        unfinished: Unfinished | None = getattr(pl_module, "unfinished", None)
+        if unfinished is None:
+            return take()
+        if (known := unfinished.of(self.state_key).get(name)) is None:
+            known = noted(take(), self._notes)
+            unfinished.keep(self.state_key, name, known)
+        return known
 
     def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: float) -> None:
         start = perf_counter()

@@ -19,6 +19,9 @@ class Gap(Measuring):
     """
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
+        return self.part(pl_module, "all", lambda: self._measured(trainer, pl_module))
+
+    def _measured(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
         found: dict[str, Snapshot | str] = {}
         for split in SPLITS:
             try:

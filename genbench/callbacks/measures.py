@@ -21,8 +21,9 @@ from genbench.measures import (
     sam_sharpness,
     spectral_norm,
 )
-from genbench.measures.base import MeasureOf, evaluate, key_prefix, needs_data, of_flatness, reason
+from genbench.measures.base import MeasureOf, check_settings, evaluate, key_prefix, needs_data, of_flatness, reason
 from genbench.measures.snapshot import Forward, Loss
+from genbench.unfinished import Unfinished
 
 STANDARD: dict[str, MeasureOf] = {  # conf/measures/standard.yaml, for those who have no YAML
     "l2": l2_norm,
@@ -86,6 +87,7 @@ class Measures(Measuring):
         for name, function in self.measures.items():
             if not callable(function):
                 raise ValueError(f"Measures measures.{name} is {function!r}; accepted: a function of a snapshot")
+        check_settings(self.measures)
         self.initial = initial
         self.origins: dict[str, list[str]] = {}  # the keys that each measure gave
         self._start: dict[str, Tensor] | None = None
@@ -125,15 +127,18 @@ class Measures(Measuring):
             return {
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
             }
-        self.origins = {}
-        found = evaluate(
-            self.measures,
-            snapshot,
-            split=self.split,
-            few=some,
-            keep=lambda name, estimates: self.origins.update({name: list(estimates)}),
-        )
-        return noted(found, {f"{self.split}/flatness": note})
+        unfinished: Unfinished | None = getattr(pl_module, "unfinished", None)
+        known = {} if unfinished is None else unfinished.of(self.state_key)
+        self.origins = {name: list(estimates) for name, estimates in known.items()}
+        of_some = {f"{self.split}/flatness": note}
+
+        def keep(name: str, estimates: dict[str, Estimate]) -> None:
+            self.origins[name] = list(estimates)
+            if unfinished is not None:
+                unfinished.keep(self.state_key, name, noted(noted(estimates, of_some), self._notes))
+
+        found = evaluate(self.measures, snapshot, split=self.split, few=some, known=dict(known), keep=keep)
+        return noted(found, of_some)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "start": self._start}

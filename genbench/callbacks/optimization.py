@@ -96,7 +96,8 @@ class Optimization(Measuring):
         super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._noise["gradient_variance"] = self._variance(trainer, pl_module)
+        found = self.part(pl_module, "gradient_variance", lambda: {"": self._variance(trainer, pl_module)})
+        self._noise["gradient_variance"] = found[""]
         if self.history and self.history[-1]["step"] == trainer.global_step:
             self.history.pop()  # it lacks this variance
         super().on_train_end(trainer, pl_module)

@@ -135,6 +135,44 @@ def evaluate(
     return results
 
 
+class _Unseen(Snapshot):
+    """Stands for a snapshot before there is one: who looks at it has found nothing wrong with its settings."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattribute__(self, name: str) -> Any:
+        raise _Looked
+
+
+class _Looked(BaseException):
+    pass
+
+
+def check_settings(measures: Mapping[str, MeasureOf]) -> None:
+    """Have measures check their settings as far as they do before they look at the snapshot, which is not there yet.
+
+    Raises:
+        ValueError: a measure fails before it looks, as it would each time.
+    """
+    for name, function in measures.items():
+        settings: dict[str, Any] = {}
+        plain: Any = function
+        while isinstance(plain, partial):
+            settings = {**plain.keywords, **settings}
+            plain = plain.func
+        if hasattr(plain, "family"):  # without what measure() adds, which looks at once
+            plain = plain.__wrapped__
+        try:
+            plain(_Unseen(), **settings)
+        except _Looked:
+            continue
+        except Exception as error:
+            text = reason(error)
+            own = text.partition(" ")[0] in settings
+            raise ValueError(f"measures.{name}{'.' if own else ': '}{text}") from error
+
+
 def key_prefix(function: MeasureOf, split: str) -> str:
     """What stands before the name in a measure's metric key."""
     return f"{split if needs_data(function) else 'weights'}/{getattr(_declared(function), 'family', 'other')}"

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from genbench.checks import check_integer, nearest
+from genbench.checks import check_choice, check_integer, nearest
 from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import undefined
 from genbench.measures.performance import brier, labelled, mean_over_examples
 from genbench.measures.snapshot import Snapshot
-from genbench.shifts import SEVERITIES, corruptions_of, shifted
+from genbench.shifts import SEVERITIES, SHIFTS, corruptions_of, shifted
 
 _BLOCK = 256  # examples that are shifted together
 _BINS = 15  # of the calibration error
@@ -43,6 +43,11 @@ def corrupted_performance(
         ValueError: a corruption that is not there, or images outside [0, 1].
     """
     check_integer("seed", seed, least=0)
+    if corruptions is not None:
+        if isinstance(corruptions, str) or not isinstance(corruptions, Sequence):
+            raise ValueError(f"corruptions is {corruptions!r}; accepted: a list of names, or null")
+        for name in corruptions:
+            check_choice("corruptions", name, SHIFTS)
     if isinstance(reason := labelled(snapshot), str):
         return {"corrupted_accuracy": undefined(reason)}
     if (accepted := applicable(snapshot)) is None:

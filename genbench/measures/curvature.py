@@ -141,6 +141,8 @@ def layer_curvature(
         seed: of start vectors and probes.
     """
     prefix = "" if _matrix(matrix) == "hessian" else "ggn_"
+    _check_run(tolerance, max_steps, seed, least=1)
+    _check_parts(deflation, probes, seed)
     results = {}
     for name, p in snapshot.parameters.items():
         if p.ndim >= 2 and p.numel():
@@ -286,11 +288,11 @@ def leading_vectors(snapshot: Snapshot, k: int, *, scale: Tensor, seed: int) -> 
 def _eigenvalues(
     snapshot: Snapshot, matrix: str, prefix: str, k: int, bottom: int, tolerance: float, max_steps: int, seed: int
 ) -> dict[str, Estimate]:
+    check_integer("k", k, least=1)
+    check_integer("bottom", bottom, least=0)
+    _check_run(tolerance, max_steps, seed, least=max(k, bottom))
     check_integer("k", k, least=1, most=snapshot.size)
     check_integer("bottom", bottom, least=0, most=snapshot.size)
-    check_integer("max_steps", max_steps, least=max(k, bottom))
-    if check_number("tolerance", tolerance, low=0) == 0:
-        raise ValueError(f"tolerance is {tolerance!r}; accepted: a number > 0")
     top, low = _ends(snapshot, matrix, k, bottom, tolerance, max_steps, seed)
     results = {}
     for end, name in ((top, f"{prefix}lambda_"), (low, f"{prefix}lambda_min_")):
@@ -398,6 +400,21 @@ def _trace_parts(snapshot: Snapshot, matrix: str, deflation: int, probes: int, s
     return (basis * image).sum(0), torch.stack(samples) if samples else empty
 
 
+def _check_run(tolerance: float, max_steps: int, seed: int, *, least: int) -> None:
+    """Refuse settings of a Lanczos run that is to find so many eigenvalues."""
+    check_integer("max_steps", max_steps, least=least)
+    if check_number("tolerance", tolerance, low=0) == 0:
+        raise ValueError(f"tolerance is {tolerance!r}; accepted: a number > 0")
+    check_integer("seed", seed, least=0)
+
+
+def _check_parts(deflation: int, probes: int, seed: int) -> None:
+    """Refuse settings of a trace."""
+    check_integer("deflation", deflation, least=0)
+    check_integer("probes", probes, least=2)
+    check_integer("seed", seed, least=0)
+
+
 def _frobenius_norm(snapshot: Snapshot, matrix: str, deflation: int, probes: int, seed: int) -> Estimate:
     _, image, rest = _deflated(snapshot, matrix, deflation, probes, seed)
     samples = [product.square().sum() for _, product in rest]
@@ -412,8 +429,7 @@ def _deflated(
     snapshot: Snapshot, matrix: str, deflation: int, probes: int, seed: int
 ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
     """Q and HQ as rows [deflation, size], and pairs (Pz, HPz); no pairs where Q spans everything."""
-    check_integer("deflation", deflation, least=0)
-    check_integer("probes", probes, least=2)
+    _check_parts(deflation, probes, seed)
     lanczos = _lanczos(snapshot, matrix, seed)
     steps = lanczos.extend(deflation)
     basis = lanczos.basis(steps)

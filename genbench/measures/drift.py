@@ -1,5 +1,6 @@
 """Accuracy along a drift of the data."""
 
+import math
 from dataclasses import fields, replace
 
 from genbench.checks import check_choice, check_integer
@@ -8,7 +9,7 @@ from genbench.measures.corrupted import UNSHIFTABLE, under_shift
 from genbench.measures.estimate import Estimate
 from genbench.measures.performance import accuracy
 from genbench.measures.snapshot import Snapshot
-from genbench.shifts import SEVERITIES, shifts_of
+from genbench.shifts import SEVERITIES, SHIFTS, shifts_of
 
 
 @measure("robustness", by_member=False)
@@ -31,6 +32,7 @@ def drift_accuracy(
         ValueError: images outside [0, 1].
     """
     check_integer("seed", seed, least=0)
+    check_choice("shift", shift, SHIFTS)
     args, _ = snapshot.first_input
     try:
         known = shifts_of(args[0])
@@ -74,6 +76,8 @@ def generator_drift_accuracy(
 
     names = tuple(field.name for field in fields(Signals))
     check_choice("parameter", parameter, names)
+    if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
+        raise ValueError(f"end is {end!r}; accepted: a finite number")
     check_integer("steps", steps, least=1)
     check_integer("examples", examples, least=1)
     check_integer("seed", seed, least=0)

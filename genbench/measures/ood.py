@@ -15,7 +15,7 @@ from genbench.measures.corrupted import UNSHIFTABLE, under_shift
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
-from genbench.shifts import shifts_of
+from genbench.shifts import SHIFTS, shifts_of
 
 SCORES = ("max_softmax", "energy", "entropy")
 _BLOCK = 256  # examples that are drawn together
@@ -52,6 +52,8 @@ def ood_auroc(
     check_choice("score", score, SCORES)
     check_integer("severity", severity, least=1, most=5)
     check_integer("seed", seed, least=0)
+    if not hasattr(outliers, "evaluation_batches"):
+        check_choice("outliers", outliers, ("gaussian", *SHIFTS))
     reading = with_logits(snapshot)
     if isinstance(reading, str):
         return undefined(reading)
@@ -71,10 +73,8 @@ def ood_auroc(
             return UNSHIFTABLE
         check_choice("outliers", outliers, ("gaussian", *known))
         others = under_shift(snapshot, outliers, severity, seed=seed).batches
-    elif hasattr(outliers, "evaluation_batches"):
-        others = outliers.evaluation_batches("test")
     else:
-        raise ValueError(f"outliers is {type(outliers).__name__!r}; accepted: gaussian, a shift, or a data module")
+        others = outliers.evaluation_batches("test")
     ours = torch.cat([reading.logits(output) for output, _ in snapshot.predictions])
     if ours.ndim > 2:
         return undefined(f"logits of shape {tuple(ours.shape)} have several answers an example")

@@ -134,6 +134,9 @@ def pacbayes_measures(
         drop, tolerance, samples, evaluations, seed: of the search, see :func:`pacbayes_sigma`.
         epsilon: ε > 0.
     """
+    _check_epsilon(epsilon)
+    _check(drop, tolerance, evaluations, seed)
+    check_integer("samples", samples, least=2)
     found = pacbayes_sigma(
         snapshot, drop=drop, tolerance=tolerance, samples=samples, evaluations=evaluations, seed=seed
     )
@@ -170,6 +173,9 @@ def sharpness_measures(
         delta: δ in (0, 1).
     """
     check_share("delta", delta)
+    _check_epsilon(epsilon)
+    _check(drop, tolerance, evaluations, seed)
+    check_integer("steps", steps, least=1)
     found = sharpness_alpha(snapshot, drop=drop, tolerance=tolerance, steps=steps, evaluations=evaluations, seed=seed)
     factor, spread = math.log(2 * snapshot.size), 4 * math.log(2 * snapshot.size / delta)
     return _measures(snapshot, "sharpness", *found.values(), epsilon=epsilon, factor=factor, spread=spread)
@@ -195,8 +201,6 @@ def _measures(
     snapshot: Snapshot, name: str, plain: Estimate, aware: Estimate, *, epsilon: float, factor: float, spread: float
 ) -> dict[str, Estimate]:
     """The six measures of a radius and its magnitude-aware one."""
-    if check_number("epsilon", epsilon, low=0) == 0:
-        raise ValueError(f"epsilon is {epsilon!r}; accepted: a number > 0")
     w, delta, m = snapshot.vector, moved(snapshot), snapshot.examples
 
     def gaussian(v: Tensor) -> Callable[[Tensor], Tensor]:
@@ -350,6 +354,11 @@ def check_share(name: str, value: float) -> float:
     if check_number(name, value, low=0, high=1, open_high=True) == 0:
         raise ValueError(f"{name} is {value!r}; accepted: a number in (0, 1)")
     return float(value)
+
+
+def _check_epsilon(epsilon: float) -> None:
+    if check_number("epsilon", epsilon, low=0) == 0:
+        raise ValueError(f"epsilon is {epsilon!r}; accepted: a number > 0")
 
 
 def _check(drop: float, tolerance: float, evaluations: int, seed: int) -> None:

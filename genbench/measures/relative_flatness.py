@@ -37,6 +37,8 @@ def relative_flatness(
     """
     check_integer("probes", probes, least=2)
     generator = torch.Generator().manual_seed(derive(check_integer("seed", seed, least=0), "relative_flatness"))
+    if layer is not None and not isinstance(layer, str):
+        raise ValueError(f"layer is {layer!r}; accepted: the name of a weight or of a layer, or null")
     name = _weight(snapshot, layer)
     if name is None:
         return {"relative_flatness": Estimate(None, note="undefined: the network has no trainable weight matrix")}

@@ -66,6 +66,7 @@ def sam_sharpness(
         normalize_logits: the loss of normalized logits, see :func:`adaptive_sharpness`.
         seed: of the Lanczos iteration and of random directions, also of the first where the gradient is zero.
     """
+    _check_ascents(rho, norm, starts, steps, tolerance, seed)
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
@@ -103,6 +104,7 @@ def adaptive_sharpness(
         normalize_logits: without it, the loss itself is used, for any output.
         seed: of the Lanczos iteration and of random directions.
     """
+    _check_ascents(rho, norm, starts, steps, tolerance, seed)
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
@@ -139,10 +141,11 @@ def average_sharpness(
     """
     rho = _positive("rho", rho)
     check_choice("norm", norm, ("l2", "linf"))
+    check_integer("pairs", pairs, least=2)
+    generator = _generator(seed, "average_sharpness")
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
-    generator = _generator(seed, "average_sharpness")
 
     def draw() -> Tensor:
         if norm == "linf":
@@ -178,10 +181,11 @@ def adaptive_average_sharpness(
     """
     rho = _positive("rho", rho)
     check_choice("norm", norm, ("l2", "linf"))
+    check_integer("pairs", pairs, least=2)
+    generator = _generator(seed, "adaptive_average_sharpness")
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
-    generator = _generator(seed, "adaptive_average_sharpness")
     draw = _uniform if norm == "linf" else _gaussian
     return _average(view, lambda: draw(view, generator) * view.vector.abs() * rho, pairs=pairs)
 
@@ -201,6 +205,7 @@ def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs:
         seed: of the noise, from a generator of its own.
     """
     sigma = _positive("sigma", sigma)
+    check_integer("pairs", pairs, least=2)
     generator = _generator(seed, "low_pass_filter_sharpness")
     rise = _average(snapshot, lambda: _gaussian(snapshot, generator) * sigma, pairs=pairs)
     assert rise.value is not None
@@ -238,6 +243,7 @@ def m_sharpness(
     """
     check_integer("m", m, least=1)
     check_integer("batches", batches, least=2)
+    _check_ascents(rho, norm, starts, steps, tolerance, seed)
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
@@ -292,9 +298,8 @@ def keskar_sharpness(
         tolerance: relative gap that counts as stationary, and relative difference at which two runs agree, > 0.
         seed: of random corners.
     """
-    epsilon = _positive("epsilon", epsilon)
-    check_integer("steps", steps, least=1)
-    tolerance = _positive("tolerance", tolerance)
+    _positive("epsilon", epsilon)
+    _check_ascents(epsilon, "linf", starts, steps, tolerance, seed)
     w, base = snapshot.vector, snapshot.mean_loss
     box = epsilon * (w.abs() + 1)
     bad: list[float] = []
@@ -329,8 +334,7 @@ class Ball:
 
     def __init__(self, scale: Tensor, rho: float, norm: str) -> None:
         self.scale = scale
-        self.rho = _positive("rho", rho)
-        self.norm = check_choice("norm", norm, ("l2", "linf"))
+        self.rho, self.norm = rho, norm
 
     def towards(self, slope: Tensor) -> Tensor:
         """The point u of the ball that is farthest along ``slope``."""
@@ -354,8 +358,6 @@ def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> lis
 
     Each with the number of its line through the centre, which mirror images have in common; none twice, so that there
     may be fewer than ``starts``."""
-    check_integer("starts", starts, least=1)
-    check_integer("seed", seed, least=0)
     found: list[tuple[int, Tensor]] = []
     lines: list[Tensor] = []
     for slope in _slopes(snapshot, ball, starts, _generator(seed, "sharpness"), seed):
@@ -479,8 +481,6 @@ class Climb(NamedTuple):
 
 def _worst_case(snapshot: Snapshot, ball: Ball, *, starts: int, steps: int, tolerance: float, seed: int) -> Estimate:
     """max L(w + δ) − L(w) over the ball."""
-    check_integer("steps", steps, least=1)
-    tolerance = _positive("tolerance", tolerance)
     base = snapshot.mean_loss
     climbs = []
     for line, direction in directions(snapshot, ball, starts=starts, seed=seed):
@@ -517,7 +517,6 @@ def _highest(climbs: Sequence[Climb], tolerance: float, *, scale: float = 1.0) -
 
 def _average(snapshot: Snapshot, draw: Callable[[], Tensor], *, pairs: int) -> Estimate:
     """The mean over ±δ of L(w ± δ) − L(w)."""
-    check_integer("pairs", pairs, least=2)
     w, base = snapshot.vector, snapshot.mean_loss
     rises = []
     for _ in range(pairs):
@@ -544,6 +543,15 @@ def _normalized(logits: Any) -> Tensor:
     centred = logits - logits.mean(1, keepdim=True)
     # a network that outputs zeros keeps them; its gradient stays finite
     return centred / centred.square().mean(1, keepdim=True).clamp_min(1e-24).sqrt()
+
+
+def _check_ascents(rho: float, norm: str, starts: int, steps: int, tolerance: float, seed: int) -> None:
+    _positive("rho", rho)
+    check_choice("norm", norm, ("l2", "linf"))
+    check_integer("starts", starts, least=1)
+    check_integer("steps", steps, least=1)
+    _positive("tolerance", tolerance)
+    check_integer("seed", seed, least=0)
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

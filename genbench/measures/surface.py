@@ -168,6 +168,7 @@ def linear_mode_connectivity(
         other: a snapshot or a state dict of the same architecture; the initial weights, unless one is given.
         points: at least 2.
     """
+    check_integer("points", points, least=2)
     if other is None and snapshot.initial is None:
         missing = Estimate(None, note="undefined: no other network and no initial weights")
         return {"barrier": missing, "error_barrier": missing}

@@ -19,6 +19,7 @@ from genbench.regularization.swa import estimate_norm_statistics
 from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane
 from genbench.training.share import Share
+from genbench.unfinished import Unfinished
 
 
 class Diverged(RuntimeError):
@@ -72,6 +73,8 @@ class Training(pl.LightningModule):
         self.seconds_before = 0.0  # spent before the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
         self.pace: Pace | None = None  # where it notes how far it is
+        self.ended: Callable[[Any], None] | None = None  # called with the Trainer once the network is final
+        self.unfinished: Unfinished | None = None  # from then on: what has been measured of it
         self._assemble()
 
     def _assemble(self) -> None:
@@ -232,6 +235,8 @@ class Finish(pl.Callback):
         pl_module.finish(pl_module._split("train"))
         if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
             raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")
+        if pl_module.ended is not None:
+            pl_module.ended(trainer)
 
 
 @torch.no_grad()

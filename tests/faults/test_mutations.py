@@ -131,7 +131,7 @@ def test_damaged_weights_or_history_have_the_run_trained_again(configure, tmp_pa
 
 def test_a_damaged_checkpoint_is_never_continued_from(tmp_path):
     draw = random.Random(3)
-    io, path = AtomicCheckpointIO(), tmp_path / "state.ckpt"
+    io, path = AtomicCheckpointIO(), tmp_path / experiment.CHECKPOINT
     io.save_checkpoint({"global_step": 3, "state": list(range(100))}, path)
     content = path.read_bytes()
     for _ in range(300):
@@ -139,6 +139,6 @@ def test_a_damaged_checkpoint_is_never_continued_from(tmp_path):
         if other == content:  # zeros in the place of zeros
             assert io.load_checkpoint(path)["global_step"] == 3
         else:
-            with pytest.raises(ValueError, match=r"state.ckpt is damaged"):
+            with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged"):
                 io.load_checkpoint(path)
-        assert experiment._usable(path) == (other == content)
+        assert (experiment.checkpoint_in(path.parent) is not None) == (other == content)
