@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from genbench.checks import check_choice, check_integer, nearest
+from genbench.checks import check_integer, nearest
 from genbench.draw import Draw
 from genbench.measures.base import measure
 from genbench.measures.estimate import Estimate
@@ -47,7 +47,8 @@ def corrupted_performance(
         if isinstance(corruptions, str) or not isinstance(corruptions, Sequence):
             raise ValueError(f"corruptions is {corruptions!r}; accepted: a list of names, or null")
         for name in corruptions:
-            check_choice("corruptions", name, SHIFTS)
+            if name not in SHIFTS:
+                raise ValueError(f"corruptions has {name!r}; {nearest(str(name), SHIFTS)}")
     if isinstance(reason := labelled(snapshot), str):
         return {"corrupted_accuracy": undefined(reason)}
     if (accepted := applicable(snapshot)) is None:

@@ -313,7 +313,7 @@ def test_seed():
     ("settings", "message"),
     [
         ({"k": 0}, "k is 0"),
-        ({"k": 10_000}, "k is 10000"),
+        ({"k": 10_000, "max_steps": 10_000}, "k is 10000"),
         ({"k": 5, "max_steps": 4}, "max_steps is 4"),
         ({"tolerance": 0}, "tolerance is 0"),
         ({"tolerance": math.nan}, "tolerance is nan"),
