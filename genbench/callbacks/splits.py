@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from genbench.measures.estimate import Estimate
-from genbench.measures.examples import Layout, length
+from genbench.measures.examples import EXAMPLES_FIRST, Layout, length
 from genbench.measures.passes import apart
 from genbench.measures.preserve import generators_of, preserved_random_state
 
@@ -24,6 +24,7 @@ SPLITS = ("train", "val", "test")
 AUTO = "auto"  # curvature and sharpness, which take many passes, on at most FEW examples, all else on all
 FEW = 1024
 _SEVERAL = (Mapping, list, tuple)
+_LAYOUT = Layout((0, 1))  # examples lie in the first axis of their number, or in the second (time first)
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,12 @@ def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) ->
 
 def _first(parts: list["_Limited"], examples: int) -> Data:
     batches: list[Any] = []
-    left = examples
+    left, layout = examples, None
     for part in parts:
         for batch in part:
             n = _length(batch)
-            batches.append(batch if n <= left else _rows(batch, torch.arange(left), n))
+            layout = next(_LAYOUT.choices(batch, n)) if layout is None else layout.fitting(batch, n)
+            batches.append(batch if n <= left else layout.rows(batch, n, torch.arange(left)))
             left -= min(n, left)
             if left == 0:
                 return Data(batches, f"on the first {examples} examples: they come from a stream")
@@ -218,7 +220,12 @@ class _Batched:
         if hasattr(batches, "rows"):  # all batches but the last are of one size
             self._sizes = [_length(batches[0])] * (count - 1) + [_length(batches[count - 1])]
         else:
-            self._sizes = [_length(batch) for batch in islice(batches, count)]
+            self._sizes = []
+            self._layout = _LAYOUT
+            for batch in islice(batches, count):
+                n = _length(batch)
+                self._layout = next(_LAYOUT.choices(batch, n)) if not self._sizes else self._layout.fitting(batch, n)
+                self._sizes.append(n)
 
     def __len__(self) -> int:
         return sum(self._sizes)
@@ -227,7 +234,7 @@ class _Batched:
         if hasattr(self._whole, "rows"):
             return [self._whole.rows(part) for part in rows.split(self._sizes[0])]
         places, starts = range(len(self._sizes)), [0, *accumulate(self._sizes)]
-        chosen = [_rows(self._whole[i], own, self._sizes[i]) for i, own in _by_part(places, starts, rows)]
+        chosen = [self._layout.rows(self._whole[i], self._sizes[i], own) for i, own in _by_part(places, starts, rows)]
         return _merged(chosen, self._sizes[0])
 
 
@@ -263,17 +270,12 @@ def _merged(batches: list[Any], size: int) -> list[Any]:
 def _length(batch: Any) -> int:
     """The number of examples in a batch: the length of its target where it is a pair, else of its first tensor."""
     pair = isinstance(batch, list | tuple) and len(batch) == 2
-    n = (length(batch[1]) if pair else 0) or length(batch)
+    n = (EXAMPLES_FIRST.count(*batch) if pair else 0) or length(batch)
     if not n:
         raise ValueError(
             "a batch holds no tensor with a first axis, so that its examples cannot be counted; examples=null"
         )
     return n
-
-
-def _rows(batch: Any, rows: Tensor, n: int) -> Any:
-    """Some examples of a batch of ``n``: they lie in the first axis of that length, or in the second (time first)."""
-    return Layout((0, 1)).rows(batch, n, rows)
 
 
 # -- loaders

@@ -1,7 +1,9 @@
 """Where the examples of a batch lie, and some of them taken out of it."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from typing import Any
 
 import torch
@@ -12,30 +14,95 @@ from genbench.measures.leaves import flatten
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes in which the examples of a batch may lie: those of ``axes`` in turn for a tensor of the input, the first
-    of the length of the batch, and ``target`` for the target and the output. A tensor that has no such axis belongs to
-    every example."""
+    """Where examples lie: in the axes of ``axes`` in turn for a tensor of the input, the first of the length of the
+    batch, and in ``target`` for the target and the output; and in lists of that length that are no lists of such
+    tensors. What has no such axis belongs to every example.
+
+    A length may be that of the batch by chance. ``parts`` is what was found of a batch's parts by more than their
+    length: the axis of each, None where it belongs to every example; ``lists`` whether lists are parts.
+    """
 
     axes: tuple[int, ...]
     target: int = 0
+    parts: tuple[int | None, ...] | None = field(default=None, compare=False)
+    lists: bool | None = field(default=None, compare=False)
 
     def count(self, output: Any, target: Any) -> int:
-        """The number of examples: the length of the target, of the output where that has none; 0 for neither."""
-        return length(target, self.target) or length(output, self.target)
+        """The number of examples: the length of the target, of the output where that has none; 0 for neither. A target
+        that is a list of other things than one tensor an output has one entry for each example."""
+        if isinstance(target, Tensor) and target.ndim > self.target:
+            return target.shape[self.target]
+        lengths = {t.shape[self.target] for t in tensors_of(target) if t.ndim > self.target}
+        of_output = length(output, self.target)
+        entries = len(output) if isinstance(output, _LISTS) else of_output
+        if isinstance(target, _LISTS) and len(target) == entries and lengths != {of_output}:
+            return entries
+        return length(target, self.target) or of_output
 
     def axis(self, leaf: Any, n: int) -> int | None:
+        """The axis of a part that is as long as the batch; None for none."""
+        if isinstance(leaf, _LISTS):
+            return 0 if len(leaf) == n else None
         if isinstance(leaf, Tensor):
             return next((a for a in self.axes if leaf.ndim > a and leaf.shape[a] == n), None)
         return None
 
+    def apart(self, value: Any, n: int) -> tuple[list[Any], Callable[[Iterable[Any]], Any], list[int | None]]:
+        """The parts of a batch of ``n``, what makes a batch of others, and the axis of the examples in each."""
+
+        def whole(part: Any) -> bool:
+            if part is value or not isinstance(part, _LISTS) or hasattr(part, "_fields") or len(part) != n:
+                return False
+            if self.lists is not None:
+                return self.lists
+            tensors = tensors_of(part)
+            return not tensors or any(self.axis(tensor, n) is None for tensor in tensors)
+
+        parts, rebuilt = flatten(value, whole)
+        axes = [self.axis(part, n) for part in parts]
+        if self.parts is not None and len(self.parts) == len(parts):
+            axes = [
+                a if a is not None and _long(part, a) == n else None for part, a in zip(parts, self.parts, strict=True)
+            ]
+        return parts, rebuilt, axes
+
+    def choices(self, value: Any, n: int) -> Iterator["Layout"]:
+        """This layout with the axes of a batch's parts settled: those of the length of the batch first, then others and
+        none for some of them, the fewest first."""
+        seen = None
+        for lists in (None, True):  # a list may be as long as the tensors in it
+            parts, _, axes = replace(self, lists=lists).apart(value, n)
+            has_lists = any(isinstance(part, _LISTS) for part in parts)
+            if has_lists != seen:
+                yield from (replace(self, parts=own, lists=has_lists) for own in self._choices(parts, axes, n))
+            seen = has_lists
+
+    def _choices(self, parts: list[Any], axes: list[int | None], n: int) -> Iterator[tuple[int | None, ...]]:
+        others: list[list[tuple[int, int | None]]] = []
+        for i, (part, a) in enumerate(zip(parts, axes, strict=True)):
+            if a is not None:
+                long = [other for other in self.axes if other != a and _long(part, other) == n]
+                others.append([(i, other) for other in (*long, None)])
+        for changed in range(min(len(others), 3)):
+            for places in combinations(others, changed):
+                for changes in product(*places):
+                    found = list(axes)
+                    for i, a in changes:
+                        found[i] = a
+                    yield tuple(found)
+
+    def fitting(self, value: Any, n: int) -> "Layout":
+        """This layout without the axes that are not as long as another batch."""
+        if self.parts is None:
+            return self
+        parts, _, axes = self.apart(value, n)
+        known = len(parts) == len(self.parts)
+        return replace(self, parts=tuple(axes)) if known and tuple(axes) != self.parts else self
+
     def rows(self, value: Any, n: int, rows: Tensor) -> Any:
         """Some examples of a batch of ``n``."""
-        leaves, rebuilt = flatten(value)
-        return rebuilt([self._rows(leaf, n, rows) for leaf in leaves])
-
-    def _rows(self, leaf: Any, n: int, rows: Tensor) -> Any:
-        axis = self.axis(leaf, n)
-        return leaf if axis is None else leaf.index_select(axis, rows.to(leaf.device))
+        parts, rebuilt, axes = self.apart(value, n)
+        return rebuilt([_rows(part, a, rows) for part, a in zip(parts, axes, strict=True)])
 
     def first(self, value: Any, n: int, m: int) -> Any:
         """The first ``m`` examples of a batch of ``n``, as views."""
@@ -43,28 +110,30 @@ class Layout:
 
     def split(self, value: Any, n: int, size: int) -> Iterator[Any]:
         """A batch of ``n`` examples in parts of ``size``, as views, the last of what is left."""
-        leaves, rebuilt = flatten(value)
-        axes = [self.axis(leaf, n) for leaf in leaves]
+        parts, rebuilt, axes = self.apart(value, n)
         for start in range(0, n, size):
-            m = min(size, n - start)
-            yield rebuilt(
-                [leaf if a is None else leaf.narrow(a, start, m) for leaf, a in zip(leaves, axes, strict=True)]
-            )
+            end = min(start + size, n)
+            yield rebuilt([between(part, a, start, end) for part, a in zip(parts, axes, strict=True)])
 
     def joined(self, first: tuple[Any, int], second: tuple[Any, int]) -> Any:
         """Two values, each with its number of examples, as one."""
-        (a, n), (b, m) = first, second
-        ours, rebuilt = flatten(a)
-        theirs, _ = flatten(b)
-        axes = [self.axis(leaf, n) for leaf in ours]
-        if axes != [self.axis(leaf, m) for leaf in theirs]:
+        (ours, rebuilt, axes), (theirs, _, others) = self.apart(*first), self.apart(*second)
+        if axes != others:
             raise ValueError("values of other forms")
-        return rebuilt(x if i is None else torch.cat([x, y], i) for x, y, i in zip(ours, theirs, axes, strict=True))
+        pairs = zip(ours, theirs, axes, strict=True)
+        return rebuilt(
+            a if i is None else torch.cat([a, b], i) if isinstance(a, Tensor) else a + b for a, b, i in pairs
+        )
 
     def of_output(self, value: Any, n: int, rows: Tensor) -> list[Tensor]:
         """Some rows of the output's tensors that have one an example."""
-        own = self.outputs
-        return [own._rows(leaf, n, rows) for leaf in flatten(value)[0] if own.axis(leaf, n) is not None]
+        parts, _, axes = self.outputs.apart(value, n)
+        return [
+            tensor
+            for part, a in zip(parts, axes, strict=True)
+            if a is not None
+            for tensor in tensors_of(_rows(part, a, rows))
+        ]
 
     @property
     def outputs(self) -> "Layout":
@@ -72,6 +141,30 @@ class Layout:
         return Layout((self.target, 1 - self.target), self.target)
 
 
+def between(part: Any, axis: int | None, start: int, end: int) -> Any:
+    """A part of a batch for some of its examples in a row, as a view."""
+    if axis is None:
+        return part
+    return part.narrow(axis, start, end - start) if isinstance(part, Tensor) else part[start:end]
+
+
+def _rows(part: Any, axis: int | None, rows: Tensor) -> Any:
+    if axis is None:
+        return part
+    if isinstance(part, Tensor):
+        return part.index_select(axis, rows.to(part.device))
+    return type(part)(part[row] for row in rows.tolist())
+
+
+def _long(part: Any, axis: int) -> int:
+    """How long a part is along an axis; −1 where it has no such axis."""
+    if isinstance(part, Tensor):
+        return part.shape[axis] if part.ndim > axis else -1
+    return len(part) if axis == 0 else -1
+
+
+_LISTS = (list, tuple)
+_UNCHANGED = (str, bytes, int, float, complex, type(None))
 EXAMPLES_FIRST = Layout((0,))
 LAYOUTS = (EXAMPLES_FIRST, Layout((1, 0)), Layout((1, 0), 1))  # time first, in the inputs or in the targets too
 
@@ -113,9 +206,18 @@ class Samples:
             ]
         except Exception:  # parts of other forms, or a loss of whole batches alone
             return
-        mean = sum(float(loss) * weight for loss, weight in parts) / sum(weight for _, weight in parts)
-        near = tolerance(whole[0]) * max(abs(float(loss)) for loss, _ in (whole, *parts)) + 1e-7
-        self.mean = abs(float(whole[0]) - mean) <= near
+        self.mean = equal_means(whole, parts)
+
+
+def equal_means(whole: tuple[Tensor, float], parts: Iterable[tuple[Tensor, float]]) -> bool:
+    """Whether a loss is the mean of its parts' losses, each with what it counts, within rounding; what counts nothing,
+    as a mean over no tokens, says nothing."""
+    counted = [(float(loss), weight) for loss, weight in parts if weight]
+    if not counted or not whole[1]:
+        return True
+    mean = sum(loss * weight for loss, weight in counted) / sum(weight for _, weight in counted)
+    value = float(whole[0])
+    return abs(value - mean) <= tolerance(whole[0]) * max(abs(value), *(abs(loss) for loss, _ in counted)) + 1e-7
 
 
 def tensors_of(value: Any) -> list[Tensor]:
@@ -131,6 +233,22 @@ def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     """The same value with a function applied to its tensors."""
     leaves, rebuilt = flatten(value)
     return rebuilt([function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves])
+
+
+def copied(value: Any) -> Any:
+    """The same value with tensors of its own, and objects of other kinds copied as far as they can be: a network may
+    change what it is given."""
+    leaves, rebuilt = flatten(value)
+    return rebuilt([leaf.clone() if isinstance(leaf, Tensor) else _copied(leaf) for leaf in leaves])
+
+
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, _UNCHANGED):
+        return leaf
+    try:
+        return copy.deepcopy(leaf)
+    except Exception:  # what it holds cannot be copied
+        return leaf
 
 
 def close(found: list[Tensor], expected: list[Tensor]) -> bool:

@@ -41,10 +41,11 @@ def _of_entries(kind: type[Any], values: Iterable[Any], keys: list[Any]) -> Any:
     return kind(zip(keys, values, strict=True))
 
 
-def flatten(value: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
-    """The leaves of lists, tuples, dicts and dataclasses, in order, and what makes the same structure of others."""
+def flatten(value: Any, whole: Callable[[Any], bool] | None = None) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
+    """The leaves of lists, tuples, dicts and dataclasses, in order, and what makes the same structure of others. What
+    is ``whole`` is a leaf."""
     open_containers(value)
-    found, spec = tree_flatten(value)
+    found, spec = tree_flatten(value, is_leaf=whole)
     return found, lambda leaves: tree_unflatten(leaves, spec)
 
 

@@ -535,7 +535,8 @@ def _logit_normalized(snapshot: Snapshot, normalize: bool) -> Snapshot | None:
         return None
     loss = snapshot.loss
     return snapshot.with_loss(
-        lambda output, target: loss(reading.put(output, _normalized(reading.logits(output))), target)
+        lambda output, target: loss(reading.put(output, _normalized(reading.logits(output))), target),
+        count=snapshot.count,
     )
 
 

@@ -5,8 +5,8 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,10 +17,11 @@ from genbench.checks import nearest
 from genbench.measures.acting import layers
 from genbench.measures.examples import (
     EXAMPLES_FIRST,
-    LAYOUTS,
     Layout,
     Samples,
+    between,
     close,
+    copied,
     describe,
     length,
     mapped,
@@ -28,9 +29,9 @@ from genbench.measures.examples import (
     tolerance,
 )
 from genbench.measures.guard import check_weights
-from genbench.measures.leaves import flatten
 from genbench.measures.passes import Paired, Passes
-from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state, seed_all
+from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state
+from genbench.measures.probing import PROBED, Probe, Run, probed
 from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian, nodes
 from genbench.memory import Allocated, room
 from genbench.patches import Patches
@@ -41,20 +42,10 @@ Count = Callable[[Any, Any], Any]
 Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
 
 _SLICE = 1024  # examples
-_PROBE = 32  # examples that show how a network and a loss treat examples
 _OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
 _EXAMPLE_GRADIENTS = 2**22  # entries of per-example gradients at a time: more would leave the cache, and be slower
+_NO_COUNT = "count is 0 for every batch; accepted: what a batch counts in the mean, for one of them more than 0"
 _SHARE = 0.25  # of the memory that is free, for graphs that are kept
-
-
-class Run(NamedTuple):
-    """What one batch gives: ``weight`` is what it counts in the mean over the batches, ``n`` its examples."""
-
-    output: Any
-    target: Any
-    loss: Tensor
-    weight: float
-    n: int
 
 
 @dataclass
@@ -71,20 +62,6 @@ class _Open:
 
 # a network is one thing, whoever measures it: snapshots of several moments may be open at once
 _OPEN: WeakKeyDictionary[nn.Module, _Open] = WeakKeyDictionary()
-
-
-class Probe(NamedTuple):
-    """How a network and its loss treat the examples of a batch, seen on a few of them.
-
-    ``layout`` is None where they cannot be told apart. ``independent``: an example's output does not depend on the
-    others. ``mean``: the loss is the mean over the examples (their counts). ``bytes``: what a forward pass allocates
-    for one.
-    """
-
-    layout: Layout | None
-    independent: bool = True
-    mean: bool = True
-    bytes: int = 0
 
 
 class Snapshot:
@@ -258,10 +235,14 @@ class Snapshot:
             layout = self._probe.layout or EXAMPLES_FIRST
             for batch in self._each():
                 for piece in self._pieces(batch, _SLICE):
-                    leaves, rebuilt = flatten(piece if self.forward else piece[0])
-                    n = 0 if self.forward else length(piece[1], layout.target)
-                    axes = [layout.axis(leaf, n) or 0 for leaf in leaves]
-                    real = [isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves]
+                    n = self._number(piece, layout)
+                    leaves, rebuilt, axes = layout.apart(piece, n)
+                    of_target = 0 if self.forward else len(layout.apart((piece[1],), n)[0])
+                    real = [
+                        isinstance(leaf, Tensor) and leaf.is_floating_point() and a is not None
+                        for leaf, a in zip(leaves, axes, strict=True)
+                    ]
+                    real[len(real) - of_target :] = [False] * of_target
                     inputs = [
                         leaf.detach().movedim(axis, 0).clone().requires_grad_()
                         for leaf, axis, r in zip(leaves, axes, real, strict=True)
@@ -274,7 +255,7 @@ class Snapshot:
                             for leaf, axis, r in zip(leaves, axes, real, strict=True)
                         ]
                     )
-                    run = self._run(moved if self.forward else (moved, piece[1]))
+                    run = self._run(moved)
                     yield tuple(inputs), run.output, run.target
 
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -287,9 +268,8 @@ class Snapshot:
         left: list[tuple[Tensor, Tensor]] = []
         with self.measuring():
             for batch in self._each():
-                pair = self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
                 if (
-                    not pair
+                    not self._paired(batch)
                     or self._probe.layout != EXAMPLES_FIRST
                     or not all(isinstance(t, Tensor) and t.ndim for t in batch)
                     or len(batch[0]) != len(batch[1])
@@ -361,13 +341,16 @@ class Snapshot:
         """L and its gradient [size], float64, at other weights [size]."""
         view = self.moved()
         with view.measuring():
+            if self._passes.kept is None or len(self._passes.kept) > 1:
+                _ = self.losses  # they show whether the loss is the mean over the examples
             values, total = [], torch.zeros_like(self.vector)
             view.shared("probe", lambda: self._probe)
             with view._placed(view._split(vector)) as leaves:
                 for batch in view._each():
                     for piece in view._pieces(batch):
                         run = view._run(piece)
-                        total += run.weight * _flat(gradient(run.loss, leaves))
+                        if run.weight:
+                            total += run.weight * _flat(gradient(run.loss, leaves))
                         values.append((run.loss.detach(), run.weight))
             self._tick()
             return _mean(values), total / sum(weight for _, weight in values)
@@ -383,9 +366,9 @@ class Snapshot:
         as cross-entropy of logits is."""
         return self._product(vector, gauss_newton)
 
-    def with_loss(self, loss: Loss) -> "Snapshot":
-        """The same network and data under another loss."""
-        return self._view(("vector", "representations"), loss=loss)
+    def with_loss(self, loss: Loss, *, count: Count | None = None) -> "Snapshot":
+        """The same network and data under another loss, and what a batch counts in its mean."""
+        return self._view(("vector", "representations"), loss=loss, count=count)
 
     def with_targets(self, targets: Sequence[Any]) -> "Snapshot":
         """The same network, inputs and loss under other targets, one for each batch in the order of the batches."""
@@ -395,9 +378,7 @@ class Snapshot:
             inner, target = batch
             return forward(model, inner)[0], target
 
-        return self._view(
-            ("vector", "representations"), _passes=Paired(self._passes, targets), forward=replaced, count=None
-        )
+        return self._view(("vector", "representations"), _passes=Paired(self._passes, targets), forward=replaced)
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
@@ -481,7 +462,14 @@ class Snapshot:
 
         One pass over the data, of which no more than the chosen examples are kept. Tensors whose first dimension is the
         number of examples are split, all else belongs to every example of its batch.
+
+        Raises:
+            ValueError: a position that is none of an example.
         """
+        outside = [p for p in indices if len(p) and not 0 <= int(p.min()) <= int(p.max()) < self.examples]
+        if outside:
+            at = (int(outside[0].min()), int(outside[0].max()))
+            raise ValueError(f"positions lie in [{at[0]}, {at[1]}]; accepted: 0 to {self.examples - 1}")
         pieces: list[list[Any]] = [[] for _ in indices]
         first = 0
         with self.measuring():
@@ -705,6 +693,8 @@ class Snapshot:
         """What every estimate from the data has to say, once they have been looked at."""
         if len(self._shared.get("losses", ())) <= 1 or self._dividable:
             return None
+        if self._probe.layout is None:
+            return "the examples of a batch cannot be taken apart: the value may depend on the batches"
         if not self._probe.independent:
             return "an example's output depends on the others of its batch: the value is of these batches"
         return "the loss is no mean over the examples: the value depends on the batches, count= says what one counts"
@@ -719,97 +709,31 @@ class Snapshot:
         return layout
 
     def _probed(self, batch: Any) -> Probe:
-        with torch.no_grad():
-            found: list[Probe] = []
-            seen: list[Any] = []
-            for layout in LAYOUTS:
-                try:
-                    n = self._number(layout, batch)
-                    axes = layout.target, n, [layout.axis(leaf, n) for leaf in flatten(batch)[0]]
-                    if axes in seen or not any(axis is not None for axis in axes[2]):
-                        continue
-                    seen.append(axes)
-                    probe = self._probe_in(layout, batch, n)
-                except _Random:
-                    raise
-                except Exception:  # a batch that cannot be taken apart so
-                    continue
-                if probe.independent:
-                    self._refuse_sum(probe, layout, batch)
-                    return probe
-                found.append(probe)
-            self._refuse_random(batch, self._run(batch))
-            if len(found) == 1 and found[0].layout == EXAMPLES_FIRST:  # examples that are coupled, as by batch norm
-                return found[0]
-            return Probe(None, independent=False, mean=False)
+        return probed(lambda some, layout: self._run(some, layout=layout), batch, pair=self._paired(batch))
 
-    def _number(self, layout: Layout, batch: Any) -> int:
-        n = 0 if self.forward else length(batch[1], layout.target)
-        return n or self._run(batch, layout=layout).n
+    def _number(self, batch: Any, layout: Layout) -> int:
+        """The examples of a batch, which need not be run where its target is a tensor."""
+        n = length(batch[1], layout.target) if self._paired(batch) and isinstance(batch[1], Tensor) else 0
+        if not n:
+            with torch.no_grad():
+                n = self._run(batch, layout=layout).n
+        return n
 
-    def _probe_in(self, layout: Layout, batch: Any, n: int) -> Probe:
-        """Raises whatever the network raises on some of the batch's examples, if they are taken for those."""
-        rows = torch.linspace(0, n - 1, min(n, _PROBE)).round().long()
-        some = layout.rows(batch, n, rows)
-        with Allocated() as allocated:
-            whole = self._run(some, layout=layout)
-        if whole.n != len(rows):
-            raise ValueError("not the examples")
-        each = allocated.bytes // max(1, len(rows))
-        self._refuse_random(some, whole, layout)
-        if len(rows) == 1:
-            first = flatten(batch if self.forward else batch[0])[0]
-            known = all(layout.axis(leaf, n) is not None for leaf in first if isinstance(leaf, Tensor) and leaf.ndim)
-            return Probe(layout, independent=known or layout != EXAMPLES_FIRST, bytes=each)
-        half = len(rows) // 2
-        halves = torch.arange(half), torch.arange(half, len(rows))
-        runs = [self._run(layout.rows(some, len(rows), part), layout=layout) for part in halves]
-        independent = all(
-            run.n == len(part)
-            and close(
-                layout.of_output(run.output, len(part), torch.arange(len(part))),
-                layout.of_output(whole.output, len(rows), part),
-            )
-            for run, part in zip(runs, halves, strict=True)
-        )
-        mean = sum(run.weight * float(run.loss) for run in runs) / sum(run.weight for run in runs)
-        near = tolerance(whole.loss) * max(abs(float(run.loss)) for run in (whole, *runs)) + 1e-7
-        return Probe(layout, independent, abs(float(whole.loss) - mean) <= near, each)
-
-    def _refuse_sum(self, probe: Probe, layout: Layout, batch: Any) -> None:
-        """Refuses a loss that adds up its examples': every measure would be wrong by a factor."""
-        if probe.mean:
-            return
-        n = self._run(batch, layout=layout).n
-        both, first, second = (
-            float(self._run(layout.rows(batch, n, torch.tensor(rows)), layout=layout).loss)
-            for rows in ([0, n - 1], [0], [n - 1])
-        )
-        if math.isclose(both, first + second, rel_tol=1e-4) and abs(both) > 1e-6:
-            raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
-
-    def _refuse_random(self, batch: Any, run: Run, layout: Layout | None = None) -> None:
-        """Refuses a network whose output is another under other seeds."""
-        with preserved_random_state():
-            seed_all(torch.initial_seed() % 2**31 + 1)
-            again = self._run(batch, layout=layout)
-        if not close([*tensors_of(again.output), again.loss], [*tensors_of(run.output), run.loss]):
-            raise _Random(
-                "model draws random numbers in evaluation mode (dropout left on?): its output differs from pass to "
-                "pass; it cannot be measured"
-            )
+    def _paired(self, batch: Any) -> bool:
+        return self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
 
     def _evaluate(self, *, keep: float) -> None:
         """One forward pass: the losses, and the outputs as long as they are no more than ``keep`` bytes."""
         with self.measuring(), torch.no_grad():
             predictions: list[tuple[Any, Any]] | None = []
             losses: list[tuple[Tensor, int]] = []
-            weights, held, samples = [], 0, Samples(self.loss, self.count)
+            weights, held, samples, common = [], 0, Samples(self.loss, self.count), None
             for batch in self._each():
                 if "probe" not in self._shared:
                     with preserved_random_state():  # the passes to come do not draw what this draws
                         self._shared["probe"] = self._probed(batch)
                 run = self._run(batch)
+                common = self._fitted(batch, run.n, common)
                 losses.append((run.loss, run.n))
                 weights.append(run.weight)
                 samples.add(run.output, run.target, run.n, self._probe.layout)
@@ -818,7 +742,12 @@ class Snapshot:
                     predictions.append((run.output, run.target))
                 else:
                     predictions = None
-            finite = torch.isfinite(torch.stack([loss for loss, _ in losses])).tolist()
+            counted = torch.tensor(weights, device=self.device) > 0
+            if not counted.any():
+                raise ValueError(
+                    "count is 0 for every batch; accepted: what a batch counts in the mean, not all of it 0"
+                )
+            finite = (torch.isfinite(torch.stack([loss for loss, _ in losses])) | ~counted).tolist()
             if not all(finite):
                 index = finite.index(False)
                 raise ValueError(f"loss is {float(losses[index][0])} on batch {index}; accepted: a finite number")
@@ -827,6 +756,24 @@ class Snapshot:
         self._shared["mean"] = self._probe.mean and samples.mean
         if predictions is not None:
             self._shared["predictions"] = predictions
+
+    def _fitted(self, batch: Any, n: int, common: list[Any] | None) -> list[Any] | None:
+        """Corrects what was found of the first batch's parts by another's: a part of another length is none of the
+        examples. What only the network's answers told to be of all examples has to be the same in all batches, as in
+        ``common``; else an example's output depends on its batch."""
+        probe = self._probe
+        if probe.layout is None or probe.layout.parts is None:
+            return None
+        layout = probe.layout.fitting(batch, n)
+        if layout is not probe.layout:
+            self._shared["probe"] = probe = probe._replace(layout=layout)
+        if not probe.shared or not probe.independent:
+            return None
+        parts, *_ = layout.apart(batch, n)
+        found = [parts[i] for i in probe.shared if i < len(parts) and isinstance(parts[i], Tensor)]
+        if common is not None and not close(found, common):
+            self._shared["probe"] = probe._replace(independent=False)
+        return found
 
     def _represent(self) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {}
@@ -867,18 +814,16 @@ class Snapshot:
         with self.measuring(), torch.no_grad():
             layout = self._probe.layout or EXAMPLES_FIRST
             batch = next(self._each())
-            pair = self.forward is None and isinstance(batch, list | tuple) and len(batch) == 2
-            if pair and length(batch[1], layout.target):  # the batch need not be run
-                found, n = [((batch[0],), {})], length(batch[1], layout.target)
-            else:
-                handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
-                try:
-                    *_, n = self._run(batch)
-                finally:
-                    handle.remove()
+            if self._paired(batch) and (n := self._number(batch, layout)):
+                return (layout.first(batch, n, 1)[0],), {}
+            handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
+            try:
+                *_, n = self._run(batch)
+            finally:
+                handle.remove()
         if not found:
             raise ValueError("forward does not call the model itself; its input is not known")
-        return layout.first(found[0], n, 1)
+        return replace(layout, parts=None).first(found[0], n, 1)
 
     def _by_example(self, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time.
@@ -887,8 +832,8 @@ class Snapshot:
         weights that are vectorized; else they are made one by one.
         """
         layout = self._known_layout()
-        leaves, rebuilt = flatten(batch)
-        axes = [layout.axis(leaf, n) for leaf in leaves]
+        leaves, rebuilt, axes = layout.apart(batch, n)
+        vectorizable = all(isinstance(leaf, Tensor) for leaf, a in zip(leaves, axes, strict=True) if a is not None)
         parameters = {name: p.detach() for name, p in self._split(vector).items()}
         places = self._open.places
         assert places is not None
@@ -900,10 +845,13 @@ class Snapshot:
                 return self._run(rebuilt(whole)).loss
 
         vectorized = torch.func.grad_and_value(loss)
-        parts = tuple(leaf.movedim(a, 0) for leaf, a in zip(leaves, axes, strict=True) if a is not None)
+        parts = tuple(
+            leaf.movedim(a, 0) for leaf, a in zip(leaves, axes, strict=True) if vectorizable and a is not None
+        )
         chunk = max(1, _EXAMPLE_GRADIENTS // self.size)
         # some recurrent layers are batched only where their weights are, too
-        ways: list[Any] = [(None, 0), (0, 0)] if not self._recurrent or self.device.type == "cpu" else []
+        recurrent = self._recurrent and self.device.type != "cpu"
+        ways: list[Any] = [(None, 0), (0, 0)] if vectorizable and not recurrent else []
         for first in range(0, n, chunk):
             m = min(chunk, n - first)
             some = tuple(part[first : first + m] for part in parts)
@@ -911,10 +859,7 @@ class Snapshot:
             with self._placed(parameters) as own:
 
                 def alone(i: int, own: dict[str, Tensor] = own, start: int = first) -> tuple[Tensor, Tensor]:
-                    one = [
-                        leaf if a is None else leaf.narrow(a, start + i, 1)
-                        for leaf, a in zip(leaves, axes, strict=True)
-                    ]
+                    one = [between(leaf, a, start + i, start + i + 1) for leaf, a in zip(leaves, axes, strict=True)]
                     value = self._run(rebuilt(one)).loss
                     slopes = gradient(value, own)
                     return torch.cat([_dense(g).detach().reshape(-1) for g in slopes]), value.detach()
@@ -976,7 +921,7 @@ class Snapshot:
         """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
         probe, n = self._probe, self.losses[0][1]
         sliced = self.forward is None and self._dividable
-        m = min(n, _PROBE // 2) if sliced else n
+        m = min(n, PROBED // 2) if sliced else n
         some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
         with Allocated() as allocated, Patches():
             run = self._run(some)
@@ -1010,6 +955,8 @@ class Snapshot:
             with Patches():
                 run = self._run(piece)
             losses.append((run.loss.detach(), run.weight))
+            if not run.weight:
+                continue
             if part + 1 == len(pieces) == len(losses) > 1:
                 near = tolerance(loss) * abs(float(loss)) + 1e-6
                 if abs(_mean(losses) - float(loss)) > near:
@@ -1033,7 +980,7 @@ class Snapshot:
         if self.forward is not None or not self._dividable:
             return [batch]
         layout = self._known_layout()
-        n = length(batch[1], layout.target)
+        n = self._number(batch, layout)
         if size is None:
             if self._open.room is None:
                 self._open.room = int(_SHARE * room(self.device))
@@ -1052,7 +999,7 @@ class Snapshot:
     def _run(self, batch: Any, *, layout: Layout | None = None) -> Run:
         """One batch through the network as it is placed."""
         # a network may change its input in place, and a loss its target
-        output, target = (self.forward or _pair)(self.model, mapped(torch.clone, batch))
+        output, target = (self.forward or _pair)(self.model, copied(batch))
         if layout is None:
             probe = self._shared.get("probe")
             layout = (probe and probe.layout) or EXAMPLES_FIRST
@@ -1066,7 +1013,7 @@ class Snapshot:
             raise ValueError(f"loss failed on {describe(output)} and {describe(target)}: {reason}") from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ValueError(f"loss returned {describe(loss)}; accepted: one number, the mean over the batch")
-        weight = n if self.count is None else float(self.count(output, target))
+        weight = n if self.count is None else _weight(self.count(output, target))
         restore_attributes(
             self._open.attributes
         )  # what a pass keeps, weights that are merged or a state, is not the next one's
@@ -1120,10 +1067,6 @@ class _Unsliceable(Exception):
     """The loss of a batch is not the mean of its parts'."""
 
 
-class _Random(ValueError):
-    """The network draws random numbers."""
-
-
 def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         raise ValueError(
@@ -1154,10 +1097,20 @@ def _check_finite(name: str, tensor: Tensor, *, infinite: bool = False) -> None:
 
 
 def _mean(values: Sequence[tuple[Tensor, float]]) -> float:
-    """Σ weight·loss / Σ weight, summed in float64."""
+    """Σ weight·loss / Σ weight, summed in float64; what counts nothing, as the mean over no tokens, is left out."""
+    values = [value for value in values if value[1]]
+    if not values:
+        raise ValueError(_NO_COUNT)
     losses = torch.stack([loss.detach() for loss, _ in values]).double()
     weights = torch.tensor([weight for _, weight in values], dtype=torch.float64, device=losses.device)
     return float((losses * weights).sum() / weights.sum())
+
+
+def _weight(count: Any) -> float:
+    weight = float(count)
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"count is {weight}; accepted: what a batch counts in the mean, a number ≥ 0")
+    return weight
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:

@@ -1,0 +1,155 @@
+"""How a network and its loss treat the examples of a batch, seen on a few of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genbench.measures.examples import (
+    EXAMPLES_FIRST,
+    LAYOUTS,
+    Layout,
+    close,
+    equal_means,
+    length,
+    tensors_of,
+)
+from genbench.measures.preserve import preserved_random_state, seed_all
+from genbench.memory import Allocated
+
+PROBED = 32  # examples
+
+
+class Run(NamedTuple):
+    """What one batch gives: ``weight`` is what it counts in the mean over the batches, ``n`` its examples."""
+
+    output: Any
+    target: Any
+    loss: Tensor
+    weight: float
+    n: int
+
+
+class Probe(NamedTuple):
+    """How a network and its loss treat the examples of a batch.
+
+    ``layout`` is None where they cannot be told apart. ``independent``: an example's output does not depend on the
+    others. ``mean``: the loss is the mean over the examples (their counts). ``bytes``: what a forward pass allocates
+    for one. ``seen``: whether outputs have examples. ``shared``: parts of the batch, by index, that belong to every
+    example though they are as long as the batch.
+    """
+
+    layout: Layout | None
+    independent: bool = True
+    mean: bool = True
+    bytes: int = 0
+    seen: bool = True
+    shared: tuple[int, ...] = ()
+
+
+class _Random(ValueError):
+    """The network draws random numbers."""
+
+
+def probed(run: Callable[[Any, Layout], Run], batch: Any, *, pair: bool) -> Probe:
+    """The probe of a batch, which is a ``pair`` (input, target), or else anything.
+
+    The parts of a batch that are as long as it are taken for its examples; where the network does not compute some
+    of these as it computes all, some of the parts for what belongs to every example: prototypes, a graph, a codebook.
+
+    Raises:
+        ValueError: the network draws random numbers, or the loss is the sum over the examples.
+    """
+    probing, known = _Probing(run), pair and isinstance(batch[1], Tensor)
+    with torch.no_grad():
+        coupled: list[Probe] = []
+        seen: list[Any] = []
+        for axes in LAYOUTS:
+            try:
+                n = (length(batch[1], axes.target) if known else 0) or run(batch, axes).n
+                choices = enumerate(axes.choices(batch, n))
+            except Exception:  # a batch without examples in such an axis
+                continue
+            for index, layout in choices:
+                key = layout.target, n, layout.parts
+                if key in seen or not layout.parts or all(axis is None for axis in layout.parts):
+                    continue
+                seen.append(key)
+                try:
+                    probe = probing.in_layout(layout, batch, n)
+                except _Random:
+                    raise
+                except Exception:  # a batch that cannot be taken apart so
+                    continue
+                if probe.independent and (index == 0 or (probe.mean and probe.seen)):
+                    probing.refuse_sum(probe, batch)
+                    _, _, long = replace(layout, parts=None).apart(batch, n)
+                    shared = [i for i, a in enumerate(long) if a is not None and layout.parts[i] is None]
+                    return probe._replace(shared=tuple(shared))
+                if index == 0:
+                    coupled.append(probe)
+        probing.refuse_random(batch, run(batch, EXAMPLES_FIRST), EXAMPLES_FIRST)
+        if len(coupled) == 1 and coupled[0].layout == EXAMPLES_FIRST:  # examples that are coupled, as by batch norm
+            return coupled[0]
+        return Probe(None, independent=False, mean=False)
+
+
+class _Probing:
+    def __init__(self, run: Callable[[Any, Layout], Run]) -> None:
+        self._run = run
+
+    def in_layout(self, layout: Layout, batch: Any, n: int) -> Probe:
+        """Raises whatever the network raises on some of the batch's examples, if they are taken for those."""
+        rows = torch.linspace(0, n - 1, min(n, PROBED)).round().long()
+        some = layout.rows(batch, n, rows)
+        with Allocated() as allocated:
+            whole = self._run(some, layout)
+        if whole.n != len(rows):
+            raise ValueError("not the examples")
+        each = allocated.bytes // max(1, len(rows))
+        self.refuse_random(some, whole, layout)
+        if len(rows) == 1:
+            parts, _, axes = layout.apart(batch, n)
+            known = all(a is not None for p, a in zip(parts, axes, strict=True) if isinstance(p, Tensor) and p.ndim)
+            return Probe(layout, independent=known or layout != EXAMPLES_FIRST, bytes=each)
+        half = len(rows) // 2
+        halves = torch.arange(half), torch.arange(half, len(rows))
+        runs = [self._run(layout.rows(some, len(rows), part), layout) for part in halves]
+        independent = all(
+            run.n == len(part)
+            and close(
+                layout.of_output(run.output, len(part), torch.arange(len(part))),
+                layout.of_output(whole.output, len(rows), part),
+            )
+            for run, part in zip(runs, halves, strict=True)
+        )
+        mean = equal_means((whole.loss, whole.weight), [(run.loss, run.weight) for run in runs])
+        seen = bool(layout.of_output(whole.output, len(rows), halves[0]))
+        return Probe(layout, independent, mean, each, seen)
+
+    def refuse_sum(self, probe: Probe, batch: Any) -> None:
+        """Refuses a loss that adds up its examples': every measure would be wrong by a factor."""
+        layout = probe.layout
+        if probe.mean or layout is None:
+            return
+        n = self._run(batch, layout).n
+        both, first, second = (
+            float(self._run(layout.rows(batch, n, torch.tensor(rows)), layout).loss)
+            for rows in ([0, n - 1], [0], [n - 1])
+        )
+        if math.isclose(both, first + second, rel_tol=1e-4) and abs(both) > 1e-6:
+            raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
+
+    def refuse_random(self, batch: Any, run: Run, layout: Layout) -> None:
+        """Refuses a network whose output is another under other seeds."""
+        with preserved_random_state():
+            seed_all(torch.initial_seed() % 2**31 + 1)
+            again = self._run(batch, layout)
+        if not close([*tensors_of(again.output), again.loss], [*tensors_of(run.output), run.loss]):
+            raise _Random(
+                "model draws random numbers in evaluation mode (dropout left on?): its output differs from pass to "
+                "pass; it cannot be measured"
+            )
