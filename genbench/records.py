@@ -567,4 +567,5 @@ def _flatten(value: Any, prefix: str, flat: dict[str, Any]) -> None:
         for key, item in value.items():
             _flatten(item, f"{prefix}.{key}" if prefix else key, flat)
     else:
-        flat[prefix] = ("+".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value
+        # one text for all of ten thousand records
+        flat[sys.intern(prefix)] = ("+".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value

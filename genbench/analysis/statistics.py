@@ -15,6 +15,8 @@ LEVEL = 0.95
 _RESAMPLES = 2000
 # with fewer groups a bootstrap interval says more about the resampling than about the data
 _MIN_GROUPS = 5
+# of more groups, resampled correlations are of first order in the weights: the rest is smaller by their number
+_MANY = 1000
 # differences that agree to this share of their operands agree up to the rounding of the subtraction
 _ROUNDING = 1e-12
 
@@ -150,17 +152,29 @@ def spearman(
 def _taus(x: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """τ-b of samples that hold group g weights[sample, g] times; NaN where it is undefined.
 
-    A sum over pairs of a sample is one over pairs of groups, wᵀ S w: S, of 0 … G, is made once, group by group.
+    A sum over pairs of a sample is one over pairs of groups, wᵀ S w: S, of 0 … G, is made once, group by group. Of very
+    many groups it is 1ᵀ S (2w − 1), which leaves out (w − 1)ᵀ S (w − 1).
     """
     order = np.argsort(groups, kind="stable")
-    x, y, groups = x[order], y[order], groups[order]
+    # ranks: integers are compared faster
+    x, y = (np.unique(values[order], return_inverse=True)[1].astype(np.int32) for values in (x, y))
+    groups = groups[order]
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    sums = np.zeros((3, len(weights)))
-    for own, (start, end) in enumerate(zip(starts, [*starts[1:], len(x)], strict=True)):
-        a = (x[start:end, None] > x).astype(np.int8) - (x[start:end, None] < x)
-        b = (y[start:end, None] > y).astype(np.int8) - (y[start:end, None] < y)
-        columns = np.stack([(a * b).sum(0, dtype=np.int64), (a != 0).sum(0), (b != 0).sum(0)])
-        sums += weights[:, own] * (np.add.reduceat(columns, starts, axis=1) @ weights.T)
+    sums, totals = np.zeros((3, len(weights))), np.zeros((3, len(starts)))
+    step = max(1, 2**22 // len(x))  # points at a time, which bounds the memory
+    ends = [*starts[1:], len(x)]
+    parts = [(own, at) for own, start in enumerate(starts) for at in range(start, ends[own], step)]
+    for own, start in parts:
+        part = slice(start, min(start + step, ends[own]))
+        a = (x[part, None] > x).view(np.int8) - (x[part, None] < x).view(np.int8)
+        b = (y[part, None] > y).view(np.int8) - (y[part, None] < y).view(np.int8)
+        columns = np.stack([each.sum(0, dtype=np.int64) for each in (a * b, np.abs(a), np.abs(b))])
+        if len(starts) <= _MANY:
+            sums += weights[:, own] * (np.add.reduceat(columns, starts, axis=1) @ weights.T)
+        else:
+            totals[:, own] += columns.sum(1)
+    if len(starts) > _MANY:
+        sums = 2 * (totals @ weights.T) - totals.sum(1, keepdims=True)
     untied = np.sqrt(sums[1] * sums[2])
     return np.divide(sums[0], untied, out=np.full(len(weights), np.nan), where=untied > 0)
 
@@ -195,15 +209,16 @@ def _correlation(
     named = {group: number for number, group in enumerate(dict.fromkeys(groups if groups is not None else range(n)))}
     members = np.array([named[group] for group in (groups if groups is not None else range(n))])
     count = len(named)
-    value = float(statistic(a, b, members, np.ones((1, count)))[0])
+    random = np.random.default_rng(0)
+    weights = np.ones((1 + (_RESAMPLES if count >= _MIN_GROUPS else 0), count))  # the sample itself, then resampled
+    for sample in weights[1:]:
+        sample[:] = np.bincount(random.integers(count, size=count), minlength=count)
+    value, *resampled = statistic(a, b, members, weights).tolist()
     if math.isnan(value):
         return Correlation(None, None, None, n, "one of the two is constant")
-    if count < _MIN_GROUPS:
+    if not resampled:
         return Correlation(value, None, None, n, f"no interval from fewer than {_MIN_GROUPS} independent points")
-    random = np.random.default_rng(0)
-    drawn = [np.bincount(random.integers(count, size=count), minlength=count) for _ in range(_RESAMPLES)]
-    weights = np.stack(drawn).astype(np.float64)
-    resampled = statistic(a, b, members, weights)
+    resampled = np.array(resampled)
     low, high = np.quantile(resampled[~np.isnan(resampled)], [0.5 - level / 2, 0.5 + level / 2])
     return Correlation(value, float(low), float(high), n)
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from genbench import records
 from genbench.analysis import statistics
 from genbench.checks import nearest
 from genbench.privacy import clean
@@ -15,6 +14,9 @@ from genbench.report.model import Point
 from genbench.report.selection import LARGEST
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
+LINES = len(COLOURS) * len(_DASHES)
+"""Lines that have a look of their own."""
+_PANELS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,16 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             measured.setdefault(panel, {}).setdefault(line, {}).setdefault(x, []).append(y * curve.scale)
     if not measured:
         return None
-    lines = list(dict.fromkeys(line for panel in measured.values() for line in panel))
-    figure, axes = blank(max(4.6, 3.2 * len(measured)), 3.1, 1, len(measured), sharey=True)
+    panels = list(measured)
+    measured = {panel: measured[panel] for panel in panels[:_PANELS]}
+    every_line = list(dict.fromkeys(line for panel in measured.values() for line in panel))
+    lines = every_line[:LINES]
+    measured = {
+        panel: {line: values for line, values in found.items() if line in lines} for panel, found in measured.items()
+    }
+    named = ", ".join(map(_name, curve.lines))
+    beside = 0.06 * max(0, max(map(len, [named, *lines])) - 20)  # what a legend of long names takes more
+    figure, axes = blank(max(4.6, 3.2 * len(measured)) + beside, 3.1, 1, len(measured), sharey=True)
     fewest = min(len(ys) for panel in measured.values() for line in panel.values() for ys in line.values())
     for axis, (panel, found) in zip(axes[0], measured.items(), strict=True):
         for line, values in found.items():
@@ -108,10 +118,13 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
                linestyle=_DASHES[i // len(COLOURS) % len(_DASHES)], label=plain(line))
         for i, line in enumerate(lines)
     ]  # fmt: skip
-    named = ", ".join(map(_name, curve.lines))
     figure.legend(handles=handles, loc="outside right upper", title=plain(named) or None, fontsize=7.5)
     interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is one run"
-    return Drawing(curve.name, clean(curve.title), f"Means over seeds {interval}; at least {fewest} a point.", figure)
+    said = [f"Means over seeds {interval}; at least {fewest} a point."]
+    for shown, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
+        if len(shown) < len(all_of):
+            said.append(f"The first {len(shown)} of {len(all_of)} {what}.")
+    return Drawing(curve.name, clean(curve.title), " ".join(said), figure)
 
 
 def _pairs(curve: Curve, point: Point) -> list[tuple[float, float]]:
@@ -125,7 +138,7 @@ def _pairs(curve: Curve, point: Point) -> list[tuple[float, float]]:
 
 
 def _value(point: Point, key: str) -> Any:
-    return records.flatten(point.record["config"]).get(key, point.record["choices"].get(key))
+    return point.config.get(key, point.record["choices"].get(key))
 
 
 def _text(point: Point, key: str) -> str:

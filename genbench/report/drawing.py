@@ -3,7 +3,6 @@
 Colours are Okabe and Ito's (2008), which colour-blind readers tell apart.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -11,7 +10,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
 P = ParamSpec("P")
 
@@ -77,19 +79,32 @@ def blank(width: float, height: float, rows: int = 1, columns: int = 1, **settin
 
 
 def settle(drawing: Drawing) -> None:
-    """Computes the layout once, not at every save, and leaves out tick labels that would touch one before."""
+    """Computes the layout once, not at every save, and leaves out tick labels that would touch another: minor ones
+    before major ones, and of these the later ones."""
     drawing.figure.draw_without_rendering()
     drawing.figure.set_layout_engine("none")
     for axes in drawing.figure.axes:
-        for axis, first, last in ((axes.xaxis, "x0", "x1"), (axes.yaxis, "y0", "y1")):
-            end = -math.inf
-            labels = [label for label in axis.get_ticklabels() if label.get_visible() and label.get_text()]
-            boxes = [(label.get_window_extent(), label) for label in labels]
-            for box, label in sorted(boxes, key=lambda each: getattr(each[0], first)):
-                if getattr(box, first) < end:
-                    label.set_visible(False)
-                else:
-                    end = getattr(box, last) + (2 if axis is axes.xaxis else 0)
+        taken: list[Bbox] = []
+        for label in _labels(axes):
+            box = label.get_window_extent().padded(1, 0)
+            if any(box.overlaps(other) for other in taken):
+                label.set_visible(False)
+            else:
+                taken.append(box)
+
+
+def _labels(axes: "Axes") -> list["Text"]:
+    """The tick labels that are drawn, major ones first, from left to right and from below."""
+    found = []
+    for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
+        low, high = sorted(axis.get_transform().transform(axis.get_view_interval()))
+        for minor, ticks in enumerate((axis.get_major_ticks(), axis.get_minor_ticks())):
+            for tick in ticks:
+                place, label = float(axis.get_transform().transform(tick.get_loc())), tick.label1
+                slack = 1e-9 * (high - low)
+                if low - slack <= place <= high + slack and label.get_visible() and label.get_text():
+                    found.append((minor, axis is axes.yaxis, place, label))
+    return [label for *_, label in sorted(found, key=lambda each: each[:3])]
 
 
 def saved(drawing: Drawing, kind: str) -> bytes:

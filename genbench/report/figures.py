@@ -4,14 +4,14 @@ Rows carry numbers besides their colours.
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.analysis import statistics
-from genbench.report.curves import draw as draw_curve
-from genbench.report.curves import parse
+from genbench.report import curves as asked
 from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, logarithmic, plain, settle
 from genbench.report.model import Point, Table
 from genbench.report.selection import LARGEST, Selection
@@ -26,7 +26,11 @@ _ROWS = (
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _MOST = 30
-"""Rows that a figure shows one by one."""
+"""Rows that a figure shows one by one, with a panel or a number each."""
+_LINES = 60
+"""Rows that take a line each."""
+_BESIDE = 15
+"""Rows that the legend of a panel holds."""
 _GAP = "test/gap/accuracy"
 _FLATNESS = {
     "train/flatness/lambda_1": "largest Hessian eigenvalue λ₁",
@@ -42,29 +46,52 @@ def draw(loaded: Selection, table: Table, points: Sequence[Point]) -> Iterator[D
     """Every figure for which there are data, and those that the experiment asked for; each is to be drawn within
     :func:`genbench.report.drawing.style`."""
     shown = [point for point in points if point.chosen]
-    rows = list(dict.fromkeys(point.row for point in shown))
-    first = _first(rows, table)
+    first, said = _few(table, _MOST)
     few = [point for point in shown if point.row in first]
-    said = "" if len(first) == len(rows) else f" The first {len(first)} of {len(rows)} rows."
     curves = _curves(loaded, few)
-    for drawing in (
-        _forest(table),
-        _said(_strengths([point for point in points if point.row in first], table), said),
-        _against(shown, first, _FLATNESS, "gap_flatness", "Generalization gap against flatness"),
-        _against(shown, first, _NORMS, "gap_norm", "Generalization gap against weight norms"),
-        _said(_learning(curves, few, "accuracy", "Learning curves: accuracy"), said),
-        _said(_learning(curves, few, "cross_entropy", "Learning curves: cross-entropy"), said),
-        *(draw_curve(curve, points) for curve in parse(table.figures)),
-    ):
-        if drawing is not None:
+    # one at a time: each takes memory
+    drawn: list[Callable[[], Drawing | None]] = [
+        lambda: _forest(table),
+        lambda: _said(_strengths([point for point in points if point.row in first], table), said),
+        lambda: _said(_against(shown, first, _FLATNESS, "gap_flatness", "Generalization gap against flatness"), said),
+        lambda: _said(_against(shown, first, _NORMS, "gap_norm", "Generalization gap against weight norms"), said),
+        lambda: _said(_learning(curves, few, "accuracy", "Learning curves: accuracy"), said),
+        lambda: _said(_learning(curves, few, "cross_entropy", "Learning curves: cross-entropy"), said),
+        *(partial(_asked, curve, points, table) for curve in asked.parse(table.figures)),
+    ]
+    for make in drawn:
+        if (drawing := make()) is not None:
             settle(drawing)
             yield drawing
 
 
-def _first(rows: Sequence[str], table: Table) -> set[str]:
-    """As many rows as can be told apart in a figure, the baseline among them."""
-    base = [] if table.baseline is None else [table.rows[table.baseline].label]
-    return set(list(dict.fromkeys([*base, *rows]))[:_MOST]) if len(rows) > _MOST else set(rows)
+def _few(table: Table, most: int) -> tuple[set[str], str]:
+    """Rows that a figure shows where it cannot show all, by label, and a sentence that says which: the baseline, and
+    those at both ends of the first column that has a best value."""
+    labels = [row.label for row in table.rows]
+    if len(labels) <= most:
+        return set(labels), ""
+    base = [] if table.baseline is None else [labels[table.baseline]]
+    ranked: list[str] = []
+    for index in [index for index, column in enumerate(table.columns) if column.best][:1]:
+        means = {label: line[index].mean for label, line in zip(labels, table.cells, strict=True) if label not in base}
+        values = {label: mean.value for label, mean in means.items() if mean}
+        ranked = sorted(values, key=lambda label: values[label])
+        title = table.columns[index].title
+    if half := min(most - len(base), len(ranked)) // 2:
+        which = f"the {half} with the lowest and the {half} with the highest {title}"
+        chosen = {*base, *ranked[:half], *ranked[-half:]}
+    else:
+        which, chosen = f"the first {most}", set([*base, *labels][:most])
+    return chosen, f" Of {len(labels)} rows {''.join(f'{label} and ' for label in base)}{which}; the table has all."
+
+
+def _asked(curve: asked.Curve, points: Sequence[Point], table: Table) -> Drawing | None:
+    """A figure that the experiment asked for; of the table's rows as many as have a look of their own."""
+    if curve.lines:
+        return asked.draw(curve, points)
+    chosen, said = _few(table, asked.LINES)
+    return _said(asked.draw(curve, [point for point in points if point.row in chosen]), said)
 
 
 def _said(drawing: Drawing | None, more: str) -> Drawing | None:
@@ -77,17 +104,14 @@ def _forest(table: Table) -> Drawing | None:
     base = table.baseline
     if base is None or not any(line[i].difference for line in table.cells for i in columns):
         return None
-    shown = [row for row in range(len(table.rows)) if row != base]
+    few, said = _few(table, _LINES)
+    shown = [row for row in range(len(table.rows)) if row != base and table.rows[row].label in few]
 
     def effect(row: int) -> float:
         difference = table.cells[row][columns[0]].difference
         return -math.inf if difference is None else difference.value
 
     shown.sort(key=effect)
-    said = ""
-    if len(shown) > 2 * _MOST:
-        said = f" The {_MOST} rows with the smallest and the {_MOST} with the largest difference, of {len(shown)}."
-        shown = [*shown[:_MOST], *shown[-_MOST:]]
     figure, axes = blank(7.6, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
     for axis, index in zip(axes[0], columns, strict=True):
         column, mean = table.columns[index], table.cells[base][index].mean
@@ -229,16 +253,22 @@ def _limit(axis: "Axes", differences: Sequence[statistics.Difference | None]) ->
 def _against(
     points: Sequence[Point], first: Collection[str], measures: dict[str, str], name: str, title: str
 ) -> Drawing | None:
-    """The gap over each measure: a dot a run, and a numbered marker a configuration (mean of seeds) of some rows."""
+    """The gap over each measure: a dot a run, and a numbered marker a configuration (mean of seeds); where not all rows
+    are numbered, a dot each configuration of the others instead."""
     measures = {key: label for key, label in measures.items() if any(_pair(point, key) for point in points)}
     if not measures:
         return None
     rows = list(dict.fromkeys(point.row for point in points))
+    numbered = [row for row in rows if row in first]
     conditions = list(dict.fromkeys(point.condition for point in points))
-    panels = len(measures) + 1  # the legend takes one
-    columns = 3 if panels > 4 else panels
+    beside = len(numbered) <= _BESIDE and max(map(len, numbered)) <= 2 * _BESIDE  # in a panel of its own
+    panels = len(measures) + beside
+    columns = panels if panels < 5 else 3
     lines = math.ceil(panels / columns)
-    figure, axes = blank(3.2 * columns, 3.0 * lines, lines, columns, sharey="row")
+    handles = _handles(numbered, [] if beside else conditions)
+    across = max(1, int(3.2 * columns / (0.35 + 0.06 * max(len(handle.get_label()) for handle in handles))))
+    below = 0 if beside else 0.16 * math.ceil(len(handles) / across)
+    figure, axes = blank(3.2 * columns, 3.0 * lines + below, lines, columns, sharey="row")
     flat = list(axes.flat)
     for axis, (key, label) in zip(flat, measures.items(), strict=False):
         raw = key in RAW_MEASURES
@@ -248,12 +278,15 @@ def _against(
             by_row: dict[str, list[Point]] = {}
             for point in inside:
                 by_row.setdefault(point.row, []).append(point)
-            others = [pair for row in by_row.keys() - first for p in by_row[row] if (pair := _pair(p, key))]
-            axis.plot(*zip(*others, strict=True), ".", color=GREY, markersize=2, alpha=0.4) if others else None
-            for number, row in enumerate(rows):
-                if row in first and (members := by_row.get(row)):
-                    hollow = raw and not members[0].comparable
-                    _configuration(axis, [_pair(point, key) for point in members], number, which, hollow)  # type: ignore[misc]
+            pairs = {row: [pair for p in members if (pair := _pair(p, key))] for row, members in by_row.items()}
+            if others := [_middle(pairs[row]) for row in pairs if row not in first]:
+                axis.plot(*zip(*others, strict=True), _MARKERS[which % len(_MARKERS)], color=GREY, markersize=2.4,
+                          alpha=0.6, markeredgewidth=0)  # fmt: skip
+            for number, row in enumerate(numbered):
+                if row in pairs:
+                    if len(numbered) == len(rows):
+                        _runs(axis, pairs[row], number, which)
+                    _configuration(axis, _middle(pairs[row]), number, which, raw and not by_row[row][0].comparable)
             heading.append(_association([point for point in inside if point.comparable or not raw], key, condition))
         axis.set_title("\n".join(filter(None, heading)), fontsize=7.5, color="#374151")
         axis.set_xlabel(label, weight="bold")
@@ -264,19 +297,25 @@ def _against(
         axis.set_ylabel("gap: train − test accuracy (points)")
     for axis in flat[len(measures) :]:
         axis.axis("off")
-    _legend(flat[len(measures)], [(number, row) for number, row in enumerate(rows) if row in first], conditions)
+    look: dict[str, Any] = {"fontsize": 7.5, "borderaxespad": 0, "handletextpad": 0.3, "labelspacing": 0.25}
+    if beside:
+        legend = flat[len(measures)].legend(handles=handles, loc="upper left", **look)
+        if any(conditions):
+            flat[len(measures)].add_artist(legend)
+            flat[len(measures)].legend(handles=_handles([], conditions), loc="upper right", **look)
+    else:
+        figure.legend(handles=handles, loc="outside lower left", ncols=across, **look)
     hollow = any(not point.comparable for point in points) and any(key in RAW_MEASURES for key in measures)
     return Drawing(
         name,
         title,
-        "Numbered markers are configurations (means over seeds), small dots are runs. τ: Kendall's rank correlation "
-        "(τ-b) over the n runs of one condition, with its 95 % interval from a bootstrap that resamples whole "
-        "configurations. A correlation over these strategies is no evidence of a cause."
-        + (
-            ""
-            if len(first) == len(rows)
-            else f" Markers of {len(first)} of {len(rows)} rows; grey: runs of the others."
+        (
+            "Numbered markers are configurations (means over seeds), small dots are runs."
+            if len(numbered) == len(rows)
+            else f"Markers are configurations (means over seeds): {len(numbered)} are numbered, the others grey."
         )
+        + " τ: Kendall's rank correlation (τ-b) over the n runs of one condition, with its 95 % interval from a "
+        "bootstrap that resamples whole configurations. A correlation over these strategies is no evidence of a cause."
         + (
             " Hollow: not comparable in this measure (normalization, another loss), and left out of τ."
             if hollow
@@ -292,10 +331,19 @@ def _pair(point: Point, key: str) -> tuple[float, float] | None:
     return None if x is None or y is None else (x, 100 * y)
 
 
-def _configuration(axis: "Axes", pairs: Sequence[tuple[float, float]], number: int, which: int, hollow: bool) -> None:
-    colour, marker = _ROWS[number % len(_ROWS)], _MARKERS[which % len(_MARKERS)]
+def _middle(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     x, y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    axis.plot(*zip(*pairs, strict=True), marker, color=colour, markersize=2.4, alpha=0.6, markeredgewidth=0, zorder=2)
+    return x, y
+
+
+def _runs(axis: "Axes", pairs: Sequence[tuple[float, float]], number: int, which: int) -> None:
+    look: dict[str, Any] = {"markersize": 2.4, "alpha": 0.6, "markeredgewidth": 0, "zorder": 2}
+    axis.plot(*zip(*pairs, strict=True), _MARKERS[which % len(_MARKERS)], color=_ROWS[number % len(_ROWS)], **look)
+
+
+def _configuration(axis: "Axes", middle: tuple[float, float], number: int, which: int, hollow: bool) -> None:
+    colour, marker = _ROWS[number % len(_ROWS)], _MARKERS[which % len(_MARKERS)]
+    x, y = middle
     face = "white" if hollow else colour
     ink, edge = (colour, colour) if hollow else ("white", "white")
     order = 3 + number / 100  # a number belongs to its own marker: a later marker covers both
@@ -315,25 +363,18 @@ def _association(points: Sequence[Point], key: str, condition: str) -> str:
     return f"{plain(condition)}: {text}" if condition else text
 
 
-def _legend(axis: "Axes", rows: Sequence[tuple[int, str]], conditions: Sequence[str]) -> None:
+def _handles(rows: Sequence[str], conditions: Sequence[str]) -> list[Any]:
+    """Of a legend: the rows with their numbers, the shapes of the conditions where they have names."""
     from matplotlib.lines import Line2D
 
-    handles: list[Any] = []
-    for number, row in rows:
-        colour = _ROWS[number % len(_ROWS)]
-        handles.append(Line2D([], [], marker="o", color="none", markerfacecolor=colour, markeredgecolor=colour,
-                              markersize=7, label=f"{number + 1}  {plain(row)}"))  # fmt: skip
-    first = axis.legend(
-        handles=handles, loc="upper left", fontsize=7.5, borderaxespad=0, handletextpad=0.3, labelspacing=0.25
-    )
+    looks = [("o", _ROWS[number % len(_ROWS)], f"{number + 1}  {plain(row)}") for number, row in enumerate(rows)]
     if any(conditions):
-        axis.add_artist(first)
-        shapes = [
-            Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="none", markerfacecolor=GREY,
-                   markeredgecolor=GREY, markersize=7, label=plain(condition))
-            for i, condition in enumerate(conditions)
-        ]  # fmt: skip
-        axis.legend(handles=shapes, loc="upper right", fontsize=7.5, borderaxespad=0, handletextpad=0.3)
+        looks += [(_MARKERS[i % len(_MARKERS)], GREY, plain(condition)) for i, condition in enumerate(conditions)]
+    return [
+        Line2D([], [], marker=marker, color="none", markerfacecolor=colour, markeredgecolor=colour, markersize=7,
+               label=label)
+        for marker, colour, label in looks
+    ]  # fmt: skip
 
 
 def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
@@ -344,7 +385,7 @@ def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
             run_id = point.record["run_id"]
             history = records.history(loaded.folder / run_id, point.record)
             drawn = [key for key in history if key == "epoch" or "/performance/" in str(key)]
-            history = history[drawn].drop_duplicates("epoch")
+            history = history[drawn].drop_duplicates("epoch").astype(float).set_index("epoch")
             found[run_id] = history.where(history.abs() <= LARGEST)
         except (records.RecordError, KeyError, ValueError):
             continue
@@ -356,6 +397,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     import pandas as pd
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.ticker import NullLocator
 
     keys = {"train": f"train/performance/{name}", "test": f"test/performance/{name}"}
     present = [
@@ -375,7 +417,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         for which, condition in enumerate(conditions):
             members = [p for p in present if p.row == row and p.condition == condition]
             for split, key in keys.items():
-                seeds = [curves[p.record["run_id"]].set_index("epoch")[key].dropna() * scale for p in members]
+                seeds = [curves[p.record["run_id"]][key].dropna() * scale for p in members]
                 if not seeds:
                     continue
                 frame = pd.concat(seeds, axis=1).dropna()  # a mean over fewer seeds would jump
@@ -397,6 +439,9 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
             logarithmic(axis)
     if name == "cross_entropy" and lowest > 0:
         axes[0, 0].set_yscale("log")
+        low, high = axes[0, 0].get_ylim()
+        if high > 100 * low:  # dozens of small ticks a panel, which none needs
+            axes[0, 0].yaxis.set_minor_locator(NullLocator())
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
     figure.supylabel(unit, fontsize=8)
     figure.supxlabel("epoch", fontsize=8)

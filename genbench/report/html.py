@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ def page(selection: Selection, table: Table, points: Sequence[Point], pictures: 
     """The whole report as HTML text."""
     templates = environment()
     templates.globals |= {"letter": letter, "heading": render.heading}
-    shared, varied = _settings([record["config"] for record in selection.records])
+    shared, varied = _settings([run.config for run in selection.runs if run.record])
     return templates.get_template("report.html.j2").render(
         table=table,
         spans=render.spans(table),
@@ -101,13 +101,13 @@ def _counts(selection: Selection) -> str:
     return ", ".join(f"{count} {status}" for status, count in by_status.items() if count)
 
 
-def _settings(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+def _settings(flat: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
     """Dotted settings that all runs share, and the values of those that vary."""
-    flat = [records.flatten(config) for config in configs]
     shared, varied = {}, {}
     for key in sorted({key for config in flat for key in config}):
-        values = list(dict.fromkeys(show(config[key]) for config in flat if key in config))
-        everywhere = all(key in config for config in flat)
+        present = [config[key] for config in flat if key in config]
+        values = list(dict.fromkeys(map(show, _distinct(present))))
+        everywhere = len(present) == len(flat)
         if len(values) == 1 and everywhere:
             shared[key] = values[0]
         else:
@@ -117,13 +117,22 @@ def _settings(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dic
 
 def public(provenances: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What may be shown of where numbers come from, by dotted key: all values that occur."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Any]] = {}
     for provenance in provenances:
         for key, value in records.flatten(provenance).items():
-            if not _PRIVATE.search(key):
-                text = value if isinstance(value, str) else json.dumps(value)
-                found.setdefault(key, []).append(clean(text))
-    return {key: ", ".join(dict.fromkeys(values)) for key, values in sorted(found.items())}
+            found.setdefault(key, []).append(value)
+    return {
+        key: ", ".join(
+            dict.fromkeys(clean(value if isinstance(value, str) else json.dumps(value)) for value in _distinct(values))
+        )
+        for key, values in sorted(found.items())
+        if not _PRIVATE.search(key)
+    }
+
+
+def _distinct(values: Sequence[Any]) -> Collection[Any]:
+    """The values that occur, in order; ``1`` and ``True`` are two."""
+    return {repr(value): value for value in values}.values()
 
 
 def versions() -> dict[str, str]:

@@ -93,11 +93,13 @@ class Table:
 class Point:
     """A completed run with its place: the row's label and the condition (whatever else varies besides the seed).
 
+    ``config`` is the record's by dotted key.
     ``setting`` is what was tried for its row, by dotted key, and empty where there was nothing to choose; ``chosen``
     tells whether the table shows it.
     """
 
     record: Mapping[str, Any]
+    config: Mapping[str, Any]
     row: str
     condition: str
     comparable: bool  # in raw measures, with the baseline's row

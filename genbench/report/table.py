@@ -113,7 +113,7 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
     shown = {run.run_id for run in choice.runs}
     rows = lookup.rows(runs, keys)
     complete = [
-        (index, row, lookup.row(run, others), run.record, run.run_id)
+        (index, row, lookup.row(run, others), run.record, run)
         for index, (row, members) in enumerate(rows.items())
         for run in members
         if run.record and run.record["status"] == "completed"
@@ -125,13 +125,14 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
     return [
         Point(
             record=record,
+            config=run.config,
             row=label(row),
             condition=", ".join(f"{name} {value}" for name, value in zip(names, condition, strict=True)),
             comparable=_alteration(record, home[0]) is None,
-            setting=choice.settings.get(run_id, {}),
-            chosen=run_id in shown,
+            setting=choice.settings.get(run.run_id, {}),
+            chosen=run.run_id in shown,
         )
-        for _, row, condition, record, run_id in complete
+        for _, row, condition, record, run in complete
     ]
 
 

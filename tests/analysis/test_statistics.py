@@ -107,6 +107,26 @@ def test_resampling_whole_groups_widens_the_interval():
     assert grouped.high - grouped.low > 1.5 * (free.high - free.low)
 
 
+def test_resampling_very_many_groups_to_first_order_gives_the_same_interval(monkeypatch):
+    x = np.random.default_rng(6).normal(size=400)
+    y = x + np.random.default_rng(7).normal(size=400)
+    exact = statistics.kendall(x, y, groups=np.repeat(np.arange(200), 2).tolist())
+    monkeypatch.setattr(statistics, "_MANY", 100)
+    first = statistics.kendall(x, y, groups=np.repeat(np.arange(200), 2).tolist())
+    assert first.value == exact.value
+    assert (first.low, first.high) == pytest.approx((exact.low, exact.high), abs=0.02 * (exact.high - exact.low))
+
+
+def test_a_group_of_very_many_points_is_compared_in_parts(monkeypatch):
+    """Its pairs at once would take the square of its points in memory."""
+    x = np.random.default_rng(8).normal(size=3000)
+    y = (x + np.random.default_rng(9).normal(size=3000)).round(1)
+    sizes = []
+    monkeypatch.setattr(np, "stack", lambda parts, real=np.stack: sizes.append(1) or real(parts))
+    assert statistics.kendall(x, y, groups=[0] * 3000).value == pytest.approx(stats.kendalltau(x, y).statistic)
+    assert len(sizes) == 3
+
+
 def test_rank_correlation_says_why_it_is_undefined():
     assert "needs 3" in statistics.kendall([1, 2], [1, 2]).note
     assert "constant" in statistics.kendall([1, 1, 1, 1], [1, 2, 3, 4]).note

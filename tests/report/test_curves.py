@@ -73,6 +73,16 @@ def test_several_values_of_a_key_may_be_shown(sizes):
     assert set(lines(drawing_.figure.axes[0])) == {(100,)}
 
 
+def test_of_very_many_lines_and_panels_some_are_drawn_and_the_caption_says_so(sizes, monkeypatch):
+    monkeypatch.setattr(curves, "LINES", 1)
+    monkeypatch.setattr(curves, "_PANELS", 1)
+    (drawing_,) = drawn(sizes, SIZE | {"lines": ["data.train_size"], "panels": ["regularization"]})
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["100"]
+    (axis,) = drawing_.figure.axes
+    assert set(lines(axis)) == {(100,)}
+    assert drawing_.caption.endswith("a point. The first 1 of 2 panels. The first 1 of 2 lines.")
+
+
 def test_nothing_measured_is_no_figure(sizes):
     assert drawn(sizes, SIZE | {"y": "test/performance/brier"}) == [None]
 

@@ -16,6 +16,7 @@ from genbench.report.selection import load
 from genbench.report.table import build, points
 
 from . import factory
+from .test_drawing import touching
 
 FILES = ["table.md", "table.tex", "table.csv", "report.html"]
 
@@ -168,6 +169,7 @@ def test_the_figures_show_what_the_records_say(ablation):
     found = points(loaded)
     with drawing.style():
         drawings = {item.name: item.figure for item in figures.draw(loaded, build(loaded), found)}
+    assert {name: pairs for name, figure in drawings.items() if (pairs := touching(figure))} == {}
     panels = [axis for axis in drawings["learning_accuracy"].axes if axis.lines]
     assert [axis.get_title(loc="left") for axis in panels] == factory.STRATEGIES
     assert all(len(axis.lines) == 4 for axis in panels)
@@ -181,6 +183,53 @@ def test_the_figures_show_what_the_records_say(ablation):
     labels = [label.get_text() for label in forest.get_yticklabels()]
     assert sorted(labels) == sorted(factory.STRATEGIES[1:])
     assert labels[-1] == "augmentation"
+
+
+def test_of_very_many_rows_figures_show_some_and_say_which(tmp_path, monkeypatch):
+    names = [f"method {number}" for number in range(12)]
+
+    def change(item):
+        number = int((item["choices"]["regularization"] or ["method 6"])[0].split()[1])
+        item["metrics"]["test/performance/accuracy"] = 0.5 + (number + 0.1 * item["seed"]) / 100
+        return item
+
+    loaded = load(factory.ablation(tmp_path, ["none", *names], (0.0,), (0, 1), change=change))
+    table = build(loaded)
+    few, said = figures._few(table, 5)
+    assert few == {"none", "method 0", "method 1", "method 10", "method 11"}
+    assert said == (
+        " Of 13 rows none and the 2 with the lowest and the 2 with the highest test acc. (%), clean; the table has all."
+    )
+    assert figures._few(table, 13) == ({"none", *names}, "")
+    monkeypatch.setattr(figures, "_MOST", 5)
+    monkeypatch.setattr(figures, "_LINES", 7)
+    with drawing.style():
+        drawn = {item.name: item for item in figures.draw(loaded, table, points(loaded))}
+    assert all(item.caption.endswith("the table has all.") for item in drawn.values())
+    assert len(drawn["differences"].figure.axes[0].get_yticklabels()) == 6
+    panels = [axis.get_title(loc="left") for axis in drawn["learning_accuracy"].figure.axes if axis.lines]
+    assert set(panels) == few
+    axis = drawn["gap_norm"].figure.axes[0]
+    assert sorted(text.get_text() for text in axis.texts) == ["1", "2", "3", "4", "5"]
+    assert [len(line.get_xdata()) for line in axis.lines] == [8, 1, 1, 1, 1, 1]  # grey: the other rows' means
+
+
+def test_figures_keep_their_size_whatever_their_rows_are_called(tmp_path):
+    """Legends that do not fit beside the panels stand below them, and take nothing from them."""
+    strategies = ["none", *(f"a strategy with a name of many words, number {number}" for number in range(29))]
+    loaded = load(factory.ablation(tmp_path, strategies, (0.0, 0.2), (0,)))
+    shown = [point for point in points(loaded) if point.chosen]
+    with drawing.style():
+        drawn = figures._against(shown, {point.row for point in shown}, figures._NORMS, "gap_norm", "title")
+        drawing.settle(drawn)
+        figure = drawn.figure
+        (legend,) = figure.legends
+        box, inside = legend.get_window_extent(), figure.bbox
+        assert len(legend.get_texts()) == 32
+        assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+        assert inside.y0 <= box.y0 < box.y1 <= inside.y1
+        assert all(axis.get_tightbbox().y0 >= box.y1 for axis in figure.axes)
+        assert all(axis.get_window_extent().height > 2 * figure.dpi for axis in figure.axes)
 
 
 def test_show_ends_with_the_failed_runs_and_how_to_rerun_them(holes):
