@@ -37,6 +37,7 @@ from genbench.draw import derive
 from genbench.measures.estimate import Estimate
 from genbench.memory import keep_freed
 from genbench.models.embedded import Embedded
+from genbench.places import evaluating
 from genbench.privacy import clean, shared, shorten
 from genbench.progress import Pace
 from genbench.regularization.base import Method, in_order
@@ -722,8 +723,7 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
     if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch
         return network
     x, y = data.tensors("train")
-    network.eval()
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng(), evaluating(network):
         try:
             output = network(x[:1])
             fault = _no_language_model(network, x[:1], output) if getattr(data, "targets", "last") == "all" else None
@@ -739,7 +739,8 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
             f"model {type(network).__name__} gives outputs of shape {tuple(output.shape[1:])}; "
             f"the data has {data.classes} classes"
         )
-    return network.train()
+    network.train()
+    return network
 
 
 def _no_language_model(network: torch.nn.Module, x: Tensor, output: Tensor) -> str | None:

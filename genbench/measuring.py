@@ -238,7 +238,7 @@ def _placed(network: nn.Module, data: Any, config: Config) -> nn.Module:
         raise ConfigError("device=cuda is not available here; accepted: auto, cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return network.to(device).eval()
+    return network.to(device)
 
 
 def _batches(data: Any, split: str) -> Iterable[Any]:

@@ -89,6 +89,20 @@ class Places:
                 again(put_back)
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode of every module within, and then the mode that each had. ``eval`` and ``train`` are not called:
+    what overrides them keeps some modules in a mode of their own, returns nothing or raises."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The network inside torch.compile, DataParallel and DistributedDataParallel."""
     while True:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,6 +38,8 @@ from genbench.memory import Allocated, room
 from genbench.patches import Patches
 from genbench.places import Places, attributes_of, renamed, restore_attributes, unwrapped
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Count = Callable[[Any, Any], Any]
 Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
@@ -62,6 +65,26 @@ class _Open:
 
 # a network is one thing, whoever measures it: snapshots of several moments may be open at once
 _OPEN: WeakKeyDictionary[nn.Module, _Open] = WeakKeyDictionary()
+
+
+def _stepwise(
+    function: Callable[Concatenate["Snapshot", P], Iterator[T]],
+) -> Callable[Concatenate["Snapshot", P], Iterator[T]]:
+    """Makes a generator measure within :meth:`Snapshot.measuring` at each of its steps, and leave the network as it was
+    between them: whoever is given an item may train, measure another moment, or never ask for the next."""
+
+    @wraps(function)
+    def steps(self: "Snapshot", *args: P.args, **settings: P.kwargs) -> Iterator[T]:
+        items = function(self, *args, **settings)
+        while True:
+            with self.measuring():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+
+    return steps
 
 
 class Snapshot:
@@ -230,34 +253,44 @@ class Snapshot:
 
     def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
         """(inputs, output, target) of some examples at a time, the output differentiable by the inputs: the tensors of
-        real numbers in a batch's input (in all of the batch, where ``forward`` is given), the examples first."""
-        with self.measuring():
-            layout = self._probe.layout or EXAMPLES_FIRST
-            for batch in self._each():
-                for piece in self._pieces(batch, _SLICE):
-                    n = self._number(piece, layout)
-                    leaves, rebuilt, axes = layout.apart(piece, n)
-                    of_target = 0 if self.forward else len(layout.apart((piece[1],), n)[0])
-                    real = [
-                        isinstance(leaf, Tensor) and leaf.is_floating_point() and a is not None
-                        for leaf, a in zip(leaves, axes, strict=True)
-                    ]
-                    real[len(real) - of_target :] = [False] * of_target
-                    inputs = [
-                        leaf.detach().movedim(axis, 0).clone().requires_grad_()
-                        for leaf, axis, r in zip(leaves, axes, real, strict=True)
-                        if r
-                    ]
-                    rest = iter(inputs)
-                    moved = rebuilt(
-                        [
-                            next(rest).movedim(0, axis) if r else leaf
-                            for leaf, axis, r in zip(leaves, axes, real, strict=True)
-                        ]
-                    )
-                    run = self._run(moved)
-                    yield tuple(inputs), run.output, run.target
+        real numbers in a batch's input (in all of the batch, where ``forward`` is given), the examples first.
 
+        Raises:
+            ValueError: read elsewhere than within :meth:`measuring`: the graphs are of the weights that lie there.
+        """
+        if not self._is_placed():
+            raise ValueError("at_inputs gives graphs of the snapshot's weights; accepted: within snapshot.measuring()")
+        return self._at_inputs()
+
+    @_stepwise
+    def _at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+        layout = self._probe.layout or EXAMPLES_FIRST
+        for batch in self._each():
+            for piece in self._pieces(batch, _SLICE):
+                n = self._number(piece, layout)
+                leaves, rebuilt, axes = layout.apart(piece, n)
+                of_target = 0 if self.forward else len(layout.apart((piece[1],), n)[0])
+                real = [
+                    isinstance(leaf, Tensor) and leaf.is_floating_point() and a is not None
+                    for leaf, a in zip(leaves, axes, strict=True)
+                ]
+                real[len(real) - of_target :] = [False] * of_target
+                inputs = [
+                    leaf.detach().movedim(axis, 0).clone().requires_grad_()
+                    for leaf, axis, r in zip(leaves, axes, real, strict=True)
+                    if r
+                ]
+                rest = iter(inputs)
+                moved = rebuilt(
+                    [
+                        next(rest).movedim(0, axis) if r else leaf
+                        for leaf, axis, r in zip(leaves, axes, real, strict=True)
+                    ]
+                )
+                run = self._run(moved)
+                yield tuple(inputs), run.output, run.target
+
+    @_stepwise
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(inputs, targets) of ``size`` examples after the other, the last of what is left, however the batches split
         them: what is drawn for the i-th block does not depend on the batches. On the model's device.
@@ -266,25 +299,25 @@ class Snapshot:
             ValueError: batches that are no pairs of tensors with the examples as first axis.
         """
         left: list[tuple[Tensor, Tensor]] = []
-        with self.measuring():
-            for batch in self._each():
-                if (
-                    not self._paired(batch)
-                    or self._probe.layout != EXAMPLES_FIRST
-                    or not all(isinstance(t, Tensor) and t.ndim for t in batch)
-                    or len(batch[0]) != len(batch[1])
-                ):
-                    raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
-                left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
-                if sum(len(y) for _, y in left) >= size:
-                    x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
-                    whole = len(y) // size * size
-                    yield from zip(x[:whole].split(size), y[:whole].split(size), strict=True)
-                    left = [(x[whole:], y[whole:])] if whole < len(y) else []
-            if left:
+        for batch in self._each():
+            if (
+                not self._paired(batch)
+                or self._probe.layout != EXAMPLES_FIRST
+                or not all(isinstance(t, Tensor) and t.ndim for t in batch)
+                or len(batch[0]) != len(batch[1])
+            ):
+                raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
+            left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
+            if sum(len(y) for _, y in left) >= size:
                 x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
-                yield x, y
+                whole = len(y) // size * size
+                yield from zip(x[:whole].split(size), y[:whole].split(size), strict=True)
+                left = [(x[whole:], y[whole:])] if whole < len(y) else []
+        if left:
+            x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
+            yield x, y
 
+    @_stepwise
     def example_gradients(self, vector: Tensor | None = None) -> Iterator[Tensor]:
         """∇ℓᵢ(w) of each example [b, size], the model's precision, a few examples at a time.
 
@@ -292,19 +325,18 @@ class Snapshot:
             ValueError: the loss of a batch is not the mean of its examples' losses, or the axis of the examples cannot
                 be told.
         """
-        with self.measuring():
-            w = self.vector if vector is None else vector
-            whole = self.losses
-            rounding = max(1e-3, 8 * max(torch.finfo(p.dtype).eps for p in self.parameters.values()))
-            for index, batch in enumerate(self._each()):
-                loss, n = whole[index]
-                values = []
-                for gradients, losses in self._by_example(batch, n, w):
-                    values.append(losses)
-                    yield gradients
-                mean = float(torch.cat(values).double().mean())
-                if vector is None and not math.isclose(mean, float(loss), rel_tol=rounding, abs_tol=1e-6):
-                    raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
+        w = self.vector if vector is None else vector
+        whole = self.losses
+        rounding = max(1e-3, 8 * max(torch.finfo(p.dtype).eps for p in self.parameters.values()))
+        for index, batch in enumerate(self._each()):
+            loss, n = whole[index]
+            values = []
+            for gradients, losses in self._by_example(batch, n, w):
+                values.append(losses)
+                yield gradients
+            mean = float(torch.cat(values).double().mean())
+            if vector is None and not math.isclose(mean, float(loss), rel_tol=rounding, abs_tol=1e-6):
+                raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
 
     @property
     def members(self) -> "list[Snapshot]":
@@ -328,14 +360,16 @@ class Snapshot:
         """(output, target, mean loss, what it counts in the mean) of a batch after the other, at other weights
         [size]."""
         view = self.moved()
-        with view.measuring():
-            values = view._split(vector)
-            view.shared("probe", lambda: self._probe)
-            for batch in view._each():
-                with view._placed(values), torch.no_grad():
-                    run = view._run(batch)
-                yield run.output, run.target, run.loss, run.weight
-            self._tick()
+        view.shared("probe", lambda: self._probe)
+        return view._predictions_at(view._split(vector))
+
+    @_stepwise
+    def _predictions_at(self, values: Mapping[str, Tensor]) -> Iterator[tuple[Any, Any, Tensor, float]]:
+        for batch in self._each():
+            with self._placed(values), torch.no_grad():
+                run = self._run(batch)
+            yield run.output, run.target, run.loss, run.weight
+        self._tick()
 
     def gradient_at(self, vector: Tensor) -> tuple[float, Tensor]:
         """L and its gradient [size], float64, at other weights [size]."""
@@ -519,23 +553,45 @@ class Snapshot:
         """This network in the precision that rounding asks for, and a note where it refuses that.
 
         Half precision is measured in float32. A network's rounding, about 1e-7 of its logits in float32, drowns the
-        rise of a loss below 1e-2 near its weights (``moved``), and 1 − p in the curvature of one below 1e-4: those are
-        measured in a float64 copy.
+        rise of a loss below 1e-2 near its weights (``moved``), and 1 − p in the curvature of one below 1e-4; so does
+        the rounding of the loss itself the rises of one that is large by a constant. Those are measured in a float64
+        copy.
         """
         lowest = min(self.parameters.values(), key=lambda p: torch.finfo(p.dtype).bits).dtype
         if lowest == torch.float64 or self._dtype == torch.float64:
-            return self, None
+            return self, self._rounding(moved)
         wanted = torch.float32 if torch.finfo(lowest).bits < 32 else None
         loss = abs(self.mean_loss)
-        if loss < (1e-2 if moved else 1e-4):
+        if loss < (1e-2 if moved else 1e-4) or (moved and self._coarse):
             wanted = torch.float64
         if wanted is None:
             return self, None
         view = self.in_precision(wanted)
-        if view is not None:
-            return view, None
-        kind = str(wanted).removeprefix("torch.")
-        return self, f"the mean loss is {loss:.1e} and the network cannot be computed in {kind}: rounding may show"
+        if view is None:
+            kind = str(wanted).removeprefix("torch.")
+            return self, f"the mean loss is {loss:.1e} and the network cannot be computed in {kind}: rounding may show"
+        return view, view._rounding(moved)
+
+    def _rounding(self, moved: bool) -> str | None:
+        return (
+            f"the mean loss is {abs(self.mean_loss):.1e}: rounding may show in its rises"
+            if moved and self._coarse
+            else None
+        )
+
+    @property
+    def _coarse(self) -> bool:
+        """Whether the rounding of the loss, ε|L|, is more than a thousandth of what it changes by where each weight is
+        changed by about a hundredth, as it is where a loss is large by a constant."""
+        return self.shared("coarse", self._is_coarse)
+
+    def _is_coarse(self) -> bool:
+        loss = self.mean_loss
+        rounding = abs(loss) * max(torch.finfo(p.dtype).eps for p in self.parameters.values())
+        if rounding < 1e-7:
+            return False
+        draw = torch.randn(self.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        return rounding > 1e-3 * abs(self.loss_at(self.vector * (1 + 0.01 * draw.to(self.device))) - loss)
 
     def in_precision(self, dtype: torch.dtype) -> "Snapshot | None":
         """The same network, its weights, buffers, inputs and the loss's own tensors in another floating-point type;
@@ -591,6 +647,9 @@ class Snapshot:
         """Evaluation mode with gradients on, at the snapshot's weights; everything is as before afterwards, also when
         something raises: weights, buffers, gradients, ``requires_grad``, modes, hooks, global random state and that of
         the loader's generators."""
+        if self._is_placed():
+            yield
+            return
         if self._open.depth:
             self._check_names(self._open.places)
             with self._placed():
@@ -628,6 +687,11 @@ class Snapshot:
                 self._open.attributes = []
                 places.closed = True  # a generator that is closed later has nothing to put back
                 self._open.placed.clear()
+
+    def _is_placed(self) -> bool:
+        """Whether the network has this snapshot's weights, the last that were put there."""
+        placed = self._open.placed
+        return bool(placed) and _same_place(placed[-1], (self.parameters, self._fixed, None))
 
     def _check_names(self, places: Places | None) -> None:
         assert places is not None

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.draw import Draw
+from genbench.places import evaluating
 from genbench.regularization.base import Method, Parameters
 
 
@@ -47,10 +48,8 @@ class SelfPaced(Method):
     @torch.no_grad()
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         judge = self.judge(net)
-        training = judge.training
-        judge.eval()
-        output = judge(x)
-        judge.train(training)
+        with evaluating(judge):
+            output = judge(x)
         if not y.is_floating_point():
             y = F.one_hot(y, net.classes).movedim(-1, 1).to(output.dtype)  # type: ignore[arg-type]
         losses = F.cross_entropy(output, y, reduction="none").reshape(len(x), -1).mean(1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from genbench.places import evaluating
 from genbench.regularization.base import Batches, Method, Parameters
 
 
@@ -74,15 +75,13 @@ def estimate_norm_statistics(net: nn.Module, batches: Batches) -> None:
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return
-    momenta, training = [norm.momentum for norm in norms], {m: m.training for m in net.modules()}
-    net.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative mean over the batches
-        norm.train()
-    for x, _ in batches:
-        net(x)
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(net):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative mean over the batches
+            norm.training = True
+        for x, _ in batches:
+            net(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    for module, mode in training.items():
-        module.training = mode

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genbench.draw import Draw
 from genbench.models import Ensemble
+from genbench.places import evaluating
 from genbench.progress import Pace
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
@@ -242,10 +243,8 @@ class Finish(pl.Callback):
 @torch.no_grad()
 def evaluate(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Mean cross-entropy (nats) and accuracy over the labels of the batches, in evaluation mode."""
-    training = net.training
-    net.eval()
-    outputs = [(net(x), y) for x, y in batches]
-    net.train(training)
+    with evaluating(net):
+        outputs = [(net(x), y) for x, y in batches]
     n = sum(y.numel() for _, y in outputs)
     loss = sum(F.cross_entropy(out, y, reduction="sum").double() for out, y in outputs)
     right = sum((out.argmax(1) == y).sum() for out, y in outputs)

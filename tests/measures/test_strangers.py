@@ -362,6 +362,45 @@ def test_sharpness_of_small_losses(scale):
     assert net[0].weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("constant", [30.0, 1e4, 1e7])
+def test_rises_of_a_loss_that_is_large_by_a_constant(constant):
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), data()
+    x = x.float()
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        CE(net(x), y).backward()
+        optimizer.step()
+    large = Snapshot(net, lambda output, target: CE(output, target) + constant, [(x, y)])
+    exact = Snapshot(copy.deepcopy(net).double(), CE, [(x.double(), y)])
+    for function in (
+        sam_sharpness,
+        lambda s: sam_sharpness(s, rho=1e-2),
+        lambda s: average_sharpness(s, rho=1e-2),
+    ):
+        a, b = function(large), function(exact)
+        assert a.value == pytest.approx(b.value, rel=1e-5, abs=4 * torch.finfo(torch.float64).eps * constant)
+        assert a.note == b.note
+    assert net[0].weight.dtype == torch.float32
+
+
+def test_a_loss_that_is_large_by_its_scale_stays_in_its_precision():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), data()
+    snapshot = Snapshot(net, lambda output, target: 1e4 * CE(output, target), [(x.float(), y)])
+    exact = Snapshot(copy.deepcopy(net).double(), lambda output, target: 1e4 * CE(output, target), [(x, y)])
+    assert snapshot.precise(moved=True) == (snapshot, None)
+    assert sam_sharpness(snapshot).value == pytest.approx(sam_sharpness(exact).value, rel=1e-3)
+
+
+def test_a_constant_that_leaves_no_room_for_a_rise_says_so():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Linear(6, 3).double(), data()
+    found = sam_sharpness(Snapshot(net, lambda output, target: CE(output, target) + 1e13, [(x, y)]))
+    assert "the mean loss is 1.0e+13: rounding may show in its rises" in found.note
+
+
 def test_a_network_that_refuses_float64_says_so():
     class Single(nn.Module):
         def __init__(self):
@@ -654,6 +693,50 @@ def test_snapshots_of_several_moments_of_one_network_side_by_side():
 
     later = float(late.call(x).detach().sum())
     assert both(late).value == pytest.approx(2 * later - 2 * sum(expected), rel=1e-9)
+
+
+def test_what_is_given_example_by_example_holds_nothing_while_nobody_asks_for_more():
+    torch.manual_seed(0)
+    net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(), nn.Linear(8, 3)).double(), data()
+    batches = [(x[:20], y[:20]), (x[20:], y[20:])]
+    early = Snapshot(net, CE, batches)
+    w = early.vector
+    expected = [
+        list(early.blocks(20)),
+        list(early.example_gradients()),
+        [run[2] for run in early.predictions_at(2 * w)],
+    ]
+    places = [p.data_ptr() for p in net.parameters()]
+    steps = [early.blocks(20), early.example_gradients(), early.predictions_at(2 * w)]
+    first = [next(each) for each in steps]
+    assert [p.data_ptr() for p in net.parameters()] == places
+    assert net.training
+    assert net[2].training
+    with torch.no_grad():  # training goes on
+        for p in net.parameters():
+            p.add_(1)
+    late = Snapshot(net, CE, batches)
+    at = float(CE(copy.deepcopy(net).eval()(x), y).detach())
+    assert late.mean_loss == pytest.approx(at, rel=1e-12)
+    with late.measuring():  # and another moment is measured meanwhile
+        rest = [next(each) for each in steps]
+        assert float(CE(late.model(x), y).detach()) == pytest.approx(at, rel=1e-12)
+    for (a, b), one, other in zip(expected[:1], first, rest, strict=False):
+        torch.testing.assert_close((one, other), (a, b))
+    torch.testing.assert_close([first[1], rest[1]], expected[1])
+    torch.testing.assert_close([first[2][2], rest[2][2]], expected[2])
+    assert torch.equal(torch.cat([p.detach().reshape(-1) for p in net.parameters()]), late.vector)
+    with pytest.raises(ValueError, match=r"at_inputs gives graphs .*; accepted: within snapshot.measuring\(\)"):
+        early.at_inputs()
+    with late.measuring():
+        with pytest.raises(ValueError, match="at_inputs gives graphs"):
+            early.at_inputs()
+        with early.measuring():
+            left = early.at_inputs()  # and never closed
+            _, output, _ = next(left)
+        assert float(CE(late.model(x), y).detach()) == pytest.approx(at, rel=1e-12)
+    torch.testing.assert_close(output.detach(), early.predictions[0][0].detach())
+    assert torch.equal(torch.cat([p.detach().reshape(-1) for p in net.parameters()]), late.vector)
 
 
 @pytest.mark.parametrize("step", range(8))
