@@ -46,15 +46,15 @@ def measure(
     def decorate(function: Measure[P, Result]) -> Measure[P, Result]:
         def taken(snapshot: Snapshot, /, *args: P.args, **settings: P.kwargs) -> Result:
             if of_weights:
-                return function(snapshot, *args, **settings)
+                result = function(snapshot, *args, **settings)
+                return _noted(result, snapshot.note_of_weights)
             rounding = None
             if family == "flatness":
                 snapshot, rounding = snapshot.precise(moved=moves)
             with snapshot.measuring():
                 result = function(snapshot, *args, **settings)
-            if isinstance(result, Estimate | dict):
-                for note in filter(None, (rounding, snapshot.note)):
-                    result = _noted(result, note)
+            for note in (rounding, snapshot.note_of_weights, snapshot.note):
+                result = _noted(result, note)
             return result
 
         @wraps(function)
@@ -223,7 +223,9 @@ def _declared(function: MeasureOf) -> MeasureOf:
     return function
 
 
-def _noted(result: Result, note: str) -> Result:
+def _noted(result: Result, note: str | None) -> Result:
+    if note is None or not isinstance(result, Estimate | dict):
+        return result
     if isinstance(result, Estimate):
         return replace(result, note="; ".join(filter(None, (result.note, note))))
     return {key: _noted(estimate, note) for key, estimate in result.items()}

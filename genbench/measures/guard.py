@@ -48,6 +48,42 @@ def _unmeasurable(model: nn.Module) -> Iterator[str]:
             yield f"weights {name!r} are quantized or packed ({type(tensor).__name__})"
 
 
+def in_common(model: nn.Module) -> str | None:
+    """What every estimate says where two parameters have elements in common, as views of one tensor have."""
+    storages: dict[int, list[tuple[str, nn.Parameter]]] = {}
+    for name, p in model.named_parameters():
+        if p.layout == torch.strided and p.numel():
+            storages.setdefault(p.untyped_storage().data_ptr(), []).append((name, p))
+    for held in storages.values():
+        held.sort(key=lambda each: each[1].storage_offset())
+        near: list[tuple[str, nn.Parameter]] = []
+        for second, b in held:
+            near = [(first, a) for first, a in near if _range(a)[1] > b.storage_offset()]
+            for first, a in near:
+                if _overlap(a, b):
+                    return (
+                        f"weights {first!r} and {second!r} have memory in common, and count as two that move apart; "
+                        "one parameter that is registered in both places counts once"
+                    )
+            near.append((second, b))
+    return None
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one storage, whose ranges overlap, have elements in common."""
+    (start, end), (other, last) = _range(a), _range(b)
+    first = min(start, other)
+    seen = torch.zeros(max(end, last) - first, dtype=torch.bool)
+    seen.as_strided(a.shape, a.stride(), start - first).fill_(True)
+    return bool(seen.as_strided(b.shape, b.stride(), other - first).any())
+
+
+def _range(tensor: Tensor) -> tuple[int, int]:
+    """The first element of its storage that a tensor reaches, and the one behind the last."""
+    start = int(tensor.storage_offset())
+    return start, start + 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+
+
 def _name(tensor: Tensor) -> str:
     kind = type(tensor).__name__
     return str(tensor.dtype).removeprefix("torch.") if kind in ("Tensor", "Parameter") else kind

@@ -29,7 +29,7 @@ from genbench.measures.examples import (
     tensors_of,
     tolerance,
 )
-from genbench.measures.guard import check_weights
+from genbench.measures.guard import check_weights, in_common
 from genbench.measures.passes import Paired, Passes
 from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state
 from genbench.measures.probing import PROBED, Probe, Run, probed
@@ -163,6 +163,7 @@ class Snapshot:
         if not any(p.requires_grad for p in live.values()):
             raise ValueError("model has no trainable parameters (none has requires_grad)")
         check_weights(inner)
+        self.note_of_weights = in_common(inner)  # what every estimate has to say
         with torch.no_grad(), torch.inference_mode(False):
             self.parameters = {name: p.detach().clone() for name, p in live.items() if p.requires_grad}
             self._fixed = {name: p.detach().clone() for name, p in live.items() if not p.requires_grad}

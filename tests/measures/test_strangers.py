@@ -995,3 +995,37 @@ def test_class_weights_in_batches_of_one():
     net, loss, x, y, _ = weighted()
     found = hessian_trace(Snapshot(net, loss, list(zip(x.split(1), y.split(1), strict=True))))
     assert "the loss is no mean over the examples" in found.note
+
+
+class Viewing(nn.Module):
+    def __init__(self, kind: str):
+        super().__init__()
+        flat = torch.randn(40, dtype=torch.float64)
+        self.a = nn.Parameter(flat[:18].view(3, 6))
+        start = {"view": 0, "overlap": 12, "apart": 18}[kind]
+        self.b = nn.Parameter(self.a.view(6, 3) if kind == "view" else flat[start : start + 18].view(6, 3))
+
+    def forward(self, x):
+        return torch.tanh(x @ self.b) @ self.a @ self.b
+
+
+@pytest.mark.parametrize("kind", ["view", "overlap", "apart"])
+def test_parameters_with_memory_in_common_are_counted_as_the_note_says(kind):
+    torch.manual_seed(0)
+    net, (x, y) = Viewing(kind), data()
+    snapshot = check(net, CE, [(x, y)], lambda p: CE(functional_call(net, p, (x,)), y))
+    assert snapshot.size == 36
+    net = Viewing(kind)
+    for function in (lambda s: l2_norm(s)["l2"], gradient_norm, hessian_trace):
+        note = function(Snapshot(net, CE, [(x, y)])).note
+        if kind == "apart":
+            assert note is None
+        else:
+            assert "weights 'a' and 'b' have memory in common, and count as two that move apart" in note
+
+
+def test_columns_of_one_tensor_have_nothing_in_common():
+    net, (x, y) = Viewing("apart"), data()
+    flat = torch.randn(6, 6, dtype=torch.float64)
+    net.a, net.b = nn.Parameter(flat[:, :3].T), nn.Parameter(flat[:, 3:])
+    assert l2_norm(Snapshot(net, CE, [(x, y)]))["l2"].note is None
