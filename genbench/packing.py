@@ -23,7 +23,7 @@ from genbench.config import Plan, digest
 from genbench.data.batches import Batches, Epochs
 from genbench.experiment import Config, Run
 from genbench.memory import Allocated, keep_freed
-from genbench.progress import Pace
+from genbench.progress import Pace, duration
 from genbench.termination import terminable
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged
 from genbench.training.checkpoint import position, set_position
@@ -210,6 +210,9 @@ def _train(runs: list[Run]) -> None:
     )
     pack = RunPack(runs, checkpoint, state)
     pack.pace = Pace(runs[0].folder)
+    for one in runs:
+        assert one.module is not None
+        one.module.pace = pack.pace
     trainer = experiment.build_trainer(
         runs[0].config,
         steps_per_epoch=runs[0].data.steps_per_epoch,
@@ -377,6 +380,7 @@ class RunPack(Pack):
 
     def guarded(self, index: int, action: Any) -> None:
         """Do something for one run; what it raises ends this run alone."""
+        self._say_whose(index)
         try:
             action()
         except Diverged as reason:
@@ -388,9 +392,22 @@ class RunPack(Pack):
 
     def end(self, indices: Sequence[int], status: str = "completed", error: str | None = None) -> None:
         """Finish runs: their final weights, which all are kept before measuring begins, measures and records."""
+        if self.pace is not None:
+            self.pace.whose = ""
         ended = [(index, *self._leave(index, status, error)) for index in indices if index in self.active]
-        for index, status, error in ended:
+        begun = time.monotonic()
+        for done, (index, status, error) in enumerate(ended):
+            left = (time.monotonic() - begun) / done * (len(ended) - done) if done else None
+            self._say_whose(index, left)
+            if self.pace is not None:
+                self.pace.say("measuring")
             self._conclude(index, status, error)
+
+    def _say_whose(self, index: int, left: float | None = None) -> None:
+        """Have what measures tell of which run, with the seconds that are ``left`` for all."""
+        if self.pace is not None:
+            more = "" if left is None else f" ({duration(left)} left)"
+            self.pace.whose = f"run {index + 1} of {len(self.runs)}{more}: "
 
     def _leave(self, index: int, status: str, error: str | None) -> tuple[str, str | None]:
         """End the training of a run: how it ended."""
@@ -406,8 +423,6 @@ class RunPack(Pack):
     def _conclude(self, index: int, status: str, error: str | None) -> None:
         """Measure a run and write its record."""
         one = self.runs[index]
-        if self.pace is not None:
-            self.pace.say(f"measuring run {len(self.runs) - len(self.active)} of {len(self.runs)}")
         if status == "completed":
 
             def measure() -> None:

@@ -57,6 +57,7 @@ class Pace:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
+        self.whose = ""  # of several runs, the one that it says something of
         self._due = 0.0
         self._seen: deque[tuple[float, int]] = deque(maxlen=10)  # when which step was done
         self._last = Note("starting")
@@ -76,7 +77,7 @@ class Pace:
 
     def say(self, doing: str) -> None:
         """What is done now, training or not."""
-        self._last = Note(doing, self._last.step, self._last.steps)
+        self._last = Note(f"{self.whose}{doing}", self._last.step, self._last.steps)
         self._due = 0.0
         self._write()
 

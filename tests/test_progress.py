@@ -10,6 +10,7 @@ import pytest
 import rich.console
 
 from genbench import experiment, packing, progress
+from genbench.measures import Snapshot, watch
 from genbench.progress import Note, Pace
 
 
@@ -107,14 +108,37 @@ def test_a_run_notes_the_loss_of_its_steps(configure, notes):
     assert not (folder / progress.FILE).exists()
 
 
+def test_a_pack_notes_which_measure_of_which_run_is_taken_and_what_is_left(configure, notes, monkeypatch):
+    monkeypatch.setattr(watch, "_OFTEN", -1.0)  # each pass is noted
+    product = Snapshot._summed
+
+    def slow(snapshot, *args):
+        time.sleep(0.02)
+        return product(snapshot, *args)
+
+    monkeypatch.setattr(Snapshot, "_summed", slow)
+    monkeypatch.setattr(watch, "SLOW", 0.0)
+    few = ("~measures.adaptive_sharpness", "~measures.average_sharpness", "~measures.sam_sharpness")
+    configs = configure(*few, "~callbacks.gap", each=[{"seed": 0}, {"seed": 1}])
+    packing.run(configs, choices=[{}, {}], overrides=[(), ()])
+    said = [note.doing for note in notes if " measuring " in note.doing]
+    passes = r"measuring trace: 5 of at most 24 passes of about \d+ ms, at most [0-9] s left$"
+    first, second = ([line for line in said if line.startswith(f"run {i} of 2")] for i in (1, 2))
+    assert len(said) == len(first) + len(second)
+    assert len([line for line in first if re.match(rf"run 1 of 2: {passes}", line)]) == 1
+    assert len([line for line in second if re.match(rf"run 2 of 2 \(\d+ s left\): {passes}", line)]) == 1
+    assert any(re.search(r"measuring lambda_1: \d+ of at most 100 passes .*; then trace$", line) for line in first)
+
+
 def test_a_pack_notes_the_mean_loss_of_its_runs(configure, notes):
     configs = configure("callbacks.measures=null", each=[{"seed": 0}, {"seed": 1}])
     packing.run(configs, choices=[{}, {}], overrides=[(), ()])
     together = [note for note in notes if note.doing == "training"]
     assert [note.step for note in together] == list(range(1, 28))
-    assert [note.doing for note in notes if note.doing.startswith("measuring")] == [
-        "measuring run 1 of 2",
-        "measuring run 2 of 2",
+    assert [re.sub(r" \(\d+ s left\)", "", note.doing) for note in notes[notes.index(together[-1]) + 1 :]] == [
+        *["measuring"] * 2,  # their final weights are set
+        "run 1 of 2: measuring",
+        "run 2 of 2: measuring",
     ]
     del notes[:]
     for config in configs:

@@ -66,5 +66,7 @@ class Watch:
             self._line = now
             most = f" of at most {self._bound}" if self._bound else ""
             time_each = duration(each) if each >= 1 else f"{1000 * each:.0f} ms"
+            if self._bound and each * self._bound > SLOW:
+                time_each += f", at most {duration(each * (self._bound - self._passes))} left"
             after = f"; then {', '.join(self._left)}" if self._left else ""
             self._say(f"measuring {self._name}: {self._passes}{most} passes of about {time_each}{after}", urgent=long)

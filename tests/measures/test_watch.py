@@ -32,7 +32,10 @@ def test_which_measure_runs_and_how_far(monkeypatch):
     with told(lambda line, urgent=False: lines.append((line, urgent))):
         found = evaluate(measures, snapshot, split="train")
     assert found["train/flatness/trace"].value is not None
-    assert lines[0] == ("measuring trace: 1 of at most 7 passes of about 30 s; then lambda_1", True)
-    assert lines[3] == ("measuring trace: 4 of at most 7 passes of about 30 s; then lambda_1", False)
+    assert lines[0] == ("measuring trace: 1 of at most 7 passes of about 30 s, at most 3 min left; then lambda_1", True)
+    assert lines[3] == (
+        "measuring trace: 4 of at most 7 passes of about 30 s, at most 2 min left; then lambda_1",
+        False,
+    )
     assert len([line for line, _ in lines if line.startswith("measuring trace")]) == 7
     assert lines[7][0].startswith("measuring lambda_1: 1 of at most 100 passes")
