@@ -12,7 +12,7 @@ from typing import IO, Any
 import pytest
 
 
-def typed(folder: Path, name: str, *arguments: str) -> tuple[Any, str, str]:
+def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, str]:
     """The exit status of a command in a folder, its output and its errors, those of processes that it starts included,
     but for workers, which are forked from the first command's server."""
     from hydra.core.global_hydra import GlobalHydra
@@ -28,7 +28,7 @@ def typed(folder: Path, name: str, *arguments: str) -> tuple[Any, str, str]:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with pytest.MonkeyPatch.context() as patch, _redirected(out, err):
             patch.chdir(folder)
-            patch.setattr(sys, "argv", [name, *arguments])
+            patch.setattr(sys, "argv", [name, *map(str, arguments)])
             patch.setattr(sweep, "SWEPT", {})
             patch.setenv("COLUMNS", "120")
             patch.delenv("HYDRA_FULL_ERROR", raising=False)

@@ -17,6 +17,7 @@ from genbench.measures.curvature import leading_vectors
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import with_logits
 from genbench.measures.snapshot import Snapshot
+from genbench.records import SEARCH
 
 _NO_LOGITS = Estimate(
     None,
@@ -265,7 +266,7 @@ def m_sharpness(
         stderr=float(rises.std()) / math.sqrt(len(rises)) if len(rises) > 1 else None,
         converged=all(e.converged for e in found),
         residual=max((e.residual for e in found if e.residual is not None), default=None),
-        note=f"{len(found)} batches, {sum(bool(e.converged) for e in found)} converged"
+        note=f"{SEARCH}{len(found)} batches, {sum(bool(e.converged) for e in found)} converged"
         + (f"; {_ONE_START}" if starts == 1 else ""),
     )
 
@@ -511,7 +512,7 @@ def _highest(climbs: Sequence[Climb], tolerance: float, *, scale: float = 1.0) -
         residual=residual,
         note=_ONE_START
         if len(climbs) == 1
-        else f"{len(climbs)} starts, {len(reached)} reached it, the lowest {scale * low:.3g}",
+        else f"{SEARCH}{len(climbs)} starts, {len(reached)} reached it, the lowest {scale * low:.3g}",
     )
 
 

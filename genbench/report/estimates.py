@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from genbench.measures.estimate import Estimate
+from genbench.records import SEARCH
 from genbench.report.format import letter
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def is_of_layer(key: str) -> bool:
 
 
 def remark(estimate: Estimate) -> str:
-    """What must be known of an estimate besides its number."""
+    """What must be known of an estimate besides its number: how a search went, only where it has not converged."""
     parts = ["not converged"] if estimate.converged is False else []
     if estimate.interval is not None and estimate.stderr is None:
         low, high = estimate.interval
         parts.append(f"between {low:.4g} and {high:.4g}")
-    return "; ".join([*parts, *([estimate.note] if estimate.note else [])])
+    notes = estimate.note.split("; ") if estimate.note else []
+    return "; ".join([*parts, *(note for note in notes if not (estimate.converged and note.startswith(SEARCH)))])

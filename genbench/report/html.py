@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _LIBRARIES = ("genbench", "matplotlib", "numpy", "pandas", "scipy")
+_MOST = 20
+"""Runs of which a line of details tells."""
 # never shown, whatever a record says: they would name a person, a machine or a place on its disk
 _PRIVATE = re.compile(r"host|user|home|path|dir|argv|token|key|secret", re.IGNORECASE)
 
@@ -64,6 +66,7 @@ def page(selection: Selection, table: Table, points: Sequence[Point], pictures: 
         pictures=pictures,
         counts=_counts(selection),
         command=shlex.join(["genbench", *map(clean, selection.sweep["command"])]) if selection.sweep else None,
+        searches=_searches(selection, table),
         shared=shared,
         varied=varied,
         provenance=public([point.record["provenance"] for point in points]),
@@ -99,6 +102,23 @@ def _counts(selection: Selection) -> str:
     if absent := len(planned - {record["run_id"] for record in selection.records}):
         by_status["without a record"] = absent
     return ", ".join(f"{count} {status}" for status, count in by_status.items() if count)
+
+
+def _searches(selection: Selection, table: Table) -> dict[str, str]:
+    """How the searches for a column's values went, by its title, of some runs."""
+    found = {}
+    for column in {column.metric: column for column in table.columns}.values():
+        notes = {run.run_id: run.record["notes"].get(column.metric, "") for run in selection.runs if run.record}
+        said = [
+            f"{run_id} {text.removeprefix(records.SEARCH)}"
+            for run_id, note in notes.items()
+            for text in note.split("; ")
+            if text.startswith(records.SEARCH)
+        ]
+        if said:
+            more = [f"and {len(said) - _MOST} more, in the records"] if len(said) > _MOST else []
+            found[column.title] = clean("; ".join([*said[:_MOST], *more]))
+    return found
 
 
 def _settings(flat: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:

@@ -183,7 +183,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
 
 _HEADER = [
     "row", "chosen", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference",
-    "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes",
+    "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes", "caption",
 ]  # fmt: skip
 
 
@@ -193,7 +193,10 @@ def is_table(content: bytes) -> bool:
 
 
 def comma_separated(table: Table) -> str:
-    """One line a cell, in full precision and the column's unit; what is undefined is empty."""
+    """One line a cell, in full precision and the column's unit; what is undefined is empty. The column "caption" holds
+    title, caption and what was left out on the first line, so that any reader of CSV files takes it for data."""
+    caption = [f"{table.title}.", *table.caption]
+    caption += [f"Left out: {'; '.join(table.problems)}."] if table.problems else []
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_HEADER)
@@ -216,8 +219,10 @@ def comma_separated(table: Table) -> str:
                     unspoken(cell.status or "complete"),
                     unspoken(cell.published or ""),
                     unspoken("; ".join(table.notes[index] for index in (*row.notes, *cell.notes))),
+                    unspoken(" ".join(caption)),
                 ]
             )
+            caption = []
     return buffer.getvalue()
 
 

@@ -198,7 +198,6 @@ def _line(runs: Sequence[Run], columns: Sequence[Column], lookup: Lookup, row: s
 def _cell(runs: Sequence[Run], column: Column) -> tuple[Cell, list[str]]:
     values: dict[Hashable, float] = {}
     reasons: dict[str, list[str]] = {}
-    remarks: dict[str, list[str]] = {}  # on values that there are
     for run in runs:
         seed = str(run.record["seed"] if run.record else run.overrides.get("seed", "?"))
         if run.record is None or run.record["status"] != "completed":
@@ -212,14 +211,10 @@ def _cell(runs: Sequence[Run], column: Column) -> tuple[Cell, list[str]]:
             reasons.setdefault(f"{column.metric} was not measured", []).append(seed)
         if note := clean(record["notes"].get(column.metric, "")):
             for text in [note] if value is None else note.split("; "):
-                (reasons if value is None else remarks).setdefault(text, []).append(seed)
+                if not text.startswith(records.SEARCH):
+                    reasons.setdefault(text, []).append(seed)
         if record["converged"].get(column.metric) is False:
             reasons.setdefault("did not converge", []).append(seed)
-    # what a search says of itself is another text in each run: the flag above stands for it, the record has it whole
-    searched = any(run.record and column.metric in run.record["converged"] for run in runs)
-    for text, seeds in remarks.items():
-        if len(seeds) == len(runs) or not searched:
-            reasons.setdefault(text, []).extend(seeds)
     texts = [
         text if len(seeds) == len(runs) else f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}"
         for text, seeds in reasons.items()
@@ -237,13 +232,15 @@ def _cell(runs: Sequence[Run], column: Column) -> tuple[Cell, list[str]]:
 
 
 def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[_Line], list[str]]:
-    """Cells without what is said of every value of their column, where there are several, and sentences instead."""
+    """Cells without what is said of every value of their columns, if of more than one, and sentences instead."""
     general: dict[str, list[int]] = {}
+    counts = [sum(bool(line[index][0].values) for line in lines) for index in range(len(columns))]
     for index in range(len(columns)):
         said = [texts for cell, texts in (line[index] for line in lines) if cell.values]
-        for text in said[0] if len(said) > 1 else []:
+        for text in said[0] if said else []:
             if all(text in texts for texts in said):
                 general.setdefault(text, []).append(index)
+    general = {text: of for text, of in general.items() if sum(counts[index] for index in of) > 1}
     cut: list[_Line] = [
         [
             (cell, [text for text in texts if not (cell.values and index in general.get(text, ()))])

@@ -109,7 +109,7 @@ def test_the_gradient_leads_to_a_local_maximum_and_other_starts_to_the_highest()
     assert found.value == pytest.approx(exact, rel=1e-3)
     assert found.converged
     starts, reached = found.note.split(", ")[:2]
-    assert starts == "8 starts"
+    assert starts == "search: 8 starts"
     assert 2 <= int(reached.split()[0]) < 8
     assert f"the lowest {alone.value:.3g}" in found.note
 
@@ -117,7 +117,7 @@ def test_the_gradient_leads_to_a_local_maximum_and_other_starts_to_the_highest()
 def test_a_mirror_image_is_no_second_start():
     mirrored = _highest([Climb(0, 1.0, 0.0), Climb(0, 1.0, 0.0), Climb(1, 0.5, 0.0)], 1e-3)
     assert (mirrored.value, mirrored.converged) == (1.0, False)
-    assert mirrored.note == "3 starts, 2 reached it, the lowest 0.5"
+    assert mirrored.note == "search: 3 starts, 2 reached it, the lowest 0.5"
     assert _highest([Climb(0, 1.0, 0.0), Climb(1, 0.9995, 0.0)], 1e-3).converged
     assert not _highest([Climb(0, 1.0, 0.0), Climb(1, 0.998, 0.0)], 1e-3).converged
     assert not _highest([Climb(0, 1.0, 0.1), Climb(1, 1.0, 0.1)], 1e-3).converged  # nowhere stationary
@@ -179,7 +179,7 @@ def test_starts_without_a_loss_of_single_examples():
     # the spread of a batch: no example has a loss of its own, and the other starts remain
     net, x, y = build("mlp")
     snapshot = Snapshot(net, lambda out, y: F.cross_entropy(out, y) + (out - out.mean(0)).square().mean(), [(x, y)])
-    assert sam_sharpness(snapshot, rho=0.1).note.startswith("8 starts, ")
+    assert sam_sharpness(snapshot, rho=0.1).note.startswith("search: 8 starts, ")
 
 
 def test_sam_reports_a_bound_that_was_hit():

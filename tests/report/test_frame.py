@@ -2,32 +2,19 @@
 
 import io
 import os
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from genbench import cli, records, report
+from genbench import records, report
+from tests.commands import typed
 
 METHODS = {"none": [0.70, 0.72, 0.74], "sam": [0.75, 0.76, 0.80], "=swa": [0.71, 0.74, 0.73]}
 CSV = "method,lr,seed,acc\n" + "".join(
     f"{method},0.10,{seed},{value}\n" for method, values in METHODS.items() for seed, value in enumerate(values)
 )
-
-
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["genbench-table", *map(str, arguments)])
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    try:
-        cli.table()
-        status = 0
-    except SystemExit as end:
-        status = end.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 def by_row(table):
@@ -117,13 +104,13 @@ def test_without_seeds_runs_are_numbered_within_their_row():
         ("", "seed 1: acc was not measured"),
     ],
 )
-def test_a_cell_that_is_no_number_spoils_itself_alone(tmp_path, monkeypatch, capsys, cell, reason):
+def test_a_cell_that_is_no_number_spoils_itself_alone(tmp_path, cell, reason):
     path = tmp_path / "results.csv"
     path.write_text(CSV.replace("0.76", cell))
     out = tmp_path / "out"
     out.mkdir()
-    status, _, err = command(
-        monkeypatch, capsys, path, "--rows", "method", "--metric", "acc", "--baseline", "none", "--output", out
+    status, _, err = typed(
+        tmp_path, "genbench-table", path, "--rows", "method", "--metric", "acc", "--baseline", "none", "--output", out
     )
     assert (status, err) == (0, "")
     cells = pd.read_csv(out / "table.csv", keep_default_na=False).set_index("row")
@@ -160,20 +147,20 @@ def test_names_and_cells_of_others_bring_no_control_characters():
     assert "a[2J" in text.replace("\\", "")
 
 
-def test_command_prints_the_table_and_writes_it_only_where_it_is_told(tmp_path, monkeypatch, capsys):
+def test_command_prints_the_table_and_writes_it_only_where_it_is_told(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text(CSV)
     chosen = [path, "--rows", "method", "--columns", "acc", "--baseline", "none"]
-    status, out, err = command(monkeypatch, capsys, *chosen)
+    status, out, err = typed(tmp_path, "genbench-table", *chosen)
     assert (status, err) == (0, "")
     assert "0.770 ±0.066*" in out
     assert os.listdir(tmp_path) == ["results.csv"]
     (tmp_path / "out").mkdir()
-    assert command(monkeypatch, capsys, *chosen, "--output", tmp_path / "out")[0] == 0
+    assert typed(tmp_path, "genbench-table", *chosen, "--output", tmp_path / "out")[0] == 0
     assert sorted(os.listdir(tmp_path / "out")) == ["table.csv", "table.md", "table.tex"]
     for kind, name in (("markdown", "table.md"), ("latex", "table.tex"), ("csv", "table.csv")):
-        assert command(monkeypatch, capsys, *chosen, "--format", kind)[1] == (tmp_path / "out" / name).read_text()
-    assert command(monkeypatch, capsys, *chosen, "--output", tmp_path / "out")[0] == 0  # its own are replaced
+        assert typed(tmp_path, "genbench-table", *chosen, "--format", kind)[1] == (tmp_path / "out" / name).read_text()
+    assert typed(tmp_path, "genbench-table", *chosen, "--output", tmp_path / "out")[0] == 0  # its own are replaced
     assert "'=swa" in (tmp_path / "out" / "table.csv").read_text()
     assert path.read_text() == CSV
 
@@ -209,8 +196,7 @@ def test_command_prints_the_table_and_writes_it_only_where_it_is_told(tmp_path, 
         (["pipe.csv"], "there is no folder pipe.csv"),
     ],
 )
-def test_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, arguments, match):
-    monkeypatch.chdir(tmp_path)
+def test_command_refuses_in_one_line(tmp_path, arguments, match):
     files = {
         "table": CSV, "numbers": "a,b\n1,2\n", "words": "a,b\nx,y\n", "head": "a,b\n", "twice": "a,a\nx,1\n",
         "long": "a,b\nx,1,2\n", "empty": "",
@@ -221,18 +207,18 @@ def test_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, arguments, m
     with open(tmp_path / "large.csv", "wb") as file:
         file.truncate(records.LIMIT + 1)
     os.mkfifo(tmp_path / "pipe.csv")
-    status, out, err = command(monkeypatch, capsys, *arguments)
+    status, out, err = typed(tmp_path, "genbench-table", *arguments)
     assert (status, out) == (1, "")
     assert match in err
     assert err.count("\n") == 1
     assert (tmp_path / "table.csv").read_text() == CSV
 
 
-def test_the_same_options_show_another_table_of_a_folder(ablation, tmp_path, monkeypatch, capsys):
+def test_the_same_options_show_another_table_of_a_folder(ablation, tmp_path):
     before = sorted(os.listdir(ablation))
     chosen = ["--columns", "adaptive,test/performance/cross_entropy,seconds.fit", "--baseline", "sam/0"]
     chosen += ["--rows", "regularization,data.label_noise"]
-    status, out, err = command(monkeypatch, capsys, ablation, *chosen, "--format", "csv")
+    status, out, err = typed(tmp_path, "genbench-table", ablation, *chosen, "--format", "csv")
     assert (status, err) == (0, "")
     cells = pd.read_csv(io.StringIO(out), keep_default_na=False)
     titles = ["sharpness, adaptive", "test/performance/cross_entropy", "cost, seconds"]  # its own where it has them
@@ -249,7 +235,7 @@ def test_the_same_options_show_another_table_of_a_folder(ablation, tmp_path, mon
         (["--rows", "regularisation"], "the table names the setting 'regularisation', which no run has"),
         (["--seed", "seed"], "--seed is of CSV files"),
     ):
-        status, _, err = command(monkeypatch, capsys, ablation, *option)
+        status, _, err = typed(tmp_path, "genbench-table", ablation, *option)
         assert (status, err.count("\n")) == (1, 1)
         assert match in err
     assert sorted(os.listdir(ablation)) == before

@@ -4,10 +4,11 @@ import re
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from genbench.report import render
+from genbench.report import render, table_of
 from genbench.report.selection import load
 from genbench.report.table import build
 
@@ -80,6 +81,18 @@ def test_csv_holds_every_cell_in_full_precision(holes):
     assert (sam["mean"], sam["n"], sam["status"]) == ("", "0", "diverged")
     assert "step 12" in sam["notes"]
     assert not re.search(r"\b(nan|inf)\b", ",".join(line["mean"] + line["p"] for line in lines))
+
+
+def test_csv_has_the_caption_and_what_was_left_out_as_data(holes):
+    table = build(load(holes))
+    frame = pd.read_csv(io.StringIO(render.comma_separated(table)))
+    assert frame["caption"].notna().tolist() == [True] + [False] * (len(frame) - 1)
+    caption = frame["caption"][0]
+    assert caption.startswith(f"{table.title}. {table.caption[0]}")
+    assert all(text in caption for text in (*table.caption, *table.problems))
+    again = table_of(frame, rows=["row"], columns=["mean"], seed="column")
+    means = {row.label: line[0].values for row, line in zip(again.rows, again.cells, strict=True)}
+    assert means["none"][table.columns[0].title] == pytest.approx(table.cells[0][0].mean.value)
 
 
 def test_markdown_is_a_table_with_escaped_text(tmp_path):

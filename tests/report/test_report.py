@@ -12,8 +12,10 @@ from rich.console import Console
 
 from genbench import cli, records, report
 from genbench.report import drawing, figures
+from genbench.report import html as page
 from genbench.report.selection import load
 from genbench.report.table import build, points
+from tests.commands import typed
 
 from . import factory
 from .test_drawing import touching
@@ -262,22 +264,10 @@ def test_a_complete_sweep_prints_its_table_at_once(written):
     assert float(seconds) < 5
 
 
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["genbench-table", *map(str, arguments)])
-    monkeypatch.setenv("COLUMNS", "140")
-    try:
-        cli.table()
-        status = 0
-    except SystemExit as end:
-        status = end.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_command_prints_and_writes(written, monkeypatch, capsys):
+def test_command_prints_and_writes(written):
     folder, _ = written
     (folder / "table.md").unlink()
-    status, out, err = command(monkeypatch, capsys, folder)
+    status, out, err = typed(folder, "genbench-table", folder)
     assert (status, err) == (0, "")
     assert "Regularization on MNIST-1D" in out
     assert "report.html" in out.splitlines()[-1]
@@ -285,14 +275,14 @@ def test_command_prints_and_writes(written, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("kind", ["markdown", "latex", "csv", "html"])
-def test_command_formats_are_the_files(written, monkeypatch, capsys, kind):
+def test_command_formats_are_the_files(written, kind):
     folder, _ = written
     name = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv", "html": "report.html"}[kind]
-    assert command(monkeypatch, capsys, folder, "--format", kind) == (0, (folder / name).read_text(), "")
+    assert typed(folder, "genbench-table", folder, "--format", kind) == (0, (folder / name).read_text(), "")
 
 
-def test_command_status(holes, monkeypatch, capsys):
-    status, out, _ = command(monkeypatch, capsys, holes, "--status")
+def test_command_status(holes):
+    status, out, _ = typed(holes, "genbench-table", holes, "--status")
     assert status == 0
     assert out.splitlines()[0] == "71 done, 0 running, 4 diverged, 1 failed, 2 damaged, 7 missing"
     assert "OutOfMemoryError" in out
@@ -311,27 +301,25 @@ def test_command_status(holes, monkeypatch, capsys):
         (["mixed"], "mixes configurations: data.label_noise is 0 and 0.2"),
     ],
 )
-def test_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, arguments, match):
+def test_command_refuses_in_one_line(tmp_path, arguments, match):
     factory.ablation(tmp_path / "sweep", ["none"], (0.0,), (0,))
     factory.ablation(tmp_path / "mixed", ["none"], seeds=(0,), spec={"rows": ["regularization"]})
     (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    status, _, err = command(monkeypatch, capsys, *arguments)
+    status, _, err = typed(tmp_path, "genbench-table", *arguments)
     assert status == 1
     assert match in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
 
 
-def test_command_shows_the_table_of_a_folder_it_may_not_write(tmp_path, monkeypatch, capsys):
+def test_command_shows_the_table_of_a_folder_it_may_not_write(tmp_path, monkeypatch):
     folder = factory.ablation(tmp_path, ["none"], (0.0,))
 
     def refuse(path, content):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(records, "write_atomic", refuse)
-    status, out, err = command(monkeypatch, capsys, folder)
+    status, out, err = typed(tmp_path, "genbench-table", folder)
     assert status == 0
     assert "none" in out
     assert "not written: Read-only file system" in err
@@ -342,6 +330,23 @@ def test_a_traceback_is_there_on_demand(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["genbench-table", str(tmp_path / "no")])
     with pytest.raises(ValueError, match="there is no folder"):
         cli.table()
+
+
+def test_details_tell_how_searches_went_and_of_how_many_they_do_not(tmp_path, monkeypatch):
+    def change(item):
+        item["converged"]["train/flatness/sam_sharpness"] = True
+        item["notes"]["train/flatness/sam_sharpness"] = f"search: 8 starts, {3 + item['seed']} reached it; in float64"
+        return item
+
+    loaded = load(factory.ablation(tmp_path, ["none"], (0.0,), change=change))
+    monkeypatch.setattr(page, "_MOST", 2)
+    one, two, _ = (run.run_id for run in loaded.runs)
+    assert page._searches(loaded, build(loaded)) == {
+        "sharpness, SAM": f"{one} 8 starts, 3 reached it; {two} 8 starts, 4 reached it; and 1 more, in the records"
+    }
+    text = report.Report(tmp_path).text("html")
+    assert text.count("8 starts, 4 reached it") == 1
+    assert "in float64" in text.split("<details>")[0]
 
 
 def test_one_run_alone_has_a_report(tmp_path):

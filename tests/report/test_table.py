@@ -89,8 +89,8 @@ def test_the_caption_counts_the_comparisons_of_each_column(ablation):
     assert "clean" not in named
 
 
-def test_what_an_ascent_says_of_itself_stays_in_the_record(tmp_path):
-    """Each run's text is another one: a footnote a seed would bury the table. What all runs say, and reasons, stand."""
+def test_what_a_search_says_of_itself_is_no_footnote(tmp_path):
+    """Each run's text is another one: a footnote a seed would bury the table. All else that is said stands."""
     key = "train/flatness/sam_sharpness"
 
     def change(item):
@@ -98,7 +98,9 @@ def test_what_an_ascent_says_of_itself_stays_in_the_record(tmp_path):
             return item
         seed = item["seed"]
         item["metrics"][key], item["converged"][key] = 0.1 + seed, seed != 1
-        item["notes"][key] = f"mean of 5 members; 8 starts, {seed} of them reached it"
+        item["notes"][key] = f"mean of 5 members; search: 8 starts, {seed} reached it; " + (
+            "in float64" if seed else ""
+        )
         item["metrics"]["train/flatness/trace"] = None
         item["notes"]["train/flatness/trace"] = f"undefined: reason {seed}; more"
         return item
@@ -109,8 +111,25 @@ def test_what_an_ascent_says_of_itself_stays_in_the_record(tmp_path):
     spec = {"rows": ["regularization"], "baseline": ["none"], "columns": columns}
     table = build(load(factory.ablation(tmp_path, ["none", "l2"], (0.0,), range(2), spec, change=change)))
     searched, undefined = ([table.notes[i] for i in cell.notes] for cell in table.cells[0])
-    assert searched == ["seed 1: did not converge", "mean of 5 members"]
+    assert searched == ["mean of 5 members", "seed 1: in float64", "seed 1: did not converge"]
     assert undefined == ["seed 0: undefined: reason 0; more", "seed 1: undefined: reason 1; more"]
+
+
+def test_what_is_said_of_several_values_of_a_single_row_stands_in_the_caption(tmp_path):
+    def change(item):
+        for name in ("lambda_1", "trace", "sam_sharpness"):
+            item["notes"][f"train/flatness/{name}"] = "on 1,024 of 4,000 examples"
+        item["notes"]["train/flatness/sam_sharpness"] += "; search: 8 starts, 8 reached it"
+        item["notes"]["train/flatness/trace"] += "; of one alone"
+        return item
+
+    names = ("lambda_1", "trace", "sam_sharpness")
+    columns = [{"group": "sharpness", "label": name, "metric": f"train/flatness/{name}"} for name in names]
+    spec = {"rows": ["regularization"], "columns": columns}
+    table = build(load(factory.ablation(tmp_path, ["none"], (0.0,), (0,), spec, change=change)))
+    assert table.notes == ["of one alone"]
+    assert [cell.notes for cell in table.cells[0]] == [(), (0,), ()]
+    assert "lambda_1, trace and sam_sharpness: on 1,024 of 4,000 examples." in table.caption
 
 
 def test_one_seed_has_no_interval_and_no_test(tmp_path):
