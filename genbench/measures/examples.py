@@ -120,7 +120,9 @@ class Layout:
         (ours, rebuilt, axes), (theirs, _, others) = self.apart(*first), self.apart(*second)
         if axes != others:
             raise ValueError("values of other forms")
-        pairs = zip(ours, theirs, axes, strict=True)
+        pairs = list(zip(ours, theirs, axes, strict=True))
+        if any(a is None and not _equal(x, y) for x, y, a in pairs):
+            raise ValueError("what belongs to every example is another one")
         return rebuilt(
             a if i is None else torch.cat([a, b], i) if isinstance(a, Tensor) else a + b for a, b, i in pairs
         )
@@ -154,6 +156,12 @@ def _rows(part: Any, axis: int | None, rows: Tensor) -> Any:
     if isinstance(part, Tensor):
         return part.index_select(axis, rows.to(part.device))
     return type(part)(part[row] for row in rows.tolist())
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    return a is b or bool(a == b)
 
 
 def _long(part: Any, axis: int) -> int:

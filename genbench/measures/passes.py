@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genbench.measures.examples import mapped, tensors_of
+from genbench.measures.examples import copied, tensors_of
 from genbench.measures.leaves import leaves
 from genbench.measures.preserve import (
     generators_of,
@@ -44,7 +44,7 @@ class Passes:
         self.kept: Sequence[Any] | None = batches if isinstance(batches, list | tuple) else None
         if isinstance(batches, Iterator):
             with preserved_random_state():
-                self.kept = [mapped(torch.clone, batch) for batch in batches]  # one buffer may serve all of them
+                self.kept = [copied(batch) for batch in batches]  # one buffer may serve all of them
         self._first: list[Any] | None = None  # what tells the batches of the first whole pass from others
         self._generators = [] if self.kept is not None else generators_of(batches)
         self._start = None if self.kept is not None else self._state()
@@ -139,8 +139,9 @@ def _digest(batch: Any) -> list[Any]:
 
 
 def _of(tensor: Tensor) -> tuple[Any, ...]:
-    if tensor.layout != torch.strided or tensor.is_nested:
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
         return (tensor.layout,)
     flat = tensor.detach().reshape(-1)
     sample = flat[:: max(1, len(flat) // _SAMPLE)].clone().view(torch.uint8)
-    return tuple(tensor.shape), repr(flat.sum().item()), sample.cpu().numpy().tobytes()
+    narrow = flat.dtype.is_floating_point and flat.dtype.itemsize == 1  # which torch does not add up
+    return tuple(tensor.shape), repr((flat.float() if narrow else flat).sum().item()), sample.cpu().numpy().tobytes()

@@ -231,7 +231,11 @@ def _held_by(owner: object) -> list[Generator]:
     own = getattr(owner, "__dict__", {})
     held = [*own.values(), *vars(type(owner)).values()]
     held += [value for method in vars(type(owner)).values() for value in _known_to(method)]
-    return [Generator(value) for value in held if isinstance(value, _KINDS)]
+    return [Generator(value) for value in held if _draws(value)]
+
+
+def _draws(value: Any) -> bool:
+    return isinstance(value, _KINDS) and not isinstance(value, random.SystemRandom)  # which has no state
 
 
 def _known_to(function: Any) -> list[Any]:
@@ -240,7 +244,7 @@ def _known_to(function: Any) -> list[Any]:
         return []
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
     names = [function.__globals__.get(name) for name in function.__code__.co_names]
-    drawing = [value for value in names if isinstance(value, _KINDS)]
+    drawing = [value for value in names if _draws(value)]
     return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *drawing]
 
 
@@ -254,7 +258,7 @@ def generators_of(batches: object) -> list[Generator]:
         if id(owner) in seen or isinstance(owner, _NO_OWNERS):
             continue
         seen[id(owner)] = owner
-        if isinstance(owner, _KINDS):
+        if _draws(owner):
             found[id(owner)] = Generator(owner)
         elif isinstance(owner, dict | list | tuple):
             owners += list(islice(owner.values() if isinstance(owner, dict) else owner, 100))  # transforms, and no data

@@ -898,21 +898,25 @@ class Snapshot:
         """
         layout = self._known_layout()
         leaves, rebuilt, axes = layout.apart(batch, n)
-        vectorizable = all(isinstance(leaf, Tensor) for leaf, a in zip(leaves, axes, strict=True) if a is not None)
+        vectorizable = all(isinstance(leaf, Tensor) or not tensors_of(leaf) for leaf in leaves)
         parameters = {name: p.detach() for name, p in self._split(vector).items()}
         places = self._open.places
         assert places is not None
 
         def loss(p: dict[str, Tensor], parts: tuple[Tensor, ...]) -> Tensor:
             rest = iter(parts)
-            whole = [leaf if a is None else next(rest).unsqueeze(a) for leaf, a in zip(leaves, axes, strict=True)]
+            whole = [
+                next(rest).unsqueeze(a) if isinstance(leaf, Tensor) and a is not None else leaf
+                for leaf, a in zip(leaves, axes, strict=True)
+            ]
             with places.holding(p):
                 return self._run(rebuilt(whole)).loss
 
         vectorized = torch.func.grad_and_value(loss)
-        parts = tuple(
-            leaf.movedim(a, 0) for leaf, a in zip(leaves, axes, strict=True) if vectorizable and a is not None
-        )
+        tensors = [
+            (leaf, a) for leaf, a in zip(leaves, axes, strict=True) if isinstance(leaf, Tensor) and a is not None
+        ]
+        parts = tuple(tensor.movedim(a, 0) for tensor, a in tensors)
         chunk = max(1, _EXAMPLE_GRADIENTS // self.size)
         # some recurrent layers are batched only where their weights are, too
         recurrent = self._recurrent and self.device.type != "cpu"

@@ -288,3 +288,40 @@ def test_a_batch_of_any_class_is_as_it_was_whatever_the_network_does_to_it(how):
     assert graph.x is x
     assert torch.equal(x, before)
     assert graph.calls == []
+
+
+def test_a_number_of_each_batch_is_no_weight_of_its_examples():
+    torch.manual_seed(0)
+    net, (x, _, y) = nn.Linear(5, 8).double(), episode(24)
+    others, shares = y.flip(0), (0.3, 0.7, 0.5)  # mixup
+
+    def mixed(output, target):
+        a, b, share = target
+        return share * CE(output, a) + (1 - share) * CE(output, b)
+
+    targets = list(zip(y.split(8), others.split(8), shares, strict=True))
+    snapshot = Snapshot(net, mixed, list(zip(x.split(8), targets, strict=True)))
+    parts = [mixed(net(part), target) for part, target in zip(x.split(8), targets, strict=True)]
+    slopes = torch.autograd.grad(sum(parts) / 3, list(net.parameters()))
+    found = gradient_norm(snapshot)
+    assert found.value == pytest.approx(float(sum(t.square().sum() for t in slopes)) ** 0.5, rel=1e-9)
+    assert found.note is None
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_names_of_the_examples(used):
+    torch.manual_seed(0)
+    net, (x, _, y) = nn.Linear(5, 8).double(), episode(24)
+    names = [str(i) for i in range(24)]
+    batches = [{"x": x[i : i + 8], "y": y[i : i + 8], "name": names[i : i + 8]} for i in (0, 8, 16)]
+
+    def forward(model, batch):
+        scale = torch.tensor([float(name) for name in batch["name"]], dtype=torch.float64)[:, None] if used else 1
+        return model(batch["x"]) * scale, batch["y"]
+
+    squares = 0.0
+    for i in range(24):
+        loss = CE(net(x[i : i + 1]) * (i if used else 1), y[i : i + 1])
+        squares += sum(float(t.square().sum()) for t in torch.autograd.grad(loss, list(net.parameters())))
+    snapshot = Snapshot(net, CE, batches, forward=forward)
+    assert empirical_fisher_trace(snapshot).value == pytest.approx(squares / 24, rel=1e-9)

@@ -1,5 +1,7 @@
 """Passes over a loader that draws random numbers where no seed is found: the same data each time, or one line."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -145,3 +147,26 @@ def test_a_loader_is_read_once_where_its_batches_are_few():
         snapshot.loss_at(2 * snapshot.vector)
         gradient_norm(snapshot)
     assert len(reads) <= 24 + 16  # a batch or two to see how the network treats examples
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.uint8, torch.bool, torch.complex64])
+def test_batches_of_any_type_are_compared(monkeypatch, dtype):
+    monkeypatch.setattr(module, "room", lambda _device: 0)
+    x = (torch.randn(8, 3) > 0).float()
+    batches = [x.to(dtype), (1 - x).to(dtype)]
+    passes = module.Passes(Given(batches))
+    for _ in range(2):
+        assert all(torch.equal(a.float(), b.float()) for a, b in zip(passes, batches, strict=True))
+    batches.reverse()
+    with pytest.raises(ValueError, match="differ from pass to pass"):
+        list(passes)
+
+
+class Given:
+    """No sequence, as a loader is none."""
+
+    def __init__(self, batches):
+        self.batches, self.rng = batches, random.SystemRandom()
+
+    def __iter__(self):
+        return iter(self.batches)
