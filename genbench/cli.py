@@ -2,7 +2,9 @@
 
 import contextlib
 import gc
+import json
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,10 +39,14 @@ Settings are key=value: a choice of a group below, or any key that --cfg job pri
   --cfg job: the configuration    --config-dir DIR: your own files    --version"""
 
 
+COMMAND = "GENBENCH_COMMAND"  # in the environment, for processes of the command: its key, its own process, its words
+
+
 def train() -> None:
     """``genbench``: train one run, or with ``-m`` or an experiment a sweep, and print its table."""
     with _to_reader():
         _say_about(_TRAIN)
+        os.environ[COMMAND] = json.dumps([secrets.token_hex(8), os.getpid(), sys.argv[1:]])
         if "--dry-run" in sys.argv:
             sys.argv[:] = [word for word in sys.argv if word != "--dry-run"] + ["++hydra.launcher.dry_run=true"]
         status = _hydra("train", _task)
@@ -103,12 +109,30 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
     parser = utils.get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # its own prints the usage, which is Hydra's
     parser.parse_args()
-    utils.run_and_report = _report_errors  # type: ignore[assignment]  # Hydra's own prints tracebacks
+    # Hydra's own prints tracebacks
+    utils.run_and_report = lambda function: _note_folders(_report_errors(function))  # type: ignore[assignment]
     try:
         hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+def _note_folders(result: Any) -> Any:
+    """Remember the experiment folders of a sweep whose jobs other processes have run, to show their tables."""
+    from hydra.core.utils import JobReturn
+    from omegaconf import OmegaConf
+
+    jobs = [job for batch in result for job in batch] if isinstance(result, list) else []
+    for job in jobs:
+        if isinstance(job, JobReturn) and job.cfg is not None and "runs_dir" in job.cfg:
+            from genbench import sweep
+
+            folder = Path(job.cfg.runs_dir) / job.cfg.name
+            if sweep.planned_with(folder, json.loads(os.environ[COMMAND])[0]):
+                logger: Any = OmegaConf.to_container(job.cfg.logger, resolve=True)
+                sweep.SWEPT[folder] = logger
+    return result
 
 
 @contextlib.contextmanager
@@ -170,10 +194,10 @@ def _task(cfg: Any) -> float | None:
         return None
     folder = Path(plain["runs_dir"]) / plain["name"]
     alone = HydraConfig.get().mode == RunMode.RUN
-    own = HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"  # Hydra's, which stays in this process
-    if plain["name"] == "default" if alone else own:  # unnamed runs are one command's; named ones stand together
-        run = sweep.planned_run(record, typed)
-        _report_errors(lambda: sweep.write_plan(folder, plain, command=sys.argv[1:], runs=[run]))
+    if not alone or plain["name"] == "default":  # unnamed runs are one command's; named ones stand together
+        run, (key, pid, words) = sweep.planned_run(record, typed), json.loads(os.environ[COMMAND])
+        key = None if pid == os.getpid() else key
+        _report_errors(lambda: sweep.write_plan(folder, plain, command=words, runs=[run], key=key))
     if alone:
         _show_run(record, folder / record["run_id"])
         if record["status"] != "completed":

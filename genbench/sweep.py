@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from genbench import progress, records
 from genbench.checks import check_integer, check_number
 from genbench.config import ConfigError, Plan
@@ -206,28 +208,48 @@ def planned_run(record: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
 
 
 def write_plan(
-    folder: Path, config: Mapping[str, Any], *, command: Sequence[str], runs: Sequence[Mapping[str, Any]]
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    command: Sequence[str],
+    runs: Sequence[Mapping[str, Any]],
+    key: str | None = None,
 ) -> None:
-    """Note in ``folder`` which runs this command is for; a command that plans several times adds to its own."""
+    """Note in ``folder`` which runs this command is for; a command that plans several times adds to its own.
+
+    Where its processes do so, side by side, ``key`` is that of the command.
+    """
     command = [nearby(word) for word in command]
-    if folder in SWEPT and (already := records.read_sweep(folder))["command"] == shared(command):
-        runs = list({run["run_id"]: run for run in (*already["runs"], *runs)}.values())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        records.tidy(folder, runs=True)
-        records.write_sweep(
-            folder,
-            {
-                "experiment": folder.name,
-                "command": command,
-                "table": config.get("table"),
-                "planned": datetime.now(UTC).isoformat(timespec="seconds"),
-                "runs": list(runs),
-            },
-        )
+        with contextlib.nullcontext() if key is None else FileLock(folder / records.LOCK):
+            if planned_with(folder, key) if key is not None else folder in SWEPT:
+                already = records.read_sweep(folder)
+                if already["command"] == shared(command):
+                    runs = list({run["run_id"]: run for run in (*already["runs"], *runs)}.values())
+            records.tidy(folder, runs=True)
+            records.write_sweep(
+                folder,
+                {
+                    "experiment": folder.name,
+                    "command": command,
+                    "table": config.get("table"),
+                    "planned": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "runs": list(runs),
+                    **({} if key is None else {"key": key}),
+                },
+            )
     except OSError as error:
         raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
     SWEPT[folder] = config["logger"]
+
+
+def planned_with(folder: Path, key: str) -> bool:
+    """Whether processes of the command of this key have planned what ``folder`` holds."""
+    try:
+        return records.read_sweep(folder).get("key") == key
+    except records.RecordError:
+        return False
 
 
 class _Sweep:

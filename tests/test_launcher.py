@@ -1,18 +1,27 @@
 """The launcher composes as Hydra does, only faster."""
 
-from types import SimpleNamespace
+import multiprocessing
+import os
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import run_job
+from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
+import hydra_plugins
+from genbench import experiment, records
 from genbench.config import folder, resolve
 from hydra_plugins.genbench.launcher import _Composer, _distinct
 from tests.choices import choices
+from tests.commands import typed
 
 JOBS = [
     ("regularization=none", "seed=0"),
@@ -126,3 +135,72 @@ def test_every_strategy_is_measured_somewhere(loader):
     """Their page has a number for each; what needs a trained network has an experiment of its own."""
     jobs = [job for name in ("strategies", "image_strategies") for job in swept(loader, f"experiment={name}")]
     assert set(choices("regularization")) - {job["regularization"] for job in jobs} == {"curriculum", "transfer"}
+
+
+class Forks(Launcher):
+    """Runs each job in a process of its own, side by side, as Hydra's launchers for joblib, submitit and Ray do."""
+
+    __module__ = "hydra_plugins.forks"  # Hydra takes no other
+
+    def setup(self, *, hydra_context, task_function, config):
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides, initial_job_idx):
+        context = multiprocessing.get_context("fork")
+        pipes, processes = [], []
+        for number, overrides in enumerate(job_overrides):
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=self.job, args=(list(overrides), initial_job_idx + number, theirs)))
+            pipes.append(ours)
+            processes[-1].start()
+        found = [pipe.recv() for pipe in pipes]
+        for process in processes:
+            process.join()
+        return found
+
+    def job(self, overrides, number, pipe):
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        pipe.send(
+            run_job(
+                hydra_context=self.context,
+                task_function=self.task,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        )
+        os._exit(0)
+
+
+def test_jobs_that_another_launcher_runs_in_other_processes_are_one_plan(tmp_path, monkeypatch):
+    plugin = ModuleType("hydra_plugins.forks")
+    plugin.Forks = Forks
+    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
+    monkeypatch.setattr(hydra_plugins, "forks", plugin, raising=False)
+    Plugins.instance().register(Forks)
+    assert experiment  # imported before the processes are forked
+    launchers = tmp_path / "conf" / "hydra" / "launcher"
+    launchers.mkdir(parents=True)
+    (launchers / "forks.yaml").write_text("_target_: hydra_plugins.forks.Forks\n")
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def swept(*arguments):
+        short = ("trainer.max_steps=10", "data.train_size=100", "callbacks.measures=null", "trainer.accelerator=cpu")
+        status, out, err = typed(
+            work, "genbench", "--config-dir", "../conf", "-m", "hydra/launcher=forks", *short, *arguments
+        )
+        assert status == 0, err
+        plan = records.read_sweep(work / "runs" / "default")
+        seeds = {word for run in plan["runs"] for word in run["overrides"] if word.startswith("seed=")}
+        return out, plan["command"][-len(arguments) :], seeds
+
+    out, words, planned = swept("seed=0,1")
+    assert (words, planned) == (["seed=0,1"], {"seed=0", "seed=1"})
+    assert "over n = 2 seeds" in " ".join(out.split())
+    # another command's plan takes its place, whether its runs were there or not
+    _, words, planned = swept("seed=1,3")
+    assert (words, planned) == (["seed=1,3"], {"seed=1", "seed=3"})
+    assert (work / "runs" / "default" / "table.csv").exists()
