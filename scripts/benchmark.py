@@ -157,6 +157,36 @@ def full(args: argparse.Namespace) -> list[Result]:
     return rows
 
 
+def starts(args: argparse.Namespace) -> list[Result]:
+    """What the several ascents of SAM and adaptive sharpness cost and find, beside one: processor seconds on 1,024
+    examples of the trained MLP, each with a snapshot of its own, in turns."""
+    from genbench.measures import Snapshot, adaptive_sharpness, sam_sharpness
+
+    model, x, y = _trained("mlp", steps=2000)
+    rows_of = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:1024]
+
+    def run(function: Any, number: int) -> dict[str, Any]:
+        start = process_time()
+        found = function(Snapshot(model, F.cross_entropy, [(x[rows_of], y[rows_of])]), starts=number)
+        return {"cpu": process_time() - start, "found": found}
+
+    most = {"sam_sharpness": (sam_sharpness, 8), "adaptive_sharpness": (adaptive_sharpness, 4)}
+    chosen = {(name, n): function for name, (function, default) in most.items() for n in (1, default)}
+    candidates = {f"{name}, {n}": lambda _, f=f, n=n: run(f, n) for (name, n), f in chosen.items()}
+    results = _in_turns(candidates, repeats=args.repeats)
+    rows = []
+    for name, (_, n) in most.items():
+        one, several = results[f"{name}, 1"], results[f"{name}, {n}"]
+        seconds = [statistics.median(r["cpu"] for r in runs) for runs in (one, several)]
+        ratios = [b["cpu"] / a["cpu"] for a, b in zip(one, several, strict=True)]
+        gain = several[0]["found"].value / one[0]["found"].value
+        print(f"{name}: {several[0]['found'].note}; {gain:.3f} × the value of one start")
+        what = f"`{name}` on 1,024 examples of the MLP, `starts=1`; `starts={n}` (the default): processor seconds"
+        text = f"{seconds[0]:.2f}; {seconds[1]:.2f}, × {statistics.median(ratios):.1f}"
+        rows.append(Result(what, f"{text} ({min(ratios):.1f}–{max(ratios):.1f})", ""))
+    return rows
+
+
 def sweep(args: argparse.Namespace) -> list[Result]:
     """Wall-clock of the whole command ``genbench experiment=ablation`` in an empty folder, the data not yet made, and
     of the same command again when its runs are complete."""
@@ -965,6 +995,10 @@ def main() -> None:
     command.add_argument("--repeats", type=int, default=5)
     command.set_defaults(run=full)
 
+    command = commands.add_parser("starts", help="cost of several ascents of sharpness, beside one")
+    command.add_argument("--repeats", type=int, default=5)
+    command.set_defaults(run=starts)
+
     command = commands.add_parser("step", help="a training step against a bare LightningModule")
     command.add_argument("--repeats", type=int, default=9)
     command.add_argument("--steps", type=int, default=1200)
@@ -1026,6 +1060,7 @@ def main() -> None:
         "stream",
         "loading",
         "full",
+        "starts",
         "curvature",
         "sweep",
         "tables",

@@ -86,7 +86,7 @@ def settle(drawing: Drawing) -> None:
     for axes in drawing.figure.axes:
         taken: list[Bbox] = []
         for label in _labels(axes):
-            box = label.get_window_extent().padded(1, 0)
+            box = label.get_window_extent().padded(3, 0)
             if any(box.overlaps(other) for other in taken):
                 label.set_visible(False)
             else:

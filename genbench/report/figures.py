@@ -255,8 +255,8 @@ def _against(
 ) -> Drawing | None:
     """The gap over each measure: a dot a run, and a numbered marker a configuration (mean of seeds); where not all rows
     are numbered, a dot each configuration of the others instead."""
-    measures = {key: label for key, label in measures.items() if any(_pair(point, key) for point in points)}
-    if not measures:
+    measures = {key: label for key, label in measures.items() if sum(_pair(p, key) is not None for p in points) > 2}
+    if not measures:  # two points are no relation
         return None
     rows = list(dict.fromkeys(point.row for point in points))
     numbered = [row for row in rows if row in first]
@@ -411,7 +411,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     lines = math.ceil(len(rows) / columns)
     figure, axes = blank(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
     scale = 100 if name == "accuracy" else 1
-    lowest = math.inf
+    lowest, highest = math.inf, 0.0
     epochs: set[float] = set()
     for axis, row in zip(axes.flat, rows, strict=False):
         for which, condition in enumerate(conditions):
@@ -424,6 +424,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 colour = COLOURS[which % len(COLOURS)]
                 dash = "-" if split == "test" else (0, (2.2, 1.2))
                 lowest = min(lowest, *frame.mean(axis=1), math.inf)
+                highest = max(highest, *frame.mean(axis=1), 0.0)
                 epochs |= set(frame.index)
                 axis.plot(frame.index, frame.mean(axis=1), color=colour, linestyle=dash, linewidth=1.3)
                 axis.fill_between(
@@ -437,10 +438,10 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     if max(epochs) > 50 * min(epochs) and len(epochs) < 50:  # measured at powers of two
         for axis in axes.flat:
             logarithmic(axis)
-    if name == "cross_entropy" and lowest > 0:
+    logarithm = name == "cross_entropy" and 0 < 10 * lowest < highest
+    if logarithm:
         axes[0, 0].set_yscale("log")
-        low, high = axes[0, 0].get_ylim()
-        if high > 100 * low:  # dozens of small ticks a panel, which none needs
+        if highest > 100 * lowest:  # dozens of small ticks a panel, which none needs
             axes[0, 0].yaxis.set_minor_locator(NullLocator())
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
     figure.supylabel(unit, fontsize=8)
@@ -456,6 +457,6 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         f"learning_{name}",
         title,
         "Full passes over both splits with the current weights. Lines: mean over seeds, as long as all of them train; "
-        "bands: from the lowest to the highest seed." + (" Logarithmic axis." if name == "cross_entropy" else ""),
+        "bands: from the lowest to the highest seed." + (" Logarithmic axis." if logarithm else ""),
         figure,
     )

@@ -7,6 +7,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -353,7 +354,22 @@ def test_one_run_alone_has_a_report(tmp_path):
     factory.leave(tmp_path, factory.record())
     paths = report.Report(tmp_path).write()
     assert {path.name for path in paths} >= set(FILES)
-    assert json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]
+    drawn = json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]
+    assert [item["name"] for item in drawn] == ["learning_accuracy", "learning_cross_entropy"]  # no relation of one run
+    assert (tmp_path / "report.html").read_text().count('style="--width: 403px"') == 2
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1, "log"), (1e-9, "linear")])
+def test_cross_entropy_is_logarithmic_where_it_spans_decades(tmp_path, factor, scale):
+    """Labels of a narrower range, such as 1.45 × 10⁰, are none that anybody reads."""
+    history = {"epoch": [1, 2, 4], "test/performance/cross_entropy": [2.0, 1.7, 1.6]}
+    history["train/performance/cross_entropy"] = [2.0, 2.0 - factor, 2.0 - 1.9 * factor]
+    loaded = load(factory.ablation(tmp_path, ["none"], (0.0,), (0,)))
+    curves = {run.run_id: pd.DataFrame(history).set_index("epoch") for run in loaded.runs}
+    with drawing.style():
+        drawn = figures._learning(curves, points(loaded), "cross_entropy", "title")
+    assert drawn.figure.axes[0].get_yscale() == scale
+    assert ("Logarithmic axis." in drawn.caption) == (scale == "log")
 
 
 def test_a_sweep_in_which_every_run_failed_has_a_report(tmp_path):
