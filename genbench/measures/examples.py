@@ -1,7 +1,7 @@
 """Where the examples of a batch lie, and some of them taken out of it."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
@@ -172,6 +172,7 @@ def _long(part: Any, axis: int) -> int:
 
 
 _LISTS = (list, tuple)
+NO_COUNT = "count is 0 for every batch; accepted: what a batch counts in the mean, for one of them more than 0"
 _UNCHANGED = (str, bytes, int, float, complex, type(None))
 EXAMPLES_FIRST = Layout((0,))
 LAYOUTS = (EXAMPLES_FIRST, Layout((1, 0)), Layout((1, 0), 1))  # time first, in the inputs or in the targets too
@@ -215,6 +216,16 @@ class Samples:
         except Exception:  # parts of other forms, or a loss of whole batches alone
             return
         self.mean = equal_means(whole, parts)
+
+
+def mean_of(values: Sequence[tuple[Tensor, float]]) -> float:
+    """Σ weight·loss / Σ weight, summed in float64; what counts nothing, as the mean over no tokens, is left out."""
+    values = [value for value in values if value[1]]
+    if not values:
+        raise ValueError(NO_COUNT)
+    losses = torch.stack([loss.detach() for loss, _ in values]).double()
+    weights = torch.tensor([weight for _, weight in values], dtype=torch.float64, device=losses.device)
+    return float((losses * weights).sum() / weights.sum())
 
 
 def equal_means(whole: tuple[Tensor, float], parts: Iterable[tuple[Tensor, float]]) -> bool:

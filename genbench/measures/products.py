@@ -93,3 +93,12 @@ def _derivative(values: tuple[Tensor, ...], at: tuple[Tensor, ...], v: tuple[Ten
     pairs = [(value, u) for value, u in zip(values, v, strict=True) if value.requires_grad]
     outputs, cotangents = zip(*pairs, strict=True)
     return torch.autograd.grad(outputs, at, cotangents, retain_graph=True, materialize_grads=True)
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """Tensors as one vector, float64."""
+    return torch.cat([dense(t.detach()).reshape(-1).double() for t in tensors])
+
+
+def dense(tensor: Tensor) -> Tensor:
+    return tensor.to_dense() if tensor.is_sparse else tensor

@@ -20,35 +20,29 @@ from genbench.measures.examples import (
     EXAMPLES_FIRST,
     Layout,
     Samples,
-    between,
     close,
     copied,
     describe,
     length,
     mapped,
+    mean_of,
     tensors_of,
-    tolerance,
 )
+from genbench.measures.graphs import SLICE, allowed, product_with
 from genbench.measures.guard import check_weights, in_common
 from genbench.measures.passes import Paired, Passes
+from genbench.measures.per_example import by_example
 from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state
-from genbench.measures.probing import PROBED, Probe, Run, probed
-from genbench.measures.products import Curvature, Loss, Product, gauss_newton, gradient, hessian, nodes
-from genbench.memory import Allocated, room
-from genbench.patches import Patches
+from genbench.measures.probing import Probe, Run, probed
+from genbench.measures.products import Loss, flat, gauss_newton, gradient, hessian, nodes
 from genbench.places import Places, attributes_of, renamed, restore_attributes, unwrapped
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Count = Callable[[Any, Any], Any]
-Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
 
-_SLICE = 1024  # examples
 _OUTPUTS = 2**24  # bytes of outputs that are kept though nobody has asked for them yet
-_EXAMPLE_GRADIENTS = 2**22  # entries of per-example gradients at a time: more would leave the cache, and be slower
-_NO_COUNT = "count is 0 for every batch; accepted: what a batch counts in the mean, for one of them more than 0"
-_SHARE = 0.25  # of the memory that is free, for graphs that are kept
 
 
 @dataclass
@@ -192,7 +186,7 @@ class Snapshot:
     @property
     def vector(self) -> Tensor:
         """The trainable parameters as one vector [size], float64, in the order of ``parameters``."""
-        return self.shared("vector", lambda: _flat(self.parameters.values()))
+        return self.shared("vector", lambda: flat(self.parameters.values()))
 
     @property
     def predictions(self) -> list[tuple[Any, Any]]:
@@ -212,7 +206,7 @@ class Snapshot:
     def mean_loss(self) -> float:
         """L(w)."""
         losses = [loss for loss, _ in self.losses]
-        return _mean(list(zip(losses, self._shared["weights"], strict=True)))
+        return mean_of(list(zip(losses, self._shared["weights"], strict=True)))
 
     @property
     def examples(self) -> int:
@@ -267,7 +261,7 @@ class Snapshot:
     def _at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
         layout = self._probe.layout or EXAMPLES_FIRST
         for batch in self._each():
-            for piece in self._pieces(batch, _SLICE):
+            for piece in self._pieces(batch, SLICE):
                 n = self._number(piece, layout)
                 leaves, rebuilt, axes = layout.apart(piece, n)
                 of_target = 0 if self.forward else len(layout.apart((piece[1],), n)[0])
@@ -332,7 +326,7 @@ class Snapshot:
         for index, batch in enumerate(self._each()):
             loss, n = whole[index]
             values = []
-            for gradients, losses in self._by_example(batch, n, w):
+            for gradients, losses in by_example(self, batch, n, w):
                 values.append(losses)
                 yield gradients
             mean = float(torch.cat(values).double().mean())
@@ -355,7 +349,7 @@ class Snapshot:
 
     def loss_at(self, vector: Tensor) -> float:
         """L at other weights [size]."""
-        return _mean([(loss, weight) for _, _, loss, weight in self.predictions_at(vector)])
+        return mean_of([(loss, weight) for _, _, loss, weight in self.predictions_at(vector)])
 
     def predictions_at(self, vector: Tensor) -> Iterator[tuple[Any, Any, Tensor, float]]:
         """(output, target, mean loss, what it counts in the mean) of a batch after the other, at other weights
@@ -385,21 +379,21 @@ class Snapshot:
                     for piece in view._pieces(batch):
                         run = view._run(piece)
                         if run.weight:
-                            total += run.weight * _flat(gradient(run.loss, leaves))
+                            total += run.weight * flat(gradient(run.loss, leaves))
                         values.append((run.loss.detach(), run.weight))
             self._tick()
-            return _mean(values), total / sum(weight for _, weight in values)
+            return mean_of(values), total / sum(weight for _, weight in values)
 
     def hessian_product(self, vector: Tensor) -> Tensor:
         """∇²L(w) · vector, [size] float64."""
-        return self._product(vector, hessian)
+        return product_with(self, vector, hessian)
 
     def gauss_newton_product(self, vector: Tensor) -> Tensor:
         """The generalized Gauss–Newton matrix G = mean Jᵀ(∇²ℓ)J times ``vector``, [size] float64: J the derivative of
         the outputs by the weights, ∇²ℓ that of the loss by the outputs (Schraudolph 2002, Neural Comput. 14, 1723).
         G is the Fisher matrix where the loss is the log-likelihood of an exponential family in its natural parameters,
         as cross-entropy of logits is."""
-        return self._product(vector, gauss_newton)
+        return product_with(self, vector, gauss_newton)
 
     def with_loss(self, loss: Loss, *, count: Count | None = None) -> "Snapshot":
         """The same network and data under another loss, and what a batch counts in its mean."""
@@ -890,159 +884,10 @@ class Snapshot:
             raise ValueError("forward does not call the model itself; its input is not known")
         return replace(layout, parts=None).first(found[0], n, 1)
 
-    def _by_example(self, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time.
-
-        They are vectorized where two of them agree with plain autograd, and their graph has no other leaf than the
-        weights that are vectorized; else they are made one by one.
-        """
-        layout = self._known_layout()
-        leaves, rebuilt, axes = layout.apart(batch, n)
-        vectorizable = all(isinstance(leaf, Tensor) or not tensors_of(leaf) for leaf in leaves)
-        parameters = {name: p.detach() for name, p in self._split(vector).items()}
-        places = self._open.places
-        assert places is not None
-
-        def loss(p: dict[str, Tensor], parts: tuple[Tensor, ...]) -> Tensor:
-            rest = iter(parts)
-            whole = [
-                next(rest).unsqueeze(a) if isinstance(leaf, Tensor) and a is not None else leaf
-                for leaf, a in zip(leaves, axes, strict=True)
-            ]
-            with places.holding(p):
-                return self._run(rebuilt(whole)).loss
-
-        vectorized = torch.func.grad_and_value(loss)
-        tensors = [
-            (leaf, a) for leaf, a in zip(leaves, axes, strict=True) if isinstance(leaf, Tensor) and a is not None
-        ]
-        parts = tuple(tensor.movedim(a, 0) for tensor, a in tensors)
-        chunk = max(1, _EXAMPLE_GRADIENTS // self.size)
-        # some recurrent layers are batched only where their weights are, too
-        recurrent = self._recurrent and self.device.type != "cpu"
-        ways: list[Any] = [(None, 0), (0, 0)] if vectorizable and not recurrent else []
-        for first in range(0, n, chunk):
-            m = min(chunk, n - first)
-            some = tuple(part[first : first + m] for part in parts)
-            found = None
-            with self._placed(parameters) as own:
-
-                def alone(i: int, own: dict[str, Tensor] = own, start: int = first) -> tuple[Tensor, Tensor]:
-                    one = [between(leaf, a, start + i, start + i + 1) for leaf, a in zip(leaves, axes, strict=True)]
-                    value = self._run(rebuilt(one)).loss
-                    slopes = gradient(value, own)
-                    return torch.cat([_dense(g).detach().reshape(-1) for g in slopes]), value.detach()
-
-                while ways and found is None:
-                    each = parameters
-                    if ways[0][0] == 0:
-                        each = {name: p.expand(m, *p.shape) for name, p in parameters.items()}
-                    try:
-                        grads, losses = torch.func.vmap(vectorized, ways[0])(each, some)
-                        rows = torch.cat([grads[name].detach().flatten(1) for name in parameters], 1)
-                        if losses.requires_grad or (first == 0 and not _agree(rows, losses, alone)):
-                            ways.clear()
-                        else:
-                            found = rows, losses.detach()
-                    except Exception:  # an operation that has no batching rule, or control flow on values
-                        ways.pop(0)
-                if found is None:
-                    pairs = [alone(i) for i in range(m)]
-                    found = torch.stack([g for g, _ in pairs]), torch.stack([value for _, value in pairs])
-            yield found
-
-    def _product(self, vector: Tensor, curvature: Curvature) -> Tensor:
-        with self.measuring():
-            v = tuple(self._split(vector).values())
-            kept: _Kept = self.shared(f"graphs of {curvature.__name__}", _Kept)
-            while True:
-                try:
-                    found = self._summed(v, curvature, kept)
-                    self._tick()
-                    return found
-                except _Unsliceable:
-                    kept.clear(())
-                    kept.size = sys.maxsize
-
-    def _summed(self, v: tuple[Tensor, ...], curvature: Curvature, kept: "_Kept") -> Tensor:
-        whole = self.losses  # the first pass refuses what cannot be measured
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        with self._placed() as leaves:
-            state = self._state_of(leaves)
-            if not kept.is_of(state):
-                kept.clear(state)
-            if kept.complete:  # the data need not be read again
-                for share, product in kept.graphs.values():
-                    total += share * _flat(product(v))
-                return total
-            made = 0
-            for index, batch in enumerate(self._each()):
-                if not kept.size:
-                    self._allot(kept, batch, curvature, leaves)
-                for share, product in self._graphs(index, batch, whole[index][0], curvature, kept, leaves):
-                    total += share * _flat(product(v))
-                    made += 1
-                    del product  # before the next is built
-            kept.complete = made == len(kept.graphs)
-        return total
-
-    def _allot(self, kept: "_Kept", batch: Any, curvature: Curvature, leaves: Mapping[str, Tensor]) -> None:
-        """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
-        probe, n = self._probe, self.losses[0][1]
-        sliced = self.forward is None and self._dividable
-        m = min(n, PROBED // 2) if sliced else n
-        some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
-        with Allocated() as allocated, Patches():
-            run = self._run(some)
-            curvature(self.loss, run.output, run.target, run.loss, leaves)
-        kept.each = max(1, allocated.bytes // max(1, m))
-        kept.room = int(_SHARE * room(self.device))
-        kept.size = max(1, min(_SLICE if self.device.type == "cpu" else sys.maxsize, kept.room // (4 * kept.each)))
-
     @property
     def _dividable(self) -> bool:
         """Whether a batch's loss is the mean of its parts' losses."""
         return self._probe.independent and self._shared.get("mean", self._probe.mean)
-
-    def _graphs(
-        self,
-        index: int,
-        batch: Any,
-        loss: Tensor,
-        curvature: Curvature,
-        kept: "_Kept",
-        leaves: Mapping[str, Tensor],
-    ) -> Iterator[Graph]:
-        """The curvature of one batch, part by part: parts stay in the processor's cache, and fit into memory."""
-        total: float = sum(self._shared["weights"])
-        losses: list[tuple[Tensor, float]] = []
-        pieces = self._pieces(batch, kept.size)
-        for part, piece in enumerate(pieces):
-            if (index, part) in kept.graphs:
-                yield kept.graphs[index, part]
-                continue
-            with Patches():
-                run = self._run(piece)
-            losses.append((run.loss.detach(), run.weight))
-            if not run.weight:
-                continue
-            if part + 1 == len(pieces) == len(losses) > 1:
-                near = tolerance(loss) * abs(float(loss)) + 1e-6
-                if abs(_mean(losses) - float(loss)) > near:
-                    raise _Unsliceable
-            graph = run.weight / total, curvature(self.loss, run.output, run.target, run.loss, leaves)
-            if kept.held + run.n * kept.each <= kept.room:
-                kept.graphs[index, part] = graph
-                kept.held += run.n * kept.each
-            yield graph
-            del graph, run
-
-    def _state_of(self, leaves: Mapping[str, Tensor]) -> tuple[Any, ...]:
-        """What a kept graph depends on: it refers to the network's own tensors, which training changes in place, and
-        which other types or devices give other leaves."""
-        assert self._open.places is not None
-        versions = tuple(t._version for t in self._open.places.tensors.values())
-        return versions, tuple(torch.autograd.graph.get_gradient_edge(p).node for p in leaves.values())
 
     def _pieces(self, batch: Any, size: int | None = None) -> list[Any]:
         """A batch in parts of at most ``size`` examples; of as many as a gradient has room for, without."""
@@ -1052,7 +897,7 @@ class Snapshot:
         n = self._number(batch, layout)
         if size is None:
             if self._open.room is None:
-                self._open.room = int(_SHARE * room(self.device))
+                self._open.room = allowed(self.device)
             size = max(1, self._open.room // max(1, 3 * self._probe.bytes))
         return list(layout.split(batch, n, size)) if n > size else [batch]
 
@@ -1111,31 +956,6 @@ class Snapshot:
         )
 
 
-@dataclass
-class _Kept:
-    """Graphs that serve every product, by batch and part; ``size`` is the examples of a part, 0 while it is not known,
-    ``each`` the bytes of an example, ``room`` those that may be held."""
-
-    graphs: dict[tuple[int, int], Graph] = field(default_factory=dict)
-    state: tuple[Any, ...] = ()
-    complete: bool = False
-    size: int = 0
-    each: int = 1
-    room: int = 0
-    held: int = 0
-
-    def is_of(self, state: tuple[Any, ...]) -> bool:
-        return bool(self.state) and self.state[0] == state[0] and all(map(_same, self.state[1], state[1]))
-
-    def clear(self, state: tuple[Any, ...]) -> None:
-        self.graphs.clear()
-        self.state, self.complete, self.held = state, False, 0
-
-
-class _Unsliceable(Exception):
-    """The loss of a batch is not the mean of its parts'."""
-
-
 def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         raise ValueError(
@@ -1165,16 +985,6 @@ def _check_finite(name: str, tensor: Tensor, *, infinite: bool = False) -> None:
         raise ValueError(f"weights {name!r} are not finite ({'NaN' if infinite else 'NaN or infinite'})")
 
 
-def _mean(values: Sequence[tuple[Tensor, float]]) -> float:
-    """Σ weight·loss / Σ weight, summed in float64; what counts nothing, as the mean over no tokens, is left out."""
-    values = [value for value in values if value[1]]
-    if not values:
-        raise ValueError(_NO_COUNT)
-    losses = torch.stack([loss.detach() for loss, _ in values]).double()
-    weights = torch.tensor([weight for _, weight in values], dtype=torch.float64, device=losses.device)
-    return float((losses * weights).sum() / weights.sum())
-
-
 def _weight(count: Any) -> float:
     weight = float(count)
     if not 0 <= weight < math.inf:
@@ -1182,28 +992,8 @@ def _weight(count: Any) -> float:
     return weight
 
 
-def _flat(tensors: Iterable[Tensor]) -> Tensor:
-    return torch.cat([_dense(t.detach()).reshape(-1).double() for t in tensors])
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor.to_dense() if tensor.is_sparse else tensor
-
-
 def _same(a: Any, b: Any) -> bool:
     return a is b
-
-
-def _agree(rows: Tensor, losses: Tensor, alone: Callable[[int], tuple[Tensor, Tensor]]) -> bool:
-    """Whether the first and the last of vectorized gradients are those of plain autograd."""
-    for i in {0, len(rows) - 1}:
-        row, loss = alone(i)
-        floor = 32 * torch.finfo(row.dtype).eps
-        if float((rows[i] - row).abs().max()) > max(tolerance(row) * float(row.abs().max()), floor):
-            return False
-        if abs(float(losses[i]) - float(loss)) > tolerance(loss) * abs(float(loss)) + 1e-6:
-            return False
-    return True
 
 
 def _reaches(loss: Tensor, tensors: set[int]) -> bool:

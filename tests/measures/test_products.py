@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import genbench.measures.snapshot as module
+import genbench.measures.graphs as module
+import genbench.measures.per_example as per_example
+import genbench.measures.snapshot as whole
 from genbench.measures import Snapshot, hessian_eigenvalues, l2_norm
 from tests.measures.nets import NETS, build, dense_gauss_newton, dense_hessian
 
@@ -73,7 +75,7 @@ def test_outputs_are_kept_once_asked_for_and_dropped_beyond_a_bound(monkeypatch)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     assert snapshot.examples == len(snapshot.predictions[0][1]) == 100
     assert len(calls) == 1
-    monkeypatch.setattr(module, "_OUTPUTS", 0)
+    monkeypatch.setattr(whole, "_OUTPUTS", 0)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     assert snapshot.mean_loss
     assert "predictions" not in snapshot._shared
@@ -135,7 +137,7 @@ def test_representations_of_every_net(name):
 def test_example_gradients(name, monkeypatch):
     net, x, y = build(name)
     snapshot = Snapshot(net, F.cross_entropy, [(x[:10], y[:10]), (x[10:], y[10:])])
-    monkeypatch.setattr(module, "_EXAMPLE_GRADIENTS", 7 * snapshot.size)
+    monkeypatch.setattr(per_example, "_ENTRIES", 7 * snapshot.size)
     each = torch.cat(list(snapshot.example_gradients()))
     assert each.shape == (24, snapshot.size)
     _, mean = snapshot.gradient_at(snapshot.vector)

@@ -769,7 +769,7 @@ def test_a_signal_while_things_are_put_back(monkeypatch, step):
 
 
 def test_graphs_are_kept_within_the_memory_that_is_free(monkeypatch):
-    import genbench.measures.snapshot as module
+    import genbench.measures.graphs as module
 
     torch.manual_seed(0)
     net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data(400)

@@ -1,0 +1,87 @@
+"""Gradients of each example of a batch."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from genbench.measures.examples import between, tensors_of, tolerance
+from genbench.measures.products import dense, gradient
+
+if TYPE_CHECKING:
+    from genbench.measures.snapshot import Snapshot
+
+_ENTRIES = 2**22  # of gradients at a time: more would leave the cache, and be slower
+
+
+def by_example(snapshot: "Snapshot", batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time.
+
+    They are vectorized where two of them agree with plain autograd, and their graph has no other leaf than the
+    weights that are vectorized; else they are made one by one.
+    """
+    layout = snapshot._known_layout()
+    leaves, rebuilt, axes = layout.apart(batch, n)
+    vectorizable = all(isinstance(leaf, Tensor) or not tensors_of(leaf) for leaf in leaves)
+    parameters = {name: p.detach() for name, p in snapshot._split(vector).items()}
+    places = snapshot._open.places
+    assert places is not None
+
+    def loss(p: dict[str, Tensor], parts: tuple[Tensor, ...]) -> Tensor:
+        rest = iter(parts)
+        whole = [
+            next(rest).unsqueeze(a) if isinstance(leaf, Tensor) and a is not None else leaf
+            for leaf, a in zip(leaves, axes, strict=True)
+        ]
+        with places.holding(p):
+            return snapshot._run(rebuilt(whole)).loss
+
+    vectorized = torch.func.grad_and_value(loss)
+    tensors = [(leaf, a) for leaf, a in zip(leaves, axes, strict=True) if isinstance(leaf, Tensor) and a is not None]
+    parts = tuple(tensor.movedim(a, 0) for tensor, a in tensors)
+    chunk = max(1, _ENTRIES // snapshot.size)
+    # some recurrent layers are batched only where their weights are, too
+    recurrent = snapshot._recurrent and snapshot.device.type != "cpu"
+    ways: list[Any] = [(None, 0), (0, 0)] if vectorizable and not recurrent else []
+    for first in range(0, n, chunk):
+        m = min(chunk, n - first)
+        some = tuple(part[first : first + m] for part in parts)
+        found = None
+        with snapshot._placed(parameters) as own:
+
+            def alone(i: int, own: dict[str, Tensor] = own, start: int = first) -> tuple[Tensor, Tensor]:
+                one = [between(leaf, a, start + i, start + i + 1) for leaf, a in zip(leaves, axes, strict=True)]
+                value = snapshot._run(rebuilt(one)).loss
+                slopes = gradient(value, own)
+                return torch.cat([dense(g).detach().reshape(-1) for g in slopes]), value.detach()
+
+            while ways and found is None:
+                each = parameters
+                if ways[0][0] == 0:
+                    each = {name: p.expand(m, *p.shape) for name, p in parameters.items()}
+                try:
+                    grads, losses = torch.func.vmap(vectorized, ways[0])(each, some)
+                    rows = torch.cat([grads[name].detach().flatten(1) for name in parameters], 1)
+                    if losses.requires_grad or (first == 0 and not _agree(rows, losses, alone)):
+                        ways.clear()
+                    else:
+                        found = rows, losses.detach()
+                except Exception:  # an operation that has no batching rule, or control flow on values
+                    ways.pop(0)
+            if found is None:
+                pairs = [alone(i) for i in range(m)]
+                found = torch.stack([g for g, _ in pairs]), torch.stack([value for _, value in pairs])
+        yield found
+
+
+def _agree(rows: Tensor, losses: Tensor, alone: Callable[[int], tuple[Tensor, Tensor]]) -> bool:
+    """Whether the first and the last of vectorized gradients are those of plain autograd."""
+    for i in {0, len(rows) - 1}:
+        row, loss = alone(i)
+        floor = 32 * torch.finfo(row.dtype).eps
+        if float((rows[i] - row).abs().max()) > max(tolerance(row) * float(row.abs().max()), floor):
+            return False
+        if abs(float(losses[i]) - float(loss)) > tolerance(loss) * abs(float(loss)) + 1e-6:
+            return False
+    return True
