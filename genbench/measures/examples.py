@@ -69,13 +69,13 @@ class Layout:
     def choices(self, value: Any, n: int) -> Iterator["Layout"]:
         """This layout with the axes of a batch's parts settled: those of the length of the batch first, then others and
         none for some of them, the fewest first."""
-        seen = None
-        for lists in (None, True):  # a list may be as long as the tensors in it
+        seen = set()
+        for lists in (None, True, False):  # a list may be as long as the batch, or as the tensors in it, by chance
             parts, _, axes = replace(self, lists=lists).apart(value, n)
             has_lists = any(isinstance(part, _LISTS) for part in parts)
-            if has_lists != seen:
+            if has_lists not in seen:
                 yield from (replace(self, parts=own, lists=has_lists) for own in self._choices(parts, axes, n))
-            seen = has_lists
+            seen.add(has_lists)
 
     def _choices(self, parts: list[Any], axes: list[int | None], n: int) -> Iterator[tuple[int | None, ...]]:
         others: list[list[tuple[int, int | None]]] = []
@@ -140,7 +140,7 @@ class Layout:
     @property
     def outputs(self) -> "Layout":
         """The axes of outputs and targets."""
-        return Layout((self.target, 1 - self.target), self.target)
+        return Layout((self.target, 1 - self.target), self.target, lists=None if self.lists else self.lists)
 
 
 def between(part: Any, axis: int | None, start: int, end: int) -> Any:

@@ -38,14 +38,15 @@ class Probe(NamedTuple):
 
     ``layout`` is None where they cannot be told apart. ``independent``: an example's output does not depend on the
     others. ``mean``: the loss is the mean over the examples (their counts). ``bytes``: what a forward pass allocates
-    for one. ``seen``: whether outputs have examples. ``shared``: parts of the batch, by index, that belong to every
-    example though they are as long as the batch.
+    for one. ``examples``: how many were looked at; ``seen``: whether outputs have some. ``shared``: parts of the batch,
+    by index, that belong to every example though they are as long as the batch.
     """
 
     layout: Layout | None
     independent: bool = True
     mean: bool = True
     bytes: int = 0
+    examples: int = 0
     seen: bool = True
     shared: tuple[int, ...] = ()
 
@@ -114,7 +115,7 @@ class _Probing:
         if len(rows) == 1:
             parts, _, axes = layout.apart(batch, n)
             known = all(a is not None for p, a in zip(parts, axes, strict=True) if isinstance(p, Tensor) and p.ndim)
-            return Probe(layout, independent=known or layout != EXAMPLES_FIRST, bytes=each)
+            return Probe(layout, independent=known or layout != EXAMPLES_FIRST, bytes=each, examples=1)
         half = len(rows) // 2
         halves = torch.arange(half), torch.arange(half, len(rows))
         runs = [self._run(layout.rows(some, len(rows), part), layout) for part in halves]
@@ -128,7 +129,7 @@ class _Probing:
         )
         mean = equal_means((whole.loss, whole.weight), [(run.loss, run.weight) for run in runs])
         seen = bool(layout.of_output(whole.output, len(rows), halves[0]))
-        return Probe(layout, independent, mean, each, seen)
+        return Probe(layout, independent, mean, each, len(rows), seen)
 
     def refuse_sum(self, probe: Probe, batch: Any) -> None:
         """Refuses a loss that adds up its examples': every measure would be wrong by a factor."""

@@ -792,6 +792,9 @@ class Snapshot:
                     with preserved_random_state():  # the passes to come do not draw what this draws
                         self._shared["probe"] = self._probed(batch)
                 run = self._run(batch)
+                if self._probe.examples == 1 < run.n:  # one example shows little
+                    with preserved_random_state():
+                        self._shared["probe"] = self._probed(batch)
                 common = self._fitted(batch, run.n, common)
                 losses.append((run.loss, run.n))
                 weights.append(run.weight)
