@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/genbench experiment=ablation hydra/launcher=packed
 
 test: .venv/installed
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # launchers of joblib, submitit and Ray, in an environment of their own
 test-cluster: .venv-cluster/installed

@@ -35,7 +35,7 @@ def alone(configs, tmp_path):
 
 
 def seeds(configure, *overrides, n=3):
-    return [configure(*FAST, *overrides, f"seed={seed}") for seed in range(n)]
+    return configure(*FAST, *overrides, each=[{"seed": seed} for seed in range(n)])
 
 
 def folder(tmp_path, record, where="runs"):
@@ -345,24 +345,23 @@ HOOKS = ["setup", "on_fit_start", "on_train_start", "on_train_batch_end", "on_tr
 HOOKS += ["teardown"]
 
 
-@pytest.mark.parametrize(
-    ("hook", "kind"), [*((h, "RuntimeError") for h in HOOKS), ("on_train_epoch_end", "SystemExit")]
-)
-def test_a_run_whose_callback_raises_fails_alone(configure, tmp_path, hook, kind):
-    configs = seeds(configure)
-    whole = pack(configs)
-    kept = [tensors(folder(tmp_path, record) / "weights.pt") for record in whole]
-    shutil.rmtree(tmp_path / "runs")
-    configs[1]["callbacks"]["probe"] = {"_target_": f"{__name__}.Fails", "hook": hook, "kind": kind, "epoch": 0}
+def test_runs_whose_callbacks_raise_fail_alone(configure, tmp_path):
+    """Each in another hook, and one that exits; two raise nothing, and their bits are those of an untroubled pack."""
+    cases = [*((hook, "RuntimeError") for hook in HOOKS), ("on_train_epoch_end", "SystemExit")]
+    configs = seeds(configure, n=len(cases) + 2)
+    whole = pack([{**config, "runs_dir": str(tmp_path / "whole")} for config in configs])
+    for config, (hook, kind) in zip(configs[1:], cases, strict=False):
+        config["callbacks"]["probe"] = {"_target_": f"{__name__}.Fails", "hook": hook, "kind": kind, "epoch": 0}
     found = pack(configs)
-    assert [record["status"] for record in found] == ["completed", "failed", "completed"]
-    (separate,) = alone(configs[1:2], tmp_path)
-    assert found[1]["error"] == separate["error"]
-    assert (folder(tmp_path, found[1]) / "traceback.txt").exists()
-    for i in (0, 2):
-        after = tensors(folder(tmp_path, found[i]) / "weights.pt")
-        assert all(torch.equal(kept[i][name], after[name]) for name in after)
-        assert_close(found[i]["metrics"], whole[i]["metrics"])
+    first, *failed, last = found
+    for record, separate in zip(failed, alone(configs[1:-1], tmp_path), strict=True):
+        assert (record["status"], record["error"]) == ("failed", separate["error"])
+        assert (folder(tmp_path, record) / "traceback.txt").exists()
+    assert len({record["error"] for record in failed}) == 2
+    for record, untroubled in ((first, whole[0]), (last, whole[-1])):
+        assert record["status"] == "completed"
+        assert same(folder(tmp_path, record) / "weights.pt", folder(tmp_path, untroubled, "whole") / "weights.pt")
+        assert_close(record["metrics"], untroubled["metrics"])
 
 
 class Validates(pl.Callback):
