@@ -1,6 +1,7 @@
 """Reports of a folder of records: the table in the terminal and as files, figures, one HTML page."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
@@ -178,8 +179,10 @@ def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
 
     folder = report.folder / "figures"
     inputs = _inputs(report)
+    before: set[str] = set()
     try:
         manifest = json.loads(records.read_bytes(folder / _MANIFEST))
+        before = {name for name in map(str, manifest["files"]) if re.fullmatch(r"\w+\.(svg|png)", name)}
         if manifest["inputs"] == inputs and all(
             records.file_digest(folder / name) == expected for name, expected in manifest["files"].items()
         ):
@@ -208,6 +211,8 @@ def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
         named = [{"name": item.name, "title": item.title, "caption": item.caption} for item in pictures]
         manifest = {"inputs": inputs, "figures": named, "files": files}
         records.write_atomic(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        for name in before - files.keys():  # of other runs
+            (folder / name).unlink(missing_ok=True)
     return pictures
 
 

@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's (2008), which colour-blind readers tell apart.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -121,13 +122,16 @@ def plain(text: str) -> str:
 
 
 def logarithmic(axis: Any) -> None:
-    """A logarithmic abscissa labelled in plain numbers where it spans little, so that labels never touch."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    """A logarithmic abscissa with labels between powers of ten where it spans few, in plain numbers where these are
+    short."""
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
+    narrow = high < 30 * low
     axis.xaxis.set_minor_formatter(NullFormatter())
-    if low >= 0.1 and high <= 1e4:
+    if narrow:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
+    if low >= (1e-4 if narrow else 0.1) and high <= 1e4:
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        if high < 30 * low:
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

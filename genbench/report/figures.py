@@ -14,6 +14,7 @@ from genbench.analysis import statistics
 from genbench.report import curves as asked
 from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, logarithmic, plain, settle
 from genbench.report.model import Point, Table
+from genbench.report.render import wrapped
 from genbench.report.selection import LARGEST, Selection
 from genbench.report.spec import RAW_MEASURES
 
@@ -31,6 +32,8 @@ _LINES = 60
 """Rows that take a line each."""
 _BESIDE = 15
 """Rows that the legend of a panel holds."""
+_TITLE = 26
+"""Characters of a line above a learning curve."""
 _GAP = "test/gap/accuracy"
 _FLATNESS = {
     "train/flatness/lambda_1": "largest Hessian eigenvalue λ₁",
@@ -182,7 +185,8 @@ def _strengths(points: Sequence[Point], table: Table) -> Drawing | None:
             axis.minorticks_off()
         names = next(point.setting for point in points if point.row == row)
         name = next(iter(names)).rsplit(".", 1)[-1].replace("_", " ")
-        line[0].set_ylabel(plain(row if name in row else f"{row}:\n{name}"), fontsize=7.5)
+        words = [row] if name in row else [f"{row}:", name]
+        line[0].set_ylabel(plain("\n".join(part for word in words for part in wrapped(word, 20))), fontsize=7.5)
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.set_title(_OVER_STRENGTH[metric][0], weight="bold")
     handles: list[Any] = [Patch(color=COLOURS[i % len(COLOURS)], label=plain(c)) for i, c in enumerate(conditions) if c]
@@ -409,11 +413,13 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     conditions = list(dict.fromkeys(point.condition for point in points))
     columns = min(5, len(rows))
     lines = math.ceil(len(rows) / columns)
-    figure, axes = blank(max(4.2, 1.95 * columns), 0.7 + 1.6 * lines, lines, columns, sharex=True, sharey=True)
+    titles = [wrapped(row, _TITLE) for row in rows]
+    height = 1.6 + 0.14 * (max(map(len, titles)) - 1)
+    figure, axes = blank(max(4.2, 1.95 * columns), 0.7 + height * lines, lines, columns, sharex=True, sharey=True)
     scale = 100 if name == "accuracy" else 1
     lowest, highest = math.inf, 0.0
     epochs: set[float] = set()
-    for axis, row in zip(axes.flat, rows, strict=False):
+    for axis, row, heading in zip(axes.flat, rows, titles, strict=False):
         for which, condition in enumerate(conditions):
             members = [p for p in present if p.row == row and p.condition == condition]
             for split, key in keys.items():
@@ -430,7 +436,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 axis.fill_between(
                     frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, linewidth=0
                 )
-        axis.set_title(plain(row), pad=3)
+        axis.set_title(plain("\n".join(heading)), pad=3)
     for axis in list(axes.flat)[len(rows) :]:
         axis.axis("off")
     if math.isinf(lowest):  # runs that ended at different epochs and were measured at their ends only

@@ -74,6 +74,26 @@ def test_major_labels_stay_before_minor_ones_and_what_fits_stays():
         assert [label.get_visible() for label in axes[0, 0].get_yticklabels()] == [True] * 3
 
 
+@pytest.mark.parametrize(
+    ("limits", "labels"),
+    [
+        ((0.005, 0.08), ["0.005", "0.01", "0.02", "0.05"]),
+        ((3e-6, 6e-5), [r"5\times10^{-6}", "10^{-5}", r"2\times10^{-5}", r"5\times10^{-5}"]),
+        ((3, 60), ["5", "10", "20", "50"]),
+        ((0.5, 200), ["1", "10", "100"]),
+        ((1e-5, 2e-2), ["10^{-5}", "10^{-4}", "10^{-3}", "10^{-2}"]),
+    ],
+)
+def test_a_logarithmic_axis_has_several_labels(limits, labels):
+    with drawing.style():
+        figure, axes = drawing.blank(4.0, 2.0)
+        axes[0, 0].set_xlim(limits)
+        drawing.logarithmic(axes[0, 0])
+        figure.draw_without_rendering()
+        shown = [tick.label1.get_text() for tick in axes[0, 0].xaxis._update_ticks() if tick.label1.get_text()]
+    assert [text.replace(r"$\mathdefault{", "").removesuffix("}$") for text in shown] == labels
+
+
 def test_a_label_outside_the_limits_hides_none():
     """Locators also give ticks beyond the limits, which are not drawn."""
     with drawing.style():

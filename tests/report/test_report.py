@@ -1,5 +1,6 @@
 import html
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -154,6 +155,16 @@ def test_figures_are_drawn_again_when_a_record_or_a_file_changed(tmp_path, monke
     factory.leave(folder, changed)
     report.Report(folder).write()
     assert len(drawn) == 3
+    manifest = json.loads((folder / "figures" / "figures.json").read_text())
+    (folder / "notes.png").write_bytes(b"mine")
+    manifest |= {"inputs": "others", "files": manifest["files"] | {"gone.svg": "", "../notes.png": ""}}
+    (folder / "figures" / "figures.json").write_text(json.dumps(manifest))
+    (folder / "figures" / "gone.svg").write_bytes(b"of other runs")
+    (folder / "figures" / "mine.svg").write_bytes(b"mine")
+    report.Report(folder).write()
+    left = {path.name for path in (folder / "figures").iterdir()}
+    assert left == {"one.svg", "one.png", "figures.json", "mine.svg"}
+    assert (folder / "notes.png").exists()
 
 
 def test_the_same_records_give_the_same_bytes(ablation):
@@ -233,6 +244,18 @@ def test_figures_keep_their_size_whatever_their_rows_are_called(tmp_path):
         assert inside.y0 <= box.y0 < box.y1 <= inside.y1
         assert all(axis.get_tightbbox().y0 >= box.y1 for axis in figure.axes)
         assert all(axis.get_window_extent().height > 2 * figure.dpi for axis in figure.axes)
+
+
+def test_titles_of_learning_curves_stand_apart(tmp_path):
+    strategies = ["none", *(f"a_strategy+with_a_name+of_many_words+number_{number}" for number in range(2))]
+    loaded = load(factory.ablation(tmp_path, strategies, (0.0,), (0,)))
+    few = points(loaded)
+    with drawing.style():
+        drawn = figures._learning(figures._curves(loaded, few), few, "accuracy", "title")
+        drawing.settle(drawn)
+        boxes = [axis._left_title.get_window_extent() for axis in drawn.figure.axes]
+        assert [axis.get_title(loc="left").replace("\n", "") for axis in drawn.figure.axes] == strategies
+    assert all(box.x1 < other.x0 for box, other in itertools.pairwise(boxes))
 
 
 def test_show_ends_with_the_failed_runs_and_how_to_rerun_them(holes):
