@@ -118,7 +118,7 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
     for inputs, output, target in snapshot.at_inputs():
         if not inputs:
             return Estimate(None, note="undefined: the input has no real numbers")
-        margins = _signed(reading, output, target)
+        margins = signed(reading, output, target)
         margins = margins.movedim(snapshot.target_axis, 0).flatten(1) if margins.ndim > 1 else margins[:, None]
         slopes = torch.stack([_slopes(column, inputs) for column in margins.unbind(1)], 1)
         margins = margins.detach()
@@ -161,10 +161,10 @@ def _collect(snapshot: Snapshot) -> Tensor | str:
     reading = with_logits(snapshot)
     if isinstance(reading, str):
         return reading
-    return torch.cat([_signed(reading, *batch).reshape(-1) for batch in snapshot.predictions])
+    return torch.cat([signed(reading, *batch).reshape(-1) for batch in snapshot.predictions])
 
 
-def _signed(reading: Reading, output: Any, target: Any) -> Tensor:
+def signed(reading: Reading, output: Any, target: Any) -> Tensor:
     """Margins [N, ...], float64."""
     z, label = reading.logits(output).double(), reading.labels(output, target).unsqueeze(1)
     return (z.gather(1, label) - z.scatter(1, label, -torch.inf).amax(1, keepdim=True)).squeeze(1)

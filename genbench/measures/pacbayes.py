@@ -10,9 +10,9 @@ from torch import Tensor
 from genbench.checks import check_integer, check_number
 from genbench.draw import derive
 from genbench.measures.base import measure
+from genbench.measures.boxes import Attacks, largest_box
 from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined, wrong_answers
-from genbench.measures.sharpness import Ball, ascend, directions
 from genbench.measures.snapshot import Snapshot
 
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
@@ -68,7 +68,7 @@ def sharpness_alpha(
     *,
     drop: float = 0.1,
     tolerance: float = 0.05,
-    steps: int = 20,
+    steps: int = 30,
     evaluations: int = 30,
     seed: int = 0,
 ) -> dict[str, Estimate]:
@@ -76,18 +76,22 @@ def sharpness_alpha(
     appendix C): ``sharpness_alpha`` is α of the box |δᵢ| ≤ α, ``sharpness_mag_alpha`` the α′ of |δᵢ| ≤ α′|wᵢ|, which
     rescaling the layers of a ReLU network does not change.
 
-    A box is too large if the ascent of :func:`sam_sharpness` in it, on the loss, passes a point where more is lost. α
-    is bracketed in steps of 4 and bisected on a logarithmic scale until the ends of ``interval`` are within
-    ``tolerance``; the value is their geometric mean. The upper end is certain, since a point of that box was found; a
-    better ascent may lower the lower one (of transformers it does), so that it is never called converged.
+    A box is too large if an attack in it passes a point where more is lost. The paper ascends on the loss, which makes
+    few answers very wrong: of small transformers boxes a quarter of its size are too large. Here the attack that sets α
+    lowers the margins of the answers that are lost most easily, see :class:`genbench.measures.boxes.Attacks`. α is
+    narrowed on a logarithmic scale until the ends of ``interval`` are within ``tolerance``, and the value is their
+    geometric mean. The upper end is certain, since a point of that box was found. The lower one withstood twelve
+    ascents on three objectives, the loss among them, in twice the steps, half of them from random points. That is
+    evidence, no proof, so that the value is never called converged: on five small networks other ``steps`` (20, 60)
+    moved it by 2 % in the median and by up to 24 %.
 
     Args:
         snapshot: network, loss and data: those of a classifier.
         drop: of the accuracy, in (0, 1).
         tolerance: relative width of the interval, > 0.
-        steps: bound on the ascent steps in a box.
+        steps: of an ascent, each one pass forward and one forward and backward.
         evaluations: bound on the boxes tried, at least 3.
-        seed: of the direction taken where the gradient is zero.
+        seed: of the random points.
     """
     _check(drop, tolerance, evaluations, seed)
     check_integer("steps", steps, least=1)
@@ -149,7 +153,7 @@ def sharpness_measures(
     *,
     drop: float = 0.1,
     tolerance: float = 0.05,
-    steps: int = 20,
+    steps: int = 30,
     evaluations: int = 30,
     epsilon: float = 1e-3,
     delta: float = 0.05,
@@ -293,32 +297,18 @@ def _largest_box(
     base, reason = _start(snapshot, drop)
     if reason:
         return reason
-
-    def too_large(alpha: float) -> bool:
-        ball = Ball(scale, alpha, "linf")
-        ((_, slope),) = directions(snapshot, ball, starts=1, seed=seed)
-        return any(
-            error_rate(snapshot, snapshot.vector + delta) - base > drop + 1e-9 or not math.isfinite(loss)
-            for delta, loss, _ in ascend(snapshot, ball, slope, steps=steps)
-        )
-
-    low, high, alpha = 0.0, math.inf, start
-    for _ in range(evaluations):
-        if too_large(alpha):
-            high = alpha
-        else:
-            low = alpha
-        if high <= low * (1 + tolerance):
-            break
-        alpha = _next(low, high)
+    reading = read(snapshot)
+    assert not isinstance(reading, str)
+    attacks = Attacks(snapshot, reading, scale, base=base, drop=drop, steps=steps, seed=seed)
+    low, high, verified = largest_box(attacks, start, tolerance=tolerance, evaluations=evaluations)
     if high == math.inf or low == 0:
         return _out_of_range(1 - base, drop, low, high)
-    return Estimate(
-        math.sqrt(low * high),
-        converged=False,
-        interval=(low, high),
-        note="attacked with the loss alone: another attack may break the lower end, and lower the value",
+    withstood = (
+        "withstood every attack, which is no proof"
+        if verified
+        else f"was not attacked by all kinds in {evaluations} evaluations"
     )
+    return Estimate(math.sqrt(low * high), converged=False, interval=(low, high), note=f"the lower end {withstood}")
 
 
 def _next(low: float, high: float, share: float = 0.5) -> float:
