@@ -32,9 +32,10 @@ from genbench.measures.graphs import SLICE, allowed, product_with
 from genbench.measures.guard import check_weights, in_common
 from genbench.measures.passes import Paired, Passes
 from genbench.measures.per_example import by_example
+from genbench.measures.precision import in_precision, precise
 from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state
 from genbench.measures.probing import Probe, Run, probed
-from genbench.measures.products import Loss, flat, gauss_newton, gradient, hessian, nodes
+from genbench.measures.products import Loss, flat, gauss_newton, gradient, hessian
 from genbench.places import Places, attributes_of, renamed, restore_attributes, unwrapped
 
 P = ParamSpec("P")
@@ -545,95 +546,14 @@ class Snapshot:
         return self if self._dtype or not small else self.in_precision(torch.float32) or self
 
     def precise(self, *, moved: bool) -> tuple["Snapshot", str | None]:
-        """This network in the precision that rounding asks for, and a note where it refuses that.
-
-        Half precision is measured in float32. A network's rounding, about 1e-7 of its logits in float32, drowns the
-        rise of a loss below 1e-2 near its weights (``moved``), and 1 − p in the curvature of one below 1e-4; so does
-        the rounding of the loss itself the rises of one that is large by a constant. Those are measured in a float64
-        copy.
-        """
-        lowest = min(self.parameters.values(), key=lambda p: torch.finfo(p.dtype).bits).dtype
-        if lowest == torch.float64 or self._dtype == torch.float64:
-            return self, self._rounding(moved)
-        wanted = torch.float32 if torch.finfo(lowest).bits < 32 else None
-        loss = abs(self.mean_loss)
-        if loss < (1e-2 if moved else 1e-4) or (moved and self._coarse):
-            wanted = torch.float64
-        if wanted is None:
-            return self, None
-        view = self.in_precision(wanted)
-        if view is None:
-            kind = str(wanted).removeprefix("torch.")
-            return self, f"the mean loss is {loss:.1e} and the network cannot be computed in {kind}: rounding may show"
-        return view, view._rounding(moved)
-
-    def _rounding(self, moved: bool) -> str | None:
-        return (
-            f"the mean loss is {abs(self.mean_loss):.1e}: rounding may show in its rises"
-            if moved and self._coarse
-            else None
-        )
-
-    @property
-    def _coarse(self) -> bool:
-        """Whether the rounding of the loss, ε|L|, is more than a thousandth of what it changes by where each weight is
-        changed by about a hundredth, as it is where a loss is large by a constant."""
-        return self.shared("coarse", self._is_coarse)
-
-    def _is_coarse(self) -> bool:
-        loss = self.mean_loss
-        rounding = abs(loss) * max(torch.finfo(p.dtype).eps for p in self.parameters.values())
-        if rounding < 1e-7:
-            return False
-        draw = torch.randn(self.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        return rounding > 1e-3 * abs(self.loss_at(self.vector * (1 + 0.01 * draw.to(self.device))) - loss)
+        """This network in the precision that rounding asks for, and a note where it refuses that: see
+        :mod:`genbench.measures.precision`."""
+        return precise(self, moved=moved)
 
     def in_precision(self, dtype: torch.dtype) -> "Snapshot | None":
         """The same network, its weights, buffers, inputs and the loss's own tensors in another floating-point type;
         None where it cannot be computed so, or would be another function."""
-        return self.shared(("in", dtype), lambda: self._in_precision(dtype))
-
-    def _in_precision(self, dtype: torch.dtype) -> "Snapshot | None":
-        def cast(tensor: Tensor) -> Tensor:
-            return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-        loss = copy.deepcopy(self.loss).to(dtype) if isinstance(self.loss, nn.Module) else self.loss
-        view = self._view(
-            ("probe",),
-            loss=loss,
-            parameters={name: cast(p) for name, p in self.parameters.items()},
-            _fixed={name: cast(t) for name, t in self._fixed.items()},
-            _dtype=dtype,
-            _leaves={},
-        )
-        own = max(torch.finfo(p.dtype).eps for p in self.parameters.values())
-        try:
-            with view.measuring(), view._placed(), self._live():
-                batch = next(view._each())
-                run = view._run(next(iter(view._pieces(batch))))
-                if _reaches(run.loss, set(map(id, view._live_parameters()))):
-                    return None  # a reference to the network's own tensors, which are of the other type
-            if not math.isclose(view.mean_loss, self.mean_loss, rel_tol=max(1e-3, 8 * own), abs_tol=max(1e-4, 4 * own)):
-                return None
-        except Exception:  # whatever a network does that knows one type only
-            return None
-        return view
-
-    def _live_parameters(self) -> list[Tensor]:
-        assert self._open.places is not None
-        return list(self._open.places.parameters.values())
-
-    @contextmanager
-    def _live(self) -> Iterator[None]:
-        """The network's own parameters differentiable, so that it shows where they are used."""
-        before = [(p, p.requires_grad) for p in self._live_parameters() if p.is_floating_point()]
-        for p, _ in before:
-            p.requires_grad_(True)
-        try:
-            yield
-        finally:
-            for p, required in before:
-                p.requires_grad_(required)
+        return self.shared(("in", dtype), lambda: in_precision(self, dtype))
 
     # -- the network as it is measured
 
@@ -997,11 +917,6 @@ def _weight(count: Any) -> float:
 
 def _same(a: Any, b: Any) -> bool:
     return a is b
-
-
-def _reaches(loss: Tensor, tensors: set[int]) -> bool:
-    """Whether the graph of a loss has one of these tensors among its leaves."""
-    return any(id(getattr(node, "variable", None)) in tensors for node in nodes([loss]))
 
 
 def _set(leaf: Tensor, data: Tensor, requires_grad: bool) -> None:

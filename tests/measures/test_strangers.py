@@ -326,7 +326,28 @@ def test_weights_in_bfloat16_are_moved_in_float32():
         found, expected = function(half), function(exact)
         assert found.value == pytest.approx(expected.value, rel=1e-2)
         assert found.note == expected.note
+    view, _ = half.precise(moved=True)
+    assert {p.dtype for p in view.parameters.values()} == {torch.float32}
     assert net[0].weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_large_constant_in_bfloat16(narrow):
+    net, x, y = trained_half()
+
+    def loss(output, target):
+        wide = output.float() if narrow or output.dtype == torch.bfloat16 else output
+        return CE(wide, target) + 1e5
+
+    half, exact = Snapshot(net, loss, [(x, y)]), Snapshot(copy.deepcopy(net).double(), CE, [(x.double(), y)])
+    found, expected = sam_sharpness(half), sam_sharpness(exact)
+    view, _ = half.precise(moved=True)
+    assert {p.dtype for p in view.parameters.values()} == {torch.float64}
+    if narrow:  # the loss itself is of float32, whatever the network is
+        assert "the mean loss is 1.0e+05: rounding may show in its rises" in found.note
+    else:
+        assert found.value == pytest.approx(expected.value, rel=1e-6)
+        assert found.note == expected.note
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.5, 1.7])
