@@ -44,23 +44,21 @@ class SweepLauncher(Launcher):
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from genbench import executors
-
         self.hydra_context = hydra_context
         self.config = config
-        executors.start_server()  # while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from genbench import pretrained, sweep
-
-        jobs, composed = [], []
-        compose = _Composer(self.hydra_context.config_loader, self.config)
         distinct = _distinct(job_overrides)
         print(
             f"genbench: a sweep of {len(distinct)}, every run checked before one is trained",
             file=sys.stderr,
             flush=True,
         )
+        from genbench import executors, pretrained, sweep
+
+        executors.start_server()  # while the jobs are composed
+        jobs, composed = [], []
+        compose = _Composer(self.hydra_context.config_loader, self.config)
         for overrides in distinct:
             config = compose(overrides)
             with open_dict(config):
