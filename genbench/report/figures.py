@@ -401,7 +401,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     import pandas as pd
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     keys = {"train": f"train/performance/{name}", "test": f"test/performance/{name}"}
     present = [
@@ -437,13 +437,17 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                     frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, linewidth=0
                 )
         axis.set_title(plain("\n".join(heading)), pad=3)
-    for axis in list(axes.flat)[len(rows) :]:
-        axis.axis("off")
+    for index in range(len(rows), lines * columns):
+        axes.flat[index].axis("off")
+        if index >= columns:  # the lowest of its column
+            axes.flat[index - columns].tick_params(labelbottom=True)
     if math.isinf(lowest):  # runs that ended at different epochs and were measured at their ends only
         return None
     if max(epochs) > 50 * min(epochs) and len(epochs) < 50:  # measured at powers of two
         for axis in axes.flat:
             logarithmic(axis)
+    else:
+        axes[0, 0].xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 2.5, 5, 10), integer=True))
     logarithm = name == "cross_entropy" and 0 < 10 * lowest < highest
     if logarithm:
         axes[0, 0].set_yscale("log")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ARROWS = {"max": " ↑", "min": " ↓", None: ""}
 _NARROW = 12  # columns of a terminal that a label and a number take at least
 _PADDING = 2  # blanks between two columns of the terminal's table
-_PAGE = 118  # characters across a LaTeX page, as a guide to where columns are stacked
+_PAGE = 100  # characters across a LaTeX page, as a guide to where columns are stacked
 _LINES, _HEAD = 42, 5  # lines of a page, and what the head of a tabular takes of them
 _LABEL = 40  # characters of a row's label in a line
 _PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # of a label that may be broken after it

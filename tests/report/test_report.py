@@ -187,6 +187,7 @@ def test_the_figures_show_what_the_records_say(ablation):
     panels = [axis for axis in drawings["learning_accuracy"].axes if axis.lines]
     assert [axis.get_title(loc="left") for axis in panels] == factory.STRATEGIES
     assert all(len(axis.lines) == 4 for axis in panels)
+    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in panels] == [False] * 9 + [True] * 5
     assert all(len(line.get_xdata()) == 110 for axis in panels for line in axis.lines)
     titles = [axis.get_title(loc="left") for axis in drawings["gap_flatness"].axes if axis.lines]
     assert len(titles) == 5
@@ -391,6 +392,8 @@ def test_cross_entropy_is_logarithmic_where_it_spans_decades(tmp_path, factor, s
     curves = {run.run_id: pd.DataFrame(history).set_index("epoch") for run in loaded.runs}
     with drawing.style():
         drawn = figures._learning(curves, points(loaded), "cross_entropy", "title")
+        drawing.settle(drawn)
+    assert all(float(place).is_integer() for place in drawn.figure.axes[0].get_xticks())
     assert drawn.figure.axes[0].get_yscale() == scale
     assert ("Logarithmic axis." in drawn.caption) == (scale == "log")
 
