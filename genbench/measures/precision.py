@@ -26,11 +26,15 @@ def precise(snapshot: "Snapshot", *, moved: bool) -> tuple["Snapshot", str | Non
     lowest = min((p.dtype for p in snapshot.parameters.values()), key=lambda dtype: torch.finfo(dtype).bits)
     loss = abs(snapshot.mean_loss)
     coarse = moved and torch.finfo(lowest).bits >= 32 and snapshot.shared("coarse", lambda: _is_coarse(snapshot))
+    small = loss < (1e-2 if moved else 1e-4)
     if lowest == torch.float64:
-        return snapshot, f"the mean loss is {loss:.1e}: rounding may show in its rises" if coarse else None
+        own = snapshot.losses[0][0].dtype  # a loss may be of float32 whatever the network is
+        narrow = f" and computed in {str(own).removeprefix('torch.')}" if own != torch.float64 else ""
+        rounds = coarse or (small and narrow)
+        return snapshot, f"the mean loss is {loss:.1e}{narrow}: rounding may show" if rounds else None
     if torch.finfo(lowest).bits < 32:
         wanted = torch.float32
-    elif coarse or loss < (1e-2 if moved else 1e-4):
+    elif coarse or small:
         wanted = torch.float64
     else:
         return snapshot, None

@@ -344,7 +344,7 @@ def test_a_large_constant_in_bfloat16(narrow):
     view, _ = half.precise(moved=True)
     assert {p.dtype for p in view.parameters.values()} == {torch.float64}
     if narrow:  # the loss itself is of float32, whatever the network is
-        assert "the mean loss is 1.0e+05: rounding may show in its rises" in found.note
+        assert "the mean loss is 1.0e+05 and computed in float32: rounding may show" in found.note
     else:
         assert found.value == pytest.approx(expected.value, rel=1e-6)
         assert found.note == expected.note
@@ -419,7 +419,7 @@ def test_a_constant_that_leaves_no_room_for_a_rise_says_so():
     torch.manual_seed(0)
     net, (x, y) = nn.Linear(6, 3).double(), data()
     found = sam_sharpness(Snapshot(net, lambda output, target: CE(output, target) + 1e13, [(x, y)]))
-    assert "the mean loss is 1.0e+13: rounding may show in its rises" in found.note
+    assert "the mean loss is 1.0e+13: rounding may show" in found.note
 
 
 def test_a_network_that_refuses_float64_says_so():
@@ -440,6 +440,16 @@ def test_a_network_that_refuses_float64_says_so():
     found = sam_sharpness(Snapshot(net, CE, [(x, y)]))
     assert found.value is not None
     assert "cannot be computed in float64" in found.note
+
+
+def test_a_small_loss_that_is_computed_in_float32_says_so():
+    torch.manual_seed(0)
+    net, (x, _) = nn.Linear(6, 3), data()
+    y = net(x.float()).argmax(1)
+    with torch.no_grad():
+        net.weight.mul_(30)
+    found = sam_sharpness(Snapshot(net, lambda output, target: CE(output.float(), target), [(x.float(), y)]))
+    assert "and computed in float32: rounding may show" in found.note
 
 
 def test_a_penalty_on_references_is_not_lost_in_float64():
