@@ -66,7 +66,8 @@ class Passes:
             # nobody else's draws are the loader's
             with preserved_random_state(), preserved_generators(self._generators):
                 self._set(state)
-                source = source or iter(apart(self._source))
+                if source is None:
+                    source = iter(apart(self._source))
                 batch = next(source, _END)
                 state = self._state()
             if batch is _END:

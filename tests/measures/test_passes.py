@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import genbench.measures.passes as module
 from genbench.measures import Snapshot, gradient_norm, sam_sharpness
@@ -160,6 +160,29 @@ def test_batches_of_any_type_are_compared(monkeypatch, dtype):
     batches.reverse()
     with pytest.raises(ValueError, match="differ from pass to pass"):
         list(passes)
+
+
+class Stream(IterableDataset):
+    """Other noise in every epoch."""
+
+    def __init__(self, x, y):
+        self.x, self.y, self.epoch = x, y, 0
+
+    def __iter__(self):
+        self.epoch += 1
+        generator = torch.Generator().manual_seed(self.epoch)
+        for x, y in zip(self.x, self.y, strict=True):
+            yield x + torch.randn(6, generator=generator).double(), y
+
+
+def test_a_stream_is_that_of_its_first_pass():
+    x, y = loader("none").dataset.tensors
+    snapshot = Snapshot(net(), CE, DataLoader(Stream(x, y), batch_size=8))
+    assert snapshot.loss_at(snapshot.vector) == pytest.approx(snapshot.mean_loss, rel=1e-12)
+    (seen,) = snapshot.blocks(24)
+    exact = Snapshot(snapshot.model, CE, [seen])
+    assert snapshot.mean_loss == pytest.approx(exact.mean_loss, rel=1e-12)
+    assert sam_sharpness(snapshot).value == pytest.approx(sam_sharpness(exact).value, rel=1e-9)
 
 
 class Given:
