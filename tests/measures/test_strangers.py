@@ -447,7 +447,8 @@ def test_a_small_loss_that_is_computed_in_float32_says_so():
     net, (x, _) = nn.Linear(6, 3), data()
     y = net(x.float()).argmax(1)
     with torch.no_grad():
-        net.weight.mul_(1e4)
+        for p in net.parameters():
+            p.mul_(1e4)
     found = sam_sharpness(Snapshot(net, lambda output, target: CE(output.float(), target), [(x.float(), y)]))
     assert "and computed in float32: rounding may show" in found.note
 
