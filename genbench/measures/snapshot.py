@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genbench.checks import nearest
+from genbench.measures import inputs
 from genbench.measures.acting import layers
 from genbench.measures.examples import (
     EXAMPLES_FIRST,
@@ -28,7 +29,7 @@ from genbench.measures.examples import (
     mean_of,
     tensors_of,
 )
-from genbench.measures.graphs import SLICE, allowed, product_with
+from genbench.measures.graphs import allowed, product_with
 from genbench.measures.guard import check_weights, in_common
 from genbench.measures.passes import Paired, Passes
 from genbench.measures.per_example import by_example
@@ -227,12 +228,12 @@ class Snapshot:
         The first is the data themselves. An input says what the layers before it have made of the data, their
         activations, normalization and residual sums included, whatever the architecture. Kept on the model's device.
         """
-        return self.shared("representations", self._represent)
+        return self.shared("representations", lambda: inputs.representations(self))
 
     @property
     def first_input(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, by position and by name, that the model is given for the first example."""
-        return self.shared("first input", self._first_input)
+        return self.shared("first input", lambda: inputs.first_input(self))
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The model's output for other arguments, at these weights and in evaluation mode."""
@@ -260,31 +261,7 @@ class Snapshot:
 
     @_stepwise
     def _at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
-        layout = self._probe.layout or EXAMPLES_FIRST
-        for batch in self._each():
-            for piece in self._pieces(batch, SLICE):
-                n = self._number(piece, layout)
-                leaves, rebuilt, axes = layout.apart(piece, n)
-                of_target = 0 if self.forward else len(layout.apart((piece[1],), n)[0])
-                real = [
-                    isinstance(leaf, Tensor) and leaf.is_floating_point() and a is not None
-                    for leaf, a in zip(leaves, axes, strict=True)
-                ]
-                real[len(real) - of_target :] = [False] * of_target
-                inputs = [
-                    leaf.detach().movedim(axis, 0).clone().requires_grad_()
-                    for leaf, axis, r in zip(leaves, axes, real, strict=True)
-                    if r
-                ]
-                rest = iter(inputs)
-                moved = rebuilt(
-                    [
-                        next(rest).movedim(0, axis) if r else leaf
-                        for leaf, axis, r in zip(leaves, axes, real, strict=True)
-                    ]
-                )
-                run = self._run(moved)
-                yield tuple(inputs), run.output, run.target
+        return inputs.at_inputs(self)
 
     @_stepwise
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -294,24 +271,7 @@ class Snapshot:
         Raises:
             ValueError: batches that are no pairs of tensors with the examples as first axis.
         """
-        left: list[tuple[Tensor, Tensor]] = []
-        for batch in self._each():
-            if (
-                not self._paired(batch)
-                or self._probe.layout != EXAMPLES_FIRST
-                or not all(isinstance(t, Tensor) and t.ndim for t in batch)
-                or len(batch[0]) != len(batch[1])
-            ):
-                raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
-            left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
-            if sum(len(y) for _, y in left) >= size:
-                x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
-                whole = len(y) // size * size
-                yield from zip(x[:whole].split(size), y[:whole].split(size), strict=True)
-                left = [(x[whole:], y[whole:])] if whole < len(y) else []
-        if left:
-            x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
-            yield x, y
+        return inputs.blocks(self, size)
 
     @_stepwise
     def example_gradients(self, vector: Tensor | None = None) -> Iterator[Tensor]:
@@ -756,56 +716,6 @@ class Snapshot:
         if common is not None and not close(found, common):
             self._shared["probe"] = probe._replace(independent=False)
         return found
-
-    def _represent(self) -> dict[str, Tensor]:
-        found: dict[str, list[Tensor]] = {}
-        now: dict[str, Tensor] = {}
-
-        def watch(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-                if args and isinstance(args[0], Tensor):
-                    now.pop(name, None)  # the order is that of the last call
-                    steps_first = getattr(module, "batch_first", True) is False and args[0].ndim == 3
-                    now[name] = (args[0].movedim(1, 0) if steps_first else args[0]).detach().clone()
-
-            return hook
-
-        with self.measuring(), torch.no_grad():
-            order = Layout((0, 1)) if self._known_layout() != EXAMPLES_FIRST else EXAMPLES_FIRST
-            handles = [module.register_forward_pre_hook(watch(name)) for name, module in self.layers.items()]
-            try:
-                for batch in self._each():
-                    now.clear()
-                    output, *_, n = self._run(batch)
-                    if isinstance(output, Tensor):
-                        now["output"] = output
-                    for name, value in now.items():
-                        if (axis := order.axis(value, n)) is not None:
-                            found.setdefault(name, []).append(value.movedim(axis, 0))
-            finally:
-                for handle in handles:
-                    handle.remove()
-        return {name: torch.cat(parts) for name, parts in found.items()}
-
-    def _first_input(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.append((args, kwargs))
-
-        with self.measuring(), torch.no_grad():
-            layout = self._probe.layout or EXAMPLES_FIRST
-            batch = next(self._each())
-            if self._paired(batch) and (n := self._number(batch, layout)):
-                return (layout.first(batch, n, 1)[0],), {}
-            handle = self.model.register_forward_pre_hook(hook, with_kwargs=True)
-            try:
-                *_, n = self._run(batch)
-            finally:
-                handle.remove()
-        if not found:
-            raise ValueError("forward does not call the model itself; its input is not known")
-        return replace(layout, parts=None).first(found[0], n, 1)
 
     @property
     def _dividable(self) -> bool:

@@ -1,0 +1,116 @@
+"""The inputs of a network and of its layers, as measures ask for them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from genbench.measures.examples import EXAMPLES_FIRST, Layout
+from genbench.measures.graphs import SLICE
+
+if TYPE_CHECKING:
+    from genbench.measures.snapshot import Snapshot
+
+
+def at_inputs(snapshot: "Snapshot") -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+    """See :meth:`Snapshot.at_inputs`."""
+    layout = snapshot._probe.layout or EXAMPLES_FIRST
+    for batch in snapshot._each():
+        for piece in snapshot._pieces(batch, SLICE):
+            n = snapshot._number(piece, layout)
+            leaves, rebuilt, axes = layout.apart(piece, n)
+            of_target = 0 if snapshot.forward else len(layout.apart((piece[1],), n)[0])
+            real = [
+                isinstance(leaf, Tensor) and leaf.is_floating_point() and a is not None
+                for leaf, a in zip(leaves, axes, strict=True)
+            ]
+            real[len(real) - of_target :] = [False] * of_target
+            inputs = [
+                leaf.detach().movedim(axis, 0).clone().requires_grad_()
+                for leaf, axis, r in zip(leaves, axes, real, strict=True)
+                if r
+            ]
+            rest = iter(inputs)
+            moved = rebuilt(
+                [next(rest).movedim(0, axis) if r else leaf for leaf, axis, r in zip(leaves, axes, real, strict=True)]
+            )
+            run = snapshot._run(moved)
+            yield tuple(inputs), run.output, run.target
+
+
+def blocks(snapshot: "Snapshot", size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """See :meth:`Snapshot.blocks`."""
+    left: list[tuple[Tensor, Tensor]] = []
+    for batch in snapshot._each():
+        if (
+            not snapshot._paired(batch)
+            or snapshot._probe.layout != EXAMPLES_FIRST
+            or not all(isinstance(t, Tensor) and t.ndim for t in batch)
+            or len(batch[0]) != len(batch[1])
+        ):
+            raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
+        left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
+        if sum(len(y) for _, y in left) >= size:
+            x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
+            whole = len(y) // size * size
+            yield from zip(x[:whole].split(size), y[:whole].split(size), strict=True)
+            left = [(x[whole:], y[whole:])] if whole < len(y) else []
+    if left:
+        x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
+        yield x, y
+
+
+def representations(snapshot: "Snapshot") -> dict[str, Tensor]:
+    """See :attr:`Snapshot.representations`."""
+    found: dict[str, list[Tensor]] = {}
+    now: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], Tensor):
+                now.pop(name, None)  # the order is that of the last call
+                steps_first = getattr(module, "batch_first", True) is False and args[0].ndim == 3
+                now[name] = (args[0].movedim(1, 0) if steps_first else args[0]).detach().clone()
+
+        return hook
+
+    with snapshot.measuring(), torch.no_grad():
+        order = Layout((0, 1)) if snapshot._known_layout() != EXAMPLES_FIRST else EXAMPLES_FIRST
+        handles = [module.register_forward_pre_hook(watch(name)) for name, module in snapshot.layers.items()]
+        try:
+            for batch in snapshot._each():
+                now.clear()
+                output, *_, n = snapshot._run(batch)
+                if isinstance(output, Tensor):
+                    now["output"] = output
+                for name, value in now.items():
+                    if (axis := order.axis(value, n)) is not None:
+                        found.setdefault(name, []).append(value.movedim(axis, 0))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def first_input(snapshot: "Snapshot") -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """See :attr:`Snapshot.first_input`."""
+    found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.append((args, kwargs))
+
+    with snapshot.measuring(), torch.no_grad():
+        layout = snapshot._probe.layout or EXAMPLES_FIRST
+        batch = next(snapshot._each())
+        if snapshot._paired(batch) and (n := snapshot._number(batch, layout)):
+            return (layout.first(batch, n, 1)[0],), {}
+        handle = snapshot.model.register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            *_, n = snapshot._run(batch)
+        finally:
+            handle.remove()
+    if not found:
+        raise ValueError("forward does not call the model itself; its input is not known")
+    return replace(layout, parts=None).first(found[0], n, 1)
