@@ -16,7 +16,7 @@ _RESAMPLES = 2000
 # with fewer groups a bootstrap interval says more about the resampling than about the data
 _MIN_GROUPS = 5
 # of more groups, resampled correlations are of first order in the weights: the rest is smaller by their number
-_MANY = 1000
+_MANY = 300
 # differences that agree to this share of their operands agree up to the rounding of the subtraction
 _ROUNDING = 1e-12
 

@@ -14,7 +14,7 @@ from genbench.report import render
 from genbench.report.frame import read as read_csv
 from genbench.report.frame import table_of
 from genbench.report.model import Point, Table
-from genbench.report.selection import Selection, load
+from genbench.report.selection import Selection, load, select
 from genbench.report.table import build, points
 
 if TYPE_CHECKING:
@@ -124,8 +124,9 @@ def trouble(selection: Selection) -> list[str]:
 def status_lines(folder: str | Path, *, everything: bool = False) -> list[str]:
     """How many runs of the last command in ``folder``, or of all, are in which state, then those that failed or
     diverged, with the reason."""
-    selection = load(folder, everything=everything)
-    hidden = {record["run_id"] for record in records.load(folder).records} - {run.run_id for run in selection.runs}
+    loaded = records.load(folder)
+    selection = select(loaded, everything=everything)
+    hidden = {record["run_id"] for record in loaded.records} - {run.run_id for run in selection.runs}
     states = {run_id: state for run_id, state in records.status(folder).items() if run_id not in hidden}
     names = ("done", "running", "diverged", "failed", "damaged", "missing")
     counts = {name: sum(state == name for state in states.values()) for name in names}
