@@ -115,7 +115,10 @@ def _forest(table: Table) -> Drawing | None:
         return -math.inf if difference is None else difference.value
 
     shown.sort(key=effect)
-    figure, axes = blank(7.6, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
+    beside = 0.065 * max((len(table.rows[row].label) for row in shown), default=0)
+    width = max(7.6, beside + 1.9 * len(columns))
+    characters = int((width - beside) / len(columns) / 0.07)
+    figure, axes = blank(width, 1.1 + 0.24 * len(shown), 1, len(columns), sharey=True)
     for axis, index in zip(axes[0], columns, strict=True):
         column, mean = table.columns[index], table.cells[base][index].mean
         for y, row in enumerate(shown):
@@ -134,9 +137,9 @@ def _forest(table: Table) -> Drawing | None:
         axis.set_ylim(-0.7, len(shown) - 0.3)
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
-        baseline = f" ({plain(table.rows[base].label)}: {mean.value:.{column.digits or 1}f})" if mean else ""
-        axis.set_title(plain(column.title) + baseline)
-        axis.set_xlabel(f"difference from {plain(table.rows[base].label)}")
+        baseline = f" ({table.rows[base].label}: {mean.value:.{column.digits or 1}f})" if mean else ""
+        axis.set_title(plain("\n".join(wrapped(column.title + baseline, characters))))
+        axis.set_xlabel(plain("\n".join(wrapped(f"difference from {table.rows[base].label}", characters))))
         _limit(axis, [table.cells[row][index].difference for row in shown])
     return Drawing(
         "differences",
@@ -265,7 +268,8 @@ def _against(
     rows = list(dict.fromkeys(point.row for point in points))
     numbered = [row for row in rows if row in first]
     conditions = list(dict.fromkeys(point.condition for point in points))
-    beside = len(numbered) <= _BESIDE and max(map(len, numbered)) <= 2 * _BESIDE  # in a panel of its own
+    longest = max(map(len, numbered)) + max(map(len, conditions))
+    beside = len(numbered) <= _BESIDE and longest <= 40  # in a panel of its own
     panels = len(measures) + beside
     columns = panels if panels < 5 else 3
     lines = math.ceil(panels / columns)
@@ -417,7 +421,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
     height = 1.6 + 0.14 * (max(map(len, titles)) - 1)
     figure, axes = blank(max(4.2, 1.95 * columns), 0.7 + height * lines, lines, columns, sharex=True, sharey=True)
     scale = 100 if name == "accuracy" else 1
-    lowest, highest = math.inf, 0.0
+    lowest, highest, longest = math.inf, 0.0, 0
     epochs: set[float] = set()
     for axis, row, heading in zip(axes.flat, rows, titles, strict=False):
         for which, condition in enumerate(conditions):
@@ -431,6 +435,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
                 dash = "-" if split == "test" else (0, (2.2, 1.2))
                 lowest = min(lowest, *frame.mean(axis=1), math.inf)
                 highest = max(highest, *frame.mean(axis=1), 0.0)
+                longest = max(longest, len(frame))
                 epochs |= set(frame.index)
                 axis.plot(frame.index, frame.mean(axis=1), color=colour, linestyle=dash, linewidth=1.3)
                 axis.fill_between(
@@ -441,7 +446,7 @@ def _learning(curves: dict[str, Any], points: Sequence[Point], name: str, title:
         axes.flat[index].axis("off")
         if index >= columns:  # the lowest of its column
             axes.flat[index - columns].tick_params(labelbottom=True)
-    if math.isinf(lowest):  # runs that ended at different epochs and were measured at their ends only
+    if longest < 2:  # measured at the ends of runs only
         return None
     if max(epochs) > 50 * min(epochs) and len(epochs) < 50:  # measured at powers of two
         for axis in axes.flat:

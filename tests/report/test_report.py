@@ -247,6 +247,21 @@ def test_figures_keep_their_size_whatever_their_rows_are_called(tmp_path):
         assert all(axis.get_window_extent().height > 2 * figure.dpi for axis in figure.axes)
 
 
+def test_titles_of_differences_stand_apart(tmp_path):
+    column = {"metric": "test/performance/accuracy", "group": "test acc. (%)"}
+    columns = [column | {"label": f"a long condition, number {number}"} for number in range(4)]
+    spec = factory.SPEC | {"columns": columns}
+    table = build(load(factory.ablation(tmp_path, ["none", "l1", "l2"], (0.0,), (0, 1), spec=spec)))
+    with drawing.style():
+        drawn = figures._forest(table)
+        drawing.settle(drawn)
+        for boxes in (
+            [axis._left_title.get_window_extent() for axis in drawn.figure.axes],
+            [axis.xaxis.label.get_window_extent() for axis in drawn.figure.axes],
+        ):
+            assert all(box.x1 < other.x0 for box, other in itertools.pairwise(boxes))
+
+
 def test_titles_of_learning_curves_stand_apart(tmp_path):
     strategies = ["none", *(f"a_strategy+with_a_name+of_many_words+number_{number}" for number in range(2))]
     loaded = load(factory.ablation(tmp_path, strategies, (0.0,), (0,)))
@@ -404,8 +419,9 @@ def test_a_sweep_in_which_every_run_failed_has_a_report(tmp_path):
     assert "failed" in (folder / "table.md").read_text()
 
 
-def test_runs_measured_at_their_different_ends_only_have_no_learning_curves(tmp_path, monkeypatch):
-    ends = iter(range(5, 50))
+@pytest.mark.parametrize("step", [0, 1], ids=["equal", "different"])
+def test_runs_measured_at_their_ends_only_have_no_learning_curves(tmp_path, monkeypatch, step):
+    ends = itertools.count(5, step)
     history = factory.history
 
     def last_row(item):
