@@ -218,6 +218,7 @@ def test_of_very_many_rows_figures_show_some_and_say_which(tmp_path, monkeypatch
     assert figures._few(table, 13) == ({"none", *names}, "")
     monkeypatch.setattr(figures, "_MOST", 5)
     monkeypatch.setattr(figures, "_LINES", 7)
+    monkeypatch.setattr(figures, "settle", lambda drawing: None)  # which takes time
     with drawing.style():
         drawn = {item.name: item for item in figures.draw(loaded, table, points(loaded))}
     assert all(item.caption.endswith("the table has all.") for item in drawn.values())
@@ -384,7 +385,7 @@ def test_details_tell_how_searches_went_and_of_how_many_they_do_not(tmp_path, mo
     assert page._searches(loaded, build(loaded)) == {
         "sharpness, SAM": f"{one} 8 starts, 3 reached it; {two} 8 starts, 4 reached it; and 1 more, in the records"
     }
-    text = report.Report(tmp_path).text("html")
+    text = page.page(loaded, build(loaded), [], [])
     assert text.count("8 starts, 4 reached it") == 1
     assert "in float64" in text.split("<details>")[0]
 
