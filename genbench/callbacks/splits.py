@@ -160,12 +160,13 @@ def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) ->
 
 def _first(parts: list["_Limited"], examples: int) -> Data:
     batches: list[Any] = []
-    left, layout = examples, None
+    sized: list[tuple[Any, int]] = []
+    left = examples
     for part in parts:
         for batch in part:
             n = _length(batch)
-            layout = next(_LAYOUT.choices(batch, n)) if layout is None else layout.fitting(batch, n)
-            batches.append(batch if n <= left else layout.rows(batch, n, torch.arange(left)))
+            sized.append((batch, n))
+            batches.append(batch if n <= left else _LAYOUT.of_all(sized).rows(batch, n, torch.arange(left)))
             left -= min(n, left)
             if left == 0:
                 return Data(batches, f"on the first {examples} examples: they come from a stream")
@@ -221,11 +222,11 @@ class _Batched:
             self._sizes = [_length(batches[0])] * (count - 1) + [_length(batches[count - 1])]
         else:
             self._sizes = []
-            self._layout = _LAYOUT
+            one: dict[int, Any] = {}  # a batch of each size
             for batch in islice(batches, count):
-                n = _length(batch)
-                self._layout = next(_LAYOUT.choices(batch, n)) if not self._sizes else self._layout.fitting(batch, n)
-                self._sizes.append(n)
+                self._sizes.append(_length(batch))
+                one.setdefault(self._sizes[-1], batch)
+            self._layout = _LAYOUT.of_all([(batch, n) for n, batch in one.items()])
 
     def __len__(self) -> int:
         return sum(self._sizes)
@@ -270,7 +271,9 @@ def _merged(batches: list[Any], size: int) -> list[Any]:
 def _length(batch: Any) -> int:
     """The number of examples in a batch: the length of its target where it is a pair, else of its first tensor."""
     pair = isinstance(batch, list | tuple) and len(batch) == 2
-    n = (EXAMPLES_FIRST.count(*batch) if pair else 0) or length(batch)
+    n = (EXAMPLES_FIRST.count(batch[0], batch[1], (batch[0],)) if pair else 0) or length(batch)
+    if pair and n == 1 and all(isinstance(part, list | tuple) for part in batch) and len(batch[0]) == len(batch[1]):
+        n = len(batch[0])  # what each image has, one of each
     if not n:
         raise ValueError(
             "a batch holds no tensor with a first axis, so that its examples cannot be counted; examples=null"

@@ -27,15 +27,17 @@ class Layout:
     parts: tuple[int | None, ...] | None = field(default=None, compare=False)
     lists: bool | None = field(default=None, compare=False)
 
-    def count(self, output: Any, target: Any) -> int:
+    def count(self, output: Any, target: Any, given: Any = (), lists: int = 1) -> int:
         """The number of examples: the length of the target, of the output where that has none; 0 for neither. A target
-        that is a list of other things than one tensor an output has one entry for each example."""
+        that is a list of other things than one tensor an output has one entry for each example; where the output is a
+        list too, only if in what was ``given`` there are so many of something, or so many ``lists``."""
         if isinstance(target, Tensor) and target.ndim > self.target:
             return target.shape[self.target]
         lengths = {t.shape[self.target] for t in tensors_of(target) if t.ndim > self.target}
         of_output = length(output, self.target)
         entries = len(output) if isinstance(output, _LISTS) else of_output
-        if isinstance(target, _LISTS) and len(target) == entries and lengths != {of_output}:
+        listed = isinstance(target, _LISTS) and len(target) == entries and lengths != {of_output}
+        if listed and (not isinstance(output, _LISTS) or _has(given, entries, lists)):
             return entries
         return length(target, self.target) or of_output
 
@@ -90,6 +92,18 @@ class Layout:
                     for i, a in changes:
                         found[i] = a
                     yield tuple(found)
+
+    def of_all(self, batches: Sequence[tuple[Any, int]]) -> "Layout":
+        """This layout with the axes of a batch's parts that are as long as each of several batches, each with its
+        number of examples."""
+        if not batches:
+            return self
+        lists = any(isinstance(part, _LISTS) for value, n in batches for part in self.apart(value, n)[0])
+        found = replace(self, lists=lists)
+        found = replace(found, parts=tuple(found.apart(*batches[0])[2]))
+        for value, n in batches[1:]:
+            found = found.fitting(value, n)
+        return found
 
     def fitting(self, value: Any, n: int) -> "Layout":
         """This layout without the axes that are not as long as another batch."""
@@ -156,6 +170,13 @@ def _rows(part: Any, axis: int | None, rows: Tensor) -> Any:
     if isinstance(part, Tensor):
         return part.index_select(axis, rows.to(part.device))
     return type(part)(part[row] for row in rows.tolist())
+
+
+def _has(value: Any, n: int, lists: int) -> bool:
+    """Whether there is a tensor of length ``n`` in a value, in either of its first axes, or so many lists are of it."""
+    parts, _ = flatten(value, lambda part: part is not value and isinstance(part, _LISTS) and len(part) == n)
+    found = sum(isinstance(part, _LISTS) for part in parts)
+    return found >= lists or any(isinstance(part, Tensor) and n in part.shape[:2] for part in parts)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genbench.measures.examples import copied, tensors_of
+from genbench.measures.examples import copied, mapped, tensors_of
 from genbench.measures.leaves import leaves
 from genbench.measures.preserve import (
     generators_of,
@@ -82,7 +82,7 @@ class Passes:
             if left < 0:
                 batches = None
             elif batches is not None:
-                batches.append(batch)
+                batches.append(mapped(_private, batch))
             yield batch
         if self._first is not None and len(found) != len(self._first):
             raise _differing(len(found))
@@ -119,6 +119,11 @@ def apart(loader: Any) -> Any:
     own = copy.copy(loader)
     vars(own).update(_iterator=None, persistent_workers=False)
     return own
+
+
+def _private(tensor: Tensor) -> Tensor:
+    """A worker's tensors lie in memory that is shared, of which systems give little."""
+    return tensor.clone() if tensor.device.type == "cpu" and tensor.is_shared() else tensor
 
 
 def _budget(batch: Any) -> int:

@@ -651,8 +651,16 @@ class Snapshot:
         return probed(lambda some, layout: self._run(some, layout=layout), batch, pair=self._paired(batch))
 
     def _number(self, batch: Any, layout: Layout) -> int:
-        """The examples of a batch, which need not be run where its target is a tensor."""
-        n = length(batch[1], layout.target) if self._paired(batch) and isinstance(batch[1], Tensor) else 0
+        """The examples of a batch, which need not be run where it is known what its target is."""
+        n = 0
+        if self._paired(batch):
+            x, target = batch
+            if isinstance(target, Tensor):
+                n = length(target, layout.target)
+            elif layout.lists and all(isinstance(each, list | tuple) for each in batch) and len(x) == len(target):
+                n = len(target)
+            elif layout.parts is not None:
+                n = layout.count(x, target, (x,))
         if not n:
             with torch.no_grad():
                 n = self._run(batch, layout=layout).n
@@ -750,7 +758,8 @@ class Snapshot:
         if layout is None:
             probe = self._shared.get("probe")
             layout = (probe and probe.layout) or EXAMPLES_FIRST
-        n = layout.count(output, target)
+        pair = self._paired(batch)
+        n = layout.count(output, target, (batch[0],) if pair else batch, 1 if pair else 2)
         if not n:
             raise ValueError("batch has no examples: neither target nor output has a first dimension")
         try:

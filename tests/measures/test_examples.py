@@ -325,3 +325,60 @@ def test_names_of_the_examples(used):
         squares += sum(float(t.square().sum()) for t in torch.autograd.grad(loss, list(net.parameters())))
     snapshot = Snapshot(net, CE, batches, forward=forward)
     assert empirical_fisher_trace(snapshot).value == pytest.approx(squares / 24, rel=1e-9)
+
+
+def test_lists_of_what_each_head_has_are_no_examples():
+    class Heads(nn.Module):  # three heads of 2, 3 and 4 cells
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(5, 3 * cells) for cells in (2, 3, 4))
+
+        def forward(self, x):
+            return [head(x).reshape(-1, 3) for head in self.heads]
+
+    def loss(outputs, targets):
+        return sum(CE(output, target) for output, target in zip(outputs, targets, strict=True)) / 3
+
+    torch.manual_seed(0)
+    net, x = Heads().double(), episode(9)[0]
+    y = [torch.randint(3, (9, cells)) for cells in (2, 3, 4)]
+    batches = [(x[i:j], [each[i:j].flatten() for each in y]) for i, j in ((0, 5), (5, 7), (7, 9))]
+    exact = loss(net(x), [each.flatten() for each in y])
+    slopes = torch.autograd.grad(exact, list(net.parameters()))
+    for forward in (None, lambda m, b: (m(b[0]), b[1])):
+        snapshot = Snapshot(net, loss, batches, forward=forward)
+        assert snapshot.mean_loss == pytest.approx(float(exact.detach()), rel=1e-12)
+        assert gradient_norm(snapshot).value == pytest.approx(float(sum(t.square().sum() for t in slopes)) ** 0.5)
+
+
+def test_the_examples_of_lists_are_counted_without_running_the_network():
+    torch.manual_seed(0)
+    net, (images, targets) = Detector().double(), scenes([1, 1, 1, 1, 1])
+    snapshot = Snapshot(net, detection_loss, [(images[:3], targets[:3]), (images[3:], targets[3:])])
+    assert snapshot.mean_loss > 0
+    calls = []
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    snapshot.gradient_at(snapshot.vector)
+    assert len(calls) == 2
+
+
+def test_a_loader_s_shared_memory_is_not_held():
+    x, _, y = episode(24)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8, num_workers=1)
+    snapshot = Snapshot(nn.Linear(5, 8).double(), CE, loader)
+    assert snapshot.examples == 24
+    assert isinstance(snapshot.batches, list)  # kept
+    assert not any(t.is_shared() for batch in snapshot.batches for t in batch)
+
+
+@pytest.mark.parametrize("boxes", [[3, 1, 2, 4, 1], [1, 1, 1, 1, 1], [3, 3, 3, 3, 3]])
+@pytest.mark.parametrize("kind", ["tensor", "list", "tuple"])
+def test_examples_are_taken_of_lists_too(boxes, kind):
+    images, targets = scenes(boxes)
+    made = {"tensor": torch.stack, "list": list, "tuple": tuple}[kind]
+    batches = [(made(images[i:j]), (tuple if kind == "tuple" else list)(targets[i:j])) for i, j in ((0, 3), (3, 5))]
+    found = take([batches], 4)
+    pairs = [(x, y) for batch in found for x, y in zip(*batch, strict=True)]
+    places = [next(i for i, image in enumerate(images) if torch.equal(image, x)) for x, _ in pairs]
+    assert len(set(places)) == 4
+    assert all(torch.equal(y["boxes"], targets[i]["boxes"]) for i, (_, y) in zip(places, pairs, strict=True))
