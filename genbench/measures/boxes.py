@@ -53,13 +53,11 @@ class Attacks:
 
     def thoroughly(self, alpha: float, known: Tensor | None) -> Tensor | None:
         """The same by all slopes, from random points too, in twice the steps."""
-
-        def ascents() -> Iterator[Tensor | None]:
-            for start in (*self._starts(alpha, known), *(alpha * self._random() for _ in range(_RANDOM))):
-                for slope in (self.easiest, self.soft, self.loss):
-                    yield self._ascend(start, alpha, slope, 2 * self.steps)
-
-        return self._first(ascents())
+        starts = [*self._starts(alpha, known), *(alpha * self._random() for _ in range(_RANDOM))]
+        ascents = (
+            [(u, self.easiest) for u in starts] + [(u, self.soft) for u in starts[::2]] + [(starts[-1], self.loss)]
+        )
+        return self._first(self._ascend(u, alpha, slope, 2 * self.steps) for u, slope in ascents)
 
     def shortest(self, u: Tensor) -> Tensor:
         """The shortest point found on the ray from 0 to u, which breaks its box as u does."""

@@ -80,10 +80,10 @@ def sharpness_alpha(
     few answers very wrong: of small transformers boxes a quarter of its size are too large. Here the attack that sets α
     lowers the margins of the answers that are lost most easily, see :class:`genbench.measures.boxes.Attacks`. α is
     narrowed on a logarithmic scale until the ends of ``interval`` are within ``tolerance``, and the value is their
-    geometric mean. The upper end is certain, since a point of that box was found. The lower one withstood twelve
-    ascents on three objectives, the loss among them, in twice the steps, half of them from random points. That is
+    geometric mean. The upper end is certain, since a point of that box was found. The lower one withstood seven
+    ascents on three objectives, the loss among them, in twice the steps, four of them from random points. That is
     evidence, no proof, so that the value is never called converged: on five small networks other ``steps`` (30, 60)
-    moved it by 3 % in the median and by up to 30 %.
+    moved it by 2 % in the median and by up to 30 %.
 
     Args:
         snapshot: network, loss and data: those of a classifier.
