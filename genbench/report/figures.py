@@ -26,7 +26,7 @@ _ROWS = (
     "#6A51A3", "#8C510A", "#4D4D4D", "#01787B",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_MOST = 30
+_MOST = 40
 """Rows that a figure shows one by one, with a panel or a number each."""
 _LINES = 60
 """Rows that take a line each."""
