@@ -89,8 +89,9 @@ class Snapshot:
     L(w) = Σ_b n_b · loss(output_b, target_b) / Σ_b n_b over the batches b, n_b the examples in a batch: the mean over
     all examples, however they are split, where ``loss`` is a mean over the examples of its batch (torch's default
     reduction). n_b is the length of the target (of the output, where the target has none); of its first tensor, where
-    it has several. A loss that is another mean, over classes with weights or over tokens that are no padding, has n_b
-    from ``count``; without it, and with several batches, every estimate says that it depends on the batches.
+    it has several; the entries of a list of what each example has. A loss that is another mean, over classes with
+    weights or over tokens that are no padding, has n_b from ``count``; without it, and with several batches, every
+    estimate says that it depends on the batches.
 
     Weights and buffers are copied: later training does not change a snapshot, and measuring it never changes training.
     While it is measured the network itself has the snapshot's weights, forward and backward: a penalty in the loss, a
@@ -106,7 +107,7 @@ class Snapshot:
             ``model.members`` marks an ensemble: see :func:`genbench.measures.measure`.
         loss: (output, target) -> scalar tensor, the mean over the batch.
         batches: (input, target) pairs, or anything that ``forward`` understands. All passes over a
-            loader see the same order and the same augmentation.
+            loader see the same data: those of the first are kept, as far as an eighth of the free memory holds them.
         initial: state dict of the initial weights, for distances; of an ensemble, or one for all its members.
         forward: (model, batch) -> (output, target).
         scaling: mean and std of images that were normalized, one number or one a channel: std · input + mean lies in
