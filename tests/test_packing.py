@@ -20,7 +20,12 @@ from genbench.regularization import Method
 from tests.commands import importable, typed
 from tests.test_sweep import TINY, cells, start, sweep
 
-FAST = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness")
+FAST = (
+    "measures.sam_sharpness.starts=2",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+)
 # where rounding stays rounding: Adam makes steps of full length of it where a gradient is zero
 SGD = ("optimizer=momentum", "optimizer.lr=0.02")
 

@@ -24,6 +24,7 @@ TINY = [
     "data.train_size=200",
     "data.batch_size=20",
     "checkpoint_seconds=0",
+    "measures.sam_sharpness.starts=2",
     "~measures.trace",
     "~measures.adaptive_sharpness",
     "~measures.average_sharpness",

@@ -196,6 +196,30 @@ def test_ctrl_c_ends_what_was_started_and_the_same_command_continues(launcher, w
     assert not list(work.experiment.glob("submitit"))  # jobs that ended well leave nothing
 
 
+@pytest.mark.parametrize(("launcher", "number"), [("submitit_local", signal.SIGTERM), ("ray", signal.SIGUSR1)])
+def test_a_signal_to_the_command_ends_its_jobs_and_the_same_command_continues(launcher, number, work, reference):
+    chosen = (f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=1", "callbacks=slow", "seed=0,1")
+    process = work.start(*chosen)
+    steps = work.path / "steps.txt"
+    wait_for(lambda: (steps.exists() and steps.read_text().count("\n") >= 12) or process.poll() is not None)
+    process.send_signal(number)  # it alone: its jobs are its own to end
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 40
+    assert process.returncode == 130, err
+    assert [line for line in err.splitlines() if "continues" in line] == [
+        "genbench: interrupted; the same command continues"
+    ]
+    assert "Traceback" not in out + err, err
+    work.assert_nothing_is_left()
+    assert list(work.experiment.glob("*/checkpoint.ckpt"))
+    status, _, err = work.sweep(*chosen)
+    assert status == 0, err
+    assert_same(work, reference["null"], lanes=1)
+    assert 40 <= steps.read_text().count("\n") < 50  # from an epoch's end at the worst, of 10 steps
+    work.assert_nothing_is_left()
+
+
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm"])
 def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, reference):
     chosen = (f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=1", "hydra.launcher.lanes=auto")

@@ -10,7 +10,12 @@ from genbench import experiment, packing
 from genbench.packing import RunPack
 from genbench.training import AtomicCheckpointIO
 
-FEW = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness")
+FEW = (
+    "measures.sam_sharpness.starts=2",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+)
 NEVER = "checkpoint_seconds=1000000"  # but when asked to end
 
 

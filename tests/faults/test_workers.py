@@ -8,7 +8,13 @@ from genbench import records, sweep
 from genbench.executors import Joblib, Processes
 from genbench.training import AtomicCheckpointIO
 
-FEW = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness", "trainer.max_steps=27")
+FEW = (
+    "measures.sam_sharpness.starts=2",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+    "trainer.max_steps=27",
+)
 
 
 @pytest.fixture(autouse=True)

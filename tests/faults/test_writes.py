@@ -14,7 +14,12 @@ from genbench.loggers import CSVLogger, TensorBoardLogger
 from genbench.loggers.base import Run
 from genbench.training import AtomicCheckpointIO, Checkpoint
 
-FEW = ("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness")
+FEW = (
+    "measures.sam_sharpness.starts=2",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+)
 
 
 @pytest.fixture
