@@ -477,16 +477,16 @@ class Run:
             "seconds": self.spent(),
             "lanes": self.lanes or len(self.module.lanes),
         }
-        state = {
-            ENDED: ended,
-            "weights": self.module.network.state_dict(),
-            "history": list(self.module.history),
-            "callbacks": {callback.state_key: callback.state_dict() for callback in self.callbacks},
-        }
         try:
+            state = {
+                ENDED: ended,
+                "weights": self.module.network.state_dict(),
+                "history": list(self.module.history),
+                "callbacks": {callback.state_key: callback.state_dict() for callback in self.callbacks},
+            }
             AtomicCheckpointIO().save_checkpoint(state, self.folder / CHECKPOINT)
-        except OSError as reason:
-            warnings.warn(f"the end of training could not be kept ({reason.strerror})", stacklevel=2)
+        except Exception as reason:  # for want of room, or of somebody's callback: it is missed after a kill alone
+            warnings.warn(f"the end of training could not be kept: {one_line(reason)}", stacklevel=2)
         self._measure_from(ended)
 
     def _measure_from(self, ended: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+import pytorch_lightning as pl
 
 from genbench import experiment, packing, records, unfinished
 from genbench.callbacks import Measures, measures
@@ -151,6 +152,20 @@ def test_what_is_taken_is_of_this_end_and_this_code(configure, tmp_path, monkeyp
     assert again(ended="another") != 12345.0
     assert again(provenance={**kept["provenance"], "genbench_code": "another"}) != 12345.0
     assert again(measured="damaged") != 12345.0
+
+
+class Unkept(pl.Callback):
+    """Has a state that cannot be written."""
+
+    def state_dict(self):
+        return {"function": lambda: None}
+
+
+def test_an_end_that_cannot_be_kept_is_measured_as_ever(configure):
+    plain = configure(NEVER, *FEW, "~measures.trace")
+    plain["callbacks"]["unkept"] = {"_target_": f"{__name__}.Unkept"}
+    with pytest.warns(UserWarning, match=r"the end of training could not be kept: .*pickle"):
+        assert experiment.run(plain)["status"] == "completed"
 
 
 def test_a_measurement_that_fails_is_tried_again_and_an_end_that_cannot_be_read_is_trained_again(
