@@ -300,6 +300,7 @@ def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure
 
 def endless(snapshot):
     """A measure during which the process is asked to end, once."""
+    assert snapshot.examples == 180  # what does not look at the snapshot ends where its settings are checked
     if ASKED:
         ASKED.pop()
         os.kill(os.getpid(), signal.SIGTERM)
