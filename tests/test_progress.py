@@ -10,7 +10,7 @@ import pytest
 import rich.console
 
 from genbench import experiment, packing, progress
-from genbench.measures import Snapshot, watch
+from genbench.measures import graphs, watch
 from genbench.progress import Note, Pace
 
 
@@ -110,13 +110,13 @@ def test_a_run_notes_the_loss_of_its_steps(configure, notes):
 
 def test_a_pack_notes_which_measure_of_which_run_is_taken_and_what_is_left(configure, notes, monkeypatch):
     monkeypatch.setattr(watch, "_OFTEN", -1.0)  # each pass is noted
-    product = Snapshot._summed
+    product = graphs._summed
 
     def slow(snapshot, *args):
         time.sleep(0.02)
         return product(snapshot, *args)
 
-    monkeypatch.setattr(Snapshot, "_summed", slow)
+    monkeypatch.setattr(graphs, "_summed", slow)
     monkeypatch.setattr(watch, "SLOW", 0.0)
     few = ("~measures.adaptive_sharpness", "~measures.average_sharpness", "~measures.sam_sharpness")
     configs = configure(*few, "~callbacks.gap", each=[{"seed": 0}, {"seed": 1}])

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch.nn.functional as F
 
+import genbench.measures.graphs as graphs
 import genbench.measures.watch as module
 from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace, l2_norm
 from genbench.measures.base import evaluate
@@ -16,13 +17,13 @@ def test_which_measure_runs_and_how_far(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
-    product = snapshot._summed
+    product = graphs._summed
 
     def slow(*args):
         now[0] += 30
         return product(*args)
 
-    monkeypatch.setattr(snapshot, "_summed", slow)
+    monkeypatch.setattr(graphs, "_summed", slow)
     lines = []
     measures = {
         "l2": l2_norm,
