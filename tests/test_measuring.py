@@ -257,7 +257,7 @@ def bad(tmp_path, name):
         "split": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "split=dev"],
         "no val": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "split=val"],
         "examples": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "examples=0"],
-        "setting": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "measures.trace.probes=1", "measures.lambda_1.k=0"],
+        "setting": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "measures.trace.probes=1"],
         "device": [f"checkpoint={tmp_path / 'net.pt'}", *whole, "device=tpu"],
         "nan": [f"checkpoint={tmp_path / 'nan.pt'}", *whole],
     }[name]
@@ -282,6 +282,7 @@ def bad(tmp_path, name):
         ("examples", "examples is 0"),
         ("device", "device is 'tpu'"),
         ("nan", "are not finite"),
+        ("setting", r"measures\.trace\.probes is 1; accepted: an integer of at least 2"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(name, message, tmp_path):
@@ -291,14 +292,6 @@ def test_bad_input_is_one_line_and_writes_nothing(name, message, tmp_path):
         measured(*arguments)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_measure_that_fails_is_null_with_the_reason(tmp_path):
-    found = measured(*bad(tmp_path, "setting"))
-    assert found.estimates["train/flatness/trace"].value is None
-    assert "probes is 1" in found.estimates["train/flatness/trace"].note
-    assert "k is 0" in found.estimates["train/flatness/lambda_1"].note
-    assert found.estimates["train/flatness/sam_sharpness"].value is not None
 
 
 def test_a_run_that_left_no_weights(trained):

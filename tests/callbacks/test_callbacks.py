@@ -399,6 +399,7 @@ def test_a_diverged_network_is_null_with_the_reason():
 
 @measure("flatness")
 def refuses(snapshot: Snapshot) -> Estimate:
+    assert snapshot.examples  # what fails before it looks is refused before training
     raise ValueError("not for\nthis network")
 
 
