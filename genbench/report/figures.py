@@ -32,6 +32,7 @@ _LINES = 60
 """Rows that take a line each."""
 _BESIDE = 15
 """Rows that the legend of a panel holds."""
+_DRAWN = ("performance/accuracy", "performance/cross_entropy")
 _TITLE = 26
 """Characters of a line above a learning curve."""
 _GAP = "test/gap/accuracy"
@@ -386,15 +387,20 @@ def _handles(rows: Sequence[str], conditions: Sequence[str]) -> list[Any]:
 
 
 def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
-    """run_id → history; runs whose history is damaged or absent are left out."""
+    """run_id → what is drawn of its history, by epoch; runs whose history is damaged or absent are left out."""
+    import numpy as np
+    import pandas as pd
+
     found = {}
     for point in points:
         try:
             run_id = point.record["run_id"]
             history = records.history(loaded.folder / run_id, point.record)
-            drawn = [key for key in history if key == "epoch" or "/performance/" in str(key)]
-            history = history[drawn].drop_duplicates("epoch").astype(float).set_index("epoch")
-            found[run_id] = history.where(history.abs() <= LARGEST)
+            history = history.drop_duplicates("epoch")
+            drawn = [key for key in history if key.endswith(_DRAWN)]
+            values = history[drawn].to_numpy(float)
+            values[~(np.abs(values) <= LARGEST)] = math.nan
+            found[run_id] = pd.DataFrame(values, history["epoch"].to_numpy(float), drawn)
         except (records.RecordError, KeyError, ValueError):
             continue
     return found
