@@ -397,7 +397,7 @@ def _curves(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
             run_id = point.record["run_id"]
             history = records.history(loaded.folder / run_id, point.record)
             history = history.drop_duplicates("epoch")
-            drawn = [key for key in history if key.endswith(_DRAWN)]
+            drawn = [key for key in history if str(key).endswith(_DRAWN)]
             values = history[drawn].to_numpy(float)
             values[~(np.abs(values) <= LARGEST)] = math.nan
             found[run_id] = pd.DataFrame(values, history["epoch"].to_numpy(float), drawn)
