@@ -819,7 +819,9 @@ def test_ten_kills_at_random_moments_end_in_the_same_table(work):
     for _ in range(10):
         process = start(work, *arguments)
         if training := draw.random() < 0.7:  # else it may be killed while it plans
-            while not list(work.glob(f"runs/ablation/*/{progress.FILE}")) and process.poll() is None:
+            since, notes = time.time(), f"runs/ablation/*/{progress.FILE}"
+            while not any(progress.read(path.parent, since=since) for path in work.glob(notes)):
+                assert process.poll() is None
                 time.sleep(0.1)
         life = draw.uniform(0, 8)
         with contextlib.suppress(subprocess.TimeoutExpired):
