@@ -340,11 +340,13 @@ def load(folder: str | os.PathLike[str]) -> Records:
 
 
 def configuration(config: Mapping[str, Any]) -> str:
-    """Digest of what runs of one cell of a table have in common: the configuration but its seed, wherever that is."""
+    """Digest of what runs of one cell of a table have in common: the configuration but the seeds in it.
+
+    All of them: which are the run's own does not show, as a measure's is 0 whatever the run's."""
 
     def without(node: Any) -> Any:
         if isinstance(node, Mapping):
-            return {key: without(value) for key, value in node.items() if key != "seed" or value != config.get("seed")}
+            return {key: without(value) for key, value in node.items() if key != "seed"}
         return [without(value) for value in node] if isinstance(node, list | tuple) else node
 
     return digest(without(shared(config)))[:12]

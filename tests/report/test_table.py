@@ -590,6 +590,17 @@ def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp
     assert [line for line in table.problems if "code" in line] == ["3 runs of earlier code left out"]
 
 
+def test_a_measures_seed_of_0_is_not_the_runs(tmp_path):
+    """The first seed is trained again with new code: the earlier code of the other seeds is left out too."""
+    for seed, code in ((0, "aa"), (1, "aa"), (2, "aa"), (0, "bb")):
+        own = factory.record("mixup", 0.0, seed)
+        own["config"]["measures"] = {"trace": {"_target_": "genbench.measures.hessian_trace", "seed": 0}}
+        factory.leave(tmp_path, with_code(own, code, f"2026-01-0{1 + (code == 'bb')}T00:00:0{seed}+00:00"))
+    loaded = records.load(tmp_path)
+    left = [record["seed"] for record in loaded.records if record["run_id"] not in records.earlier_code(loaded)]
+    assert left == [0]
+
+
 def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
     own = [factory.record("mixup", 0.0, seed) for seed in (0, 1)]
     for record in own:
