@@ -1,6 +1,7 @@
 """Where the examples of a batch lie, and some of them taken out of it."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
@@ -204,39 +205,38 @@ class Samples:
     or padding make it another one, and may tell between batches only.
 
     Attributes:
-        mean: whether the loss of any two parts together was their mean, each counted as ``count`` says.
+        mean: whether the loss of two parts together was always their mean, each counted as ``count`` says.
     """
 
-    _BATCHES, _ROWS = 16, 16  # looked at; of each, in either part
+    _ROWS = 16  # of a batch, that are joined with those of the batch before
 
     def __init__(self, loss: Callable[[Any, Any], Tensor], count: Callable[[Any, Any], Any] | None) -> None:
         self._loss, self._count = loss, count
-        self._left = self._BATCHES
-        self._last: tuple[Any, int] | None = None
+        self._last: tuple[tuple[Any, int], tuple[Tensor, float]] | None = None
         self.mean = True
 
-    def add(self, output: Any, target: Any, n: int, layout: Layout | None) -> None:
-        if not (self._left and self.mean and layout):
+    def add(self, value: tuple[Any, Any], n: int, found: tuple[Tensor, float], layout: Layout | None) -> None:
+        """The (output, target) of a batch, whose loss and what it counts are ``found``. One class or one padded token
+        may be anywhere: the halves of every batch are looked at, and some rows of it beside some of the one before."""
+        if not (self.mean and layout):
             return
-        self._left -= 1
-        order = layout.outputs
-        rows = torch.linspace(0, n - 1, min(n, 2 * self._ROWS)).round().long()
-        parts = rows.tensor_split(2)
-        first, second = ((order.rows((output, target), n, part), len(part)) for part in parts)
-        for other in (second, self._last):
-            if other is not None and other[1]:
-                self._look(first, other, order)
-        self._last = first
-
-    def _look(self, first: tuple[Any, int], second: tuple[Any, int], order: Layout) -> None:
+        order, half = layout.outputs, n // 2
         try:
-            values = [(order.joined(first, second), first[1] + second[1]), first, second]
-            whole, *parts = [
-                (self._loss(*value), n if self._count is None else float(self._count(*value))) for value, n in values
-            ]
+            if half:
+                parts = zip(order.split(value, n, n - half), (n - half, half), strict=True)
+                self.mean = equal_means(found, [self._of(*part) for part in parts])
+            rows = torch.linspace(0, n - 1, min(n, self._ROWS)).round().long()
+            some = order.rows(value, n, rows), len(rows)
+            ours, before, self._last = self._of(*some), self._last, None
+            self._last = some, ours
+            if self.mean and before is not None:
+                both = self._of(order.joined(some, before[0]), some[1] + before[0][1])
+                self.mean = equal_means(both, [ours, before[1]])
         except Exception:  # parts of other forms, or a loss of whole batches alone
             return
-        self.mean = equal_means(whole, parts)
+
+    def _of(self, value: Any, n: int) -> tuple[Tensor, float]:
+        return self._loss(*value), n if self._count is None else float(self._count(*value))
 
 
 def mean_of(values: Sequence[tuple[Tensor, float]]) -> float:
@@ -258,6 +258,11 @@ def equal_means(whole: tuple[Tensor, float], parts: Iterable[tuple[Tensor, float
     mean = sum(loss * weight for loss, weight in counted) / sum(weight for _, weight in counted)
     value = float(whole[0])
     return abs(value - mean) <= tolerance(whole[0]) * max(abs(value), *(abs(loss) for loss, _ in counted)) + 1e-7
+
+
+def is_sum(whole: Tensor, parts: Iterable[Tensor]) -> bool:
+    """Whether a loss is the sum of its parts' losses, however small it is."""
+    return bool(whole != 0) and math.isclose(float(whole), sum(map(float, parts)), rel_tol=1e-4)
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Products with the curvature of the mean loss over all batches, over graphs that are kept within the free memory."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from genbench.measures.examples import mean_of, tolerance
+from genbench.measures.passes import Passes
 from genbench.measures.probing import PROBED
-from genbench.measures.products import Curvature, Product, flat
+from genbench.measures.products import Curvature, Product, flat, hessian
 from genbench.memory import Allocated, room
 from genbench.patches import Patches
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
 
 SLICE = 1024  # examples
+_STEP = 1e-6  # relative, of the difference of two gradients
 _SHARE = 0.25  # of the memory that is free, for graphs that are kept
 
 
@@ -100,9 +103,45 @@ def _allot(snapshot: "Snapshot", kept: _Kept, batch: Any, curvature: Curvature, 
     with Allocated() as allocated, Patches():
         run = snapshot._run(some)
         curvature(snapshot.loss, run.output, run.target, run.loss, leaves)
+    snapshot.shared("second derivative", lambda: _check_second(snapshot, some))
     kept.each = max(1, allocated.bytes // max(1, m))
     kept.room = allowed(snapshot.device)
     kept.size = max(1, min(SLICE if snapshot.device.type == "cpu" else sys.maxsize, kept.room // (4 * kept.each)))
+
+
+def _check_second(snapshot: "Snapshot", some: Any) -> None:
+    """Compares a product with the Hessian of a few examples with differences of the gradient, in float64 where the
+    network can be computed so: a backward pass that leaves autograd, or a hook that does, gives right gradients and
+    wrong products. Differences over h and 2 h that disagree say nothing, as where a ReLU is switched between them."""
+    few = snapshot._view(("vector", "probe"), _passes=Passes([some]))
+    exact = few if _is_double(few) else few.in_precision(torch.float64)
+    if exact is None:
+        return
+    w = exact.vector
+    draw = torch.randn(len(w), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w.device)
+    v = draw * (w.norm() / math.sqrt(len(w)) or 1.0)
+    with exact.measuring():
+        batch = next(exact._each())
+        with exact._placed() as leaves, Patches():
+            run = exact._run(batch)
+            if not torch.equal(flat(leaves.values()), w):  # a forward pass that writes its weights
+                return
+            product = flat(
+                hessian(exact.loss, run.output, run.target, run.loss, leaves)(tuple(exact._split(v).values()))
+            )
+        slopes = [exact.gradient_at(w + t * v)[1] for t in (0.0, _STEP, 2 * _STEP)]
+    once, twice = ((slope - slopes[0]) / (t * _STEP) for t, slope in zip((1, 2), slopes[1:], strict=True))
+    size = max(float(once.norm()), float(product.norm()))
+    if float((once - twice).norm()) <= 1e-3 * size < 0.1 * float((once - product).norm()):
+        raise ValueError(
+            "the network has no second derivative that autograd knows: its products differ by "
+            f"{float((once - product).norm()) / size:.0%} from differences of the gradient, as where a backward pass "
+            "or a hook detaches what it computes"
+        )
+
+
+def _is_double(snapshot: "Snapshot") -> bool:
+    return all(p.dtype == torch.float64 for p in snapshot.parameters.values())
 
 
 def _graphs(

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,6 +22,7 @@ from genbench.memory import room
 
 _SHARE = 1 / 8  # of the memory that is free, for batches that are kept
 _END = object()
+_PLAIN = (Tensor, np.ndarray, str, bytes, int, float, type(None))  # what tells a batch from another
 _SAMPLE = 64  # entries of a tensor that tell it from another
 
 
@@ -78,7 +80,7 @@ class Passes:
                 raise _differing(index)
             if index == 0:
                 left = _budget(batch)
-            left -= sum(t.nbytes for t in tensors_of(batch))
+            left -= _bytes(batch)
             if left < 0:
                 batches = None
             elif batches is not None:
@@ -138,10 +140,31 @@ def _differing(index: int) -> ValueError:
     )
 
 
+def _known(batch: Any, depth: int = 3) -> list[Any]:
+    """The plain values, arrays and tensors of a batch, those too that objects of other kinds hold, some levels down."""
+    found: list[Any] = []
+    for leaf in leaves(batch):
+        if isinstance(leaf, _PLAIN):
+            found.append(leaf)
+        elif depth:
+            found += _known(list(getattr(leaf, "__dict__", {}).values()), depth - 1)
+    return found
+
+
+def _bytes(batch: Any) -> int:
+    return sum(leaf.nbytes for leaf in _known(batch) if isinstance(leaf, Tensor | np.ndarray))
+
+
 def _digest(batch: Any) -> list[Any]:
-    """What is another for other data: the plain values, and each tensor's shape, sum and some of its entries."""
-    known = [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor | str | bytes | int | float | None)]
-    return [_of(leaf) if isinstance(leaf, Tensor) else repr(leaf) for leaf in known]
+    """What is another for other data: the plain values, each array's bytes, and each tensor's shape, sum and some of
+    its entries."""
+    return [_of(leaf) if isinstance(leaf, Tensor) else _of_plain(leaf) for leaf in _known(batch)]
+
+
+def _of_plain(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return repr(value)
+    return value.shape, repr(value.tolist()) if value.dtype.hasobject else hash(value.tobytes())
 
 
 def _of(tensor: Tensor) -> tuple[Any, ...]:

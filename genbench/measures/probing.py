@@ -1,6 +1,5 @@
 """How a network and its loss treat the examples of a batch, seen on a few of them."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from genbench.measures.examples import (
     Layout,
     close,
     equal_means,
+    is_sum,
     length,
     tensors_of,
 )
@@ -115,7 +115,7 @@ class _Probing:
         if len(rows) == 1:
             parts, _, axes = layout.apart(batch, n)
             known = all(a is not None for p, a in zip(parts, axes, strict=True) if isinstance(p, Tensor) and p.ndim)
-            return Probe(layout, independent=known or layout != EXAMPLES_FIRST, bytes=each, examples=1)
+            return Probe(layout, independent=known, bytes=each, examples=1)
         half = len(rows) // 2
         halves = torch.arange(half), torch.arange(half, len(rows))
         runs = [self._run(layout.rows(some, len(rows), part), layout) for part in halves]
@@ -128,6 +128,7 @@ class _Probing:
             for run, part in zip(runs, halves, strict=True)
         )
         mean = equal_means((whole.loss, whole.weight), [(run.loss, run.weight) for run in runs])
+        mean = mean and not is_sum(whole.loss, [run.loss for run in runs])
         seen = bool(layout.of_output(whole.output, len(rows), halves[0]))
         return Probe(layout, independent, mean, each, len(rows), seen)
 
@@ -137,11 +138,10 @@ class _Probing:
         if probe.mean or layout is None:
             return
         n = self._run(batch, layout).n
-        both, first, second = (
-            float(self._run(layout.rows(batch, n, torch.tensor(rows)), layout).loss)
-            for rows in ([0, n - 1], [0], [n - 1])
+        both, *parts = (
+            self._run(layout.rows(batch, n, torch.tensor(rows)), layout).loss for rows in ([0, n - 1], [0], [n - 1])
         )
-        if math.isclose(both, first + second, rel_tol=1e-4) and abs(both) > 1e-6:
+        if is_sum(both, parts):
             raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
 
     def refuse_random(self, batch: Any, run: Run, layout: Layout) -> None:

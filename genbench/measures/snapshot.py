@@ -687,10 +687,10 @@ class Snapshot:
                 common = self._fitted(batch, run.n, common)
                 losses.append((run.loss, run.n))
                 weights.append(run.weight)
-                samples.add(run.output, run.target, run.n, self._probe.layout)
+                samples.add((run.output, run.target), run.n, (run.loss, run.weight), self._probe.layout)
                 held += sum(leaf.nbytes for leaf in tensors_of((run.output, run.target)))
                 if predictions is not None and held <= keep:
-                    predictions.append((run.output, run.target))
+                    predictions.append(mapped(Tensor.clone, (run.output, run.target)))  # one buffer may serve all
                 else:
                     predictions = None
             counted = torch.tensor(weights, device=self.device) > 0

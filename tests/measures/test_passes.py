@@ -193,3 +193,53 @@ class Given:
 
     def __iter__(self):
         return iter(self.batches)
+
+
+class Record:
+    """A batch of its own kind, as those of graphs are."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+
+@pytest.mark.parametrize("kind", ["array", "record"])
+def test_one_buffer_of_arrays_or_of_an_object(kind):
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(4, 3), torch.randn(30, 4), torch.randint(3, (30,))
+
+    class Reused:
+        def __iter__(self):
+            held = Record(torch.zeros(10, 4), torch.zeros(10, dtype=torch.long))
+            arrays = {"x": held.x.numpy(), "y": held.y.numpy()}
+            for start in range(0, 30, 10):
+                held.x.copy_(x[start : start + 10])
+                held.y.copy_(y[start : start + 10])
+                yield arrays if kind == "array" else held
+
+    def forward(model, batch):
+        if kind == "array":
+            batch = Record(torch.from_numpy(batch["x"]), torch.from_numpy(batch["y"]))
+        return model(batch.x), batch.y
+
+    snapshot = Snapshot(net, CE, Reused(), forward=forward)
+    whole = Snapshot(net, CE, [(x, y)])
+    assert snapshot.mean_loss == pytest.approx(whole.mean_loss, rel=1e-6)
+    assert gradient_norm(snapshot).value == pytest.approx(gradient_norm(whole).value, rel=1e-5)
+
+
+def test_arrays_that_differ_from_pass_to_pass_are_refused(monkeypatch):
+    monkeypatch.setattr(module, "_budget", lambda batch: 0)  # too large to be kept
+
+    class Fresh:
+        def __iter__(self):
+            for _ in range(3):
+                yield {"x": np.random.default_rng().standard_normal((10, 4), dtype=np.float32)}
+
+    snapshot = Snapshot(
+        nn.Linear(4, 1),
+        lambda output, target: output.square().mean(),
+        Fresh(),
+        forward=lambda m, b: (m(torch.from_numpy(b["x"])), None),
+    )
+    with pytest.raises(ValueError, match="differ from pass to pass"):
+        gradient_norm(snapshot)

@@ -14,12 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 from genbench.measures import (
     Snapshot,
+    accuracy,
     average_sharpness,
     cross_entropy,
     distance_from_init,
     empirical_fisher_trace,
     fisher_trace,
     flops,
+    gauss_newton_trace,
     gradient_norm,
     hessian_eigenvalues,
     hessian_trace,
@@ -1061,3 +1063,149 @@ def test_columns_of_one_tensor_have_nothing_in_common():
     flat = torch.randn(6, 6, dtype=torch.float64)
     net.a, net.b = nn.Parameter(flat[:, :3].T), nn.Parameter(flat[:, 3:])
     assert l2_norm(Snapshot(net, CE, [(x, y)]))["l2"].note is None
+
+
+class Detached(torch.autograd.Function):
+    """tanh, whose backward pass takes what it saved for a constant."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.y = x.tanh().detach()
+        return ctx.y.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1 - ctx.y**2)
+
+
+class Equilibrium(nn.Module):
+    """z = f(z, x) by iteration, its gradient by a hook that solves for it (the usual implementation of DEQs)."""
+
+    def __init__(self):
+        super().__init__()
+        self.z, self.x, self.out = nn.Linear(5, 5), nn.Linear(6, 5), nn.Linear(5, 3)
+        nn.init.normal_(self.z.weight, std=0.2)
+
+    def forward(self, x):
+        z = torch.zeros(len(x), 5, dtype=x.dtype)
+        with torch.no_grad():
+            for _ in range(60):
+                z = torch.tanh(self.z(z) + self.x(x))
+        z = torch.tanh(self.z(z) + self.x(x))
+        if z.requires_grad:
+            at = z.detach().requires_grad_()
+            again = torch.tanh(self.z(at) + self.x(x))
+
+            def solve(g):
+                u = g
+                for _ in range(60):
+                    u = torch.autograd.grad(again, at, u, retain_graph=True)[0] + g
+                return u
+
+            z.register_hook(solve)
+        return self.out(z)
+
+
+class Saturating(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.outer(Detached.apply(self.inner(x)))
+
+
+@pytest.mark.parametrize("kind", [Saturating, Equilibrium])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_second_derivative_that_autograd_loses_is_refused(kind, dtype):
+    torch.manual_seed(0)
+    net, (x, y) = kind().to(dtype), data()
+    snapshot = Snapshot(net, CE, [(x.to(dtype), y)])
+    gradient = torch.autograd.grad(CE(net(x.to(dtype)), y), list(net.parameters()))
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradient))
+    assert gradient_norm(snapshot).value == pytest.approx(norm, rel=1e-5)
+    for function in (hessian_trace, gauss_newton_trace):
+        with pytest.raises(ValueError, match="no second derivative that autograd knows"):
+            function(snapshot)
+
+
+def test_kinks_are_no_lost_derivatives():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    nn.init.zeros_(net[0].bias)
+    x, y = data()
+    x = torch.cat([x[:10].float(), torch.zeros(10, 6)])  # every unit lies on its kink
+    assert hessian_trace(Snapshot(net, CE, [(x, y[:20])])).value is not None
+
+
+def test_graphs_of_one_number_each():
+    """A target [G, 1] is of G graphs, and not of one example with the time first."""
+
+    class Readout(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.node, self.out = nn.Linear(4, 6), nn.Linear(6, 1)
+
+        def forward(self, x, batch, n):
+            h = torch.tanh(self.node(x))
+            return self.out(torch.zeros(n, 6, dtype=x.dtype).index_add(0, batch, h))
+
+    torch.manual_seed(0)
+    net, batches = Readout().double(), []
+    for sizes in ([2, 3, 1, 4], [3, 2, 2, 2], [4, 1, 2]):
+        batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        x, y = torch.randn(len(batch), 4).double(), torch.randn(len(sizes), 1).double()
+        batches.append({"x": x, "batch": batch, "y": y})
+    snapshot = Snapshot(net, F.mse_loss, batches, forward=lambda m, b: (m(b["x"], b["batch"], len(b["y"])), b["y"]))
+    expected = sum(float((net(b["x"], b["batch"], len(b["y"])) - b["y"]).square().sum()) for b in batches) / 11
+    assert snapshot.examples == 11
+    assert snapshot.mean_loss == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="cannot be told"):
+        empirical_fisher_trace(snapshot)
+
+
+@pytest.mark.parametrize("late", ["a class of another weight", "one padded token", "sorted by class"])
+def test_a_loss_that_is_no_mean_is_seen_wherever_it_shows(late):
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(6, 3).double(), torch.randn(400, 6).double(), torch.arange(400) % 2
+    loss = nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, 8.0]).double())
+    if late == "a class of another weight":
+        y[380:] = torch.arange(20) % 3
+    elif late == "one padded token":
+        y[301] = -100
+    else:
+        y = (torch.arange(400) >= 300).long() * 2
+    for size in (10, 100):
+        snapshot = Snapshot(net, loss, list(zip(x.split(size), y.split(size), strict=True)))
+        assert "no mean over the examples" in (gradient_norm(snapshot).note or "")
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-5])
+def test_a_sum_is_refused_however_small_it_is(size):
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(6, 1), torch.randn(40, 6), size * torch.randn(40, 1)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(size)
+    with pytest.raises(ValueError, match="loss is the sum"):
+        _ = Snapshot(net, nn.MSELoss(reduction="sum"), [(x, y)]).mean_loss
+    mean = Snapshot(net, F.mse_loss, [(x, y)])
+    assert mean.mean_loss == pytest.approx(float(F.mse_loss(net(x), y).detach()), rel=1e-5)
+
+
+def test_outputs_in_one_buffer():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(6, 4)
+            self.register_buffer("out", torch.zeros(10, 4).double())
+
+        def forward(self, x):
+            y = self.inner(x)
+            return y if torch.is_grad_enabled() or len(x) < 10 else self.out.copy_(y)
+
+    torch.manual_seed(0)
+    net, x, y = Writing().double(), torch.randn(30, 6).double(), torch.randint(4, (30,))
+    snapshot = Snapshot(net, CE, list(zip(x.split(10), y.split(10), strict=True)))
+    expected = (net.inner(x).argmax(1) == y).double().mean()
+    assert accuracy(snapshot).value == pytest.approx(float(expected))
