@@ -56,6 +56,7 @@ class _Open:
     attributes: Any = ()  # of the modules, as each pass finds them
     room: int | None = None  # bytes for the graph of one gradient
     watch: Any = None  # counts the passes over the data
+    differentiates: bool = False  # whether the forward pass takes derivatives, as of a potential by its inputs
     placed: list[tuple[Any, ...]] = field(default_factory=list)  # the weights that lie in it, last on top
 
 
@@ -754,8 +755,7 @@ class Snapshot:
 
     def _run(self, batch: Any, *, layout: Layout | None = None) -> Run:
         """One batch through the network as it is placed."""
-        # a network may change its input in place, and a loss its target
-        output, target = (self.forward or _pair)(self.model, copied(batch))
+        output, target = self._answer(batch)
         if layout is None:
             probe = self._shared.get("probe")
             layout = (probe and probe.layout) or EXAMPLES_FIRST
@@ -775,6 +775,20 @@ class Snapshot:
             self._open.attributes
         )  # what a pass keeps, weights that are merged or a state, is not the next one's
         return Run(output, target, loss.reshape(()), weight, n)
+
+    def _answer(self, batch: Any) -> tuple[Any, Any]:
+        """(output, target) of the forward pass, without a graph where none is asked for."""
+        forward = self.forward or _pair
+        if torch.is_grad_enabled() or not self._open.differentiates:
+            try:
+                # a network may change its input in place, and a loss its target
+                return forward(self.model, copied(batch))
+            except RuntimeError as error:
+                if torch.is_grad_enabled() or "does not require grad" not in str(error):
+                    raise
+                self._open.differentiates = True
+        with torch.enable_grad():
+            return mapped(Tensor.detach, forward(self.model, copied(batch)))
 
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
         pieces = vector.split([p.numel() for p in self.parameters.values()])

@@ -1209,3 +1209,42 @@ def test_outputs_in_one_buffer():
     snapshot = Snapshot(net, CE, list(zip(x.split(10), y.split(10), strict=True)))
     expected = (net.inner(x).argmax(1) == y).double().mean()
     assert accuracy(snapshot).value == pytest.approx(float(expected))
+
+
+class Potential(nn.Module):
+    """Answers with a derivative of what it computes by its input, as networks of forces and of equations do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 1)
+
+    def forward(self, x):
+        x = x.clone().requires_grad_()
+        u = self.last(torch.tanh(self.first(x)))
+        (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        return slope[:, :1] + u
+
+
+def test_a_network_that_differentiates_in_its_forward_pass():
+    torch.manual_seed(0)
+    net, x, y = Potential().double(), torch.randn(12, 3).double(), torch.randn(12, 1).double()
+    snapshot = Snapshot(net, F.mse_loss, [(x[:5], y[:5]), (x[5:], y[5:])])
+    parameters = {k: p.detach() for k, p in net.named_parameters()}
+    shapes = [p.shape for p in parameters.values()]
+
+    def loss(w):
+        parts = w.split([s.numel() for s in shapes])
+        values = {k: p.view(s) for k, p, s in zip(parameters, parts, shapes, strict=True)}
+        return F.mse_loss(torch.func.functional_call(net, values, (x,)), y)
+
+    w = torch.cat([p.reshape(-1) for p in parameters.values()])
+    matrix = torch.autograd.functional.hessian(loss, w)
+    (slope,) = torch.autograd.grad(loss(w.requires_grad_()), w)
+    assert snapshot.mean_loss == pytest.approx(float(loss(w.detach())), rel=1e-12)
+    assert gradient_norm(snapshot).value == pytest.approx(float(slope.norm()), rel=1e-9)
+    found = hessian_eigenvalues(snapshot, k=1)["lambda_1"]
+    assert found.value == pytest.approx(float(torch.linalg.eigvalsh(matrix)[-1]), rel=1e-4)
+    assert snapshot.loss_at(1.1 * w.detach()) == pytest.approx(float(loss(1.1 * w)), rel=1e-12)
+    rows = torch.cat(list(snapshot.example_gradients()))
+    torch.testing.assert_close(rows.mean(0), slope, rtol=1e-9, atol=1e-12)
+    assert not any(p.requires_grad is False for p in net.parameters())
