@@ -125,6 +125,7 @@ class Connected(torch.nn.Module):
 
 def telling(snapshot):
     """A measure whose reason tells more than it should."""
+    assert snapshot.examples  # what fails before it looks is refused before training
     raise ValueError(f"cannot read /home/somebody/private/words.txt with {KEY}")
 
 
