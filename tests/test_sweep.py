@@ -86,6 +86,7 @@ def start(work, *arguments, command=GENBENCH, **more):
     own = {"PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     environment = {**os.environ, **own, **more}
     environment.pop("HYDRA_FULL_ERROR", None)
+    environment.pop("WANDB_SERVICE", None)  # a service of this process, which another test may have ended
     return subprocess.Popen(
         [*command, *arguments],
         cwd=work,
@@ -249,7 +250,9 @@ def test_hydras_own_launcher_works_too(work):
 
 
 def test_loggers_of_a_sweep(work):
-    status, _, err = sweep(work, "logger=[csv,wandb,tensorboard]", "seed=0,1", "hydra.launcher.n_jobs=1")
+    # a process of its own: workers have the environment of the first command's, W&B's service included
+    arguments = ("--config-dir", "../conf", "-m", *TINY, "logger=[csv,wandb,tensorboard]", "seed=0,1")
+    status, _, err = alone(work, *arguments, "hydra.launcher.n_jobs=1")
     assert status == 0, err
     folder = work / "runs" / "default"
     offline = [path.name for path in (folder / "wandb").glob("offline-run-*")]
