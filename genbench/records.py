@@ -36,9 +36,9 @@ STATUSES = ("completed", "diverged", "failed")
 LIMIT = 2**28
 """Bytes of a JSON or CSV file that is read; weights may have any size."""
 SCALE_FREE = "normalization makes the loss indifferent to the scale of the weights"
+"""The alteration (see ``altered`` of a record) after which norms of weights mean as little as raw curvature."""
 SEARCH = "search: "
 """Begins the part of a note that tells how a search went: ``converged`` sums it up, so it is no footnote of a table."""
-"""The alteration (see ``altered`` of a record) after which norms of weights mean as little as raw curvature."""
 
 _NUMBER = (int, float)
 _NONE = type(None)
