@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.draw import derive
 from genbench.measures.margins import signed
 from genbench.measures.outputs import Reading
+from genbench.measures.sharpness import generator_of, uniform
 from genbench.measures.snapshot import Snapshot
 
 _RATE, _LAST = 0.4, 0.05  # of an ascent: its first step relative to the box, and its last relative to the first
@@ -44,7 +44,7 @@ class Attacks:
         self._cut = self._width = 0.0
         self._easy = snapshot.with_loss(self._of_easiest)
         self._all = snapshot.with_loss(self._of_all)
-        self._generator = torch.Generator().manual_seed(derive(seed, "boxes"))
+        self._generator = generator_of(seed, "boxes")
 
     def quickly(self, alpha: float, known: Tensor | None) -> Tensor | None:
         """A point u that breaks the box, by ``easiest`` from a point ``known`` to break a larger one and from the
@@ -53,7 +53,10 @@ class Attacks:
 
     def thoroughly(self, alpha: float, known: Tensor | None) -> Tensor | None:
         """The same by all slopes, from random points too, in twice the steps."""
-        starts = [*self._starts(alpha, known), *(alpha * self._random() for _ in range(_RANDOM))]
+        starts = [
+            *self._starts(alpha, known),
+            *(alpha * uniform(self.snapshot, self._generator) for _ in range(_RANDOM)),
+        ]
         ascents = (
             [(u, self.easiest) for u in starts] + [(u, self.soft) for u in starts[::2]] + [(starts[-1], self.loss)]
         )
@@ -118,11 +121,6 @@ class Attacks:
 
     def _at(self, u: Tensor) -> Tensor:
         return self.snapshot.vector + self.scale * u
-
-    def _random(self) -> Tensor:
-        """Uniform in [−1, 1)."""
-        u = torch.rand(len(self.scale), generator=self._generator, dtype=torch.float64)
-        return u.mul_(2).sub_(1).to(self.scale.device)
 
     @staticmethod
     def _first(attempts: Iterator[Tensor | None]) -> Tensor | None:

@@ -143,14 +143,14 @@ def average_sharpness(
     rho = _positive("rho", rho)
     check_choice("norm", norm, ("l2", "linf"))
     check_integer("pairs", pairs, least=2)
-    generator = _generator(seed, "average_sharpness")
+    generator = generator_of(seed, "average_sharpness")
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
 
     def draw() -> Tensor:
         if norm == "linf":
-            return _uniform(view, generator).mul_(rho)
+            return uniform(view, generator).mul_(rho)
         z = _gaussian(view, generator)
         return z * (rho / z.norm())
 
@@ -183,11 +183,11 @@ def adaptive_average_sharpness(
     rho = _positive("rho", rho)
     check_choice("norm", norm, ("l2", "linf"))
     check_integer("pairs", pairs, least=2)
-    generator = _generator(seed, "adaptive_average_sharpness")
+    generator = generator_of(seed, "adaptive_average_sharpness")
     view = _logit_normalized(snapshot, normalize_logits)
     if view is None:
         return _NO_LOGITS
-    draw = _uniform if norm == "linf" else _gaussian
+    draw = uniform if norm == "linf" else _gaussian
     return _average(view, lambda: draw(view, generator) * view.vector.abs() * rho, pairs=pairs)
 
 
@@ -207,7 +207,7 @@ def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs:
     """
     sigma = _positive("sigma", sigma)
     check_integer("pairs", pairs, least=2)
-    generator = _generator(seed, "low_pass_filter_sharpness")
+    generator = generator_of(seed, "low_pass_filter_sharpness")
     rise = _average(snapshot, lambda: _gaussian(snapshot, generator) * sigma, pairs=pairs)
     assert rise.value is not None
     return Estimate(snapshot.mean_loss + rise.value, stderr=rise.stderr)
@@ -249,7 +249,7 @@ def m_sharpness(
     if view is None:
         return _NO_LOGITS
     ball = Ball(torch.ones_like(view.vector), rho, norm)
-    order = torch.randperm(view.examples, generator=_generator(seed, "m_sharpness"))
+    order = torch.randperm(view.examples, generator=generator_of(seed, "m_sharpness"))
     chosen = [part.sort().values for part in order.split(m)[:batches] if len(part) == m]
     if not chosen:
         return Estimate(None, note=f"undefined: {view.examples} examples are fewer than m = {m}")
@@ -361,7 +361,7 @@ def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> lis
     may be fewer than ``starts``."""
     found: list[tuple[int, Tensor]] = []
     lines: list[Tensor] = []
-    for slope in _slopes(snapshot, ball, starts, _generator(seed, "sharpness"), seed):
+    for slope in _slopes(snapshot, ball, starts, generator_of(seed, "sharpness"), seed):
         length = slope.norm()
         if not (length > 0 and length.isfinite()):
             continue
@@ -556,7 +556,7 @@ def _check_ascents(rho: float, norm: str, starts: int, steps: int, tolerance: fl
     check_integer("seed", seed, least=0)
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def generator_of(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive(check_integer("seed", seed, least=0), name))
 
 
@@ -564,7 +564,7 @@ def _gaussian(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
     return torch.randn(snapshot.size, generator=generator, dtype=torch.float64).to(snapshot.device)
 
 
-def _uniform(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
+def uniform(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
     """Uniform on [−1, 1)."""
     return torch.rand(snapshot.size, generator=generator, dtype=torch.float64).mul_(2).sub_(1).to(snapshot.device)
 
