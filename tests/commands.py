@@ -3,8 +3,10 @@ workers as long again."""
 
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +44,20 @@ def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, st
             file.seek(0)
             texts.append(file.read().decode())
     return status, texts[0], texts[1]
+
+
+def ended_by(process: subprocess.Popen[str], number: int, *, within: float) -> None:
+    """Send a signal to a command alone, as whoever works for it is its own to end: it ends within these seconds, with
+    the line that says so."""
+    process.send_signal(number)
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - asked < within
+    assert process.returncode == 130, err
+    assert [line for line in err.splitlines() if "continues" in line] == [
+        "genbench: interrupted; the same command continues"
+    ]
+    assert "Traceback" not in out + err, err
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from genbench import records
+from tests.commands import ended_by
 from tests.test_sweep import start
 
 STEPS = 60  # an epoch has 40
@@ -42,15 +43,7 @@ def test_a_command_that_is_asked_to_end_loses_no_step(work, number, arguments, c
     while not (steps.exists() and steps.stat().st_size >= 5 * runs) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(number)  # it alone: whoever works for it is its own to end
-    asked = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 30
-    assert process.returncode == 130, err
-    assert [line for line in err.splitlines() if "continues" in line] == [
-        "genbench: interrupted; the same command continues"
-    ]
-    assert "Traceback" not in err
+    ended_by(process, number, within=30)
     folder = work / "runs" / "default"
     assert len(list(folder.glob(checkpoints))) == (1 if "packs" in checkpoints else runs)
     assert not list(folder.glob("*/record.json"))

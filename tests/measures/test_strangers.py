@@ -825,6 +825,17 @@ def test_graphs_are_kept_within_the_memory_that_is_free(monkeypatch):
     assert math.isclose(sliced.mean_loss, whole.mean_loss)
 
 
+class Between(nn.Module):
+    """Two layers and an autograd function between them."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.a, self.b, self.function = nn.Linear(6, 8), nn.Linear(8, 3), function
+
+    def forward(self, x):
+        return self.b(self.function.apply(self.a(x)))
+
+
 def test_sharpness_of_a_network_without_a_second_derivative():
     class Once(torch.autograd.Function):
         @staticmethod
@@ -838,16 +849,8 @@ def test_sharpness_of_a_network_without_a_second_derivative():
             (z,) = ctx.saved_tensors
             return g * (1 - z.tanh() ** 2)
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
-
-        def forward(self, x):
-            return self.b(Once.apply(self.a(x)))
-
     torch.manual_seed(0)
-    net, (x, y) = Net().double(), data()
+    net, (x, y) = Between(Once).double(), data()
     found = sam_sharpness(Snapshot(net, CE, [(x, y)]))
     plain = sam_sharpness(Snapshot(nn.Sequential(net.a, nn.Tanh(), net.b), CE, [(x, y)]))
     assert found.value == pytest.approx(plain.value, rel=1e-2)  # the largest maximum, from other starts
@@ -1106,16 +1109,7 @@ class Equilibrium(nn.Module):
         return self.out(z)
 
 
-class Saturating(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner, self.outer = nn.Linear(6, 8), nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.outer(Detached.apply(self.inner(x)))
-
-
-@pytest.mark.parametrize("kind", [Saturating, Equilibrium])
+@pytest.mark.parametrize("kind", [lambda: Between(Detached), Equilibrium], ids=["detached", "equilibrium"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_second_derivative_that_autograd_loses_is_refused(kind, dtype):
     torch.manual_seed(0)
