@@ -15,6 +15,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -355,10 +356,9 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share |
 
 def _train(run: "Run", share: Share | None, *, resume: bool) -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
-    status, error = "completed", None
     fit = 0.0
     checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"], loggers=run.logs)
-    try:
+    with ending(run, failed=checkpoint.drop_if_unusable) as end:
         run.build(share)
         assert run.module is not None
         run.module.pace = Pace(run.folder)
@@ -381,39 +381,53 @@ def _train(run: "Run", share: Share | None, *, resume: bool) -> None:
                 trainer.fit(run.module, datamodule=run.data, ckpt_path=path)
         finally:
             fit = time.perf_counter() - fitting
-    except Diverged as reason:
-        status, error = "diverged", str(reason)
-    except BaseException as reason:
-        if interrupted(reason):
-            raise Interrupted("the run was interrupted") from None
-        status, error = "failed", run.explain(reason)
-        checkpoint.drop_if_unusable(reason)
     before = run.module.seconds_before if run.module else 0.0  # of a run that was killed and continued
-    run.write(status, error, fit=before + fit, total=before + time.perf_counter() - run.started)
+    run.write(end.status, end.error, fit=before + fit, total=before + time.perf_counter() - run.started)
 
 
 def measure(run: "Run", state: Mapping[str, Any], share: Share | None = None) -> None:
     """Measure a run that was broken off once its training had ended, from the ``state`` that it kept."""
-    status, error, before, begun = "completed", None, 0.0, False
+    before, begun = 0.0, False
     if share is not None:
         share.told(None)  # it needs no other process
-    try:
+
+    def forget(reason: BaseException) -> None:
+        if not begun and not isinstance(reason, OSError | MemoryError):  # the same command trains it again
+            _remove_state(run.folder)
+
+    with ending(run, failed=forget) as end:
         run.build()
         before = run.continue_from(state)
         begun = True
         run.call("on_train_end")
         run.call("on_fit_end")
         run.call("teardown", "fit")
+    spent = before + time.perf_counter() - run.started
+    run.write(end.status, end.error, fit=spent, total=spent, lanes=state[ENDED]["lanes"])
+
+
+@dataclass
+class End:
+    """How a run ended."""
+
+    status: str = "completed"
+    error: str | None = None
+
+
+@contextlib.contextmanager
+def ending(run: "Run", *, failed: Callable[[BaseException], None]) -> Iterator[End]:
+    """Have what is done within end the run, if it raises; an interruption is no end. ``failed`` is called with what it
+    raises but :class:`Diverged`."""
+    end = End()
+    try:
+        yield end
     except Diverged as reason:
-        status, error = "diverged", str(reason)
+        end.status, end.error = "diverged", str(reason)
     except BaseException as reason:
         if interrupted(reason):
             raise Interrupted("the run was interrupted") from None
-        status, error = "failed", run.explain(reason)
-        if not begun and not isinstance(reason, OSError | MemoryError):  # the same command trains it again
-            _remove_state(run.folder)
-    spent = before + time.perf_counter() - run.started
-    run.write(status, error, fit=spent, total=spent, lanes=state[ENDED]["lanes"])
+        end.status, end.error = "failed", run.explain(reason)
+        failed(reason)
 
 
 class Run:
