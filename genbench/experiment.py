@@ -399,9 +399,7 @@ def measure(run: "Run", state: Mapping[str, Any], share: Share | None = None) ->
         run.build()
         before = run.continue_from(state)
         begun = True
-        run.call("on_train_end")
-        run.call("on_fit_end")
-        run.call("teardown", "fit")
+        run.measure()
     spent = before + time.perf_counter() - run.started
     run.write(end.status, end.error, fit=spent, total=spent, lanes=state[ENDED]["lanes"])
 
@@ -415,7 +413,7 @@ class End:
 
 
 @contextlib.contextmanager
-def ending(run: "Run", *, failed: Callable[[BaseException], None]) -> Iterator[End]:
+def ending(run: "Run", *, failed: Callable[[BaseException], None] | None = None) -> Iterator[End]:
     """Have what is done within end the run, if it raises; an interruption is no end. ``failed`` is called with what it
     raises but :class:`Diverged`."""
     end = End()
@@ -427,7 +425,8 @@ def ending(run: "Run", *, failed: Callable[[BaseException], None]) -> Iterator[E
         if interrupted(reason):
             raise Interrupted("the run was interrupted") from None
         end.status, end.error = "failed", run.explain(reason)
-        failed(reason)
+        if failed is not None:
+            failed(reason)
 
 
 class Run:
@@ -548,6 +547,12 @@ class Run:
         assert self.module is not None
         for callback in self.callbacks[1:]:
             getattr(callback, hook)(self.module._trainer, self.module, *args)
+
+    def measure(self) -> None:
+        """Have the callbacks do what they do at the end."""
+        self.call("on_train_end")
+        self.call("on_fit_end")
+        self.call("teardown", "fit")
 
     @property
     def measuring(self) -> list[Any]:

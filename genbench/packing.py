@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate, pairwise
@@ -418,19 +418,17 @@ class RunPack(Pack):
         if status != "completed":
             return status, error
         one = self.runs[index]
-        return self._tried(one, lambda: one.callbacks[0].on_train_end(self.trainer_of(index), self.module_of(index)))
+        with experiment.ending(one) as end:
+            one.callbacks[0].on_train_end(self.trainer_of(index), self.module_of(index))
+        return end.status, end.error
 
     def _conclude(self, index: int, status: str, error: str | None) -> None:
         """Measure a run and write its record."""
         one = self.runs[index]
         if status == "completed":
-
-            def measure() -> None:
-                one.call("on_train_end")
-                one.call("on_fit_end")
-                one.call("teardown", "fit")
-
-            status, error = self._tried(one, measure)
+            with experiment.ending(one) as end:
+                one.measure()
+            status, error = end.status, end.error
         spent = self._spent(index)
         write = partial(one.write, fit=spent, total=spent, lanes=len(self._lanes))
         try:
@@ -438,16 +436,6 @@ class RunPack(Pack):
         except OSError as reason:  # the others may have better luck
             with contextlib.suppress(OSError):
                 write("failed", one.explain(reason))
-
-    def _tried(self, one: Run, action: Callable[[], None]) -> tuple[str, str | None]:
-        """How a run ends that does something."""
-        try:
-            action()
-        except Diverged as reason:
-            return "diverged", str(reason)
-        except (Exception, SystemExit) as reason:
-            return "failed", one.explain(reason)
-        return "completed", None
 
     def _spent(self, index: int) -> float:
         """The seconds of a run: its share of the training, and its own measures."""
