@@ -276,9 +276,10 @@ def _refuse(message: str) -> NoReturn:
 
 def _report_errors(function: Callable[[], Any]) -> Any:
     """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
-    from genbench.privacy import shorten
+    from genbench.privacy import learn, shorten
     from genbench.termination import terminable
 
+    learn(sys.argv[1:])
     try:
         with terminable():
             return function()

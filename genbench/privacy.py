@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,13 @@ def _shared(value: Any, key: str) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_shared(item, "") for item in value)
     return _leaf(value) if isinstance(value, str) else value
+
+
+def learn(words: Sequence[str]) -> None:
+    """Remember the secrets among typed settings, key=value: an error may say them before anything is bound."""
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        _learn(value, key)
 
 
 def _learn(value: Any, key: str) -> None:

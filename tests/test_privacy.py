@@ -12,6 +12,7 @@ from genbench import measuring, privacy, report, sweep
 from genbench.config import ConfigError, folder
 from genbench.executors import Processes
 from genbench.privacy import clean, shared
+from tests.commands import typed
 
 KEY = "0a1b2c3d4e5f6a7b8c9d0a1b2c3d4e5f6a7b8c9d"
 
@@ -180,3 +181,17 @@ def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, mon
     out, err = capfd.readouterr()
     assert not [word for word in PLANTED if word in out + err]
     assert "refused: …" in (where / outcomes[1].run_id / "traceback.txt").read_text()
+
+
+def refusing(snapshot, *, api_key):
+    """A measure that tells its key before it looks at anything."""
+    raise ValueError(f"the key {api_key} is not accepted")
+
+
+def test_a_secret_that_was_typed_is_in_no_error(tmp_path):
+    target = [f"+measures.own._target_={__name__}.refusing", "+measures.own._partial_=true"]
+    for more in ([], ["-m"]):
+        status, out, err = typed(tmp_path, "genbench", *more, *target, f"+measures.own.api_key={KEY}")
+        assert status == 1
+        assert "measures.own: the key … is not accepted" in err
+        assert KEY not in out + err
