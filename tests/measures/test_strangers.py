@@ -1132,6 +1132,28 @@ def test_kinks_are_no_lost_derivatives():
     assert hessian_trace(Snapshot(net, CE, [(x, y[:20])])).value is not None
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-20, 1e-9])
+def test_units_that_have_decayed_are_no_lost_derivatives(size):
+    """In and out of them there is nothing: to either side of the weights the gradient changes otherwise, linearly."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3)).double()
+    with torch.no_grad():
+        for part in (net[0].weight, net[0].bias, net[2].weight.T):
+            part[5:] *= size
+    x, y = data()
+    snapshot = Snapshot(net, CE, [(x, y)])
+    parameters = dict(net.named_parameters())
+
+    def loss(w):
+        parts = w.split([p.numel() for p in parameters.values()])
+        values = {k: v.view(p.shape) for (k, p), v in zip(parameters.items(), parts, strict=True)}
+        return CE(functional_call(net, values, (x,)), y)
+
+    matrix = torch.autograd.functional.hessian(loss, snapshot.vector)
+    v = torch.randn(len(matrix), dtype=torch.float64)
+    torch.testing.assert_close(snapshot.hessian_product(v), matrix @ v, rtol=1e-9, atol=1e-12)
+
+
 def test_graphs_of_one_number_each():
     """A target [G, 1] is of G graphs, and not of one example with the time first."""
 
