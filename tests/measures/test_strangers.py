@@ -1154,6 +1154,36 @@ def test_units_that_have_decayed_are_no_lost_derivatives(size):
     torch.testing.assert_close(snapshot.hessian_product(v), matrix @ v, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["padding", "reversal"])
+def test_a_gradient_that_is_not_the_losss_is_no_lost_derivative(kind):
+    """The row of an embedding's padding has no gradient, and is a constant of the Hessian; a reversed gradient is what
+    a network is trained by."""
+    torch.manual_seed(0)
+    if kind == "padding":
+        net = nn.Sequential(nn.Embedding(5, 3, padding_idx=0), nn.Flatten(), nn.Tanh(), nn.Linear(12, 3)).double()
+        x = torch.randint(5, (20, 4))
+    else:
+
+        class Reversed(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, z):
+                return z.clone()
+
+            @staticmethod
+            def backward(ctx, g):
+                return -g
+
+        net, x = Between(Reversed).double(), torch.randn(20, 6, dtype=torch.float64)
+    y = torch.randint(3, (20,))
+    snapshot = Snapshot(net, CE, [(x, y)])
+    parameters = list(net.parameters())
+    v = torch.randn(snapshot.size, dtype=torch.float64)
+    slopes = torch.autograd.grad(CE(net(x), y), parameters, create_graph=True)
+    product = torch.autograd.grad(torch.cat([g.reshape(-1) for g in slopes]) @ v, parameters)
+    expected = torch.cat([p.reshape(-1) for p in product])
+    torch.testing.assert_close(snapshot.hessian_product(v), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_graphs_of_one_number_each():
     """A target [G, 1] is of G graphs, and not of one example with the time first."""
 
