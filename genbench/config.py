@@ -22,9 +22,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
-from genbench import leftovers
 from genbench.checks import nearest
-from genbench.source import Source
+from genbench.privacy import clean
+from genbench.process import leftovers
 
 # What cannot change a run's numbers, and so is no part of its identity or its record.
 EXCLUDED = (
@@ -131,24 +131,12 @@ class ConfigError(ValueError):
     """A configuration that is refused, in one line."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples, the overrides that were typed for it, the user's code that trains it, of each of the user's measures
-    (``callbacks.CALLBACK.measures.NAME``) the digest of its code, the digest of its data and whether these are files of
-    the user's."""
-
-    run_id: str
-    folder: Path
-    bound: dict[str, Any]
-    choices: dict[str, Any]
-    steps_per_epoch: int | None = None
-    batch_size: int | None = None
-    typed: tuple[str, ...] = ()
-    source: Source = field(default_factory=Source)
-    measures: Mapping[str, str] = field(default_factory=dict)
-    data: str | None = None
-    of_files: bool = False
+def one_line(error: BaseException) -> str:
+    """``Type: message`` without line breaks and without paths of this machine."""
+    if isinstance(error, SystemExit):
+        return f"SystemExit: the run called exit({error.code!r})"
+    text = clean(str(error)) or "no message"
+    return f"{type(error).__name__}: {text[:300]}" if not isinstance(error, ConfigError) else text
 
 
 def folder() -> Path:

@@ -71,7 +71,8 @@ def callbacks(args: argparse.Namespace) -> list[Result]:
 
     Without a folder: of ablation runs of ``none``, ``l2`` and ``sam``, trained now.
     """
-    from genbench import experiment, records
+    from genbench import records
+    from genbench.runs import execute
 
     if args.folder is not None:
         found = [r for r in records.load(args.folder).records if r["status"] == "completed"]
@@ -79,7 +80,7 @@ def callbacks(args: argparse.Namespace) -> list[Result]:
             sys.exit(f"{args.folder} holds no completed runs")
     else:
         with tempfile.TemporaryDirectory() as runs:
-            found = [experiment.run(_ablation(m, f"runs_dir={runs}")) for m in ("none", "l2", "sam")]
+            found = [execute.run(_ablation(m, f"runs_dir={runs}")) for m in ("none", "l2", "sam")]
     seconds: dict[str, list[tuple[float, float]]] = {}
     for record in found:
         name = "+".join(record["choices"]["regularization"]) or "none"
@@ -124,14 +125,14 @@ def full(args: argparse.Namespace) -> list[Result]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from genbench import experiment
     from genbench.config import folder
     from genbench.measures import Snapshot
     from genbench.measures.base import evaluate
+    from genbench.runs import build
 
     with initialize_config_dir(str(folder()), version_base="1.3"):
         plain: Any = OmegaConf.to_container(compose("measure", ["measures=full"])["measures"])
-    measures = {name: experiment.make(node) for name, node in plain.items()}
+    measures = {name: build.make(node) for name, node in plain.items()}
     model, x, y = _trained("mlp", steps=2000)
     torch.manual_seed(0)
     initial = type(model)(input_shape=(1, 40), classes=10).state_dict()
@@ -215,11 +216,12 @@ def tables(args: argparse.Namespace) -> list[Result]:
     """Processor seconds, imports included, and peak memory of a table of many records, read from the disk in a fresh
     process: of the table and its CSV, and of all files and figures. The records are copies of one run's with other
     numbers (Linux)."""
-    from genbench import experiment, records
+    from genbench import records
+    from genbench.runs import execute
 
     rows = []
     with tempfile.TemporaryDirectory() as runs:
-        one = experiment.run(_ablation("none", f"runs_dir={runs}", "trainer.max_steps=200"))
+        one = execute.run(_ablation("none", f"runs_dir={runs}", "trainer.max_steps=200"))
         history = next(Path(runs).glob("*/*/history.csv")).read_bytes()
         folder, draw = Path(runs) / "many", random.Random(0)
         for number in range(args.records):
@@ -330,11 +332,11 @@ def augmentation(args: argparse.Namespace) -> list[Result]:
     from torch.utils.data import DataLoader
 
     from genbench.data.batches import Batches
-    from genbench.draw import Draw
-    from genbench.memory import keep_freed
+    from genbench.process.memory import keep_freed
     from genbench.regularization.cutout import Cutout
     from genbench.regularization.flip import Flip
     from genbench.regularization.random_crop import RandomCrop
+    from genbench.rng import Draw
     from genbench.training.lane import Lane
 
     keep_freed()
@@ -428,8 +430,8 @@ def stream(args: argparse.Namespace) -> list[Result]:
     from mnist1d.data import get_dataset_args, make_dataset
 
     from genbench.data.mnist1d_stream import Signals
-    from genbench.draw import Draw
-    from genbench.memory import keep_freed
+    from genbench.process.memory import keep_freed
+    from genbench.rng import Draw
 
     keep_freed()
     source, package = Signals(), get_dataset_args()
@@ -538,8 +540,8 @@ def _packed_step(model: str, n: int) -> tuple[float, int]:
     """Median seconds of a step of ``n`` lanes, and the peak memory of the process in MiB."""
     from functools import partial
 
-    from genbench.draw import Draw
-    from genbench.memory import keep_freed
+    from genbench.process.memory import keep_freed
+    from genbench.rng import Draw
     from genbench.training import Pack
 
     torch.set_num_threads(1)
@@ -807,8 +809,8 @@ def _fit(seed: int, method: str, *, steps: int, bare: bool) -> dict[str, Any]:
     """Train as genbench does, or a bare module: seconds a ``step``, and the ``weights`` it ended with."""
     import pytorch_lightning as pl
 
-    from genbench import experiment
     from genbench.data import Batches
+    from genbench.runs import build
 
     class Bare(pl.LightningModule):
         def __init__(self) -> None:
@@ -831,11 +833,11 @@ def _fit(seed: int, method: str, *, steps: int, bare: bool) -> dict[str, Any]:
 
     config = _ablation(method, f"seed={seed}", f"trainer.max_steps={steps}")
     settings = {key: value for key, value in config["optimizer"].items() if not key.startswith("_")}
-    with experiment.quiet():
-        data = experiment.build_data(config)
-        module = experiment.build_module(config, data)
+    with build.quiet():
+        data = build.build_data(config)
+        module = build.build_module(config, data)
         network, clock = module.network, Clock()
-        trainer = experiment.build_trainer(
+        trainer = build.build_trainer(
             config,
             steps_per_epoch=data.steps_per_epoch,
             default_root_dir=None,
@@ -853,9 +855,9 @@ def _fit(seed: int, method: str, *, steps: int, bare: bool) -> dict[str, Any]:
 
 def _peak_memory(config: dict[str, Any]) -> int:
     """Bytes, of this process at its largest, after one run."""
-    from genbench import experiment
+    from genbench.runs import execute
 
-    record = experiment.run(config)
+    record = execute.run(config)
     assert record is not None
     assert record["status"] == "completed", record["error"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.pictures import write_tiny
+from tests.helpers.pictures import write_tiny
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes on few cores
 

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from genbench import experiment
 from genbench.checks import nearest
 from genbench.config import ConfigError, bind
+from genbench.runs import execute, plan
 
 COSINE = {"_target_": "genbench.training.schedule.cosine", "_partial_": True}
 L2 = "genbench.regularization.L2"
@@ -41,10 +41,10 @@ def test_what_a_component_passes_on_is_filled_in_and_checked_too(configure):
 
 def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
     plain = configure()
-    run_id = experiment.plan(plain).run_id
+    run_id = plan.plan(plain).run_id
     for key, value in {"name": "other", "runs_dir": "elsewhere", "logger": {}, "checkpoint_seconds": 1.0}.items():
-        assert experiment.plan(changed(plain, key, value)).run_id == run_id, key
-    assert experiment.plan(changed(plain, "measures", {})).run_id == run_id  # they count where a callback takes them
+        assert plan.plan(changed(plain, key, value)).run_id == run_id, key
+    assert plan.plan(changed(plain, "measures", {})).run_id == run_id  # they count where a callback takes them
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
 )
 def test_what_could_change_the_numbers_is(configure, key, value):
     plain = configure()
-    assert experiment.plan(changed(plain, key, value)).run_id != experiment.plan(plain).run_id
+    assert plan.plan(changed(plain, key, value)).run_id != plan.plan(plain).run_id
 
 
 def test_a_setting_left_at_its_default_hashes_like_the_default_spelled_out(configure):
     plain = configure("optimizer=adam")
     spelled = changed(plain, "optimizer.weight_decay", 0)
-    assert experiment.plan(spelled).run_id == experiment.plan(plain).run_id
+    assert plan.plan(spelled).run_id == plan.plan(plain).run_id
 
 
 def test_one_setting_written_in_two_ways_is_one_run(configure):
@@ -77,9 +77,9 @@ def test_one_setting_written_in_two_ways_is_one_run(configure):
     for key, (one, other) in pairs.items():
         if key == "trainer.accelerator" and torch.cuda.is_available():
             continue
-        plans = [experiment.plan(changed(configure(), key, value)) for value in (one, other)]
+        plans = [plan.plan(changed(configure(), key, value)) for value in (one, other)]
         assert plans[0] == plans[1], key
-    order = [experiment.plan(configure(f"regularization=[{names}]")).run_id for names in ("l2,mixup", "mixup,l2")]
+    order = [plan.plan(configure(f"regularization=[{names}]")).run_id for names in ("l2,mixup", "mixup,l2")]
     assert order[0] == order[1]
 
 
@@ -87,9 +87,9 @@ def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch)
     class Changed:
         digest = "another content"
 
-    before = experiment.plan(configure()).run_id
-    monkeypatch.setattr(experiment, "build_data", lambda config: Changed())
-    assert experiment.plan(configure()).run_id != before
+    before = plan.plan(configure()).run_id
+    monkeypatch.setattr(plan, "build_data", lambda config: Changed())
+    assert plan.plan(configure()).run_id != before
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_content_of_the_data_is_part_of_the_identity(configure, monkeypatch)
 )
 def test_an_invalid_configuration_is_refused_in_one_line(configure, tmp_path, key, value, message):
     with pytest.raises(ValueError, match=message) as refusal:
-        experiment.run(changed(configure(), key, value))
+        execute.run(changed(configure(), key, value))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "runs").exists()
 
@@ -138,17 +138,17 @@ def test_an_invalid_configuration_is_refused_in_one_line(configure, tmp_path, ke
 def test_a_model_that_does_not_fit_the_data_is_refused(configure):
     narrow = {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2}
     with pytest.raises(ConfigError, match="model Linear does not fit the data"):
-        experiment.check(changed(configure(), "model", narrow))
+        plan.check(changed(configure(), "model", narrow))
     flat = {"_target_": "torch.nn.Flatten"}
     with pytest.raises(ConfigError, match=r"gives outputs of shape \(40,\); the data has 10 classes"):
-        experiment.check(changed(configure(), "model", flat))
+        plan.check(changed(configure(), "model", flat))
 
 
 def test_a_run_whose_first_step_would_fail_is_refused(configure):
     with pytest.raises(ConfigError, match=r"first training step fails: .*more than 1 value per channel"):
-        experiment.run(configure("regularization=batch_norm", "data.batch_size=1"))
+        execute.run(configure("regularization=batch_norm", "data.batch_size=1"))
     with pytest.raises(ConfigError, match=r"watches the validation split; set data\.val_fraction > 0"):
-        experiment.run(configure("regularization=early_stopping", "data.val_fraction=0"))
+        execute.run(configure("regularization=early_stopping", "data.val_fraction=0"))
 
 
 def test_nearest_names_the_close_one_or_all():

@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from genbench import config, experiment
-from tests.choices import DATA, METHOD, STRONG, choices
+from genbench import config
+from genbench.runs import execute, plan
+from tests.helpers.choices import DATA, METHOD, STRONG, choices
 
 FOLDER = config.folder()
 FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
@@ -51,7 +52,7 @@ def test_no_file_is_missed():
 def test_every_choice_composes_binds_and_builds(path):
     plain = short(composed(*choose(path)))
     config.bind(plain)
-    experiment.check(plain)
+    plan.check(plain)
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS], ids=str)
@@ -98,7 +99,7 @@ def test_methods_combine():
 def trained(plain, runs, steps):
     plain = {**short(plain), "runs_dir": str(runs), "callbacks": {}, "logger": {}}
     plain["trainer"]["max_steps"] = steps
-    record = experiment.run(plain)
+    record = execute.run(plain)
     assert record["status"] == "completed", record["error"]
     return torch.load(runs / record["experiment"] / record["run_id"] / "weights.pt", weights_only=True)
 

@@ -12,7 +12,8 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from genbench import config, experiment, records, report
+from genbench import config, records, report
+from genbench.runs import execute
 
 ROOT = Path(__file__).parents[1]
 FILES = {
@@ -45,7 +46,7 @@ def run(page, configure):
 
     def run(*overrides):
         plain = configure(f"hydra.searchpath=[file://{page / 'conf'}]", f"experiment={EXPERIMENT}", *overrides)
-        record = experiment.run(plain)
+        record = execute.run(plain)
         assert record["status"] == "completed", record["error"]
         return record, Path(plain["runs_dir"]) / plain["name"], plain["table"]
 

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 
 from genbench import config, loggers
 from genbench.loggers import CSVLogger, Run, TensorBoardLogger, WandbLogger
-from tests.wandb_server import Server
+from tests.helpers.wandb_server import Server
 
 KEY = "5ecre7" * 7
 ROW = {"test/performance/accuracy": 0.5, "test/gap/accuracy": 0.25}

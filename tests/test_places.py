@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench import experiment
 from genbench.measures import Snapshot, hessian_trace
 from genbench.regularization.self_paced import SelfPaced
 from genbench.regularization.swa import estimate_norm_statistics
+from genbench.runs import build
 from genbench.training.module import evaluate
 
 
@@ -64,6 +64,6 @@ def test_modes_are_put_back_as_they_were_whatever_train_and_eval_do(raises):
 def test_a_network_whose_train_returns_nothing_is_built():
     node = {"_target_": f"{__name__}.Silent"}
     data = SimpleNamespace(tensors=lambda _: (torch.randn(6, 4), torch.randint(3, (6,))), classes=3)
-    network = experiment.build_network(node, data)
+    network = build.build_network(node, data)
     assert isinstance(network, Silent)
     assert network.training

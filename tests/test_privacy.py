@@ -8,11 +8,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from genbench import measuring, privacy, report, sweep
+from genbench import privacy, report
 from genbench.config import ConfigError, folder
-from genbench.executors import Processes
 from genbench.privacy import clean, shared
-from tests.commands import typed
+from genbench.runs import measure_checkpoint, sweep
+from genbench.runs.executors import Processes
+from tests.helpers.commands import typed
 
 KEY = "0a1b2c3d4e5f6a7b8c9d0a1b2c3d4e5f6a7b8c9d"
 
@@ -164,12 +165,12 @@ def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, mon
         measure = compose("measure", [f"checkpoint={where / outcomes[0].run_id}", "pictures=null", "measures=norms"])
     measure = OmegaConf.to_container(measure, resolve=True)
     with pytest.raises(ConfigError, match=r"the record does not hold model\.api_key, which was not to be shared"):
-        measuring.run(measure)
+        measure_checkpoint.run(measure)
     with pytest.raises(
         ConfigError, match=r"model is that of the run; accepted: model\.api_key, model\.words, model\.url"
     ):
-        measuring.run({**measure, "model": {**settings, "broken": True}})
-    measuring.run({**measure, "model": settings})
+        measure_checkpoint.run({**measure, "model": {**settings, "broken": True}})
+    measure_checkpoint.run({**measure, "model": settings})
     files = {path: path.read_bytes() for path in where.rglob("*") if path.is_file()}
     names = {path.name for path in files}
     assert names >= {

@@ -21,8 +21,8 @@ from genbench.measures import Estimate, Snapshot
 from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 from genbench.measures.watch import told
 from genbench.privacy import clean
-from genbench.termination import terminable
-from genbench.unfinished import Unfinished
+from genbench.process.termination import terminable
+from genbench.records.unfinished import Unfinished
 
 POWERS_OF_TWO = "powers_of_two"
 _NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")

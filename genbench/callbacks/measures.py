@@ -23,7 +23,7 @@ from genbench.measures import (
 )
 from genbench.measures.base import MeasureOf, check_settings, evaluate, key_prefix, needs_data, of_flatness, reason
 from genbench.measures.snapshot import Forward, Loss
-from genbench.unfinished import Unfinished
+from genbench.records.unfinished import Unfinished
 
 STANDARD: dict[str, MeasureOf] = {  # conf/measures/standard.yaml, for those who have no YAML
     "l2": l2_norm,

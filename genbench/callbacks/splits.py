@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
-from genbench.measures.estimate import Estimate
 from genbench.measures.examples import EXAMPLES_FIRST, Layout, length
 from genbench.measures.passes import apart
 from genbench.measures.preserve import generators_of, preserved_random_state
+from genbench.records.estimate import Estimate
 
 SPLITS = ("train", "val", "test")
 AUTO = "auto"  # curvature and sharpness, which take many passes, on at most FEW examples, all else on all

@@ -12,7 +12,7 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.batches import Batches, Chunks, Stream
 from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 _EVALUATION_BATCH = 4096  # labels
 

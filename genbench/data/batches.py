@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.draw import Draw, derive
+from genbench.rng import Draw, derive
 
 
 class Batches:

@@ -8,7 +8,7 @@ from torch import Tensor
 from genbench.checks import check_integer
 from genbench.data.base import TensorData, tensors
 from genbench.data.table import divided
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 
 def patterns(n: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_choice
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 NOISE = ("symmetric", "asymmetric")
 Noise = str | Sequence[Sequence[float]]

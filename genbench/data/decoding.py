@@ -19,7 +19,7 @@ import numpy as np
 
 from genbench import hub
 from genbench.data.cache import cached_folder, folder
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _RULES = 2  # of decoding; cached images are of one number: 2 composites transparency and turns by EXIF

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 
 @dataclass(frozen=True, kw_only=True)

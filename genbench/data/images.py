@@ -15,7 +15,7 @@ from genbench.data.base import TensorData
 from genbench.data.batches import Batches
 from genbench.data.corruptions import INPUTS, randomized_inputs
 from genbench.data.decoding import Source, ahead, decoded
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 NORMALIZATIONS = ("channels", "images", "none")
 _WORKERS = 2  # threads that read what does not fit in memory

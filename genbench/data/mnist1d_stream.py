@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 _POINTS = 72  # of a signal while it is made: the template's 12 and at most 60 of padding
 _PADDING = range(36, 61)

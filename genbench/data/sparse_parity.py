@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer
 from genbench.data.stream import StreamData
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 
 @dataclass(frozen=True, kw_only=True)

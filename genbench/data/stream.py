@@ -10,7 +10,7 @@ from genbench.checks import check_flag, check_integer
 from genbench.data.base import TensorData, tensors
 from genbench.data.batches import Batches, Stream
 from genbench.data.corruptions import replaced_labels
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 _PART = 1000  # examples of a frozen set that are drawn together
 

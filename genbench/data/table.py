@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from genbench.data.cache import Arrays
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 
 def divided(x: Tensor, y: Tensor, train: int, *, seed: int) -> Arrays:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 _EXAMPLES = 100_000  # that the Bayes error is estimated from
 

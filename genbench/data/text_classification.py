@@ -12,7 +12,7 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import tensors
 from genbench.data.text import UNITS, UNKNOWN, encoded, split, stamp, vocabulary
 from genbench.data.tokens import TokenData
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 Examples = tuple[Sequence[str], Sequence[str]]  # texts and their classes
 

@@ -31,7 +31,6 @@ from genbench.measures.curvature import (
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
-from genbench.measures.estimate import Estimate
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
@@ -78,6 +77,7 @@ from genbench.measures.sharpness import (
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
+from genbench.records.estimate import Estimate
 
 __all__ = [
     "Estimate",

@@ -20,7 +20,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from genbench.measures.estimate import Estimate
+from genbench.records.estimate import Estimate
 
 if TYPE_CHECKING:
     from genbench.measures.snapshot import Snapshot

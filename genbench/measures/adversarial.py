@@ -5,14 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genbench.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.draw import Draw
+from genbench.inputs.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.performance import mean_over_examples
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import Draw
 
 _BLOCK = 256  # examples whose random starts are drawn together
 
@@ -32,8 +32,8 @@ def adversarial_accuracy(
 ) -> Estimate:
     """The share of labels that stay the answer at the input and at all points that projected gradient ascent of the
     cross-entropy finds within ``epsilon`` of it, in [0, 1] (PGD, Madry et al. 2018, arXiv 1706.06083; see
-    :func:`genbench.attacks.perturb`). An upper bound of the accuracy under the worst perturbation; more random starts
-    never raise it.
+    :func:`genbench.inputs.attacks.perturb`). An upper bound of the accuracy under the worst perturbation; more random
+    starts never raise it.
 
     ``steps=1, random_starts=0`` is the fast gradient (sign) method (Goodfellow et al. 2015, arXiv 1412.6572). The
     standard error is that of a share of the examples.

@@ -10,9 +10,9 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.watch import Watch
+from genbench.records.estimate import Estimate
 
 P = ParamSpec("P")
 Result = TypeVar("Result", Estimate, dict[str, Estimate])

@@ -9,10 +9,8 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.draw import derive
 from genbench.measures.acting import acting
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.pacbayes import (
     Noise,
@@ -22,6 +20,8 @@ from genbench.measures.pacbayes import (
     pacbayes_sigma,
 )
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 _TWO_BREAKPOINTS = (nn.Hardtanh, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink)  # ReLU6 is a Hardtanh
 _PRIORS = 100  # values of the prior's variance between 1 and e

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined, wrong_answers
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 # no contexts of the last byte or the position: neighbouring weights are hardly related
 _FILTER = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0}]

@@ -4,8 +4,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 
 @measure("norm")

@@ -7,13 +7,13 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer, nearest
-from genbench.draw import Draw
+from genbench.inputs.common_corruptions import SEVERITIES, SHIFTS, corruptions_of, shifted
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import undefined
 from genbench.measures.performance import brier, labelled, mean_over_examples
 from genbench.measures.snapshot import Snapshot
-from genbench.shifts import SEVERITIES, SHIFTS, corruptions_of, shifted
+from genbench.records.estimate import Estimate
+from genbench.rng import Draw
 
 _BLOCK = 256  # examples that are shifted together
 _BINS = 15  # of the calibration error
@@ -27,7 +27,7 @@ def corrupted_performance(
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Performance on the data after common corruptions at severities 1 to 5 (Hendrycks & Dietterich 2019,
-    arXiv 1903.12261), images as in CIFAR-10-C, sequences likewise: see :mod:`genbench.shifts`.
+    arXiv 1903.12261), images as in CIFAR-10-C, sequences likewise: see :mod:`genbench.inputs.common_corruptions`.
 
     ``corrupted_{accuracy, cross_entropy, brier_score, calibration_error}`` are means over corruptions and severities,
     with ``_1`` to ``_5`` means over the corruptions at a severity; ``corrupted_accuracy_<corruption>`` is the mean over

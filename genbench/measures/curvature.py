@@ -18,11 +18,11 @@ from scipy.linalg import eigh_tridiagonal, hessenberg
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.draw import derive
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.lanczos import Lanczos
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 MATRICES = ("hessian", "gauss_newton")
 

@@ -5,10 +5,10 @@ import math
 import torch
 
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined
 from genbench.measures.representation import check_same_data
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 
 @measure("performance", by_member=False)

@@ -4,12 +4,12 @@ import math
 from dataclasses import fields, replace
 
 from genbench.checks import check_choice, check_integer
+from genbench.inputs.common_corruptions import SEVERITIES, SHIFTS, shifts_of
 from genbench.measures.base import measure
 from genbench.measures.corrupted import UNSHIFTABLE, under_shift
-from genbench.measures.estimate import Estimate
 from genbench.measures.performance import accuracy
 from genbench.measures.snapshot import Snapshot
-from genbench.shifts import SEVERITIES, SHIFTS, shifts_of
+from genbench.records.estimate import Estimate
 
 
 @measure("robustness", by_member=False)
@@ -24,8 +24,8 @@ def drift_accuracy(
 
     Args:
         snapshot: a classifier of sequences [B, C, L] or images [B, C, H, W].
-        shift: see :mod:`genbench.shifts`: of images ``rotation`` (15° a step), ``translation`` (5 % of each side a
-            step) or a common corruption; of sequences a corruption.
+        shift: see :mod:`genbench.inputs.common_corruptions`: of images ``rotation`` (15° a step),
+            ``translation`` (5 % of each side a step) or a common corruption; of sequences a corruption.
         seed: of the shift, at least 0.
 
     Raises:

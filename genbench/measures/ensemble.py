@@ -7,10 +7,10 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import undefined
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 _NAMES = ("accuracy", "cross_entropy", "calibration_error")
 

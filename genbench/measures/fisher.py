@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genbench.checks import check_integer
-from genbench.draw import derive
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.optimization import gradients
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 
 @measure("flatness")

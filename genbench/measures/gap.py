@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from genbench.measures.base import MeasureOf, attempt, measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read
 from genbench.measures.performance import accuracy, calibration_error, cross_entropy, mean_loss, soft_error
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 PERFORMANCE: dict[str, MeasureOf] = {
     "accuracy": accuracy,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from genbench.im2col import Patches
 from genbench.measures.examples import mean_of, tolerance
 from genbench.measures.passes import Passes
 from genbench.measures.probing import PROBED
 from genbench.measures.products import Curvature, Product, flat, hessian
-from genbench.memory import Allocated, room
-from genbench.patches import Patches
+from genbench.process.memory import Allocated, room
 
 if TYPE_CHECKING:
     from genbench.measures.snapshot import Snapshot

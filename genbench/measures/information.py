@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.performance import class_labels
 from genbench.measures.representation import NO_HIDDEN, hidden, penultimate, some
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 _ENTRIES = 2**22  # of a block of rows or of kernels
 _NO_LABELS = Estimate(None, note="undefined: the targets are not one class an example")

@@ -9,10 +9,10 @@ from torch import Tensor
 from genbench.checks import check_number
 from genbench.measures.acting import acting, of_factors
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import Reading, undefined, with_logits
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 _QUANTILES = (10, 25, 50, 75, 90)  # percent
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from genbench.measures.acting import initial_weights, of_factors, weights
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.margins import margin_percentile, spectral_square
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 Norms = dict[str, float]  # squared, by the name of the parameter
 Grid = tuple[int, ...] | str  # points of the circle in each dimension, or why there is none

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer
-from genbench.draw import Draw
+from genbench.inputs.common_corruptions import SHIFTS, shifts_of
 from genbench.measures.base import measure
 from genbench.measures.corrupted import UNSHIFTABLE, under_shift
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
-from genbench.shifts import SHIFTS, shifts_of
+from genbench.records.estimate import Estimate
+from genbench.rng import Draw
 
 SCORES = ("max_softmax", "energy", "entropy")
 _BLOCK = 256  # examples that are drawn together
@@ -42,7 +42,7 @@ def ood_auroc(
         snapshot: a classifier with logits or probabilities [N, K]; no labels of outliers are needed.
         score: one of the three.
         outliers: ``gaussian``, normal numbers with mean and standard deviation of all inputs together; a shift of
-            :mod:`genbench.shifts`; or a data module, whose test split has inputs of the same shape.
+            :mod:`genbench.inputs.common_corruptions`; or a data module, whose test split has inputs of the same shape.
         severity: of the shift, 1 to 5.
         seed: of noise and shift, at least 0.
 

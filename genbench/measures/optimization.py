@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 _ROUNDING = (
     16  # ε that rounding adds up to in a gradient that is zero: up to 2 were seen, and 100 of the least that is not

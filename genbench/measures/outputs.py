@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.measures.estimate import Estimate
 from genbench.measures.leaves import leaves, rebuilt
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 _PROBES = 8  # examples that the loss is asked about
 

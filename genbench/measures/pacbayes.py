@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_integer, check_number
-from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.boxes import Attacks, largest_box
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined, wrong_answers
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
 

@@ -18,7 +18,7 @@ from genbench.measures.preserve import (
     random_state,
     set_random_state,
 )
-from genbench.memory import room
+from genbench.process.memory import room
 
 _SHARE = 1 / 8  # of the memory that is free, for batches that are kept
 _END = object()

@@ -9,9 +9,9 @@ from torch.overrides import resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.norms import positive_margin
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 
 @measure("norm")

@@ -14,9 +14,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import read, undefined, with_logits
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 
 @measure("performance", by_member=False)

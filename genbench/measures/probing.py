@@ -18,7 +18,7 @@ from genbench.measures.examples import (
     tensors_of,
 )
 from genbench.measures.preserve import preserved_random_state, seed_all
-from genbench.memory import Allocated
+from genbench.process.memory import Allocated
 
 PROBED = 32  # examples
 

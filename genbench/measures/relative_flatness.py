@@ -5,11 +5,11 @@ import math
 import torch
 
 from genbench.checks import check_integer, nearest
-from genbench.draw import derive
 from genbench.measures.acting import weights
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 
 @measure("flatness")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.performance import class_labels
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 NO_HIDDEN = Estimate(None, note="undefined: the network has no hidden layer")
 

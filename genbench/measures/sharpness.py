@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from genbench.checks import check_choice, check_flag, check_integer, check_number
-from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.curvature import leading_vectors
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 _NO_LOGITS = Estimate(
     None,

@@ -11,8 +11,8 @@ from torch import Tensor
 from genbench.checks import check_integer
 from genbench.measures.acting import of_factors, weights
 from genbench.measures.base import measure
-from genbench.measures.estimate import Estimate
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
 
 
 class PowerLaw(NamedTuple):

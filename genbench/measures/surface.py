@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_choice, check_flag, check_integer, check_number
-from genbench.draw import derive
 from genbench.measures.base import measure
 from genbench.measures.curvature import hessian_eigenvectors
-from genbench.measures.estimate import Estimate
 from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import derive
 
 _DIRECTIONS = ("random", "hessian")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from genbench.progress import LINES, duration
+from genbench.process.progress import LINES, duration
 
 LONG, SLOW = 60.0, 5.0  # seconds of a measure and of one of its passes that are told before they are spent
 _OFTEN = 1.0  # seconds between two lines to one who shows them as he likes

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.checks import check_number
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 
 class Masked(nn.Module):

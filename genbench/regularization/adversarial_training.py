@@ -2,18 +2,18 @@
 
 from torch import Tensor, nn
 
-from genbench.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.checks import check_choice, check_flag, check_integer
-from genbench.draw import Draw
+from genbench.inputs.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Method
+from genbench.rng import Draw
 
 
 class AdversarialTraining(Method):
     """Trains on adversarial inputs in place of the given ones: those that projected gradient ascent of the
     cross-entropy finds within ``epsilon`` at the present weights (Madry et al. 2018, arXiv 1706.06083; see
-    :func:`genbench.attacks.perturb`). One step without a random start is training with the fast gradient sign method
-    (Goodfellow et al. 2015, arXiv 1412.6572).
+    :func:`genbench.inputs.attacks.perturb`). One step without a random start is training with the fast gradient sign
+    method (Goodfellow et al. 2015, arXiv 1412.6572).
 
     A step costs ``steps`` more passes. They see the network as training does, with the dropout masks of the step, and
     normalize by the batch, but leave batch-norm statistics alone.

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.models.slots import Normalization
 from genbench.records import SCALE_FREE
+from genbench.rng import Draw
 
 Parameters = list[Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]

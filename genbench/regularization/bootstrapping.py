@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.checks import check_choice
-from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Method
+from genbench.rng import Draw
 
 
 class Bootstrapping(Method):

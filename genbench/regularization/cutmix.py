@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.images import box, check_signals, integers
 from genbench.regularization.mixing import Mixing, mixed, probabilities
+from genbench.rng import Draw
 
 
 class CutMix(Mixing):

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.base import Method
+from genbench.rng import Draw
 
 
 class EntropyPenalty(Method):

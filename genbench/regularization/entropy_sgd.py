@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from genbench.checks import check_integer, check_number
-from genbench.draw import Draw
 from genbench.regularization.base import Batches, Method, Parameters
 from genbench.regularization.swa import estimate_norm_statistics, trainable
+from genbench.rng import Draw
 
 
 class EntropySGD(Method):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from genbench.draw import Draw
 from genbench.regularization.base import Method, Parameters
+from genbench.rng import Draw
 
 
 class GradientClipping(Method):

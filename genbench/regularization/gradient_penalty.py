@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization.base import Method, refuse_tokens
+from genbench.rng import Draw
 
 
 class GradientPenalty(Method):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 
 def check_images(name: str, x: Tensor) -> None:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization.base import Method, refuse_tokens
+from genbench.rng import Draw
 
 
 class Jacobian(Method):

@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.base import Parameters
 from genbench.regularization.images import integers
 from genbench.regularization.mixing import Mixing, mixed, probabilities
+from genbench.rng import Draw
 
 
 class ManifoldMixup(Mixing):

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.mixing import Mixing, mixed, probabilities
+from genbench.rng import Draw
 
 
 class Mixup(Mixing):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.draw import Draw
 from genbench.regularization.images import integers, turned, warped
+from genbench.rng import Draw
 
 GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")

@@ -5,9 +5,9 @@ from itertools import groupby
 
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.base import Method
 from genbench.regularization.images import box
+from genbench.rng import Draw
 
 
 class Pixels:

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.draw import Draw
 from genbench.regularization.base import Method
 from genbench.regularization.images import check_images
 from genbench.regularization.operations import OPERATIONS, Ranges, applied, choice, relative
+from genbench.rng import Draw
 
 AUTO_AUGMENT = Ranges(angle=30, shear=0.3, shift=0.45, factor=0.9, bits=(8, 4))
 

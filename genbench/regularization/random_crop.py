@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from genbench.draw import Draw
 from genbench.regularization.images import check_images, integers
 from genbench.regularization.pixels import PixelMethod, Pixels
+from genbench.rng import Draw
 
 
 class RandomCrop(PixelMethod):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.base import Method
 from genbench.regularization.images import check_images, symmetric, turned, warped
+from genbench.rng import Draw
 
 
 class Rotation(Method):

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.places import evaluating
 from genbench.regularization.base import Method, Parameters
+from genbench.rng import Draw
 
 
 class SelfPaced(Method):

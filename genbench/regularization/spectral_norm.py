@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.base import Parameters, WeightPenalty, matrices
+from genbench.rng import Draw
 
 
 class SpectralNorm(WeightPenalty):

@@ -8,8 +8,8 @@ from genbench import records
 from genbench.checks import check_choice
 from genbench.config import ConfigError
 from genbench.models.slots import Masked
+from genbench.records.weights import file_of, matched, read_state
 from genbench.regularization.base import Method
-from genbench.weights import file_of, matched, read_state
 
 _SOURCE = "regularization transfer: source"
 _CONTENT = "sha256:"  # a source that is known by its content alone, as records have it
@@ -28,8 +28,8 @@ class Transfer(Method):
     Args:
         source: a run's folder or that of an experiment of one run; a file of weights, safetensors too, or a checkpoint
             of Lightning's; a model of the Hugging Face hub, ``hf://owner/name``, ``hf://owner/name@revision`` or
-            ``hf://owner/name/file``, or a folder of one: see :func:`genbench.weights.file_of`. None for the network's
-            own initial weights, the row to compare with.
+            ``hf://owner/name/file``, or a folder of one: see :func:`genbench.records.weights.file_of`. None for the
+            network's own initial weights, the row to compare with.
         tune: ``all`` or ``head``.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.regularization.base import Method
 from genbench.regularization.images import check_images, integers
 from genbench.regularization.operations import OPERATIONS, Ranges, applied, choice, relative
+from genbench.rng import Draw
 
 WIDE = Ranges(angle=135, shear=0.99, shift=1.0, factor=0.99, bits=(8, 6))
 

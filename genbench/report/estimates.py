@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from genbench.measures.estimate import Estimate
 from genbench.records import SEARCH
+from genbench.records.estimate import Estimate
 from genbench.report.format import letter
 
 if TYPE_CHECKING:

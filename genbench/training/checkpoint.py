@@ -15,8 +15,8 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from genbench.data.batches import Batches, Epochs
+from genbench.process.termination import asked
 from genbench.records import opened, write_atomic
-from genbench.termination import asked
 
 
 class AtomicCheckpointIO(CheckpointIO):

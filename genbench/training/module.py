@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.draw import Draw
 from genbench.models import Ensemble
 from genbench.places import evaluating
-from genbench.progress import Pace
+from genbench.process.progress import Pace
+from genbench.records.unfinished import Unfinished
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
+from genbench.rng import Draw
 from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane
 from genbench.training.share import Share
-from genbench.unfinished import Unfinished
 
 
 class Diverged(RuntimeError):

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.draw import Drawn, Draws
 from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
+from genbench.rng import Drawn, Draws
 from genbench.training.lane import Lane
 from genbench.training.stack import Stack
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 T = TypeVar("T")
 _Norm = nn.modules.batchnorm._BatchNorm

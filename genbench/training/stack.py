@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.patches import Patches, linear
+from genbench.im2col import Patches, linear
 from genbench.places import Places
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with

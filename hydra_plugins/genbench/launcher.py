@@ -19,16 +19,16 @@ from genbench.config import ConfigError, resolve
 
 class SweepLauncher(Launcher):
     """Composes every job, has all of them checked, then trains what is missing: ``n_jobs`` units at a time, each a run,
-    or with ``lanes`` several that train as one; ``timeout`` and ``retries`` are those of ``genbench.sweep.run``.
-    ``executor`` names a class of ``genbench.executors``, ``settings`` are its own.
+    or with ``lanes`` several that train as one; ``timeout`` and ``retries`` are those of ``genbench.runs.sweep.run``.
+    ``executor`` names a class of ``genbench.runs.executors``, ``settings`` are its own.
 
-    A job that raises, exits or is killed by the system does not end the others. It runs ``genbench.experiment`` itself
+    A job that raises, exits or is killed by the system does not end the others. It executes the runs itself
     rather than the task function, so that a sweep knows of each run what identifies it before it starts.
     """
 
     def __init__(
         self,
-        executor: str = "genbench.executors.Processes",
+        executor: str = "genbench.runs.executors.Processes",
         n_jobs: int = 2,
         lanes: int | str | None = None,
         timeout: float | None = None,
@@ -54,7 +54,7 @@ class SweepLauncher(Launcher):
             file=sys.stderr,
             flush=True,
         )
-        from genbench import executors, pretrained, sweep
+        from genbench.runs import executors, pretrained, sweep
 
         executors.start_server()  # while the jobs are composed
         jobs, composed = [], []

@@ -14,7 +14,7 @@ from genbench.callbacks import Gap, Measures, Optimization, Stop
 from genbench.callbacks.measures import STANDARD
 from genbench.measures import Snapshot
 from genbench.measures.base import evaluate
-from tests.measures.nets import build
+from tests.helpers.networks import build
 
 CONF = Path(__file__).parents[2] / "conf"
 OF_TWO = {"generalization_gap", "disagreement"}  # snapshots; others compare with the initial weights

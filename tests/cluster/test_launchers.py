@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from genbench import records
 from tests.cluster import slurm
-from tests.commands import ended_by
-from tests.test_sweep import TINY, start
+from tests.helpers.commands import ended_by
+from tests.runs.test_sweep import TINY, start
 
 pytestmark = pytest.mark.cluster
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from genbench import experiment
 from genbench.data import MNIST1D, Digits
 from genbench.data.corruptions import duplicated, imbalanced, replaced_labels
-from genbench.draw import Draw
+from genbench.rng import Draw
+from genbench.runs import build
 
 
 def test_asymmetric_noise_takes_each_class_for_the_next():
@@ -65,7 +65,7 @@ def test_a_confusion_matrix_from_a_file_in_counts(tmp_path):
 
 def test_a_confusion_matrix_comes_through_the_configuration(configure):
     rows = str(ANNOTATOR).replace(" ", "")
-    data = experiment.build_data(configure(f"data.noise_kind={rows}", "data.label_noise=1"))
+    data = build.build_data(configure(f"data.noise_kind={rows}", "data.label_noise=1"))
     plain = MNIST1D(train_size=200, val_fraction=0.1, batch_size=20, label_noise=1, noise_kind=ANNOTATOR)
     assert torch.equal(data.tensors("train")[1], plain.tensors("train")[1])
 

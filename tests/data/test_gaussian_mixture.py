@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from genbench import experiment
 from genbench.data.gaussian_mixture import GaussianMixture, Mixture
-from genbench.draw import Draw
+from genbench.rng import Draw
+from genbench.runs import execute
 
 
 @pytest.mark.parametrize("separation", [0.0, 0.5, 2.0, 4.0, 10.0])
@@ -39,7 +39,7 @@ def test_the_nearest_mean_has_that_error(classes, separation):
 
 
 def test_a_record_says_what_could_be_reached_at_best(configure):
-    record = experiment.run(
+    record = execute.run(
         configure("data=gaussian_mixture", "data.separation=2", "data.test_size=100", "~measures.trace")
     )
     assert record["status"] == "completed", record["error"]

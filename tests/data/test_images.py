@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from genbench import experiment, packing
 from genbench.data import cache, decoding, images
 from genbench.data.images import ImageData
-from tests.pictures import encoded, pixels, write_folders, write_parquet
+from genbench.runs import execute, packed, plan
+from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
 
 TRAIN, TEST = [index % 3 for index in range(60)], [index % 3 for index in range(12)]
 REAL = Path(os.environ.get("GENBENCH_DATA", ""))
@@ -82,9 +82,9 @@ def test_the_identity_is_of_the_content_and_not_of_where_it_lies(parquet, tmp_pa
 
 def test_the_path_is_no_part_of_a_run(configure, folders, tmp_path):
     chosen = ["data=images", "model=linear", "measures={}", "callbacks={}", "data.train_size=50", "trainer.max_steps=5"]
-    here = experiment.run(configure(*chosen, f"data.path={folders}"))
+    here = execute.run(configure(*chosen, f"data.path={folders}"))
     there = folders.rename(tmp_path / "moved")
-    assert experiment.plan(configure(*chosen, f"data.path={there}")).run_id == here["run_id"]
+    assert plan.plan(configure(*chosen, f"data.path={there}")).run_id == here["run_id"]
     assert "path" not in here["config"]["data"]
     assert str(tmp_path) not in json.dumps(here)
 
@@ -153,7 +153,7 @@ def test_corruptions_of_normalized_images_are_measured_without_further_settings(
     ]
     only = [f"~callbacks.robustness.measures.{name}" for name in ("fgsm_linf", "pgd_linf", "pgd_l2", "generator_drift")]
     config = configure("data=images", *chosen, *only, "model=linear", "data.batch_size=10", "data.train_size=40")
-    metrics = experiment.run(config)["metrics"]
+    metrics = execute.run(config)["metrics"]
     assert metrics["test/robustness/corrupted_accuracy"] is not None
     assert metrics["test/robustness/drift_rotation_5"] is not None
 
@@ -352,10 +352,10 @@ def test_lanes_that_differ_in_data_train_packed_as_alone(configure, folders, tmp
     ]
     fixed = ["data=images", f"data.path={folders}", "data.train_size=50", "model=linear", "measures={}"]
     configs = [configure(*fixed, "data.batch_size=9", *lane) for lane in lanes]
-    packed = packing.run(configs, choices=[{}] * 4, overrides=[()] * 4)
-    for config, record in zip(configs, packed, strict=True):
+    found = packed.run(configs, choices=[{}] * 4, overrides=[()] * 4)
+    for config, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 4
-        alone = experiment.run({**config, "runs_dir": str(tmp_path / "alone")})
+        alone = execute.run({**config, "runs_dir": str(tmp_path / "alone")})
         assert alone["run_id"] == record["run_id"]
         for key, value in alone["metrics"].items():
             assert record["metrics"][key] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)), key

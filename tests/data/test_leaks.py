@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from genbench.experiment import build_data
-from tests.choices import DATA, choices
+from genbench.runs.build import build_data
+from tests.helpers.choices import DATA, choices
 
 # of few bits or tokens: any half of an example is half of many others, which is the task
 TABLES = ("boolean_functions", "information_plane", "modular_arithmetic", "sparse_parity")

@@ -6,10 +6,10 @@ import torch
 from mnist1d import data as package
 from mnist1d.transform import transform
 
-from genbench import experiment, packing
 from genbench.data import MNIST1D, MNIST1DStream, Signals
 from genbench.data.stream import some
-from genbench.draw import Draw
+from genbench.rng import Draw
+from genbench.runs import execute, packed
 
 
 def test_the_same_numbers_give_the_packages_signals(monkeypatch):
@@ -130,10 +130,10 @@ def test_streams_train_packed_as_alone(configure, tmp_path, fresh):
         )
         for seed in (0, 1)
     ]
-    packed = packing.run(configs, choices=[{}] * 2, overrides=[()] * 2)
-    for config, record in zip(configs, packed, strict=True):
+    found = packed.run(configs, choices=[{}] * 2, overrides=[()] * 2)
+    for config, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 4
-        alone = experiment.run({**config, "runs_dir": str(tmp_path / "alone")})
+        alone = execute.run({**config, "runs_dir": str(tmp_path / "alone")})
         for key, value in alone["metrics"].items():
             assert record["metrics"][key] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)), key
 

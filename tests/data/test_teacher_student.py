@@ -7,9 +7,9 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from genbench import experiment
 from genbench.data.teacher_student import Teacher, TeacherStudent
-from genbench.draw import Draw
+from genbench.rng import Draw
+from genbench.runs import execute
 
 
 def teacher(**settings):
@@ -64,7 +64,7 @@ def test_the_teacher_is_the_same_for_every_seed_and_another_for_every_teacher_se
 
 
 def test_a_record_says_what_could_be_reached_at_best(configure):
-    record = experiment.run(configure("data=teacher_student", "data.test_size=100", "~measures.trace"))
+    record = execute.run(configure("data=teacher_student", "data.test_size=100", "~measures.trace"))
     assert record["status"] == "completed", record["error"]
     error, stderr = teacher().bayes_error
     assert record["metrics"]["test/performance/bayes_error"] == error

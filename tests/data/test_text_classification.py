@@ -13,7 +13,7 @@ import torch
 from genbench import hub
 from genbench.data.text import encoded, split, vocabulary
 from genbench.data.text_classification import TextClassification, _parted, _topics
-from genbench.draw import Draw
+from genbench.rng import Draw
 
 ROWS = [(f"Film number {i}, said she: {('good', 'bad')[i % 2]}!", ("pos", "neg")[i % 2]) for i in range(100)]
 

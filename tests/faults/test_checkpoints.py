@@ -6,8 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from genbench import experiment, packing
-from genbench.packing import RunPack
+from genbench.runs import execute, packed
+from genbench.runs.packed import RunPack
+from genbench.runs.run import Interrupted
 from genbench.training import AtomicCheckpointIO
 
 FEW = (
@@ -64,7 +65,7 @@ def interrupt(run, monkeypatch, *steps):
     """Have it asked to end in these steps, one after the other."""
     monkeypatch.setattr(Asks, "steps", steps)
     for _ in steps:
-        with pytest.raises(experiment.Interrupted):
+        with pytest.raises(Interrupted):
             run()
     assert Asks.steps == ()
 
@@ -83,11 +84,11 @@ def test_a_run_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, m
     monkeypatch.setattr(Asks, "signal", number)
     plain = configure(NEVER, *FEW, *settings)
     plain["callbacks"]["asks"] = ASKS
-    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
-    interrupt(lambda: experiment.run(plain), monkeypatch, 0, 4, 13)
+    whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    interrupt(lambda: execute.run(plain), monkeypatch, 0, 4, 13)
     (path,) = tmp_path.glob("runs/default/*/checkpoint.ckpt")
     assert AtomicCheckpointIO().load_checkpoint(path)["global_step"] == 14
-    assert_identical(experiment.run(plain), whole, tmp_path)
+    assert_identical(execute.run(plain), whole, tmp_path)
     assert not path.exists()
 
 
@@ -109,7 +110,7 @@ def test_a_pack_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, 
 
     def pack(root):
         there = [{**config, "runs_dir": str(tmp_path / root)} for config in configs]
-        return packing.run(there, choices=[{}] * 3, overrides=[()] * 3)
+        return packed.run(there, choices=[{}] * 3, overrides=[()] * 3)
 
     whole = pack("whole")
     interrupt(lambda: pack("runs"), monkeypatch, 0, 4, 13)

@@ -9,8 +9,11 @@ import signal
 import pytest
 import pytorch_lightning as pl
 
-from genbench import experiment, packing, records, unfinished
+from genbench import records
 from genbench.callbacks import Measures, measures
+from genbench.records import unfinished
+from genbench.runs import execute, packed
+from genbench.runs.run import CHECKPOINT, Interrupted
 from genbench.training import AtomicCheckpointIO, Training
 from genbench.training.pack import Pack
 
@@ -63,7 +66,7 @@ def assert_same(ours, theirs, tmp_path):
     assert 0 < ours["seconds"]["measure"] < ours["seconds"]["total"]
     folder = tmp_path / "runs" / "default" / ours["run_id"]
     assert records.verify(folder) == ours
-    assert not {path.name for path in folder.iterdir()} & {unfinished.FILE, experiment.CHECKPOINT}
+    assert not {path.name for path in folder.iterdir()} & {unfinished.FILE, CHECKPOINT}
 
 
 @pytest.mark.parametrize(
@@ -78,14 +81,14 @@ def assert_same(ours, theirs, tmp_path):
 )
 def test_a_run_that_is_killed_while_it_is_measured(configure, tmp_path, monkeypatch, after, settings):
     plain = configure(NEVER, *FEW, *settings)
-    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
     after("lambda_1", kill)
-    assert killed(lambda: experiment.run(plain))
+    assert killed(lambda: execute.run(plain))
     monkeypatch.undo()
     (path,) = tmp_path.glob(f"runs/default/*/{unfinished.FILE}")
-    assert "ended" in AtomicCheckpointIO().load_checkpoint(path.with_name(experiment.CHECKPOINT))
+    assert "ended" in AtomicCheckpointIO().load_checkpoint(path.with_name(CHECKPOINT))
     forbid_training(monkeypatch)
-    assert_same(experiment.run(plain), whole, tmp_path)
+    assert_same(execute.run(plain), whole, tmp_path)
 
 
 def test_runs_of_a_pack_that_is_killed_while_they_are_measured(configure, tmp_path, monkeypatch, after):
@@ -93,7 +96,7 @@ def test_runs_of_a_pack_that_is_killed_while_they_are_measured(configure, tmp_pa
 
     def pack(root, chosen=(0, 1, 2)):
         there = [{**plains[i], "runs_dir": str(tmp_path / root)} for i in chosen]
-        return packing.run(there, choices=[{}] * len(there), overrides=[()] * len(there))
+        return packed.run(there, choices=[{}] * len(there), overrides=[()] * len(there))
 
     whole = pack("whole")
     after("lambda_1", kill)
@@ -102,7 +105,7 @@ def test_runs_of_a_pack_that_is_killed_while_they_are_measured(configure, tmp_pa
     folders = [tmp_path / "runs" / "default" / record["run_id"] for record in whole]
     assert [(folder / unfinished.FILE).exists() for folder in folders] == [True, False, False]
     forbid_training(monkeypatch)
-    assert_same(experiment.run(plains[2]), whole[2], tmp_path)  # alone, as another command may
+    assert_same(execute.run(plains[2]), whole[2], tmp_path)  # alone, as another command may
     for ours, theirs in zip(pack("runs"), whole, strict=True):
         assert_same(ours, theirs, tmp_path)
     assert not list(tmp_path.glob("runs/default/packs"))
@@ -115,11 +118,11 @@ def test_a_signal_while_it_is_measured(configure, tmp_path, monkeypatch, after, 
 
     def train(root="runs"):
         config = {**plain, "runs_dir": str(tmp_path / root)}
-        return packing.run([config], choices=[{}], overrides=[()])[0] if packed else experiment.run(config)
+        return packed.run([config], choices=[{}], overrides=[()])[0] if packed else execute.run(config)
 
     whole = train("whole")
     after("trace", lambda: signal.raise_signal(number))
-    with pytest.raises(experiment.Interrupted):
+    with pytest.raises(Interrupted):
         train()
     monkeypatch.undo()
     forbid_training(monkeypatch)
@@ -130,11 +133,11 @@ def test_a_signal_while_it_is_measured(configure, tmp_path, monkeypatch, after, 
 def test_what_is_taken_is_of_this_end_and_this_code(configure, tmp_path, monkeypatch, after):
     plain = configure(NEVER, *FEW, "~callbacks.gap")
     after("trace", lambda: signal.raise_signal(signal.SIGTERM))
-    with pytest.raises(experiment.Interrupted):
-        experiment.run(plain)
+    with pytest.raises(Interrupted):
+        execute.run(plain)
     monkeypatch.undo()
     (path,) = tmp_path.glob(f"runs/default/*/{unfinished.FILE}")
-    checkpoint = path.with_name(experiment.CHECKPOINT)
+    checkpoint = path.with_name(CHECKPOINT)
     kept = json.loads(path.read_text())
     parts = next(found for callback, found in kept["measured"].items() if "trace" in callback)
     assert list(parts) == ["l2", "distance", "spectral", "lambda_1", "trace"]
@@ -145,7 +148,7 @@ def test_what_is_taken_is_of_this_end_and_this_code(configure, tmp_path, monkeyp
         checkpoint.write_bytes(state)
         (checkpoint.parent / records.RECORD).unlink(missing_ok=True)
         path.write_text(json.dumps({**kept, **changes}))
-        return experiment.run(plain)["metrics"]["train/flatness/trace"]
+        return execute.run(plain)["metrics"]["train/flatness/trace"]
 
     forbid_training(monkeypatch)
     assert again() == 12345.0
@@ -165,7 +168,7 @@ def test_an_end_that_cannot_be_kept_is_measured_as_ever(configure):
     plain = configure(NEVER, *FEW, "~measures.trace")
     plain["callbacks"]["unkept"] = {"_target_": f"{__name__}.Unkept"}
     with pytest.warns(UserWarning, match=r"the end of training could not be kept: .*pickle"):
-        assert experiment.run(plain)["status"] == "completed"
+        assert execute.run(plain)["status"] == "completed"
 
 
 def test_a_measurement_that_fails_is_tried_again_and_an_end_that_cannot_be_read_is_trained_again(
@@ -174,14 +177,14 @@ def test_a_measurement_that_fails_is_tried_again_and_an_end_that_cannot_be_read_
     plain = configure(NEVER, *FEW)
     with monkeypatch.context() as patch:
         patch.setattr(Measures, "on_train_end", lambda *args: 1 / 0)
-        assert experiment.run(plain)["error"] == "ZeroDivisionError: division by zero"
-    (checkpoint,) = tmp_path.glob(f"runs/default/*/{experiment.CHECKPOINT}")
+        assert execute.run(plain)["error"] == "ZeroDivisionError: division by zero"
+    (checkpoint,) = tmp_path.glob(f"runs/default/*/{CHECKPOINT}")
     state = AtomicCheckpointIO().load_checkpoint(checkpoint)
     with monkeypatch.context() as patch:
         forbid_training(patch)
-        assert experiment.run(plain)["status"] == "completed"
+        assert execute.run(plain)["status"] == "completed"
     assert not checkpoint.exists()
     (checkpoint.parent / records.RECORD).unlink()
     AtomicCheckpointIO().save_checkpoint({**state, "weights": {}}, checkpoint)
-    assert "Missing key" in experiment.run(plain)["error"]
-    assert experiment.run(plain)["status"] == "completed"
+    assert "Missing key" in execute.run(plain)["error"]
+    assert execute.run(plain)["status"] == "completed"

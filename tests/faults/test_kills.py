@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from genbench import experiment, packing, records
+from genbench import records
+from genbench.runs import execute, packed
 from genbench.training import AtomicCheckpointIO
 
 SETTINGS = (
@@ -21,11 +22,11 @@ SETTINGS = (
 
 
 def one_by_one(plains):
-    return [experiment.run(plain) for plain in plains]
+    return [execute.run(plain) for plain in plains]
 
 
 def together(plains):
-    return packing.run(plains, choices=[{}] * len(plains), overrides=[()] * len(plains))
+    return packed.run(plains, choices=[{}] * len(plains), overrides=[()] * len(plains))
 
 
 def assert_whole(folder):

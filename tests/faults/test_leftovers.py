@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from genbench import config, records, sweep
-from genbench.executors import Processes
+from genbench import config, records
+from genbench.runs import sweep
+from genbench.runs.executors import Processes
 from tests.faults.test_workers import jobs
 
 KEEPING = """

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from genbench import cli, experiment, records
+from genbench import cli, records
+from genbench.runs import execute
+from genbench.runs.run import CHECKPOINT, checkpoint_in, final_record
 from genbench.training import AtomicCheckpointIO
-from tests.report import factory
+from tests.helpers import factory
 
 STRANGE = (
     None, True, -1, 0, 10**400, 1e308, -1e308, 0.1, "", "x" * 5000, "=1+1", "a\nb", "\u202e\x1b[31m", "nan", [], {},
@@ -88,7 +90,7 @@ def test_a_damaged_record_is_a_problem_with_a_reason_and_of_its_run_alone(folder
             assert [content_of(record) for record in found.records] == [content_of(record) for record in whole.records]
             theirs = [record["run_id"] for record in found.records if not records.is_own(record)]
             assert theirs == [path.parent.name] * (found.records != whole.records)
-        assert (experiment.final_record(path.parent) is None) == bool(found.problems)
+        assert (final_record(path.parent) is None) == bool(found.problems)
 
 
 def test_an_altered_record_of_a_right_digest_costs_the_table_its_own_cells_at_most(folder, monkeypatch, capsys):
@@ -118,20 +120,20 @@ def test_an_altered_record_of_a_right_digest_costs_the_table_its_own_cells_at_mo
 def test_damaged_weights_or_history_have_the_run_trained_again(configure, tmp_path):
     draw = random.Random(2)
     plain = configure("~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness")
-    whole = experiment.run(plain)
+    whole = execute.run(plain)
     folder = tmp_path / "runs" / "default" / whole["run_id"]
     for name in ("weights.pt", "initial.pt", "history.csv"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(damaged(content, draw))
-        assert experiment.final_record(folder) is None
+        assert final_record(folder) is None
         assert records.status(folder.parent)[whole["run_id"]] == "damaged"
-        assert experiment.run(plain)["metrics"] == whole["metrics"]
+        assert execute.run(plain)["metrics"] == whole["metrics"]
         assert (folder / name).read_bytes() == content
 
 
 def test_a_damaged_checkpoint_is_never_continued_from(tmp_path):
     draw = random.Random(3)
-    io, path = AtomicCheckpointIO(), tmp_path / experiment.CHECKPOINT
+    io, path = AtomicCheckpointIO(), tmp_path / CHECKPOINT
     io.save_checkpoint({"global_step": 3, "state": list(range(100))}, path)
     content = path.read_bytes()
     for _ in range(300):
@@ -141,4 +143,4 @@ def test_a_damaged_checkpoint_is_never_continued_from(tmp_path):
         else:
             with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged"):
                 io.load_checkpoint(path)
-        assert (experiment.checkpoint_in(path.parent) is not None) == (other == content)
+        assert (checkpoint_in(path.parent) is not None) == (other == content)

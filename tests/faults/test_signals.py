@@ -7,8 +7,8 @@ import time
 import pytest
 
 from genbench import records
-from tests.commands import ended_by
-from tests.test_sweep import start
+from tests.helpers.commands import ended_by
+from tests.runs.test_sweep import start
 
 STEPS = 60  # an epoch has 40
 SETTINGS = [

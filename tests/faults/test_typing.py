@@ -15,8 +15,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-from genbench import catalog, config, experiment
-from genbench.explain import explain
+from genbench import config
+from genbench.cli import catalog
+from genbench.cli.explain import explain
+from genbench.runs import plan
 
 WRONG = "abc -1 1.5 null [1] {a:1} true nan"
 SHARE = "abc -1 1.5 null [1] {a:1} true nan inf"
@@ -213,8 +215,8 @@ def test_a_malformed_input_is_answered_in_a_line_that_names_it(words, expected, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception) as refusal:  # noqa: PT011, PT012 - what it says is what counts
         plain = config.resolve(compose("train", words))
-        experiment.plan(plain)
-        experiment.check(plain)
+        plan.plan(plain)
+        plan.check(plain)
     check(explain(refusal.value, words), expected)
     assert not list(tmp_path.iterdir())
     assert "Error getting object" not in "".join(capfd.readouterr())

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from genbench import records, sweep
-from genbench.executors import Joblib, Processes
+from genbench import records
+from genbench.runs import sweep
+from genbench.runs.executors import Joblib, Processes
 from genbench.training import AtomicCheckpointIO
 
 FEW = (

@@ -9,9 +9,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from genbench import experiment, packing, records
+from genbench import records
 from genbench.loggers import CSVLogger, TensorBoardLogger
 from genbench.loggers.base import Run
+from genbench.runs import build, execute, packed
 from genbench.training import AtomicCheckpointIO, Checkpoint
 
 FEW = (
@@ -70,7 +71,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_the_run_g
 
     full(refuses)
     with pytest.warns(UserWarning, match="checkpoint could not be written .No space left on device.") as said:
-        record = experiment.run(configure("checkpoint_seconds=0", "trainer.max_steps=270", *FEW))
+        record = execute.run(configure("checkpoint_seconds=0", "trainer.max_steps=270", *FEW))
     assert record["status"] == "completed"
     assert len(written) > 2
     assert len([one for one in said if "checkpoint" in str(one.message)]) == 1
@@ -78,14 +79,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_and_the_run_g
 
 def test_a_run_that_failed_goes_on_from_its_checkpoint(configure, tmp_path, monkeypatch):
     plain = configure("checkpoint_seconds=0", *FEW)
-    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
     plain["callbacks"]["raises"] = {"_target_": f"{__name__}.Raises"}
-    failed = experiment.run(plain)
+    failed = execute.run(plain)
     assert (failed["status"], failed["error"]) == ("failed", "RuntimeError: on purpose")
     (path,) = tmp_path.glob("runs/default/*/checkpoint.ckpt")
     assert 0 < AtomicCheckpointIO().load_checkpoint(path)["global_step"] <= 20
     monkeypatch.setattr(Raises, "on", False)
-    record = experiment.run(plain)
+    record = execute.run(plain)
     assert record["metrics"] == whole["metrics"]
     assert not path.exists()
 
@@ -95,11 +96,11 @@ def test_a_pack_that_failed_goes_on_from_its_checkpoint(configure, tmp_path, mon
 
     def pack(root):
         there = [{**plain, "runs_dir": str(tmp_path / root)} for plain in plains]
-        return packing.run(there, choices=[{}] * 2, overrides=[()] * 2)
+        return packed.run(there, choices=[{}] * 2, overrides=[()] * 2)
 
     whole = pack("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(packing.RunPack, "after_step", lambda self, progress: 1 / (progress < 0.6))
+        patch.setattr(packed.RunPack, "after_step", lambda self, progress: 1 / (progress < 0.6))
         assert {record["status"] for record in pack("runs")} == {"failed"}
     (path,) = tmp_path.glob("runs/default/packs/*.ckpt")
     assert 0 < AtomicCheckpointIO().load_checkpoint(path)["global_step"] < 27
@@ -110,7 +111,7 @@ def test_a_pack_that_failed_goes_on_from_its_checkpoint(configure, tmp_path, mon
 def test_a_record_of_a_pack_that_cannot_be_written_fails_its_run_alone(configure, tmp_path, full):
     plains = configure(*FEW, each=[{"seed": seed} for seed in range(3)])
     full(first("weights.pt"))
-    found = packing.run(plains, choices=[{}] * 3, overrides=[()] * 3)
+    found = packed.run(plains, choices=[{}] * 3, overrides=[()] * 3)
     assert [record["status"] for record in found] == ["failed", "completed", "completed"]
     assert "No space left" in found[0]["error"]
 
@@ -158,7 +159,7 @@ def test_metrics_are_written_before_the_checkpoint_that_a_kill_leaves(configure,
 
     class Trainer:
         should_stop = False
-        train_dataloader = experiment.build_data(configure()).train_dataloader()
+        train_dataloader = build.build_data(configure()).train_dataloader()
 
         def save_checkpoint(self, path):
             assert notes.flushed == 1
@@ -174,7 +175,7 @@ def test_a_checkpoint_takes_no_more_than_a_twentieth_of_the_time(configure, tmp_
 
     class Trainer:
         should_stop = False
-        train_dataloader = experiment.build_data(configure()).train_dataloader()
+        train_dataloader = build.build_data(configure()).train_dataloader()
 
         def save_checkpoint(self, path):
             writes.append(now[0])
@@ -205,13 +206,13 @@ def test_a_strangers_loader_continues_at_epochs_and_says_so(tmp_path):
 def test_whatever_writes_fail_at_random_the_same_command_ends_well(configure, tmp_path, full, seed):
     """One in three; what is there at any moment can be read, and the numbers are those of an undisturbed run."""
     plain = configure("checkpoint_seconds=0", *FEW)
-    whole = experiment.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
     draw = random.Random(seed)
     full(lambda name: draw.random() < 1 / 3)
     record = None
     for _ in range(30):
         with contextlib.suppress(OSError):
-            record = experiment.run(plain)
+            record = execute.run(plain)
         assert not records.load(tmp_path / "runs" / "default").problems
         assert not list((tmp_path / "runs").rglob("*.tmp"))
         if record is not None and record["status"] == "completed":

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.attacks import perturb, random_start
 from genbench.data import Digits
-from genbench.draw import Draw
+from genbench.inputs.attacks import perturb, random_start
 from genbench.measures import Snapshot, accuracy, adversarial_accuracy
 from genbench.models import CNN
-from tests.measures.nets import NETS, build, taught
+from genbench.rng import Draw
+from tests.helpers.networks import NETS, build, taught
 
 RADIUS = {"linf": 0.08, "l2": 0.4}
 IMAGES = {"low": 0.0, "high": 1.0}

@@ -7,7 +7,7 @@ from torch import nn
 
 from genbench.data import MNIST1D, Digits, Signals
 from genbench.data.stream import some
-from genbench.draw import Draw
+from genbench.inputs.common_corruptions import shifted
 from genbench.measures import (
     Snapshot,
     accuracy,
@@ -19,8 +19,8 @@ from genbench.measures import (
     generator_drift_accuracy,
     mean_corruption_error,
 )
-from genbench.shifts import shifted
-from tests.measures.nets import build
+from genbench.rng import Draw
+from tests.helpers.networks import build
 
 
 def trained(data, steps=300):

@@ -21,7 +21,7 @@ from genbench.measures import (
 )
 from genbench.measures.curvature import hessian_eigenvectors, spectral_density
 from genbench.measures.lanczos import Lanczos
-from tests.measures.nets import NETS, build, dense_gauss_newton, dense_hessian, quadratic
+from tests.helpers.networks import NETS, build, dense_gauss_newton, dense_hessian, quadratic
 
 
 def symmetric(n: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.measures import Snapshot, accuracy, disagreement
-from tests.measures.nets import NETS, Vector, build
+from tests.helpers.networks import NETS, Vector, build
 
 
 def answering(answers, y, k=3, split=None):

@@ -18,7 +18,7 @@ from genbench.measures import (
     gradient_norm,
     gradient_variance,
 )
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 from tests.measures.test_optimization import one_by_one
 
 

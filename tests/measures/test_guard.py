@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import nn
 
 from genbench.measures.guard import check_weights
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 
 
 class Packed(torch.Tensor):

@@ -15,7 +15,7 @@ from torch import nn
 
 from genbench.measures import Snapshot, mutual_information_binned, mutual_information_kde
 from genbench.measures.information import discrete_information, discretize, entropy, equal_edges, kernel_information
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 
 QUICK = settings(max_examples=20, deadline=None)
 BOTH = [mutual_information_binned, mutual_information_kde]

@@ -22,7 +22,7 @@ from genbench.measures import (
 )
 from genbench.measures.margins import margin_percentile
 from genbench.models import Ensemble
-from tests.measures.nets import NETS, Tied, build
+from tests.helpers.networks import NETS, Tied, build
 
 QUICK = settings(max_examples=20, deadline=None)
 ALL = [margin, margin_quantiles, inverse_margin, normalized_margin, input_margin, negative_entropy]

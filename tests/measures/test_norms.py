@@ -23,7 +23,7 @@ from genbench.measures import (
     spectral_norm,
 )
 from genbench.measures.norms import circular_convolution_norm
-from tests.measures.nets import NETS, build, mlp
+from tests.helpers.networks import NETS, build, mlp
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -12,7 +12,7 @@ from torch import nn
 from genbench.data import Digits
 from genbench.measures import Snapshot, ood_auroc
 from genbench.measures.ood import auroc
-from tests.measures.nets import build, taught
+from tests.helpers.networks import build, taught
 from tests.measures.test_performance import Table
 
 

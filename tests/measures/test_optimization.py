@@ -12,7 +12,7 @@ from torch import nn
 
 from genbench.measures import Snapshot, gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.optimization import Gradients
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 
 
 def one_by_one(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss=F.cross_entropy) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 
 from genbench.measures import Snapshot, pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.sharpness import Ball, ascend
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 
 bce = F.binary_cross_entropy_with_logits
 

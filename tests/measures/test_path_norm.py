@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from genbench.measures import Snapshot, path_norm
 from genbench.models import CNN, MLP, Ensemble
-from tests.measures.nets import build, mlp
+from tests.helpers.networks import build, mlp
 
 
 def norm_of(net: nn.Module, *shape: int) -> float:

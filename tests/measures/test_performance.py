@@ -16,7 +16,7 @@ from genbench.measures import (
     generalization_gap,
     soft_error,
 )
-from tests.measures.nets import build
+from tests.helpers.networks import build
 
 LOGITS = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0], [math.log(3), 0.0], [0.0, 0.0]])
 LABELS = torch.tensor([1, 0, 1, 1])

@@ -9,7 +9,7 @@ import genbench.measures.graphs as module
 import genbench.measures.per_example as per_example
 import genbench.measures.snapshot as whole
 from genbench.measures import Snapshot, hessian_eigenvalues, l2_norm
-from tests.measures.nets import NETS, build, dense_gauss_newton, dense_hessian
+from tests.helpers.networks import NETS, build, dense_gauss_newton, dense_hessian
 
 
 @pytest.mark.parametrize("name", NETS)

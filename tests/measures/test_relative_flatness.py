@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from genbench.measures import Snapshot, hessian_eigenvalues, relative_flatness
-from tests.measures.nets import NETS, build, dense_hessian
+from tests.helpers.networks import NETS, build, dense_hessian
 
 
 def dense(net, x, y, name):

@@ -19,7 +19,7 @@ from genbench.measures import (
     participation_ratio,
 )
 from genbench.models import Ensemble
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 
 QUICK = settings(max_examples=20, deadline=None)
 ALL = [effective_rank, participation_ratio, intrinsic_dimension, neural_collapse, linear_cka]

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from genbench import experiment, measuring
 from genbench.callbacks import Measures
 from genbench.config import ConfigError, folder
 from genbench.measures import Estimate, Snapshot, hessian_trace, l2_norm, measure
 from genbench.measures.base import check_settings
-from tests.measures.nets import build
+from genbench.runs import execute, measure_checkpoint
+from genbench.runs.build import make
+from tests.helpers.networks import build
 
 CHOICES = [path.stem for path in sorted((folder() / "measures").glob("*.yaml"))]
 WRONG = ("abc", -1, [1], {"a": 1}, math.nan, math.inf)
@@ -34,29 +35,29 @@ def settings():
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_wrong_setting_of_every_measure_is_refused_by_its_name(settings, choice):
     nodes = settings[choice]
-    check_settings({name: experiment.make(node) for name, node in nodes.items()})
+    check_settings({name: make(node) for name, node in nodes.items()})
     for name, node in nodes.items():
         for key in node.keys() - {"_target_", "_partial_", "path"}:
             for wrong in WRONG:
                 if (key, wrong) in RIGHT if not isinstance(wrong, list | dict) else False:
                     continue
                 with pytest.raises(ValueError, match=rf"^measures\.{name}[.:].*{key}.*(is|has|accepted|in) "):
-                    check_settings({name: experiment.make({**node, key: wrong})})
+                    check_settings({name: make({**node, key: wrong})})
 
 
 def test_a_run_is_refused_before_it_is_trained_and_a_network_before_it_is_read(configure, tmp_path):
     line = r"^measures\.trace\.probes is 'abc'; accepted: an integer of at least 2$"
     with pytest.raises(ConfigError, match=line):
-        experiment.run(configure("measures.trace.probes=abc"))
+        execute.run(configure("measures.trace.probes=abc"))
     with pytest.raises(ConfigError, match=r"^measures\.lambda_1\.k is -1; accepted: an integer of at least 1$"):
-        experiment.run(configure("measures.lambda_1.k=-1"))
+        execute.run(configure("measures.lambda_1.k=-1"))
     with pytest.raises(ValueError, match=r"^network='nosuch' is no part of Training; accepted: lanes$"):
-        experiment.run(configure("+callbacks.gap.network=nosuch"))
+        execute.run(configure("+callbacks.gap.network=nosuch"))
     assert not (tmp_path / "runs").exists()
     with initialize_config_dir(str(folder()), version_base="1.3"):
         cfg = compose("measure", ["checkpoint=nosuch", "measures.trace.probes=abc"])
     with pytest.raises(ValueError, match=line):
-        measuring.run(OmegaConf.to_container(cfg, resolve=True))
+        measure_checkpoint.run(OmegaConf.to_container(cfg, resolve=True))
 
 
 def test_measures_of_ones_own():

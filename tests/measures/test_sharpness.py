@@ -23,7 +23,7 @@ from genbench.measures import (
     sam_sharpness,
 )
 from genbench.measures.sharpness import Ball, Climb, _highest, directions
-from tests.measures.nets import NETS, build, quadratic
+from tests.helpers.networks import NETS, build, quadratic
 
 
 def spectrum(*eigenvalues: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import genbench.measures as measures
 from genbench.measures import Estimate, Snapshot, accuracy, hessian_eigenvalues, hessian_trace, l2_norm, measure
 from genbench.models import Ensemble
-from tests.measures.nets import build
+from tests.helpers.networks import build
 
 
 def dropout_net() -> nn.Module:

@@ -13,7 +13,7 @@ from torch import nn
 
 from genbench.measures import Snapshot, power_law, weight_spectrum
 from genbench.measures.spectra import fit_power_law
-from tests.measures.nets import NETS, build
+from tests.helpers.networks import NETS, build
 
 
 def network(*weights: torch.Tensor) -> Snapshot:

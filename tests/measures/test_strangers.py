@@ -32,8 +32,8 @@ from genbench.measures import (
     path_norm,
     sam_sharpness,
 )
-from genbench.measures.estimate import Estimate
 from genbench.measures.preserve import preserved
+from genbench.records.estimate import Estimate
 
 CE = F.cross_entropy
 

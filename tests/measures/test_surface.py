@@ -13,7 +13,7 @@ from torch import nn
 from genbench.measures import Snapshot, accuracy, interpolation, linear_mode_connectivity, loss_line, loss_plane
 from genbench.measures.curvature import hessian_eigenvectors
 from genbench.measures.surface import filter_normalize
-from tests.measures.nets import NETS, Vector, build, dense_hessian, quadratic
+from tests.helpers.networks import NETS, Vector, build, dense_hessian, quadratic
 
 
 def gaussian(*shape, seed=0):

@@ -9,7 +9,7 @@ import genbench.measures.watch as module
 from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace, l2_norm
 from genbench.measures.base import evaluate
 from genbench.measures.watch import told
-from tests.measures.nets import build
+from tests.helpers.networks import build
 
 
 def test_which_measure_runs_and_how_far(monkeypatch):

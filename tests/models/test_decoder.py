@@ -5,15 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench import config, experiment
-from genbench.draw import Draw
+from genbench import config
 from genbench.models import Decoder, Ensemble
 from genbench.models.embedded import Embedded
 from genbench.regularization import LabelSmoothing
 from genbench.regularization.mixing import probabilities
 from genbench.regularization.self_paced import SelfPaced
+from genbench.rng import Draw
+from genbench.runs import build, execute, plan
 from genbench.training.module import evaluate
-from tests.choices import STRONG
+from tests.helpers.choices import STRONG
 from tests.training.test_pack import apart, separately, together
 
 ALL = ("data=char_lm", "data.targets=all", "data.window=8", "data.stride=8", "data.channels=4")
@@ -50,7 +51,7 @@ def test_the_last_of_all_answers_is_the_only_one_of_the_same_network():
 
 def test_loss_and_accuracy_are_means_over_all_positions(configure):
     """A network that gives everything the same logits: its loss and accuracy follow from the counts of characters."""
-    data = experiment.build_data(configure(*ALL, small=False))
+    data = build.build_data(configure(*ALL, small=False))
     torch.manual_seed(0)
     logits = torch.randn(data.classes, dtype=torch.float64)
 
@@ -102,7 +103,7 @@ def test_packed_runs_are_those_trained_alone(configure, method):
 
 def test_a_run_measures_positions_and_leaves_out_what_needs_one_label_an_example(configure):
     settings = (*ALL, *SMALL, "regularization=early_stopping", "measures=full", "~measures.trace")
-    record = experiment.run(configure(*settings))
+    record = execute.run(configure(*settings))
     assert record["status"] == "completed", record["error"]
     one_label = "undefined: the targets are not one class an example"
     for name in ("representation/neural_collapse", "information/ty_binned", "information/ty_kde"):
@@ -140,17 +141,17 @@ def test_only_causal_networks_with_an_answer_everywhere_are_accepted(configure):
     )
     for model, fault in (("mlp", "not one at each of 8 positions"), ("transformer", "not one at each of 8 positions")):
         with pytest.raises(config.ConfigError, match=f"^model Embedded gives outputs of .*, {fault}; {accepted}"):
-            experiment.check(configure(*ALL, f"model={model}"))
+            plan.check(configure(*ALL, f"model={model}"))
     with pytest.raises(config.ConfigError, match="not one at each of 8 positions"):
-        experiment.check(configure(*ALL, *SMALL, "model.patch=4"))
+        plan.check(configure(*ALL, *SMALL, "model.patch=4"))
     each = configure(*ALL)
     each["model"] = {"_target_": f"{__name__}.Anticausal"}
     with pytest.raises(
         config.ConfigError, match=f"^model Anticausal sees the tokens that it is to predict; {accepted}"
     ):
-        experiment.check(each)
+        plan.check(each)
     each["model"] = {"_target_": f"{__name__}.Bigram"}
-    experiment.check(each)
+    plan.check(each)
 
 
 def test_it_beats_what_counts_of_characters_and_of_pairs_can_say(configure):
@@ -159,8 +160,8 @@ def test_it_beats_what_counts_of_characters_and_of_pairs_can_say(configure):
     each = configure(
         "data=char_lm", "data.targets=all", "data.batch_size=64", "model=decoder", "optimizer.lr=0.003", small=False
     )
-    data = experiment.build_data(each)
-    (lane,) = (module := experiment.build_module(each, data)).lanes
+    data = build.build_data(each)
+    (lane,) = (module := build.build_module(each, data)).lanes
     optimizer = module._make_optimizer([{"params": lane.trained}])
     for step, (x, y) in zip(range(300), data.train_dataloader(), strict=False):
         lane.gradient_step(x[0], y[0], draw=Draw(lane.seed, step), lr=0, backward=lambda loss: loss.backward())

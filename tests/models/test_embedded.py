@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from genbench import config, experiment, packing
-from genbench.draw import Draw
+from genbench import config
 from genbench.models.embedded import Embedded
 from genbench.models.mlp import MLP
+from genbench.rng import Draw
+from genbench.runs import build, execute, packed, plan
 from genbench.training import Lane, Pack
-from tests.choices import MODEL, choices
+from tests.helpers.choices import MODEL, choices
 
 TOKENS = ("data=modular_arithmetic", "data.p=17", "data.train_size=100", "data.val_fraction=0.1", "data.channels=8")
 # networks of images do not take sequences
@@ -35,8 +36,8 @@ def test_every_network_learns_tokens_packed_as_alone(configure, model):
     configs = [configure(*settings, f"seed={seed}", f"data.label_noise={noise}") for seed, noise in ((0, 0), (1, 0.3))]
     built = []
     for each in configs + configs:
-        data = experiment.build_data(each)
-        built.append((data, experiment.build_module(each, data).double()))
+        data = build.build_data(each)
+        built.append((data, build.build_module(each, data).double()))
     assert isinstance(built[0][1].network, Embedded)
     loaders = [data.train_dataloader() for data, _ in built]
     (a, b), alone = (built[i][1] for i in (0, 1)), [module for _, module in built[2:]]
@@ -55,19 +56,19 @@ def test_every_network_learns_tokens_packed_as_alone(configure, model):
                 draw = Draw(lane.seed, step)
                 lane.gradient_step(x[0], y[0], draw=draw, lr=0, backward=lambda loss: loss.backward())
                 own.step()
-    for packed, module in zip((a, b), alone, strict=True):
+    for joint, module in zip((a, b), alone, strict=True):
         # in norm: the bias before a batch norm has no gradient but rounding, which Adam makes as large as any
-        ours, theirs = (torch.cat([p.detach().flatten() for p in each.lanes[0].trained]) for each in (packed, module))
+        ours, theirs = (torch.cat([p.detach().flatten() for p in each.lanes[0].trained]) for each in (joint, module))
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-9
     assert all(not torch.equal(p, q) for p, q in zip(before, a.lanes[0].trained, strict=True))
 
 
 def test_runs_of_tokens_pack_through_the_command(configure, tmp_path):
     configs = [configure(*TOKENS, "~measures.trace", f"seed={seed}") for seed in (0, 1)]
-    packed = packing.run(configs, choices=[{}] * 2, overrides=[()] * 2)
-    for each, record in zip(configs, packed, strict=True):
+    found = packed.run(configs, choices=[{}] * 2, overrides=[()] * 2)
+    for each, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 2
-        alone = experiment.run({**each, "runs_dir": str(tmp_path / "alone")})
+        alone = execute.run({**each, "runs_dir": str(tmp_path / "alone")})
         assert alone["status"] == "completed"
         for key, value in alone["metrics"].items():
             assert record["metrics"][key] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-5)), key
@@ -89,7 +90,7 @@ def test_a_network_that_asks_for_no_shape_is_given_the_tokens(configure):
     each = configure(*TOKENS)
     each["model"] = {"_target_": f"{__name__}.OwnEmbedding"}
     config.bind(each)
-    network = experiment.build_network(each["model"], experiment.build_data(each))
+    network = build.build_network(each["model"], build.build_data(each))
     assert isinstance(network, OwnEmbedding)
 
 
@@ -98,7 +99,7 @@ def test_methods_that_move_inputs_refuse_tokens_in_one_line(configure, method):
     with pytest.raises(
         config.ConfigError, match=f"the first training step fails: ValueError: regularization (?i:{method}):"
     ):
-        experiment.check(configure(*TOKENS, f"regularization={method}"))
+        plan.check(configure(*TOKENS, f"regularization={method}"))
 
 
 def test_a_method_that_makes_numbers_of_tokens_is_refused():

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from genbench.draw import Draw
 from genbench.models import MLP, Dropout, Normalization, use_draw
+from genbench.rng import Draw
 
 
 def test_masks_are_those_of_the_draw_at_the_slots_site():

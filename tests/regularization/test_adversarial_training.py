@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.attacks import perturb, random_start
-from genbench.draw import Draw
+from genbench.inputs.attacks import perturb, random_start
 from genbench.models import CNN
 from genbench.models.slots import use_draw
 from genbench.regularization.adversarial_training import AdversarialTraining
+from genbench.rng import Draw
 from genbench.training import Lane
 from tests.training.test_pack import compare, separately, together
 

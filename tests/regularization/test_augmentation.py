@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.models import MLP
 from genbench.regularization import Augmentation
+from genbench.rng import Draw
 
 NET = MLP(input_shape=(1, 4), classes=3)
 SEQUENCES, IMAGES = torch.randn(64, 2, 40), torch.rand(64, 1, 8, 8)

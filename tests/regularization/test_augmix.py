@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.draw import Draw
 from genbench.regularization.augmix import NAMES, RANGES, AugMix, divergence
 from genbench.regularization.operations import OPERATIONS, Choice, applied
+from genbench.rng import Draw
 
 X = torch.rand(8, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double()
 Y = torch.arange(8) % 3

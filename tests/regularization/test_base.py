@@ -1,8 +1,8 @@
 import pytest
 
-from genbench import experiment
 from genbench.records import SCALE_FREE
 from genbench.regularization.base import Method
+from genbench.runs import execute
 
 
 def test_a_method_with_a_loss_of_its_own_alters_the_loss():
@@ -32,5 +32,5 @@ def test_a_method_with_a_loss_of_its_own_alters_the_loss():
     ],
 )
 def test_a_record_says_why_raw_measures_may_not_be_compared(configure, chosen, altered):
-    record = experiment.run(configure(f"regularization={chosen}", "trainer.max_steps=9", "logger=[]"))
+    record = execute.run(configure(f"regularization={chosen}", "trainer.max_steps=9", "logger=[]"))
     assert record["altered"] == altered

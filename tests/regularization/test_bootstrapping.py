@@ -2,12 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.draw import Draw
 from genbench.models import CNN, use_draw
 from genbench.models.embedded import Embedded
 from genbench.regularization import Mixup
 from genbench.regularization.base import in_order
 from genbench.regularization.bootstrapping import Bootstrapping
+from genbench.rng import Draw
 from genbench.training.lane import Lane
 
 X, Y = torch.randn(8, 1, 40, dtype=torch.float64), torch.arange(8) % 3

@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench import experiment, measuring
 from genbench.config import ConfigError
-from genbench.draw import Draw
 from genbench.models import MLP
 from genbench.regularization.curriculum import Curriculum
+from genbench.rng import Draw
+from genbench.runs import execute, measure_checkpoint, plan
 
 X = torch.randn(10, 1, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(10) % 3
@@ -46,19 +46,19 @@ def test_the_teacher_must_fit_with_its_head(tmp_path):
 
 
 def test_a_run_by_the_scores_of_a_run(configure, tmp_path):
-    first = experiment.run(configure(*QUIET, "regularization=[]"))
+    first = execute.run(configure(*QUIET, "regularization=[]"))
     folder = tmp_path / "runs" / first["experiment"] / first["run_id"]
     chosen = configure(
         *QUIET, "regularization=curriculum", f"regularization.curriculum.source={folder}", "trainer.max_steps=9"
     )
-    record = experiment.run(chosen)
+    record = execute.run(chosen)
     assert record["status"] == "completed", record["error"]
     assert record["config"]["regularization"]["curriculum"]["source"] == f"sha256:{first['files']['weights.pt'][:12]}"
-    untaught = experiment.plan(configure(*QUIET, "regularization=curriculum", "trainer.max_steps=9"))
+    untaught = plan.plan(configure(*QUIET, "regularization=curriculum", "trainer.max_steps=9"))
     assert untaught.run_id != record["run_id"]
     mine = tmp_path / "runs" / record["experiment"] / record["run_id"]
     (folder / "weights.pt").unlink()  # what was trained needs its teacher no more
     given = {"data": {}, "model": {}, "initial": None, "key": None, "device": "cpu", "trust": False}
-    assert measuring._load({"checkpoint": str(mine), **given})
+    assert measure_checkpoint._load({"checkpoint": str(mine), **given})
     weights = torch.load(mine / "weights.pt", weights_only=True)
     assert not any("teacher" in name for name in weights)

@@ -3,9 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.draw import Draw
 from genbench.models import MLP
 from genbench.regularization.cutmix import CutMix
+from genbench.rng import Draw
 
 NET = MLP(input_shape=(1, 4), classes=3)
 Y = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.regularization.cutout import Cutout
+from genbench.rng import Draw
 
 Y = torch.zeros(300, dtype=torch.long)
 

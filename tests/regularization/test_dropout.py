@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.models import CNN, GRU, MLP, Linear, use_draw
 from genbench.models import Dropout as Slot
 from genbench.regularization import Dropout
+from genbench.rng import Draw
 
 
 @pytest.mark.parametrize("model", [MLP, CNN, GRU])

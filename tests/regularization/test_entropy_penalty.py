@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.regularization.entropy_penalty import EntropyPenalty
+from genbench.rng import Draw
 
 NET, X, Y, DRAW = nn.Identity(), torch.zeros(3, 1), torch.tensor([0, 1, 2]), Draw(0, 0)
 

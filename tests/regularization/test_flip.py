@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.regularization.flip import Flip
+from genbench.rng import Draw
 
 X, Y = torch.rand(400, 3, 4, 5), torch.zeros(400, dtype=torch.long)
 

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.models import CNN, use_draw
 from genbench.regularization.gradient_penalty import GradientPenalty
+from genbench.rng import Draw
 
 
 def test_closed_form_of_logistic_regression():

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.regularization.input_noise import InputNoise
+from genbench.rng import Draw
 
 Y = torch.zeros(64, dtype=torch.long)
 

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from genbench.config import folder
-from genbench.draw import Draw
 from genbench.models import MLP
+from genbench.rng import Draw
 
 IMAGES = torch.rand(24, 3, 12, 9, generator=torch.Generator().manual_seed(0))
 SEQUENCES = torch.randn(24, 2, 40, generator=torch.Generator().manual_seed(0))

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.models import CNN, MLP, use_draw
 from genbench.regularization.jacobian import Jacobian
+from genbench.rng import Draw
 
 
 def penalty(net, x, draw=None, strength=2.0, projections=1):

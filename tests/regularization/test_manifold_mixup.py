@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.models import CNN, GRU, MLP, Linear
 from genbench.models.resnet18 import ResNet18
 from genbench.models.transformer import Transformer
 from genbench.models.wide_resnet import WideResNet
 from genbench.regularization import SAM
 from genbench.regularization.manifold_mixup import ManifoldMixup
+from genbench.rng import Draw
 from genbench.training import Lane
 
 X, Y = torch.randn(6, 1, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])

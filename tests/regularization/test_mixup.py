@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from genbench.draw import Draw
 from genbench.models import MLP
 from genbench.regularization import Mixup
+from genbench.rng import Draw
 
 NET = MLP(input_shape=(1, 4), classes=3)
 X, Y = torch.randn(6, 1, 4), torch.tensor([0, 1, 2, 0, 1, 2])

@@ -3,7 +3,6 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from genbench.draw import Draw
 from genbench.regularization.operations import (
     ENHANCEMENTS,
     GEOMETRY,
@@ -14,6 +13,7 @@ from genbench.regularization.operations import (
     choice,
     relative,
 )
+from genbench.rng import Draw
 
 RANGES = Ranges(angle=30, shear=0.3, shift=0.25, factor=0.9, bits=(8, 4))
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.models import CNN
 from genbench.regularization.orthogonality import Orthogonality
+from genbench.rng import Draw
 
 
 def penalty(net, strength=1.0):

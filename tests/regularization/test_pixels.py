@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.regularization.cutout import Cutout
 from genbench.regularization.flip import Flip
 from genbench.regularization.input_noise import InputNoise
 from genbench.regularization.pixels import Pixels, together
 from genbench.regularization.random_crop import RandomCrop
+from genbench.rng import Draw
 
 IMAGES = torch.randn(40, 3, 8, 10, generator=torch.Generator().manual_seed(0))
 Y = torch.zeros(40, dtype=torch.long)

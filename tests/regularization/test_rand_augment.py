@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.regularization.operations import OPERATIONS, Choice, applied
 from genbench.regularization.rand_augment import AUTO_AUGMENT, RandAugment
+from genbench.rng import Draw
 
 X = torch.rand(64, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double()
 

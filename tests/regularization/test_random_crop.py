@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.draw import Draw
 from genbench.regularization.random_crop import RandomCrop
+from genbench.rng import Draw
 
 X, Y = torch.rand(300, 3, 8, 10) + 1, torch.zeros(300, dtype=torch.long)
 

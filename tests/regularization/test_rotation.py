@@ -2,8 +2,8 @@ import pytest
 import torch
 from kornia.geometry.transform import rotate
 
-from genbench.draw import Draw
 from genbench.regularization.rotation import Rotation
+from genbench.rng import Draw
 
 X, Y = torch.rand(200, 2, 9, 9).double(), torch.zeros(200, dtype=torch.long)
 

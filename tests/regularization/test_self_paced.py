@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.draw import Draw
 from genbench.models import MLP
 from genbench.regularization import BatchNorm
 from genbench.regularization.self_paced import SelfPaced
+from genbench.rng import Draw
 
 
 def network(**settings):

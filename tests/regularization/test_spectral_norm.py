@@ -1,9 +1,9 @@
 import torch
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.models import CNN
 from genbench.regularization.spectral_norm import SpectralNorm
+from genbench.rng import Draw
 
 
 def network():

@@ -3,10 +3,10 @@ from functools import partial
 import pytest
 import torch
 
-from genbench.draw import Draw
 from genbench.models import CNN, MLP, use_draw
 from genbench.models.slots import StochasticDepth as Slot
 from genbench.regularization.stochastic_depth import StochasticDepth
+from genbench.rng import Draw
 from genbench.training import Lane, Pack
 from tests.training.test_pack import apart, descend
 

@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import save, save_file
 from torch import nn
 
-from genbench import experiment, measuring, records
+from genbench import records
 from genbench.config import ConfigError
 from genbench.models import MLP
 from genbench.models.embedded import Embedded
 from genbench.regularization import BatchNorm, Dropout
 from genbench.regularization.transfer import Transfer
-from tests.hub_server import Server
+from genbench.runs import execute, measure_checkpoint, plan
+from tests.helpers.hub_server import Server
 
 QUIET = ("callbacks.gap.every_n_epochs=null", "~callbacks.weight_norms", "~callbacks.measures")
 
@@ -99,7 +100,7 @@ def test_a_network_by_target_starts_from_safetensors(configure, tmp_path):
     save_file({f"model.{name}": p for name, p in source.state_dict().items()}, tmp_path / "model.safetensors")
     config = configure(*QUIET, "regularization=transfer", f"regularization.transfer.source={tmp_path}")
     config["model"] = {"_target_": f"{__name__}.OwnNetwork"}
-    record = experiment.run(config)
+    record = execute.run(config)
     assert record["status"] == "completed", record["error"]
     folder = tmp_path / "runs" / record["experiment"] / record["run_id"]
     start, end = (torch.load(folder / name, weights_only=True) for name in ("initial.pt", "weights.pt"))
@@ -249,12 +250,12 @@ def test_settings_and_networks_without_a_head_are_refused():
 
 def test_a_run_from_a_run(configure, tmp_path):
     """Its identity is the content of the source, wherever that lies; its folder can be measured without it."""
-    first = experiment.run(configure(*QUIET, "regularization=[]"))
+    first = execute.run(configure(*QUIET, "regularization=[]"))
     folder = tmp_path / "runs" / first["experiment"] / first["run_id"]
     chosen = (*QUIET, "regularization=transfer", "seed=1", "trainer.max_steps=9")
-    of_one = experiment.plan(configure(*chosen, f"regularization.transfer.source={folder.parent}"))
+    of_one = plan.plan(configure(*chosen, f"regularization.transfer.source={folder.parent}"))
     plain = configure(*chosen, f"regularization.transfer.source={folder}")
-    record = experiment.run(plain)
+    record = execute.run(plain)
     assert record["status"] == "completed", record["error"]
     assert record["run_id"] == of_one.run_id
     mine = tmp_path / "runs" / record["experiment"] / record["run_id"]
@@ -264,17 +265,17 @@ def test_a_run_from_a_run(configure, tmp_path):
 
     several = configure(*chosen, f"regularization.transfer.source={folder.parent}")
     with pytest.raises(ConfigError, match="source='default' has 2 runs; accepted: one, or a folder of one"):
-        experiment.plan(several)
+        plan.plan(several)
 
     (tmp_path / "copy.pt").write_bytes((folder / "weights.pt").read_bytes())
     moved = configure(*chosen, f"regularization.transfer.source={tmp_path / 'copy.pt'}")
-    assert experiment.plan(moved).run_id == record["run_id"]
+    assert plan.plan(moved).run_id == record["run_id"]
     torch.save({name: t + 1 for name, t in source.items()}, tmp_path / "copy.pt")
     others = (moved, configure(*chosen), configure(*QUIET, "seed=1", "trainer.max_steps=9"))
-    assert len({record["run_id"], *(experiment.plan(other).run_id for other in others)}) == 4
+    assert len({record["run_id"], *(plan.plan(other).run_id for other in others)}) == 4
 
     (folder / "weights.pt").unlink()
-    assert measuring._load(
+    assert measure_checkpoint._load(
         {
             "checkpoint": str(mine),
             "data": {},
@@ -286,4 +287,4 @@ def test_a_run_from_a_run(configure, tmp_path):
         }
     )
     with pytest.raises(ConfigError, match=r"source: the run \w+ cannot be read: its record weights.pt is missing"):
-        experiment.plan(plain)
+        plan.plan(plain)

@@ -1,8 +1,8 @@
 import torch
 
-from genbench.draw import Draw
 from genbench.regularization.operations import OPERATIONS, Choice, applied, relative
 from genbench.regularization.trivial_augment import WIDE, TrivialAugment
+from genbench.rng import Draw
 
 X = torch.rand(400, 3, 6, 7, generator=torch.Generator().manual_seed(0)).double()
 

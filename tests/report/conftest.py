@@ -1,6 +1,6 @@
 import pytest
 
-from . import factory
+from tests.helpers import factory
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ from genbench.report.curves import parse
 from genbench.report.selection import load
 from genbench.report.spec import check
 from genbench.report.table import build, points
-
-from . import factory
+from tests.helpers import factory
 
 SIZE = {"name": "size", "title": "Accuracy against size", "x": "data.train_size", "y": "test/performance/accuracy"}
 DRIFT = {"name": "drift", "title": "Accuracy along the drift", "y": "test/robustness/drift_*", "scale": 100}

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from genbench import records, report
-from tests.commands import typed
+from tests.helpers.commands import typed
 
 METHODS = {"none": [0.70, 0.72, 0.74], "sam": [0.75, 0.76, 0.80], "=swa": [0.71, 0.74, 0.73]}
 CSV = "method,lr,seed,acc\n" + "".join(

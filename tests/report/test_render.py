@@ -11,8 +11,7 @@ from rich.console import Console
 from genbench.report import render, table_of
 from genbench.report.selection import load
 from genbench.report.table import build
-
-from . import factory
+from tests.helpers import factory
 
 NASTY = r"<b>|x_%$#&{}~^\*`" + "λ中é"
 

@@ -17,9 +17,9 @@ from genbench.report import drawing, figures
 from genbench.report import html as page
 from genbench.report.selection import load
 from genbench.report.table import build, points
-from tests.commands import typed
+from tests.helpers import factory
+from tests.helpers.commands import typed
 
-from . import factory
 from .test_drawing import touching
 
 FILES = ["table.md", "table.tex", "table.csv", "report.html"]

@@ -7,9 +7,8 @@ from genbench.config import folder
 from genbench.report import strategies
 from genbench.report.selection import load
 from genbench.report.table import build
-from tests.choices import choices
-
-from . import factory
+from tests.helpers import factory
+from tests.helpers.choices import choices
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ from genbench.report.model import Column
 from genbench.report.selection import load
 from genbench.report.spec import RAW_MEASURES, check
 from genbench.report.table import build, points
-
-from . import factory
+from tests.helpers import factory
 
 ACCURACY = {"label": "acc", "metric": "test/performance/accuracy"}
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.draw import Draw
 from genbench.regularization.entropy_sgd import EntropySGD
+from genbench.rng import Draw
 from genbench.training import AtomicCheckpointIO, Checkpoint
 from tests.training.conftest import Blobs, network
 from tests.training.test_lane import same

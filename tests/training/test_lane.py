@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.data.batches import Batches
-from genbench.draw import Draw
 from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization import L1, L2, SAM, GradientClipping, LabelSmoothing, Mixup, WeightDecay
 from genbench.regularization.base import Method, in_order
+from genbench.rng import Draw
 from genbench.training.lane import Lane
 from tests.training.conftest import Blobs, network
 

@@ -10,18 +10,19 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from genbench import config, experiment, packing
+from genbench import config
 from genbench.config import folder
 from genbench.regularization.base import Method
+from genbench.runs import build, execute, packed
 from genbench.training import AtomicCheckpointIO, Checkpoint
 from genbench.training.muon import muon
-from tests.choices import SEPARATE
+from tests.helpers.choices import SEPARATE
 from tests.training.conftest import Blobs, network
 from tests.training.test_lane import same
 
 
 def chosen(name):
-    return experiment.make(yaml.safe_load((folder() / "optimizer" / f"{name}.yaml").read_text()))
+    return build.make(yaml.safe_load((folder() / "optimizer" / f"{name}.yaml").read_text()))
 
 
 def descended(net, optimizer, x):
@@ -129,7 +130,7 @@ def test_resuming_is_bit_identical(fit, tmp_path, name):
 
 @pytest.mark.parametrize("name", SEPARATE)
 def test_how_many_lanes_would_fit_is_no_question_of_what_can_be_packed(configure, name):
-    assert packing.fitting(configure(f"optimizer={name}"), processes=1) >= 1
+    assert packed.fitting(configure(f"optimizer={name}"), processes=1) >= 1
 
 
 @pytest.mark.parametrize(
@@ -144,5 +145,5 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(configure, mon
     config._signature.cache_clear()
     plain = configure(f"optimizer={name}")
     with pytest.raises(config.ConfigError) as refused:
-        experiment.run(plain)
+        execute.run(plain)
     assert str(refused.value) == message

@@ -11,15 +11,15 @@ from hydra.utils import get_class
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genbench import experiment
 from genbench.config import folder
 from genbench.data.batches import Batches, SideBySide
-from genbench.draw import Draw, Drawn, Draws
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
+from genbench.rng import Draw, Drawn, Draws
+from genbench.runs.build import build_data, build_module
 from genbench.training import Lane, Pack, Unpackable
 from genbench.training.stack import Lanewise, Stack
-from tests.choices import DATA, SEPARATE, choices, needs
+from tests.helpers.choices import DATA, SEPARATE, choices, needs
 from tests.training.conftest import network, trainer
 
 STEPS = 20
@@ -74,8 +74,8 @@ LANES = ({"seed": 0}, {"seed": 1, "data.label_noise": 0.3}, {"seed": 2, "optimiz
 
 
 def built(config, dtype):
-    data = experiment.build_data(config)
-    return data, experiment.build_module(config, data).to(dtype)
+    data = build_data(config)
+    return data, build_module(config, data).to(dtype)
 
 
 def batches(loader, dtype, steps):

@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from genbench import experiment, ranks
 from genbench.config import folder
-from genbench.draw import Draw
 from genbench.models.slots import Dropout
 from genbench.regularization import Method
+from genbench.rng import Draw
+from genbench.runs import build, distributed, execute
 from genbench.training import Agree, Finish, Lane, Share
-from tests.choices import METHOD, MODEL, SEPARATE, STRONG, choices
+from tests.helpers.choices import METHOD, MODEL, SEPARATE, STRONG, choices
 
 pytestmark = pytest.mark.timeout(900)  # two processes and this one train every case before the first test
 STEPS = 20
@@ -79,15 +79,15 @@ class Ends(pl.Callback):
 
 def trained(config, share=None):
     """Everything that training leaves in the lanes, in float64, and the history."""
-    data = experiment.build_data(config)
-    module = experiment.build_module(config, data, share).double()
+    data = build.build_data(config)
+    module = build.build_module(config, data, share).double()
     data._splits = {name: (x.double(), y) for name, (x, y) in data._splits.items()}
     first = share is None or share.rank == 0
-    asking = list(experiment.build_callbacks(config).values()) if first else []
+    asking = list(build.build_callbacks(config).values()) if first else []
     callbacks = [Finish(), *asking]
     if share is not None:
-        callbacks.append(Agree(share, each_batch=share.told(any(map(experiment._acts_on_batches, asking)))))
-    trainer = experiment.build_trainer(
+        callbacks.append(Agree(share, each_batch=share.told(any(map(execute._acts_on_batches, asking)))))
+    trainer = build.build_trainer(
         config,
         share=share,
         steps_per_epoch=data.steps_per_epoch,
@@ -95,7 +95,7 @@ def trained(config, share=None):
         enable_checkpointing=False,
         callbacks=callbacks,
     )
-    with experiment.quiet():
+    with build.quiet():
         trainer.fit(module, datamodule=data)
     return [lane.state_dict() for lane in module.lanes], module.history
 
@@ -126,8 +126,8 @@ def processes(tmp_path_factory):
             configs[name] = OmegaConf.to_container(composed, resolve=True)
     configs["the midst of an epoch"]["callbacks"]["ends"] = {"_target_": f"{__name__}.Ends"}
     configs["parameters without gradients"]["model"] = {"_target_": f"{__name__}.Sometimes"}
-    with ranks.store() as (port, _), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", ranks.environment_of(0, 2, port)["GLOO_SOCKET_IFNAME"])
+    with distributed.store() as (port, _), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", distributed.environment_of(0, 2, port)["GLOO_SOCKET_IFNAME"])
         context = multiprocessing.get_context("spawn")
         both = [
             context.Process(target=process, args=(rank, 2, port, configs, results), daemon=True) for rank in range(2)

@@ -7,14 +7,15 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
-from genbench import experiment, measuring, records
+from genbench import records
 from genbench.measures import Snapshot, distance_from_init, ensemble_curve
 from genbench.models import Ensemble
 from genbench.regularization import SWA
 from genbench.regularization.base import in_order
 from genbench.regularization.snapshots import Snapshots
+from genbench.runs import build, execute, measure_checkpoint, plan
 from genbench.training import AtomicCheckpointIO, Checkpoint, schedule
-from tests.test_measuring import composed
+from tests.runs.test_measure_checkpoint import composed
 from tests.training.conftest import Blobs, network
 from tests.training.test_lane import same
 from tests.training.test_module import Trace
@@ -105,24 +106,24 @@ RUN = ("regularization=snapshots", "regularization.snapshots.cycles=3", "model.w
 def test_a_record_says_by_which_schedule_it_was_trained(configure, scheduler):
     """One choice is enough, and what another schedule was chosen for is not lost: it is the same run."""
     plain = configure(*RUN, f"scheduler={scheduler}")
-    planned = experiment.plan(plain, choices={"scheduler": scheduler})
+    planned = plan.plan(plain, choices={"scheduler": scheduler})
     cyclic = {"_target_": "genbench.training.schedule.cyclic", "_partial_": True, "cycles": 3}
     assert planned.bound["scheduler"] == cyclic
     assert planned.choices["scheduler"] == "cyclic"
-    assert planned.run_id == experiment.plan(configure(*RUN, "scheduler=cyclic", "scheduler.cycles=3")).run_id
-    module = experiment.build_module(plain, experiment.build_data(plain))
+    assert planned.run_id == plan.plan(configure(*RUN, "scheduler=cyclic", "scheduler.cycles=3")).run_id
+    module = build.build_module(plain, build.build_data(plain))
     assert module._make_scheduler.func is schedule.cyclic
     assert module._make_scheduler.keywords == {"cycles": 3}
 
 
 def test_a_finished_run_is_measured_with_its_curve_of_members(configure, tmp_path):
-    record = experiment.run(configure(*RUN, "regularization=[snapshots,batch_norm]", "callbacks={}", "logger={}"))
+    record = execute.run(configure(*RUN, "regularization=[snapshots,batch_norm]", "callbacks={}", "logger={}"))
     folder = tmp_path / "runs" / record["experiment"] / record["run_id"]
     state = torch.load(folder / "weights.pt", weights_only=True)
     assert {key.split(".")[1] for key in state} == {"0", "1", "2"}
-    found = measuring.run(composed(f"checkpoint={folder}", "measures=ensemble", "split=test", "pictures=null"))
-    data = experiment.build_data(record["config"])
-    nets = [experiment.build_module(record["config"], data).network for _ in range(3)]
+    found = measure_checkpoint.run(composed(f"checkpoint={folder}", "measures=ensemble", "split=test", "pictures=null"))
+    data = build.build_data(record["config"])
+    nets = [build.build_module(record["config"], data).network for _ in range(3)]
     for index, net in enumerate(nets):
         prefix = f"members.{index}."
         net.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
@@ -137,7 +138,7 @@ def test_a_finished_run_is_measured_with_its_curve_of_members(configure, tmp_pat
 
 
 def test_callbacks_measure_the_ensemble_and_the_record_holds_it(configure):
-    record = experiment.run(configure(*RUN, "logger={}"))
+    record = execute.run(configure(*RUN, "logger={}"))
     assert record["status"] == "completed", record["error"]
     assert record["notes"]["train/flatness/trace"] == "mean of 3 members"
     assert records.members(record["config"]) == 1

@@ -1,0 +1,1 @@
+"""Changed inputs: attacks and common corruptions."""

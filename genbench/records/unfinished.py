@@ -1,0 +1,65 @@
+"""What has been measured of a run that is not measured to its end: it is there after a kill, and not measured again."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from genbench import records
+from genbench.privacy import shared
+from genbench.records.estimate import Estimate
+
+FILE = "unfinished.json"
+
+
+class Unfinished:
+    """The estimates of a run's last measurement, by callback and part, in a file of its folder: each part as soon as it
+    is there.
+
+    What lies there is taken where it is of the same network, measured by the same code: where its ``head`` is this one.
+
+    Args:
+        folder: the run's.
+        head: what the estimates depend on, as JSON holds it.
+    """
+
+    def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
+        self._path, self._head = folder / FILE, shared(dict(head))
+        self._known = self._read()
+
+    def seconds(self, callback: str) -> float:
+        """What measuring a callback's parts took."""
+        return sum(estimate.seconds for found in self.of(callback).values() for estimate in found.values())
+
+    def of(self, callback: str) -> Mapping[str, dict[str, Estimate]]:
+        """What is known of a callback's parts: estimates by key."""
+        return self._known.get(callback, {})
+
+    def keep(self, callback: str, part: str, found: Mapping[str, Estimate]) -> None:
+        """Write down what a part has given; a disk that is full costs it only if the run is broken off."""
+        self._known.setdefault(callback, {})[part] = dict(found)
+        measured = {
+            callback: {
+                part: {key: asdict(estimate) for key, estimate in found.items()} for part, found in parts.items()
+            }
+            for callback, parts in self._known.items()
+        }
+        with contextlib.suppress(OSError):
+            records.write_atomic(self._path, json.dumps({**self._head, "measured": shared(measured)}, indent=1) + "\n")
+
+    def _read(self) -> dict[str, dict[str, dict[str, Estimate]]]:
+        try:
+            content = json.loads(records.read_bytes(self._path))
+            if any(content[key] != value for key, value in self._head.items()):
+                return {}
+            return {
+                callback: {
+                    part: {key: Estimate(**estimate) for key, estimate in found.items()}
+                    for part, found in parts.items()
+                }
+                for callback, parts in content["measured"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
