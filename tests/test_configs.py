@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from genbench import config
+from genbench import config, regularization
+from genbench.cli import catalog
 from genbench.runs import execute, plan
 from tests.helpers.choices import DATA, METHOD, STRONG, choices
 
@@ -88,6 +89,22 @@ def test_a_method_file_is_one_keyed_entry(name):
     text = (FOLDER / "regularization" / f"{name}.yaml").read_text()
     assert "@package" not in text
     assert list(yaml.safe_load(text)) == [name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_methods_class_is_exported(name):
+    target = next(targets(yaml.safe_load((FOLDER / "regularization" / f"{name}.yaml").read_text())))["_target_"]
+    exported = target.rpartition(".")[2]
+    assert exported in regularization.__all__
+    assert getattr(regularization, exported) is get_object(target)
+
+
+@pytest.mark.parametrize("key", ["accelerator", "precision"])
+def test_the_trainers_comments_list_what_is_accepted(key):
+    found = {setting.key: setting for setting in catalog.settings("trainer", FOLDER / "trainer" / "default.yaml")}
+    with pytest.raises(ValueError, match=f"trainer.{key} is 'other'") as refused:
+        plan.plan(composed(f"trainer.{key}=other"))
+    assert str(refused.value).partition("accepted: ")[2] == found[f"trainer.{key}"].about
 
 
 def test_methods_combine():

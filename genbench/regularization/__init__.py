@@ -7,6 +7,7 @@ from genbench.regularization.augmix import AugMix
 from genbench.regularization.base import Method
 from genbench.regularization.batch_norm import BatchNorm
 from genbench.regularization.bootstrapping import Bootstrapping
+from genbench.regularization.curriculum import Curriculum
 from genbench.regularization.cutmix import CutMix
 from genbench.regularization.cutout import Cutout
 from genbench.regularization.dropout import Dropout
@@ -14,6 +15,7 @@ from genbench.regularization.early_stopping import EarlyStopping
 from genbench.regularization.ema import EMA
 from genbench.regularization.ensemble import Ensemble
 from genbench.regularization.entropy_penalty import EntropyPenalty
+from genbench.regularization.entropy_sgd import EntropySGD
 from genbench.regularization.flip import Flip
 from genbench.regularization.focal import Focal
 from genbench.regularization.generalized_cross_entropy import GeneralizedCrossEntropy
@@ -35,6 +37,7 @@ from genbench.regularization.random_crop import RandomCrop
 from genbench.regularization.rotation import Rotation
 from genbench.regularization.sam import SAM
 from genbench.regularization.self_paced import SelfPaced
+from genbench.regularization.snapshots import Snapshots
 from genbench.regularization.spectral_norm import SpectralNorm
 from genbench.regularization.stochastic_depth import StochasticDepth
 from genbench.regularization.swa import SWA
@@ -54,12 +57,14 @@ __all__ = [
     "Augmentation",
     "BatchNorm",
     "Bootstrapping",
+    "Curriculum",
     "CutMix",
     "Cutout",
     "Dropout",
     "EarlyStopping",
     "Ensemble",
     "EntropyPenalty",
+    "EntropySGD",
     "Flip",
     "Focal",
     "GeneralizedCrossEntropy",
@@ -79,6 +84,7 @@ __all__ = [
     "RandomCrop",
     "Rotation",
     "SelfPaced",
+    "Snapshots",
     "SpectralNorm",
     "StochasticDepth",
     "Transfer",
