@@ -112,7 +112,7 @@ def fitting(config: Config, *, processes: int) -> int:
     a processor no more than pay."""
     data = build.build_data(config)
     module = build.build_module(config, data)
-    pack = Pack([module.lanes[0]], optimizer=module._make_optimizer, own_batches=True)
+    pack = Pack([module.lanes[0]], optimizer=module.make_optimizer, own_batches=True)
     x, y = next(iter(data.train_dataloader()))
     allocated = Allocated()
     with contextlib.suppress(Unpackable):  # said when they shall train
@@ -336,15 +336,15 @@ class RunPack(Pack):
                 used = [h for h in vars(pl.Callback) if not h.startswith("_") and _overrides(callback, h)]
                 if other := sorted(set(used) - set(HOOKS)):
                     raise Unpackable(f"callback {type(callback).__name__} uses {other[0]}, which a pack has not")
-        apart = {groups[place]: _apart(modules[owner[place]]._make_optimizer) for place in self._unused}
+        apart = {groups[place]: _apart(modules[owner[place]].make_optimizer) for place in self._unused}
         makers = [
-            modules[index]._make_optimizer if groups[place] in in_group else apart[groups[place]]
+            modules[index].make_optimizer if groups[place] in in_group else apart[groups[place]]
             for place, index in enumerate(owner)
         ]
         super().__init__(
             [copy.deepcopy(modules[0].lanes[0]) if lane is None else lane for lane in lanes],
             optimizer=makers,
-            scheduler=[modules[index]._make_scheduler for index in owner],
+            scheduler=[modules[index].make_scheduler for index in owner],
             own_batches=True,
         )
         self.owner = owner
@@ -414,9 +414,8 @@ class RunPack(Pack):
     def _leave(self, index: int, status: str, error: str | None) -> tuple[str, str | None]:
         """End the training of a run: how it ended."""
         self.active.remove(index)
-        if self._stack is not None:
-            for lane in self.places[index]:
-                self.release(lane)
+        for lane in self.places[index]:
+            self.release(lane)
         if status != "completed":
             return status, error
         one = self.runs[index]
@@ -432,7 +431,7 @@ class RunPack(Pack):
                 one.measure()
             status, error = end.status, end.error
         spent = self._spent(index)
-        write = partial(one.write, fit=spent, total=spent, lanes=len(self._lanes))
+        write = partial(one.write, fit=spent, total=spent, lanes=len(self.lanes))
         try:
             write(status, error)
         except OSError as reason:  # the others may have better luck
@@ -460,7 +459,7 @@ class RunPack(Pack):
         """Give every run its view of the Trainer."""
         self._trainers = [PackedTrainer(trainer, one) for one in self.runs]
         for module, seen in zip(self._modules_of_runs, self._trainers, strict=True):
-            module._trainer = seen
+            module.trainer = seen
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         for one in self.runs:
@@ -470,13 +469,13 @@ class RunPack(Pack):
             optimizer = super().configure_optimizers()
         except ValueError as reason:  # a setting decides the structure of the network, say
             raise Unpackable(str(reason)) from reason
-        for index, lane in enumerate(self._lanes):
+        for index, lane in enumerate(self.lanes):
             if lane.stopped or self.owner[index] not in self.active:
                 self.release(index)
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["groups"] = self._optimizer.groups
+        checkpoint["groups"] = self.lane_optimizer.groups
         checkpoint["objectives"] = list(self._epoch)  # of the epoch in whose midst it is
         checkpoint["loader"] = position(self.trainer)
         checkpoint["runs"] = {}
@@ -511,7 +510,7 @@ class RunPack(Pack):
         for x, y in [batch] if self.by_batch else batch:
             trainer: Any = self.trainer
             logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
-            lr = self._optimizer.lr.tolist() if logged else []
+            lr = self.lane_optimizer.lr.tolist() if logged else []
             self.advance(x, y, total_steps=self._steps)
             self._epoch.append(self.objectives)
             if logged:

@@ -146,7 +146,7 @@ class Run:
 
     def _spent(self) -> float:
         assert self.module is not None
-        return self.module.seconds_before + time.perf_counter() - self.module._started
+        return self.module.seconds
 
     def _keep(self, trainer: Any) -> None:
         """Write down what :meth:`continue_from` needs, as measuring may take minutes."""
@@ -195,7 +195,7 @@ class Run:
             logger=self.logs or False,
         )
         module.to(trainer.strategy.root_device)
-        module._trainer = Ended(trainer, self.data, epoch=ended["epoch"], step=ended["step"])  # type: ignore[assignment]
+        module.trainer = Ended(trainer, self.data, epoch=ended["epoch"], step=ended["step"])  # type: ignore[assignment]
         self.call("setup", "fit")
         module.continue_from({"history": state["history"], "seconds": ended["seconds"]})
         for callback in self.callbacks:
@@ -214,7 +214,7 @@ class Run:
         """Have the callbacks do what they do in a hook, as Lightning would; the network is final already."""
         assert self.module is not None
         for callback in self.callbacks[1:]:
-            getattr(callback, hook)(self.module._trainer, self.module, *args)
+            getattr(callback, hook)(self.module.trainer, self.module, *args)
 
     def measure(self) -> None:
         """Have the callbacks do what they do at the end."""

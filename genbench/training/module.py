@@ -62,8 +62,8 @@ class Training(pl.LightningModule):
         self.automatic_optimization = False
         self.lanes = nn.ModuleList(lanes)
         self._lanes = list(lanes)
-        self._make_optimizer = optimizer
-        self._make_scheduler = scheduler
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
         self._max_steps = max_steps
         self._share = share
         for lane in lanes:
@@ -88,11 +88,11 @@ class Training(pl.LightningModule):
         return self.network(x)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer([{"params": lane.trained} for lane in self._lanes])
+        optimizer = self.make_optimizer([{"params": lane.trained} for lane in self._lanes])
         self._averages = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
         schedule = None
-        if self._make_scheduler is not None:
-            schedule = self._make_scheduler(optimizer, total_steps=self.total_steps)
+        if self.make_scheduler is not None:
+            schedule = self.make_scheduler(optimizer, total_steps=self.total_steps)
         self._scheduled = schedule is not None
         return ([optimizer], [schedule]) if self._scheduled else optimizer
 
@@ -148,6 +148,11 @@ class Training(pl.LightningModule):
         return steps if self._max_steps is None else min(steps, self._max_steps)
 
     @property
+    def seconds(self) -> float:
+        """Seconds of training until now, with those before the checkpoint that it continues from."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    @property
     def validates(self) -> bool:
         """Whether a method watches the validation split."""
         return any(lane.validates for lane in self._lanes)
@@ -158,9 +163,9 @@ class Training(pl.LightningModule):
         for index, lane in enumerate(self._lanes):
             draw = Draw(lane.seed, 0, device=x.device)
             lane.gradient_step(x[index], y[index], draw=draw, lr=0.0, backward=lambda loss: loss.backward())
-        if self._make_scheduler is not None:
-            optimizer = self._make_optimizer([{"params": lane.trained} for lane in self._lanes])
-            self._make_scheduler(optimizer, total_steps=100)
+        if self.make_scheduler is not None:
+            optimizer = self.make_optimizer([{"params": lane.trained} for lane in self._lanes])
+            self.make_scheduler(optimizer, total_steps=100)
 
     def on_fit_start(self) -> None:
         self._started = time.perf_counter()
@@ -195,7 +200,7 @@ class Training(pl.LightningModule):
         checkpoint["history"] = list(self.history)
         checkpoint["objectives"] = list(self._objectives)  # of the epoch in whose midst it is
         checkpoint["loader"] = position(self.trainer)
-        checkpoint["seconds"] = self.seconds_before + time.perf_counter() - self._started
+        checkpoint["seconds"] = self.seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.continue_from(checkpoint)

@@ -109,10 +109,10 @@ class Pack(pl.LightningModule):
     def prepare(self, *, total_steps: int) -> "LaneOptimizer":
         """Stack the lanes, now that they are on their device, and make their optimizers."""
         self._stack = _stacked(self._lanes)
-        self._optimizer = LaneOptimizer(
+        self.lane_optimizer = LaneOptimizer(
             self._stack, self._make_optimizers, self._make_schedulers, total_steps=total_steps
         )
-        return self._optimizer
+        return self.lane_optimizer
 
     def training_step(self, batch: Any) -> None:
         self.advance(*batch, total_steps=self.total_steps)
@@ -126,7 +126,7 @@ class Pack(pl.LightningModule):
         self.objectives = self.gradient_step(x, y, step=step)
         optimizer: Any = self.optimizers()
         optimizer.step()
-        self._optimizer.schedule()
+        self.lane_optimizer.schedule()
         self.after_step((step + 1) / total_steps)
 
     # -- the step
@@ -145,7 +145,7 @@ class Pack(pl.LightningModule):
         assert self._stack is not None
         if self._draws is None:
             self._draws = self._recorded(x, y)
-        made, lr = self._draws.at(step), self._optimizer.lr.to(x.device)
+        made, lr = self._draws.at(step), self.lane_optimizer.lr.to(x.device)
         objectives, grads = self._program("gradient", self._gradient_step, x, y, made, lr)
         torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
         return objectives
@@ -211,8 +211,8 @@ class Pack(pl.LightningModule):
 
     def release(self, index: int) -> None:
         """Stop training a lane; it keeps its present weights."""
-        assert self._stack is not None
-        self._stack.release(index)
+        if self._stack is not None:  # training has begun
+            self._stack.release(index)
 
     @torch.no_grad()
     def _recorded(self, x: Tensor, y: Tensor) -> Draws:
@@ -224,7 +224,7 @@ class Pack(pl.LightningModule):
                 grads: Parameters = [torch.zeros_like(p) for p in lane.trained]
                 lane.objective(*lane.transformed(a, b, record), record)
                 lane.changed(lane.trained, grads, record)
-                lane.before_step(lane.trained, self._optimizer.lr[0], record)
+                lane.before_step(lane.trained, self.lane_optimizer.lr[0], record)
         for lane in self._lanes:
             use_draw(lane.network, None)
         return draws

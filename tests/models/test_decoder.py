@@ -162,7 +162,7 @@ def test_it_beats_what_counts_of_characters_and_of_pairs_can_say(configure):
     )
     data = build.build_data(each)
     (lane,) = (module := build.build_module(each, data)).lanes
-    optimizer = module._make_optimizer([{"params": lane.trained}])
+    optimizer = module.make_optimizer([{"params": lane.trained}])
     for step, (x, y) in zip(range(300), data.train_dataloader(), strict=False):
         lane.gradient_step(x[0], y[0], draw=Draw(lane.seed, step), lr=0, backward=lambda loss: loss.backward())
         optimizer.step()

@@ -41,9 +41,9 @@ def test_every_network_learns_tokens_packed_as_alone(configure, model):
     assert isinstance(built[0][1].network, Embedded)
     loaders = [data.train_dataloader() for data, _ in built]
     (a, b), alone = (built[i][1] for i in (0, 1)), [module for _, module in built[2:]]
-    pack = Pack([a.lanes[0], b.lanes[0]], optimizer=[a._make_optimizer, b._make_optimizer], own_batches=True)
+    pack = Pack([a.lanes[0], b.lanes[0]], optimizer=[a.make_optimizer, b.make_optimizer], own_batches=True)
     optimizer = pack.prepare(total_steps=8)
-    optimizers = [module._make_optimizer([{"params": module.lanes[0].trained}]) for module in alone]
+    optimizers = [module.make_optimizer([{"params": module.lanes[0].trained}]) for module in alone]
     before = [p.detach().clone() for p in a.lanes[0].trained]
     for epoch in range(2):
         for loader in loaders:

@@ -91,8 +91,8 @@ def separately(config, dtype, steps):
     """The lanes of one run after some steps, trained one by one."""
     data, module = built(config, dtype)
     lanes = list(module.lanes)
-    optimizer = module._make_optimizer([{"params": lane.trained} for lane in lanes])
-    schedule = module._make_scheduler(optimizer, total_steps=steps)
+    optimizer = module.make_optimizer([{"params": lane.trained} for lane in lanes])
+    schedule = module.make_scheduler(optimizer, total_steps=steps)
     for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype, steps)):
         for i, lane in enumerate(lanes):
             lr, draw = optimizer.param_groups[i]["lr"], Draw(lane.seed, step)
@@ -111,8 +111,8 @@ def together(configs, dtype, steps):
     owners = [(module, lane) for _, module in runs for lane in module.lanes]
     pack = Pack(
         [lane for _, lane in owners],
-        optimizer=[module._make_optimizer for module, _ in owners],
-        scheduler=[module._make_scheduler for module, _ in owners],
+        optimizer=[module.make_optimizer for module, _ in owners],
+        scheduler=[module.make_scheduler for module, _ in owners],
         own_batches=True,
     )
     optimizer = pack.prepare(total_steps=steps)

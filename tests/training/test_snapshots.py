@@ -112,8 +112,8 @@ def test_a_record_says_by_which_schedule_it_was_trained(configure, scheduler):
     assert planned.choices["scheduler"] == "cyclic"
     assert planned.run_id == plan.plan(configure(*RUN, "scheduler=cyclic", "scheduler.cycles=3")).run_id
     module = build.build_module(plain, build.build_data(plain))
-    assert module._make_scheduler.func is schedule.cyclic
-    assert module._make_scheduler.keywords == {"cycles": 3}
+    assert module.make_scheduler.func is schedule.cyclic
+    assert module.make_scheduler.keywords == {"cycles": 3}
 
 
 def test_a_finished_run_is_measured_with_its_curve_of_members(configure, tmp_path):
