@@ -304,11 +304,11 @@ def lanes(args: argparse.Namespace) -> list[Result]:
 
 def _drawn(found: dict[str, list[tuple[int, float, int]]]) -> bytes:
     """The figure of ``lanes``: milliseconds and memory against the number of lanes."""
-    from genbench.report import drawing
+    from genbench.report.figures import style
 
-    with drawing.style():
-        figure, axes = drawing.blank(6.5, 2.6, columns=2)
-        for (model, points), colour in zip(found.items(), drawing.COLOURS, strict=False):
+    with style.context():
+        figure, axes = style.blank(6.5, 2.6, columns=2)
+        for (model, points), colour in zip(found.items(), style.COLOURS, strict=False):
             n, milliseconds, memory = zip(*points, strict=True)
             for axis, values in zip(axes[0], (milliseconds, memory), strict=True):
                 axis.loglog(n, values, "o-", color=colour, markersize=3, label=model)
@@ -318,7 +318,7 @@ def _drawn(found: dict[str, list[tuple[int, float, int]]]) -> bytes:
         axes[0][0].set(yticks=(0.1, 0.2, 0.5, 1, 2, 5), yticklabels=(0.1, 0.2, 0.5, 1, 2, 5))
         axes[0][1].set(yticks=(500, 1000, 2000, 4000), yticklabels=(500, 1000, 2000, 4000))
         axes[0][0].legend()
-    return drawing.saved(drawing.Drawing("lanes", "", "", figure), "png")
+    return style.saved(style.Drawing("lanes", "", "", figure), "png")
 
 
 def augmentation(args: argparse.Namespace) -> list[Result]:

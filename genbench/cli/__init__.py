@@ -423,7 +423,7 @@ def _other_table(path: Path, arguments: Any) -> None:
     from rich.text import Text
 
     from genbench import report
-    from genbench.report import render, spec
+    from genbench.report import spec, terminal
 
     chosen = {"rows": arguments.rows, "columns": arguments.columns, "baseline": arguments.baseline}
     if path.is_file():
@@ -438,7 +438,7 @@ def _other_table(path: Path, arguments: Any) -> None:
         sys.stdout.write(report.table_text(table, arguments.format))
         return
     console = Console()
-    console.print(render.terminal(table, console.width))
+    console.print(terminal.renderable(table, console.width))
     if written:
         console.print(Text(f"written: {', '.join(map(str, written))}", style="dim"), soft_wrap=True)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.privacy import clean
-from genbench.report import render
-from genbench.report.frame import read as read_csv
-from genbench.report.frame import table_of
+from genbench.report import render, terminal
+from genbench.report.dataframe import read as read_csv
+from genbench.report.dataframe import table_of
+from genbench.report.latex import latex
 from genbench.report.model import Point, Table
 from genbench.report.selection import Selection, load, select
 from genbench.report.table import build, points
@@ -29,7 +30,7 @@ __all__ = [
 
 _FORMATS = ("svg", "png")
 _MANIFEST = "figures.json"
-_RENDERED = {"markdown": render.markdown, "latex": render.latex, "csv": render.comma_separated}
+_RENDERED = {"markdown": render.markdown, "latex": latex, "csv": render.comma_separated}
 _FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 
 
@@ -82,7 +83,7 @@ class Report:
         from rich.text import Text
 
         console = console or Console()
-        console.print(render.terminal(self.table, console.width))
+        console.print(terminal.renderable(self.table, console.width))
         for line in trouble(self.selection):
             console.print(Text(line, style="red"), soft_wrap=True)
 
@@ -195,14 +196,14 @@ def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
             ]
     except (OSError, ValueError, KeyError, TypeError):  # absent, interrupted or altered: drawn again
         pass
-    from genbench.report import drawing, figures
+    from genbench.report.figures import style, sweep
 
     pictures, files = [], {}
     if keep:
         folder.mkdir(exist_ok=True)
-    with drawing.style():
-        for drawn in figures.draw(report.selection, report.table, report.points):
-            contents = {kind: drawing.saved(drawn, kind) for kind in (_FORMATS if keep else _FORMATS[:1])}
+    with style.context():
+        for drawn in sweep.draw(report.selection, report.table, report.points):
+            contents = {kind: style.saved(drawn, kind) for kind in (_FORMATS if keep else _FORMATS[:1])}
             pictures.append(Picture(drawn.name, drawn.title, drawn.caption, contents["svg"]))
             for kind, content in contents.items() if keep else ():
                 name = f"{drawn.name}.{kind}"
@@ -219,6 +220,6 @@ def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
 
 def _inputs(report: Report) -> str:
     """Digest of all that figures depend on: records, histories, the table's words, and the code that draws."""
-    code = [records.file_digest(Path(__file__).with_name(name)) for name in ("drawing.py", "figures.py", "curves.py")]
+    code = [records.file_digest(file) for file in sorted((Path(__file__).parent / "figures").glob("*.py"))]
     words = [render.comma_separated(report.table), *report.table.figures]
     return records.digest([*code, [record["digest"] for record in report.selection.records], words])

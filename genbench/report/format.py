@@ -8,6 +8,8 @@ from typing import Any
 from genbench.privacy import clean
 from genbench.report.model import Cell, Column, Table
 
+PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # of a label that may be broken after it
+
 
 def show(value: Any) -> str:
     """A setting as it is written in a table.
@@ -87,3 +89,25 @@ def natural(text: str) -> list[tuple[int, float, str]]:
         return [(0, float(text), "")]
     parts = re.split(r"(\d+\.?\d*)", text)
     return [(0, float(part), "") if re.fullmatch(r"\d+\.?\d*", part) else (1, 0.0, part) for part in parts if part]
+
+
+def half(value: float, digits: int | None) -> str:
+    """A half-width with its mean's decimals, be it 0.0: more would claim a precision that the mean does not show."""
+    return number(value, None) if digits is None else f"{value:.{digits}f}"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of at most ``width``, broken after blanks and signs where it can be.
+
+    >>> wrapped("dropout+label_smoothing+mixup", 16)
+    ['dropout+label_', 'smoothing+mixup']
+    """
+    lines = [""]
+    for piece in PIECE.findall(text):
+        if len(lines[-1]) + len(piece.rstrip()) > width and lines[-1]:
+            lines.append("")
+        while len(piece.rstrip()) > width:
+            lines[-1:] = [piece[:width], ""]
+            piece = piece[width:]
+        lines[-1] += piece
+    return [line.rstrip() for line in lines if line.strip()] or [""]

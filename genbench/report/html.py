@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genbench import records
 from genbench.privacy import clean
 from genbench.report import render
-from genbench.report.format import decimals, letter, number, show
+from genbench.report.format import decimals, half, letter, number, show
 from genbench.report.model import Point, Table
 from genbench.report.selection import Selection
 
@@ -51,7 +51,7 @@ def environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("genbench.report", "."),
+        loader=PackageLoader("genbench.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -93,7 +93,7 @@ def _differences(table: Table) -> list[list[str]]:
             text = number(item.value, places)
             text = "+" + text if item.value > 0 else text
             if item.half_width is not None:
-                text += f" ± {render.half(item.half_width, places)}"
+                text += f" ± {half(item.half_width, places)}"
             cells.append(text + (f" (p = {cell.p:.2g})" if cell.p is not None else ""))
         body.append(cells)
     return body

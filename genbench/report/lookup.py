@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genbench.report.format import show
-from genbench.report.selection import Run
+from genbench.report.selection import SelectedRun
 
 ABSENT = "–"
 Values = tuple[str | None, ...]
@@ -19,7 +19,7 @@ def label(row: Values) -> str:
 class Lookup:
     """Answers what a setting of a run was, also of one that left no record: its overrides, or what all others share."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[SelectedRun]) -> None:
         self.runs = runs
         self._defaults: dict[str, str | None] = {}
 
@@ -32,25 +32,25 @@ class Lookup:
                 f"({', '.join(known) or 'none'}) or a dotted configuration key"
             )
 
-    def value(self, run: Run, key: str) -> str | None:
+    def value(self, run: SelectedRun, key: str) -> str | None:
         """As shown; ``None`` where unknown (a run without record whose overrides do not tell)."""
         own = run.text(key)
         if own is not None:
             return own
         return ABSENT if run.record else self._default(key)
 
-    def row(self, run: Run, keys: Sequence[str]) -> Values:
+    def row(self, run: SelectedRun, keys: Sequence[str]) -> Values:
         """The values of several settings."""
         return tuple(self.value(run, key) for key in keys)
 
-    def rows(self, runs: Sequence[Run], keys: Sequence[str]) -> dict[Values, list[Run]]:
+    def rows(self, runs: Sequence[SelectedRun], keys: Sequence[str]) -> dict[Values, list[SelectedRun]]:
         """Runs by their values of several settings, in order."""
-        found: dict[Values, list[Run]] = {}
+        found: dict[Values, list[SelectedRun]] = {}
         for run in runs:
             found.setdefault(self.row(run, keys), []).append(run)
         return found
 
-    def matching(self, runs: Sequence[Run], where: Mapping[str, Any]) -> list[Run]:
+    def matching(self, runs: Sequence[SelectedRun], where: Mapping[str, Any]) -> list[SelectedRun]:
         """The runs that have these settings."""
         wanted = {key: show(value) for key, value in where.items()}
         return [run for run in runs if all(self.value(run, key) == text for key, text in wanted.items())]
@@ -62,7 +62,7 @@ class Lookup:
         return self._defaults[key]
 
 
-def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+def differences(runs: Sequence[SelectedRun]) -> dict[str, list[str]]:
     """Settings in which recorded runs differ although their seed does not explain it, with the shown values."""
     members = [run for run in runs if run.record]
     if len(members) < 2:
@@ -76,7 +76,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     return differing
 
 
-def refuse_mixture(runs: Sequence[Run], where: str) -> None:
+def refuse_mixture(runs: Sequence[SelectedRun], where: str) -> None:
     """Raise ValueError (one line) where a cell would hold two configurations, or a seed twice."""
     if differing := differences(runs):
         shown = [f"{key} is {' and '.join(values)}" for key, values in list(differing.items())[:3]]
@@ -94,7 +94,7 @@ def refuse_mixture(runs: Sequence[Run], where: str) -> None:
             )
 
 
-def extend(runs: Sequence[Run], keys: Sequence[str], wheres: Sequence[Mapping[str, Any]]) -> list[str]:
+def extend(runs: Sequence[SelectedRun], keys: Sequence[str], wheres: Sequence[Mapping[str, Any]]) -> list[str]:
     """``keys`` and the further settings it takes to tell all configurations of each ``where`` apart."""
     lookup, keys = Lookup(runs), list(keys)
     recorded = [run for run in runs if run.record]

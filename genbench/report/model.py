@@ -74,7 +74,7 @@ class Row:
 class Table:
     """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` stand below them.
 
-    ``figures`` are those that the experiment asked for: what :class:`genbench.report.curves.Curve` takes.
+    ``figures`` are those that the experiment asked for: what :class:`genbench.report.spec.Curve` takes.
     """
 
     title: str

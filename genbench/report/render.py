@@ -1,28 +1,16 @@
-"""One table as Markdown, LaTeX, CSV and terminal text. HTML is a template of its own (html.py)."""
+"""A table as Markdown and CSV, and what every rendering of it shares (see latex, terminal and html for the others)."""
 
 import csv
 import io
-import itertools
 import re
-import textwrap
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from genbench.report.format import decimals, letter, number
+from genbench.report.format import decimals, half, letter, number
 from genbench.report.model import Cell, Column, Table
 
-if TYPE_CHECKING:
-    from rich.console import Group
-
 _ARROWS = {"max": " ↑", "min": " ↓", None: ""}
-_NARROW = 12  # columns of a terminal that a label and a number take at least
-_PADDING = 2  # blanks between two columns of the terminal's table
-_PAGE = 100  # characters across a LaTeX page, as a guide to where columns are stacked
-_LINES, _HEAD = 42, 5  # lines of a page, and what the head of a tabular takes of them
-_LABEL = 40  # characters of a row's label in a line
-_PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # of a label that may be broken after it
+PADDING = 2  # blanks between two columns of the terminal's table
 
 
 @dataclass(frozen=True)
@@ -93,94 +81,6 @@ def markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def latex(table: Table) -> str:
-    """Booktabs ``table`` environments for ``\\input``: columns stacked by groups as a page is wide, as many floats as
-    a page is high, caption and notes below the last one or, where they are too long for it, after it."""
-    body = texts(table)
-    first = min(_LABEL, max(len(text) for text in [table.header, *(row.title for row in table.rows)]))
-    widths = [
-        max(len(heading(column)), *(len(text.mean + text.half) + 3 for text in line)) + _PADDING
-        for column, line in zip(table.columns, zip(*body, strict=True), strict=True)
-    ]
-    heights = [len(wrapped(row.title, _LABEL)) if len(row.title) > _LABEL else 1 for row in table.rows]
-    pages: list[list[str]] = []
-    free = 0
-    for indices in _stack(table, widths, _PAGE - first - _PADDING):
-        for start, end in _chunks(heights, _LINES - _HEAD):
-            height = sum(heights[start:end]) + _HEAD
-            if height > free:
-                pages.append([])
-                free = _LINES
-            free -= height
-            pages[-1] += ["", "\\medskip", *_tabular(table, body, indices, range(start, end))]
-    below = [" ".join(map(_breakable, table.caption))]
-    below += [f"\\textsuperscript{{{letter(index)}}}\\,{_breakable(note)}." for index, note in enumerate(table.notes)]
-    if table.problems:
-        below.append("Left out: " + "; ".join(map(_breakable, table.problems)) + ".")
-    text = f"\\footnotesize\\sloppy {' '.join(below)}"
-    inside = -(-len(text) // 100) <= free
-    if inside:
-        pages[-1] += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{{text}}}"]
-    lines = ["% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}"]
-    slug = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-") or "results"
-    for page in pages:
-        again = page is not pages[0]
-        lines += ["\\begin{table}[tbp]", *(["\\addtocounter{table}{-1}"] if again else []), "\\centering\\small"]
-        lines.append(f"\\caption{{{_tex(table.title)}" + (" (continued)}" if again else f"}}\\label{{tab:{slug}}}"))
-        lines += [*page, "\\end{table}"]
-    return "\n".join(lines if inside else [*lines, "", f"{{\\noindent{text}\\par}}"]) + "\n"
-
-
-def _chunks(heights: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Rows in as few parts as are at most so high, each as (first, last + 1)."""
-    parts, start = [], 0
-    for end in range(1, len(heights) + 1):
-        if end == len(heights) or sum(heights[start : end + 1]) > most:
-            parts.append((start, end))
-            start = end
-    return parts
-
-
-def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int], rows: range) -> list[str]:
-    """Some columns of some rows as a tabular that shrinks to the line's width where it is wider."""
-
-    def name(text: str) -> str:
-        if len(text) <= _LABEL:
-            return _tex(text)
-        return f"\\parbox[t]{{{0.6 * _LABEL:g}em}}{{\\raggedright\\strut {_breakable(text)}\\strut}}"
-
-    def cell(text: Text) -> str:
-        value = _tex(text.mean) + (f"\\,{{\\scriptsize$\\pm$\\,{_tex(text.half)}}}" if text.half else "")
-        value = f"\\textbf{{{value}}}" if text.best else value
-        value += "" if text.mean else _tex(text.status)
-        small = [_tex(text.status)] if text.mean and text.status else []
-        raised = {"": "", "*": "*", "†": "$\\dagger$"}[text.mark] + ",".join([*text.notes, *small])
-        raised = f"\\textsuperscript{{{raised}}}" if raised else ""
-        # a mark alone hangs over, so that numbers stay under one another
-        value += f"\\rlap{{{raised}}}" if text.mark and not (text.notes or small or text.published) else raised
-        return value + (f" [{_tex(text.published)}]" if text.published else "")
-
-    groups, rules, start = [], [], 2
-    for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
-        width = len(list(members))
-        groups.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
-        rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
-        start += width
-    lines = [
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        "\\begin{tabular}{@{}l" + "r" * len(indices) + "@{}}",
-        "\\toprule",
-    ]
-    if any(rules):
-        lines += [" & ".join(["", *groups]) + r" \\", "".join(rules)]
-    head = [name(table.header), *(_tex(heading(table.columns[index])) for index in indices)]
-    lines += [" & ".join(head) + r" \\", "\\midrule"]
-    for row, line in ((table.rows[index], body[index]) for index in rows):
-        marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
-        lines.append(" & ".join([name(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
-    return [*lines, "\\bottomrule", "\\end{tabular}}"]
-
-
 _HEADER = [
     "row", "chosen", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference",
     "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes", "caption",
@@ -237,64 +137,6 @@ def unspoken(text: str) -> str:
     return text if re.fullmatch(r"[+-]\d+(\.\d*)?(e[+-]?\d+)?", text, re.IGNORECASE) else f"'{text}"
 
 
-def terminal(table: Table, width: int) -> "Group":
-    """A rich renderable at most ``width`` wide: tables stacked by groups of columns where one would be wider."""
-    from rich.box import Box
-    from rich.console import Group
-    from rich.table import Table as RichTable
-    from rich.text import Text as RichText
-
-    # a rule below the head, nothing around: rich's own leave empty lines
-    frame = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
-    body = texts(table)
-    labels = [row.title + "".join(f" {_superscript(row.notes)}" for _ in row.notes[:1]) for row in table.rows]
-    most = max(_NARROW, 2 * width // 5)
-    first = min(most, max(map(len, [*labels, table.header])))
-    available = max(_NARROW, width - first - _PADDING)
-    cells = [_aligned([line[index] for line in body], available) for index in range(len(table.columns))]
-    widths = [
-        min(available, max(*(len(part) for cell in column for part in cell.split("\n")), _longest(heading(spec))))
-        for spec, column in zip(table.columns, cells, strict=True)
-    ]
-    start = 0
-    for group, count in spans(table):  # as wide as the longest word of what stands over them
-        over = sum(widths[start : start + count]) + _PADDING * (count - 1)
-        widths[start] += max(0, min(available, _longest(group)) - over)
-        start += count
-    parts: list[Any] = [RichText(table.title, style="bold")]
-    for indices in _stack(table, [item + _PADDING for item in widths], available + _PADDING):
-        rich = RichTable(box=frame, show_edge=False, pad_edge=False, padding=(0, _PADDING - 1, 0, 0), header_style="")
-        heads = [wrapped(heading(table.columns[index]), widths[index]) for index in indices]
-        corner_lines = wrapped(table.header, first)
-        tallest = max(len(corner_lines), *map(len, heads))
-        corner = RichText("\n" * (tallest - len(corner_lines)) + "\n".join(corner_lines), style="bold")
-        rich.add_column(corner, no_wrap=True, min_width=first)
-        for index, lines in zip(indices, heads, strict=True):  # rich has one vertical alignment for head and cells
-            padded = [line.rjust(widths[index]) for line in lines]
-            title = RichText("\n" * (tallest - len(lines)) + "\n".join(padded), style="bold")
-            rich.add_column(title, no_wrap=True, min_width=widths[index])
-        parts += [RichText(" " * (first + _PADDING) + line, style="bold") for line in _over(table, indices, widths)]
-        for row, label in enumerate(labels):  # padded here: rich strips the blanks that keep decimal points aligned
-            line = []
-            for index in indices:
-                padded = [part.rjust(widths[index]) for part in cells[index][row].split("\n")]
-                text = RichText("\n".join(padded), style="bold green" if body[row][index].best else "")
-                if not body[row][index].mean or body[row][index].status:
-                    text.highlight_regex(r"(?m)^ *[^\d− ].*$", "yellow")
-                line.append(text)
-            rich.add_row(RichText("\n".join(wrapped(label, first))), *line)
-        parts += [rich, RichText("")]
-    measure = min(width, 110)
-    parts += [RichText(line, style="dim") for sentence in table.caption for line in textwrap.wrap(sentence, measure)]
-    parts += [RichText(f"{_superscript([index])} {note}", style="yellow") for index, note in enumerate(table.notes)]
-    if table.problems:
-        parts += [
-            RichText("Left out:", style="yellow"),
-            *(RichText(f"  {item}", style="yellow") for item in table.problems),
-        ]
-    return Group(*parts)
-
-
 def _text(cell: Cell, digits: int | None) -> Text:
     mean = cell.mean
     return Text(
@@ -308,70 +150,7 @@ def _text(cell: Cell, digits: int | None) -> Text:
     )
 
 
-def half(value: float, digits: int | None) -> str:
-    """A half-width with its mean's decimals, be it 0.0: more would claim a precision that the mean does not show."""
-    return number(value, None) if digits is None else f"{value:.{digits}f}"
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most ``width``, broken after blanks and signs where it can be.
-
-    >>> wrapped("dropout+label_smoothing+mixup", 16)
-    ['dropout+label_', 'smoothing+mixup']
-    """
-    lines = [""]
-    for piece in _PIECE.findall(text):
-        if len(lines[-1]) + len(piece.rstrip()) > width and lines[-1]:
-            lines.append("")
-        while len(piece.rstrip()) > width:
-            lines[-1:] = [piece[:width], ""]
-            piece = piece[width:]
-        lines[-1] += piece
-    return [line.rstrip() for line in lines if line.strip()] or [""]
-
-
-def _longest(text: str) -> int:
-    return max(map(len, text.split()), default=0)
-
-
-def _aligned(column: Sequence[Text], width: int) -> list[str]:
-    """A column's cells with points, ± and marks under one another; a hole's reason goes on a second line."""
-    means = max((len(text.mean) for text in column), default=0)
-    halves = max((len(text.half) for text in column), default=0)
-    tails = [text.mark + _superscript_text(text.notes) for text in column]
-    tail = max(map(len, tails), default=0)
-    result = []
-    for text, mark in zip(column, tails, strict=True):
-        half = f" ±{text.half:>{halves}}" if text.half else " " * (halves + 2 if halves else 0)
-        lines = [f"{text.mean:>{means}}{half}{mark:<{tail}}"] if text.mean else []
-        if text.status:
-            lines.append(text.status + (" " * tail if text.mean else f"{_superscript_text(text.notes):<{tail}}"))
-        if text.published:
-            lines += [part + " " * tail for part in wrapped(f"[{text.published}]", width - tail)]
-        result.append("\n".join(lines))
-    return result
-
-
-def _over(table: Table, indices: Sequence[int], widths: Sequence[int]) -> list[str]:
-    """Lines that head groups of columns: their names, and a rule below each."""
-    found = []
-    for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
-        taken = [widths[index] for index in members]
-        found.append((group, sum(taken) + _PADDING * (len(taken) - 1)))
-    names = [wrapped(group, width) for group, width in found]
-    tallest = max(map(len, names))
-    lines = [
-        (" " * _PADDING).join(
-            ([""] * (tallest - len(name)) + name)[number].center(width)
-            for name, (_, width) in zip(names, found, strict=True)
-        )
-        for number in range(tallest)
-    ]
-    rules = (" " * _PADDING).join(("─" if group else " ") * width for group, width in found)
-    return [line.rstrip() for line in (*lines, rules)] if rules.strip() else []
-
-
-def _stack(table: Table, widths: Sequence[int], available: int) -> list[list[int]]:
+def stack_columns(table: Table, widths: Sequence[int], available: int) -> list[list[int]]:
     """Columns in as few tables as fit, breaking between groups where possible, as even as possible."""
     blocks: list[list[int]] = []
     start = 0
@@ -400,57 +179,6 @@ def _stack(table: Table, widths: Sequence[int], available: int) -> list[list[int
     )
 
 
-def _superscript(notes: Sequence[int]) -> str:
-    return _superscript_text([letter(index) for index in notes])
-
-
-def _superscript_text(letters: Sequence[str]) -> str:
-    raised = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
-    return "".join(letters).translate(raised)
-
-
 def _md(text: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
-    "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$",
-    "‡": r"$\ddagger$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "→": r"$\to$", "∞": r"$\infty$",
-    "ℓ": r"$\ell$", "‖": r"$\|$", "√": r"$\surd$", "·": r"$\cdot$", "–": "--", "—": "---", "…": r"\ldots{}",
-    "“": "``", "”": "''", "‘": "`", "’": "'",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return "".join(map(_tex_character, text))
-
-
-def _breakable(text: str) -> str:
-    """Text for a paragraph: long words may be broken after their signs."""
-    words = [_PIECE.findall(word) if len(word) > 20 else [word] for word in re.split(r"(?<=\s)", text)]
-    return "".join("\\allowbreak{}".join(map(_tex, filter(None, pieces))) for pieces in words)
-
-
-def _tex_character(char: str) -> str:
-    if char in _TEX:
-        return _TEX[char]
-    if char.isascii():
-        return char
-    name = unicodedata.name(char, "")
-    if found := re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (ALPHA|BETA|GAMMA|DELTA|EPSILON|ZETA|ETA|THETA|IOTA|KAPPA|"
-                             r"LAMDA|MU|NU|XI|PI|RHO|SIGMA|TAU|PHI|CHI|PSI|OMEGA)", name):  # fmt: skip
-        greek = found[2].lower().replace("lamda", "lambda")
-        if found[1] == "SMALL":
-            return f"$\\{greek}$"
-        if greek in ("gamma", "delta", "theta", "lambda", "xi", "pi", "sigma", "phi", "psi", "omega"):
-            return f"$\\{greek.capitalize()}$"
-    plain = unicodedata.normalize("NFKC", char)
-    if name.startswith(("SUBSCRIPT", "SUPERSCRIPT")) and plain.isascii():
-        return f"$_{{{plain}}}$" if name.startswith("SUB") else f"$^{{{plain}}}$"
-    if name.startswith("LATIN") and ord(char) < 0x180:  # what T1 fonts hold
-        return char
-    return f"[U+{ord(char):04X}]"

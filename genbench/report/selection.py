@@ -17,7 +17,7 @@ LARGEST = 1e100
 
 
 @dataclass(frozen=True)
-class Run:
+class SelectedRun:
     """A run that has a record or is planned; ``overrides`` answer what it was, ``state`` how it ended."""
 
     run_id: str
@@ -67,7 +67,7 @@ class Selection:
     """
 
     name: str
-    runs: Sequence[Run]
+    runs: Sequence[SelectedRun]
     left_out: Sequence[str] = ()
     folder: Path | None = None
     sweep: Mapping[str, Any] | None = None
@@ -103,11 +103,11 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
         if (record := by_id.pop(run_id, None)) is not None:
             runs.append(of_record(record, overrides))
         elif run_id in damaged:
-            runs.append(Run(run_id, "damaged", "record damaged", None, overrides))
+            runs.append(SelectedRun(run_id, "damaged", "record damaged", None, overrides))
         elif records.running(loaded.folder / run_id):
-            runs.append(Run(run_id, "running", "still running", None, overrides))
+            runs.append(SelectedRun(run_id, "running", "still running", None, overrides))
         else:
-            runs.append(Run(run_id, "missing", "not run yet", None, overrides))
+            runs.append(SelectedRun(run_id, "missing", "not run yet", None, overrides))
     if loaded.sweep and not everything and by_id:
         some = f"{len(by_id)} runs of other commands" if len(by_id) > 1 else "1 run of another command"
         left_out.append(f"{some} in this folder; genbench-table --all shows all")
@@ -122,11 +122,11 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
     return Selection(name, runs, left_out, loaded.folder, loaded.sweep, loaded.problems)
 
 
-def of_record(record: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> Run:
+def of_record(record: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> SelectedRun:
     """A run that has ended."""
     error = clean(record["error"] or "")
     reason = error if error.startswith(record["status"]) else f"{record['status']}: {error}".rstrip(": ")
-    return Run(record["run_id"], record["status"], reason, _computable(record), overrides or {})
+    return SelectedRun(record["run_id"], record["status"], reason, _computable(record), overrides or {})
 
 
 def _computable(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,8 @@
-"""What a table is to show: its columns, its rows, its baseline."""
+"""What a table is to show: its columns, its rows, its baseline, its figures."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from genbench import records
@@ -25,6 +27,32 @@ DEFAULT_COLUMNS: list[dict[str, Any]] = [
     {"group": "weights", "label": "distance", "metric": "weights/norm/distance"},
     {"group": "cost", "label": "seconds", "metric": "seconds.fit"},
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """``scale`` times the metric ``y`` against the setting ``x``; a line for each value of ``lines`` (dotted keys or
+    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``, which
+    gives keys a value or a list of values.
+
+    Without ``x``, ``y`` holds one ``*``, which stands for numbers: the metrics that match are the line's points.
+    """
+
+    name: str
+    title: str
+    y: str
+    x: str | None = None
+    lines: tuple[str, ...] = ()
+    panels: tuple[str, ...] = ()
+    where: Mapping[str, Any] = field(default_factory=dict)
+    scale: float = 1.0
+    x_label: str = ""
+    y_label: str = ""
+
+    @property
+    def keys(self) -> list[str]:
+        """The settings it reads."""
+        return [*([self.x] if self.x else []), *self.lines, *self.panels, *self.where]
 
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
@@ -61,6 +89,31 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     return columns
 
 
+def curves_of(nodes: Any) -> list[Curve]:
+    """The figures of a table's spec; ValueError (one line) for one that is malformed."""
+    found = []
+    for node in nodes or []:
+        if not isinstance(node, Mapping) or not {"name", "title", "y"} <= set(node):
+            raise ValueError(f"table: a figure needs name, title and y, got {node!r}")
+        if unknown := [key for key in node if key not in Curve.__dataclass_fields__]:
+            raise ValueError(
+                f"table: figure {node['name']!r} has the unknown key {unknown[0]!r}; "
+                f"{nearest(unknown[0], [*Curve.__dataclass_fields__])}"
+            )
+        if not re.fullmatch(r"\w+", str(node["name"])):
+            raise ValueError(f"table: figure {node['name']!r}: accepted: a name of letters, digits and underscores")
+        given = {key: value for key, value in node.items() if value is not None}
+        for key in ("lines", "panels"):
+            given[key] = tuple(given.get(key, ()))
+        if node["y"].count("*") != ("x" not in given):
+            raise ValueError(
+                f"table: figure {node['name']!r}: y is {node['y']!r}; accepted: a metric with x a setting, or one with "
+                "a single * for numbers and no x"
+            )
+        found.append(Curve(**given))
+    return found
+
+
 def changed(
     spec: Mapping[str, Any],
     metrics: Collection[str],
@@ -91,12 +144,10 @@ def changed(
 
 def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
     """Raise ValueError (one line) where a table's spec is malformed or names settings that a run does not have."""
-    from genbench.report import curves
-
     spec = spec or {}
     known = sorted({*choices, *records.flatten(config)})
     read = [key for column in columns_of(spec) for key in column.where]
-    read += [key for curve in curves.parse(spec.get("figures")) for key in curve.keys]
+    read += [key for curve in curves_of(spec.get("figures")) for key in curve.keys]
     for key in [*(spec.get("rows") or []), *read]:
         if key not in known:
             raise ValueError(f"table: {key!r} is neither a group nor a setting of the runs; {nearest(key, known)}")

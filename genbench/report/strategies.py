@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genbench.report import render
-from genbench.report.format import decimals, number
+from genbench.report.format import decimals, half, number
 from genbench.report.model import Table
 from genbench.report.selection import Selection
 from genbench.report.table import build
@@ -99,5 +98,5 @@ def _measured(table: Table, row: int, name: str) -> list[str]:
 
 
 def _interval(mean: Any, digits: int | None) -> str:
-    half = "" if mean.half_width is None else f" ± {render.half(mean.half_width, digits)}"
-    return number(mean.value, digits) + half
+    interval = "" if mean.half_width is None else f" ± {half(mean.half_width, digits)}"
+    return number(mean.value, digits) + interval

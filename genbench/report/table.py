@@ -8,18 +8,17 @@ from genbench import records
 from genbench.analysis import statistics
 from genbench.checks import nearest
 from genbench.privacy import clean
-from genbench.report.choice import choose
+from genbench.report.best_setting import choose
+from genbench.report.caption import caption_of, changes
 from genbench.report.format import listed, natural, show
 from genbench.report.lookup import Lookup, Values, extend, label, refuse_mixture
-from genbench.report.model import SIGNIFICANCE, Cell, Column, Point, Row, Table
-from genbench.report.selection import Run, Selection
+from genbench.report.model import Cell, Column, Point, Row, Table
+from genbench.report.selection import SelectedRun, Selection
 from genbench.report.spec import RAW_MEASURES, columns_of
 
 _OTHER_NETWORK = "another network"
 _UNFINISHED = ("failed", "diverged", "damaged", "running", "missing")
 _UNMEASURED = "–"
-# words of a command that change no number of a table
-_SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "checkpoint_seconds")
 
 
 def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
@@ -79,8 +78,8 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     return Table(
         title=clean(spec.get("title") or selection.name),
         caption=[
-            *([clean(spec["caption"]), *_changes(selection, keys, columns)] if spec.get("caption") else []),
-            *_caption(columns, rows, grid, baseline, altered, common),
+            *([clean(spec["caption"]), *changes(selection, keys, columns)] if spec.get("caption") else []),
+            *caption_of(columns, rows, grid, baseline, altered, common),
             *chosen.caption,
             *(
                 f"{column.title}: of runs that were trained in packs, equal shares of their packs' time."
@@ -154,7 +153,7 @@ class _Notes:
         return tuple(sorted({self._numbers.setdefault(text, len(self._numbers)) for text in texts}))
 
 
-def _row_keys(spec: Mapping[str, Any], runs: Sequence[Run], columns: Sequence[Column]) -> list[str]:
+def _row_keys(spec: Mapping[str, Any], runs: Sequence[SelectedRun], columns: Sequence[Column]) -> list[str]:
     """The spec's rows; without them the fewest settings, groups first, that leave one configuration a cell."""
     if spec.get("rows"):
         return list(spec["rows"])
@@ -185,9 +184,9 @@ def _baseline(spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Val
 _Line = list[tuple[Cell, list[str]]]
 
 
-def _line(runs: Sequence[Run], columns: Sequence[Column], lookup: Lookup, row: str) -> _Line:
+def _line(runs: Sequence[SelectedRun], columns: Sequence[Column], lookup: Lookup, row: str) -> _Line:
     """A row's cells, each with what is to be noted of it."""
-    inside: dict[str, list[Run]] = {}
+    inside: dict[str, list[SelectedRun]] = {}
     for column in columns:
         if (where := repr(column.where)) not in inside:
             inside[where] = lookup.matching(runs, column.where)
@@ -195,7 +194,7 @@ def _line(runs: Sequence[Run], columns: Sequence[Column], lookup: Lookup, row: s
     return [_cell(inside[repr(column.where)], column) for column in columns]
 
 
-def _cell(runs: Sequence[Run], column: Column) -> tuple[Cell, list[str]]:
+def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]:
     values: dict[Hashable, float] = {}
     reasons: dict[str, list[str]] = {}
     for run in runs:
@@ -331,7 +330,7 @@ def _compare(
     ]
 
 
-def _row_notes(runs: Sequence[Run]) -> list[str]:
+def _row_notes(runs: Sequence[SelectedRun]) -> list[str]:
     """Notes that belong to no metric concern the whole row."""
     named = [(run.record, *item) for run in runs if run.record for item in run.record["notes"].items()]
     return [
@@ -343,83 +342,3 @@ def _flag_n(cell: Cell, common: int) -> Cell:
     if cell.mean and not cell.status and cell.mean.n != common:
         return replace(cell, status=f"n={cell.mean.n}")
     return cell
-
-
-def _caption(
-    columns: Sequence[Column],
-    rows: Sequence[Row],
-    grid: Sequence[Sequence[Cell]],
-    baseline: int | None,
-    altered: Sequence[str | None],
-    common: int,
-) -> list[str]:
-    cells = [cell for line in grid for cell in line]
-    caption = []
-    if common > 1:
-        unless = " unless a cell says otherwise" if any(cell.status for cell in cells) else ""
-        caption.append(f"Mean ± half-width of the Student-t 95 % interval over n = {common} seeds{unless}.")
-    elif common == 1:
-        caption.append("One seed: no intervals, no tests.")
-    if baseline is not None and common > 1 and len(rows) > 1:
-        families = [sum(line[i].p is not None for line in grid) for i in range(len(columns))]
-        caption.append(
-            f"* differs from {rows[baseline].label}: paired by seed, t test, p < {SIGNIFICANCE} after Holm's "
-            f"correction within the column ({_comparisons(columns, families)}); no mark: undecided, not equal."
-        )
-    directions = {column.best for column in columns if column.best}
-    if directions and len(rows) > 1:
-        sense = (
-            "highest (↑) or lowest (↓)"
-            if len(directions) == 2
-            else "highest (↑)"
-            if directions == {"max"}
-            else "lowest (↓)"
-        )
-        caption.append(f"Bold: {sense} mean of its column, which alone is no evidence of a difference.")
-    raw = [column for column in columns if column.metric in RAW_MEASURES]
-    if raw:
-        names = list(dict.fromkeys(column.label for column in raw))
-        caption.append(
-            f"{listed(names)} change when weights are rescaled and the function is not: compare them only between rows "
-            "of similar weight norm, and adaptive sharpness instead."
-        )
-        reasons: dict[str, list[str]] = {}
-        for row, reason in zip(rows, altered, strict=True):
-            if reason:
-                reasons.setdefault(reason, []).append(row.label)
-        if reasons and any(not cell.comparable for cell in cells):
-            because = "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items())
-            caption.append(f"† not comparable with the other rows, so neither tested nor set in bold ({because}).")
-    for column in columns:
-        if column.published:
-            caption.append(f"Published values of {column.title}: {column.source}.")
-    return caption
-
-
-def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:
-    """How many comparisons each column's correction is for: the usual number, then the columns that have another."""
-    tested = [family for family in families if family]
-    usual = max(set(tested), key=tested.count, default=0)
-    text = f"{usual} comparison{'s' * (usual != 1)}"
-    labels = [column.label for column in columns]
-    others: dict[int, list[str]] = {}
-    for column, family in zip(columns, families, strict=True):
-        if family not in (0, usual):
-            others.setdefault(family, []).append(column.label if labels.count(column.label) == 1 else column.title)
-    return "; ".join([text, *(f"{family} of {listed(names)}" for family, names in others.items())])
-
-
-def _changes(selection: Selection, keys: Sequence[str], columns: Sequence[Column]) -> list[str]:
-    """What the command set that an experiment's caption may tell otherwise, and that no row and no column shows."""
-    shown = {"seed", *keys, *(key for column in columns for key in column.where)}
-    changed = []
-    for word in map(str, (selection.sweep or {}).get("command", [])):
-        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
-        if (
-            ("=" in word or word.startswith("~"))
-            and not word.startswith("-")
-            and key not in shown
-            and key.partition(".")[0].partition("/")[0] not in _SILENT
-        ):
-            changed.append(clean(word))
-    return [f"Changed by the command: {', '.join(changed)}."] if changed else []

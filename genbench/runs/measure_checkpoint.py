@@ -270,7 +270,7 @@ def _draw(snapshot: Snapshot, estimates: Mapping[str, Estimate], config: Config)
     from genbench.measures.margins import example_margins, margin_percentile
     from genbench.measures.spectra import weight_spectrum
     from genbench.measures.surface import interpolation, loss_line, loss_plane
-    from genbench.report import pictures as draw
+    from genbench.report.figures import network as draw
 
     settings, seed = config["pictures"], config["seed"]
     drawn = _Drawn([], {}, {})

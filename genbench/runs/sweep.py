@@ -152,7 +152,7 @@ def _on(job: Job, device: str) -> Job:
 def _plan(here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool) -> list[Prepared]:
     """What is known of each job."""
     futures = [here.submit(_prepare, job.config, job.choices, packed, remote) for job in jobs]
-    from genbench.report import figures  # noqa: F401 - what the report needs, while the workers import what they need
+    from genbench.report.figures import sweep  # noqa: F401 - what the report needs, while the workers import what they need
 
     prepared = []
     for job, future in zip(jobs, futures, strict=True):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from genbench.callbacks import Measures, Optimization
 from genbench.measures import Snapshot, gradient_variance
 from genbench.models import Ensemble
-from tests.helpers.strangers import Multitask, Plain, data, fit, multitask, multitask_loss, trainer
+from tests.helpers.lightning_projects import Multitask, Plain, data, fit, multitask, multitask_loss, trainer
 
 STEPS, BETWEEN = "train/optimization/steps_to_1e-1", "train/optimization/steps_from_1e-1_to_1e-2"
 FIRST, LAST = "train/optimization/gradient_variance_epoch_1", "train/optimization/gradient_variance"

@@ -25,7 +25,7 @@ from genbench.callbacks import Gap, Measures, Optimization, Stop
 from genbench.callbacks.splits import Splits, _Limited, take
 from genbench.data.images import Parts
 from genbench.measures import Estimate, Snapshot
-from tests.helpers.strangers import Plain, data, fit, trainer
+from tests.helpers.lightning_projects import Plain, data, fit, trainer
 
 
 class Numbers(Dataset):

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from genbench.callbacks import Gap, Measures
 from genbench.measures import gradient_norm
-from tests.helpers.strangers import data
+from tests.helpers.lightning_projects import data
 
 CONFIG = """
 optimizer: {_target_: torch.optim.Adam, _partial_: true, lr: 0.02}

@@ -8,8 +8,7 @@ import pytest
 from genbench.measures import Estimate
 from genbench.report.html import Picture
 from genbench.report.measures_page import page, texts
-
-from .test_report import Outline
+from tests.helpers.rendered import Outline
 
 RESULTS = {
     "train/flatness/lambda_1": Estimate(14.35812, converged=True, residual=1e-4, seconds=0.5),

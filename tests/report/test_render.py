@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from genbench.report import render, table_of
+from genbench.report import render, table_of, terminal
+from genbench.report.latex import latex
 from genbench.report.selection import load
 from genbench.report.table import build
 from tests.helpers import factory
@@ -41,7 +42,7 @@ def nasty(folder):
 
 def printed(table, width):
     console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
-    console.print(render.terminal(table, width))
+    console.print(terminal.renderable(table, width))
     return console.file.getvalue()
 
 
@@ -112,7 +113,7 @@ def test_best_and_marks_in_markdown(ablation):
 
 
 def test_latex_escapes_all_text(tmp_path):
-    source = render.latex(nasty(tmp_path))
+    source = latex(nasty(tmp_path))
     assert r"\textless{}b\textgreater{}" in source
     assert r"\_\%\$\#\&\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}*" in source
     assert r"$\lambda$" in source
@@ -166,9 +167,9 @@ def test_headers_are_not_cut_at_80_columns(tmp_path):
 
 
 def test_latex_has_a_label_and_as_many_floats_as_it_takes(tmp_path, ablation):
-    source = render.latex(build(load(ablation)))
+    source = latex(build(load(ablation)))
     assert source.count(r"\label{tab:regularization-on-mnist-1d}") == 1
-    many = render.latex(long(tmp_path, 100))
+    many = latex(long(tmp_path, 100))
     floats = many.split(r"\begin{table}")[1:]
     assert len(floats) == many.count(r"\end{table}") > 2
     assert all(part.count(r" \\") <= 44 for part in floats)
@@ -195,7 +196,7 @@ def test_csv_cells_are_no_formulas_and_numbers_stay_numbers(tmp_path):
 def test_latex_compiles(tmp_path, holes, case):
     tables = {"nasty": nasty, "long": lambda folder: long(folder, 100)}
     table = tables[case](tmp_path / "runs") if case in tables else build(load(holes))
-    (tmp_path / "table.tex").write_text(render.latex(table))
+    (tmp_path / "table.tex").write_text(latex(table))
     (tmp_path / "page.tex").write_text(
         r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{textcomp}\usepackage{booktabs,graphicx}"
         r"\begin{document}\input{table.tex}\end{document}"

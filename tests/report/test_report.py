@@ -2,25 +2,21 @@ import html
 import io
 import itertools
 import json
-import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
 from genbench import cli, records, report
-from genbench.report import drawing, figures
 from genbench.report import html as page
+from genbench.report.figures import style, sweep
 from genbench.report.selection import load
-from genbench.report.table import build, points
+from genbench.report.table import build
 from tests.helpers import factory
 from tests.helpers.commands import typed
-
-from .test_drawing import touching
+from tests.helpers.rendered import Outline
 
 FILES = ["table.md", "table.tex", "table.csv", "report.html"]
 
@@ -29,28 +25,6 @@ FILES = ["table.md", "table.tex", "table.csv", "report.html"]
 def written(tmp_path_factory):
     folder = factory.holes(tmp_path_factory.mktemp("runs") / "ablation")
     return folder, report.Report(folder).write()
-
-
-class Outline(HTMLParser):
-    """Balanced tags, the addresses a page would fetch, and its text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.fetched, self.tags, self.text = [], [], [], ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        if tag not in ("meta", "img", "wbr"):
-            self.open.append(tag)
-        self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.text += data
 
 
 def test_every_file_is_written_and_named(written):
@@ -125,7 +99,7 @@ def test_unchanged_records_draw_nothing_again(written, monkeypatch):
     folder, _ = written
     before = {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()}
     text = (folder / "report.html").read_text()
-    monkeypatch.setattr(figures, "draw", lambda *args: pytest.fail("drawn again"))
+    monkeypatch.setattr(sweep, "draw", lambda *args: pytest.fail("drawn again"))
     report.Report(folder).write()
     assert {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()} == before
     assert (folder / "report.html").read_text() == text
@@ -140,9 +114,9 @@ def test_figures_are_drawn_again_when_a_record_or_a_file_changed(tmp_path, monke
         drawn.append(loaded)
         figure = Figure(figsize=(1, 1))
         figure.text(0.5, 0.5, str(len(drawn)))
-        yield drawing.Drawing("one", "title", "caption", figure)
+        yield style.Drawing("one", "title", "caption", figure)
 
-    monkeypatch.setattr(figures, "draw", draw)
+    monkeypatch.setattr(sweep, "draw", draw)
     folder = factory.ablation(tmp_path, ["none", "l1"], (0.0,))
     report.Report(folder).write()
     report.Report(folder).write()
@@ -165,114 +139,6 @@ def test_figures_are_drawn_again_when_a_record_or_a_file_changed(tmp_path, monke
     left = {path.name for path in (folder / "figures").iterdir()}
     assert left == {"one.svg", "one.png", "figures.json", "mine.svg"}
     assert (folder / "notes.png").exists()
-
-
-def test_the_same_records_give_the_same_bytes(ablation):
-    loaded = load(ablation)
-    table = build(loaded)
-
-    def svg():
-        with drawing.style():
-            return drawing.saved(next(figures.draw(loaded, table, [])), "svg")
-
-    assert svg() == svg()
-
-
-def test_the_figures_show_what_the_records_say(ablation):
-    loaded = load(ablation)
-    found = points(loaded)
-    with drawing.style():
-        drawings = {item.name: item.figure for item in figures.draw(loaded, build(loaded), found)}
-    assert {name: pairs for name, figure in drawings.items() if (pairs := touching(figure))} == {}
-    panels = [axis for axis in drawings["learning_accuracy"].axes if axis.lines]
-    assert [axis.get_title(loc="left") for axis in panels] == factory.STRATEGIES
-    assert all(len(axis.lines) == 4 for axis in panels)
-    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in panels] == [False] * 9 + [True] * 5
-    assert all(len(line.get_xdata()) == 110 for axis in panels for line in axis.lines)
-    titles = [axis.get_title(loc="left") for axis in drawings["gap_flatness"].axes if axis.lines]
-    assert len(titles) == 5
-    assert all(re.search(r"label noise 0: τ = −?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\], n = (33|42)\n", t) for t in titles)
-    dots = [line for line in drawings["gap_flatness"].axes[0].lines if len(line.get_xdata()) == 3]
-    assert len(dots) == 28
-    forest = drawings["differences"].axes[0]
-    labels = [label.get_text() for label in forest.get_yticklabels()]
-    assert sorted(labels) == sorted(factory.STRATEGIES[1:])
-    assert labels[-1] == "augmentation"
-
-
-def test_of_very_many_rows_figures_show_some_and_say_which(tmp_path, monkeypatch):
-    names = [f"method {number}" for number in range(12)]
-
-    def change(item):
-        number = int((item["choices"]["regularization"] or ["method 6"])[0].split()[1])
-        item["metrics"]["test/performance/accuracy"] = 0.5 + (number + 0.1 * item["seed"]) / 100
-        return item
-
-    loaded = load(factory.ablation(tmp_path, ["none", *names], (0.0,), (0, 1), change=change))
-    table = build(loaded)
-    few, said = figures._few(table, 5)
-    assert few == {"none", "method 0", "method 1", "method 10", "method 11"}
-    assert said == (
-        " Of 13 rows none and the 2 with the lowest and the 2 with the highest test acc. (%), clean; the table has all."
-    )
-    assert figures._few(table, 13) == ({"none", *names}, "")
-    monkeypatch.setattr(figures, "_MOST", 5)
-    monkeypatch.setattr(figures, "_LINES", 7)
-    monkeypatch.setattr(figures, "settle", lambda drawing: None)  # which takes time
-    with drawing.style():
-        drawn = {item.name: item for item in figures.draw(loaded, table, points(loaded))}
-    assert all(item.caption.endswith("the table has all.") for item in drawn.values())
-    assert len(drawn["differences"].figure.axes[0].get_yticklabels()) == 6
-    panels = [axis.get_title(loc="left") for axis in drawn["learning_accuracy"].figure.axes if axis.lines]
-    assert set(panels) == few
-    axis = drawn["gap_norm"].figure.axes[0]
-    assert sorted(text.get_text() for text in axis.texts) == ["1", "2", "3", "4", "5"]
-    assert [len(line.get_xdata()) for line in axis.lines] == [8, 1, 1, 1, 1, 1]  # grey: the other rows' means
-
-
-def test_figures_keep_their_size_whatever_their_rows_are_called(tmp_path):
-    """Legends that do not fit beside the panels stand below them, and take nothing from them."""
-    strategies = ["none", *(f"a strategy with a name of many words, number {number}" for number in range(29))]
-    loaded = load(factory.ablation(tmp_path, strategies, (0.0, 0.2), (0,)))
-    shown = [point for point in points(loaded) if point.chosen]
-    with drawing.style():
-        drawn = figures._against(shown, {point.row for point in shown}, figures._NORMS, "gap_norm", "title")
-        drawing.settle(drawn)
-        figure = drawn.figure
-        (legend,) = figure.legends
-        box, inside = legend.get_window_extent(), figure.bbox
-        assert len(legend.get_texts()) == 32
-        assert inside.x0 <= box.x0 < box.x1 <= inside.x1
-        assert inside.y0 <= box.y0 < box.y1 <= inside.y1
-        assert all(axis.get_tightbbox().y0 >= box.y1 for axis in figure.axes)
-        assert all(axis.get_window_extent().height > 2 * figure.dpi for axis in figure.axes)
-
-
-def test_titles_of_differences_stand_apart(tmp_path):
-    column = {"metric": "test/performance/accuracy", "group": "test acc. (%)"}
-    columns = [column | {"label": f"a long condition, number {number}"} for number in range(4)]
-    spec = factory.SPEC | {"columns": columns}
-    table = build(load(factory.ablation(tmp_path, ["none", "l1", "l2"], (0.0,), (0, 1), spec=spec)))
-    with drawing.style():
-        drawn = figures._forest(table)
-        drawing.settle(drawn)
-        for boxes in (
-            [axis._left_title.get_window_extent() for axis in drawn.figure.axes],
-            [axis.xaxis.label.get_window_extent() for axis in drawn.figure.axes],
-        ):
-            assert all(box.x1 < other.x0 for box, other in itertools.pairwise(boxes))
-
-
-def test_titles_of_learning_curves_stand_apart(tmp_path):
-    strategies = ["none", *(f"a_strategy+with_a_name+of_many_words+number_{number}" for number in range(2))]
-    loaded = load(factory.ablation(tmp_path, strategies, (0.0,), (0,)))
-    few = points(loaded)
-    with drawing.style():
-        drawn = figures._learning(figures._curves(loaded, few), few, "accuracy", "title")
-        drawing.settle(drawn)
-        boxes = [axis._left_title.get_window_extent() for axis in drawn.figure.axes]
-        assert [axis.get_title(loc="left").replace("\n", "") for axis in drawn.figure.axes] == strategies
-    assert all(box.x1 < other.x0 for box, other in itertools.pairwise(boxes))
 
 
 def test_show_ends_with_the_failed_runs_and_how_to_rerun_them(holes):
@@ -397,21 +263,6 @@ def test_one_run_alone_has_a_report(tmp_path):
     drawn = json.loads((tmp_path / "figures" / "figures.json").read_text())["figures"]
     assert [item["name"] for item in drawn] == ["learning_accuracy", "learning_cross_entropy"]  # no relation of one run
     assert (tmp_path / "report.html").read_text().count('style="--width: 403px"') == 2
-
-
-@pytest.mark.parametrize(("factor", "scale"), [(1, "log"), (1e-9, "linear")])
-def test_cross_entropy_is_logarithmic_where_it_spans_decades(tmp_path, factor, scale):
-    """Labels of a narrower range, such as 1.45 × 10⁰, are none that anybody reads."""
-    history = {"epoch": [1, 2, 4], "test/performance/cross_entropy": [2.0, 1.7, 1.6]}
-    history["train/performance/cross_entropy"] = [2.0, 2.0 - factor, 2.0 - 1.9 * factor]
-    loaded = load(factory.ablation(tmp_path, ["none"], (0.0,), (0,)))
-    curves = {run.run_id: pd.DataFrame(history).set_index("epoch") for run in loaded.runs}
-    with drawing.style():
-        drawn = figures._learning(curves, points(loaded), "cross_entropy", "title")
-        drawing.settle(drawn)
-    assert all(float(place).is_integer() for place in drawn.figure.axes[0].get_xticks())
-    assert drawn.figure.axes[0].get_yscale() == scale
-    assert ("Logarithmic axis." in drawn.caption) == (scale == "log")
 
 
 def test_a_sweep_in_which_every_run_failed_has_a_report(tmp_path):

@@ -6,7 +6,9 @@ from scipy import stats
 
 from genbench import records
 from genbench.records import clean
-from genbench.report import figures, html, render
+from genbench.report import html, render
+from genbench.report.figures import sweep
+from genbench.report.latex import latex
 from genbench.report.model import Column
 from genbench.report.selection import load
 from genbench.report.spec import RAW_MEASURES, check
@@ -382,7 +384,7 @@ def test_a_caption_says_what_the_command_changed(tmp_path, command, said):
     table = build(load(folder))
     assert table.caption[0] == CAPTION["caption"]
     assert [sentence for sentence in table.caption if "Changed" in sentence] == said
-    for text in (render.markdown(table), render.latex(table), html.page(load(folder), table, [], [])):
+    for text in (render.markdown(table), latex(table), html.page(load(folder), table, [], [])):
         assert ("Changed by the command" in text) is bool(said)
 
 
@@ -548,7 +550,7 @@ def test_figures_have_every_setting_that_was_tried_and_know_the_chosen_one(tmp_p
         (10.0, False),
     }
     assert {(p.setting.get(key), p.chosen) for p in found if p.row == "none"} == {(None, True)}
-    names = [drawing.name for drawing in figures.draw(load(tmp_path), build(load(tmp_path), spec), found)]
+    names = [drawing.name for drawing in sweep.draw(load(tmp_path), build(load(tmp_path), spec), found)]
     assert "strengths" in names
 
 

@@ -10,7 +10,7 @@ from genbench.checks import nearest
 from genbench.privacy import clean
 from genbench.report.format import listed, show
 from genbench.report.model import Table
-from genbench.report.selection import Run, Selection, of_record
+from genbench.report.selection import SelectedRun, Selection, of_record
 from genbench.report.table import build
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def read(path: Path) -> "pd.DataFrame":
 
 def _runs(
     cells: dict[str, list[Any]], count: int, rows: Sequence[str], columns: Sequence[str], seed: str | None
-) -> list[Run]:
+) -> list[SelectedRun]:
     runs = []
     taken: dict[tuple[str, ...], dict[Hashable, int]] = {}
     for index in range(count):
@@ -118,7 +118,7 @@ def _runs(
     return runs
 
 
-def _run(index: int, seed: str, settings: dict[str, str], measured: dict[str, Any]) -> Run:
+def _run(index: int, seed: str, settings: dict[str, str], measured: dict[str, Any]) -> SelectedRun:
     """A line as the record of a completed run."""
     parts: dict[str, dict[str, Any]] = {"metrics": {}, "seconds": {}, "notes": {}}
     for name, cell in measured.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genbench.report.drawing import COLOURS, GREY, INK, Drawing, blank, plain, saved, styled
+from genbench.report.figures.style import COLOURS, GREY, INK, Drawing, blank, plain, saved, styled
 from genbench.report.html import Picture
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
 import pytest
 
 from genbench import report
-from genbench.report import curves, drawing, figures
-from genbench.report.curves import parse
+from genbench.report.figures import custom, style, sweep
 from genbench.report.selection import load
-from genbench.report.spec import check
+from genbench.report.spec import check, curves_of
 from genbench.report.table import build, points
 from tests.helpers import factory
 
@@ -31,8 +30,8 @@ def sizes(tmp_path_factory):
 def drawn(folder, *nodes):
     spec = {"rows": ["regularization"], "columns": [factory.SPEC["columns"][0] | {"where": {"data.train_size": 100}}]}
     found = points(load(folder), spec)
-    with drawing.style():
-        return [curves.draw(curve, found) for curve in parse(nodes)]
+    with style.context():
+        return [custom.draw(curve, found) for curve in curves_of(nodes)]
 
 
 def lines(axis):
@@ -73,8 +72,8 @@ def test_several_values_of_a_key_may_be_shown(sizes):
 
 
 def test_of_very_many_lines_and_panels_some_are_drawn_and_the_caption_says_so(sizes, monkeypatch):
-    monkeypatch.setattr(curves, "LINES", 1)
-    monkeypatch.setattr(curves, "_PANELS", 1)
+    monkeypatch.setattr(custom, "LINES", 1)
+    monkeypatch.setattr(custom, "_PANELS", 1)
     (drawing_,) = drawn(sizes, SIZE | {"lines": ["data.train_size"], "panels": ["regularization"]})
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["100"]
     (axis,) = drawing_.figure.axes
@@ -98,7 +97,7 @@ def test_nothing_measured_is_no_figure(sizes):
 )
 def test_a_malformed_figure_is_refused(node, message):
     with pytest.raises(ValueError, match=message):
-        parse([node])
+        curves_of([node])
 
 
 def test_a_figure_of_what_runs_do_not_have_is_refused_before_they_train():
@@ -114,4 +113,4 @@ def test_the_report_has_it_and_draws_it_again_when_it_changes(tmp_path):
     report.Report(folder, spec=factory.SPEC | {"figures": [node | {"y_label": "another label"}]}).write()
     assert (folder / "figures" / "size.svg").read_bytes() != before
     loaded = load(folder)
-    assert any(item.name == "size" for item in figures.draw(loaded, build(loaded), points(loaded)))
+    assert any(item.name == "size" for item in sweep.draw(loaded, build(loaded), points(loaded)))

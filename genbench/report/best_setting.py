@@ -9,7 +9,7 @@ from genbench.analysis import statistics
 from genbench.report.format import listed, natural
 from genbench.report.lookup import Lookup, Values, differences, label
 from genbench.report.model import SIGNIFICANCE, Column
-from genbench.report.selection import Run
+from genbench.report.selection import SelectedRun
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Choice:
     """The ``runs`` to show, a row's chosen setting in words and what is to be noted of it, of each run that was one of
     several what distinguishes it."""
 
-    runs: Sequence[Run]
+    runs: Sequence[SelectedRun]
     labels: Mapping[Values, str] = field(default_factory=dict)
     remarks: Mapping[Values, list[str]] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -25,7 +25,9 @@ class Choice:
     problems: list[str] = field(default_factory=list)
 
 
-def choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[Run], keys: Sequence[str]) -> Choice:
+def choose(
+    spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[SelectedRun], keys: Sequence[str]
+) -> Choice:
     """Of the settings that were tried for each row, the one with the best mean.
 
     A mean that some run has no part in is not compared with one of all runs: such a setting is chosen only where there
@@ -36,7 +38,7 @@ def choose(spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[Ru
         return Choice(runs)
     lookup = Lookup(runs)
     places = sorted({key for column in columns for key in column.where})
-    kept: list[Run] = []
+    kept: list[SelectedRun] = []
     labels, remarks, settings, problems = {}, {}, {}, []
     counts: set[int] = set()
     for row, members in lookup.rows(runs, keys).items():

@@ -1,4 +1,4 @@
-"""Other people's LightningModules."""
+"""LightningModules of other people's projects, in the styles that the callbacks must serve."""
 
 import pytorch_lightning as pl
 import torch

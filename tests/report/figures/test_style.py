@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from genbench.report import drawing
+from genbench.report.figures import style
+from tests.helpers.rendered import touching
 
 RANGES = {
     "linear": ("linear", (-3e5, 5e5)),
@@ -12,28 +13,9 @@ RANGES = {
 }
 
 
-def touching(figure):
-    """Pairs of tick labels of a figure that overlap in the file, those that are drawn: where they are is asked of the
-    axes' own renderer, at the resolution of the PNG."""
-    figure.set_dpi(200)
-    figure.draw_without_rendering()
-    boxes = []
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
-            ticks = axis._update_ticks()  # those within the limits
-            labels = [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
-            boxes += [(label.get_window_extent(), label.get_text()) for label in labels]
-    return [
-        (first, second)
-        for index, (box, first) in enumerate(boxes)
-        for other, second in boxes[index + 1 :]
-        if min(box.x1, other.x1) - max(box.x0, other.x0) > 0 and min(box.y1, other.y1) - max(box.y0, other.y0) > 0
-    ]
-
-
 def crowded(ticks=None, scale="linear", limits=(0, 1)):
     """Two panels that are too small for their labels."""
-    figure, axes = drawing.blank(2.4, 1.0, columns=2)
+    figure, axes = style.blank(2.4, 1.0, columns=2)
     for axis in axes[0]:
         axis.set(xscale=scale, yscale=scale, xlim=limits, ylim=limits)
         if ticks:
@@ -43,20 +25,20 @@ def crowded(ticks=None, scale="linear", limits=(0, 1)):
 
 
 def settled(figure):
-    drawing.settle(drawing.Drawing("name", "title", "caption", figure))
+    style.settle(style.Drawing("name", "title", "caption", figure))
     return figure
 
 
 @pytest.mark.parametrize("ticks", [8, 30])
 def test_crowded_ticks_touch_until_the_figure_is_settled(ticks):
-    with drawing.style():
+    with style.context():
         assert touching(crowded(ticks))
         assert touching(settled(crowded(ticks))) == []
 
 
 @pytest.mark.parametrize(("scale", "limits"), RANGES.values(), ids=RANGES)
 def test_labels_of_any_range_stand_apart_and_some_remain(scale, limits):
-    with drawing.style():
+    with style.context():
         figure = settled(crowded(scale=scale, limits=limits))
         assert touching(figure) == []
         for axes in figure.axes:
@@ -65,8 +47,8 @@ def test_labels_of_any_range_stand_apart_and_some_remain(scale, limits):
 
 
 def test_major_labels_stay_before_minor_ones_and_what_fits_stays():
-    with drawing.style():
-        figure, axes = drawing.blank(2.0, 2.0)
+    with style.context():
+        figure, axes = style.blank(2.0, 2.0)
         axes[0, 0].set(xscale="log", xlim=(0.3, 3), ylim=(0, 1), yticks=(0, 0.5, 1))
         settled(figure)
         shown = [label.get_text() for label in axes[0, 0].get_xticklabels(which="both") if label.get_visible()]
@@ -85,10 +67,10 @@ def test_major_labels_stay_before_minor_ones_and_what_fits_stays():
     ],
 )
 def test_a_logarithmic_axis_has_several_labels(limits, labels):
-    with drawing.style():
-        figure, axes = drawing.blank(4.0, 2.0)
+    with style.context():
+        figure, axes = style.blank(4.0, 2.0)
         axes[0, 0].set_xlim(limits)
-        drawing.logarithmic(axes[0, 0])
+        style.logarithmic(axes[0, 0])
         figure.draw_without_rendering()
         shown = [tick.label1.get_text() for tick in axes[0, 0].xaxis._update_ticks() if tick.label1.get_text()]
     assert [text.replace(r"$\mathdefault{", "").removesuffix("}$") for text in shown] == labels
@@ -96,8 +78,8 @@ def test_a_logarithmic_axis_has_several_labels(limits, labels):
 
 def test_a_label_outside_the_limits_hides_none():
     """Locators also give ticks beyond the limits, which are not drawn."""
-    with drawing.style():
-        figure, axes = drawing.blank(1.5, 1.5)
+    with style.context():
+        figure, axes = style.blank(1.5, 1.5)
         axes[0, 0].set(xlim=(0, 1), xticks=(-0.02, 0, 1), xticklabels=("outside", "in", "in"))
         axes[0, 0].set_xlim(0, 1)
         settled(figure)

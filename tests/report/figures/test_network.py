@@ -11,8 +11,8 @@ from matplotlib.contour import ContourSet
 from genbench.measures import Estimate, Plane, Slice
 from genbench.measures.curvature import Density
 from genbench.measures.spectra import PowerLaw, Spectrum
-from genbench.report import pictures
-from genbench.report.drawing import saved
+from genbench.report.figures import network
+from genbench.report.figures.style import saved
 
 T = np.linspace(-1, 1, 21)
 
@@ -36,7 +36,7 @@ def panels(drawing):
 def test_lines_show_loss_and_accuracy_a_column_for_each_kind_of_axis():
     one, two = slice_of(1 + T**2, accuracy=1 - T**2 / 4), slice_of(1 + 2 * T**2, accuracy=1 - T**2 / 2)
     path = slice_of(2 + T, "to the other network", accuracy=0.5 + T / 4, t=np.linspace(0, 1, 21))
-    found = pictures.lines({"first": one, "second": two, "path": path})
+    found = network.lines({"first": one, "second": two, "path": path})
     loss, loss_path, accuracy, accuracy_path = panels(found)
     assert [line.get_label() for line in loss.lines][:2] == ["first", "second"]
     assert (loss.lines[1].get_xdata() == T).all()
@@ -52,22 +52,22 @@ def test_lines_show_loss_and_accuracy_a_column_for_each_kind_of_axis():
 
 
 def test_lines_over_many_decades_are_logarithmic():
-    assert panels(pictures.lines({"l": slice_of(1e-3 + T**2)}))[0].get_yscale() == "log"
-    assert panels(pictures.lines({"l": slice_of(T**2)}))[0].get_yscale() == "linear"  # zero has no logarithm
-    assert "Logarithmic" in pictures.lines({"l": slice_of(1e-3 + T**2)}).caption
+    assert panels(network.lines({"l": slice_of(1e-3 + T**2)}))[0].get_yscale() == "log"
+    assert panels(network.lines({"l": slice_of(T**2)}))[0].get_yscale() == "linear"  # zero has no logarithm
+    assert "Logarithmic" in network.lines({"l": slice_of(1e-3 + T**2)}).caption
 
 
 def test_a_loss_that_is_not_finite_is_a_gap_and_named():
     values = 1 + T**2
     values[[0, 1, 20]] = math.nan
-    found = pictures.lines({"direction 1": slice_of(values)})
+    found = network.lines({"direction 1": slice_of(values)})
     axis = panels(found)[0]
     assert np.isnan(axis.lines[0].get_ydata()).sum() == 3
     assert len(axis.patches) == 3
     assert axis.get_xlim()[0] < -1 < 1 < axis.get_xlim()[1]
     assert "Direction 1: the loss is not finite at 3 of 21 points (grey)." in found.caption
-    assert pictures.lines({"none": slice_of(np.full(21, math.nan))}) is not None
-    assert pictures.lines({}) is None
+    assert network.lines({"none": slice_of(np.full(21, math.nan))}) is not None
+    assert network.lines({}) is None
 
 
 # -- planes
@@ -78,7 +78,7 @@ def contours(axis):
 
 
 def test_a_positive_plane_has_levels_evenly_spaced_in_the_logarithm():
-    found = pictures.plane(plane_of(lambda x, y: 0.01 + x**2 + y**2))
+    found = network.plane(plane_of(lambda x, y: 0.01 + x**2 + y**2))
     axis = found.figure.axes[0]
     filled = contours(axis)[0]
     assert isinstance(filled.norm, LogNorm)
@@ -91,27 +91,27 @@ def test_a_positive_plane_has_levels_evenly_spaced_in_the_logarithm():
 
 
 def test_a_plane_that_is_not_positive_has_even_levels():
-    filled = contours(pictures.plane(plane_of(lambda x, y: x**2 + y**2 - 1)).figure.axes[0])[0]
+    filled = contours(network.plane(plane_of(lambda x, y: x**2 + y**2 - 1)).figure.axes[0])[0]
     assert not isinstance(filled.norm, LogNorm)
     assert np.diff(filled.levels) == pytest.approx(np.full(12, 2 / 12))
 
 
 def test_the_lowest_point_is_marked_where_it_is():
-    found = pictures.plane(plane_of(lambda x, y: 1 + (x - 0.4) ** 2 + (y + 0.8) ** 2))
-    network, lowest = found.figure.axes[0].lines
-    assert (network.get_xdata()[0], network.get_ydata()[0]) == (0, 0)
+    found = network.plane(plane_of(lambda x, y: 1 + (x - 0.4) ** 2 + (y + 0.8) ** 2))
+    own, lowest = found.figure.axes[0].lines
+    assert (own.get_xdata()[0], own.get_ydata()[0]) == (0, 0)
     assert (lowest.get_xdata()[0], lowest.get_ydata()[0]) == pytest.approx((0.4, -0.8))
     assert lowest.get_label() == "lowest point, 1"
-    (both,) = pictures.plane(plane_of(lambda x, y: 1 + x**2 + y**2)).figure.axes[0].lines
+    (both,) = network.plane(plane_of(lambda x, y: 1 + x**2 + y**2)).figure.axes[0].lines
     assert both.get_label() == "the network, lowest point (1)"
 
 
 def test_holes_of_a_plane_are_named_and_a_flat_one_is_not_drawn():
     values = plane_of(lambda x, y: 1 + x**2 + y**2)
     values.loss[:2, :3] = math.nan
-    assert "Grey: the loss is not finite at 6 of 121 points." in pictures.plane(values).caption
-    assert pictures.plane(plane_of(lambda x, y: 1 + 0 * (x + y))) is None
-    assert pictures.plane(plane_of(lambda x, y: math.nan * (x + y))) is None
+    assert "Grey: the loss is not finite at 6 of 121 points." in network.plane(values).caption
+    assert network.plane(plane_of(lambda x, y: 1 + 0 * (x + y))) is None
+    assert network.plane(plane_of(lambda x, y: math.nan * (x + y))) is None
 
 
 # -- spectra
@@ -125,7 +125,7 @@ def density_of():
 
 def test_the_density_is_logarithmic_and_a_single_eigenvalue_is_in_sight():
     spectrum = density_of()
-    found = pictures.density(spectrum, top=[5.0, 1.0])
+    found = network.density(spectrum, top=[5.0, 1.0])
     axis = panels(found)[0]
     assert axis.get_yscale() == "log"
     curve = axis.lines[0]
@@ -140,7 +140,7 @@ def test_the_density_is_logarithmic_and_a_single_eigenvalue_is_in_sight():
     assert list(axis.lines[1].get_xdata()) == [5.0, 1.0]
     assert axis.lines[1].get_label() == "2 largest eigenvalues"
     assert "3 runs of 4 steps" in found.caption
-    assert len(panels(pictures.density(spectrum))[0].lines) == 1
+    assert len(panels(network.density(spectrum))[0].lines) == 1
 
 
 def spectrum_of(n=400, alpha=2.5, seed=0):
@@ -149,7 +149,7 @@ def spectrum_of(n=400, alpha=2.5, seed=0):
 
 
 def test_a_spectrum_is_a_density_and_its_power_law_lies_on_it():
-    (axis,) = panels(pictures.spectra({"0.weight": spectrum_of(4000)}))
+    (axis,) = panels(network.spectra({"0.weight": spectrum_of(4000)}))
     assert axis.get_title(loc="left") == "0.weight\nα = 2.50 ± 0.10"
     heights, edges, _ = axis.patches[0].get_data()
     assert (heights * np.diff(edges)).sum() == pytest.approx(1)
@@ -164,13 +164,13 @@ def test_a_spectrum_is_a_density_and_its_power_law_lies_on_it():
 
 def test_spectra_without_a_law_or_with_zeros_and_too_many_of_them():
     few = Spectrum(np.array([0.0, 1e-20, 1.0, 2.0]), 4, 4, 1, None)
-    (axis,) = panels(pictures.spectra({"a": few}))
+    (axis,) = panels(network.spectra({"a": few}))
     assert axis.get_title(loc="left") == "a\nno power law"
     assert axis.patches[0].get_data().edges[0] == pytest.approx(1.0)
     zero = Spectrum(np.zeros(4), 4, 4, 1, None)
-    assert pictures.spectra({"a": zero}) is None
-    assert pictures.spectra({}) is None
-    many = pictures.spectra({f"layer{i}": spectrum_of(seed=i) for i in range(15)})
+    assert network.spectra({"a": zero}) is None
+    assert network.spectra({}) is None
+    many = network.spectra({f"layer{i}": spectrum_of(seed=i) for i in range(15)})
     assert len(panels(many)) == 12
     assert "The first 12 of 15 weights." in many.caption
 
@@ -180,7 +180,7 @@ def test_spectra_without_a_law_or_with_zeros_and_too_many_of_them():
 
 def test_margins_on_both_sides_of_zero_share_no_bar():
     m = np.random.default_rng(0).normal(1, 2, 500)
-    axis = panels(pictures.margins(m, -1.5))[0]
+    axis = panels(network.margins(m, -1.5))[0]
     right, wrong = axis.containers
     assert min(bar.get_x() for bar in right) == 0
     assert max(bar.get_x() + bar.get_width() for bar in wrong) == pytest.approx(0, abs=1e-12)
@@ -189,8 +189,8 @@ def test_margins_on_both_sides_of_zero_share_no_bar():
     assert right.get_label() == f"right ({100 * (m > 0).mean():.3g} %)"
     assert [line.get_xdata()[0] for line in axis.lines] == [0, -1.5]
     assert axis.lines[1].get_label() == "γ = −1.5"
-    assert len(panels(pictures.margins(np.abs(m), 0.3))[0].containers) == 1
-    assert pictures.margins([], 0.0) is None
+    assert len(panels(network.margins(np.abs(m), 0.3))[0].containers) == 1
+    assert network.margins([], 0.0) is None
 
 
 def test_layers_have_a_panel_a_measure_in_the_order_of_the_network():
@@ -205,7 +205,7 @@ def test_layers_have_a_panel_a_measure_in_the_order_of_the_network():
         "gone.0.weight": Estimate(None, note="undefined"),
         "gone.2.weight": Estimate(None, note="undefined"),
     }
-    largest, trace = panels(pictures.layers(results))
+    largest, trace = panels(network.layers(results))
     assert [label.get_text() for label in largest.get_yticklabels()] == ["0.weight", "0.bias", "2.weight"]
     assert [axis.get_title(loc="left") for axis in (largest, trace)] == ["lambda_1", "trace"]
     assert list(largest.lines[0].get_data()[0]) == [3.0, 1.0]
@@ -213,24 +213,24 @@ def test_layers_have_a_panel_a_measure_in_the_order_of_the_network():
     assert largest.get_xlim()[0] == 0
     assert trace.get_xscale() == "log"
     assert largest.get_ylim()[0] > largest.get_ylim()[1]  # from top to bottom
-    assert pictures.layers({"lambda_1": Estimate(9.0)}) is None
+    assert network.layers({"lambda_1": Estimate(9.0)}) is None
 
 
 def drawings():
-    yield pictures.lines({"a $x_1$": slice_of(1 + T**2), "b": slice_of(2 + T**2)})
-    yield pictures.plane(plane_of(lambda x, y: 1 + x**2 + y**2))
-    yield pictures.density(density_of(), top=[5.0])
-    yield pictures.spectra({"$x_0$.weight": spectrum_of(), "<b>": spectrum_of(seed=1)})
-    yield pictures.margins(np.linspace(-1, 3, 50), -0.6)
-    yield pictures.layers({f"norm.layer{i}.$w_{i}$": Estimate(1.0 + i) for i in range(3)})
+    yield network.lines({"a $x_1$": slice_of(1 + T**2), "b": slice_of(2 + T**2)})
+    yield network.plane(plane_of(lambda x, y: 1 + x**2 + y**2))
+    yield network.density(density_of(), top=[5.0])
+    yield network.spectra({"$x_0$.weight": spectrum_of(), "<b>": spectrum_of(seed=1)})
+    yield network.margins(np.linspace(-1, 3, 50), -0.6)
+    yield network.layers({f"norm.layer{i}.$w_{i}$": Estimate(1.0 + i) for i in range(3)})
 
 
 def test_every_figure_is_valid_svg_and_the_same_each_time():
     for first, second in zip(drawings(), drawings(), strict=True):
-        shown = pictures.picture(first)
+        shown = network.picture(first)
         root = ElementTree.fromstring(shown.svg)
         assert root.tag.endswith("svg")
-        assert shown.svg == pictures.picture(second).svg
+        assert shown.svg == network.picture(second).svg
         assert saved(first, "png").startswith(b"\x89PNG")
         assert shown.title
         assert b"<dc:date>" not in shown.svg
@@ -265,11 +265,11 @@ def crowded():
     yield from drawings()
     long = {f"{m}.encoder.layers.{i}.attention.in_proj_weight": Estimate(float(np.exp(i % 7)))
             for m in ("lambda_1", "a_rather_long_name_of_a_measure", "c", "d", "e") for i in range(20)}  # fmt: skip
-    yield pictures.layers(long)
-    yield pictures.spectra({f"encoder.layers.{i}.attention.in_proj_weight": spectrum_of(seed=i) for i in range(12)})
+    yield network.layers(long)
+    yield network.spectra({f"encoder.layers.{i}.attention.in_proj_weight": spectrum_of(seed=i) for i in range(12)})
     kinds = ("filter-normalized random direction", "eigenvector of λ₁ = 14.36 (not converged)")
-    yield pictures.lines({k: slice_of(1e-4 + np.exp(T**2 * 9), k, accuracy=np.cos(T) ** 2) for k in kinds})
-    yield pictures.plane(plane_of(lambda x, y: 1e-6 + 1e4 * (x**2 + y**2)))
+    yield network.lines({k: slice_of(1e-4 + np.exp(T**2 * 9), k, accuracy=np.cos(T) ** 2) for k in kinds})
+    yield network.plane(plane_of(lambda x, y: 1e-6 + 1e4 * (x**2 + y**2)))
 
 
 def test_no_text_overlaps_or_leaves_the_figure():

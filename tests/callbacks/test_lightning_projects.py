@@ -21,7 +21,7 @@ from genbench.measures import (
     parameter_norms,
     sam_sharpness,
 )
-from tests.helpers.strangers import Odd, Plain, data, fit, trainer, understand
+from tests.helpers.lightning_projects import Odd, Plain, data, fit, trainer, understand
 
 NORM = {"gradient_norm": gradient_norm}
 

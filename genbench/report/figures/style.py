@@ -48,7 +48,7 @@ class Drawing:
     figure: "Figure"
 
 
-def style() -> Any:
+def context() -> Any:
     """The context in which figures are drawn and saved: no display, no date, nothing of the user's settings."""
     import matplotlib
     from matplotlib import pyplot
@@ -58,11 +58,11 @@ def style() -> Any:
 
 
 def styled(function: Callable[P, Drawing | None]) -> Callable[P, Drawing | None]:
-    """Makes ``function`` draw within :func:`style`, and lays the figure out."""
+    """Makes ``function`` draw within :func:`context`, and lays the figure out."""
 
     @wraps(function)
     def draw(*args: P.args, **settings: P.kwargs) -> Drawing | None:
-        with style():
+        with context():
             drawing = function(*args, **settings)
             if drawing is not None:
                 settle(drawing)
@@ -111,7 +111,7 @@ def _labels(axes: "Axes") -> list["Text"]:
 def saved(drawing: Drawing, kind: str) -> bytes:
     """The file of a figure, ``svg`` or ``png``; the same bytes for the same figure."""
     buffer = BytesIO()
-    with style():
+    with context():
         drawing.figure.savefig(buffer, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 

@@ -1,73 +1,21 @@
 """Figures that an experiment asks for: a metric against a setting, or along a family of metrics."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from genbench.analysis import statistics
-from genbench.checks import nearest
 from genbench.privacy import clean
-from genbench.report.drawing import COLOURS, Drawing, blank, logarithmic, plain
+from genbench.report.figures.style import COLOURS, Drawing, blank, logarithmic, plain
 from genbench.report.format import show
 from genbench.report.model import Point
 from genbench.report.selection import LARGEST
+from genbench.report.spec import Curve
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 LINES = len(COLOURS) * len(_DASHES)
 """Lines that have a look of their own."""
 _PANELS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """``scale`` times the metric ``y`` against the setting ``x``; a line for each value of ``lines`` (dotted keys or
-    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``, which
-    gives keys a value or a list of values.
-
-    Without ``x``, ``y`` holds one ``*``, which stands for numbers: the metrics that match are the line's points.
-    """
-
-    name: str
-    title: str
-    y: str
-    x: str | None = None
-    lines: tuple[str, ...] = ()
-    panels: tuple[str, ...] = ()
-    where: Mapping[str, Any] = field(default_factory=dict)
-    scale: float = 1.0
-    x_label: str = ""
-    y_label: str = ""
-
-    @property
-    def keys(self) -> list[str]:
-        """The settings it reads."""
-        return [*([self.x] if self.x else []), *self.lines, *self.panels, *self.where]
-
-
-def parse(nodes: Any) -> list[Curve]:
-    """The figures of a table's spec; ValueError (one line) for one that is malformed."""
-    found = []
-    for node in nodes or []:
-        if not isinstance(node, Mapping) or not {"name", "title", "y"} <= set(node):
-            raise ValueError(f"table: a figure needs name, title and y, got {node!r}")
-        if unknown := [key for key in node if key not in Curve.__dataclass_fields__]:
-            raise ValueError(
-                f"table: figure {node['name']!r} has the unknown key {unknown[0]!r}; "
-                f"{nearest(unknown[0], [*Curve.__dataclass_fields__])}"
-            )
-        if not re.fullmatch(r"\w+", str(node["name"])):
-            raise ValueError(f"table: figure {node['name']!r}: accepted: a name of letters, digits and underscores")
-        given = {key: value for key, value in node.items() if value is not None}
-        for key in ("lines", "panels"):
-            given[key] = tuple(given.get(key, ()))
-        if node["y"].count("*") != ("x" not in given):
-            raise ValueError(
-                f"table: figure {node['name']!r}: y is {node['y']!r}; accepted: a metric with x a setting, or one with "
-                "a single * for numbers and no x"
-            )
-        found.append(Curve(**given))
-    return found
 
 
 def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:

@@ -1,0 +1,92 @@
+"""The sentences below a table: what its numbers are, and what may not be compared."""
+
+from collections.abc import Sequence
+
+from genbench.privacy import clean
+from genbench.report.format import listed
+from genbench.report.model import SIGNIFICANCE, Cell, Column, Row
+from genbench.report.selection import Selection
+from genbench.report.spec import RAW_MEASURES
+
+# words of a command that change no number of a table
+_SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "checkpoint_seconds")
+
+
+def caption_of(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    grid: Sequence[Sequence[Cell]],
+    baseline: int | None,
+    altered: Sequence[str | None],
+    common: int,
+) -> list[str]:
+    cells = [cell for line in grid for cell in line]
+    caption = []
+    if common > 1:
+        unless = " unless a cell says otherwise" if any(cell.status for cell in cells) else ""
+        caption.append(f"Mean ± half-width of the Student-t 95 % interval over n = {common} seeds{unless}.")
+    elif common == 1:
+        caption.append("One seed: no intervals, no tests.")
+    if baseline is not None and common > 1 and len(rows) > 1:
+        families = [sum(line[i].p is not None for line in grid) for i in range(len(columns))]
+        caption.append(
+            f"* differs from {rows[baseline].label}: paired by seed, t test, p < {SIGNIFICANCE} after Holm's "
+            f"correction within the column ({_comparisons(columns, families)}); no mark: undecided, not equal."
+        )
+    directions = {column.best for column in columns if column.best}
+    if directions and len(rows) > 1:
+        sense = (
+            "highest (↑) or lowest (↓)"
+            if len(directions) == 2
+            else "highest (↑)"
+            if directions == {"max"}
+            else "lowest (↓)"
+        )
+        caption.append(f"Bold: {sense} mean of its column, which alone is no evidence of a difference.")
+    raw = [column for column in columns if column.metric in RAW_MEASURES]
+    if raw:
+        names = list(dict.fromkeys(column.label for column in raw))
+        caption.append(
+            f"{listed(names)} change when weights are rescaled and the function is not: compare them only between rows "
+            "of similar weight norm, and adaptive sharpness instead."
+        )
+        reasons: dict[str, list[str]] = {}
+        for row, reason in zip(rows, altered, strict=True):
+            if reason:
+                reasons.setdefault(reason, []).append(row.label)
+        if reasons and any(not cell.comparable for cell in cells):
+            because = "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items())
+            caption.append(f"† not comparable with the other rows, so neither tested nor set in bold ({because}).")
+    for column in columns:
+        if column.published:
+            caption.append(f"Published values of {column.title}: {column.source}.")
+    return caption
+
+
+def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:
+    """How many comparisons each column's correction is for: the usual number, then the columns that have another."""
+    tested = [family for family in families if family]
+    usual = max(set(tested), key=tested.count, default=0)
+    text = f"{usual} comparison{'s' * (usual != 1)}"
+    labels = [column.label for column in columns]
+    others: dict[int, list[str]] = {}
+    for column, family in zip(columns, families, strict=True):
+        if family not in (0, usual):
+            others.setdefault(family, []).append(column.label if labels.count(column.label) == 1 else column.title)
+    return "; ".join([text, *(f"{family} of {listed(names)}" for family, names in others.items())])
+
+
+def changes(selection: Selection, keys: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    """What the command set that an experiment's caption may tell otherwise, and that no row and no column shows."""
+    shown = {"seed", *keys, *(key for column in columns for key in column.where)}
+    changed = []
+    for word in map(str, (selection.sweep or {}).get("command", [])):
+        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+        if (
+            ("=" in word or word.startswith("~"))
+            and not word.startswith("-")
+            and key not in shown
+            and key.partition(".")[0].partition("/")[0] not in _SILENT
+        ):
+            changed.append(clean(word))
+    return [f"Changed by the command: {', '.join(changed)}."] if changed else []

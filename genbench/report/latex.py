@@ -1,0 +1,151 @@
+"""A table in LaTeX, with the package booktabs."""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from genbench.report.format import PIECE, letter, wrapped
+from genbench.report.model import Table
+from genbench.report.render import PADDING, Text, heading, stack_columns, texts
+
+_PAGE = 100  # characters across a LaTeX page, as a guide to where columns are stacked
+
+
+_LINES = 42
+
+
+_HEAD = 5
+
+
+_LABEL = 40  # characters of a row's label in a line
+
+
+def latex(table: Table) -> str:
+    """Booktabs ``table`` environments for ``\\input``: columns stacked by groups as a page is wide, as many floats as
+    a page is high, caption and notes below the last one or, where they are too long for it, after it."""
+    body = texts(table)
+    first = min(_LABEL, max(len(text) for text in [table.header, *(row.title for row in table.rows)]))
+    widths = [
+        max(len(heading(column)), *(len(text.mean + text.half) + 3 for text in line)) + PADDING
+        for column, line in zip(table.columns, zip(*body, strict=True), strict=True)
+    ]
+    heights = [len(wrapped(row.title, _LABEL)) if len(row.title) > _LABEL else 1 for row in table.rows]
+    pages: list[list[str]] = []
+    free = 0
+    for indices in stack_columns(table, widths, _PAGE - first - PADDING):
+        for start, end in _chunks(heights, _LINES - _HEAD):
+            height = sum(heights[start:end]) + _HEAD
+            if height > free:
+                pages.append([])
+                free = _LINES
+            free -= height
+            pages[-1] += ["", "\\medskip", *_tabular(table, body, indices, range(start, end))]
+    below = [" ".join(map(_breakable, table.caption))]
+    below += [f"\\textsuperscript{{{letter(index)}}}\\,{_breakable(note)}." for index, note in enumerate(table.notes)]
+    if table.problems:
+        below.append("Left out: " + "; ".join(map(_breakable, table.problems)) + ".")
+    text = f"\\footnotesize\\sloppy {' '.join(below)}"
+    inside = -(-len(text) // 100) <= free
+    if inside:
+        pages[-1] += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{{text}}}"]
+    lines = ["% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}"]
+    slug = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-") or "results"
+    for page in pages:
+        again = page is not pages[0]
+        lines += ["\\begin{table}[tbp]", *(["\\addtocounter{table}{-1}"] if again else []), "\\centering\\small"]
+        lines.append(f"\\caption{{{_tex(table.title)}" + (" (continued)}" if again else f"}}\\label{{tab:{slug}}}"))
+        lines += [*page, "\\end{table}"]
+    return "\n".join(lines if inside else [*lines, "", f"{{\\noindent{text}\\par}}"]) + "\n"
+
+
+def _chunks(heights: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Rows in as few parts as are at most so high, each as (first, last + 1)."""
+    parts, start = [], 0
+    for end in range(1, len(heights) + 1):
+        if end == len(heights) or sum(heights[start : end + 1]) > most:
+            parts.append((start, end))
+            start = end
+    return parts
+
+
+def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int], rows: range) -> list[str]:
+    """Some columns of some rows as a tabular that shrinks to the line's width where it is wider."""
+
+    def name(text: str) -> str:
+        if len(text) <= _LABEL:
+            return _tex(text)
+        return f"\\parbox[t]{{{0.6 * _LABEL:g}em}}{{\\raggedright\\strut {_breakable(text)}\\strut}}"
+
+    def cell(text: Text) -> str:
+        value = _tex(text.mean) + (f"\\,{{\\scriptsize$\\pm$\\,{_tex(text.half)}}}" if text.half else "")
+        value = f"\\textbf{{{value}}}" if text.best else value
+        value += "" if text.mean else _tex(text.status)
+        small = [_tex(text.status)] if text.mean and text.status else []
+        raised = {"": "", "*": "*", "†": "$\\dagger$"}[text.mark] + ",".join([*text.notes, *small])
+        raised = f"\\textsuperscript{{{raised}}}" if raised else ""
+        # a mark alone hangs over, so that numbers stay under one another
+        value += f"\\rlap{{{raised}}}" if text.mark and not (text.notes or small or text.published) else raised
+        return value + (f" [{_tex(text.published)}]" if text.published else "")
+
+    groups, rules, start = [], [], 2
+    for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
+        width = len(list(members))
+        groups.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
+        rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
+        start += width
+    lines = [
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+        "\\begin{tabular}{@{}l" + "r" * len(indices) + "@{}}",
+        "\\toprule",
+    ]
+    if any(rules):
+        lines += [" & ".join(["", *groups]) + r" \\", "".join(rules)]
+    head = [name(table.header), *(_tex(heading(table.columns[index])) for index in indices)]
+    lines += [" & ".join(head) + r" \\", "\\midrule"]
+    for row, line in ((table.rows[index], body[index]) for index in rows):
+        marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
+        lines.append(" & ".join([name(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
+    return [*lines, "\\bottomrule", "\\end{tabular}}"]
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
+    "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$",
+    "‡": r"$\ddagger$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "→": r"$\to$", "∞": r"$\infty$",
+    "ℓ": r"$\ell$", "‖": r"$\|$", "√": r"$\surd$", "·": r"$\cdot$", "–": "--", "—": "---", "…": r"\ldots{}",
+    "“": "``", "”": "''", "‘": "`", "’": "'",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(map(_tex_character, text))
+
+
+def _breakable(text: str) -> str:
+    """Text for a paragraph: long words may be broken after their signs."""
+    words = [PIECE.findall(word) if len(word) > 20 else [word] for word in re.split(r"(?<=\s)", text)]
+    return "".join("\\allowbreak{}".join(map(_tex, filter(None, pieces))) for pieces in words)
+
+
+def _tex_character(char: str) -> str:
+    if char in _TEX:
+        return _TEX[char]
+    if char.isascii():
+        return char
+    name = unicodedata.name(char, "")
+    if found := re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (ALPHA|BETA|GAMMA|DELTA|EPSILON|ZETA|ETA|THETA|IOTA|KAPPA|"
+                             r"LAMDA|MU|NU|XI|PI|RHO|SIGMA|TAU|PHI|CHI|PSI|OMEGA)", name):  # fmt: skip
+        greek = found[2].lower().replace("lamda", "lambda")
+        if found[1] == "SMALL":
+            return f"$\\{greek}$"
+        if greek in ("gamma", "delta", "theta", "lambda", "xi", "pi", "sigma", "phi", "psi", "omega"):
+            return f"$\\{greek.capitalize()}$"
+    plain = unicodedata.normalize("NFKC", char)
+    if name.startswith(("SUBSCRIPT", "SUPERSCRIPT")) and plain.isascii():
+        return f"$_{{{plain}}}$" if name.startswith("SUB") else f"$^{{{plain}}}$"
+    if name.startswith("LATIN") and ord(char) < 0x180:  # what T1 fonts hold
+        return char
+    return f"[U+{ord(char):04X}]"

@@ -1,0 +1,44 @@
+"""What a page or a figure shows, as a reader would see it."""
+
+from html.parser import HTMLParser
+
+
+class Outline(HTMLParser):
+    """Balanced tags, the addresses a page would fetch, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.fetched, self.tags, self.text = [], [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "wbr"):
+            self.open.append(tag)
+        self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+
+def touching(figure):
+    """Pairs of tick labels of a figure that overlap in the file, those that are drawn: where they are is asked of the
+    axes' own renderer, at the resolution of the PNG."""
+    figure.set_dpi(200)
+    figure.draw_without_rendering()
+    boxes = []
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
+            ticks = axis._update_ticks()  # those within the limits
+            labels = [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
+            boxes += [(label.get_window_extent(), label.get_text()) for label in labels]
+    return [
+        (first, second)
+        for index, (box, first) in enumerate(boxes)
+        for other, second in boxes[index + 1 :]
+        if min(box.x1, other.x1) - max(box.x0, other.x0) > 0 and min(box.y1, other.y1) - max(box.y0, other.y0) > 0
+    ]
