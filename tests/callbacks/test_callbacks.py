@@ -32,7 +32,17 @@ from genbench.measures import (
     measure,
     spectral_norm,
 )
-from tests.helpers.lightning_projects import Multitask, Odd, Plain, data, fit, multitask, multitask_loss, trainer, understand
+from tests.helpers.lightning_projects import (
+    Multitask,
+    Odd,
+    Plain,
+    data,
+    fit,
+    multitask,
+    multitask_loss,
+    trainer,
+    understand,
+)
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {"lambda_1": hessian_eigenvalues, "trace": hessian_trace}
