@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.regularization.base import Method
-from genbench.regularization.images import check_images, integers
-from genbench.regularization.operations import GEOMETRY, Ranges, applied, choice, relative
+from genbench.regularization.shared.inputs import check_images, integers
+from genbench.regularization.shared.operations import GEOMETRY, Ranges, applied, choice, relative
 from genbench.rng import Draw
 
 # none of the operations that the corruptions of CIFAR-10-C are made of

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.regularization.images import box, check_signals, integers
-from genbench.regularization.mixing import Mixing, mixed, probabilities
+from genbench.regularization.shared.geometry import box
+from genbench.regularization.shared.inputs import check_signals, integers
+from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
 from genbench.rng import Draw
 
 

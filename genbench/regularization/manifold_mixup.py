@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from genbench.regularization.base import Parameters
-from genbench.regularization.images import integers
-from genbench.regularization.mixing import Mixing, mixed, probabilities
+from genbench.regularization.shared.inputs import integers
+from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
 from genbench.rng import Draw
 
 

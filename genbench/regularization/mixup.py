@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from genbench.regularization.mixing import Mixing, mixed, probabilities
+from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
 from genbench.rng import Draw
 
 

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from genbench.checks import check_integer
 from genbench.regularization.base import Method
-from genbench.regularization.images import check_images
-from genbench.regularization.operations import OPERATIONS, Ranges, applied, choice, relative
+from genbench.regularization.shared.inputs import check_images
+from genbench.regularization.shared.operations import OPERATIONS, Ranges, applied, choice, relative
 from genbench.rng import Draw
 
 AUTO_AUGMENT = Ranges(angle=30, shear=0.3, shift=0.45, factor=0.9, bits=(8, 4))
@@ -15,8 +15,8 @@ class RandAugment(Method):
     """``n`` image operations one after the other on each image [B, C, H, W], each drawn uniformly, all of one strength
     (Cubuk et al. 2020, arXiv 1909.13719, Sec. 3).
 
-    The operations are :data:`genbench.regularization.operations.OPERATIONS`, relative to each image's own range of
-    values.
+    The operations are :data:`~genbench.regularization.shared.operations.OPERATIONS`, relative to the range of values of each
+    image.
 
     Args:
         n: operations an image, at least 1.

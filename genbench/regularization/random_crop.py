@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from genbench.regularization.images import check_images, integers
-from genbench.regularization.pixels import PixelMethod, Pixels
+from genbench.regularization.shared.inputs import check_images, integers
+from genbench.regularization.shared.pixels import PixelMethod, Pixels
 from genbench.rng import Draw
 
 

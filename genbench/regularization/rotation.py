@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from genbench.regularization.base import Method
-from genbench.regularization.images import check_images, symmetric, turned, warped
+from genbench.regularization.shared.geometry import turned, warped
+from genbench.regularization.shared.inputs import check_images, symmetric
 from genbench.rng import Draw
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
-from genbench.regularization.pixels import together
+from genbench.regularization.shared.pixels import together
 from genbench.rng import Draw
 from genbench.training.share import Share, whole_batch_norms
 

@@ -9,8 +9,8 @@ from genbench import config
 from genbench.models import Decoder, Ensemble
 from genbench.models.embedded import Embedded
 from genbench.regularization import LabelSmoothing
-from genbench.regularization.mixing import probabilities
 from genbench.regularization.self_paced import SelfPaced
+from genbench.regularization.shared.mixing import probabilities
 from genbench.rng import Draw
 from genbench.runs import build, execute, plan
 from genbench.training.module import evaluate

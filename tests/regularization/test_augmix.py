@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from genbench.regularization.augmix import NAMES, RANGES, AugMix, divergence
-from genbench.regularization.operations import OPERATIONS, Choice, applied
+from genbench.regularization.shared.operations import OPERATIONS, Choice, applied
 from genbench.rng import Draw
 
 X = torch.rand(8, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double()

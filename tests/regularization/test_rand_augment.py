@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from genbench.regularization.operations import OPERATIONS, Choice, applied
 from genbench.regularization.rand_augment import AUTO_AUGMENT, RandAugment
+from genbench.regularization.shared.operations import OPERATIONS, Choice, applied
 from genbench.rng import Draw
 
 X = torch.rand(64, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double()

@@ -1,6 +1,6 @@
 import torch
 
-from genbench.regularization.operations import OPERATIONS, Choice, applied, relative
+from genbench.regularization.shared.operations import OPERATIONS, Choice, applied, relative
 from genbench.regularization.trivial_augment import WIDE, TrivialAugment
 from genbench.rng import Draw
 

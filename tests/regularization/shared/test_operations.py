@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from genbench.regularization.operations import (
+from genbench.regularization.shared.operations import (
     ENHANCEMENTS,
     GEOMETRY,
     OPERATIONS,

@@ -2,7 +2,8 @@ import pytest
 import torch
 from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 
-from genbench.regularization.images import box, integers, turned, warped
+from genbench.regularization.shared.geometry import box, turned, warped
+from genbench.regularization.shared.inputs import integers
 
 
 @pytest.mark.parametrize("shape", [(16, 3, 8, 8), (16, 1, 20, 13)])

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.regularization.images import integers, turned, warped
+from genbench.regularization.shared.geometry import turned, warped
+from genbench.regularization.shared.inputs import integers
 from genbench.rng import Draw
 
 GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")

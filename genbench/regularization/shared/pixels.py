@@ -6,7 +6,7 @@ from itertools import groupby
 from torch import Tensor, nn
 
 from genbench.regularization.base import Method
-from genbench.regularization.images import box
+from genbench.regularization.shared.geometry import box
 from genbench.rng import Draw
 
 
@@ -40,7 +40,7 @@ class Pixels:
             self._keep(_along(self.x, axis, (source == inside).to(self.x.dtype)))
 
     def blank(self, start: Tensor, size: Tensor) -> None:
-        """Zero in a box: see :func:`genbench.regularization.images.box`."""
+        """Zero in a box: see :func:`genbench.regularization.shared.geometry.box`."""
         self._keep(1 - box(self.x, start, size))
 
     def made(self) -> Tensor:

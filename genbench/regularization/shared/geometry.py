@@ -1,38 +1,8 @@
-"""What methods that change inputs share: which inputs they take, random places, and geometry of images."""
+"""Boxes in signals, and affine maps of images."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from genbench.rng import Draw
-
-
-def check_images(name: str, x: Tensor) -> None:
-    """Refuse what is not a batch of images [B, C, H, W]."""
-    if x.ndim != 4:
-        raise ValueError(
-            f"regularization {name}: inputs of shape {tuple(x.shape)}; "
-            "accepted: images (batch, channels, height, width)"
-        )
-
-
-def check_signals(name: str, x: Tensor) -> None:
-    """Refuse what is neither sequences [B, C, L] nor images [B, C, H, W]."""
-    if x.ndim not in (3, 4):
-        raise ValueError(
-            f"regularization {name}: inputs of shape {tuple(x.shape)}; accepted: sequences "
-            "(batch, channels, length) or images (batch, channels, height, width)"
-        )
-
-
-def symmetric(draw: Draw, site: str, *shape: int) -> Tensor:
-    """Uniform numbers on [−1, 1)."""
-    return 2 * draw.uniform(site, *shape) - 1
-
-
-def integers(uniform: Tensor, n: int | Tensor) -> Tensor:
-    """Uniform whole numbers 0, …, n − 1 from uniform numbers on [0, 1), int64."""
-    return (uniform * n).long()
 
 
 def box(x: Tensor, start: Tensor, size: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from genbench.regularization.cutout import Cutout
 from genbench.regularization.flip import Flip
 from genbench.regularization.input_noise import InputNoise
-from genbench.regularization.pixels import Pixels, together
 from genbench.regularization.random_crop import RandomCrop
+from genbench.regularization.shared.pixels import Pixels, together
 from genbench.rng import Draw
 
 IMAGES = torch.randn(40, 3, 8, 10, generator=torch.Generator().manual_seed(0))
