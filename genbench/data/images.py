@@ -14,7 +14,8 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import TensorData
 from genbench.data.batches import Batches
 from genbench.data.corruptions import INPUTS, randomized_inputs
-from genbench.data.decoding import Source, ahead, decoded
+from genbench.data.decoding import decoded, prefetched
+from genbench.data.image_sources import Source
 from genbench.rng import Draw
 
 NORMALIZATIONS = ("channels", "images", "none")
@@ -317,4 +318,4 @@ def _streamed(x: Any) -> bool:
 
 def _read(x: Any, part: Any, parts: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """part(each) in turn, ahead of who asks where ``x`` is streamed."""
-    return ahead(part, parts, workers=_WORKERS) if _streamed(x) else map(part, parts)
+    return prefetched(part, parts, workers=_WORKERS) if _streamed(x) else map(part, parts)

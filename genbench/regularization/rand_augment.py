@@ -15,8 +15,8 @@ class RandAugment(Method):
     """``n`` image operations one after the other on each image [B, C, H, W], each drawn uniformly, all of one strength
     (Cubuk et al. 2020, arXiv 1909.13719, Sec. 3).
 
-    The operations are :data:`~genbench.regularization.shared.operations.OPERATIONS`, relative to the range of values of each
-    image.
+    The operations, :data:`~genbench.regularization.shared.operations.OPERATIONS`, act relative to the range of values
+    of each image.
 
     Args:
         n: operations an image, at least 1.

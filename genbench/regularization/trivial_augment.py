@@ -15,8 +15,8 @@ class TrivialAugment(Method):
     1 (Müller & Hutter 2021, arXiv 2103.10158, Alg. 1), in the wide ranges of the paper: turns up to 135°, shears up to
     0.99, shifts up to 32 of 32 pixels, enhancements by 0.01 to 1.99, 2 to 8 bits of 8, any threshold of inversion.
 
-    The operations are :data:`~genbench.regularization.shared.operations.OPERATIONS`, relative to the range of values of each
-    image. There is nothing to tune.
+    The operations, :data:`~genbench.regularization.shared.operations.OPERATIONS`, act relative to the range of values
+    of each image. There is nothing to tune.
     """
 
     order = 11  # on images that have been flipped and cropped

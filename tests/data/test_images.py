@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from genbench.data import cache, decoding, images
+from genbench.data.image_sources import Source
 from genbench.data.images import ImageData
 from genbench.runs import execute, packed, plan
 from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
@@ -223,7 +224,7 @@ def test_images_are_turned_as_exif_says(orientation, tmp_path):
 
 
 def test_images_that_were_decoded_by_other_rules_are_decoded_anew(folders, monkeypatch):
-    source = decoding.Source(
+    source = Source(
         hub=None,
         subset=None,
         path=str(folders),
@@ -383,7 +384,7 @@ for batches in (training, measuring):
 def test_memory_holds_the_batches_in_flight_and_not_the_set(tmp_path):
     """20 GiB of images on disk, of which only the labels take space there."""
     n, shape = 1_750_000, (3, 64, 64)
-    source = decoding.Source(
+    source = Source(
         hub="nobody/sparse",
         subset=None,
         path=None,
