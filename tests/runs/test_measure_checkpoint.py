@@ -16,7 +16,7 @@ from torch import nn
 
 from genbench import config, records
 from genbench.config import ConfigError
-from genbench.data import MNIST1D, Digits, decoding
+from genbench.data import MNIST1D, Digits, image_sources
 from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
 from genbench.models import CNN, MLP
 from genbench.runs import build, execute, measure_checkpoint
@@ -185,7 +185,7 @@ def test_a_run_on_images_is_told_where_they_lie_now(trained, tmp_path, monkeypat
     record = records.read(folder)
     assert record["provenance"]["data_path"] is True
     assert images not in json.dumps(record)
-    monkeypatch.setattr(decoding, "_of_hub", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(image_sources, "_of_hub", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(ConfigError, match=r"the run was trained on files, .*; accepted: data\.path=FOLDER"):
         measured(f"checkpoint={folder}", "measures={}")
     for split in ("train", "test"):
