@@ -69,7 +69,7 @@ HOOKS = (
 )
 
 
-_PAYS = 128  # lanes: on a processor the time of a lane rises beyond (scripts/benchmark.py lanes)
+_PAYS = 128  # lanes: on a processor the time of a lane rises beyond (benchmarks/lanes.py)
 
 
 class TooLarge(MemoryError):

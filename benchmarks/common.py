@@ -1,0 +1,84 @@
+"""What the benchmarks share: networks, data, turns, and the command line of each."""
+
+import argparse
+import os
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Result(NamedTuple):
+    """One line of what a benchmark measured."""
+
+    what: str
+    measured: str
+
+
+def report(
+    measure: Callable[[argparse.Namespace], list[Result]],
+    about: str | None,
+    options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> None:
+    """Read the options of a benchmark from the command line, run it on one thread and print what it measured."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options(parser)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, load average {os.getloadavg()[0]:.1f} at the start")
+    if rows := measure(args):
+        print("\n| what | measured |\n|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.measured} |")
+
+
+def in_turns(candidates: dict[str, Callable[[int], dict[str, Any]]], *, repeats: int) -> dict[str, list[Any]]:
+    """Each candidate's results with their ``seconds``, taken in turns after one unrecorded run."""
+    results: dict[str, list[Any]] = {name: [] for name in candidates}
+    for seed in range(-1, repeats):
+        for name, run in candidates.items():
+            start = perf_counter()
+            found = run(max(seed, 0))
+            if seed >= 0:
+                results[name].append({**found, "seconds": perf_counter() - start})
+    return results
+
+
+def ablation(method: str, *overrides: str) -> dict[str, Any]:
+    """The configuration of one run of ``experiment=ablation`` on the CPU."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from genbench.config import folder
+
+    fixed = ["experiment=ablation", f"regularization={method}", "trainer.accelerator=cpu"]
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("train", [*fixed, *overrides]), resolve=True)
+    return plain
+
+
+def trained(name: str, *, steps: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """MNIST-1D's MLP (15,210 parameters) or CNN (5,210) after Adam on its 4,000 training examples, with those."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    data = make_dataset(get_dataset_args())
+    x, y = torch.tensor(data["x"]).float()[:, None], torch.tensor(data["y"]).long()
+    torch.manual_seed(0)
+    model = network(name)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        rows = torch.randint(len(y), (100,))
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[rows]), y[rows]).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    return model.eval(), x, y
+
+
+def network(name: str) -> nn.Module:
+    from genbench.models import CNN, MLP
+
+    return {"mlp": MLP, "cnn": CNN}[name](input_shape=(1, 40), classes=10)
