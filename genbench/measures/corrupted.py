@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer, nearest
-from genbench.inputs.common_corruptions import SEVERITIES, SHIFTS, corruptions_of, shifted
+from genbench.inputs.common_corruptions import CORRUPTIONS, SEVERITIES, common_corruptions_of, corrupt
 from genbench.measures.base import measure
 from genbench.measures.outputs import undefined
 from genbench.measures.performance import brier, labelled, mean_over_examples
@@ -15,7 +15,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import Draw
 
-_BLOCK = 256  # examples that are shifted together
+_BLOCK = 256  # examples that are corrupted together
 _BINS = 15  # of the calibration error
 
 
@@ -47,12 +47,12 @@ def corrupted_performance(
         if isinstance(corruptions, str) or not isinstance(corruptions, Sequence):
             raise ValueError(f"corruptions is {corruptions!r}; accepted: a list of names, or null")
         for name in corruptions:
-            if name not in SHIFTS:
-                raise ValueError(f"corruptions has {name!r}; {nearest(str(name), SHIFTS)}")
+            if name not in CORRUPTIONS:
+                raise ValueError(f"corruptions has {name!r}; {nearest(str(name), CORRUPTIONS)}")
     if isinstance(reason := labelled(snapshot), str):
         return {"corrupted_accuracy": undefined(reason)}
     if (accepted := applicable(snapshot)) is None:
-        return {"corrupted_accuracy": UNSHIFTABLE}
+        return {"corrupted_accuracy": INAPPLICABLE}
     chosen = list(accepted if corruptions is None else corruptions)
     for name in chosen:
         if name not in accepted:
@@ -61,7 +61,7 @@ def corrupted_performance(
     errors: dict[str, list[float]] = {}  # the same of calibration errors
     for severity in range(1, SEVERITIES + 1):
         for name in chosen:
-            known = labelled(under_shift(snapshot, name, severity, seed=seed))
+            known = labelled(under_corruption(snapshot, name, severity, seed=seed))
             assert not isinstance(known, str)
             log_p, labels = known
             values = {
@@ -111,39 +111,39 @@ def mean_corruption_error(
     return sum(ratios) / len(ratios)
 
 
-UNSHIFTABLE = Estimate(None, note="undefined: inputs are neither sequences [B, C, L] nor images [B, C, H, W]")
+INAPPLICABLE = Estimate(None, note="undefined: inputs are neither sequences [B, C, L] nor images [B, C, H, W]")
 
 
 def applicable(snapshot: Snapshot) -> tuple[str, ...] | None:
     """The corruptions of the snapshot's inputs; None where there are none of such inputs."""
     args, _ = snapshot.first_input
     try:
-        return corruptions_of(args[0])
+        return common_corruptions_of(args[0])
     except ValueError:
         return None
 
 
-def under_shift(snapshot: Snapshot, shift: str, severity: int, *, seed: int) -> Snapshot:
-    """The network on its data after a shift; what is drawn does not depend on the batches."""
-    return snapshot.with_batches(_Shifted(snapshot, shift, severity, seed))
+def under_corruption(snapshot: Snapshot, corruption: str, severity: int, *, seed: int) -> Snapshot:
+    """The network on its data after a corruption; its random numbers do not depend on the batches."""
+    return snapshot.with_batches(_Corrupted(snapshot, corruption, severity, seed))
 
 
-class _Shifted:
-    """Examples after a shift, some at a time, at every pass the same."""
+class _Corrupted:
+    """Examples after a corruption, some at a time, at every pass the same."""
 
-    def __init__(self, snapshot: Snapshot, shift: str, severity: int, seed: int) -> None:
-        self._snapshot, self._shift, self._severity, self._seed = snapshot, shift, severity, seed
+    def __init__(self, snapshot: Snapshot, corruption: str, severity: int, seed: int) -> None:
+        self._snapshot, self._corruption, self._severity, self._seed = snapshot, corruption, severity, seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index, (x, y) in enumerate(self._snapshot.blocks(_BLOCK)):
             draw = Draw(self._seed, index)
             if x.ndim != 4:
-                yield shifted(x, self._shift, self._severity, draw), y
+                yield corrupt(x, self._corruption, self._severity, draw), y
                 continue
             mean, std = (
                 _channels(name, value, x) for name, value in zip(("mean", "std"), self._snapshot.scaling, strict=True)
             )
-            yield (shifted(x * std + mean, self._shift, self._severity, draw) - mean) / std, y
+            yield (corrupt(x * std + mean, self._corruption, self._severity, draw) - mean) / std, y
 
 
 def _channels(name: str, value: float | Sequence[float], x: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ import math
 from dataclasses import fields, replace
 
 from genbench.checks import check_choice, check_integer
-from genbench.inputs.common_corruptions import SEVERITIES, SHIFTS, shifts_of
+from genbench.inputs.common_corruptions import CORRUPTIONS, SEVERITIES, corruptions_of
 from genbench.measures.base import measure
-from genbench.measures.corrupted import UNSHIFTABLE, under_shift
+from genbench.measures.corrupted import INAPPLICABLE, under_corruption
 from genbench.measures.performance import accuracy
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -32,18 +32,18 @@ def drift_accuracy(
         ValueError: images outside [0, 1].
     """
     check_integer("seed", seed, least=0)
-    check_choice("shift", shift, SHIFTS)
+    check_choice("shift", shift, CORRUPTIONS)
     args, _ = snapshot.first_input
     try:
-        known = shifts_of(args[0])
+        known = corruptions_of(args[0])
     except ValueError:
-        return {f"drift_{shift}": UNSHIFTABLE}
+        return {f"drift_{shift}": INAPPLICABLE}
     if shift not in known:
         kind = "sequences" if args[0].ndim == 3 else "images"
         return {f"drift_{shift}": Estimate(None, note=f"undefined: {shift} is no shift of {kind}")}
     return {
         f"drift_{shift}_{severity}": accuracy(
-            under_shift(snapshot, shift, severity, seed=seed) if severity else snapshot
+            under_corruption(snapshot, shift, severity, seed=seed) if severity else snapshot
         )
         for severity in range(SEVERITIES + 1)
     }

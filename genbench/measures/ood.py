@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer
-from genbench.inputs.common_corruptions import SHIFTS, shifts_of
+from genbench.inputs.common_corruptions import CORRUPTIONS, corruptions_of
 from genbench.measures.base import measure
-from genbench.measures.corrupted import UNSHIFTABLE, under_shift
+from genbench.measures.corrupted import INAPPLICABLE, under_corruption
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -41,10 +41,10 @@ def ood_auroc(
     Args:
         snapshot: a classifier with logits or probabilities [N, K]; no labels of outliers are needed.
         score: one of the three.
-        outliers: ``gaussian``, normal numbers with mean and standard deviation of all inputs together; a shift of
+        outliers: ``gaussian``, normal numbers with mean and standard deviation of all inputs together; a corruption of
             :mod:`genbench.inputs.common_corruptions`; or a data module, whose test split has inputs of the same shape.
-        severity: of the shift, 1 to 5.
-        seed: of noise and shift, at least 0.
+        severity: of the corruption, 1 to 5.
+        seed: of noise and corruption, at least 0.
 
     Raises:
         ValueError: a score or outliers that are not there, or outliers of another shape.
@@ -52,9 +52,11 @@ def ood_auroc(
     check_choice("score", score, SCORES)
     check_integer("severity", severity, least=1, most=5)
     check_integer("seed", seed, least=0)
-    if not hasattr(outliers, "evaluation_batches") and outliers not in ("gaussian", *SHIFTS):
-        shifts = ", ".join(SHIFTS)
-        raise ValueError(f"outliers is {outliers!r}; accepted: gaussian, a shift ({shifts}), or a data module")
+    if not hasattr(outliers, "evaluation_batches") and outliers not in ("gaussian", *CORRUPTIONS):
+        corruptions = ", ".join(CORRUPTIONS)
+        raise ValueError(
+            f"outliers is {outliers!r}; accepted: gaussian, a corruption ({corruptions}), or a data module"
+        )
     reading = with_logits(snapshot)
     if isinstance(reading, str):
         return undefined(reading)
@@ -69,11 +71,11 @@ def ood_auroc(
     elif isinstance(outliers, str):
         args, _ = snapshot.first_input
         try:
-            known = shifts_of(args[0])
+            known = corruptions_of(args[0])
         except ValueError:
-            return UNSHIFTABLE
+            return INAPPLICABLE
         check_choice("outliers", outliers, ("gaussian", *known))
-        others = under_shift(snapshot, outliers, severity, seed=seed).batches
+        others = under_corruption(snapshot, outliers, severity, seed=seed).batches
     else:
         others = outliers.evaluation_batches("test")
     ours = torch.cat([reading.logits(output) for output, _ in snapshot.predictions])

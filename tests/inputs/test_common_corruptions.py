@@ -1,4 +1,4 @@
-"""Shifts of the test distribution against other libraries and by hand."""
+"""Common corruptions against other libraries and by hand."""
 
 import math
 import random
@@ -10,70 +10,62 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from genbench.inputs.common_corruptions import (
-    IMAGES,
-    SEQUENCES,
-    _plasma,
-    _sampled,
-    _smoothed,
-    _streaked,
-    corruptions_of,
-    shifted,
-)
+from genbench.inputs.common_corruptions import IMAGES, SEQUENCES, common_corruptions_of, corrupt
+from genbench.inputs.common_corruptions.filters import plasma, sampled, smoothed, streaked
 from genbench.rng import Draw
 
 GENERATOR = torch.Generator().manual_seed(0)
 COLOUR = torch.rand(40, 3, 32, 32, generator=GENERATOR).sqrt()
-COLOUR = _smoothed(COLOUR, 1.0).clamp(0, 1)  # neighbours alike, as in pictures
+COLOUR = smoothed(COLOUR, 1.0).clamp(0, 1)  # neighbours alike, as in pictures
 WAVES = torch.randn(200, 2, 40, generator=GENERATOR).cumsum(2)
 
 
-def apply(x, shift, severity, seed=0):
-    moved = shifted(x, shift, severity, Draw(seed, 0))
+def apply(x, corruption, severity, seed=0):
+    moved = corrupt(x, corruption, severity, Draw(seed, 0))
     assert (moved.shape, moved.dtype) == (x.shape, x.dtype)
     return moved
 
 
 EVERY = [(COLOUR, name) for name in IMAGES] + [(WAVES, name) for name in SEQUENCES]
-EACH = pytest.mark.parametrize(("x", "shift"), EVERY, ids=[f"{x.ndim}d-{name}" for x, name in EVERY])
+EACH = pytest.mark.parametrize(("x", "corruption"), EVERY, ids=[f"{x.ndim}d-{name}" for x, name in EVERY])
 
 
 @EACH
-def test_every_severity_follows_from_the_seed_alone(x, shift):
+def test_every_severity_follows_from_the_seed_alone(x, corruption):
     before = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
-    assert apply(x, shift, 0) is x
-    found = [apply(x, shift, severity) for severity in range(1, 6)]
+    assert apply(x, corruption, 0) is x
+    found = [apply(x, corruption, severity) for severity in range(1, 6)]
     for severity, moved in enumerate(found, 1):
         assert torch.isfinite(moved).all()
         assert not torch.equal(moved, x)
-        assert torch.equal(moved, apply(x, shift, severity))
+        assert torch.equal(moved, apply(x, corruption, severity))
         assert x.ndim == 3 or 0 <= moved.min() <= moved.max() <= 1
     assert (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()) == before
     distance = [float((moved - x).square().mean().sqrt()) for moved in found]
     # of the others the constants themselves do not grow, or a quarter turn is the farthest
-    if shift not in ("glass_blur", "elastic_transform", "frost", "rotation"):
+    if corruption not in ("glass_blur", "elastic_transform", "frost", "rotation"):
         assert sorted(distance) == pytest.approx(distance, rel=0.02)
     deterministic = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "rotation"}
     deterministic |= {"blur", "clipping", "quantization", "downsampling"}
-    assert torch.equal(found[4], apply(x, shift, 5, seed=1)) == (shift in deterministic)
+    assert torch.equal(found[4], apply(x, corruption, 5, seed=1)) == (corruption in deterministic)
 
 
 @EACH
-def test_double_precision_grey_images_other_sizes_and_sequences_in_another_unit(x, shift):
-    assert apply(x[:4].double(), shift, 5).dtype == torch.float64
+def test_double_precision_grey_images_other_sizes_and_sequences_in_another_unit(x, corruption):
+    assert apply(x[:4].double(), corruption, 5).dtype == torch.float64
     if x.ndim == 4:
         for height, width in ((28, 28), (8, 8), (20, 30)):
             small = x[:4, :1, :height, :width]
-            assert torch.isfinite(apply(small, shift, 3)).all()
+            assert torch.isfinite(apply(small, corruption, 3)).all()
     else:
-        scaled = apply(1000 * x, shift, 3)
-        torch.testing.assert_close(scaled, 1000 * apply(x, shift, 3), rtol=1e-3, atol=1e-2)
+        scaled = apply(1000 * x, corruption, 3)
+        torch.testing.assert_close(scaled, 1000 * apply(x, corruption, 3), rtol=1e-3, atol=1e-2)
 
 
 def test_there_are_fifteen_of_images_and_the_matching_ones_of_sequences():
-    assert len(corruptions_of(COLOUR)) == 15
-    assert set(IMAGES) - set(corruptions_of(COLOUR)) == {"rotation", "translation"}
-    assert corruptions_of(WAVES) == tuple(SEQUENCES)
+    assert len(common_corruptions_of(COLOUR)) == 15
+    assert set(IMAGES) - set(common_corruptions_of(COLOUR)) == {"rotation", "translation"}
+    assert common_corruptions_of(WAVES) == tuple(SEQUENCES)
 
 
 @pytest.mark.parametrize(("severity", "sigma"), [(1, 0.04), (5, 0.10)])
@@ -98,9 +90,9 @@ def test_blurs_against_scipy():
     np.testing.assert_allclose(apply(image, "defocus_blur", 5).numpy(), mean, atol=1e-9)
     for sigma in (0.4, 1.0, 2.3):
         bell = ndimage.gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="nearest")
-        np.testing.assert_allclose(_smoothed(image, sigma).numpy(), bell, atol=1e-12)
+        np.testing.assert_allclose(smoothed(image, sigma).numpy(), bell, atol=1e-12)
         bell = ndimage.gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="reflect", truncate=3)
-        np.testing.assert_allclose(_smoothed(image, sigma, mode="symmetric", truncate=3).numpy(), bell, atol=1e-12)
+        np.testing.assert_allclose(smoothed(image, sigma, mode="symmetric", truncate=3).numpy(), bell, atol=1e-12)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
@@ -159,7 +151,7 @@ def test_glass_blur_swaps_the_neighbours_of_a_grey_image_and_copies_them_in_a_co
 def test_a_streak_is_half_a_bell_in_the_direction():
     point = torch.zeros(3, 1, 33, 33, dtype=torch.float64)
     point[:, :, 16, 16] = 1
-    moved = _streaked(point, radius=4, sigma=2, degrees=torch.tensor([0.0, 90.0, -90.0]))
+    moved = streaked(point, radius=4, sigma=2, degrees=torch.tensor([0.0, 90.0, -90.0]))
     bell = torch.exp(-(torch.arange(9.0, dtype=torch.float64) ** 2) / 8)
     bell /= bell.sum()
     expected = torch.zeros_like(point)
@@ -183,13 +175,13 @@ def test_weather_lies_on_the_image():
 
 def test_a_fractal_is_rougher_where_it_decays_slowly():
     x = torch.zeros(50, 3, 40, 24, dtype=torch.float64)
-    rough, smooth = (_plasma(x, decay, Draw(0, 0), "fog") for decay in (1.2, 3.0))
+    rough, smooth = (plasma(x, decay, Draw(0, 0), "fog") for decay in (1.2, 3.0))
     for field in (rough, smooth):
         assert field.shape == (50, 1, 40, 24)
         assert 0 <= field.min() <= field.max() <= 1
     slope = [float(field.diff(dim=3).abs().mean()) for field in (rough, smooth)]
     assert slope[0] > 3 * slope[1]
-    whole = _plasma(torch.zeros(5, 1, 32, 32), 2.0, Draw(0, 0), "fog").flatten(1)
+    whole = plasma(torch.zeros(5, 1, 32, 32), 2.0, Draw(0, 0), "fog").flatten(1)
     assert whole.amin(1).tolist() == [0] * 5
     assert whole.amax(1).tolist() == [1] * 5
 
@@ -210,7 +202,7 @@ def test_interpolation_beyond_the_edge_is_scipys():
     places = at[0].flip(-1).movedim(-1, 0).numpy()
     for edge, mode in ((True, "reflect"), (False, "mirror")):
         expected = ndimage.map_coordinates(image[0, 0].numpy(), places, order=1, mode=mode)
-        np.testing.assert_allclose(_sampled(image, at, reflect_edge=edge)[0, 0].numpy(), expected, atol=1e-9)
+        np.testing.assert_allclose(sampled(image, at, reflect_edge=edge)[0, 0].numpy(), expected, atol=1e-9)
 
 
 def test_the_mildest_elastic_transform_is_affine():
@@ -302,17 +294,17 @@ def test_sequences_warped_clipped_quantized_and_sampled_down():
 
 
 @pytest.mark.parametrize(
-    ("x", "shift", "severity", "message"),
+    ("x", "corruption", "severity", "message"),
     [
-        (COLOUR, "blur", 1, "shift of images is 'blur'; accepted: gaussian_noise, shot_noise"),
-        (WAVES, "rotation", 1, "shift of sequences is 'rotation'; accepted: gaussian_noise"),
+        (COLOUR, "blur", 1, "corruption of images is 'blur'; accepted: gaussian_noise, shot_noise"),
+        (WAVES, "rotation", 1, "corruption of sequences is 'rotation'; accepted: gaussian_noise"),
         (COLOUR, "fog", 6, "severity is 6; accepted: an integer from 0 to 5"),
         (2 * COLOUR - 1, "fog", 1, r"images lie in \[-.*\]; accepted: \[0, 1\]"),
-        (COLOUR[:, 0, 0], "fog", 1, r"shifts: inputs are float32 of shape \(40, 32\); accepted: real sequences"),
-        (torch.zeros(2, 1, 8, dtype=torch.long), "blur", 1, "shifts: inputs are int64"),
+        (COLOUR[:, 0, 0], "fog", 1, r"corruptions: inputs are float32 of shape \(40, 32\); accepted: real sequences"),
+        (torch.zeros(2, 1, 8, dtype=torch.long), "blur", 1, "corruptions: inputs are int64"),
         (torch.rand(2, 2, 8, 8), "jpeg_compression", 1, "images have 2 channels; accepted: 1 or 3"),
     ],
 )
-def test_bad_input(x, shift, severity, message):
+def test_bad_input(x, corruption, severity, message):
     with pytest.raises(ValueError, match=message):
-        shifted(x, shift, severity, Draw(0, 0))
+        corrupt(x, corruption, severity, Draw(0, 0))

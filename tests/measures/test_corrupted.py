@@ -7,7 +7,7 @@ from torch import nn
 
 from genbench.data import MNIST1D, Digits, Signals
 from genbench.data.stream import some
-from genbench.inputs.common_corruptions import shifted
+from genbench.inputs.common_corruptions import corrupt
 from genbench.measures import (
     Snapshot,
     accuracy,
@@ -51,7 +51,7 @@ def digits():
 def by_hand(snapshot, shift, severity, seed=0):
     """The network on a whole test set that was shifted block by block."""
     (x, y) = snapshot.batches[0]
-    moved = [shifted(part, shift, severity, Draw(seed, i)) for i, part in enumerate(x.split(256))]
+    moved = [corrupt(part, shift, severity, Draw(seed, i)) for i, part in enumerate(x.split(256))]
     return Snapshot(snapshot.model, F.cross_entropy, [(torch.cat(moved), y)])
 
 

@@ -99,7 +99,7 @@ def test_undefined_and_refused():
     assert ood_auroc(regression).value is None
     for settings, message in (
         ({"score": "odin"}, "score is 'odin'; accepted: max_softmax, energy, entropy"),
-        ({"outliers": 3}, r"outliers is 3; accepted: gaussian, a shift \(gaussian_noise, .*\), or a data module"),
+        ({"outliers": 3}, r"outliers is 3; accepted: gaussian, a corruption \(gaussian_noise, .*\), or a data module"),
         ({"severity": 0}, "severity is 0; accepted"),
     ):
         with pytest.raises(ValueError, match=message):
