@@ -78,9 +78,9 @@ class Batches:
             yield position
 
     @staticmethod
-    def beside(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "Batches":
-        """The batches of several loaders with seeds as one: of each lane, its loader and its place among the seeds."""
-        return SideBySide(loaders, lanes)
+    def merge(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "Batches":
+        """Merge the batches of several loaders: ``lanes`` names for each lane its loader and its index in its seeds."""
+        return MergedBatches(loaders, lanes)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and the number of its batches already yielded."""
@@ -91,7 +91,7 @@ class Batches:
         self._resume = dict(state)
 
 
-class SideBySide(Batches):
+class MergedBatches(Batches):
     """Batches of several loaders with lanes, side by side: x [lanes, B, ...] and y [lanes, B].
 
     Each lane sees what its own loader would give it. The loaders must agree in batch size and number of batches.
@@ -153,13 +153,13 @@ class Stream(Batches):
             yield x, y
 
     @staticmethod
-    def beside(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "Stream":
+    def merge(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "Stream":
         first = loaders[0]
-        both = Stream(
+        merged = Stream(
             first._lanes[0][0], steps=len(first), batch_size=first.batch_size, seed=0, seeds=(), device=first.x.device
         )
-        both._lanes = [loaders[index]._lanes[place] for index, place in lanes]
-        return both
+        merged._lanes = [loaders[index]._lanes[place] for index, place in lanes]
+        return merged
 
 
 class Epochs:

@@ -305,11 +305,11 @@ class ImageBatches(Batches):
         return x, y
 
     @staticmethod
-    def beside(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "ImageBatches":
+    def merge(loaders: Sequence[Any], lanes: Sequence[tuple[int, int]]) -> "ImageBatches":
         first = loaders[0]
-        both = ImageBatches(first.x, first.y, batch_size=first.batch_size, seed=0, seeds=())
-        both._lanes = [loaders[index]._lanes[place] for index, place in lanes]
-        return both
+        merged = ImageBatches(first.x, first.y, batch_size=first.batch_size, seed=0, seeds=())
+        merged._lanes = [loaders[index]._lanes[place] for index, place in lanes]
+        return merged
 
 
 def _streamed(x: Any) -> bool:

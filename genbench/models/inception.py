@@ -43,12 +43,12 @@ class Inception(Classifier):
         for each in _MODULES:
             if isinstance(each, int):
                 wide = scaled(each, width)
-                beside = max_pool(3, len(sides), stride=2, padding=1)
-                layers.append(Beside(layer(channels, wide, 3, 2, *slots), beside))
+                pool = max_pool(3, len(sides), stride=2, padding=1)
+                layers.append(Concatenated(layer(channels, wide, 3, 2, *slots), pool))
                 channels += wide
             else:
                 one, three = (scaled(part, width) for part in each)
-                layers.append(Beside(layer(channels, one, 1, 1, *slots), layer(channels, three, 3, 1, *slots)))
+                layers.append(Concatenated(layer(channels, one, 1, 1, *slots), layer(channels, three, 3, 1, *slots)))
                 channels = one + three
         self.layers = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
@@ -58,8 +58,8 @@ class Inception(Classifier):
         return self.dropout(self.layers(x).flatten(2).mean(2))
 
 
-class Beside(nn.ModuleList):
-    """Modules that are given the same input; their channels are joined."""
+class Concatenated(nn.ModuleList):
+    """Modules with the same input, whose output channels are concatenated."""
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(modules)

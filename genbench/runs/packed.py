@@ -625,7 +625,7 @@ class PackData(LightningDataModule):
         loaders = [one.data.train_dataloader() for one in pack.runs]
         starts = [(index, place - pack.places[index].start) for place, index in enumerate(pack.owner)]
         lanes = [(index, row % len(pack.places[index])) for index, row in starts]
-        batches = type(loaders[0]).beside(loaders, lanes)
+        batches = type(loaders[0]).merge(loaders, lanes)
         return batches if pack.by_batch else Epochs(batches)
 
 

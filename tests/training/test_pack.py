@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from genbench.config import folder
-from genbench.data.batches import Batches, SideBySide
+from genbench.data.batches import Batches, MergedBatches
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
 from genbench.rng import Draw, Drawn, Draws
@@ -117,7 +117,7 @@ def together(configs, dtype, steps):
     )
     optimizer = pack.prepare(total_steps=steps)
     loaders = [data.train_dataloader() for data, _ in runs]
-    loader = type(loaders[0]).beside(loaders, [(i, k) for i, (_, m) in enumerate(runs) for k in range(len(m.lanes))])
+    loader = type(loaders[0]).merge(loaders, [(i, k) for i, (_, m) in enumerate(runs) for k in range(len(m.lanes))])
     for step, (x, y) in enumerate(batches(loader, dtype, steps)):
         pack.gradient_step(x, y, step=step)
         optimizer.step()
@@ -353,22 +353,22 @@ def test_draws_are_those_of_each_lane():
     assert made["step"].tolist() == [11, 11]
 
 
-def test_side_by_side_each_lane_sees_its_own_batches():
+def test_of_merged_loaders_each_lane_sees_its_own_batches():
     x, y = torch.arange(20.0)[:, None], torch.arange(20)
     loaders = [
         Batches(x, y, batch_size=4, seed=0, seeds=(1, 2)),
         Batches(x[:15], y[:15], batch_size=4, seed=0, seeds=(3,)),
     ]
     with pytest.raises(ValueError, match="loaders differ in batch size or number of batches"):
-        SideBySide(loaders)
+        MergedBatches(loaders)
     loaders[1] = Batches(-x, y, batch_size=4, seed=0, seeds=(3,))
-    both = SideBySide(loaders)
-    for loader in (*loaders, both):
+    merged = MergedBatches(loaders)
+    for loader in (*loaders, merged):
         loader.set_epoch(2)
-    for (a, b), (c, d), (e, f) in zip(*loaders, both, strict=True):
+    for (a, b), (c, d), (e, f) in zip(*loaders, merged, strict=True):
         assert torch.equal(torch.cat([a, c]), e)
         assert torch.equal(torch.cat([b, d]), f)
-    chosen = SideBySide(loaders, [(1, 0), (0, 1)])
+    chosen = MergedBatches(loaders, [(1, 0), (0, 1)])
     chosen.set_epoch(2)
     for (a, _), (c, _), (e, _) in zip(*loaders, chosen, strict=True):
         assert torch.equal(torch.stack([c[0], a[1]]), e)
