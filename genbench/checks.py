@@ -1,7 +1,13 @@
 """Checks of settings: one clear line that names the setting, the value and what is accepted."""
 
 import difflib
+import importlib
 from collections.abc import Sequence
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run; the message is one line."""
 
 
 def check_integer(name: str, value: object, *, least: int, most: int | None = None, note: str = "") -> int:
@@ -62,3 +68,25 @@ def nearest(word: str, accepted: Sequence[str]) -> str:
     """The end of an error message: the accepted word nearest to a misspelt one, or all of them."""
     close = difflib.get_close_matches(word, [other for other in accepted if other != word], n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"
+
+
+def require(module: str, *, extra: str, needed_by: str, otherwise: str = "") -> Any:
+    """Import and return a module that an extra of genbench installs.
+
+    Raises:
+        ConfigError: it is not installed; names the extra, and ``otherwise`` what is accepted without it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise missing_extra(extra, needed_by=needed_by, otherwise=otherwise) from None
+
+
+def missing_extra(extra: str, *, needed_by: str, otherwise: str = "") -> ConfigError:
+    """The error for a package that is not installed.
+
+    >>> print(missing_extra("hub", needed_by="model.weights='hf://a/b'", otherwise="a file"))
+    model.weights='hf://a/b' needs: pip install "genbench[hub]"; accepted also: a file
+    """
+    instead = f"; accepted also: {otherwise}" if otherwise else ""
+    return ConfigError(f'{needed_by} needs: pip install "genbench[{extra}]"{instead}')

@@ -3,10 +3,8 @@
 import atexit
 import fnmatch
 import functools
-import hashlib
 import importlib.util
 import inspect
-import json
 import logging
 import math
 import os
@@ -22,7 +20,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
-from genbench.checks import nearest
+from genbench.checks import ConfigError as ConfigError  # found here, too
+from genbench.checks import missing_extra, nearest
 from genbench.privacy import clean
 from genbench.process import leftovers
 
@@ -125,10 +124,6 @@ def _scratch() -> str:
 ConfigStore.instance().store(name="schema", node=Config)
 ConfigStore.instance().store(name="measure_schema", node=MeasureConfig)
 OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
-
-
-class ConfigError(ValueError):
-    """A configuration that is refused, in one line."""
 
 
 def one_line(error: BaseException) -> str:
@@ -256,7 +251,7 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
     except Exception as error:
         package = target.partition(".")[0]
         if package in EXTRAS and importlib.util.find_spec(package) is None:
-            raise ConfigError(f'{name}={target} needs: pip install "genbench[{EXTRAS[package]}]"') from None
+            raise missing_extra(EXTRAS[package], needed_by=f"{name}={target}") from None
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
     finally:
@@ -268,11 +263,6 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     return defaults, None if anything else tuple(p.name for p in named)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a plain value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

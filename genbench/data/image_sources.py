@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from genbench import hub
+from genbench.checks import require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _ROWS = 256  # of a parquet file that are read at a time
@@ -191,13 +192,8 @@ def parts_of(source: Source) -> dict[str, Part]:
 
 def _of_hub(source: Source, split: str) -> _Hub:
     alternative = "data.path=FOLDER with its parquet files or with a folder a class"
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ValueError(
-            f"data.hub={source.hub!r} needs the library datasets: pip install 'genbench[datasets]'; accepted also: "
-            f"{alternative}"
-        ) from None
+    needed_by = f"data.hub={source.hub!r}"
+    load_dataset = require("datasets", extra="datasets", needed_by=needed_by, otherwise=alternative).load_dataset
     hub.go_offline()
     try:
         dataset = load_dataset(source.hub, name=source.subset, split=split)
@@ -270,14 +266,8 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _pyarrow_parquet() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ValueError(
-            "files of parquet need the library pyarrow: pip install 'genbench[datasets]'; accepted also: a folder a "
-            "class of image files"
-        ) from None
-    return pyarrow.parquet
+    otherwise = "image files in one folder for each class"
+    return require("pyarrow.parquet", extra="datasets", needed_by="reading parquet", otherwise=otherwise)
 
 
 def _readable(name: str, read: Callable[[], Any]) -> Any:

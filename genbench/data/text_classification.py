@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from genbench import hub
-from genbench.checks import check_choice, check_integer, check_number
+from genbench.checks import check_choice, check_integer, check_number, require
 from genbench.data.base import tensors
 from genbench.data.text import UNITS, UNKNOWN, encoded, split, stamp, vocabulary
 from genbench.data.tokens import TokenData
@@ -176,13 +176,8 @@ def _of_csv(path: str) -> Examples:
 
 
 def _of_hub(name: str, part: str) -> Examples:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ValueError(
-            f"data.hub={name!r} needs the library datasets: pip install 'genbench[datasets]'; accepted also: "
-            "data.path=FILE, a CSV with the columns text and label"
-        ) from None
+    file = "data.path=FILE, a CSV with the columns text and label"
+    load_dataset = require("datasets", extra="datasets", needed_by=f"data.hub={name!r}", otherwise=file).load_dataset
     hub.go_offline()
     try:
         table = load_dataset(name, split=part)
@@ -190,6 +185,5 @@ def _of_hub(name: str, part: str) -> Examples:
     except Exception as error:  # of the network, the hub and the library: dozens
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise ValueError(
-            f"data.hub={name!r} cannot be read, for which a network is needed once ({reason}); accepted also: "
-            "data.path=FILE, a CSV with the columns text and label"
+            f"data.hub={name!r} cannot be read, for which a network is needed once ({reason}); accepted also: {file}"
         ) from error

@@ -8,6 +8,8 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
+from genbench.checks import missing_extra
+
 Part = Logger | Callable[..., Logger]
 
 
@@ -65,7 +67,7 @@ def check(names: Iterable[str]) -> None:
     """Raise ValueError for a chosen logger whose package is not installed."""
     for name in names:
         if name in ("tensorboard", "wandb") and importlib.util.find_spec(name) is None:
-            raise ValueError(f'logger {name} needs: pip install "genbench[{name}]"')
+            raise missing_extra(name, needed_by=f"logger {name}")
 
 
 def build(parts: Mapping[str, Part], run: Run) -> list[Logger]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import hub, records
-from genbench.config import ConfigError
+from genbench.checks import ConfigError, require
 
 _SAVED = ("model.safetensors", "pytorch_model.bin")  # a model's weights on the hub, the better first
 _HUB = re.compile(r"hf://(?P<model>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
@@ -48,28 +48,21 @@ def file_of(source: str, name: str) -> Path:
 def _of_hub(source: str, name: str) -> Path:
     if (parts := _HUB.fullmatch(source)) is None:
         raise ConfigError(f"{name}={source!r} names no model; accepted: hf://owner/name, hf://owner/name/file")
-    try:
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    except ImportError:
-        raise ConfigError(
-            f"{name}={source!r} needs the library huggingface_hub: pip install 'genbench[hub]'; accepted also: "
-            "a folder or a file of it that was downloaded"
-        ) from None
+    downloaded = "a folder or a file of it that was downloaded"
+    errors = require("huggingface_hub.errors", extra="hub", needed_by=f"{name}={source!r}", otherwise=downloaded)
     files = (parts["file"],) if parts["file"] else _SAVED
     reason, offline = f"it has no {' and no '.join(files)}", not hub.reachable()
     for file in files:
         try:
             return _fetched(parts["model"], parts["revision"], file, offline)
-        except LocalEntryNotFoundError:
+        except errors.LocalEntryNotFoundError:
             reason, offline = "it is not in the cache of the hub's library, and to fetch it a network is needed", True
-        except EntryNotFoundError:
+        except errors.EntryNotFoundError:
             continue
         except Exception as error:  # of the network, the hub and the library: dozens
             reason = records.clean(f"{type(error).__name__}: {error}")[:200]
             break
-    raise ConfigError(
-        f"{name}={source!r} cannot be had: {reason}; accepted also: a folder or a file of it that was downloaded"
-    )
+    raise ConfigError(f"{name}={source!r} cannot be had: {reason}; accepted also: {downloaded}")
 
 
 @functools.cache  # so that a process identifies a run by the weights that it then starts from
@@ -135,11 +128,8 @@ def _joined(place: str, key: str) -> str:
 def _loader(path: Path) -> Callable[[Path], Any]:
     if path.suffix != ".safetensors":
         return _load
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise ConfigError(f"{path.name!r} needs the library safetensors: pip install 'genbench[hub]'") from None
-    return load_file
+    load: Callable[[Path], Any] = require("safetensors.torch", extra="hub", needed_by=repr(path.name)).load_file
+    return load
 
 
 def _load(path: Path) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench import records
+from genbench.checks import require
 
 if TYPE_CHECKING:
     import wandb
@@ -154,11 +155,8 @@ def _adopt(view: "ws.Workspace", memory: dict[str, str]) -> None:
 
 
 def _installed() -> None:
-    try:
-        import wandb  # noqa: F401
-        import wandb_workspaces  # noqa: F401
-    except ImportError:
-        raise DashboardError('the dashboard needs: pip install "genbench[wandb]"') from None
+    for module in ("wandb", "wandb_workspaces"):
+        require(module, extra="wandb", needed_by="the dashboard")
 
 
 def _settings() -> "wandb.Settings":

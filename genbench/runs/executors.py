@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,8 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from genbench.checks import check_choice, check_integer, check_number
-from genbench.config import ConfigError
+from genbench.checks import ConfigError, check_choice, check_integer, check_number, require
 from genbench.process.termination import asked, terminable
 from genbench.records import clean
 
@@ -177,7 +175,7 @@ class Joblib(Executor):
 
     def __init__(self, *, n_jobs: int) -> None:
         super().__init__(n_jobs=n_jobs)
-        self._loky = _library("joblib.externals.loky", launcher="joblib", extra="joblib")
+        self._loky = require("joblib.externals.loky", extra="joblib", needed_by="hydra/launcher=joblib")
 
     def start(self, *, units: int, folder: Path) -> None:
         self._idle: list[Any] = []
@@ -232,7 +230,7 @@ class Submitit(Executor):
 
         super().__init__(n_jobs=n_jobs)
         cluster = check_choice("hydra.launcher.cluster", cluster, ("local", "slurm"))
-        self._submitit = _library("submitit", launcher=f"submitit_{cluster}", extra="submitit")
+        self._submitit = require("submitit", extra="submitit", needed_by=f"hydra/launcher=submitit_{cluster}")
         for name, least in (("cpus_per_task", 1), ("gpus_per_node", 0)):
             check_integer(f"hydra.launcher.{name}", parameters[name], least=least)
         check_integer("hydra.launcher.max_num_timeout", max_num_timeout, least=0)
@@ -334,7 +332,7 @@ class Ray(Executor):
         if address is None:  # Ray reads these when it is imported
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told not to
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on the loopback interface alone
-        self._ray = _library("ray", launcher="ray", extra="ray")
+        self._ray = require("ray", extra="ray", needed_by="hydra/launcher=ray")
 
         if address is not None:  # before anything is written
             self._connect(address)
@@ -471,13 +469,6 @@ def _end_with(pid: int) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _library(module: str, *, launcher: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ConfigError(f"hydra/launcher={launcher} needs {extra}; pip install 'genbench[{extra}]'") from None
 
 
 @contextlib.contextmanager

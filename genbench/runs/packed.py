@@ -19,11 +19,11 @@ from torch import Tensor
 
 from genbench import records
 from genbench.callbacks.base import Measuring
-from genbench.config import digest
 from genbench.data.batches import Batches, Epochs
 from genbench.process.memory import Allocated, keep_freed
 from genbench.process.progress import Pace, duration
 from genbench.process.termination import terminable
+from genbench.records import digest
 from genbench.runs import build, distributed, execute, plan, remeasure
 from genbench.runs.plan import Config, Plan
 from genbench.runs.run import ENDED, Interrupted, Run, checkpoint_in, ending, final_record, finished_record, interrupted

@@ -13,7 +13,8 @@ from hydra.utils import get_object
 from genbench import loggers
 from genbench.callbacks.base import Measuring
 from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import PARTS, ConfigError, bind, digest, one_line
+from genbench.config import PARTS, ConfigError, bind, one_line
+from genbench.records import digest
 from genbench.runs import distributed, source
 from genbench.runs.build import (
     Config,

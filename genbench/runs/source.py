@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genbench.records import digest, file_digest
+
 NAMED_BY = ("get_class", "get_method", "get_object", "get_static_method")  # of hydra.utils: they take a ``path``
 _INIT = "__init__"
 _SUFFIXES = (  # in the order in which Python looks for them
@@ -94,23 +96,14 @@ def of(names: Iterable[str]) -> Source:
     if not walk.digests:
         return Source(None, {}, tuple(walk.notes))
     modules = dict(sorted(walk.digests.items()))
-    return Source(_digest(modules), modules, tuple(walk.notes))
+    return Source(digest(modules)[:16], modules, tuple(walk.notes))
 
 
 @functools.cache
 def of_genbench() -> str:
     """The digest of genbench's own files, as they were when this process first asked."""
     package = Path(__file__).parents[1]
-    return _digest(
-        {
-            path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in package.rglob("*.py")
-        }
-    )
-
-
-def _digest(parts: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return digest({path.relative_to(package).as_posix(): file_digest(path) for path in package.rglob("*.py")})[:16]
 
 
 class _Walk:

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from genbench.checks import require
+
 
 def muon(
     params: Iterable[dict[str, Any]],
@@ -31,15 +33,12 @@ def muon(
         weight_decay: at least 0, decoupled, times the learning rate a step; of all parameters.
         adamw_lr: learning rate of AdamW, positive; its betas are 0.9 and 0.95.
     """
-    try:
-        from pytorch_optimizer import Muon
-    except ImportError:
-        raise ValueError('muon needs: pip install "genbench[optimizers]"') from None
+    library = require("pytorch_optimizer", extra="optimizers", needed_by="muon")
     networks = [list(group["params"]) for group in params]
     matrices = [[p for p in network if p.ndim >= 2][:-1] for network in networks]
     taken = {id(p) for several in matrices for p in several}
     others = [[p for p in network if id(p) not in taken] for network in networks]
-    return Muon(
+    return library.Muon(
         [{"params": several, "use_muon": flag} for all, flag in ((matrices, True), (others, False)) for several in all],
         lr=lr,
         momentum=momentum,

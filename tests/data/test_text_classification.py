@@ -151,7 +151,7 @@ def test_a_set_of_the_hub_has_its_own_splits(monkeypatch):
     assert "\n" not in str(e.value)
     assert "data.path=FILE" in str(e.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r"^data.hub='third' needs the library datasets: pip install"):
+    with pytest.raises(ValueError, match=r"^data.hub='third' needs: pip install"):
         TextClassification(hub="third")
 
 

@@ -121,7 +121,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(monkeypatch, l
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ConfigError) as caught:
         executor(**settings)
-    assert str(caught.value) == f"hydra/launcher={launcher} needs {extra}; pip install 'genbench[{extra}]'"
+    assert str(caught.value) == f'hydra/launcher={launcher} needs: pip install "genbench[{extra}]"'
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)

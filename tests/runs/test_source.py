@@ -204,7 +204,7 @@ def test_imported_code_is_what_was_imported_until_it_is_reloaded(project):
     project.write(pinned="import pinned_part\nx = 22")
     assert source.of(["pinned.Net"]) == old
     other = subprocess.run(
-        [sys.executable, "-c", "from genbench import source; print(source.of(['pinned.Net']).digest)"],
+        [sys.executable, "-c", "from genbench.runs import source; print(source.of(['pinned.Net']).digest)"],
         env={**os.environ, "PYTHONPATH": str(project.root)}, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     importlib.reload(module)
