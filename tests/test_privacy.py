@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from genbench import privacy, report
 from genbench.config import ConfigError, folder
 from genbench.privacy import clean, shared
-from genbench.runs import measure_checkpoint, sweep
+from genbench.runs import measure_checkpoint, sweep, sweep_plan
 from genbench.runs.executors import Processes
 from tests.helpers.commands import typed
 
@@ -136,7 +136,7 @@ PLANTED = (KEY, "somebody", "private", "pa55word", "s1gnature")
 
 def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, monkeypatch, capfd):
     """Record, history, metrics, traceback, plan, tables, report, measures; and nothing that is printed."""
-    monkeypatch.setattr(sweep, "SWEPT", {})
+    monkeypatch.setattr(sweep_plan, "SWEPT", {})
     settings = {
         "api_key": KEY, "words": "/home/somebody/private/words.txt", "url": "https://me:pa55word@host/x?sig=s1gnature"
     }  # fmt: skip

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genbench import records
 from genbench.privacy import shared
 from genbench.records.estimate import Estimate
+from genbench.records.files import read_bytes, write_atomic
 
 FILE = "unfinished.json"
 
@@ -47,11 +47,11 @@ class Unfinished:
             for callback, parts in self._known.items()
         }
         with contextlib.suppress(OSError):
-            records.write_atomic(self._path, json.dumps({**self._head, "measured": shared(measured)}, indent=1) + "\n")
+            write_atomic(self._path, json.dumps({**self._head, "measured": shared(measured)}, indent=1) + "\n")
 
     def _read(self) -> dict[str, dict[str, dict[str, Estimate]]]:
         try:
-            content = json.loads(records.read_bytes(self._path))
+            content = json.loads(read_bytes(self._path))
             if any(content[key] != value for key, value in self._head.items()):
                 return {}
             return {

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genbench import hub, records
+from genbench import hub
 from genbench.checks import ConfigError, require
+from genbench.privacy import clean
+from genbench.records.record import RECORD, RecordError, verify
 
 _SAVED = ("model.safetensors", "pytorch_model.bin")  # a model's weights on the hub, the better first
 _HUB = re.compile(r"hf://(?P<model>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
@@ -31,11 +33,11 @@ def file_of(source: str, name: str) -> Path:
     if source.startswith("hf://"):
         return _of_hub(source, name)
     path = Path(source)
-    runs = [found.parent for found in path.glob(f"*/{records.RECORD}")]
+    runs = [found.parent for found in path.glob(f"*/{RECORD}")]
     if len(runs) > 1:
         raise ConfigError(f"{name}={path.name!r} has {len(runs)} runs; accepted: one, or a folder of one")
     path = runs[0] if runs else path
-    if (path / records.RECORD).is_file():
+    if (path / RECORD).is_file():
         record_of(path, name)
         return path / "weights.pt"
     path = next((path / saved for saved in _SAVED if (path / saved).is_file()), path)
@@ -60,7 +62,7 @@ def _of_hub(source: str, name: str) -> Path:
         except errors.EntryNotFoundError:
             continue
         except Exception as error:  # of the network, the hub and the library: dozens
-            reason = records.clean(f"{type(error).__name__}: {error}")[:200]
+            reason = clean(f"{type(error).__name__}: {error}")[:200]
             break
     raise ConfigError(f"{name}={source!r} cannot be had: {reason}; accepted also: {downloaded}")
 
@@ -79,8 +81,8 @@ def record_of(folder: Path, name: str) -> dict[str, Any]:
         ConfigError: a damaged run, or one without weights.
     """
     try:
-        record = records.verify(folder)
-    except records.RecordError as error:
+        record = verify(folder)
+    except RecordError as error:
         raise ConfigError(f"{name}: the run {folder.name} cannot be read: its record {error}") from None
     if "weights.pt" not in record["files"]:
         raise ConfigError(f"{name}: the run {folder.name} ended as {record['status']} and left no weights")
@@ -150,7 +152,7 @@ def _reason(error: Exception) -> str:
             f"it holds {refused[1]}, which is no tensor; accepted: a state dict alone; of a file that you trust, "
             "torch.save(torch.load(FILE, weights_only=False)[KEY], NEW) makes one"
         )
-    return records.clean(f"{type(error).__name__}: {text.rpartition('WeightsUnpickler error:')[2]}")[:200]
+    return clean(f"{type(error).__name__}: {text.rpartition('WeightsUnpickler error:')[2]}")[:200]
 
 
 def matched(states: States, network: nn.Module, name: str, *, key: str | None = None) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
 from genbench.process.termination import terminable
-from genbench.runs.executors import GRACE, cause_of_death
+from genbench.runs.executors.base import GRACE, cause_of_death
 from genbench.training import Share
 
 _ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once

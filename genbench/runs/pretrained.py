@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from genbench.config import ConfigError
-from genbench.runs.sweep import SWEPT, Job, Outcome
+from genbench.checks import ConfigError
+from genbench.runs.sweep_plan import SWEPT, Job, Outcome
 
 
 def run(

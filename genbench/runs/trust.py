@@ -158,10 +158,10 @@ def _fits(component: Any, kind: str) -> bool:
 def defined(target: str) -> tuple[str, str] | None:
     """The module of genbench in which a class or function is defined, and its name there; None where it is not.
 
-    Told from the source of genbench: ``genbench.records.json.codecs.open`` can be reached by that name, and is not.
+    Told from the source of genbench: ``genbench.config.json.codecs.open`` can be reached by that name, and is not.
 
-    >>> defined("genbench.models.MLP"), defined("genbench.records.json.codecs.open"), defined("genbench.cli.os.system")
-    (('genbench.models.mlp', 'MLP'), None, None)
+    >>> defined("genbench.models.MLP"), defined("genbench.config.json.codecs.open")
+    (('genbench.models.mlp', 'MLP'), None)
     """
     parts = target.split(".")
     if parts[0] != "genbench" or not all(re.fullmatch(r"[A-Za-z]\w*", part, re.ASCII) for part in parts):

@@ -14,7 +14,8 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_object
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
-from genbench.config import ConfigError, resolve
+from genbench.checks import ConfigError
+from genbench.config import resolve
 
 
 class SweepLauncher(Launcher):
@@ -54,7 +55,7 @@ class SweepLauncher(Launcher):
             file=sys.stderr,
             flush=True,
         )
-        from genbench.runs import executors, pretrained, sweep
+        from genbench.runs import executors, pretrained, sweep, sweep_plan
 
         executors.start_server()  # while the jobs are composed
         jobs, composed = [], []
@@ -64,7 +65,7 @@ class SweepLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
             HydraConfig.instance().set_config(config)
-            jobs.append(sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices)))
+            jobs.append(sweep.Job(tuple(overrides), resolve(config), sweep_plan.choices(config.hydra.runtime.choices)))
             composed.append(config)
         HydraConfig.instance().set_config(self.config)
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
@@ -73,11 +74,11 @@ class SweepLauncher(Launcher):
 
         def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
             executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
-            return sweep.run(jobs, command=sys.argv[1:], executor=executor, **self.how, **how)
+            return sweep.run(jobs, command=sys.argv[1:], executor=executor, load_check=_load_check, **self.how, **how)
 
         def job_of(overrides: Sequence[str]) -> sweep.Job:
             config = compose(overrides)
-            return sweep.Job(tuple(overrides), resolve(config), sweep.choices(config.hydra.runtime.choices))
+            return sweep.Job(tuple(overrides), resolve(config), sweep_plan.choices(config.hydra.runtime.choices))
 
         outcomes = pretrained.run(jobs, train=train, job_of=job_of, dry=self.dry_run)
         return [
@@ -92,6 +93,14 @@ class SweepLauncher(Launcher):
             )
             for job, config, outcome in zip(jobs, composed, outcomes, strict=True)
         ]
+
+
+def _load_check() -> Any:
+    """What checks the tables of a sweep; with it comes what the report at the end needs."""
+    from genbench.report import spec
+    from genbench.report.figures import sweep  # noqa: F401
+
+    return spec.check
 
 
 class _Composer:

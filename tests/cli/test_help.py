@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from genbench import cli
 from genbench.cli import catalog
+from genbench.cli.commands import MEASURE_HELP, TRAIN_HELP
 from genbench.config import ConfigError, folder
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def commands(text):
     return found + re.findall(r"`((?:genbench(?:-\w+)?|pip install) [^`\n]*)`", text)
 
 
-@pytest.mark.parametrize("text", [*(page.read_text() for page in PAGES), cli._TRAIN, cli._MEASURE])
+@pytest.mark.parametrize("text", [*(page.read_text() for page in PAGES), TRAIN_HELP, MEASURE_HELP])
 def test_every_printed_command_can_be_pasted_into_zsh(text):
     """There brackets, stars and question marks are patterns, a tilde a home folder, unless they are quoted."""
     for command in commands(text):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from genbench import records
-from genbench.runs import sweep
+from genbench.runs import sweep, sweep_plan
 from genbench.runs.executors import Joblib, Processes
 from genbench.training import AtomicCheckpointIO
 
@@ -21,7 +21,7 @@ FEW = (
 @pytest.fixture(autouse=True)
 def not_swept(monkeypatch):
     """What these sweeps leave is no table of a command that another test runs in this process."""
-    monkeypatch.setattr(sweep, "SWEPT", {})
+    monkeypatch.setattr(sweep_plan, "SWEPT", {})
 
 
 def jobs(configure, *faults, **more):

@@ -20,7 +20,7 @@ def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, st
     from hydra.core.global_hydra import GlobalHydra
 
     from genbench import cli
-    from genbench.runs import sweep
+    from genbench.runs import sweep_plan
 
     programs: dict[str, Callable[[], None]] = {
         "genbench": cli.train,
@@ -32,7 +32,7 @@ def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, st
         with pytest.MonkeyPatch.context() as patch, _redirected(out, err):
             patch.chdir(folder)
             patch.setattr(sys, "argv", [name, *map(str, arguments)])
-            patch.setattr(sweep, "SWEPT", {})
+            patch.setattr(sweep_plan, "SWEPT", {})
             patch.setenv("COLUMNS", "120")
             patch.delenv("HYDRA_FULL_ERROR", raising=False)
             status: Any = 0

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from genbench import records
-from genbench.records import clean
+from genbench.privacy import clean
 from genbench.report import html, render
 from genbench.report.figures import sweep
 from genbench.report.latex import latex

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from genbench import records
-from genbench.runs import source, sweep
+from genbench.runs import source, sweep, sweep_plan
 from genbench.runs.executors import Processes
 
 METHOD = """
@@ -33,7 +33,7 @@ class Edits(Method):
 @pytest.fixture
 def jobs(configure, tmp_path, monkeypatch):
     """``jobs(edit, …)``: a job for each."""
-    monkeypatch.setattr(sweep, "SWEPT", {})
+    monkeypatch.setattr(sweep_plan, "SWEPT", {})
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "edited_method.py").write_text(METHOD)

@@ -12,7 +12,8 @@ from hydra.utils import get_object
 
 from genbench import records
 from genbench.config import ConfigError, folder
-from genbench.runs import executors, sweep
+from genbench.runs import executors, sweep, sweep_plan
+from genbench.runs.executors import base, processes
 
 LAUNCHERS = sorted((folder() / "hydra" / "launcher").glob("*.yaml"))
 SUBMITIT = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0}
@@ -21,7 +22,7 @@ SUBMITIT = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0}
 @pytest.fixture(autouse=True)
 def not_swept(monkeypatch):
     """What these sweeps leave is no table of a command that another test runs in this process."""
-    monkeypatch.setattr(sweep, "SWEPT", {})
+    monkeypatch.setattr(sweep_plan, "SWEPT", {})
 
 
 class Elsewhere(executors.Executor):
@@ -61,7 +62,7 @@ def test_processes_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     for gpus in (0, 1, 3, 3, 3):
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
-        executors._take_gpu(begun)
+        processes._take_gpu(begun)
     assert taken == [2, 0, 1]
 
 
@@ -134,7 +135,7 @@ def test_every_launcher_says_what_it_is_and_has_the_same_first_settings(path):
 
 def test_a_call_means_the_same_folder_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    call = pickle.loads(pickle.dumps(executors._Call(os.getcwd, ())))
+    call = pickle.loads(pickle.dumps(base.Call(os.getcwd, ())))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -142,7 +143,7 @@ def test_a_call_means_the_same_folder_everywhere(tmp_path, monkeypatch):
 
 
 def test_what_a_call_raises_comes_back_as_it_was():
-    value, error = executors._Call(int, ("many",))()
+    value, error = base.Call(int, ("many",))()
     assert value is None
     assert isinstance(error, ValueError)
 

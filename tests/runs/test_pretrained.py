@@ -6,7 +6,7 @@ import pytest
 
 from genbench import records
 from genbench.config import ConfigError
-from genbench.runs import pretrained, sweep
+from genbench.runs import pretrained, sweep_plan
 from genbench.runs.sweep import Job, Outcome
 from tests.faults.test_typing import command
 
@@ -132,6 +132,6 @@ def test_an_experiment_runs_as_it_stands(tmp_path):
 
 def test_the_validation_accuracy_is_what_a_searching_sweeper_is_given():
     record = {"run_id": "a", "status": "completed", "error": None, "metrics": {"val/performance/accuracy": 0.25}}
-    assert sweep.validation(record) == 0.25
-    none = sweep.validation({**record, "metrics": {"val/performance/accuracy": None}})
+    assert sweep_plan.validation(record) == 0.25
+    none = sweep_plan.validation({**record, "metrics": {"val/performance/accuracy": None}})
     assert none != none  # nan

@@ -143,10 +143,10 @@ HOSTILE = [
     "evil_package.nets.Net",
     "tests.test_experiment.Kills",
     # genbench's own names for what is not its own, and its own for what is not of this kind
-    "genbench.records.json.codecs.open",
+    "genbench.config.json.codecs.open",
     "genbench.runs.run.subprocess.run",
     "genbench.runs.build.make",
-    "genbench.cli.os.system",
+    "genbench.cli.commands.os.system",
     "genbench.runs.distributed.subprocess.Popen",
     "genbench.runs.executors.Processes",
     "genbench.cli.train",
@@ -234,7 +234,7 @@ def test_no_hostile_target_is_run_or_imported(finished, place, evil, watched):
     assert tried >= 60
 
 
-@pytest.mark.parametrize("target", [*HOSTILE[::12], "evil_module.Net", "genbench.records.json.codecs.open"], ids=str)
+@pytest.mark.parametrize("target", [*HOSTILE[::12], "evil_module.Net", "genbench.config.json.codecs.open"], ids=str)
 def test_a_run_that_names_one_is_refused_before_anything_of_it_is_built(sent, measure, target, evil, watched):
     folder = sent(lambda c: c["model"].update({"_target_": target, **CALL}))
     watched.clear()

@@ -1,0 +1,314 @@
+"""``genbench`` and ``genbench-measure``: what Hydra configures."""
+
+import contextlib
+import gc
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+TRAIN_HELP = """\
+genbench trains networks under competing regularizations and says what made them generalize.
+
+Examples
+  genbench regularization=dropout model=cnn
+  genbench -m 'regularization=none,l2,[l2,mixup]' 'seed=range(5)'
+  genbench experiment=ablation 'logger=[csv,wandb]'
+  genbench-table runs/ablation        the table of a finished or running sweep
+  genbench-measure checkpoint=runs/ablation/RUN_ID measures=full
+
+Settings are key=value: a choice of a group below, or any key that --cfg job prints.
+  genbench regularization=sam --help: the settings of a choice
+  -m: a sweep, values separated by commas    --dry-run: list the runs, train none    --cfg job: the configuration
+  --config-dir DIR: your own files    --version    --hydra-help: all flags, shell completion among them"""
+
+MEASURE_HELP = """\
+genbench-measure measures a trained network: a table here, measures.{json,csv,html} beside its checkpoint.
+
+Examples
+  genbench-measure checkpoint=runs/ablation/RUN_ID                    a run: model and data are its own
+  genbench-measure checkpoint=runs/ablation/RUN_ID measures=full split=test
+  genbench-measure checkpoint=weights.pt model=mlp data=mnist1d       a state dict, or a checkpoint of Lightning's
+  genbench-measure checkpoint=net.ckpt model._target_=my_package.Net model.width=64 data=digits
+
+Settings are key=value: a choice of a group below, or any key that --cfg job prints (split, examples, loss, output, …).
+  genbench-measure measures=full --help: the settings of a choice
+  --cfg job: the configuration    --config-dir DIR: your own files    --version"""
+
+
+COMMAND = "GENBENCH_COMMAND"  # in the environment, for processes of the command: its key, its own process, its words
+
+
+def train() -> None:
+    """``genbench``: train one run, or with ``-m`` or an experiment a sweep, and print its table."""
+    with to_reader():
+        _say_about(TRAIN_HELP)
+        os.environ[COMMAND] = json.dumps([secrets.token_hex(8), os.getpid(), sys.argv[1:]])
+        if "--dry-run" in sys.argv:
+            sys.argv[:] = [word for word in sys.argv if word != "--dry-run"] + ["++hydra.launcher.dry_run=true"]
+        status = _hydra("train", _task)
+        sys.exit(max(status, _show_sweep()))
+
+
+def measure() -> None:
+    """``genbench-measure``: measure a network that is trained already, and print its table."""
+    with to_reader():
+        _say_about(MEASURE_HELP, shown=("data", "model", "measures"))
+        # a network of one's own has settings that no YAML lists; a misspelt one is refused when it is bound
+        own = ("data.", "model.")
+        sys.argv[1:] = [f"++{word}" if word.startswith(own) and "=" in word else word for word in sys.argv[1:]]
+        sys.exit(_hydra("measure", _measure_task))
+
+
+@contextlib.contextmanager
+def to_reader() -> Iterator[None]:
+    """For what is printed to a reader that may leave, as head does when it has seen enough, or lack some signs."""
+    from genbench.process.streams import lenient
+
+    lenient()
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _say_about(introduction: str, shown: tuple[str, ...] | None = None) -> None:
+    """Answer --help and --version, and end."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        from genbench.cli import catalog
+
+        print(_report_errors(lambda: catalog.page(introduction, arguments, shown)))
+        sys.exit(0)
+    if "--version" in arguments:
+        print(version_line())
+        sys.exit(0)
+
+
+def version_line() -> str:
+    from importlib.metadata import version
+
+    return f"genbench {version('genbench')}"
+
+
+def _hydra(name: str, task: Callable[[Any], Any]) -> int:
+    """Compose the configuration ``name`` from the arguments and call the task; the exit status."""
+    import hydra
+    from hydra._internal import utils
+
+    from genbench import config
+    from genbench.cli import catalog
+
+    _report_errors(lambda: catalog.check_files(sys.argv[1:]))
+    parser = utils.get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # its own prints the usage, which is Hydra's
+    parser.parse_args()
+    # Hydra's own prints tracebacks
+    utils.run_and_report = lambda function: _note_folders(_report_errors(function))  # type: ignore[assignment]
+    try:
+        hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def _note_folders(result: Any) -> Any:
+    """Remember the experiment folders of a sweep whose jobs other processes have run, to show their tables."""
+    from hydra.core.utils import JobReturn
+    from omegaconf import OmegaConf
+
+    jobs = [job for batch in result for job in batch] if isinstance(result, list) else []
+    for job in jobs:
+        if isinstance(job, JobReturn) and job.cfg is not None and "runs_dir" in job.cfg:
+            from genbench.runs import sweep_plan
+
+            folder = Path(job.cfg.runs_dir) / job.cfg.name
+            if sweep_plan.planned_with(folder, json.loads(os.environ[COMMAND])[0]):
+                logger: Any = OmegaConf.to_container(job.cfg.logger, resolve=True)
+                sweep_plan.SWEPT[folder] = logger
+    return result
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """For imports, which make a million objects that stay: to look for garbage among them, over and over, takes a
+    tenth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _measure_task(cfg: Any) -> None:
+    from rich.console import Console
+
+    from genbench import config
+
+    plain = _report_errors(lambda: config.resolve(cfg))  # before what takes long to import
+    with _without_collecting():
+        from genbench.process import progress
+        from genbench.report import estimates
+        from genbench.runs import measure_checkpoint
+
+    def task() -> None:
+        with progress.saying() as say:
+            measured = measure_checkpoint.run(plain, say=say)
+        console = Console()
+        console.print(estimates.terminal(measured.title, measured.estimates))
+        for path in measured.files:
+            console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+    _report_errors(task)
+
+
+def _task(cfg: Any) -> float | None:
+    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job; its
+    accuracy on the validation split."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from genbench import config
+
+    # errors are reported here: Hydra would print a traceback before it passes them on
+    plain = _report_errors(lambda: config.resolve(cfg))
+    if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
+        runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
+        what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
+        print(f"genbench: {what}", file=sys.stderr, flush=True)
+    with _without_collecting():
+        from genbench.process import progress
+        from genbench.runs import execute, sweep_plan
+
+    chosen = sweep_plan.choices(HydraConfig.get().runtime.choices)
+    typed = list(HydraConfig.get().overrides.task)
+    if HydraConfig.get().launcher.get("dry_run"):
+        _report_errors(lambda: _preview(plain, chosen))
+        return None
+    record = _report_errors(lambda: execute.run(plain, choices=chosen, typed=typed, watch=progress.shown))
+    if record is None:  # the first of the processes that torchrun has started shows it
+        return None
+    folder = Path(plain["runs_dir"]) / plain["name"]
+    alone = HydraConfig.get().mode == RunMode.RUN
+    if not alone or plain["name"] == "default":  # unnamed runs are one command's; named ones stand together
+        run, (key, pid, words) = sweep_plan.planned_run(record, typed), json.loads(os.environ[COMMAND])
+        key = None if pid == os.getpid() else key
+        _report_errors(lambda: sweep_plan.write_plan(folder, plain, command=words, runs=[run], key=key))
+    if alone:
+        _show_run(record, folder / record["run_id"])
+        if record["status"] != "completed":
+            raise SystemExit(1)
+    else:
+        sweep_plan.SWEPT[folder] = plain["logger"]
+    return sweep_plan.validation(record)
+
+
+def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Say what a run would be, without it."""
+    from genbench.runs import plan
+    from genbench.runs.run import final_record
+
+    planned = plan.plan(plain, choices=chosen)
+    there = final_record(planned.folder) is not None
+    plan.check(plain)
+    print("there" if there else "train", planned.run_id, sep="  ")
+    print("1 of 1 runs there already" if there else "1 run: 1 to train")
+
+
+def _show_run(record: dict[str, Any], folder: Path) -> None:
+    from rich.console import Console
+
+    from genbench import records
+    from genbench.report import estimates
+
+    console = Console()
+    methods = " + ".join(record["choices"]["regularization"]) or "none"
+    title = f"{methods}, seed {record['seed']}: {record['status']}"
+    console.print(estimates.terminal(title, records.estimates(record)))
+    if record["error"]:
+        console.print(record["error"], style="red", markup=False, highlight=False)
+    console.print(f"record: {folder / 'record.json'}", markup=False, highlight=False)
+
+
+def _show_sweep() -> int:
+    """Write and print the tables of the experiments that this command swept; 1 if a run of theirs has failed."""
+    from genbench.runs import sweep_plan
+
+    if not sweep_plan.SWEPT:
+        return 0
+    from rich.console import Console
+
+    from genbench import records, report
+
+    failed = False
+    for folder, chosen in sweep_plan.SWEPT.items():
+        if not any(folder.glob(f"*/{records.RECORD}")):  # interrupted before the first run ended
+            continue
+        try:
+            found = report.Report(folder)
+            if not any(run.record for run in found.selection.runs):  # no run of this command was begun
+                failed = True
+                continue
+            found.write()  # before it is printed, which may fail or be interrupted
+            found.show(Console())
+            if "wandb" in chosen:
+                from hydra.utils import instantiate
+
+                from genbench import loggers
+
+                parts = {key: instantiate(node) for key, node in chosen.items()}
+                loggers.log_report(parts, folder=folder, experiment=folder.name)
+        except (ValueError, OSError, records.RecordError) as error:
+            print(f"genbench: {_explain(error)}", file=sys.stderr)
+            failed = True
+            continue
+        failed |= any(run.state != "completed" for run in found.selection.runs)
+    return int(failed)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"{_command()}: {message}; see {_command()} --help", file=sys.stderr)
+    sys.exit(1)
+
+
+def _report_errors(function: Callable[[], Any]) -> Any:
+    """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
+    from genbench.privacy import learn, shorten
+    from genbench.process.termination import terminable
+
+    learn(sys.argv[1:])
+    try:
+        with terminable():
+            return function()
+    except KeyboardInterrupt:
+        print(f"{_command()}: interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"{_command()}: {shorten(_explain(error))}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _explain(error: Exception) -> str:
+    from genbench.cli.explain import explain
+
+    return explain(error, sys.argv[1:], root=_root())
+
+
+def _command() -> str:
+    return {"train": "genbench", "measure": "genbench-measure"}[_root()]
+
+
+def _root() -> str:
+    """The configuration of this command."""
+    return "measure" if "measure" in Path(sys.argv[0]).stem else "train"

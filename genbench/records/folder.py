@@ -1,0 +1,190 @@
+"""A directory of records: the runs of one experiment, the plan of its last sweep, and how far it is."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from genbench.privacy import shared
+from genbench.records.files import digest, write_atomic
+from genbench.records.record import (
+    READABLE,
+    RECORD,
+    SCHEMA,
+    RecordError,
+    check_digest,
+    check_json,
+    content_of,
+    flatten,
+    is_name,
+    parse,
+    read_run,
+    verify,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SWEEP = "sweep.json"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one experiment's folder.
+
+    ``records`` are the valid ones sorted by run_id, ``problems`` the others as (relative path, reason), ``sweep`` the
+    plan of the last sweep command (``None`` without one).
+    """
+
+    folder: Path
+    records: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    sweep: dict[str, Any] | None = None
+
+    def frame(self) -> "pd.DataFrame":
+        """One row a record: run_id, status, error, seed, ``choices.*``, ``config.*``, metric keys, ``seconds.*``."""
+        import pandas as pd
+
+        return pd.DataFrame([_flat(record) for record in self.records])
+
+
+def load(folder: str | os.PathLike[str]) -> Records:
+    """All records of ``runs/<experiment>``; what cannot be trusted is listed in ``problems``."""
+    folder = Path(folder)
+    valid: list[dict[str, Any]] = []
+    problems: list[tuple[str, str]] = []
+    for path in sorted(folder.glob(f"*/{RECORD}")):
+        try:
+            valid.append(read_run(path.parent))
+        except RecordError as error:
+            problems.append((f"{path.parent.name}/{RECORD}", str(error)))
+    sweep = None
+    if (folder / SWEEP).exists():
+        try:
+            sweep = read_sweep(folder)
+        except RecordError as error:
+            problems.append((SWEEP, str(error)))
+    return Records(folder, sorted(valid, key=lambda record: record["run_id"]), problems, sweep)
+
+
+def configuration(config: Mapping[str, Any]) -> str:
+    """Digest of what runs of one cell of a table have in common: the configuration but the seeds in it.
+
+    All of them: which are the run's own does not show, as a measure's is 0 whatever the run's."""
+
+    def without(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: without(value) for key, value in node.items() if key != "seed"}
+        return [without(value) for value in node] if isinstance(node, list | tuple) else node
+
+    return digest(without(shared(config)))[:12]
+
+
+def earlier_code(loaded: Records) -> set[str]:
+    """The ids of records whose configuration was trained, or is planned, with later code of the user's own.
+
+    Of several codes of a configuration the one counts that was planned or finished last; records of schema 2, which
+    name none, are the earliest.
+    """
+    plan = loaded.sweep or {}
+    codes = [record["provenance"].get("code") for record in loaded.records]
+    planned = [(run.get("configuration"), run.get("code"), plan.get("planned")) for run in plan.get("runs", [])]
+    if not any(codes) and not any(code for _, code, _ in planned):
+        return set()
+    keys = [configuration(record["config"]) for record in loaded.records]
+    times = [record["provenance"].get("finished") for record in loaded.records]
+    last: dict[Any, tuple[str, Any]] = {}
+    for key, code, when in [*zip(keys, codes, times, strict=True), *planned]:
+        if (when := str(when or "")) >= last.get(str(key), ("", None))[0]:
+            last[str(key)] = when, code
+    return {
+        record["run_id"] for record, key, code in zip(loaded.records, keys, codes, strict=True) if last[key][1] != code
+    }
+
+
+def status(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """run_id → done, diverged, running, failed, missing (planned, no record) or damaged, in the sweep's order.
+
+    A run is running while the lock ``<run_id>/.lock`` is held. Asking never waits and creates nothing, but holds the
+    lock of an unfinished run for an instant: who wants to train it must allow for that when acquiring.
+    """
+    folder = Path(folder)
+    try:
+        planned = [run["run_id"] for run in read_sweep(folder)["runs"]]
+    except RecordError:
+        planned = []
+    found = sorted(path.parent.name for name in (RECORD, LOCK) for path in folder.glob(f"*/{name}"))
+    result = {}
+    for run_id in dict.fromkeys([*planned, *found]):
+        state = _state(folder / run_id)
+        if state != "missing" or run_id in planned:
+            result[run_id] = state
+    return result
+
+
+def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The plan of the last sweep command in ``runs/<experiment>``; raises ``RecordError`` when absent, malformed or
+    altered."""
+    sweep = parse(Path(folder) / SWEEP)
+    if sweep.get("schema") not in READABLE:
+        accepted = " and ".join(map(str, READABLE))
+        raise RecordError(f"has schema {sweep.get('schema')!r}, this version reads {accepted}")
+    if sweep["schema"] < 3:
+        sweep = shared(sweep)
+    else:
+        check_digest(sweep)
+    runs = sweep.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and is_name(run.get("run_id")) for run in runs):
+        raise RecordError("'runs' must be a list of objects with a run_id")
+    if not isinstance(sweep.get("table"), dict | None):
+        raise RecordError("'table' must be an object or null")
+    if not isinstance(sweep.get("command"), list):
+        raise RecordError("'command' must be a list of strings")
+    return sweep
+
+
+def write_sweep(folder: str | os.PathLike[str], sweep: dict[str, Any]) -> None:
+    """Write the plan of a sweep to ``runs/<experiment>/sweep.json``, without what must not be shared, with a digest."""
+    sweep = shared({**content_of(sweep), "schema": SCHEMA})
+    check_json(sweep, "")
+    sweep["digest"] = digest(sweep)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(folder) / SWEEP, json.dumps(sweep, indent=1, allow_nan=False) + "\n")
+
+
+def _state(folder: Path) -> str:
+    state = "missing"
+    if (folder / RECORD).exists():
+        try:
+            record = verify(folder)
+        except RecordError:
+            state = "damaged"
+        else:
+            state = {"completed": "done"}.get(record["status"], record["status"])
+    return "running" if state in ("missing", "failed", "damaged") and running(folder) else state
+
+
+def running(folder: str | os.PathLike[str]) -> bool:
+    """Whether somebody trains the run in ``folder`` now, that is, holds its lock."""
+    folder = Path(folder)
+    if not (folder / LOCK).exists():  # acquiring would create it
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that only its owner may lock
+        return False
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    row = {key: record[key] for key in ("run_id", "experiment", "status", "error", "seed")}
+    for part in ("choices", "config", "seconds"):
+        row |= flatten(record[part], part)
+    return row | record["metrics"]

@@ -1,0 +1,312 @@
+"""One record: what a finished run leaves, written with its digest and read strictly."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench.privacy import shared
+from genbench.records import ownership
+from genbench.records.estimate import Estimate
+from genbench.records.files import digest, file_digest, read_bytes, write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 3
+READABLE = (2, 3)
+RECORD = "record.json"
+FILES = ("history.csv", "weights.pt", "initial.pt")
+STATUSES = ("completed", "diverged", "failed")
+SCALE_FREE = "normalization makes the loss indifferent to the scale of the weights"
+"""The alteration (see ``altered`` of a record) after which norms of weights mean as little as raw curvature."""
+SEARCH = "search: "
+"""Begins the part of a note that tells how a search went: ``converged`` sums it up, so it is no footnote of a table."""
+_NUMBER = (int, float)
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "run_id": (str,),
+    "experiment": (str,),
+    "status": (str,),
+    "error": (str, _NONE),
+    "config": (dict,),
+    "choices": (dict,),
+    "altered": (dict,),
+    "seed": (int,),
+    "metrics": (dict,),
+    "stderr": (dict,),
+    "converged": (dict,),
+    "residual": (dict,),
+    "interval": (dict,),
+    "notes": (dict,),
+    "history": (str, _NONE),
+    "provenance": (dict,),
+    "seconds": (dict,),
+    "measure_seconds": (dict,),
+    "files": (dict,),
+}
+# what the values of the flat parts of a record may be
+_VALUES: dict[str, tuple[type, ...]] = {
+    "metrics": (*_NUMBER, _NONE),
+    "stderr": (*_NUMBER, _NONE),
+    "converged": (bool,),
+    "residual": (*_NUMBER, _NONE),
+    "altered": (str,),
+    "notes": (str,),
+    "seconds": (*_NUMBER, _NONE),
+    "measure_seconds": _NUMBER,
+    "files": (str,),
+}
+_NAMES = {dict: "an object", list: "a list", str: "a string", int: "a number", bool: "true or false", _NONE: "null"}
+
+
+class RecordError(Exception):
+    """A record (or sweep plan) that cannot be trusted; the message is one line and says why."""
+
+
+def write(folder: str | os.PathLike[str], record: dict[str, Any]) -> dict[str, Any]:
+    """Write ``record`` to ``folder/record.json`` and return it as written.
+
+    What must not be shared is shortened (:func:`genbench.privacy.shared`). Adds ``files`` (digests of the history,
+    final and initial weights that lie in ``folder``), ``digest`` and ``mark``, by which its owner knows it again
+    (:mod:`genbench.records.ownership`).
+    Raises ``ValueError`` naming the key when a value is not JSON, not finite, missing or of the wrong type.
+    """
+    folder = Path(folder)
+    record = shared(content_of(record))
+    record["files"] = {name: file_digest(folder / name) for name in FILES if (folder / name).is_file()}
+    check_json(record, "")
+    if reason := _fault(record):
+        raise ValueError(f"record of {record.get('run_id', folder.name)}: {reason}")
+    record["digest"] = digest(record)
+    record["mark"] = ownership.of(record["digest"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record in the file ``path`` (or in the run's folder ``path``).
+
+    Raises ``RecordError`` (one line) when it is absent, truncated, foreign, of another schema, or altered.
+    """
+    path = Path(path)
+    record = parse(path / RECORD if path.is_dir() else path)
+    if reason := _fault(record):
+        raise RecordError(reason)
+    check_digest(record)
+    return _held(record)
+
+
+def is_own(record: Mapping[str, Any]) -> bool:
+    """Whether this user has written a record that :func:`read` has read: it has the mark of the user's key."""
+    return ownership.is_own(record["digest"], record.get("mark"))
+
+
+def content_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What the digest is of."""
+    return {key: item for key, item in value.items() if key not in ("digest", "mark")}
+
+
+def check_digest(value: Mapping[str, Any]) -> None:
+    found = value.get("digest")
+    if not isinstance(found, str):
+        raise RecordError("has no digest")
+    try:
+        expected = digest(content_of(value))
+    except ValueError:  # 1e999, which JSON allows
+        raise RecordError("holds a number that is not finite") from None
+    if found != expected:
+        raise RecordError("digest does not match: the content was altered")
+
+
+def _held(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without the integers that no float holds, 10⁴⁰⁰ say, which would end whatever computes with them."""
+    for part in ("metrics", "stderr", "residual", "interval", "seconds", "measure_seconds"):
+        for key, value in list(record[part].items()):
+            if all(map(_is_held, value if isinstance(value, list) else [value])):
+                continue
+            if part in ("metrics", "seconds"):
+                record[part][key] = None
+                record["notes"][key if part == "metrics" else f"seconds.{key}"] = (
+                    "the value is beyond what a float holds"
+                )
+            else:
+                del record[part][key]
+    return record
+
+
+def _is_held(value: float | None) -> bool:
+    return value is None or abs(value) <= sys.float_info.max
+
+
+def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record of a run's folder, after checking that it belongs there and that the files beside it are intact.
+
+    Raises ``RecordError`` (one line).
+    """
+    folder = Path(folder)
+    record = read_run(folder)
+    for name, expected in record["files"].items():
+        if not (folder / name).is_file():
+            raise RecordError(f"{name} is missing")
+        if file_digest(folder / name) != expected:
+            raise RecordError(f"{name} is damaged: its digest does not match")
+    return record
+
+
+def history(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> "pd.DataFrame":
+    """The epochs of a run (one row each) from ``folder/<history>``; raises ``RecordError`` when damaged or absent."""
+    import pandas as pd
+
+    name = record["history"]
+    if name is None:
+        raise RecordError("has no history")
+    try:
+        content = read_bytes(Path(folder) / Path(name).name)
+    except FileNotFoundError:
+        raise RecordError(f"{name} is missing") from None
+    except OSError as error:
+        raise RecordError(f"{name} cannot be read: {error.strerror}") from None
+    if name in record["files"] and hashlib.sha256(content).hexdigest() != record["files"][name]:
+        raise RecordError(f"{name} is damaged: its digest does not match")
+    return pd.read_csv(io.BytesIO(content))
+
+
+def estimates(record: Mapping[str, Any]) -> dict[str, Estimate]:
+    """The metrics of a record as estimates, by metric key."""
+    parts = {"stderr": "stderr", "converged": "converged", "residual": "residual", "notes": "note"}
+    found = {}
+    for key, value in record["metrics"].items():
+        ends = record["interval"].get(key)
+        found[key] = Estimate(
+            value,
+            interval=None if ends is None else (ends[0], ends[1]),
+            seconds=record["measure_seconds"].get(key, 0.0),
+            **{name: record[part].get(key) for part, name in parts.items()},
+        )
+    return found
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    record = read(folder / RECORD)
+    if record["run_id"] != folder.resolve().name:
+        raise RecordError(f"belongs to run {record['run_id']}, not to this folder")
+    return record
+
+
+def parse(path: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    content = b""
+    try:
+        content = read_bytes(path)
+        value = json.loads(content, parse_constant=refuse)
+    except FileNotFoundError:
+        raise RecordError("is missing") from None
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "empty" if not content else f"truncated or not JSON ({error})"
+        raise RecordError(f"is {reason}") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"is not a JSON object but {_name(value)}")
+    return value
+
+
+def _fault(record: dict[str, Any]) -> str | None:
+    """What is wrong with the form of a record, in one line."""
+    if "schema" not in record:
+        return "has no schema: not a record of genbench"
+    if record["schema"] not in READABLE:
+        return f"has schema {record['schema']!r}, this version reads {' and '.join(map(str, READABLE))}"
+    for key, types in _TYPES.items():
+        if key not in record:
+            return f"has no {key!r}"
+        value = record[key]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            return f"{key!r} must be {' or '.join(_NAMES[t] for t in types)}, is {_name(value)}"
+    if record["status"] not in STATUSES:
+        return f"'status' must be one of {', '.join(STATUSES)}, is {record['status']!r}"
+    if not is_name(record["run_id"]):
+        return f"'run_id' must be a folder's name, is {record['run_id']!r}"
+    for part, types in _VALUES.items():
+        for key, value in record[part].items():
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                accepted = " or ".join(dict.fromkeys(_name_of(t) for t in types))
+                return f"{part}[{key!r}] must be {accepted}, is {_name(value)}"
+    for key, ends in record["interval"].items():
+        if not (isinstance(ends, list | tuple) and len(ends) == 2 and all(_is_number(end) for end in ends)):
+            return f"interval[{key!r}] must be a list of two numbers, is {ends!r}"
+        if ends[0] > ends[1]:
+            return f"interval[{key!r}] must be [low, high], is {list(ends)!r}"
+    for part in ("stderr", "converged", "residual", "interval", "measure_seconds"):
+        if strange := sorted(record[part].keys() - record["metrics"].keys()):
+            return f"{part}[{strange[0]!r}] belongs to no metric"
+    if strange := [name for name in record["files"] if not is_name(name)]:
+        return f"'files' must name files of the run's folder, not {strange[0]!r}"
+    return None
+
+
+def is_name(value: Any) -> bool:
+    """Whether ``value`` is a plain file name, so that joining it to a folder stays inside the folder."""
+    return isinstance(value, str) and value not in ("", ".", "..") and not any(c in value for c in "/\\\0")
+
+
+def check_json(value: Any, key: str) -> None:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{key or 'record'}: keys must be strings, not {name!r}")
+            check_json(item, f"{key}[{name!r}]" if key else name)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            check_json(item, f"{key}[{index}]")
+    elif type(value) is float and not math.isfinite(value):
+        raise ValueError(f"{key} is {value}: a record holds finite numbers, or null with a note that says why")
+    elif type(value) not in (str, int, float, bool, _NONE):
+        raise ValueError(f"{key} is a {type(value).__name__}: a record holds plain JSON values")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool)
+
+
+def _name(value: Any) -> str:
+    return _name_of(type(value))
+
+
+def _name_of(kind: type) -> str:
+    return "a number" if kind is float else _NAMES.get(kind, kind.__name__)
+
+
+def members(bound: Mapping[str, Any]) -> int:
+    """The networks that a run of this configuration trains side by side."""
+    return max([1, *(node.get("members", 1) for node in (bound.get("regularization") or {}).values())])
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested objects as one level of dotted keys; lists become text joined by ``+``, empty ones "none".
+
+    >>> flatten({"data": {"label_noise": 0.2}, "names": ["l2", "sam"]})
+    {'data.label_noise': 0.2, 'names': 'l2+sam'}
+    """
+    flat: dict[str, Any] = {}
+    _flatten(value, prefix, flat)
+    return flat
+
+
+def _flatten(value: Any, prefix: str, flat: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _flatten(item, f"{prefix}.{key}" if prefix else key, flat)
+    else:
+        # one text for all of ten thousand records
+        flat[sys.intern(prefix)] = ("+".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value

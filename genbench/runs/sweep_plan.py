@@ -1,0 +1,135 @@
+"""The jobs of a sweep, how they ended, and the plan of a sweep in the folder of its experiment."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from genbench import records
+from genbench.checks import ConfigError
+from genbench.privacy import nearby, shared
+from genbench.runs.plan import Plan
+
+GROUPS = ("data", "model", "optimizer", "scheduler")
+SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: the overrides that name it and the configuration they give."""
+
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    choices: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: the status of its record, ``error`` in one line, ``genbench``: the code that wrote it."""
+
+    run_id: str
+    status: str
+    error: str | None = None
+    accuracy: float | None = None
+    seconds: float | None = None
+    genbench: str | None = None
+    validation: float = float("nan")  # what a sweeper that searches goes by
+
+
+def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """What Hydra chose in the groups that a record names."""
+    return {group: str(runtime[group]) for group in GROUPS if group in runtime}
+
+
+def write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[str]) -> None:
+    folders: dict[Path, list[int]] = {}
+    for index, planned in enumerate(plans):
+        folders.setdefault(planned.folder.parent, []).append(index)
+    for folder, members in folders.items():
+        runs = [
+            {
+                "run_id": plans[i].run_id,
+                "overrides": list(jobs[i].overrides),
+                "configuration": records.configuration(plans[i].bound),
+                "code": plans[i].source.digest,
+            }
+            for i in members
+        ]
+        write_plan(folder, jobs[members[0]].config, command=command, runs=runs)
+
+
+def planned_run(record: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What a plan says of a run that has a record."""
+    return {
+        "run_id": record["run_id"],
+        "overrides": list(overrides),
+        "configuration": records.configuration(record["config"]),
+        "code": record["provenance"].get("code"),
+    }
+
+
+def write_plan(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    command: Sequence[str],
+    runs: Sequence[Mapping[str, Any]],
+    key: str | None = None,
+) -> None:
+    """Note in ``folder`` which runs this command is for; a command that plans several times adds to its own.
+
+    Where its processes do so, side by side, ``key`` is that of the command.
+    """
+    command = [nearby(word) for word in command]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if key is None else FileLock(folder / records.LOCK):
+            if planned_with(folder, key) if key is not None else folder in SWEPT:
+                already = records.read_sweep(folder)
+                if already["command"] == shared(command):
+                    runs = list({run["run_id"]: run for run in (*already["runs"], *runs)}.values())
+            records.tidy(folder, runs=True)
+            records.write_sweep(
+                folder,
+                {
+                    "experiment": folder.name,
+                    "command": command,
+                    "table": config.get("table"),
+                    "planned": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "runs": list(runs),
+                    **({} if key is None else {"key": key}),
+                },
+            )
+    except OSError as error:
+        raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
+    SWEPT[folder] = config["logger"]
+
+
+def planned_with(folder: Path, key: str) -> bool:
+    """Whether processes of the command of this key have planned what ``folder`` holds."""
+    try:
+        return records.read_sweep(folder).get("key") == key
+    except records.RecordError:
+        return False
+
+
+def outcome_of(record: Mapping[str, Any]) -> Outcome:
+    return Outcome(
+        record["run_id"],
+        record["status"],
+        record["error"],
+        record["metrics"].get("test/performance/accuracy"),
+        record["seconds"].get("total"),
+        record["provenance"].get("genbench_code"),
+        validation(record),
+    )
+
+
+def validation(record: Mapping[str, Any]) -> float:
+    """The accuracy on the validation split, by which a sweeper that searches chooses; nan where there is none."""
+    value = record["metrics"].get("val/performance/accuracy")
+    return float("nan") if value is None else value

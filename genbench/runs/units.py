@@ -1,0 +1,118 @@
+"""Units of work of a sweep: one run or one pack, and what a worker does with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genbench import records
+from genbench.runs.executors import limited
+from genbench.runs.plan import Plan
+from genbench.runs.sweep_plan import Job, Outcome, outcome_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a job before it starts: what identifies it, its outcome if it has been trained already, and
+    where packs are made, what it must have in common with the others of one, and how many lanes it takes."""
+
+    plan: Plan
+    outcome: Outcome | None = None
+    group: str = ""
+    lanes: int = 1
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is computed at a time: a job, or several that train as one; ``patient``: after whoever is at it;
+    ``tries``: how often its process died."""
+
+    jobs: tuple[int, ...]
+    packed: bool = False
+    patient: bool = False
+    tries: int = 0
+
+
+def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote: bool) -> Prepared:
+    import torch
+
+    from genbench.runs import plan
+    from genbench.runs.run import finished_record
+
+    planned = plan.plan(config, choices=chosen)
+    record = finished_record(planned)
+    if record is not None:
+        return Prepared(planned, outcome_of(record))
+    if remote and config["trainer"].get("accelerator") == "gpu" and not torch.cuda.is_available():
+        config = {**config, "trainer": {**config["trainer"], "accelerator": "cpu"}}  # all but the device can be checked
+    plan.check(config)
+    if not packed:
+        return Prepared(planned)
+    from genbench.runs.packed import key
+
+    return Prepared(planned, None, key(planned), records.members(planned.bound))
+
+
+def halves(pack: list[int]) -> list[list[int]]:
+    middle = (len(pack) + 1) // 2
+    return [pack[:middle], pack[middle:]]
+
+
+def interrupted_packs(folder: Path) -> list[list[str]]:
+    from genbench.runs import packed
+
+    return packed.unfinished(folder)
+
+
+def lanes_that_fit(config: dict[str, Any], processes: int, spread: bool) -> int:
+    """How many lanes fit where so many processes share the memory, ``spread`` over all GPUs or not."""
+    import torch
+
+    from genbench.runs import packed
+
+    if spread:
+        processes = -(-processes // max(1, torch.cuda.device_count()))
+    return packed.fitting(config, processes=processes)
+
+
+def execute_pack(
+    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], plans: Sequence[Plan], timeout: float | None
+) -> list[Outcome | None]:
+    """Train jobs as one in a worker; None for those that another process is at."""
+    from genbench.runs import packed
+    from genbench.runs.run import Interrupted
+
+    try:
+        with limited(timeout):
+            found = packed.run(
+                [job.config for job in jobs],
+                choices=[job.choices for job in jobs],
+                overrides=overrides,
+                typed=[job.overrides for job in jobs],
+                expected=plans,
+            )
+    except Interrupted as stopped:
+        return [Outcome("", "failed", str(stopped))] * len(jobs)
+    return [None if record is None else outcome_of(record) for record in found]
+
+
+def execute_run(
+    job: Job, overrides: Sequence[str], planned: Plan, patient: bool, timeout: float | None
+) -> Outcome | None:
+    """Train one job in a worker; None if another process is at it and ``patient`` is false."""
+    from genbench.runs import execute
+    from genbench.runs.run import Interrupted
+
+    try:
+        with limited(None if patient else timeout):  # who waits for another process does not hang
+            record = execute.run(
+                job.config,
+                choices=job.choices,
+                overrides=overrides,
+                typed=job.overrides,
+                expected=planned,
+                wait=patient,
+            )
+    except Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
+        return Outcome("", "failed", str(stopped))
+    return None if record is None else outcome_of(record)
