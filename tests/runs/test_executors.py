@@ -70,7 +70,7 @@ def test_a_pack_is_one_job_and_a_complete_sweep_starts_nothing(configure):
     executor = Elsewhere(n_jobs=1, gpu=False)
     outcomes = sweep.run(jobs(configure), command=[], executor=executor, lanes="auto")
     assert [outcome.status for outcome in outcomes] == ["completed"] * 3
-    assert [name for name, _ in executor.submitted] == ["_execute_pack"]
+    assert [name for name, _ in executor.submitted] == ["execute_pack"]
     assert executor.units == 1
     found = records.load(executor.folder).records
     assert [record["provenance"]["lanes"] for record in found] == [3, 3, 3]
