@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genbench.checks import check_integer, check_number
-from genbench.checks import ConfigError
+from genbench.checks import ConfigError, check_integer, check_number
 from genbench.process import progress
 from genbench.runs.executors import Died, Executor, OutOfTime, Processes
 from genbench.runs.sweep_plan import Job, Outcome, outcome_of, write_plans
