@@ -35,10 +35,10 @@ _FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 
 
 class Report:
-    """The runs of a folder, read once: as a table in the terminal, as files, as one page.
+    """The report of a folder of runs: a table in the terminal, files, or one HTML page. Reads the folder once.
 
-    Shown are the runs of the last command, or ``everything`` that lies in the folder. ``spec`` replaces the table of
-    the sweep. Raises ``ValueError`` as :func:`genbench.report.table.build` does.
+    It shows the runs of the last command, or with ``everything`` all runs in the folder. ``spec`` replaces the sweep's
+    own table. Raises ``ValueError`` as :func:`genbench.report.table.build` does.
     """
 
     def __init__(self, folder: str | Path, *, spec: Mapping[str, Any] | None = None, everything: bool = False) -> None:
@@ -59,7 +59,7 @@ class Report:
     def write(self) -> list[Path]:
         """Write table.md, table.tex, table.csv, report.html and figures/ into the folder; return the paths written.
 
-        Figures whose records have not changed are left as they are.
+        Figures are drawn only if their records have changed.
         """
         from genbench.report import html
 
@@ -70,7 +70,7 @@ class Report:
         return written + [self.folder / "figures" / f"{item.name}.{kind}" for item in pictures for kind in _FORMATS]
 
     def text(self, kind: str) -> str:
-        """The report as ``markdown``, ``latex``, ``csv`` or ``html``; writes nothing."""
+        """Return the report as ``markdown``, ``latex``, ``csv`` or ``html``; write nothing."""
         from genbench.report import html
 
         if kind == "html":
@@ -78,7 +78,7 @@ class Report:
         return table_text(self.table, kind)
 
     def show(self, console: "Console | None" = None) -> None:
-        """Print the table, then the runs that failed and the command that tries them again."""
+        """Print the table, then the failed runs and the command that runs them again."""
         from rich.console import Console
         from rich.text import Text
 
@@ -89,7 +89,7 @@ class Report:
 
 
 def table_text(table: Table, kind: str) -> str:
-    """A table as ``markdown``, ``latex`` or ``csv``."""
+    """Return a table as ``markdown``, ``latex`` or ``csv``."""
     return _RENDERED[kind](table)
 
 
@@ -99,7 +99,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
 
 
 def trouble(selection: Selection) -> list[str]:
-    """Lines that name the runs which failed, or whose record is damaged, and how to run them again."""
+    """List the runs that failed or whose record is damaged, and how to run them again."""
 
     overrides = _overrides(selection)
 
@@ -123,8 +123,10 @@ def trouble(selection: Selection) -> list[str]:
 
 
 def status_lines(folder: str | Path, *, everything: bool = False) -> list[str]:
-    """How many runs of the last command in ``folder``, or of all, are in which state, then those that failed or
-    diverged, with the reason."""
+    """Count the runs in ``folder`` by state, then list those that failed or diverged, with the reason.
+
+    Counts the runs of the last command, or with ``everything`` all runs.
+    """
     loaded = records.load(folder)
     selection = select(loaded, everything=everything)
     hidden = {record["run_id"] for record in loaded.records} - {run.run_id for run in selection.runs}
@@ -159,15 +161,15 @@ def _damage(folder: Path) -> str:
 
 
 def command(sweep: Mapping[str, Any]) -> str:
-    """The command line of a sweep."""
+    """Return the command line of a sweep."""
     return shlex.join(["genbench", *map(str, sweep["command"])])
 
 
 def _overrides(selection: Selection) -> dict[str, str]:
-    """What was asked for, by run."""
-    told = {record["run_id"]: f"seed={record['seed']}" for record in selection.records}
+    """Return the overrides of each run, by run id."""
+    seeds = {record["run_id"]: f"seed={record['seed']}" for record in selection.records}
     plan = (selection.sweep or {}).get("runs", [])
-    return told | {run["run_id"]: " ".join(map(clean, run.get("overrides", []))) for run in plan}
+    return seeds | {run["run_id"]: " ".join(map(clean, run.get("overrides", []))) for run in plan}
 
 
 def _write(path: Path, content: str) -> Path:
@@ -176,7 +178,7 @@ def _write(path: Path, content: str) -> Path:
 
 
 def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
-    """The figures: those on disk when they were drawn from the same records, else new ones (written when ``keep``)."""
+    """Load the figures if they were drawn from the same records; else draw them, and write them if ``keep``."""
     from genbench.report.html import Picture
 
     folder = report.folder / "figures"
@@ -194,7 +196,7 @@ def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
                 )
                 for item in manifest["figures"]
             ]
-    except (OSError, ValueError, KeyError, TypeError):  # absent, interrupted or altered: drawn again
+    except (OSError, ValueError, KeyError, TypeError):  # absent, interrupted or altered: draw again
         pass
     from genbench.report.figures import style, sweep
 
@@ -213,13 +215,13 @@ def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
         named = [{"name": item.name, "title": item.title, "caption": item.caption} for item in pictures]
         manifest = {"inputs": inputs, "figures": named, "files": files}
         records.write_atomic(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        for name in before - files.keys():  # of other runs
+        for name in before - files.keys():  # drawn from other runs
             (folder / name).unlink(missing_ok=True)
     return pictures
 
 
 def _inputs(report: Report) -> str:
-    """Digest of all that figures depend on: records, histories, the table's words, and the code that draws."""
+    """Digest of all that figures depend on: the records, the table's text and the code that draws."""
     code = [records.file_digest(file) for file in sorted((Path(__file__).parent / "figures").glob("*.py"))]
     words = [render.comma_separated(report.table), *report.table.figures]
     return records.digest([*code, [record["digest"] for record in report.selection.records], words])

@@ -1,4 +1,4 @@
-"""Of the settings that were tried for each row the one that is shown."""
+"""Choose which of the settings tried for a row the table shows."""
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -14,8 +14,11 @@ from genbench.report.selection import SelectedRun
 
 @dataclass(frozen=True)
 class Choice:
-    """The ``runs`` to show, a row's chosen setting in words and what is to be noted of it, of each run that was one of
-    several what distinguishes it."""
+    """The chosen settings.
+
+    ``runs`` are the runs to show. By row, ``labels`` name the chosen setting and ``remarks`` are notes on it. By run
+    id, ``settings`` are the values in which a row's runs differ. ``caption`` and ``problems`` are the table's.
+    """
 
     runs: Sequence[SelectedRun]
     labels: Mapping[Values, str] = field(default_factory=dict)
@@ -28,10 +31,10 @@ class Choice:
 def choose(
     spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[SelectedRun], keys: Sequence[str]
 ) -> Choice:
-    """Of the settings that were tried for each row, the one with the best mean.
+    """Choose, for each row, the setting with the best mean.
 
-    A mean that some run has no part in is not compared with one of all runs: such a setting is chosen only where there
-    is no other, and what failed is said. Of equal ones the first in natural order, the smallest, is chosen.
+    Incomplete settings, in which some run lacks the metric, are excluded unless none is complete, and are listed as
+    problems. Ties go to the first setting in natural order: the smallest.
     """
     rule = spec.get("choose")
     if not rule:
@@ -59,11 +62,11 @@ def choose(
                 validated[group] = values
             else:
                 lost = f"{len(inside) - len(values)} of {len(inside)} runs have no {rule['metric']}"
-                problems.append(f"{label(row)}, {_setting(tried, group)}: {lost}; not among those that are chosen from")
+                problems.append(f"{label(row)}, {_setting(tried, group)}: {lost}; excluded from the choice")
         best = _best(validated, rule["best"]) if validated else next(iter(groups))
         kept += groups[best]
         counts.add(len(groups))
-        labels[row], remarks[row] = _setting(tried, best), [*_end(best, groups), *_alike(best, validated)]
+        labels[row], remarks[row] = _setting(tried, best), [*_end(best, groups), *_indistinguishable(best, validated)]
         for run in members:
             if run.record:
                 settings[run.run_id] = {key: run.value(key) for key in tried}
@@ -71,44 +74,48 @@ def choose(
     if labels:
         many = listed([str(count) for count in sorted(counts)])
         caption.append(
-            f"In parentheses the setting shown: of {many} tried for each such row the one with the "
-            f"{'highest' if rule['best'] == 'max' else 'lowest'} {rule['metric']}, mean over seeds and conditions; "
-            "a row says nothing about another setting that validates as well."
+            f"In parentheses: the setting shown, which has the {'highest' if rule['best'] == 'max' else 'lowest'} mean "
+            f"{rule['metric']} over seeds and conditions of the {many} tried for its row; a row says nothing about "
+            "other settings that validate as well."
         )
     order = {run.run_id: index for index, run in enumerate(runs)}
     return Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, remarks, settings, caption, problems)
 
 
 def _setting(keys: Sequence[str], values: Sequence[str | None]) -> str:
-    """Settings in words: ``strength 0.01``."""
+    """Name a setting: ``strength 0.01``."""
     named = zip(keys, values, strict=True)
     return ", ".join(f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {value}" for key, value in named)
 
 
 def _best(validated: Mapping[Values, Mapping[Hashable, float]], best: str) -> Values:
-    """Whose mean is the largest (max) or smallest (min); the first of those that are equal but for rounding."""
+    """The setting with the largest (max) or smallest (min) mean; ties, within rounding, go to the first."""
     means = {group: sum(values.values()) / len(values) for group, values in validated.items()}
     top = {"max": max, "min": min}[best](means.values())
     return next(group for group, mean in means.items() if math.isclose(mean, top, rel_tol=1e-6))
 
 
-def _alike(best: Values, validated: Mapping[Values, Mapping[Hashable, float]]) -> list[str]:
-    """How many other settings the runs do not tell from the chosen one: another seed may choose one of them."""
+def _indistinguishable(best: Values, validated: Mapping[Values, Mapping[Hashable, float]]) -> list[str]:
+    """Count the settings that a paired test cannot distinguish from the chosen one: other seeds may choose them."""
 
     def undecided(values: Mapping[Hashable, float]) -> bool:
         difference = statistics.paired_difference(values, validated[best])
         return difference is None or difference.p is None or difference.p >= SIGNIFICANCE
 
     n = sum(group != best and undecided(values) for group, values in validated.items())
-    return [f"not told from {n} other{'s' * (n > 1)} of its settings (paired by run, p ≥ {SIGNIFICANCE})"] if n else []
+    return (
+        [f"indistinguishable from {n} other{'s' * (n > 1)} of its settings (paired by run, p ≥ {SIGNIFICANCE})"]
+        if n
+        else []
+    )
 
 
 def _end(best: Values, groups: Collection[Values]) -> list[str]:
-    """That a setting is the first or last along a single number: beyond it may lie a better one."""
+    """Note that the chosen setting is the smallest or largest tried: a better one may lie beyond it."""
     try:
         tried = sorted(float(value or "nan") for (value,) in groups)
         place = tried.index(float(best[0] or "nan"))
-    except ValueError:  # several numbers, or none
+    except ValueError:  # the setting is not a single number
         return []
     ends = {0: "smallest", len(tried) - 1: "largest"}
     return [f"its setting is the {ends[place]} tried"] if place in ends else []

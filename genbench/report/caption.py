@@ -8,7 +8,7 @@ from genbench.report.model import SIGNIFICANCE, Cell, Column, Row
 from genbench.report.selection import Selection
 from genbench.report.spec import RAW_MEASURES
 
-# words of a command that change no number of a table
+# overrides that change no number of a table
 _SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "checkpoint_seconds")
 
 
@@ -47,8 +47,8 @@ def caption_of(
     if raw:
         names = list(dict.fromkeys(column.label for column in raw))
         caption.append(
-            f"{listed(names)} change when weights are rescaled and the function is not: compare them only between rows "
-            "of similar weight norm, and adaptive sharpness instead."
+            f"{listed(names)} change when weights are rescaled, although the function does not: compare them only "
+            "between rows of similar weight norm; otherwise compare adaptive sharpness."
         )
         reasons: dict[str, list[str]] = {}
         for row, reason in zip(rows, altered, strict=True):
@@ -64,7 +64,7 @@ def caption_of(
 
 
 def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:
-    """How many comparisons each column's correction is for: the usual number, then the columns that have another."""
+    """State the number of comparisons that the correction is for, then the columns with another number."""
     tested = [family for family in families if family]
     usual = max(set(tested), key=tested.count, default=0)
     text = f"{usual} comparison{'s' * (usual != 1)}"
@@ -77,7 +77,7 @@ def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:
 
 
 def changes(selection: Selection, keys: Sequence[str], columns: Sequence[Column]) -> list[str]:
-    """What the command set that an experiment's caption may tell otherwise, and that no row and no column shows."""
+    """State the overrides that contradict the experiment's own caption and that no row or column shows."""
     shown = {"seed", *keys, *(key for column in columns for key in column.where)}
     changed = []
     for word in map(str, (selection.sweep or {}).get("command", [])):

@@ -1,6 +1,6 @@
-"""The W&B workspace of an experiment, as code: gap and flatness over epochs, gap against flatness, strategy bars.
+"""The W&B workspace of an experiment: gap and flatness over epochs, gap against flatness, bars of strategies.
 
-It shows the runs that the W&B logger uploaded (group, config and metric keys as in genbench.loggers).
+It shows the runs that the W&B logger uploaded; their group, config and metric keys are those of genbench.loggers.
 """
 
 import json
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import wandb
     import wandb_workspaces.workspaces as ws
 
-MEMORY = "dashboard.json"  # beside sweep.json: which workspace is this experiment's
-RUNS = 500  # W&B shows 10 unless told
+MEMORY = "dashboard.json"  # beside sweep.json: names the workspace of this experiment
+RUNS = 500  # W&B shows 10 by default
 GAPS = {
     "test/gap/accuracy": "gap, accuracy (train − test)",
     "test/gap/cross_entropy": "gap, cross-entropy (test − train), nats",
@@ -39,11 +39,11 @@ PERFORMANCE = {
 
 
 class DashboardError(ValueError):
-    """Why there is no dashboard, and what to do, in one line."""
+    """There is no dashboard; the message says why and what to do, in one line."""
 
 
 def workspace(experiment: str, *, entity: str, project: str) -> "ws.Workspace":
-    """The workspace over the training runs of an experiment; nothing is sent."""
+    """Build the workspace of an experiment's training runs; send nothing."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces.expr import And, Metric
@@ -96,10 +96,13 @@ def workspace(experiment: str, *, entity: str, project: str) -> "ws.Workspace":
 
 
 def build(folder: str | Path, *, entity: str | None = None, project: str | None = None) -> str:
-    """Create the workspace of the experiment in ``folder``, or update the one created before; its address.
+    """Create the workspace of the experiment in ``folder``, or update the existing one; return its address.
 
-    Without ``entity`` and ``project``: those of the last time, or W&B's settings (WANDB_ENTITY, WANDB_PROJECT), or the
-    account's own entity and the project genbench. Raises DashboardError, in one line.
+    Defaults of ``entity`` and ``project``, in order: those used last time; W&B's settings (WANDB_ENTITY,
+    WANDB_PROJECT); the account's own entity and the project genbench.
+
+    Raises:
+        DashboardError: there is no such folder or no account, or W&B refuses the workspace.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -132,7 +135,7 @@ def build(folder: str | Path, *, entity: str | None = None, project: str | None 
 
 
 def text(folder: str | Path) -> str:
-    """The workspace of the experiment in ``folder`` as JSON, of whom W&B's settings name; needs no account."""
+    """Return the workspace of the experiment in ``folder`` as JSON; needs no account."""
     _installed()
     import wandb
 
@@ -142,7 +145,7 @@ def text(folder: str | Path) -> str:
 
 
 def _adopt(view: "ws.Workspace", memory: dict[str, str]) -> None:
-    """Make ``view`` the one saved before, unless that was deleted since."""
+    """Let ``view`` replace the workspace saved before, unless that was deleted."""
     from wandb_workspaces.workspaces import internal
 
     try:
@@ -160,7 +163,7 @@ def _installed() -> None:
 
 
 def _settings() -> "wandb.Settings":
-    """W&B's settings of an account that is logged in."""
+    """Return W&B's settings; raise DashboardError unless an account is logged in."""
     _installed()
     import wandb
 

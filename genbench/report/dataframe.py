@@ -1,4 +1,4 @@
-"""Tables of other people's results: a DataFrame or a CSV file in which every line is one run."""
+"""Tables of results from elsewhere: a DataFrame or a CSV file with one run per row."""
 
 import io
 from collections.abc import Hashable, Sequence
@@ -28,13 +28,20 @@ def table_of(
     seed: str | None = None,
     title: str = "results",
 ) -> Table:
-    """The table of a frame whose lines are runs, as :func:`genbench.report.table.build` makes it of records.
+    """Build the table of a frame with one run per row, as :func:`genbench.report.table.build` does from records.
 
-    ``rows`` name the columns whose values label the table's rows (default: those of text that vary), ``columns`` the
-    metrics (default: the other columns of numbers), ``baseline`` the label of the row that the others are compared
-    with, paired by ``seed`` (default: the column "seed"; where there is none, runs are numbered within their row, in
-    the frame's order). The caption says what was derived so, a footnote why a cell that is no number has none.
-    Raises ``ValueError`` (one line) for columns that the frame does not have and for runs that nothing tells apart.
+    The caption states every default that was used; a footnote names each cell that is not a number.
+
+    Args:
+        frame: one run per row.
+        rows: columns whose values label the table's rows (default: the text columns that vary).
+        columns: the metrics (default: the other columns of numbers).
+        baseline: label of the row with which the others are compared, paired by ``seed``.
+        seed: the column of seeds (default: "seed"; without such a column, runs are numbered within their row).
+        title: the table's title.
+
+    Raises:
+        ValueError: a column that the frame does not have, or runs that nothing distinguishes; one line.
     """
     frame = frame.set_axis([clean(name) for name in frame.columns], axis=1)
     names = list(frame.columns)
@@ -49,7 +56,7 @@ def table_of(
     if not rows:
         texts = [name for name in names if name not in (seed, *(columns or ())) and not _is_numeric(cells[name])]
         kinds = {name: len({_setting(cell) for cell in cells[name]}) for name in texts}
-        # what no two lines share names a run, not a method, where there is anything else
+        # a column of unique values names runs, not methods: it is the last resort
         rows = [name for name in texts if 1 < kinds[name] < len(frame)] or [name for name in texts if kinds[name] > 1]
         rows = rows or texts[:1]
         if not rows:
@@ -72,9 +79,10 @@ def table_of(
 
 
 def read(path: Path) -> "pd.DataFrame":
-    """A CSV file as text, its first line as the names of its columns; commas, semicolons or tabs between them.
+    """Read a CSV file as text. The first line names the columns; commas, semicolons or tabs separate them.
 
-    Raises ``ValueError`` (one line).
+    Raises:
+        ValueError: it cannot be read, or is no CSV file; one line.
     """
     import pandas as pd
 
@@ -86,8 +94,8 @@ def read(path: Path) -> "pd.DataFrame":
         raise ValueError(f"{path} is no CSV file: it is not UTF-8 text") from None
     separator = max(",;\t", key=content.partition("\n")[0].count)
     try:
-        # all as text, and the first line as any other: pandas would take "None" for missing, rename a second column of
-        # the same name, and shift a line that is too long
+        # read all as text, and the header as an ordinary line: pandas would take "None" for missing, rename a second
+        # column of the same name, and shift a line that is too long
         lines = pd.read_csv(io.StringIO(content), sep=separator, header=None, dtype=str, keep_default_na=False)
     except ValueError as error:
         raise ValueError(f"{path} is no CSV file: {' '.join(str(error).split())}") from None
@@ -119,7 +127,7 @@ def _runs(
 
 
 def _run(index: int, seed: str, settings: dict[str, str], measured: dict[str, Any]) -> SelectedRun:
-    """A line as the record of a completed run."""
+    """Return a line of the file as the record of a completed run."""
     parts: dict[str, dict[str, Any]] = {"metrics": {}, "seconds": {}, "notes": {}}
     for name, cell in measured.items():
         value = _number(cell)
@@ -146,12 +154,12 @@ def _is_missing(cell: Any) -> bool:
 
 
 def _number(cell: Any) -> float | None:
-    """A cell's number; None where it holds none."""
+    """Return the number in a cell, or None."""
     if _is_missing(cell) or isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
         return None
     try:
         value = float(cell)
-    except OverflowError:  # an integer, which says more of itself than "infinite"
+    except OverflowError:  # an integer beyond float64: its digits say more than "infinite"
         return cell
     except (TypeError, ValueError):
         return None
@@ -159,13 +167,13 @@ def _number(cell: Any) -> float | None:
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:
-    """Whether most of what a column holds are numbers: a word among them is a value that is missing."""
+    """Whether most cells of a column are numbers; a word among them counts as a missing value."""
     held = [cell for cell in cells if not _is_missing(cell)]
     return 2 * sum(_number(cell) is not None for cell in held) > len(held)
 
 
 def _setting(cell: Any) -> str:
-    """A cell as text; one number has one text, unless that would round it. Empty where nothing is held."""
+    """Return a cell as text, '' if empty; equal numbers give equal texts, unless that would round them."""
     if _is_missing(cell):
         return ""
     value = _number(cell)

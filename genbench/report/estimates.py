@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 
 def terminal(title: str, estimates: Mapping[str, Estimate]) -> "Group":
-    """A rich table of the whole network's estimates, grouped by what stands before their names, with the notes below;
-    those of single layers are counted."""
+    """Return a rich table of the whole network's estimates, grouped by split and family, with notes below.
+
+    Estimates of single layers are only counted.
+    """
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -45,12 +47,12 @@ def terminal(title: str, estimates: Mapping[str, Estimate]) -> "Group":
 
 
 def is_of_layer(key: str) -> bool:
-    """Whether a metric key is that of a single layer or parameter."""
+    """Whether a metric key belongs to a single layer or parameter."""
     return "." in key.rpartition("/")[2]
 
 
 def remark(estimate: Estimate) -> str:
-    """What must be known of an estimate besides its number: how a search went, only where it has not converged."""
+    """Return the note of an estimate; how a search went is part of it only if it did not converge."""
     parts = ["not converged"] if estimate.converged is False else []
     if estimate.interval is not None and estimate.stderr is None:
         low, high = estimate.interval

@@ -1,4 +1,4 @@
-"""Settings and numbers as they are written in a table."""
+"""How settings and numbers are written in a table."""
 
 import math
 import re
@@ -8,11 +8,11 @@ from typing import Any
 from genbench.privacy import clean
 from genbench.report.model import Cell, Column, Table
 
-PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # of a label that may be broken after it
+PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # a piece of a label, which may be broken after it
 
 
 def show(value: Any) -> str:
-    """A setting as it is written in a table.
+    """Return a setting as a table shows it.
 
     >>> show(0.0), show(["l2", "sam"]), show([]), show(None), show(1e-4)
     ('0', 'l2+sam', 'none', 'none', '0.0001')
@@ -29,10 +29,10 @@ def show(value: Any) -> str:
 
 
 def decimals(table: Table) -> list[list[int | None]]:
-    """Decimals of every cell, rows × columns; ``None`` for scientific notation.
+    """Return the number of decimals of every cell, rows × columns; ``None`` means scientific notation.
 
-    A column's ``digits`` where it has them. Else three significant digits of its largest mean, and more in a cell that
-    would show fewer than two of its own: sharpness spans orders of magnitude within a column.
+    A column's ``digits`` decide. Without them, a cell gets the decimals that show three significant digits of the
+    column's largest mean, or more if it would show fewer than two of its own: sharpness spans orders of magnitude.
     """
 
     def exponent(cell: Cell) -> int | None:
@@ -55,7 +55,7 @@ def decimals(table: Table) -> list[list[int | None]]:
 
 
 def number(value: float, digits: int | None) -> str:
-    """``value`` with ``digits`` decimals; two significant digits where these would show a zero that is none.
+    """Return ``value`` with ``digits`` decimals, or with two significant digits if those would show a false zero.
 
     >>> number(67.28, 1), number(-0.04, 1), number(123456.0, None), number(0.0, 1)
     ('67.3', '−0.04', '1.2e5', '0.0')
@@ -71,7 +71,7 @@ def number(value: float, digits: int | None) -> str:
 
 
 def letter(index: int) -> str:
-    """The letter of a footnote: a … z, aa …
+    """Return the letters of a footnote: a … z, aa …
 
     >>> letter(0), letter(25), letter(26)
     ('a', 'z', 'aa')
@@ -80,11 +80,12 @@ def letter(index: int) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Join names in a sentence: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
-    """Sorts numbers in text by value: 2 before 10."""
+    """Sorting key that orders numbers in text by value: 2 before 10."""
     if re.fullmatch(r"\d+\.?\d*e[+-]?\d+", text):
         return [(0, float(text), "")]
     parts = re.split(r"(\d+\.?\d*)", text)
@@ -92,12 +93,12 @@ def natural(text: str) -> list[tuple[int, float, str]]:
 
 
 def half(value: float, digits: int | None) -> str:
-    """A half-width with its mean's decimals, be it 0.0: more would claim a precision that the mean does not show."""
+    """Return a half-width with its mean's decimals, even if that is 0.0: more would claim false precision."""
     return number(value, None) if digits is None else f"{value:.{digits}f}"
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most ``width``, broken after blanks and signs where it can be.
+    """Break text into lines of at most ``width``, after blanks and punctuation where possible.
 
     >>> wrapped("dropout+label_smoothing+mixup", 16)
     ['dropout+label_', 'smoothing+mixup']

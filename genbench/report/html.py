@@ -1,4 +1,4 @@
-"""``report.html``: one file that opens without a network; every text is escaped by the template."""
+"""``report.html``: one file that opens without a network. The template escapes all text."""
 
 import base64
 import json
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("genbench", "matplotlib", "numpy", "pandas", "scipy")
 _MOST = 20
-"""Runs of which a line of details tells."""
-# never shown, whatever a record says: they would name a person, a machine or a place on its disk
+"""Runs that a line of details names."""
+# keys that are never shown: they may name a person, a machine or a path
 _PRIVATE = re.compile(r"host|user|home|path|dir|argv|token|key|secret", re.IGNORECASE)
 
 
@@ -41,13 +41,13 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels, of which the file's points are three quarters."""
+        """The width in pixels: 4/3 of the file's width in points."""
         found = re.search(rb'<svg[^>]* width="([\d.]+)pt"', self.svg)
         return round(float(found[1]) * 4 / 3) if found else 640
 
 
 def environment() -> "Environment":
-    """The templates of this package: all text is escaped, and a name that is missing is an error."""
+    """Return the templates of this package; they escape all text, and a missing name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -60,7 +60,7 @@ def environment() -> "Environment":
 
 
 def page(selection: Selection, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
-    """The whole report as HTML text."""
+    """Return the whole report as HTML."""
     templates = environment()
     templates.globals |= {"letter": letter, "heading": render.heading}
     shared, varied = _settings([run.config for run in selection.runs if run.record])
@@ -81,7 +81,7 @@ def page(selection: Selection, table: Table, points: Sequence[Point], pictures: 
 
 
 def _differences(table: Table) -> list[list[str]]:
-    """A second table: difference from the baseline with interval and p, as text, rows × columns."""
+    """Return the differences from the baseline with interval and p as text, rows × columns."""
     body = []
     for line, digits in zip(table.cells, decimals(table), strict=True):
         cells = []
@@ -100,7 +100,7 @@ def _differences(table: Table) -> list[list[str]]:
 
 
 def _counts(selection: Selection) -> str:
-    """How the runs ended, in words."""
+    """Count the runs by status, in words."""
     by_status = dict.fromkeys(records.STATUSES, 0)
     for record in selection.records:
         by_status[record["status"]] += 1
@@ -111,7 +111,7 @@ def _counts(selection: Selection) -> str:
 
 
 def _searches(selection: Selection, table: Table) -> dict[str, str]:
-    """How the searches for a column's values went, by its title, of some runs."""
+    """Describe how the searches for a column's values went, by the column's title."""
     found = {}
     for column in {column.metric: column for column in table.columns}.values():
         notes = {run.run_id: run.record["notes"].get(column.metric, "") for run in selection.runs if run.record}
@@ -128,7 +128,7 @@ def _searches(selection: Selection, table: Table) -> dict[str, str]:
 
 
 def _settings(flat: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Dotted settings that all runs share, and the values of those that vary."""
+    """Return the settings that all runs share, and the values of those that vary, by dotted key."""
     shared, varied = {}, {}
     for key in sorted({key for config in flat for key in config}):
         present = [config[key] for config in flat if key in config]
@@ -142,7 +142,7 @@ def _settings(flat: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[s
 
 
 def public(provenances: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What may be shown of where numbers come from, by dotted key: all values that occur."""
+    """Return the provenance that may be shown: all values that occur, by dotted key."""
     found: dict[str, list[Any]] = {}
     for provenance in provenances:
         for key, value in records.flatten(provenance).items():
@@ -157,12 +157,12 @@ def public(provenances: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _distinct(values: Sequence[Any]) -> Collection[Any]:
-    """The values that occur, in order; ``1`` and ``True`` are two."""
+    """Return the distinct values in order; ``1`` and ``True`` differ."""
     return {repr(value): value for value in values}.values()
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that make a page."""
+    """Return the versions of the libraries that make a page."""
     found = {}
     for name in _LIBRARIES:
         try:

@@ -22,8 +22,11 @@ _LABEL = 40  # characters of a row's label in a line
 
 
 def latex(table: Table) -> str:
-    """Booktabs ``table`` environments for ``\\input``: columns stacked by groups as a page is wide, as many floats as
-    a page is high, caption and notes below the last one or, where they are too long for it, after it."""
+    """Return booktabs ``table`` environments for ``\\input``.
+
+    Groups of columns are stacked to fit the width of a page, and spread over several floats to fit its height. Caption
+    and notes stand below the last float, or after it if they are too long.
+    """
     body = texts(table)
     first = min(_LABEL, max(len(text) for text in [table.header, *(row.title for row in table.rows)]))
     widths = [
@@ -60,7 +63,7 @@ def latex(table: Table) -> str:
 
 
 def _chunks(heights: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Rows in as few parts as are at most so high, each as (first, last + 1)."""
+    """Split rows into as few parts of limited height as possible, each as (first, last + 1)."""
     parts, start = [], 0
     for end in range(1, len(heights) + 1):
         if end == len(heights) or sum(heights[start : end + 1]) > most:
@@ -70,7 +73,7 @@ def _chunks(heights: Sequence[int], most: int) -> list[tuple[int, int]]:
 
 
 def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int], rows: range) -> list[str]:
-    """Some columns of some rows as a tabular that shrinks to the line's width where it is wider."""
+    """Return some columns of some rows as a tabular, shrunk to the width of a line if it is wider."""
 
     def name(text: str) -> str:
         if len(text) <= _LABEL:
@@ -125,7 +128,7 @@ def _tex(text: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Text for a paragraph: long words may be broken after their signs."""
+    """Escape text for a paragraph; long words may break after punctuation."""
     words = [PIECE.findall(word) if len(word) > 20 else [word] for word in re.split(r"(?<=\s)", text)]
     return "".join("\\allowbreak{}".join(map(_tex, filter(None, pieces))) for pieces in words)
 

@@ -1,4 +1,4 @@
-"""What the settings of runs were, and which of them tell runs apart."""
+"""Look up the settings of runs, and which of them distinguish runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,23 +8,23 @@ from genbench.report.selection import SelectedRun
 
 ABSENT = "–"
 Values = tuple[str | None, ...]
-"""Of some settings, as shown."""
+"""The values of some settings, as shown."""
 
 
 def label(row: Values) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return "/".join(map(str, row))
 
 
 class Lookup:
-    """Answers what a setting of a run was, also of one that left no record: its overrides, or what all others share."""
+    """Looks up a setting of a run; without a record, in its overrides or else the value that all other runs share."""
 
     def __init__(self, runs: Sequence[SelectedRun]) -> None:
         self.runs = runs
         self._defaults: dict[str, str | None] = {}
 
     def require(self, key: str) -> None:
-        """Raise ValueError (one line) for a setting that no run has; unknown where none has a record."""
+        """Raise ValueError (one line) for a setting that no run has; without any record, accept every key."""
         if any(run.record for run in self.runs) and all(run.text(key) is None for run in self.runs):
             known = sorted({name for run in self.runs if run.record for name in run.record["choices"]})
             raise ValueError(
@@ -33,25 +33,25 @@ class Lookup:
             )
 
     def value(self, run: SelectedRun, key: str) -> str | None:
-        """As shown; ``None`` where unknown (a run without record whose overrides do not tell)."""
+        """Return the setting as shown, or ``None`` if it is unknown: no record, no override, no shared value."""
         own = run.text(key)
         if own is not None:
             return own
         return ABSENT if run.record else self._default(key)
 
     def row(self, run: SelectedRun, keys: Sequence[str]) -> Values:
-        """The values of several settings."""
+        """Return the values of several settings."""
         return tuple(self.value(run, key) for key in keys)
 
     def rows(self, runs: Sequence[SelectedRun], keys: Sequence[str]) -> dict[Values, list[SelectedRun]]:
-        """Runs by their values of several settings, in order."""
+        """Group runs by their values of several settings, in order."""
         found: dict[Values, list[SelectedRun]] = {}
         for run in runs:
             found.setdefault(self.row(run, keys), []).append(run)
         return found
 
     def matching(self, runs: Sequence[SelectedRun], where: Mapping[str, Any]) -> list[SelectedRun]:
-        """The runs that have these settings."""
+        """Return the runs that have these settings."""
         wanted = {key: show(value) for key, value in where.items()}
         return [run for run in runs if all(self.value(run, key) == text for key, text in wanted.items())]
 
@@ -63,7 +63,7 @@ class Lookup:
 
 
 def differences(runs: Sequence[SelectedRun]) -> dict[str, list[str]]:
-    """Settings in which recorded runs differ although their seed does not explain it, with the shown values."""
+    """Return the settings in which recorded runs differ, except for the seed, with the values as shown."""
     members = [run for run in runs if run.record]
     if len(members) < 2:
         return {}
@@ -77,7 +77,7 @@ def differences(runs: Sequence[SelectedRun]) -> dict[str, list[str]]:
 
 
 def refuse_mixture(runs: Sequence[SelectedRun], where: str) -> None:
-    """Raise ValueError (one line) where a cell would hold two configurations, or a seed twice."""
+    """Raise ValueError (one line) if a cell would mix two configurations or hold a seed twice."""
     if differing := differences(runs):
         shown = [f"{key} is {' and '.join(values)}" for key, values in list(differing.items())[:3]]
         more = f" (and {len(differing) - 3} keys more)" if len(differing) > 3 else ""
@@ -95,7 +95,7 @@ def refuse_mixture(runs: Sequence[SelectedRun], where: str) -> None:
 
 
 def extend(runs: Sequence[SelectedRun], keys: Sequence[str], wheres: Sequence[Mapping[str, Any]]) -> list[str]:
-    """``keys`` and the further settings it takes to tell all configurations of each ``where`` apart."""
+    """Return ``keys`` and the further settings that distinguish all configurations within each ``where``."""
     lookup, keys = Lookup(runs), list(keys)
     recorded = [run for run in runs if run.record]
     for where in wheres:

@@ -1,4 +1,4 @@
-"""``measures.html``: all that was measured of one network, in one file that opens without a network connection."""
+"""``measures.html``: all measures of one network in one file, which opens without a network connection."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Line:
-    """A measure as text; ``value`` is ``None`` where it is undefined, and ``note`` then says why."""
+    """A measure as text; ``value`` is ``None`` if it is undefined, and ``note`` says why."""
 
     name: str
     split: str
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Family:
-    """The measures of a family that are of the whole network: those that have a value, then the undefined ones."""
+    """The measures of the whole network in a family: first those with a value, then the undefined ones."""
 
     name: str
     lines: list[Line]
@@ -51,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """The measures of a family that are of single layers: a row a layer, a column a measure."""
+    """The measures of single layers in a family: one row per layer, one column per measure."""
 
     name: str
     columns: list[str]
@@ -67,14 +67,14 @@ def page(
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> str:
-    """The page as HTML text; every text is escaped by the template.
+    """Return the page as HTML; the template escapes all text.
 
     Args:
-        results: ``split/family/name`` -> estimate; ``split/family/name.layer`` for those of one layer.
+        results: estimates by ``split/family/name``, or ``split/family/name.layer`` for one layer.
         pictures: the figures.
         title: what was measured.
         settings: nested settings of the measures, the network and the data.
-        provenance: versions and device; what would name a person or a machine is left out.
+        provenance: versions and device; keys that may name a person or a machine are left out.
     """
     keys = {key: _parts(key) for key in results}
     names = sorted({family for _, family, _ in keys.values()}, key=_rank)
@@ -101,8 +101,9 @@ def page(
 
 
 def texts(estimate: "Estimate") -> tuple[str | None, str]:
-    """Value and error as text: the error with two significant digits and the value with as many decimals; an exact
-    value with four digits.
+    """Return value and error as text.
+
+    The error has two significant digits, the value as many decimals; an exact value has four digits.
 
     >>> from genbench.measures import Estimate
     >>> texts(Estimate(14.35812, stderr=0.0213)), texts(Estimate(15210.0)), texts(Estimate(0.00001234567))
@@ -128,14 +129,14 @@ def texts(estimate: "Estimate") -> tuple[str | None, str]:
 
 
 def _places(value: float, error: float | None) -> int:
-    """Decimals at which the error's second significant digit stands, or the value's fourth."""
+    """Return the decimals that show two significant digits of the error, or else four of the value."""
     if error:
         return 1 - math.floor(math.log10(error))
     return 3 - (math.floor(math.log10(abs(value))) if value else 0)
 
 
 def _number(value: float, places: int, scale: float) -> str:
-    """With ``places`` decimals, or in scientific notation where a number of size ``scale`` would be hard to read."""
+    """Format with ``places`` decimals, or in scientific notation if numbers of size ``scale`` would be hard to read."""
     exponent = math.floor(math.log10(abs(scale))) if scale else 0
     if -4 <= exponent <= 5:
         return number(value, min(max(places, 0), 9))
@@ -170,7 +171,7 @@ def _grid(name: str, results: "Mapping[str, Estimate]") -> Grid:
         head, _, layer = measure.partition(".")
         found.setdefault((split, head), {})[layer] = estimate
     splits = {split for split, _ in found}
-    # a measure of all layers knows their order, one of some does not
+    # a measure of all layers has them in order; a measure of some may not
     layers = list(dict.fromkeys(layer for of in sorted(found.values(), key=len, reverse=True) for layer in of))
     notes: list[str] = []
 
@@ -203,7 +204,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _summary(results: "Mapping[str, Estimate]") -> str:
-    """How many, in what time, and what went wrong."""
+    """Summarize: how many values, in how many seconds, how many undefined or not converged."""
     undefined = sum(e.value is None for e in results.values())
     unfinished = sum(e.converged is False for e in results.values())
     parts = [

@@ -1,4 +1,4 @@
-"""What a table is made of, whatever it is printed as."""
+"""The parts of a table, independent of its output format."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a column shows: ``scale`` times ``metric`` of the runs that match ``where``.
+    """A column: ``scale`` times ``metric`` of the runs that match ``where``.
 
-    ``best`` (max or min) is set in bold. ``published`` maps rows to printed values, in the column's unit, which stand
-    beside the measured ones and come from ``source``. ``digits`` are decimals (default: three significant digits of the
-    column's median). ``group`` heads neighbouring columns.
+    ``best`` (max or min) selects the mean in bold. ``published`` maps rows to published values in the column's unit,
+    which are shown beside the measured ones; ``source`` cites them. ``digits`` is the number of decimals (default:
+    three significant digits of the column's largest mean). ``group`` is the heading over neighbouring columns.
     """
 
     label: str
@@ -35,10 +35,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One configuration: ``values`` by seed (scaled), their mean, and the difference from the baseline's.
+    """One configuration: its scaled ``values`` by seed, their mean, and the difference from the baseline.
 
-    ``status`` is empty, ``n=2/3``, or the reason in one word when there is no value. ``p`` is Holm's. ``comparable`` is
-    false where the column may not be compared with the other rows. ``notes`` index the table's.
+    ``status`` is empty, ``n=2/3``, or one word that says why there is no value. ``p`` is corrected by Holm's method.
+    ``comparable`` is false if the value may not be compared with other rows. ``notes`` are indices of the table's.
     """
 
     values: Mapping[Hashable, float] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row's ``label``, and of the settings that were tried for it the one it shows (``chosen``)."""
+    """A row's ``label`` and, if several settings were tried for it, the ``chosen`` one."""
 
     label: str
     chosen: str = ""
@@ -72,9 +72,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` stand below them.
+    """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` follow them.
 
-    ``figures`` are those that the experiment asked for: what :class:`genbench.report.spec.Curve` takes.
+    ``figures`` are the figures that the experiment asks for, as settings of :class:`genbench.report.spec.Curve`.
     """
 
     title: str
@@ -91,11 +91,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Point:
-    """A completed run with its place: the row's label and the condition (whatever else varies besides the seed).
+    """A completed run with its row's label and its condition: all else that varies, except the seed.
 
-    ``config`` is the record's by dotted key.
-    ``setting`` is what was tried for its row, by dotted key, and empty where there was nothing to choose; ``chosen``
-    tells whether the table shows it.
+    ``config`` is the record's, by dotted key. ``setting`` is the setting tried for its row, by dotted key; it is empty
+    if only one was tried. ``chosen`` says whether the table shows that setting.
     """
 
     record: Mapping[str, Any]

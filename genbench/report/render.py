@@ -1,4 +1,4 @@
-"""A table as Markdown and CSV, and what every rendering of it shares (see latex, terminal and html for the others)."""
+"""A table as Markdown and CSV, and the parts that all formats share; see also latex, terminal and html."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from genbench.report.format import decimals, half, letter, number
 from genbench.report.model import Cell, Column, Table
 
 _ARROWS = {"max": " ↑", "min": " ↓", None: ""}
-PADDING = 2  # blanks between two columns of the terminal's table
+PADDING = 2  # blanks between two columns
 
 
 @dataclass(frozen=True)
 class Text:
-    """The parts of a cell as text: ``mean ± half`` ``mark`` and, small, ``status``; ``notes`` are footnote letters."""
+    """The text of a cell: ``mean ± half``, ``mark`` and ``status``; ``notes`` are footnote letters."""
 
     mean: str
     half: str
@@ -27,7 +27,7 @@ class Text:
 
 
 def texts(table: Table) -> list[list[Text]]:
-    """Every cell's text, rows × columns."""
+    """Return the text of every cell, rows × columns."""
     return [
         [_text(cell, digits) for cell, digits in zip(line, places, strict=True)]
         for line, places in zip(table.cells, decimals(table), strict=True)
@@ -35,12 +35,12 @@ def texts(table: Table) -> list[list[Text]]:
 
 
 def heading(column: Column) -> str:
-    """A column's label with an arrow to its best."""
+    """Return a column's label with an arrow: ↑ if higher is better, ↓ if lower is."""
     return column.label + _ARROWS[column.best]
 
 
 def spans(table: Table) -> list[tuple[str, int]]:
-    """Neighbouring columns of one group, as (group, how many)."""
+    """Return the groups of neighbouring columns as (group, number of columns)."""
     result: list[tuple[str, int]] = []
     for column in table.columns:
         if result and column.group and result[-1][0] == column.group:
@@ -51,7 +51,7 @@ def spans(table: Table) -> list[tuple[str, int]]:
 
 
 def markdown(table: Table) -> str:
-    """A GitHub-flavoured Markdown table with its caption and notes."""
+    """Return a GitHub-flavoured Markdown table with its caption and notes."""
 
     def cell(text: Text) -> str:
         value = " ± ".join(filter(None, (text.mean, text.half)))
@@ -88,13 +88,16 @@ _HEADER = [
 
 
 def is_table(content: bytes) -> bool:
-    """Whether a CSV file's content is that of a table."""
+    """Whether the content of a CSV file is a table of genbench's."""
     return content.startswith(",".join(_HEADER).encode())
 
 
 def comma_separated(table: Table) -> str:
-    """One line a cell, in full precision and the column's unit; what is undefined is empty. The column "caption" holds
-    title, caption and what was left out on the first line, so that any reader of CSV files takes it for data."""
+    """Return a CSV with one line per cell, in full precision and the column's unit; undefined values are empty.
+
+    The first line's field "caption" holds the title, the caption and what was left out: a comment line would not be
+    read by every CSV reader.
+    """
     caption = [f"{table.title}.", *table.caption]
     caption += [f"Left out: {'; '.join(table.problems)}."] if table.problems else []
     buffer = io.StringIO()
@@ -127,7 +130,7 @@ def comma_separated(table: Table) -> str:
 
 
 def unspoken(text: str) -> str:
-    """Text of a CSV cell that a spreadsheet does not read as a formula; numbers stay numbers.
+    """Quote text that a spreadsheet would read as a formula; numbers stay numbers.
 
     >>> unspoken("=1+1"), unspoken("-0.5"), unspoken("-a"), unspoken("l2")
     ("'=1+1", '-0.5', "'-a", 'l2')
@@ -151,7 +154,7 @@ def _text(cell: Cell, digits: int | None) -> Text:
 
 
 def stack_columns(table: Table, widths: Sequence[int], available: int) -> list[list[int]]:
-    """Columns in as few tables as fit, breaking between groups where possible, as even as possible."""
+    """Split columns into as few tables as fit the width, evenly, and between groups where possible."""
     blocks: list[list[int]] = []
     start = 0
     for _, count in spans(table):

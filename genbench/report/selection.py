@@ -1,4 +1,4 @@
-"""The runs that a table, a figure or a report is made of."""
+"""The runs that a table, a figure or a report shows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from genbench.privacy import clean
 from genbench.report.format import show
 
 LARGEST = 1e100
-"""Beyond it no number is averaged: the squares of a sum of them may leave float64."""
+"""Larger numbers are not averaged: squares of their sums may overflow float64."""
 
 
 @dataclass(frozen=True)
 class SelectedRun:
-    """A run that has a record or is planned; ``overrides`` answer what it was, ``state`` how it ended."""
+    """A run that has a record or is planned; ``overrides`` are the plan's, ``state`` says how the run ended."""
 
     run_id: str
     state: str
@@ -28,7 +28,7 @@ class SelectedRun:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The record's settings by dotted key."""
+        """The record's settings, by dotted key."""
         return records.flatten(self.record["config"]) if self.record else {}
 
     @cached_property
@@ -36,7 +36,7 @@ class SelectedRun:
         return {}
 
     def text(self, key: str) -> str | None:
-        """A setting or choice as it is shown: of the record, or without one of the plan; None where there is none."""
+        """Return a setting or choice as shown, from the record, or without one from the plan; None if absent."""
         if key not in self._texts:
             self._texts[key] = self.overrides.get(key) if self.record is None else self._shown(self.record, key)
         return self._texts[key]
@@ -47,11 +47,11 @@ class SelectedRun:
         return show(self.config[key]) if key in self.config else None
 
     def value(self, key: str) -> Any:
-        """A setting or choice of the record, by dotted key."""
+        """Return a setting or choice of the record, by dotted key."""
         return self.config.get(key, self.record["choices"].get(key) if self.record else None)
 
     def measured(self, metric: str) -> float | None:
-        """A metric of a completed run, or with ``seconds.`` before it a time; None where there is none."""
+        """Return a metric of a completed run, or a time (``seconds.<name>``); None if absent."""
         if self.record is None or self.record["status"] != "completed":
             return None
         if metric.startswith("seconds."):
@@ -61,9 +61,10 @@ class SelectedRun:
 
 @dataclass(frozen=True)
 class Selection:
-    """The ``runs`` of an experiment that are shown, planned ones first; ``left_out`` says what is not, in lines.
+    """The ``runs`` of an experiment that are shown, planned ones first; the lines of ``left_out`` name the others.
 
-    ``folder`` is where they lie and ``sweep`` the plan of the last command; None where there is none.
+    ``folder`` holds them, and ``sweep`` is the plan of the last command; either may be None. ``problems`` are
+    unreadable records, as (path, reason).
     """
 
     name: str
@@ -75,22 +76,22 @@ class Selection:
 
     @cached_property
     def records(self) -> list[Mapping[str, Any]]:
-        """Of the runs that have one."""
+        """The records of the runs that have one."""
         return [run.record for run in self.runs if run.record is not None]
 
 
 def load(folder: str | Path, *, everything: bool = False) -> Selection:
-    """The runs of the last command that planned any in ``folder``, or all that lie there.
+    """Load the runs that the last command planned in ``folder``; without a plan or with ``everything``, all runs.
 
-    Of others, and of what could not be read, a line says that they were left out. Without a plan all are shown. Numbers
-    that cannot be computed with are taken for missing, with the reason.
+    ``left_out`` names the other runs and unreadable records. Numbers too large to be averaged count as missing, with
+    the reason.
     """
     loaded = records.load(folder)
     return select(loaded, everything=everything)
 
 
 def select(loaded: records.Records, *, everything: bool = False) -> Selection:
-    """:func:`load` of records that were read already."""
+    """Select runs as :func:`load` does, from records that were read already."""
     by_id = {record["run_id"]: record for record in loaded.records}
     damaged = {path.split("/")[0] for path, _ in loaded.problems}
     left_out = [f"{path} {reason}" for path, reason in loaded.problems]
@@ -113,7 +114,7 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
         left_out.append(f"{some} in this folder; genbench-table --all shows all")
         by_id = {}
     for record in by_id.values():
-        if record["status"] == "failed" and loaded.sweep:  # of an earlier plan: it has no numbers to show
+        if record["status"] == "failed" and loaded.sweep:  # from an earlier plan: it has no numbers to show
             left_out.append(f"{record['run_id']}: not in the last sweep; failed: {record['error']}")
         else:
             runs.append(of_record(record))
@@ -123,14 +124,14 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
 
 
 def of_record(record: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> SelectedRun:
-    """A run that has ended."""
+    """Return the run of a record."""
     error = clean(record["error"] or "")
     reason = error if error.startswith(record["status"]) else f"{record['status']}: {error}".rstrip(": ")
     return SelectedRun(record["run_id"], record["status"], reason, _computable(record), overrides or {})
 
 
 def _computable(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record, in which numbers too large to be averaged are missing, with the reason."""
+    """Return the record with numbers that are too large to be averaged replaced by None, and notes that say so."""
     wild = {
         part: {key: value for key, value in record[part].items() if value is not None and not abs(value) <= LARGEST}
         for part in ("metrics", "seconds")
@@ -147,7 +148,7 @@ def _computable(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def planned(overrides: Sequence[str]) -> dict[str, str]:
-    """Hydra overrides as shown values by key.
+    """Return the values of Hydra overrides as shown, by key.
 
     >>> planned(["regularization=[mixup,l2]", "data.label_noise=0.20", "+x='a'"])
     {'regularization': 'l2+mixup', 'data.label_noise': '0.2', 'x': 'a'}

@@ -1,4 +1,4 @@
-"""What a table is to show: its columns, its rows, its baseline, its figures."""
+"""The spec of a table: its columns, rows, baseline and figures."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from genbench.report.format import show
 from genbench.report.model import Column
 
 RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))
-"""Measures that move when weights are rescaled and the network's outputs are not."""
+"""Measures that change when weights are rescaled, although the network's outputs do not."""
 
 _ACCURACY = {"group": "accuracy (%)", "scale": 100, "digits": 1}
 DEFAULT_COLUMNS: list[dict[str, Any]] = [
@@ -31,11 +31,11 @@ DEFAULT_COLUMNS: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """``scale`` times the metric ``y`` against the setting ``x``; a line for each value of ``lines`` (dotted keys or
-    groups; default: the table's rows), a panel for each value of ``panels``, of the runs that match ``where``, which
-    gives keys a value or a list of values.
+    """A figure that an experiment asks for: ``scale`` times the metric ``y`` against the setting ``x``.
 
-    Without ``x``, ``y`` holds one ``*``, which stands for numbers: the metrics that match are the line's points.
+    It has one line per value of ``lines`` (dotted keys or groups; default: the table's rows) and one panel per value of
+    ``panels``. It shows the runs that match ``where``: keys with a value or a list of values. Without ``x``, ``y``
+    contains one ``*``, which stands for a number: the matching metrics are the points of a line.
     """
 
     name: str
@@ -51,11 +51,12 @@ class Curve:
 
     @property
     def keys(self) -> list[str]:
-        """The settings it reads."""
+        """The settings that it reads."""
         return [*([self.x] if self.x else []), *self.lines, *self.panels, *self.where]
 
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
+    """Return the columns of a spec; raise ValueError (one line) if the spec is malformed."""
     accepted = ("title", "caption", "rows", "baseline", "choose", "columns", "figures")
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
@@ -90,7 +91,7 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
 
 
 def curves_of(nodes: Any) -> list[Curve]:
-    """The figures of a table's spec; ValueError (one line) for one that is malformed."""
+    """Return the figures of a table's spec; raise ValueError (one line) if one is malformed."""
     found = []
     for node in nodes or []:
         if not isinstance(node, Mapping) or not {"name", "title", "y"} <= set(node):
@@ -122,8 +123,11 @@ def changed(
     columns: Sequence[str] | None,
     baseline: str | None,
 ) -> dict[str, Any]:
-    """A spec with other rows, another baseline (a row's label), or other columns: some of its own, by their label,
-    title or metric, or any of the ``metrics`` that runs have. Raises ``ValueError`` (one line)."""
+    """Return a spec with other rows, another baseline (a row's label), or other columns.
+
+    Columns are chosen from the spec's own by label, title or metric, or from ``metrics``, which are those of the runs.
+    Raises ``ValueError`` (one line) for a column that is neither.
+    """
     spec = dict(spec)
     if rows is not None:
         spec |= {"rows": list(rows), "baseline": spec.get("baseline") if rows == spec.get("rows") else None}
@@ -143,7 +147,7 @@ def changed(
 
 
 def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
-    """Raise ValueError (one line) where a table's spec is malformed or names settings that a run does not have."""
+    """Raise ValueError (one line) if a table's spec is malformed or names settings that the runs do not have."""
     spec = spec or {}
     known = sorted({*choices, *records.flatten(config)})
     read = [key for column in columns_of(spec) for key in column.where]

@@ -1,4 +1,4 @@
-"""A page of the strategies: what each is, from its docstring, and what it did, from the records."""
+"""A page of strategies: each one's definition, from its docstring, and its results, from records."""
 
 import inspect
 import re
@@ -13,12 +13,12 @@ from genbench.report.table import build
 
 
 def page(folder: Path, experiments: Sequence[Selection]) -> str:
-    """Markdown with a paragraph for each choice of the group ``regularization`` in a folder of configurations.
+    """Return Markdown with a section for each choice of the group ``regularization`` in a folder of configurations.
 
-    Definition and reference are the docstring's. Below stand the numbers of each experiment that has a row of it, or
-    rows of its settings alone: of every column that has a best value, the mean with its interval and the difference
-    from the baseline. Where it helps is what came out: the columns in which it differs from the baseline for the better
-    after Holm's correction.
+    Definition and reference come from the docstring. Below them stand the results of each experiment with a row of the
+    strategy, or with rows for its settings alone: for every column with a best value, the mean with its interval and
+    the difference from the baseline. The columns are then sorted into better, worse and undecided by the test against
+    the baseline after Holm's correction.
     """
     import yaml
 
@@ -52,7 +52,7 @@ def page(folder: Path, experiments: Sequence[Selection]) -> str:
 
 
 def described(target: str) -> str:
-    """The docstring of a class as Markdown, without its arguments.
+    """Return the docstring of a class as Markdown, without its arguments.
 
     >>> described("genbench.regularization.SAM").partition(".")[0]
     'Takes the gradient at w + rho · g/‖g‖₂, the worst point of the ρ-ball to first order (Foret et al'
@@ -66,13 +66,13 @@ def described(target: str) -> str:
 
 
 def _rows(table: Table, loaded: Selection, name: str) -> list[int]:
-    """The rows of a strategy but the baseline: the one of its name, or all where nothing else was trained."""
+    """Return a strategy's rows, without the baseline: the row of its name, or all if it alone was trained."""
     only = all(record["choices"].get("regularization") == [name] for record in loaded.records)
     return [i for i, row in enumerate(table.rows) if i != table.baseline and (only or row.label == name)]
 
 
 def _measured(table: Table, row: int, name: str) -> list[str]:
-    """What a table says of a row."""
+    """Return what a table says about a row, as lines of Markdown."""
     told: list[str] = []
     verdicts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for column, cell, digits in zip(table.columns, table.cells[row], decimals(table)[row], strict=True):

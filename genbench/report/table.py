@@ -22,13 +22,15 @@ _UNMEASURED = "–"
 
 
 def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
-    """The table of some runs.
+    """Build the table of some runs.
 
-    ``spec`` (default: the ``table`` of the sweep) has title, caption, rows, baseline, choose and columns; whatever is
-    absent or null is derived. With ``choose``, a ``metric`` of which ``best`` is max or min, a row whose runs differ in
-    settings that no column tells apart shows the setting with the best mean of that metric over all of its runs, and
-    says which. Columns in which no run has a value are left out, in a sentence. Raises ``ValueError`` (one line) for a
-    malformed spec and for a cell that would mix configurations.
+    ``spec`` (default: the ``table`` of the sweep) has title, caption, rows, baseline, choose, columns and figures;
+    defaults replace whatever is absent or null. ``choose`` holds a ``metric`` and whether ``best`` is max or min: if
+    the runs of a row differ in settings that no column distinguishes, the row shows the setting with the best mean of
+    the metric over all of its runs, and names it. Columns without any value are left out, and the caption says so.
+
+    Raises:
+        ValueError: a malformed spec, or a cell that would mix configurations; one line.
     """
     spec = _spec(selection, spec)
     columns = columns_of(spec)
@@ -68,7 +70,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     shared = any(run.record is not None and _packed(run.record) for run in runs)
     labels = [row.label for row in rows]
     compared = [
-        # a share of a pack's seconds is no measurement of its own: it has no spread, and is tested against nothing
+        # equal shares of a pack's seconds are not measurements: they have no spread, and are not tested
         _compare(column, cells, None if shared and _is_clock(column) else baseline, altered, labels)
         for column, cells in zip(columns, zip(*grid, strict=True) if grid else [()] * len(columns), strict=True)
     ]
@@ -82,7 +84,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
             *caption_of(columns, rows, grid, baseline, altered, common),
             *chosen.caption,
             *(
-                f"{column.title}: of runs that were trained in packs, equal shares of their packs' time."
+                f"{column.title}: for runs that trained in packs, equal shares of the pack's time."
                 for column in columns
                 if shared and _is_clock(column)
             ),
@@ -101,7 +103,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
 
 
 def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[Point]:
-    """The completed runs, in the order of the table's rows, then of conditions and seeds; for figures."""
+    """Return the completed runs for figures, ordered by the table's rows, then by condition and seed."""
     spec = _spec(selection, spec)
     runs = selection.runs
     columns = columns_of(spec)
@@ -140,7 +142,7 @@ def _spec(selection: Selection, spec: Mapping[str, Any] | None) -> dict[str, Any
 
 
 class _Notes:
-    """Footnotes, each text once."""
+    """Footnotes; equal texts share one."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -154,7 +156,7 @@ class _Notes:
 
 
 def _row_keys(spec: Mapping[str, Any], runs: Sequence[SelectedRun], columns: Sequence[Column]) -> list[str]:
-    """The spec's rows; without them the fewest settings, groups first, that leave one configuration a cell."""
+    """Return the spec's rows; by default as few settings, groups first, as give each cell one configuration."""
     if spec.get("rows"):
         return list(spec["rows"])
     lookup = Lookup(runs)
@@ -167,7 +169,7 @@ def _row_keys(spec: Mapping[str, Any], runs: Sequence[SelectedRun], columns: Seq
 
 
 def _baseline(spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Values]) -> Values | None:
-    """The baseline's row, which the spec gives by its label or by its values."""
+    """Return the baseline's row, which the spec names by its label or by its values."""
     given = spec.get("baseline")
     if isinstance(given, str):
         labels = {label(row): row for row in rows if None not in row}
@@ -185,7 +187,7 @@ _Line = list[tuple[Cell, list[str]]]
 
 
 def _line(runs: Sequence[SelectedRun], columns: Sequence[Column], lookup: Lookup, row: str) -> _Line:
-    """A row's cells, each with what is to be noted of it."""
+    """Return a row's cells, each with its notes."""
     inside: dict[str, list[SelectedRun]] = {}
     for column in columns:
         if (where := repr(column.where)) not in inside:
@@ -231,7 +233,7 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
 
 
 def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[_Line], list[str]]:
-    """Cells without what is said of every value of their columns, if of more than one, and sentences instead."""
+    """Move notes that every value of a column shares into sentences; return the cells without them, and these."""
     general: dict[str, list[int]] = {}
     counts = [sum(bool(line[index][0].values) for line in lines) for index in range(len(columns))]
     for index in range(len(columns)):
@@ -254,8 +256,10 @@ def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple
 
 
 def _without_empty(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[Column], list[_Line], list[str]]:
-    """Columns and cells without those in which no run has a value, and a sentence that names these; all of them where
-    none would be left."""
+    """Drop the columns in which no run has a value; return columns, cells and a sentence that names the dropped ones.
+
+    If no column has a value, all are kept.
+    """
     empty = [all(line[index][0].status == _UNMEASURED for line in lines) for index in range(len(columns))]
     if all(empty) or not any(empty):
         return list(columns), list(lines), []
@@ -279,12 +283,12 @@ def _is_clock(column: Column) -> bool:
 
 
 def _packed(record: Mapping[str, Any]) -> bool:
-    """Whether a run trained together with others."""
+    """Whether a run trained in a pack with others."""
     return record["provenance"].get("lanes", 1) > records.members(record["config"])
 
 
 def _alteration(record: Mapping[str, Any] | None, reference: Mapping[str, Any] | None) -> str | None:
-    """Why raw measures of a row may not be compared with the reference row's."""
+    """Return why raw measures of a row may not be compared with those of the reference row, or None."""
     if record is None or reference is None:
         return None
     ours, usual = record["altered"], reference["altered"]
@@ -299,10 +303,10 @@ def _alteration(record: Mapping[str, Any] | None, reference: Mapping[str, Any] |
 def _compare(
     column: Column, cells: Sequence[Cell], baseline: int | None, altered: Sequence[str | None], labels: Sequence[str]
 ) -> list[Cell]:
-    """A column's cells with their differences from the baseline, corrected p values, and the best in bold."""
+    """Return a column's cells with differences from the baseline, corrected p values and the best mean marked."""
     raw = column.metric in RAW_MEASURES
-    norm = column.metric.startswith("weights/norm/") and not column.metric.endswith("/params")  # a count is none
-    # before a normalization the scale of weights means nothing, and its own scales count as weights
+    norm = column.metric.startswith("weights/norm/") and not column.metric.endswith("/params")  # a count is not a norm
+    # the scale of weights before a normalization layer is arbitrary, and the layer's own scales count as weights
     comparable = [
         not (reason and (raw or (norm and reason in (records.SCALE_FREE, _OTHER_NETWORK)))) for reason in altered
     ]
@@ -331,7 +335,7 @@ def _compare(
 
 
 def _row_notes(runs: Sequence[SelectedRun]) -> list[str]:
-    """Notes that belong to no metric concern the whole row."""
+    """Return the notes that belong to no metric: they concern the whole row."""
     named = [(run.record, *item) for run in runs if run.record for item in run.record["notes"].items()]
     return [
         clean(text) for record, name, text in named if name not in record["metrics"] and not name.startswith("seconds.")

@@ -1,4 +1,4 @@
-"""A table in the terminal."""
+"""A table in the terminal, by rich."""
 
 import itertools
 import textwrap
@@ -12,17 +12,17 @@ from genbench.report.render import PADDING, Text, heading, spans, stack_columns,
 if TYPE_CHECKING:
     from rich.console import Group
 
-_NARROW = 12  # columns of a terminal that a label and a number take at least
+_NARROW = 12  # minimum width, in characters, of a label and of a number
 
 
 def renderable(table: Table, width: int) -> "Group":
-    """A rich renderable at most ``width`` wide: tables stacked by groups of columns where one would be wider."""
+    """Return a rich renderable at most ``width`` wide; groups of columns that do not fit are stacked."""
     from rich.box import Box
     from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
-    # a rule below the head, nothing around: rich's own leave empty lines
+    # a rule below the header and no frame: rich's own boxes leave empty lines
     frame = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
     body = texts(table)
     labels = [row.title + "".join(f" {_superscript(row.notes)}" for _ in row.notes[:1]) for row in table.rows]
@@ -35,7 +35,7 @@ def renderable(table: Table, width: int) -> "Group":
         for spec, column in zip(table.columns, cells, strict=True)
     ]
     start = 0
-    for group, count in spans(table):  # as wide as the longest word of what stands over them
+    for group, count in spans(table):  # columns are as wide as the longest word of their group's heading
         over = sum(widths[start : start + count]) + PADDING * (count - 1)
         widths[start] += max(0, min(available, _longest(group)) - over)
         start += count
@@ -47,12 +47,12 @@ def renderable(table: Table, width: int) -> "Group":
         tallest = max(len(corner_lines), *map(len, heads))
         corner = RichText("\n" * (tallest - len(corner_lines)) + "\n".join(corner_lines), style="bold")
         rich.add_column(corner, no_wrap=True, min_width=first)
-        for index, lines in zip(indices, heads, strict=True):  # rich has one vertical alignment for head and cells
+        for index, lines in zip(indices, heads, strict=True):  # rich aligns header and cells alike
             padded = [line.rjust(widths[index]) for line in lines]
             title = RichText("\n" * (tallest - len(lines)) + "\n".join(padded), style="bold")
             rich.add_column(title, no_wrap=True, min_width=widths[index])
         parts += [RichText(" " * (first + PADDING) + line, style="bold") for line in _over(table, indices, widths)]
-        for row, label in enumerate(labels):  # padded here: rich strips the blanks that keep decimal points aligned
+        for row, label in enumerate(labels):  # pad here: rich strips the blanks that align decimal points
             line = []
             for index in indices:
                 padded = [part.rjust(widths[index]) for part in cells[index][row].split("\n")]
@@ -78,7 +78,7 @@ def _longest(text: str) -> int:
 
 
 def _aligned(column: Sequence[Text], width: int) -> list[str]:
-    """A column's cells with points, ± and marks under one another; a hole's reason goes on a second line."""
+    """Align the points, ± and marks of a column's cells; a status stands on a line of its own."""
     means = max((len(text.mean) for text in column), default=0)
     halves = max((len(text.half) for text in column), default=0)
     tails = [text.mark + _superscript_text(text.notes) for text in column]
@@ -96,7 +96,7 @@ def _aligned(column: Sequence[Text], width: int) -> list[str]:
 
 
 def _over(table: Table, indices: Sequence[int], widths: Sequence[int]) -> list[str]:
-    """Lines that head groups of columns: their names, and a rule below each."""
+    """Return the lines above the header: the names of column groups, and a rule below each."""
     found = []
     for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
         taken = [widths[index] for index in members]

@@ -463,7 +463,7 @@ def test_seconds_of_packed_runs_are_shares_and_tested_against_nothing(tmp_path):
         cells = table.cells[row(table, "l2")]
         assert cells[0].difference is not None
         assert (cells[1].difference is not None) is tested
-        assert any("equal shares of their packs' time" in text for text in table.caption) is not tested
+        assert any("equal shares of the pack's time" in text for text in table.caption) is not tested
 
 
 def ladder(folder, values, rule=None, **settings):
@@ -507,10 +507,11 @@ def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
     assert shown["l2"] == ("l2 (strength 0.01)", pytest.approx([0.66, 0.66]))
     assert shown["l1"] == ("l1 (strength 0.2)", pytest.approx([0.5, 0.5]))
     assert all(cell.mean.n == cell.planned == 2 for line in table.cells for cell in line)
-    lost = "l2, strength 1: 2 of 4 runs have no val/performance/accuracy; not among those that are chosen from"
+    lost = "l2, strength 1: 2 of 4 runs have no val/performance/accuracy; excluded from the choice"
     assert table.problems == [lost]
     assert any(
-        "of 3 tried for each such row the one with the highest val/performance/accuracy" in c for c in table.caption
+        "the highest mean val/performance/accuracy over seeds and conditions of the 3 tried for its row" in c
+        for c in table.caption
     )
 
 
@@ -531,7 +532,7 @@ def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_
     spec = ladder(tmp_path, tried)
     table = build(load(tmp_path), spec)
     notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
-    alike = "not told from 1 other of its settings (paired by run, p ≥ 0.05)"
+    alike = "indistinguishable from 1 other of its settings (paired by run, p ≥ 0.05)"
     assert notes == {
         "none": [],
         "l1 (strength 0.1)": ["its setting is the smallest tried", alike],

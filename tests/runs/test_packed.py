@@ -711,7 +711,7 @@ def test_a_packed_sweep_gives_the_runs_and_the_table_of_processes(work):
         assert_close(record["metrics"], theirs[run_id]["metrics"])
     assert sorted(lanes_of(work / "separate" / "default")) == [1] * 4 + [5] * 2
     assert min(lanes_of(work / "runs" / "default")) >= 2
-    packs = " cost, seconds: of runs that were trained in packs, equal shares of their packs' time."
+    packs = " cost, seconds: for runs that trained in packs, equal shares of the pack's time."
     for a, b in zip(cells(work / "runs" / "default"), cells(work / "separate" / "default"), strict=True):
         assert a.keys() == b.keys()
         assert (packs in a["caption"]) == bool(b["caption"])  # of the first row alone

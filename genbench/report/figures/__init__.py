@@ -1,1 +1,1 @@
-"""Figures: of a sweep (sweep), as an experiment asks for them (custom), of one network (network)."""
+"""Figures: those of a sweep (sweep), those that an experiment asks for (custom), those of one network (network)."""

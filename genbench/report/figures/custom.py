@@ -14,12 +14,12 @@ from genbench.report.spec import Curve
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 LINES = len(COLOURS) * len(_DASHES)
-"""Lines that have a look of their own."""
+"""Number of distinct line styles."""
 _PANELS = 8
 
 
 def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
-    """The figure, of the completed runs that the table shows; None where nothing was measured."""
+    """Draw a figure of the completed runs that the table shows; None if they lack the metric."""
     from matplotlib.lines import Line2D
 
     inside = [p for p in points if p.chosen and all(_text(p, key) in _any(value) for key, value in curve.where.items())]
@@ -39,7 +39,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         panel: {line: values for line, values in found.items() if line in lines} for panel, found in measured.items()
     }
     named = ", ".join(map(_name, curve.lines))
-    beside = 0.06 * max(0, max(map(len, [named, *lines])) - 20)  # what a legend of long names takes more
+    beside = 0.06 * max(0, max(map(len, [named, *lines])) - 20)  # extra width for a legend of long names
     figure, axes = blank(max(4.6, 3.2 * len(measured)) + beside, 3.1, 1, len(measured), sharey=True)
     fewest = min(len(ys) for panel in measured.values() for line in panel.values() for ys in line.values())
     for axis, (panel, found) in zip(axes[0], measured.items(), strict=True):
@@ -55,7 +55,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         every = sorted({x for values in found.values() for x in values})
         if every[0] > 0 and every[-1] >= 10 * every[0]:
             logarithmic(axis)
-        if len(every) <= 8:  # what was tried, not round numbers between
+        if len(every) <= 8:  # label the values that were tried
             axis.set_xticks(every, [f"{x:g}" for x in every])
             axis.minorticks_off()
         axis.set_title(plain(panel))
@@ -67,8 +67,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         for i, line in enumerate(lines)
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside right upper", title=plain(named) or None, fontsize=7.5)
-    interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is one run"
-    said = [f"Means over seeds {interval}; at least {fewest} a point."]
+    interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is a single run"
+    said = [f"Means over seeds {interval}; at least {fewest} runs per point."]
     for shown, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
         if len(shown) < len(all_of):
             said.append(f"The first {len(shown)} of {len(all_of)} {what}.")

@@ -22,7 +22,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 _BESIDE = 15
-"""Rows that the legend of a panel holds."""
+"""Most rows for which the legend fits into a panel."""
 
 
 _GAP = "test/gap/accuracy"
@@ -41,22 +41,24 @@ _NORMS = {"weights/norm/l2": "weight norm ‖w‖₂", "weights/norm/distance": 
 
 
 def against_flatness(points: Sequence[Point], first: Collection[str]) -> Drawing | None:
-    """The gap over each measure of flatness; the rows ``first`` are numbered."""
+    """Draw the gap against each measure of flatness; the rows ``first`` are numbered."""
     return _against(points, first, _FLATNESS, "gap_flatness", "Generalization gap against flatness")
 
 
 def against_norms(points: Sequence[Point], first: Collection[str]) -> Drawing | None:
-    """The gap over weight norms; the rows ``first`` are numbered."""
+    """Draw the gap against weight norms; the rows ``first`` are numbered."""
     return _against(points, first, _NORMS, "gap_norm", "Generalization gap against weight norms")
 
 
 def _against(
     points: Sequence[Point], first: Collection[str], measures: dict[str, str], name: str, title: str
 ) -> Drawing | None:
-    """The gap over each measure: a dot a run, and a numbered marker a configuration (mean of seeds); where not all rows
-    are numbered, a dot each configuration of the others instead."""
+    """Draw the gap against each measure: a dot per run and a numbered marker per configuration (mean over seeds).
+
+    If not all rows are numbered, the others get one grey dot per configuration, and runs get none.
+    """
     measures = {key: label for key, label in measures.items() if sum(_pair(p, key) is not None for p in points) > 2}
-    if not measures:  # two points are no relation
+    if not measures:  # two points show no relation
         return None
     rows = list(dict.fromkeys(point.row for point in points))
     numbered = [row for row in rows if row in first]
@@ -147,7 +149,7 @@ def _configuration(axis: "Axes", middle: tuple[float, float], number: int, which
     x, y = middle
     face = "white" if hollow else colour
     ink, edge = (colour, colour) if hollow else ("white", "white")
-    order = 3 + number / 100  # a number belongs to its own marker: a later marker covers both
+    order = 3 + number / 100  # a later marker covers an earlier one together with its number
     shape: dict[str, Any] = {"markersize": 9, "markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.7}
     axis.plot(x, y, marker, zorder=order, **shape)
     centre: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 5.6, "weight": "bold"}
@@ -165,7 +167,7 @@ def _association(points: Sequence[Point], key: str, condition: str) -> str:
 
 
 def _handles(rows: Sequence[str], conditions: Sequence[str]) -> list[Any]:
-    """Of a legend: the rows with their numbers, the shapes of the conditions where they have names."""
+    """Return the handles of a legend: rows with their numbers, and markers of conditions that have names."""
     from matplotlib.lines import Line2D
 
     looks = [("o", _ROWS[number % len(_ROWS)], f"{number + 1}  {plain(row)}") for number, row in enumerate(rows)]

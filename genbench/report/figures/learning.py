@@ -14,11 +14,11 @@ _DRAWN = ("performance/accuracy", "performance/cross_entropy")
 
 
 _TITLE = 26
-"""Characters of a line above a learning curve."""
+"""Most characters in a line of a panel's title."""
 
 
 def curves_of(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
-    """run_id → what is drawn of its history, by epoch; runs whose history is damaged or absent are left out."""
+    """Return the drawn columns of each run's history, by epoch; runs with a damaged or absent history are left out."""
     import numpy as np
     import pandas as pd
 
@@ -38,17 +38,17 @@ def curves_of(loaded: Selection, points: Sequence[Point]) -> dict[str, Any]:
 
 
 def accuracy(curves: dict[str, Any], points: Sequence[Point]) -> Drawing | None:
-    """Accuracy over epochs."""
+    """Draw accuracy over epochs."""
     return _over_epochs(curves, points, "accuracy", "Learning curves: accuracy")
 
 
 def cross_entropy(curves: dict[str, Any], points: Sequence[Point]) -> Drawing | None:
-    """Cross-entropy over epochs."""
+    """Draw cross-entropy over epochs."""
     return _over_epochs(curves, points, "cross_entropy", "Learning curves: cross-entropy")
 
 
 def _over_epochs(curves: dict[str, Any], points: Sequence[Point], name: str, title: str) -> Drawing | None:
-    """Train and test over epochs, a panel a row; mean over seeds and the range they span."""
+    """Draw train and test over epochs, one panel per row: the mean over seeds and their range."""
     import pandas as pd
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -77,7 +77,7 @@ def _over_epochs(curves: dict[str, Any], points: Sequence[Point], name: str, tit
                 seeds = [curves[p.record["run_id"]][key].dropna() * scale for p in members]
                 if not seeds:
                     continue
-                frame = pd.concat(seeds, axis=1).dropna()  # a mean over fewer seeds would jump
+                frame = pd.concat(seeds, axis=1).dropna()  # the mean would jump where a seed ends
                 colour = COLOURS[which % len(COLOURS)]
                 dash = "-" if split == "test" else (0, (2.2, 1.2))
                 lowest = min(lowest, *frame.mean(axis=1), math.inf)
@@ -91,9 +91,9 @@ def _over_epochs(curves: dict[str, Any], points: Sequence[Point], name: str, tit
         axis.set_title(plain("\n".join(heading)), pad=3)
     for index in range(len(rows), lines * columns):
         axes.flat[index].axis("off")
-        if index >= columns:  # the lowest of its column
+        if index >= columns:  # the panel above is the lowest of its column
             axes.flat[index - columns].tick_params(labelbottom=True)
-    if longest < 2:  # measured at the ends of runs only
+    if longest < 2:  # measured only at the ends of runs
         return None
     if max(epochs) > 50 * min(epochs) and len(epochs) < 50:  # measured at powers of two
         for axis in axes.flat:
@@ -103,7 +103,7 @@ def _over_epochs(curves: dict[str, Any], points: Sequence[Point], name: str, tit
     logarithm = name == "cross_entropy" and 0 < 10 * lowest < highest
     if logarithm:
         axes[0, 0].set_yscale("log")
-        if highest > 100 * lowest:  # dozens of small ticks a panel, which none needs
+        if highest > 100 * lowest:  # minor ticks would fill the axis
             axes[0, 0].yaxis.set_minor_locator(NullLocator())
     unit = "accuracy (%)" if name == "accuracy" else "cross-entropy (nats)"
     figure.supylabel(unit, fontsize=8)

@@ -1,7 +1,7 @@
-"""The figures of one network: its loss surface, the spectra of its Hessian and of its weights, its margins, its layers.
+"""The figures of one network: its loss surface, the spectra of its Hessian and its weights, its margins, its layers.
 
-Each takes what the measures give as data, and returns ``None`` where there is nothing to draw. A spectrum is drawn on
-logarithmic axes with what was fitted to it; what could not be measured is a gap that the caption names.
+Each function takes results of measures and returns ``None`` if there is nothing to draw. Spectra have logarithmic axes
+and show the fitted law; values that could not be measured leave a gap, which the caption explains.
 """
 
 import math
@@ -24,7 +24,7 @@ _PANELS = 12
 
 
 def picture(drawing: Drawing) -> Picture:
-    """A figure as a page shows it."""
+    """Return a figure as a page shows it."""
     return Picture(drawing.name, drawing.title, drawing.caption, saved(drawing, "svg"))
 
 
@@ -32,7 +32,7 @@ def picture(drawing: Drawing) -> Picture:
 def lines(
     slices: "Mapping[str, Slice]", *, name: str = "loss_lines", title: str = "Loss along lines"
 ) -> Drawing | None:
-    """Loss, and accuracy where there is one, along lines by their labels: a column for each kind of axis."""
+    """Draw loss, and accuracy if there is one, along labelled lines: one column per kind of axis."""
     if not slices:
         return None
     axes_of: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ def lines(
 def plane(
     surface: "Plane", *, name: str = "loss_plane", title: str = "Loss on a plane through the network"
 ) -> Drawing | None:
-    """Contours of the loss, evenly spaced in its logarithm where it is positive."""
+    """Draw contours of the loss, evenly spaced in its logarithm if it is positive and spans a factor of three."""
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -88,7 +88,7 @@ def plane(
     if values.count() == 0 or low == high:
         return None
     figure, axes = blank(5.2, 4.1)
-    figure.set_layout_engine("compressed")  # the colour bar as high as the square
+    figure.set_layout_engine("compressed")  # the colour bar gets the height of the square
     axis = axes[0, 0]
     logarithmic = low > 0 and high > 3 * low
     levels = np.geomspace(low, high, 13) if logarithmic else np.linspace(low, high, 13)
@@ -131,7 +131,7 @@ def density(
     name: str = "hessian_density",
     title: str = "Spectral density of the Hessian",
 ) -> Drawing:
-    """The density of eigenvalues on a logarithmic axis, with the largest ones (``top``) ticked."""
+    """Draw the density of eigenvalues on a logarithmic axis, with ticks at the largest ones (``top``)."""
     grid, curve, error = spectrum.curve()
     one = 1 / (spectrum.size * spectrum.width * math.sqrt(2 * math.pi))  # the peak of a single eigenvalue
     floor = min(one / 20, float(curve.max()) / 10)
@@ -164,7 +164,7 @@ def density(
 
 @styled
 def spectra(weights: "Mapping[str, Spectrum]", *, name: str = "weight_spectra") -> Drawing | None:
-    """The spectrum of each weight with the power law of its tail, a panel a weight."""
+    """Draw the spectrum of each weight with the power law of its tail, one panel per weight."""
     from matplotlib.ticker import LogLocator
 
     drawn = {key: s for key, s in weights.items() if np.count_nonzero(_positive(s)) > 1}
@@ -192,7 +192,7 @@ def spectra(weights: "Mapping[str, Spectrum]", *, name: str = "weight_spectra") 
             head = f"α = {law.alpha:.2f} ± {law.stderr:.2f}"
             seen += [fitted[-1], fitted[0]]
         axis.set_ylim(min(seen) / 2, max(seen) * 2)
-        axis.set_title(f"{_fitting(key)}\n{head}", fontsize=7.5, linespacing=1.3)
+        axis.set_title(f"{_shortened(key)}\n{head}", fontsize=7.5, linespacing=1.3)
         for side in (axis.xaxis, axis.yaxis):
             side.set_major_locator(LogLocator(numticks=4))
         axis.minorticks_off()
@@ -212,14 +212,14 @@ def spectra(weights: "Mapping[str, Spectrum]", *, name: str = "weight_spectra") 
 
 @styled
 def margins(values: Any, gamma: float, *, percentile: float = 10, name: str = "margins") -> Drawing | None:
-    """The distribution of the margins [N], with their percentile γ marked."""
+    """Draw the distribution of the margins [N] and their percentile γ."""
     m = np.asarray(values, dtype=np.float64)
     if len(m) == 0:
         return None
     figure, axes = blank(6.4, 2.7)
     axis = axes[0, 0]
     edges = np.histogram_bin_edges(m, bins=min(80, max(10, round(math.sqrt(len(m))))))
-    if edges[0] < 0 < edges[-1]:  # no bin on both sides of zero
+    if edges[0] < 0 < edges[-1]:  # no bin may contain both signs
         edges = edges - edges[np.abs(edges).argmin()]
         step = edges[1] - edges[0]
         edges = np.concatenate([[edges[0] - step], edges, [edges[-1] + step]])
@@ -241,7 +241,7 @@ def margins(values: Any, gamma: float, *, percentile: float = 10, name: str = "m
 
 @styled
 def layers(results: "Mapping[str, Estimate]", *, name: str = "layers", title: str = "Layer by layer") -> Drawing | None:
-    """The values of single layers, ``name.<layer>``, a panel a measure; the layers from top to bottom."""
+    """Draw the values of single layers, ``name.<layer>``, one panel per measure; layers run from top to bottom."""
     found: dict[str, dict[str, Estimate]] = {}
     for key, estimate in results.items():
         head, _, layer = key.partition(".")
@@ -251,7 +251,7 @@ def layers(results: "Mapping[str, Estimate]", *, name: str = "layers", title: st
     shown = dict(list(found.items())[:_PANELS])
     if not shown:
         return None
-    # a measure of all layers knows their order, one of some does not
+    # a measure of all layers has them in order; a measure of some may not
     order = list(dict.fromkeys(layer for of in sorted(shown.values(), key=len, reverse=True) for layer in of))
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
@@ -267,10 +267,10 @@ def layers(results: "Mapping[str, Estimate]", *, name: str = "layers", title: st
         if not spread and min(values) >= 0:
             axis.set_xlim(0, 1.1 * max(v + e for v, e in zip(values, errors, strict=True)) or 1)
         _few_ticks(axis, spread)
-        axis.set_title(_fitting(head), fontsize=7.5)
+        axis.set_title(_shortened(head), fontsize=7.5)
         axis.tick_params(labelsize=7)
         axis.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks(range(len(order)), [_fitting(layer, 36) for layer in order])
+    axes[0, 0].set_yticks(range(len(order)), [_shortened(layer, 36) for layer in order])
     axes[0, 0].set_ylim(len(order) - 0.4, -0.6)
     for axis in list(axes.flat)[len(shown) :]:
         axis.axis("off")
@@ -281,7 +281,7 @@ def layers(results: "Mapping[str, Estimate]", *, name: str = "layers", title: st
 
 
 def _gaps(axis: "Axes", line: "Slice") -> None:
-    """Grey where the loss is not finite."""
+    """Mark in grey where the loss is not finite."""
     half = (line.coordinates[1] - line.coordinates[0]) / 2
     for t in line.coordinates[np.isnan(line.loss)]:
         axis.axvspan(t - half, t + half, color="#d1d5db", linewidth=0, zorder=0)
@@ -295,13 +295,13 @@ def _few_ticks(axis: "Axes", logarithmic: bool) -> None:
 
 
 def _positive(spectrum: "Spectrum") -> np.ndarray:
-    """The eigenvalues that are not zero up to rounding."""
+    """Return the eigenvalues above rounding error."""
     values = spectrum.eigenvalues
     return values[values > values[-1] * 1e-12] if len(values) else values
 
 
-def _fitting(name: str, length: int = 24) -> str:
-    """A name that fits: its beginning and its end tell layers apart."""
+def _shortened(name: str, length: int = 24) -> str:
+    """Shorten a name, keeping its beginning and end, which distinguish layers."""
     cut = (length - 1) // 2
     return plain(name if len(name) <= length else f"{name[:cut]}…{name[-cut:]}")
 

@@ -1,4 +1,4 @@
-"""What was measured at every strength that was tried."""
+"""Metrics at every strength that was tried."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ _OVER_STRENGTH = {
 
 
 def draw(points: Sequence[Point], table: Table) -> Drawing | None:
-    """What was measured at every setting that was tried: a line of panels a row of the table."""
+    """Draw the metrics of every setting that was tried: one line of panels per row of the table."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -42,7 +42,7 @@ def draw(points: Sequence[Point], table: Table) -> Drawing | None:
             if min(ladder) > 0 and max(ladder) / min(ladder) > 10:
                 axis.set_xscale("log")
             if metric in RAW_MEASURES and min(min(drawn.get_ydata()) for drawn in axis.lines) > 0:
-                axis.set_yscale("log")  # from one strategy to another it spans orders of magnitude
+                axis.set_yscale("log")  # it spans orders of magnitude between strategies
             axis.margins(x=0.08, y=0.12)
             axis.set_xticks(list(ladder), [f"{value:g}" for value in ladder], fontsize=6)
             axis.tick_params(axis="y", labelsize=6.5)
@@ -62,20 +62,20 @@ def draw(points: Sequence[Point], table: Table) -> Drawing | None:
         "strengths",
         "Every strength that was tried",
         "Means over seeds with their Student-t 95 % intervals, which may leave a panel. Hollow: not comparable with "
-        "other rows in this measure. λ₁ changes when weights are rescaled and the function is not.",
+        "other rows in this measure. λ₁ changes when weights are rescaled, although the function does not.",
         figure,
     )
 
 
 def _ladder(points: Sequence[Point], row: str) -> list[float]:
-    """The values that were tried for a row, in order; empty unless it was one number that was varied."""
+    """Return the sorted values tried for a row; empty unless exactly one number was varied."""
     settings = [list(point.setting.values()) for point in points if point.row == row]
     numbers = all(len(s) == 1 and isinstance(s[0], int | float) and not isinstance(s[0], bool) for s in settings)
     return sorted({float(s[0]) for s in settings}) if numbers else []
 
 
 def _rungs(axis: "Axes", points: Sequence[Point], metric: str, ladder: Sequence[float], colour: str) -> None:
-    """One row under one condition: its mean at every value, with intervals."""
+    """Draw one row under one condition: its mean at every value, with intervals."""
     found = []
     for value in ladder:
         there = [point for point in points if float(next(iter(point.setting.values()))) == value]

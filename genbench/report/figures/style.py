@@ -1,6 +1,6 @@
-"""What all figures share: their look, their colours, the words around them, and their files.
+"""The style that all figures share, and how they are laid out and saved.
 
-Colours are Okabe and Ito's (2008), which colour-blind readers tell apart.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish.
 """
 
 import math
@@ -40,7 +40,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with the words around it."""
+    """A figure with its name, title and caption."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Drawing:
 
 
 def context() -> Any:
-    """The context in which figures are drawn and saved: no display, no date, nothing of the user's settings."""
+    """Return the context in which figures are drawn and saved, without a display and without the user's settings."""
     import matplotlib
     from matplotlib import pyplot
 
@@ -58,7 +58,7 @@ def context() -> Any:
 
 
 def styled(function: Callable[P, Drawing | None]) -> Callable[P, Drawing | None]:
-    """Makes ``function`` draw within :func:`context`, and lays the figure out."""
+    """Decorate ``function`` to draw within :func:`context` and to lay the figure out."""
 
     @wraps(function)
     def draw(*args: P.args, **settings: P.kwargs) -> Drawing | None:
@@ -72,7 +72,7 @@ def styled(function: Callable[P, Drawing | None]) -> Callable[P, Drawing | None]
 
 
 def blank(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple["Figure", Any]:
-    """A figure of ``width`` × ``height`` inches, and its axes [rows, columns]."""
+    """Return a figure of ``width`` × ``height`` inches and its axes [rows, columns]."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -80,8 +80,10 @@ def blank(width: float, height: float, rows: int = 1, columns: int = 1, **settin
 
 
 def settle(drawing: Drawing) -> None:
-    """Computes the layout once, not at every save, and leaves out tick labels that would touch another: minor ones
-    before major ones, and of these the later ones."""
+    """Compute the layout, once for all saves, and hide tick labels that overlap others.
+
+    Minor labels are hidden before major ones, and later ones before earlier ones.
+    """
     drawing.figure.draw_without_rendering()
     drawing.figure.set_layout_engine("none")
     for axes in drawing.figure.axes:
@@ -95,7 +97,7 @@ def settle(drawing: Drawing) -> None:
 
 
 def _labels(axes: "Axes") -> list["Text"]:
-    """The tick labels that are drawn, major ones first, from left to right and from below."""
+    """Return the visible tick labels, major ones first, from left to right and from bottom to top."""
     found = []
     for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
         low, high = sorted(axis.get_transform().transform(axis.get_view_interval()))
@@ -109,7 +111,7 @@ def _labels(axes: "Axes") -> list["Text"]:
 
 
 def saved(drawing: Drawing, kind: str) -> bytes:
-    """The file of a figure, ``svg`` or ``png``; the same bytes for the same figure."""
+    """Return the file of a figure as ``svg`` or ``png``; equal figures give equal bytes."""
     buffer = BytesIO()
     with context():
         drawing.figure.savefig(buffer, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else None)
@@ -117,13 +119,15 @@ def saved(drawing: Drawing, kind: str) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Text that Matplotlib does not read as mathematics."""
+    """Escape text that Matplotlib would read as mathematics."""
     return text.replace("$", r"\$")
 
 
 def logarithmic(axis: Any) -> None:
-    """A logarithmic abscissa with labels between powers of ten where it spans few, in plain numbers where these are
-    short."""
+    """Make the x axis logarithmic.
+
+    An axis of few powers of ten gets labels between them; labels are plain numbers if these are short.
+    """
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_xscale("log")

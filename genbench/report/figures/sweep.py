@@ -1,6 +1,6 @@
 """The figures of a sweep: learning curves, gap against flatness and norms, differences from the baseline.
 
-Rows carry numbers besides their colours.
+Rows are numbered as well as coloured.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,8 +47,10 @@ def draw(selection: Selection, table: Table, points: Sequence[Point]) -> Iterato
 
 
 def _few(table: Table, most: int) -> tuple[set[str], str]:
-    """Rows that a figure shows where it cannot show all, by label, and a sentence that says which: the baseline, and
-    those at both ends of the first column that has a best value."""
+    """Return the labels of at most ``most`` rows, and a sentence that names them unless they are all rows.
+
+    They are the baseline and the rows at both ends of the first column with a best value.
+    """
     labels = [row.label for row in table.rows]
     if len(labels) <= most:
         return set(labels), ""
@@ -60,11 +62,12 @@ def _few(table: Table, most: int) -> tuple[set[str], str]:
         ranked = sorted(values, key=lambda label: values[label])
         title = table.columns[index].title
     if half := min(most - len(base), len(ranked)) // 2:
-        which = f"the {half} with the lowest and the {half} with the highest {title}"
+        ends = f"the {half} with the lowest and the {half} with the highest {title}"
+        shown = ", ".join([*base, ends])
         chosen = {*base, *ranked[:half], *ranked[-half:]}
     else:
-        which, chosen = f"the first {most}", set([*base, *labels][:most])
-    return chosen, f" Of {len(labels)} rows {''.join(f'{label} and ' for label in base)}{which}; the table has all."
+        shown, chosen = f"the first {most}", set([*base, *labels][:most])
+    return chosen, f" Shown of {len(labels)} rows: {shown}; the table has all."
 
 
 def _custom(curve: Curve, points: Sequence[Point], table: Table) -> Drawing | None:

@@ -57,7 +57,8 @@ def test_of_very_many_rows_figures_show_some_and_say_which(tmp_path, monkeypatch
     few, said = sweep._few(table, 5)
     assert few == {"none", "method 0", "method 1", "method 10", "method 11"}
     assert said == (
-        " Of 13 rows none and the 2 with the lowest and the 2 with the highest test acc. (%), clean; the table has all."
+        " Shown of 13 rows: none, the 2 with the lowest and the 2 with the highest test acc. (%), clean; "
+        "the table has all."
     )
     assert sweep._few(table, 13) == ({"none", *names}, "")
     monkeypatch.setattr(sweep, "_PANELS", 5)
