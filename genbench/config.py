@@ -140,6 +140,11 @@ def folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
+def choices(group: str) -> dict[str, Path]:
+    """The file of each choice of a group by name; files whose names begin with ``_`` are included by choices."""
+    return {path.stem: path for path in sorted((folder() / group).glob("*.yaml")) if not path.name.startswith("_")}
+
+
 def resolve(composed: DictConfig) -> dict[str, Any]:
     """The plain values of a composed configuration, interpolations resolved, without Hydra's own.
 
@@ -155,9 +160,8 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
             raise ConfigError(f"{key} is not a setting, and no setting refers to it; {nearest(key, known)}")
     for key in known:
         if OmegaConf.is_missing(composed, key) or key not in composed:
-            accepted = sorted(path.stem for path in (folder() / key).glob("*.yaml"))
-            choices = ", ".join(accepted) or "a run's folder, or a file of weights"
-            raise ConfigError(f"{key} is not given; accepted: {key}={choices}")
+            accepted = ", ".join(choices(key)) or "a run's folder, or a file of weights"
+            raise ConfigError(f"{key} is not given; accepted: {key}={accepted}")
     values = {key: composed[key] for key in known}
     return {
         key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node

@@ -1,13 +1,12 @@
 """What identifies a run and what is refused."""
 
 import copy
-import re
 
 import pytest
 import torch
 
 from genbench.checks import nearest
-from genbench.config import ConfigError, bind, folder
+from genbench.config import ConfigError, bind
 from genbench.runs import execute, plan
 
 COSINE = {"_target_": "genbench.training.schedule.cosine", "_partial_": True}
@@ -134,14 +133,6 @@ def test_an_invalid_configuration_is_refused_in_one_line(configure, tmp_path, ke
         execute.run(changed(configure(), key, value))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_precisions_that_the_trainer_s_file_offers_are_those_that_are_accepted(configure):
-    (comment,) = re.findall(r"^precision: .*# (.*)$", (folder() / "trainer" / "default.yaml").read_text(), re.M)
-    for precision in comment.split(", "):
-        assert plan.plan(changed(configure(), "trainer.precision", precision)).run_id
-    with pytest.raises(ValueError, match=f"trainer.precision is '16'; accepted: {comment}$"):
-        plan.plan(changed(configure(), "trainer.precision", "16"))
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused(configure):

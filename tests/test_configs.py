@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from genbench import config, regularization
 from genbench.cli import catalog
 from genbench.runs import execute, plan
-from tests.helpers.choices import DATA, METHOD, STRONG, choices
+from tests.helpers.choices import DATA, METHOD, STRONG, choices, merged
 
 FOLDER = config.folder()
 FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
+CHOICES = [path for path in FILES if not path.name.startswith("_")]
 GROUPS = {"data", "model", "optimizer", "scheduler", "regularization", "measures", "callbacks", "logger", "trainer"}
 METHODS = [name for name in choices("regularization") if name != "none"]
 EXPERIMENTS = sorted(path.stem for path in FILES if path.parent.name == "experiment")
@@ -45,18 +46,19 @@ def short(plain):
 
 
 def test_no_file_is_missed():
-    tested = [path for path in FILES if path.parent.name in GROUPS | OTHER_PARENTS]
-    assert {path.name for path in set(FILES) - set(tested)} == {"train.yaml", "measure.yaml"}
+    tested = [path.name for path in CHOICES if path.parent.name in GROUPS | OTHER_PARENTS]
+    others = ["train.yaml", "measure.yaml", "_shared.yaml", "_stream.yaml"]
+    assert sorted([*tested, *others]) == sorted(path.name for path in FILES)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS], ids=str)
+@pytest.mark.parametrize("path", [p for p in CHOICES if p.parent.name in GROUPS], ids=str)
 def test_every_choice_composes_binds_and_builds(path):
     plain = short(composed(*choose(path)))
     config.bind(plain)
     plan.check(plain)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS], ids=str)
+@pytest.mark.parametrize("path", [p for p in CHOICES if p.parent.name in GROUPS], ids=str)
 def test_every_choice_says_in_its_first_line_what_it_is(path):
     first = (FOLDER / path).read_text().splitlines()[0]
     assert first.startswith("# ")
@@ -71,10 +73,10 @@ def targets(node):
             yield from targets(value)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in GROUPS | {"launcher", "sweeper"}], ids=str)
+@pytest.mark.parametrize("path", [p for p in CHOICES if p.parent.name in GROUPS | {"launcher", "sweeper"}], ids=str)
 def test_every_partial_is_bound_and_every_setting_listed(path):
     """A setting that is not in the YAML cannot be swept; ours are all there (those of libraries are chosen)."""
-    for node in targets(yaml.safe_load((FOLDER / path).read_text())):
+    for node in targets(OmegaConf.to_container(merged(FOLDER / path))):
         accepted = config.signature(get_object(node["_target_"]))
         settings = {key: value for key, value in node.items() if not key.startswith("_")}
         inspect.Signature(accepted).bind_partial(**settings)
@@ -89,6 +91,15 @@ def test_a_method_file_is_one_keyed_entry(name):
     text = (FOLDER / "regularization" / f"{name}.yaml").read_text()
     assert "@package" not in text
     assert list(yaml.safe_load(text)) == [name]
+
+
+def test_a_set_of_data_repeats_no_setting_that_it_includes():
+    """Its own lines are those that differ, in value or in what they say."""
+    shared = (FOLDER / "data" / "_shared.yaml").read_text().splitlines()
+    stream = (FOLDER / "data" / "_stream.yaml").read_text().splitlines()
+    for path in config.choices("data").values():
+        lines = path.read_text().splitlines()
+        assert not set(lines) & ({*shared, *stream} if "defaults: [_stream]" in lines else {*shared}), path
 
 
 @pytest.mark.parametrize("name", METHODS)

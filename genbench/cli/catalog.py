@@ -12,7 +12,8 @@ from genbench.config import ConfigError, folder
 
 MOST_NODES = 100_000  # of a file, aliases written out: no file that a person wrote comes near
 _GLOBAL = "# @package _global_"
-_NO_SETTINGS = {"defaults", "_target_", "_partial_", "path", "hydra", "table"}  # of a file, for who sets values
+_NO_SETTINGS = {"defaults", "_target_", "_partial_", "hydra", "table"}  # keys of a file that are no settings
+_LOOK_UP = "hydra.utils.get_"  # a node with such a target names a function, which is no setting either
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ def places(arguments: Sequence[str]) -> list[Path]:
 
 
 def groups(arguments: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
-    """The file of each choice of each group."""
+    """The file of each choice of each group; files whose names begin with ``_`` are included by choices."""
     found: dict[str, dict[str, Path]] = {}
     for place in places(arguments):
         for path in sorted(place.rglob("*.yaml")):
-            if (group := path.parent.relative_to(place).as_posix()) != ".":
+            group = path.parent.relative_to(place).as_posix()
+            if group != "." and not path.name.startswith("_"):
                 found.setdefault(group, {})[path.stem] = path
     return found
 
@@ -55,7 +57,10 @@ def about(path: Path) -> str:
 
 
 def settings(group: str, path: Path) -> list[Setting]:
-    """The settings of a choice, those of the files that it is made of first."""
+    """The settings of a choice: those of choices that it extends, its own, and those of files that it includes.
+
+    A setting that a choice sets without a comment keeps the comment of the extended or included file.
+    """
     import yaml
 
     text = path.read_text()
@@ -65,21 +70,27 @@ def settings(group: str, path: Path) -> list[Setting]:
     prefix = () if text.startswith(_GLOBAL) else tuple(group.split("/"))
     lines = text.splitlines()
     found: dict[str, Setting] = {}
+    included: set[str] = set()
     for name, node in root.value:
         if name.value == "defaults":
             bases = [path.parent / f"{each.value}.yaml" for each in node.value if isinstance(each, yaml.ScalarNode)]
             for base in filter(Path.is_file, bases):
-                found |= {setting.key: setting for setting in settings(group, base)}
+                of_base = {setting.key: setting for setting in settings(group, base)}
+                found |= of_base
+                included |= set(of_base) if base.name.startswith("_") else set()
     for keys, node in _leaves(root, prefix):
         if not _NO_SETTINGS & set(keys[len(prefix) :]):
             value = text[node.start_mark.index : node.end_mark.index].strip()
             comment = lines[node.end_mark.line][node.end_mark.column :].partition("#")[2]
             key = ".".join(keys)
-            found[key] = Setting(key, " ".join(value.split()), comment.strip())
-    return list(found.values())
+            said = comment.strip() or (found[key].about if key in found else "")
+            found[key] = Setting(key, " ".join(value.split()), said)
+    return sorted(found.values(), key=lambda setting: setting.key in included)
 
 
 def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if any(key.value == "_target_" and str(value.value).startswith(_LOOK_UP) for key, value in node.value):
+        return
     for key, value in node.value:
         if value.id == "mapping" and not value.flow_style:
             yield from _leaves(value, (*path, key.value))

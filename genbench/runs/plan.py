@@ -181,7 +181,7 @@ def other_code(planned: Plan, expected: Plan) -> str | None:
 def _check(config: Config) -> None:
     """What no component checks for itself."""
     for part in PARTS:
-        if not isinstance(config.get(part), Mapping) or "_target_" not in config[part]:
+        if not isinstance(config.get(part), Mapping) or config[part].get("_target_", "???") == "???":
             raise ConfigError(
                 f"{part} names no _target_; accepted: {part}=CHOICE, as genbench {part} --help lists them"
             )

@@ -57,6 +57,22 @@ def test_every_setting_of_every_choice_is_found():
     assert not any("_target_" in key or key.startswith("table") for key in owners)
 
 
+def test_settings_of_included_files_are_in_the_help_and_the_files_are_no_choices():
+    page = catalog.page("", ["data=modular_arithmetic,mnist1d_frozen,cifar100,images"])
+    assert re.search(r"^  data\.p=97 +modulus, a prime up to 1000$", page, re.M)
+    kind = r"symmetric: by a uniformly drawn class; asymmetric: by the next class; or a confusion matrix \(rows, .*\)"
+    assert len(re.findall(rf"^  data\.noise_kind=symmetric +{kind}$", page, re.M)) == 4
+    assert re.search(r"^  data\.inputs=original +original, shuffled_pixels \(one order", page, re.M)  # its own comment
+    assert re.search(r"^  data\.label=fine_label +the column of the labels", page, re.M)  # that of the file it extends
+    assert re.search(r"^  data\.path=null +instead, a local folder", page, re.M)
+    for lines in (part.splitlines() for part in page.split("\n\n")):
+        assert lines[-1].startswith("  data.seed=${seed} ")  # what is included is last
+        assert all(re.search(r"=\S+ +\S", line) for line in lines[1:] if "data.hub" not in line), lines
+    assert not any(name.startswith("_") for found in catalog.groups().values() for name in found)
+    with pytest.raises(ConfigError, match="data=_shared: no such choice"):
+        catalog.page("", ["data=_shared"])
+
+
 def test_a_users_own_files_are_in_the_help(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("# my own\n_target_: mine.Net\nwidth: 3  # units, ≥ 1\n")

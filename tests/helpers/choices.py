@@ -1,8 +1,12 @@
 """What a choice of the configuration folder needs in a short test of every choice."""
 
-import yaml
+from pathlib import Path
+from typing import Any
 
-from genbench.config import folder
+import yaml
+from omegaconf import OmegaConf
+
+from genbench import config
 
 # a network small enough for a pack in float64, and the data that it is for; at the rates of the YAMLs training of
 # some is chaotic, and rounding grows with it
@@ -53,12 +57,20 @@ SEPARATE = ("lion", "muon", "schedule_free_adamw", "schedule_free_sgd", "soap")
 
 def choices(group: str) -> list[str]:
     """The names in a group."""
-    return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
+    return [*config.choices(group)]
+
+
+def merged(path: Path) -> Any:
+    """A file of the configuration folder with those that it extends or includes."""
+    node = OmegaConf.load(path)
+    for base in reversed([name for name in node.pop("defaults", []) if name != "_self_"]):
+        node = OmegaConf.merge(merged(path.with_name(f"{base}.yaml")), node)
+    return node
 
 
 def needs(model: str, method: str) -> list[str] | None:
     """The overrides with which a model and a method train together; None where no data suits both."""
-    settings = yaml.safe_load((folder() / "model" / f"{model}.yaml").read_text())
+    settings = yaml.safe_load(config.choices("model")[model].read_text())
     asked = dict.fromkeys([*MODEL.get(model, []), *METHOD.get(method, [])])
     found = [each for each in asked if not each.startswith("model.") or each[6:].split("=")[0] in settings]
     return found if sum(each.startswith("data=") for each in found) < 2 else None

@@ -13,6 +13,7 @@ from genbench import config, records
 from genbench.config import ConfigError
 from genbench.privacy import shared
 from genbench.runs import execute, measure_checkpoint, trust
+from tests.helpers.choices import merged
 
 WATCHED = (
     "import", "exec", "subprocess.Popen", "os.system", "os.exec", "os.spawn", "os.remove", "os.rename", "os.mkdir",
@@ -318,17 +319,13 @@ def test_ones_own_classes_need_no_word_and_anothers_need_trust(configure, tmp_pa
 
 def test_genbench_trusts_all_that_its_own_choices_name():
     """Every file of every group, bound as records have it."""
-    methods = sorted(path.stem for path in (config.folder() / "regularization").glob("*.yaml"))
+    methods = [*config.choices("regularization")]
     chosen = [f"regularization=[{','.join(methods)}]", "measures=full", "callbacks=robustness"]
     with initialize_config_dir(str(config.folder()), version_base="1.3"):
         whole = OmegaConf.to_container(compose("train", chosen), resolve=True)
     for group in ("data", "model", "optimizer", "scheduler"):
-        for path in sorted((config.folder() / group).glob("*.yaml")):
-            part = OmegaConf.load(path)
-            for base in part.pop("defaults", []):
-                part = OmegaConf.merge(OmegaConf.load(path.with_name(f"{base}.yaml")), part)
-                part.pop("defaults", None)
-            plain = OmegaConf.to_container(OmegaConf.create({"seed": 0, group: part}), resolve=True)
+        for path in config.choices(group).values():
+            plain = OmegaConf.to_container(OmegaConf.create({"seed": 0, group: merged(path)}), resolve=True)
             trust.check({group: shared(plain[group])}, name=path.stem)
     for name, node in whole["regularization"].items():
         if "source" in node:
