@@ -287,7 +287,9 @@ def command(words, folder, **more):
 
 SERVER = """
 import json, os, sys, tempfile
-from genbench import catalog, cli, experiment  # once for all
+from genbench import cli
+from genbench.cli import catalog
+from genbench.runs import execute  # once for all
 for line in sys.stdin:
     words = json.loads(line)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -350,7 +352,7 @@ def test_the_hub_without_a_network_is_given_up_in_three_seconds(tmp_path):
     """The library's own tries take twenty-five."""
     pytest.importorskip("huggingface_hub", reason="the hub needs the extra hub")
     code = (
-        "import time; import torch; from genbench import weights; import huggingface_hub; started = time.monotonic()\n"
+        "import time; import torch; from genbench.records import weights; import huggingface_hub; started = time.monotonic()\n"
         "try: weights.file_of('hf://nosuch/model', 'source')\n"
         "except ValueError as error: print(time.monotonic() - started, error)"
     )

@@ -63,7 +63,7 @@ def choices(group: str) -> list[str]:
 def merged(path: Path) -> Any:
     """A file of the configuration folder with those that it extends or includes."""
     node = OmegaConf.load(path)
-    for base in reversed([name for name in node.pop("defaults", []) if name != "_self_"]):
+    for base in reversed([name for name in node.pop("defaults", []) if isinstance(name, str) and name != "_self_"]):
         node = OmegaConf.merge(merged(path.with_name(f"{base}.yaml")), node)
     return node
 
