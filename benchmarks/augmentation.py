@@ -33,7 +33,7 @@ def measure(args: argparse.Namespace) -> list[Result]:
     from genbench.regularization.cutout import Cutout
     from genbench.regularization.flip import Flip
     from genbench.regularization.random_crop import RandomCrop
-    from genbench.rng import Draw
+    from genbench.rng import StepRandom
     from genbench.training.lane import Lane
 
     keep_freed()
@@ -51,7 +51,7 @@ def measure(args: argparse.Namespace) -> list[Result]:
 
     def ours(seed: int) -> dict[str, Any]:
         for step, batch in enumerate(batches):
-            lane.transformed(*batch, Draw(seed, step))
+            lane.transformed(*batch, StepRandom(seed, step))
         return {}
 
     def least(seed: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _packed_step(model: str, n: int) -> tuple[float, int]:
     from functools import partial
 
     from genbench.process.memory import keep_freed
-    from genbench.rng import Draw
+    from genbench.rng import StepRandom
     from genbench.training import Pack
 
     torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def _packed_step(model: str, n: int) -> tuple[float, int]:
         torch.manual_seed(seed)
         networks.append(network(model))
     optimizer = partial(torch.optim.Adam, lr=0.01)
-    x, y = Draw(0, 0).normal("x", n, 100, 1, 40), torch.arange(100).expand(n, 100) % 10
+    x, y = StepRandom(0, 0).normal("x", n, 100, 1, 40), torch.arange(100).expand(n, 100) % 10
     pack = Pack(networks, optimizer=optimizer, own_batches=True)
     update = pack.prepare(total_steps=100)
     seconds = []

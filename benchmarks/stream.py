@@ -20,7 +20,7 @@ def measure(args: argparse.Namespace) -> list[Result]:
 
     from genbench.data.mnist1d_stream import Signals
     from genbench.process.memory import keep_freed
-    from genbench.rng import Draw
+    from genbench.rng import StepRandom
 
     keep_freed()
     source, package = Signals(), get_dataset_args()
@@ -28,7 +28,7 @@ def measure(args: argparse.Namespace) -> list[Result]:
     def ours(seed: int, n: int) -> dict[str, Any]:
         start, batches = process_time(), max(1, 10_000 // n)
         for step in range(batches):
-            source.sample(n, Draw(seed, step))
+            source.sample(n, StepRandom(seed, step))
         return {"each": (process_time() - start) / (batches * n)}
 
     def theirs(seed: int) -> dict[str, Any]:

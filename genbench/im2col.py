@@ -17,7 +17,7 @@ _ALL = slice(None)
 _FEW = 16  # outputs of a linear layer that are computed in columns, which is up to three times faster
 
 
-class Patches(TorchFunctionMode):
+class Im2col(TorchFunctionMode):
     """Within it, a convolution without groups multiplies the matrix of its input's patches by its weight, and weight
     norm is right when it is differentiated twice. Double backward of torch's own convolution takes most of the time of
     a Hessian product of a small CNN, and ``torch.vmap`` over networks makes grouped convolutions of it, which are slow

@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 
-def derive(seed: int, *names: int | str) -> int:
+def derive_seed(seed: int, *names: int | str) -> int:
     """A 63-bit seed for one purpose: the hash of ``seed`` and ``names``.
 
-    >>> derive(0, "order", 1) == derive(0, "order", 1) != derive(0, "order", 2)
+    >>> derive_seed(0, "order", 1) == derive_seed(0, "order", 1) != derive_seed(0, "order", 2)
     True
     """
     digest = hashlib.blake2b(repr((seed, *names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-class Draw:
+class StepRandom:
     """The random draws of one training step.
 
     Every draw is keyed by (seed, step, site): it depends neither on what was drawn before nor on what else runs in
     the process, and it never touches a global generator. ``site`` names the place that draws (``"mixup"``).
 
-    >>> draw = Draw(seed=0, step=7)
+    >>> draw = StepRandom(seed=0, step=7)
     >>> torch.equal(draw.uniform("mixup", 3), draw.uniform("mixup", 3))
     True
     """
@@ -36,7 +36,7 @@ class Draw:
 
     def generator(self, site: str) -> torch.Generator:
         """A fresh generator for one site, on the draw's device."""
-        return torch.Generator(self.device).manual_seed(derive(self.seed, self.step, site))
+        return torch.Generator(self.device).manual_seed(derive_seed(self.seed, self.step, site))
 
     def uniform(self, site: str, *shape: int) -> Tensor:
         """Uniform numbers on [0, 1) of the given shape."""
@@ -60,17 +60,17 @@ class Draw:
         import numpy as np
 
         alpha = float(alpha)
-        share = np.random.default_rng(derive(self.seed, self.step, site)).beta(alpha, alpha) if alpha > 0 else 1.0
+        share = np.random.default_rng(derive_seed(self.seed, self.step, site)).beta(alpha, alpha) if alpha > 0 else 1.0
         return torch.tensor(share, dtype=torch.float64, device=self.device)
 
 
-class Draws:
-    """The draws of several lanes, stacked: each lane's are those of its own ``Draw``, whatever the others' are.
+class PackRandom:
+    """The draws of several lanes, stacked: each lane's are those of its own ``StepRandom``, whatever the others' are.
 
     What a step draws is learnt by recording one step of every lane: the i-th calls ``record[i]`` as it would its own
     draw. ``at(step)`` then makes all draws of a step, for use inside ``torch.vmap``, where nothing may be drawn.
 
-    >>> draws = Draws(seeds=[1, 2])
+    >>> draws = PackRandom(seeds=[1, 2])
     >>> for record in draws.record: record.uniform("mask", 3).shape
     torch.Size([3])
     torch.Size([3])
@@ -81,7 +81,7 @@ class Draws:
     def __init__(self, seeds: Sequence[int], *, device: torch.device | str = "cpu") -> None:
         self.seeds = tuple(seeds)
         self.device = torch.device(device)
-        self.record = [_Recording(seed, device) for seed in seeds]
+        self.record = [_Recorder(seed, device) for seed in seeds]
 
     def at(self, step: int) -> dict[str, Tensor]:
         """Every draw of a step by its site, [lanes, ...]."""
@@ -89,7 +89,7 @@ class Draws:
         for other in self.record[1:]:
             if other.made.keys() != first.keys():
                 raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.made)}")
-        draws = [Draw(seed, step, device=self.device) for seed in self.seeds]
+        draws = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
         made = {"step": torch.full((len(draws),), step, device=self.device)}
         for site in first:
             asked = [record.made[site] for record in self.record]
@@ -99,8 +99,8 @@ class Draws:
         return made
 
 
-class Drawn(Draw):
-    """The draw of one lane whose numbers were made before: see :meth:`Draws.at`."""
+class PredrawnRandom(StepRandom):
+    """The draw of one lane whose numbers were made before: see :meth:`PackRandom.at`."""
 
     step: Any  # a tensor, as it changes while what is computed of it is written down once
 
@@ -124,7 +124,7 @@ class Drawn(Draw):
         return self._made[site]
 
 
-class _Recording(Draw):
+class _Recorder(StepRandom):
     """A draw that notes what it is asked for."""
 
     def __init__(self, seed: int, device: torch.device | str) -> None:

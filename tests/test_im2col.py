@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import genbench.im2col as module
-from genbench.im2col import Patches
+from genbench.im2col import Im2col
 from genbench.measures import Snapshot
 from tests.helpers.networks import dense_hessian
 
@@ -29,7 +29,7 @@ def test_forward_and_gradients(dims, settings):
     x = torch.randn(5, 4, *[7, 6, 5][:dims], dtype=torch.float64, requires_grad=True)
     inputs = [x, *layer.parameters()]
     plain = layer(x)
-    with Patches():
+    with Im2col():
         ours = layer(x)
     torch.testing.assert_close(ours, plain)
     weights = torch.randn_like(plain)
@@ -44,7 +44,7 @@ def test_it_is_used_where_it_may_be(monkeypatch):
     own = module._convolution
     monkeypatch.setattr(module, "_convolution", lambda *a, **k: calls.append(own(*a, **k) is not None) or own(*a, **k))
     x = torch.randn(3, 4, 8)
-    with Patches():
+    with Im2col():
         nn.Conv1d(4, 2, 3)(x)
         nn.Conv1d(4, 2, 3, groups=2)(x)
         nn.Conv1d(4, 2, 3)(x[0])  # one example without its batch dimension
@@ -57,7 +57,7 @@ def test_asymmetric_images():
     torch.manual_seed(0)
     layer = nn.Conv2d(2, 3, (3, 2), stride=(1, 2), padding=(2, 0), dilation=(2, 1))
     x = torch.randn(2, 2, 9, 8)
-    with Patches():
+    with Im2col():
         ours = layer(x)
     torch.testing.assert_close(ours, layer(x))
 
@@ -80,7 +80,7 @@ def test_weight_norm_is_right_when_differentiated_twice(dim):
     torch.manual_seed(0)
     v, g = torch.randn(4, 3).double(), torch.rand(()).double() + 1
     g = g if dim < 0 else g + torch.rand((4, 1) if dim == 0 else (1, 3)).double()
-    with Patches():
+    with Im2col():
         torch.testing.assert_close(
             torch._weight_norm(v, g, dim), g * v / (v.norm() if dim < 0 else v.norm(dim=1 - dim, keepdim=True))
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genbench.measures import Snapshot
 from genbench.measures.base import reason
-from genbench.places import unwrapped
+from genbench.module_state import unwrapped
 
 FORWARD = "forward=(model, batch) -> (output, target)"
 

@@ -12,7 +12,7 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.batches import Batches, Chunks, Stream
 from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _EVALUATION_BATCH = 4096  # labels
 
@@ -107,7 +107,7 @@ class TensorData(LightningDataModule):
 
         self.order_seeds: tuple[int, ...] | None = None
         self.device = torch.device("cpu")
-        draw = Draw(self.seed, 0)
+        draw = StepRandom(self.seed, 0)
         if check_number("data.imbalance", imbalance, low=1) > 1 and raw["y"].ndim > 1:
             raise ValueError(f"data.imbalance is {imbalance!r}; accepted: 1, as an example has several labels")
 

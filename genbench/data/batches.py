@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.rng import Draw, derive
+from genbench.rng import StepRandom, derive_seed
 
 
 class Batches:
@@ -48,7 +48,7 @@ class Batches:
     def order(self, seed: int, epoch: int) -> Tensor:
         """The order of one lane in one epoch, indices of shape [len(self), B]."""
         # drawn on the CPU, so that the same run sees the same order on every device
-        generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
         return torch.randperm(len(self.y), generator=generator)[: len(self) * self.batch_size].view(len(self), -1)
 
     def indices(self, epoch: int) -> Tensor:
@@ -127,7 +127,7 @@ class Stream(Batches):
 
     def __init__(
         self,
-        make: Callable[[Draw, int], tuple[Tensor, Tensor]],
+        make: Callable[[StepRandom, int], tuple[Tensor, Tensor]],
         *,
         steps: int,
         batch_size: int,
@@ -146,7 +146,9 @@ class Stream(Batches):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for position in self._positions():
             made = [
-                make(Draw(derive(seed, "stream", self.epoch), position, device=self.x.device), self.batch_size)
+                make(
+                    StepRandom(derive_seed(seed, "stream", self.epoch), position, device=self.x.device), self.batch_size
+                )
                 for make, seed in self._lanes
             ]
             x, y = made[0] if self.seeds is None else (torch.stack(parts) for parts in zip(*made, strict=True))

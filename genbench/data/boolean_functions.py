@@ -8,7 +8,7 @@ from torch import Tensor
 from genbench.checks import check_integer
 from genbench.data.base import TensorData, tensors
 from genbench.data.table import divided
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 def patterns(n: int) -> Tensor:
@@ -56,7 +56,7 @@ class BooleanFunctions(TensorData):
     def content(self) -> tuple[dict[str, Tensor], str]:
         x = patterns(self._bits)
         if self._function is None:
-            y = (Draw(self._seed, 0).uniform("data.function", len(x)) < 0.5).long()
+            y = (StepRandom(self._seed, 0).uniform("data.function", len(x)) < 0.5).long()
         else:
             y = torch.tensor([int(digit) for digit in f"{self._function:0{len(x)}b}"])
         return tensors(divided(x[:, None].float(), y, self._size, seed=self._seed), self.name)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_choice
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 NOISE = ("symmetric", "asymmetric")
 Noise = str | Sequence[Sequence[float]]
@@ -17,7 +17,7 @@ INPUTS = ("original", "shuffled_pixels", "random_pixels", "gaussian")
 Splits = Mapping[str, tuple[Tensor, Tensor]]
 
 
-def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: Draw) -> Tensor:
+def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: StepRandom) -> Tensor:
     """What each label [n, ...] becomes where it is noisy.
 
     ``symmetric``: a class drawn uniformly from all, the true one included, so that a share of 1 is the random labels of
@@ -90,7 +90,7 @@ def imbalanced(order: Tensor, y: Tensor, *, size: int, ratio: float, classes: in
     return order[kept]
 
 
-def duplicated(n: int, share: float, draw: Draw) -> Tensor:
+def duplicated(n: int, share: float, draw: StepRandom) -> Tensor:
     """Which of n examples stands at each place [n]: the last ``round(share · n)`` places hold copies of the others,
     drawn uniformly, so that the size stays and the diversity falls. At a larger share, more places do."""
     copies = min(round(share * n), n - 1)
@@ -101,7 +101,7 @@ def duplicated(n: int, share: float, draw: Draw) -> Tensor:
     return rows
 
 
-def randomized_inputs(splits: Splits, kind: str, draw: Draw) -> dict[str, tuple[Tensor, Tensor]]:
+def randomized_inputs(splits: Splits, kind: str, draw: StepRandom) -> dict[str, tuple[Tensor, Tensor]]:
     """The input randomizations of Zhang et al. 2017 (arXiv 1611.03530, Fig. 1), in every split.
 
     ``shuffled_pixels``: one permutation of the points of an input for all of them. ``random_pixels``: another one for

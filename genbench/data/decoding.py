@@ -18,7 +18,7 @@ import numpy as np
 
 from genbench.data.cache import cached_folder, folder
 from genbench.data.image_sources import Part, Source, files_of, parts_of
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _RULES = 2  # of decoding; cached images are of one number: 2 composites transparency and turns by EXIF
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow's, 8 bits a channel
@@ -256,7 +256,7 @@ def _held_out(fraction: float, n: int) -> dict[str, np.ndarray]:
         raise ValueError(
             f"data.test_fraction is {fraction!r}; accepted: a share of {n} images that leaves one in each split"
         )
-    order = Draw(0, 0).permutation("data.test_fraction", n).numpy()
+    order = StepRandom(0, 0).permutation("data.test_fraction", n).numpy()
     return {"train": np.sort(order[n_test:]), "test": np.sort(order[:n_test])}
 
 

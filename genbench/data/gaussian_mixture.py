@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,10 @@ class Mixture:
         from scipy.linalg import helmert
 
         simplex = torch.from_numpy(helmert(self.classes).T / sqrt(2))  # [classes, classes − 1], its edges of length 1
-        turn, _ = torch.linalg.qr(Draw(0, 0).normal("mixture", self.dimension, self.classes - 1).double())
+        turn, _ = torch.linalg.qr(StepRandom(0, 0).normal("mixture", self.dimension, self.classes - 1).double())
         return self.separation * simplex @ turn.T
 
-    def sample(self, n: int, draw: Draw, site: str = "stream") -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
         """Points [n, 1, dimension] and their classes [n]."""
         y = (draw.uniform(f"{site}.classes", n) * self.classes).long()
         x = self.means.to(draw.device, torch.float32)[y] + draw.normal(f"{site}.noise", n, self.dimension)

@@ -16,7 +16,7 @@ from genbench.data.batches import Batches
 from genbench.data.corruptions import INPUTS, randomized_inputs
 from genbench.data.decoding import decoded, prefetched
 from genbench.data.image_sources import Source
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 NORMALIZATIONS = ("channels", "images", "none")
 _WORKERS = 2  # threads that read what does not fit in memory
@@ -122,7 +122,7 @@ class ImageData(TensorData):
                     "float32, which do not fit in memory twice"
                 )
             whole = {split: (x[:], y) for split, (x, y) in images.items()}
-            self._splits = dict(randomized_inputs(whole, inputs, Draw(self.seed, 0)))
+            self._splits = dict(randomized_inputs(whole, inputs, StepRandom(self.seed, 0)))
 
     def content(self) -> tuple[dict[str, Tensor], str]:
         """Rows instead of images: x [n] and x_test [n] are the numbers of rows on disk."""

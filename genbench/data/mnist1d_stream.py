@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _POINTS = 72  # of a signal while it is made: the template's 12 and at most 60 of padding
 _PADDING = range(36, 61)
@@ -42,14 +42,14 @@ class Signals:
             else:
                 check_number(f"data.{field.name}", getattr(self, field.name), low=0)
 
-    def sample(self, n: int, draw: Draw, site: str = "signals") -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, draw: StepRandom, site: str = "signals") -> tuple[Tensor, Tensor]:
         """Signals [n, 1, 40] (float32) and classes [n], uniform; scaled as the distribution with its default constants
         has mean 0 and standard deviation 1."""
         mean, std = _moments()
         x, y = self._raw(n, draw, site)
         return ((x - mean) / std)[:, None], y
 
-    def _raw(self, n: int, draw: Draw, site: str) -> tuple[Tensor, Tensor]:
+    def _raw(self, n: int, draw: StepRandom, site: str) -> tuple[Tensor, Tensor]:
         u = draw.uniform(f"{site}.numbers", 5, n)
         noise = draw.normal(f"{site}.noise", 2, n, _POINTS)
         y, padding, shift = (
@@ -99,7 +99,7 @@ def _tables_on(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 @cache
 def _moments() -> tuple[float, float]:
-    x, _ = Signals()._raw(_SCALING, Draw(0, 0), "mnist1d.moments")
+    x, _ = Signals()._raw(_SCALING, StepRandom(0, 0), "mnist1d.moments")
     return float(x.double().mean()), float(x.double().std())
 
 

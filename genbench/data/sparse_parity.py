@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer
 from genbench.data.stream import StreamData
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Parity:
     bits: int
     relevant: int
 
-    def sample(self, n: int, draw: Draw, site: str = "stream") -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
         """Bits [n, 1, bits], and 1 where an odd number of the relevant ones is −1, [n]."""
         x = 1 - 2 * (draw.uniform(f"{site}.bits", n, 1, self.bits) < 0.5).float()
         return x, (x[:, 0, : self.relevant] < 0).sum(1) % 2

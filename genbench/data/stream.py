@@ -10,7 +10,7 @@ from genbench.checks import check_flag, check_integer
 from genbench.data.base import TensorData, tensors
 from genbench.data.batches import Batches, Stream
 from genbench.data.corruptions import replaced_labels
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _PART = 1000  # examples of a frozen set that are drawn together
 
@@ -18,7 +18,7 @@ _PART = 1000  # examples of a frozen set that are drawn together
 class Source(Protocol):
     """A distribution; two that are equal give the same examples (a frozen dataclass, say)."""
 
-    def sample(self, n: int, draw: Draw, site: str = "stream") -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
         """Inputs [n, ...] (float32) and classes [n], on the draw's device."""
         ...
 
@@ -81,7 +81,7 @@ class StreamData(TensorData):
             device=self.device,
         )
 
-    def _fresh(self, draw: Draw, n: int) -> tuple[Tensor, Tensor]:
+    def _fresh(self, draw: StepRandom, n: int) -> tuple[Tensor, Tensor]:
         x, y = self.source.sample(n, draw)
         if self.label_noise:
             wrong = replaced_labels(y, self.noise, classes=self.classes, draw=draw)
@@ -91,7 +91,7 @@ class StreamData(TensorData):
 
 def some(source: Source, n: int, *, seed: int, site: str) -> tuple[Tensor, Tensor]:
     """n examples of a frozen set, of which smaller ones are the beginning."""
-    parts = [source.sample(_PART, Draw(seed, part), site) for part in range(-(-n // _PART))]
+    parts = [source.sample(_PART, StepRandom(seed, part), site) for part in range(-(-n // _PART))]
     x, y = (torch.cat(tensors)[:n] for tensors in zip(*parts, strict=True))
     return x, y
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from genbench.data.cache import Arrays
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 def divided(x: Tensor, y: Tensor, train: int, *, seed: int) -> Arrays:
@@ -17,7 +17,7 @@ def divided(x: Tensor, y: Tensor, train: int, *, seed: int) -> Arrays:
         raise ValueError(
             f"data would have {train} training examples of the {len(y)} that there are; accepted: 1 to {len(y) - 1}"
         )
-    rows = Draw(seed, 0).permutation("data.table", len(y))
+    rows = StepRandom(seed, 0).permutation("data.table", len(y))
     train_rows, test_rows = rows[:train], rows[train:].sort().values
     return {
         "x": x[train_rows].numpy(),

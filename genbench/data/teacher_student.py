@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _EXAMPLES = 100_000  # that the Bayes error is estimated from
 
@@ -32,7 +32,7 @@ class Teacher:
     def weights(self) -> list[Tensor]:
         """Of each layer, [inputs, outputs]."""
         sizes = [self.dimension, *[self.width] * self.depth, self.classes]
-        draw = Draw(self.seed, 0)
+        draw = StepRandom(self.seed, 0)
         return [draw.normal(f"teacher.{i}", a, b) / sqrt(a) for i, (a, b) in enumerate(pairwise(sizes))]
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Teacher:
             x = (x @ w).tanh()
         return x @ last
 
-    def sample(self, n: int, draw: Draw, site: str = "stream") -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
         """Inputs [n, 1, dimension] and classes [n]."""
         x = draw.normal(f"{site}.inputs", n, self.dimension)
         outputs = self.outputs(x)
@@ -56,7 +56,7 @@ class Teacher:
         its standard error; both 0 at temperature 0."""
         if self.temperature == 0:
             return 0.0, 0.0
-        outputs = self.outputs(Draw(0, 0).normal("teacher.bayes", _EXAMPLES, self.dimension))
+        outputs = self.outputs(StepRandom(0, 0).normal("teacher.bayes", _EXAMPLES, self.dimension))
         wrong = 1 - (outputs / self.temperature).double().softmax(1).amax(1)
         return float(wrong.mean()), float(wrong.std() / sqrt(_EXAMPLES))
 

@@ -12,7 +12,7 @@ from genbench.checks import check_choice, check_integer, check_number, require
 from genbench.data.base import tensors
 from genbench.data.text import UNITS, UNKNOWN, encoded, split, stamp, vocabulary
 from genbench.data.tokens import TokenData
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 Examples = tuple[Sequence[str], Sequence[str]]  # texts and their classes
 
@@ -120,7 +120,7 @@ def _parted(
     if not 1 <= count < n:
         raise ValueError(f"{name} is {share}; accepted: what leaves some of {n} texts on each side")
     together: dict[Hashable, list[int]] = {}
-    for i in Draw(0, 0).permutation("data.test", n).tolist():
+    for i in StepRandom(0, 0).permutation("data.test", n).tolist():
         together.setdefault((keys or texts)[i], []).append(i)
     rows: set[int] = set()
     for group in together.values():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genbench.checks import check_number
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 NORMS = ("linf", "l2")
 
@@ -62,7 +62,7 @@ def perturb(
     return moved
 
 
-def random_start(draw: Draw, site: str, x: Tensor, norm: str) -> Tensor:
+def random_start(draw: StepRandom, site: str, x: Tensor, norm: str) -> Tensor:
     """Uniform points of the unit ball, in the shape of x [B, ...]."""
     if norm == "linf":
         return (2 * draw.uniform(site, *x.shape) - 1).to(x)

@@ -12,7 +12,7 @@ from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.performance import mean_over_examples
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _BLOCK = 256  # examples whose random starts are drawn together
 
@@ -74,7 +74,7 @@ def adversarial_accuracy(
         answers = _answers(logits, x)
         y = y.reshape(answers.shape).long()
         right = answers == y
-        draw = Draw(seed, index)
+        draw = StepRandom(seed, index)
         for start in range(random_starts) or (None,):
             alive = right.reshape(len(y), -1).any(1)
             if not alive.any():

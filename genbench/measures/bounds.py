@@ -21,7 +21,7 @@ from genbench.measures.pacbayes import (
 )
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 _TWO_BREAKPOINTS = (nn.Hardtanh, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink)  # ReLU6 is a Hardtanh
 _PRIORS = 100  # values of the prior's variance between 1 and e
@@ -150,7 +150,7 @@ def pac_bayes_bound(
         if found.value is None:
             return dict.fromkeys(names, found)
         sigma = found.value
-    noise = Noise(snapshot, samples, derive(seed, "pac_bayes_bound"))
+    noise = Noise(snapshot, samples, derive_seed(seed, "pac_bayes_bound"))
     rates = noise.rates(torch.full_like(snapshot.vector, sigma))
     error, m = float(rates.mean()), snapshot.examples
     divergence, price = _divergence(float(center.square().sum()), snapshot.size, sigma)

@@ -13,7 +13,7 @@ from genbench.measures.outputs import undefined
 from genbench.measures.performance import brier, labelled, mean_over_examples
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _BLOCK = 256  # examples that are corrupted together
 _BINS = 15  # of the calibration error
@@ -136,7 +136,7 @@ class _Corrupted:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index, (x, y) in enumerate(self._snapshot.blocks(_BLOCK)):
-            draw = Draw(self._seed, index)
+            draw = StepRandom(self._seed, index)
             if x.ndim != 4:
                 yield corrupt(x, self._corruption, self._severity, draw), y
                 continue

@@ -22,7 +22,7 @@ from genbench.measures.base import measure
 from genbench.measures.lanczos import Lanczos
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 MATRICES = ("hessian", "gauss_newton")
 
@@ -277,7 +277,7 @@ def leading_vectors(snapshot: Snapshot, k: int, *, scale: Tensor, seed: int) -> 
         else Lanczos(
             lambda v: scale * snapshot.hessian_product(scale * v),
             snapshot.size,
-            seed=derive(seed, "lanczos"),
+            seed=derive_seed(seed, "lanczos"),
             device=snapshot.device,
         )
     )
@@ -357,7 +357,7 @@ def _completed(
         lanczos = Lanczos(
             _product(snapshot, matrix),
             snapshot.size,
-            seed=derive(seed, "deflated", sign, index),
+            seed=derive_seed(seed, "deflated", sign, index),
             device=snapshot.device,
             known=known,
         )
@@ -454,7 +454,7 @@ def _with_error(known: float, samples: Tensor) -> Estimate:
 def _lanczos(snapshot: Snapshot, matrix: str, seed: int) -> Lanczos:
     """Run 0."""
     check_integer("seed", seed, least=0)
-    seed, key = derive(seed, "lanczos"), ("lanczos", matrix, seed)
+    seed, key = derive_seed(seed, "lanczos"), ("lanczos", matrix, seed)
     return snapshot.shared(
         key, lambda: Lanczos(_product(snapshot, matrix), snapshot.size, seed=seed, device=snapshot.device)
     )
@@ -463,7 +463,7 @@ def _lanczos(snapshot: Snapshot, matrix: str, seed: int) -> Lanczos:
 def _probe(snapshot: Snapshot, matrix: str, seed: int, index: int) -> tuple[Tensor, Tensor]:
     """A vector of random signs, drawn again each time, and its product, kept."""
     check_integer("seed", seed, least=0)
-    generator = torch.Generator().manual_seed(derive(seed, "probe", index))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "probe", index))
     z = torch.randint(2, (snapshot.size,), generator=generator).double().mul_(2).sub_(1).to(snapshot.device)
     return z, snapshot.shared(("probe", matrix, seed, index), lambda: _product(snapshot, matrix)(z))
 
@@ -475,7 +475,7 @@ def _quadrature(snapshot: Snapshot, matrix: str, seed: int, index: int, steps: i
         run = Lanczos(
             _product(snapshot, matrix),
             snapshot.size,
-            seed=derive(seed, "run", index),
+            seed=derive_seed(seed, "run", index),
             device=snapshot.device,
             start=_probe(snapshot, matrix, seed, index),
         )

@@ -12,7 +12,7 @@ from genbench.measures.optimization import gradients
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 
 @measure("flatness")
@@ -43,7 +43,7 @@ def fisher_trace(snapshot: Snapshot, *, passes: int = 10, seed: int = 0) -> Esti
             labels = [torch.full((len(each),), k, device=each.device) for each in p]
             total += float(shares[:, k] @ _squares(likelihood.with_targets(labels)))
         return Estimate(total / len(shares), stderr=0.0)
-    generator = torch.Generator().manual_seed(derive(seed, "labels"))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "labels"))
     # the cross-entropy is the mean over an example's T labels, whose gradients are independent draws
     sizes = [each.shape[snapshot.target_axis if each.ndim > 2 else 0] for each in p]
     counts = [each[..., 0].numel() / n for each, n in zip(p, sizes, strict=True)]

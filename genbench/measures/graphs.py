@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from genbench.im2col import Patches
+from genbench.im2col import Im2col
 from genbench.measures.examples import mean_of, tolerance
 from genbench.measures.passes import Passes
 from genbench.measures.probing import PROBED
@@ -100,7 +100,7 @@ def _allot(snapshot: "Snapshot", kept: _Kept, batch: Any, curvature: Curvature, 
     sliced = snapshot.forward is None and snapshot._dividable
     m = min(n, PROBED // 2) if sliced else n
     some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
-    with Allocated() as allocated, Patches():
+    with Allocated() as allocated, Im2col():
         run = snapshot._run(some)
         curvature(snapshot.loss, run.output, run.target, run.loss, leaves)
     snapshot.shared("second derivative", lambda: _check_second(snapshot, some))
@@ -129,7 +129,7 @@ def _check_second(snapshot: "Snapshot", some: Any) -> None:
     v = draw * (w.norm() / math.sqrt(len(w)) or 1.0)
     with exact.measuring(), exact.watched(None):  # a few examples are no pass over the data
         batch = next(exact._each())
-        with exact._placed() as leaves, Patches():
+        with exact._placed() as leaves, Im2col():
             run = exact._run(batch)
             if not torch.equal(flat(leaves.values()), w):  # a forward pass that writes its weights
                 return
@@ -173,7 +173,7 @@ def _graphs(
         if (index, part) in kept.graphs:
             yield kept.graphs[index, part]
             continue
-        with Patches():
+        with Im2col():
             run = snapshot._run(piece)
         losses.append((run.loss.detach(), run.weight))
         if not run.weight:

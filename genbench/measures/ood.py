@@ -15,7 +15,7 @@ from genbench.measures.corrupted import INAPPLICABLE, under_corruption
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 SCORES = ("max_softmax", "energy", "entropy")
 _BLOCK = 256  # examples that are drawn together
@@ -119,4 +119,7 @@ def _gaussian(snapshot: Snapshot, seed: int) -> list[tuple[Tensor, Tensor]]:
     blocks = list(snapshot.blocks(_BLOCK))
     numbers = torch.cat([x.flatten() for x, _ in blocks]).double()
     mean, std = float(numbers.mean()), float(numbers.std(correction=0))
-    return [((mean + std * Draw(seed, i).normal("ood.gaussian", *x.shape)).to(x), y) for i, (x, y) in enumerate(blocks)]
+    return [
+        ((mean + std * StepRandom(seed, i).normal("ood.gaussian", *x.shape)).to(x), y)
+        for i, (x, y) in enumerate(blocks)
+    ]

@@ -13,7 +13,7 @@ from genbench.measures.boxes import Attacks, largest_box
 from genbench.measures.outputs import read, undefined, wrong_answers
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
 
@@ -51,7 +51,7 @@ def pacbayes_sigma(
     check_integer("samples", samples, least=2)
 
     def find() -> dict[str, Estimate]:
-        noise = Noise(snapshot, samples, derive(seed, "pacbayes"))
+        noise = Noise(snapshot, samples, derive_seed(seed, "pacbayes"))
         search = partial(_largest_noise, noise, drop=drop, tolerance=tolerance, evaluations=evaluations)
         w = snapshot.vector
         return {

@@ -34,7 +34,7 @@ def by_example(snapshot: "Snapshot", batch: Any, n: int, vector: Tensor) -> Iter
             next(rest).unsqueeze(a) if isinstance(leaf, Tensor) and a is not None else leaf
             for leaf, a in zip(leaves, axes, strict=True)
         ]
-        with places.holding(p):
+        with places.replace_tensors(p):
             return snapshot._run(rebuilt(whole)).loss
 
     vectorized = torch.func.grad_and_value(loss)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genbench.places import again, attributes_of, restore_attributes
+from genbench.module_state import attributes_of, restore_attributes, restore_fully
 
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # of torch's own
 _HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "hooks_with_kwargs", "always_called")))
@@ -70,7 +70,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
             tensor._backward_hooks = None
         yield
     finally:
-        again(restore)
+        restore_fully(restore)
 
 
 def _same_entries(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
@@ -133,7 +133,7 @@ def plain_kernels(device: torch.device) -> Iterator[None]:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        again(restore)
+        restore_fully(restore)
 
 
 def _own_generators(modules: list[nn.Module]) -> list[Any]:
@@ -149,7 +149,7 @@ def preserved_random_state(batches: object = None) -> Iterator[None]:
         with preserved_generators(generators_of(batches)):
             yield
     finally:
-        again(lambda: set_random_state(state))
+        restore_fully(lambda: set_random_state(state))
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def preserved_generators(generators: Iterable["Generator"]) -> Iterator[None]:
     try:
         yield
     finally:
-        again(restore)
+        restore_fully(restore)
 
 
 def random_state() -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from genbench.measures.acting import weights
 from genbench.measures.base import measure
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 
 @measure("flatness")
@@ -36,7 +36,7 @@ def relative_flatness(
         ``relative_flatness``, and the same under ``relative_flatness.<weight>``, which says of which.
     """
     check_integer("probes", probes, least=2)
-    generator = torch.Generator().manual_seed(derive(check_integer("seed", seed, least=0), "relative_flatness"))
+    generator = torch.Generator().manual_seed(derive_seed(check_integer("seed", seed, least=0), "relative_flatness"))
     if layer is not None and not isinstance(layer, str):
         raise ValueError(f"layer is {layer!r}; accepted: the name of a weight or of a layer, or null")
     name = _weight(snapshot, layer)

@@ -17,7 +17,7 @@ from genbench.measures.outputs import with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 _NO_LOGITS = Estimate(
     None,
@@ -557,7 +557,7 @@ def _check_ascents(rho: float, norm: str, starts: int, steps: int, tolerance: fl
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(derive(check_integer("seed", seed, least=0), name))
+    return torch.Generator().manual_seed(derive_seed(check_integer("seed", seed, least=0), name))
 
 
 def _gaussian(snapshot: Snapshot, generator: torch.Generator) -> Tensor:

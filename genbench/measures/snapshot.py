@@ -37,7 +37,7 @@ from genbench.measures.precision import in_precision, precise
 from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state
 from genbench.measures.probing import Probe, Run, probed
 from genbench.measures.products import Loss, flat, gauss_newton, gradient, hessian
-from genbench.places import Places, attributes_of, renamed, restore_attributes, unwrapped
+from genbench.module_state import ModuleTensors, attributes_of, renamed, restore_attributes, unwrapped
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class _Open:
     """What all views of a network share while it is measured."""
 
     depth: int = 0
-    places: Places | None = None
+    places: ModuleTensors | None = None
     attributes: Any = ()  # of the modules, as each pass finds them
     room: int | None = None  # bytes for the graph of one gradient
     watch: Any = None  # counts the passes over the data
@@ -247,7 +247,7 @@ class Snapshot:
         """The network with other tensors, of any kind and type, in the places of some of its own."""
         with self.measuring():
             assert self._open.places is not None
-            with self._open.places.holding(tensors):
+            with self._open.places.replace_tensors(tensors):
                 yield
 
     def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
@@ -552,7 +552,7 @@ class Snapshot:
                 module.training = False
                 if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                     module.sparse = False  # nor have sparse gradients
-            places = Places(self.model)
+            places = ModuleTensors(self.model)
             self._check_names(places)
             self._open.depth, self._open.places = 1, places
             self._open.attributes = attributes_of(list(self.model.modules()))
@@ -562,7 +562,7 @@ class Snapshot:
             finally:
                 self._open.depth, self._open.places, self._open.room = 0, None, None
                 self._open.attributes = []
-                places.closed = True  # a generator that is closed later has nothing to put back
+                places.restored = True  # a generator that is closed later has nothing to put back
                 self._open.placed.clear()
 
     def _is_placed(self) -> bool:
@@ -570,7 +570,7 @@ class Snapshot:
         placed = self._open.placed
         return bool(placed) and _same_place(placed[-1], (self.parameters, self._fixed, None))
 
-    def _check_names(self, places: Places | None) -> None:
+    def _check_names(self, places: ModuleTensors | None) -> None:
         assert places is not None
         if missing := self.state.keys() ^ places.tensors.keys():
             raise ValueError(f"the model has changed since the snapshot: {min(missing)!r} was added or removed")
@@ -593,12 +593,12 @@ class Snapshot:
         state = {name: t.clone() if name in moving else t for name, t in state.items()}
         with ExitStack() as stack:
             if self._dtype is None:
-                stack.enter_context(places.valued(state, leaves=self.parameters.keys()))
+                stack.enter_context(places.replace_data(state, leaves=self.parameters.keys()))
             else:  # the network's own tensors keep their type, as processes that share it hold on to their gradients
                 plainly = {name: t.to(places.tensors[name].dtype) for name, t in state.items()}
-                stack.enter_context(places.valued(plainly, leaves=()))
+                stack.enter_context(places.replace_data(plainly, leaves=()))
                 held = {name: t for name, t in state.items() if name not in own}
-                stack.enter_context(places.holding({**held, **own}))
+                stack.enter_context(places.replace_tensors({**held, **own}))
                 for name, leaf in own.items():
                     stack.callback(_set, leaf, leaf.data, leaf.requires_grad)
                     _set(leaf, state[name], True)
@@ -608,7 +608,7 @@ class Snapshot:
             finally:
                 open_.placed[:] = [other for other in open_.placed if other is not key]
 
-    def _own(self, places: Places) -> dict[str, Tensor]:
+    def _own(self, places: ModuleTensors) -> dict[str, Tensor]:
         """The tensors that autograd knows the parameters by: the network's own, or in another type the view's."""
         if self._dtype is None:
             return {name: places.tensors[name] for name in self.parameters}

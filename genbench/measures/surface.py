@@ -13,7 +13,7 @@ from genbench.measures.curvature import hessian_eigenvectors
 from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
-from genbench.rng import derive
+from genbench.rng import derive_seed
 
 _DIRECTIONS = ("random", "hessian")
 
@@ -236,7 +236,7 @@ def _directions(
         ]
     drawn = []
     for index in range(k):
-        generator = torch.Generator().manual_seed(derive(seed, "surface", index))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "surface", index))
         d = torch.randn(snapshot.size, generator=generator, dtype=torch.float64).to(snapshot.device)
         drawn.append(filter_normalize(snapshot, d) if filter_normalized else d / d.norm())
     kind = "filter-normalized random direction" if filter_normalized else "random direction of unit length"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.checks import check_number
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Masked(nn.Module):
@@ -24,7 +24,7 @@ class Masked(nn.Module):
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
-        self.draw: Draw | None = None
+        self.draw: StepRandom | None = None
         self.p: Tensor
         self.register_buffer("p", torch.tensor(0.0, dtype=torch.float64))
         self.set(p)
@@ -111,7 +111,7 @@ class ChannelNorm(nn.LayerNorm):
 _masked_slots: WeakKeyDictionary[nn.Module, list[tuple[Masked, str]]] = WeakKeyDictionary()
 
 
-def use_draw(net: nn.Module, draw: Draw | None) -> None:
+def use_draw(net: nn.Module, draw: StepRandom | None) -> None:
     """Let every slot of ``net`` that drops take its masks from ``draw``; ``None`` gives them back to torch.
 
     The i-th dropout slot, in the order of ``net.modules()``, draws at site ``dropout.<i>``, the i-th residual branch at

@@ -6,7 +6,7 @@ from genbench.checks import check_choice, check_flag, check_integer
 from genbench.inputs.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Method
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class AdversarialTraining(Method):
@@ -54,7 +54,7 @@ class AdversarialTraining(Method):
         check_range("regularization adversarial_training:", low, high)
         self.low, self.high = low, high
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         if not x.is_floating_point():
             raise ValueError("regularization adversarial_training: inputs are tokens; accepted: real numbers")
         use_draw(net, draw)

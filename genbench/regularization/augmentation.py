@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from genbench.regularization.base import Method
 from genbench.regularization.shared.geometry import turned, warped
 from genbench.regularization.shared.inputs import check_signals, symmetric
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Augmentation(Method):
@@ -38,19 +38,19 @@ class Augmentation(Method):
         self.setting("rotation", rotation, low=0, high=180)
         self.setting("noise", noise, low=0)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_signals("augmentation", x)
         moved = self._sequences(x, draw) if x.ndim == 3 else self._images(x, draw)
         return moved + self.noise * draw.normal("augmentation.noise", *x.shape).to(x.dtype), y
 
-    def _sequences(self, x: Tensor, draw: Draw) -> Tensor:
+    def _sequences(self, x: Tensor, draw: StepRandom) -> Tensor:
         batch, channels, length = x.shape
         shift = (self.shift * length * symmetric(draw, "augmentation.shift", batch, 1)).round().long()
         index = (torch.arange(length, device=x.device) - shift) % length
         factor = 1 + self.scale * symmetric(draw, "augmentation.scale", batch, 1, 1)
         return factor.to(x.dtype) * x.gather(2, index[:, None].expand(batch, channels, length))
 
-    def _images(self, x: Tensor, draw: Draw) -> Tensor:
+    def _images(self, x: Tensor, draw: StepRandom) -> Tensor:
         side = x.new_tensor([x.shape[3], x.shape[2]])
         shift = self.shift * symmetric(draw, "augmentation.shift", len(x), 2).to(x.dtype) * side
         turn = turned(self.rotation * symmetric(draw, "augmentation.rotation", len(x)).to(x.dtype))

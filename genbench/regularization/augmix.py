@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from genbench.regularization.base import Method
 from genbench.regularization.shared.inputs import check_images, integers
 from genbench.regularization.shared.operations import GEOMETRY, Ranges, applied, choice, relative
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 # none of the operations that the corruptions of CIFAR-10-C are made of
 NAMES = ("autocontrast", "equalize", "posterize", "solarize", *GEOMETRY)
@@ -41,7 +41,7 @@ class AugMix(Method):
         self.setting("severity", severity, low=0.1, high=10)
         self.setting("consistency", consistency, low=0)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_images("augmix", x)
         if y.is_floating_point():
             raise ValueError(
@@ -59,7 +59,7 @@ class AugMix(Method):
         logs = output.unflatten(0, (-1, VIEWS)).log_softmax(-1)  # [B, views, classes]
         return F.nll_loss(logs[:, 0], y[::VIEWS]) + self.consistency.to(output.dtype) * divergence(logs)
 
-    def _mixtures(self, x: Tensor, draw: Draw) -> Tensor:
+    def _mixtures(self, x: Tensor, draw: StepRandom) -> Tensor:
         n = len(x)
         length = 1 + integers(draw.uniform("augmix.length", n * CHAINS, 1, 1, 1), DEPTH)
         chains = x.repeat_interleave(CHAINS, 0)

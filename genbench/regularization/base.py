@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genbench.models.slots import Normalization
 from genbench.records import SCALE_FREE
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 Parameters = list[Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -84,7 +84,7 @@ class Method(nn.Module):
         """The network to train; called once, before the weights are copied as the initial ones."""
         return net
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         """The batch to train on: ``x`` [B, ...], ``y`` classes [B, ...] or class probabilities
         [B, C, ...]."""
         return x, y
@@ -93,7 +93,7 @@ class Method(nn.Module):
         """The training loss in place of the cross-entropy, a mean over the batch."""
         raise NotImplementedError
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
         """A term added to the training loss; ``output`` is the network's at ``x``.
 
         A pass of its own has the masks of the step; ``frozen_norm_statistics`` keeps batch norms from counting it.
@@ -104,11 +104,11 @@ class Method(nn.Module):
         """The weights at which the gradient of this step is taken."""
         raise NotImplementedError
 
-    def gradient(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
+    def gradient(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:
         """The gradient handed to the optimizer."""
         return grads
 
-    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
         """Change the weights in place before the optimizer's step at learning rate ``lr``, a float64 number."""
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
@@ -151,7 +151,7 @@ class WeightPenalty(Method):
         self._frozen = frozenset(name for name, p in net.named_parameters() if not p.requires_grad)
         return net
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
         return self.strength * torch.stack([self.size(p) for p in self.weights(net)]).sum()
 
 

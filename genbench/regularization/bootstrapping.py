@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from genbench.checks import check_choice
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Method
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Bootstrapping(Method):
@@ -32,7 +32,7 @@ class Bootstrapping(Method):
         self.prediction = check_choice("regularization bootstrapping: prediction", prediction, ("hard", "soft"))
 
     @torch.no_grad()
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         use_draw(net, draw)
         with frozen_norm_statistics(net):
             predicted = net(x).softmax(1)

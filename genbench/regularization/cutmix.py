@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from genbench.regularization.shared.geometry import box
 from genbench.regularization.shared.inputs import check_signals, integers
 from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class CutMix(Mixing):
@@ -22,7 +22,7 @@ class CutMix(Mixing):
 
     name = "cutmix"
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_signals("cutmix", x)
         sides = torch.tensor(x.shape[2:], device=x.device)
         size = ((1 - draw.beta("cutmix.share", self.alpha)) ** (1 / len(sides)) * sides).long()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from genbench.regularization.shared.inputs import check_signals, integers
 from genbench.regularization.shared.pixels import PixelMethod, Pixels
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Cutout(PixelMethod):
@@ -23,7 +23,7 @@ class Cutout(PixelMethod):
         super().__init__()
         self.setting("size", size, low=0, high=1)
 
-    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+    def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
         x = pixels.x
         check_signals("cutout", x)
         sides = torch.tensor(x.shape[2:], device=x.device)

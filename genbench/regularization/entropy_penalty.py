@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from genbench.regularization.base import Method
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class EntropyPenalty(Method):
@@ -17,6 +17,6 @@ class EntropyPenalty(Method):
         super().__init__()
         self.setting("strength", strength, low=0)
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
         log_p = output.log_softmax(1)
         return self.strength.to(output.dtype) * (log_p.exp() * log_p).sum(1).mean()

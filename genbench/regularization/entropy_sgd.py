@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from genbench.checks import check_integer, check_number
 from genbench.regularization.base import Batches, Method, Parameters
 from genbench.regularization.swa import estimate_norm_statistics, trainable
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class EntropySGD(Method):
@@ -56,12 +56,12 @@ class EntropySGD(Method):
         return net
 
     @torch.no_grad()
-    def gradient(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
+    def gradient(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:
         gamma = self.gamma * (1 + self.scoping) ** self.loops
         return [g + gamma.to(g.dtype) * (p - x) for p, g, x in zip(params, grads, self.recall("weights"), strict=True)]
 
     @torch.no_grad()
-    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
         scale = self.noise * lr.sqrt()
         for index, p in enumerate(params):
             p.add_(scale.to(p.dtype) * draw.normal(f"entropy_sgd.{index}", *p.shape).to(p.dtype))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from genbench.regularization.shared.inputs import check_images
 from genbench.regularization.shared.pixels import PixelMethod, Pixels
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Flip(PixelMethod):
@@ -21,7 +21,7 @@ class Flip(PixelMethod):
         super().__init__()
         self.setting("probability", probability, low=0, high=1)
 
-    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+    def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
         x = pixels.x
         check_images("flip", x)
         columns = torch.arange(x.shape[3], device=x.device)

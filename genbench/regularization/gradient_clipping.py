@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from genbench.regularization.base import Method, Parameters
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class GradientClipping(Method):
@@ -21,7 +21,7 @@ class GradientClipping(Method):
             raise ValueError("regularization GradientClipping: max_norm=0 would stop training; it must be positive")
 
     @torch.no_grad()
-    def gradient(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
+    def gradient(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:
         scale = (self.max_norm / (global_norm(grads) + 1e-12)).clamp(max=1)
         return [g * scale.to(g.dtype) for g in grads]
 

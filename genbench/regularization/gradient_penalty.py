@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization.base import Method, refuse_tokens
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class GradientPenalty(Method):
@@ -22,7 +22,7 @@ class GradientPenalty(Method):
         super().__init__()
         self.setting("strength", strength, low=0)
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
         refuse_tokens(self, x)
         with frozen_norm_statistics(net):
             slope = torch.func.grad(lambda z: F.cross_entropy(net(z), y, reduction="sum"))(x)

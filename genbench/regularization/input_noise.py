@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from genbench.regularization.base import Method
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class InputNoise(Method):
@@ -21,5 +21,5 @@ class InputNoise(Method):
         super().__init__()
         self.setting("std", std, low=0)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         return x + self.std * draw.normal("input_noise", *x.shape).to(x.dtype), y

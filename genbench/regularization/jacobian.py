@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from genbench.checks import check_integer
 from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization.base import Method, refuse_tokens
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Jacobian(Method):
@@ -25,7 +25,7 @@ class Jacobian(Method):
         self.setting("strength", strength, low=0)
         self.projections = check_integer("regularization jacobian: projections", projections, least=1)
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
         refuse_tokens(self, x)
         with frozen_norm_statistics(net):
             pull = torch.func.vjp(net, x)[1]

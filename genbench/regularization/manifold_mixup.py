@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from genbench.regularization.base import Parameters
 from genbench.regularization.shared.inputs import integers
 from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class ManifoldMixup(Mixing):
@@ -41,7 +41,7 @@ class ManifoldMixup(Mixing):
         self._layers = len(layers)
         return super().build(net)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         self.share.copy_(draw.beta("manifold_mixup.share", self.alpha))
         self.layer.copy_(integers(draw.uniform("manifold_mixup.layer", 1)[0], self._layers + 1))
         # neighbours are the pairs, so that a process that has a share of the batch has whole pairs

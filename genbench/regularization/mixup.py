@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Mixup(Mixing):
@@ -16,6 +16,6 @@ class Mixup(Mixing):
 
     name = "mixup"
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         share, partner = draw.beta("mixup.share", self.alpha), draw.permutation("mixup.partner", len(x))
         return mixed(x, partner, share), mixed(probabilities(net, y, x), partner, share)

@@ -6,7 +6,7 @@ from genbench.checks import check_integer
 from genbench.regularization.base import Method
 from genbench.regularization.shared.inputs import check_images
 from genbench.regularization.shared.operations import OPERATIONS, Ranges, applied, choice, relative
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 AUTO_AUGMENT = Ranges(angle=30, shear=0.3, shift=0.45, factor=0.9, bits=(8, 4))
 
@@ -33,7 +33,7 @@ class RandAugment(Method):
         self.n = check_integer("regularization RandAugment: n", n, least=1)
         self.setting("magnitude", magnitude, low=0, high=10)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_images("rand_augment", x)
         whats = [choice(draw, f"rand_augment.{i}", OPERATIONS, self.magnitude / 10, len(x)) for i in range(self.n)]
 

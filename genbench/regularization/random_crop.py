@@ -5,7 +5,7 @@ from torch import Tensor
 
 from genbench.regularization.shared.inputs import check_images, integers
 from genbench.regularization.shared.pixels import PixelMethod, Pixels
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class RandomCrop(PixelMethod):
@@ -23,7 +23,7 @@ class RandomCrop(PixelMethod):
         super().__init__()
         self.setting("padding", padding, low=0, high=1)
 
-    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+    def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
         x = pixels.x
         check_images("random_crop", x)
         sides = torch.tensor(x.shape[2:], device=x.device)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from genbench.regularization.base import Method
 from genbench.regularization.shared.geometry import turned, warped
 from genbench.regularization.shared.inputs import check_images, symmetric
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Rotation(Method):
@@ -24,7 +24,7 @@ class Rotation(Method):
         super().__init__()
         self.setting("angle", angle, low=0, high=180)
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_images("rotation", x)
         angle = self.angle * symmetric(draw, "rotation", len(x)).double()
         return warped(x, turned(angle), torch.zeros_like(angle)[:, None].expand(-1, 2)), y

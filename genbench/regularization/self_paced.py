@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.places import evaluating
+from genbench.module_state import eval_mode
 from genbench.regularization.base import Method, Parameters
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class SelfPaced(Method):
@@ -46,9 +46,9 @@ class SelfPaced(Method):
         return net
 
     @torch.no_grad()
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         judge = self.judge(net)
-        with evaluating(judge):
+        with eval_mode(judge):
             output = judge(x)
         if not y.is_floating_point():
             y = F.one_hot(y, net.classes).movedim(-1, 1).to(output.dtype)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench.regularization.base import Parameters, WeightPenalty, matrices
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class SpectralNorm(WeightPenalty):
@@ -25,7 +25,7 @@ class SpectralNorm(WeightPenalty):
         self.remember("right", (v[0] for _, _, v in found))
         return net
 
-    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: Draw) -> Tensor:
+    def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
         parts = zip(self.recall("left"), self.weights(net), self.recall("right"), strict=True)
         sizes = [u @ weight @ v for u, weight, v in parts]
         return self.strength.to(output.dtype) / 2 * torch.stack(sizes).square().sum()

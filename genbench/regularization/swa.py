@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.places import evaluating
+from genbench.module_state import eval_mode
 from genbench.regularization.base import Batches, Method, Parameters
 
 
@@ -76,7 +76,7 @@ def estimate_norm_statistics(net: nn.Module, batches: Batches) -> None:
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    with evaluating(net):
+    with eval_mode(net):
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # cumulative mean over the batches

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from genbench.regularization.base import Method
 from genbench.regularization.shared.inputs import check_images, integers
 from genbench.regularization.shared.operations import OPERATIONS, Ranges, applied, choice, relative
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 WIDE = Ranges(angle=135, shear=0.99, shift=1.0, factor=0.99, bits=(8, 6))
 
@@ -21,7 +21,7 @@ class TrivialAugment(Method):
 
     order = 11  # on images that have been flipped and cropped
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_images("trivial_augment", x)
         strength = integers(draw.uniform("trivial_augment.strength", len(x)), 31).double() / 30
         what = choice(draw, "trivial_augment", OPERATIONS, strength, len(x))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from genbench.regularization.base import Method, Parameters
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class WeightDecay(Method):
@@ -20,6 +20,6 @@ class WeightDecay(Method):
         self.setting("strength", strength, low=0)
 
     @torch.no_grad()
-    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
         for p in params:
             p.mul_((1 - lr * self.strength).to(p.dtype))

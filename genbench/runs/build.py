@@ -18,12 +18,12 @@ from torch import Tensor
 
 from genbench.config import PASSED, ConfigError, one_line, signature
 from genbench.models.embedded import Embedded
-from genbench.places import evaluating
+from genbench.module_state import eval_mode
 from genbench.process.termination import patient
 from genbench.regularization.base import Method, in_order
-from genbench.rng import derive
+from genbench.rng import derive_seed
 from genbench.runs import distributed
-from genbench.training import AtomicCheckpointIO, Lane, Share, Training
+from genbench.training import AtomicCheckpointIO, Lane, Shard, Training
 
 Config = Mapping[str, Any]
 
@@ -45,18 +45,18 @@ def build_data(config: Config) -> Any:
     return make(config["data"])
 
 
-def build_module(config: Config, data: Any, share: Share | None = None) -> Training:
+def build_module(config: Config, data: Any, shard: Shard | None = None) -> Training:
     """The lanes of a run, each with its own initial weights, draws and order of batches."""
     seed = config["seed"]
     methods = lambda: in_order({key: make(node) for key, node in config["regularization"].items()})  # noqa: E731
     count = max([1, *(method.members for method in methods())])
-    data.order_seeds = tuple(derive(seed, "order", index) for index in range(count))
+    data.order_seeds = tuple(derive_seed(seed, "order", index) for index in range(count))
     lanes = []
     for index in range(count):
         with torch.random.fork_rng():
-            torch.manual_seed(derive(seed, "weights", index))
+            torch.manual_seed(derive_seed(seed, "weights", index))
             network = build_network(config["model"], data)
-        lanes.append(Lane(network, methods(), seed=derive(seed, "draws", index)))
+        lanes.append(Lane(network, methods(), seed=derive_seed(seed, "draws", index)))
     try:
         optimizer = make(config["optimizer"])
         optimizer([{"params": lane.trained} for lane in lanes])
@@ -64,7 +64,7 @@ def build_module(config: Config, data: Any, share: Share | None = None) -> Train
         raise ConfigError(f"optimizer: {one_line(error)}") from error
     scheduler = make(_own_scheduler(config) or config["scheduler"])
     steps = config["trainer"].get("max_steps")
-    return Training(lanes, optimizer=optimizer, scheduler=scheduler, max_steps=steps, share=share)
+    return Training(lanes, optimizer=optimizer, scheduler=scheduler, max_steps=steps, shard=shard)
 
 
 def _own_scheduler(config: Config) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
     if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch
         return network
     x, y = data.tensors("train")
-    with torch.no_grad(), torch.random.fork_rng(), evaluating(network):
+    with torch.no_grad(), torch.random.fork_rng(), eval_mode(network):
         try:
             output = network(x[:1])
             fault = _no_language_model(network, x[:1], output) if getattr(data, "targets", "last") == "all" else None
@@ -126,7 +126,7 @@ def build_callbacks(config: Config) -> dict[str, pl.Callback]:
     return {key: make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
-def build_trainer(config: Config, *, steps_per_epoch: int, share: Share | None = None, **settings: Any) -> pl.Trainer:
+def build_trainer(config: Config, *, steps_per_epoch: int, shard: Shard | None = None, **settings: Any) -> pl.Trainer:
     """Lightning's Trainer of this process.
 
     It knows nothing of other processes that train the run: Lightning's reducer expects one backward pass a step, its
@@ -135,7 +135,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, share: Share | None =
     node = {**config["trainer"], "max_steps": -1}  # the steps are counted by Training
     node |= {"strategy": "auto", "num_nodes": 1, "devices": 1}
     if distributed.on_gpu(config["trainer"]) and torch.cuda.is_available():
-        node["devices"] = [torch.cuda.current_device() if share is None else share.device]
+        node["devices"] = [torch.cuda.current_device() if shard is None else shard.local_rank]
     if node.get("max_epochs") is None:
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
     fixed = {

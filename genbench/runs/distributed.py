@@ -22,14 +22,14 @@ from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
 from genbench.process.termination import terminable
 from genbench.runs.executors.base import GRACE, cause_of_death
-from genbench.training import Share
+from genbench.training import Shard
 
 _ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once
 _GRACE = 5.0  # seconds for a process to end by itself, as another has
 _ERROR = "error"  # where a process leaves the reason for its end
 _PROGRAM = (
     "import json, sys; sent = json.loads(sys.stdin.readline()); sys.path[:] = sent.pop('path')\n"
-    "from genbench import ranks; ranks.main(**sent)"
+    "from genbench.runs import distributed; distributed.main(**sent)"
 )
 
 
@@ -75,18 +75,18 @@ def started(trainer: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def joined(trainer: Mapping[str, Any]) -> Iterator[Share]:
+def joined(trainer: Mapping[str, Any]) -> Iterator[Shard]:
     """Meet the other processes of the run."""
     environment = _environment()
     assert environment is not None
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
-    share = Share(environment.global_rank(), environment.world_size(), device=environment.local_rank())
+    shard = Shard(environment.global_rank(), environment.world_size(), local_rank=environment.local_rank())
     if on_gpu(trainer):
-        torch.cuda.set_device(share.device)
+        torch.cuda.set_device(shard.local_rank)
     backend = "cpu:gloo,cuda:nccl" if on_gpu(trainer) else "gloo"  # what they tell each other lies on the CPU
-    dist.init_process_group(backend, rank=share.rank, world_size=share.of, timeout=_ENDLESS)
+    dist.init_process_group(backend, rank=shard.rank, world_size=shard.world_size, timeout=_ENDLESS)
     try:
-        yield share
+        yield shard
     finally:
         dist.destroy_process_group()
 
@@ -162,8 +162,8 @@ def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], 
     from genbench.runs.run import Interrupted
 
     try:
-        with joined(config["trainer"]) as share:
-            execute.train_share(config, share, choices=choices, overrides=overrides, typed=typed, run_id=run_id)
+        with joined(config["trainer"]) as shard:
+            execute.train_shard(config, shard, choices=choices, overrides=overrides, typed=typed, run_id=run_id)
     except Interrupted:
         sys.exit(1)
     except BaseException as error:

@@ -33,7 +33,7 @@ from genbench.runs.run import (
     interrupted,
     write_failure,
 )
-from genbench.training import Agree, Checkpoint, Diverged, Lost, Share
+from genbench.training import Checkpoint, Diverged, ProcessLost, Shard, StopTogether
 
 Watch = Callable[[Path], contextlib.AbstractContextManager[Any]]
 
@@ -64,16 +64,16 @@ def run(
         return write_failure(expected, experiment=config["name"], error=reason)
     if not distributed.started(config["trainer"]):
         return _lead(config, planned, overrides, wait, watch)
-    with distributed.joined(config["trainer"]) as share:
-        if share.rank == 0:
-            return _lead(config, planned, overrides, wait, watch, share)
-        _follow(config, planned, share)
+    with distributed.joined(config["trainer"]) as shard:
+        if shard.rank == 0:
+            return _lead(config, planned, overrides, wait, watch, shard)
+        _follow(config, planned, shard)
         return None
 
 
-def train_share(
+def train_shard(
     config: Config,
-    share: Share,
+    shard: Shard,
     *,
     choices: Mapping[str, Any],
     overrides: Sequence[str],
@@ -84,14 +84,14 @@ def train_share(
     planned = plan(config, choices=choices, typed=typed)
     if planned.run_id != run_id:
         raise ConfigError("the source differs from the planned one: it was changed while the processes started")
-    if share.rank == 0:
-        _run(config, planned, overrides, share)
+    if shard.rank == 0:
+        _run(config, planned, overrides, shard)
     else:
-        _follow(config, planned, share)
+        _follow(config, planned, shard)
 
 
 def _lead(
-    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, watch: Watch, share: Share | None = None
+    config: Config, planned: Plan, overrides: Sequence[str], wait: bool, watch: Watch, shard: Shard | None = None
 ) -> dict[str, Any] | None:
     if (finished := finished_record(planned)) is not None:
         return finished
@@ -107,9 +107,9 @@ def _lead(
                 return remeasure.renewed(config, planned, finished)
             records.tidy(planned.folder, runs=False)
             with contextlib.nullcontext() if _shows_itself(config) else watch(planned.folder):
-                if share is None and distributed.size(config["trainer"]) > 1:
+                if shard is None and distributed.size(config["trainer"]) > 1:
                     return _start(config, planned, overrides)
-                return _run(config, planned, overrides, share)
+                return _run(config, planned, overrides, shard)
     except Timeout:
         return None
 
@@ -127,27 +127,27 @@ def _start(config: Config, planned: Plan, overrides: Sequence[str]) -> dict[str,
     return _write(planned, experiment=config["name"], status="failed", error=error, seconds={})
 
 
-def _follow(config: Config, planned: Plan, share: Share) -> None:
+def _follow(config: Config, planned: Plan, shard: Shard) -> None:
     """Train a run together with the first of its processes, which does everything else."""
     try:
         with threads_of(config), quiet():
             data = build_data(config)
-            module = build_module(config, data, share)
-            told = share.told((None, False))
+            module = build_module(config, data, shard)
+            told = shard.broadcast((None, False))
             if told is None:  # its training has ended, and the first process measures it
                 return
             resume, each_batch = told
             trainer = build_trainer(
                 config,
-                share=share,
+                shard=shard,
                 steps_per_epoch=data.steps_per_epoch,
                 default_root_dir=planned.folder,
-                callbacks=[Agree(share, each_batch=each_batch)],
+                callbacks=[StopTogether(shard, each_batch=each_batch)],
                 enable_checkpointing=False,
             )
             with signals():
                 trainer.fit(module, datamodule=data, ckpt_path=resume)
-    except (Diverged, Lost):  # the first one knows
+    except (Diverged, ProcessLost):  # the first one knows
         pass
     except BaseException as reason:
         if interrupted(reason):
@@ -156,7 +156,7 @@ def _follow(config: Config, planned: Plan, share: Share) -> None:
         raise
 
 
-def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share | None) -> dict[str, Any]:
+def _run(config: Config, planned: Plan, overrides: Sequence[str], shard: Shard | None) -> dict[str, Any]:
     from genbench.runs import packed
 
     keep_freed()
@@ -166,33 +166,33 @@ def _run(config: Config, planned: Plan, overrides: Sequence[str], share: Share |
             state = checkpoint_in(run.folder)
             resume = state is not None
             if state is not None and ENDED in state:
-                measure(run, state, share)
+                measure(run, state, shard)
             else:
                 del state  # as large as what trains
                 if not packed.resume(run):
-                    _train(run, share, resume=resume)
+                    _train(run, shard, resume=resume)
     finally:
         run.close()
     assert run.record is not None
     return run.record
 
 
-def _train(run: "Run", share: Share | None, *, resume: bool) -> None:
+def _train(run: "Run", shard: Shard | None, *, resume: bool) -> None:
     """Build, fit and measure; whatever happens but an interruption ends in a record."""
     fit = 0.0
     checkpoint = Checkpoint(run.folder / CHECKPOINT, seconds=run.config["checkpoint_seconds"], loggers=run.logs)
     with ending(run, failed=checkpoint.drop_if_unusable) as end:
-        run.build(share)
+        run.build(shard)
         assert run.module is not None
         run.module.pace = Pace(run.folder)
         agree, path = [], str(checkpoint.path) if resume else None
-        if share is not None:
+        if shard is not None:
             each_batch = any(map(_acts_on_batches, run.callbacks))
-            share.told((path, each_batch))
-            agree = [Agree(share, each_batch=each_batch)]
+            shard.broadcast((path, each_batch))
+            agree = [StopTogether(shard, each_batch=each_batch)]
         trainer = build_trainer(
             run.config,
-            share=share,
+            shard=shard,
             steps_per_epoch=run.data.steps_per_epoch,
             default_root_dir=run.folder,
             logger=run.logs or False,
@@ -208,11 +208,11 @@ def _train(run: "Run", share: Share | None, *, resume: bool) -> None:
     run.write(end.status, end.error, fit=before + fit, total=before + time.perf_counter() - run.started)
 
 
-def measure(run: "Run", state: Mapping[str, Any], share: Share | None = None) -> None:
+def measure(run: "Run", state: Mapping[str, Any], shard: Shard | None = None) -> None:
     """Measure a run that was broken off once its training had ended, from the ``state`` that it kept."""
     before, begun = 0.0, False
-    if share is not None:
-        share.told(None)  # it needs no other process
+    if shard is not None:
+        shard.broadcast(None)  # it needs no other process
 
     def forget(reason: BaseException) -> None:
         if not begun and not isinstance(reason, OSError | MemoryError):  # the same command trains it again

@@ -33,7 +33,7 @@ from genbench.records.unfinished import Unfinished
 from genbench.runs import distributed, remeasure, source
 from genbench.runs.build import Config, build_callbacks, build_data, build_module, build_trainer, make
 from genbench.runs.plan import Plan
-from genbench.training import AtomicCheckpointIO, Diverged, Finish, Lost, Share, Training
+from genbench.training import AtomicCheckpointIO, Diverged, Finish, ProcessLost, Shard, Training
 
 CHECKPOINT = "checkpoint.ckpt"
 ENDED = "ended"  # in a checkpoint: of a run whose training has ended, and which is being measured
@@ -135,10 +135,10 @@ class Run:
             ),
         )
 
-    def build(self, share: Share | None = None) -> None:
+    def build(self, shard: Shard | None = None) -> None:
         """Make the parts and keep the initial weights."""
         self.data = build_data(self.config)
-        self.module = build_module(self.config, self.data, share)
+        self.module = build_module(self.config, self.data, shard)
         self._named = build_callbacks(self.config)
         self.callbacks = [Finish(), *self._named.values()]
         self.module.ended = self._keep
@@ -299,7 +299,7 @@ def _keep_traceback(folder: Path, error: BaseException) -> None:
 
 def interrupted(reason: BaseException) -> bool:
     """Whether the run was stopped from outside; Lightning turns Ctrl-C into an exit and SIGTERM into its own."""
-    causes = (KeyboardInterrupt, SIGTERMException, Lost)
+    causes = (KeyboardInterrupt, SIGTERMException, ProcessLost)
     return isinstance(reason, causes) or isinstance(reason.__context__, causes)
 
 

@@ -4,18 +4,18 @@ from genbench.training.checkpoint import AtomicCheckpointIO, Checkpoint
 from genbench.training.lane import Lane
 from genbench.training.module import Diverged, Finish, Training
 from genbench.training.pack import Pack, Unpackable
-from genbench.training.share import Agree, Lost, Share
+from genbench.training.shard import ProcessLost, Shard, StopTogether
 
 __all__ = [
-    "Agree",
     "AtomicCheckpointIO",
     "Checkpoint",
     "Diverged",
     "Finish",
     "Lane",
-    "Lost",
     "Pack",
-    "Share",
+    "ProcessLost",
+    "Shard",
+    "StopTogether",
     "Training",
     "Unpackable",
 ]

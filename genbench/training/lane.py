@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
 from genbench.regularization.shared.pixels import together
-from genbench.rng import Draw
-from genbench.training.share import Share, whole_batch_norms
+from genbench.rng import StepRandom
+from genbench.training.shard import Shard, synchronized_batch_norms
 
 
 class Lane(nn.Module):
@@ -24,7 +24,7 @@ class Lane(nn.Module):
 
     network: nn.Module
     stopped: Tensor
-    share: Share | None = None
+    shard: Shard | None = None
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class Lane(nn.Module):
         return self._params
 
     def gradient_step(
-        self, x: Tensor, y: Tensor, *, draw: Draw, lr: float, backward: Callable[[Tensor], None]
+        self, x: Tensor, y: Tensor, *, draw: StepRandom, lr: float, backward: Callable[[Tensor], None]
     ) -> Tensor:
         """Leave in ``.grad`` what the optimizer shall apply; returns the training objective, detached."""
         x, y = self.transformed(x, y, draw)
-        part = (x, y, draw) if self.share is None else self.share.part(x, y, draw)
+        part = (x, y, draw) if self.shard is None else self.shard.rows(x, y, draw)
         objective = self._backward(*part, backward)
         if self.perturbs:
             self._gradient_at(self.perturbed(self._params, self._grads()), *part, backward)
@@ -88,7 +88,7 @@ class Lane(nn.Module):
 
     # -- the parts of a step, which a pack computes for all its lanes at once
 
-    def transformed(self, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transformed(self, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         """The batch to train on."""
         for method in self._transforms:
             moved, y = method.transform(self.network, x, y, draw)
@@ -100,10 +100,10 @@ class Lane(nn.Module):
             x = moved
         return x, y
 
-    def objective(self, x: Tensor, y: Tensor, draw: Draw, *, again: bool = False) -> Tensor:
+    def objective(self, x: Tensor, y: Tensor, draw: StepRandom, *, again: bool = False) -> Tensor:
         """The training loss with its penalties; ``again``: at the perturbed weights of the same step."""
         use_draw(self.network, draw)
-        whole = nullcontext() if self.share is None else whole_batch_norms(self.network)
+        whole = nullcontext() if self.shard is None else synchronized_batch_norms(self.network)
         with whole, frozen_norm_statistics(self.network) if again else nullcontext():
             output = self.network(x)
             objective = self._loss(output, y)
@@ -116,13 +116,13 @@ class Lane(nn.Module):
         assert self._perturb is not None
         return self._perturb(params, grads)
 
-    def changed(self, params: Parameters, grads: Parameters, draw: Draw) -> Parameters:
+    def changed(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:
         """The gradient for the optimizer."""
         for method in self._gradients:
             grads = method.gradient(params, grads, draw)
         return grads
 
-    def before_step(self, params: Parameters, lr: Tensor, draw: Draw) -> None:
+    def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
         """What the methods do before the optimizer moves the weights."""
         for method in self._before:
             method.before_step(params, lr, draw)
@@ -145,17 +145,17 @@ class Lane(nn.Module):
             self.network = method.finish(self.network, batches)
 
     def _backward(
-        self, x: Tensor, y: Tensor, draw: Draw, backward: Callable[[Tensor], None], *, again: bool = False
+        self, x: Tensor, y: Tensor, draw: StepRandom, backward: Callable[[Tensor], None], *, again: bool = False
     ) -> Tensor:
         for p in self._params:
             p.grad = None
         objective = self.objective(x, y, draw, again=again)
         backward(objective)
         objective = objective.detach()
-        return objective if self.share is None else self.share.average(self._params, objective)
+        return objective if self.shard is None else self.shard.average(self._params, objective)
 
     def _gradient_at(
-        self, weights: Parameters, x: Tensor, y: Tensor, draw: Draw, backward: Callable[[Tensor], None]
+        self, weights: Parameters, x: Tensor, y: Tensor, draw: StepRandom, backward: Callable[[Tensor], None]
     ) -> None:
         """Replace the gradient by the one at other weights; the present ones come back bit for bit."""
         kept = [p.detach().clone() for p in self._params]

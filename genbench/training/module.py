@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genbench.models import Ensemble
-from genbench.places import evaluating
+from genbench.module_state import eval_mode
 from genbench.process.progress import Pace
 from genbench.records.unfinished import Unfinished
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane
-from genbench.training.share import Share
+from genbench.training.shard import Shard
 
 
 class Diverged(RuntimeError):
@@ -44,7 +44,7 @@ class Training(pl.LightningModule):
         scheduler: (optimizer, total steps) -> learning-rate schedule by step, or None.
         max_steps: training ends after so many steps, or with the Trainer's epochs. Not the Trainer's own setting of
             that name: with it Lightning 2.6 resumes a checkpoint of an epoch's end by one step of that epoch.
-        share: this process's part where several train the run together; each needs the callback ``Agree`` then.
+        shard: this process's part where several train the run together; each needs the callback ``StopTogether`` then.
     """
 
     network: nn.Module
@@ -56,7 +56,7 @@ class Training(pl.LightningModule):
         optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler | None] | None = None,
         max_steps: int | None = None,
-        share: Share | None = None,
+        shard: Shard | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -65,9 +65,9 @@ class Training(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self._max_steps = max_steps
-        self._share = share
+        self._shard = shard
         for lane in lanes:
-            lane.share = share
+            lane.shard = shard
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
@@ -107,7 +107,7 @@ class Training(pl.LightningModule):
             optimizer.train()
         for index, lane in running:
             lr = optimizer.param_groups[index]["lr"]
-            draw = Draw(lane.seed, step, device=x.device)
+            draw = StepRandom(lane.seed, step, device=x.device)
             objective.append(lane.gradient_step(x[index], y[index], draw=draw, lr=lr, backward=self.manual_backward))
         for lane in self._lanes:
             if lane.stopped:
@@ -161,7 +161,7 @@ class Training(pl.LightningModule):
         """One forward and backward pass of every lane, to see whether it works, and the schedule as it would be."""
         x, y = batch
         for index, lane in enumerate(self._lanes):
-            draw = Draw(lane.seed, 0, device=x.device)
+            draw = StepRandom(lane.seed, 0, device=x.device)
             lane.gradient_step(x[index], y[index], draw=draw, lr=0.0, backward=lambda loss: loss.backward())
         if self.make_scheduler is not None:
             optimizer = self.make_optimizer([{"params": lane.trained} for lane in self._lanes])
@@ -221,10 +221,10 @@ class Training(pl.LightningModule):
         self._assemble()
 
     def _validate(self, lane: Lane, split: str) -> dict[str, float]:
-        if self._share is None:
+        if self._shard is None:
             return evaluate(lane.network, self._split(split))
-        first = self._share.rank == 0
-        return self._share.told(evaluate(lane.network, self._split(split)) if first else {})
+        first = self._shard.rank == 0
+        return self._shard.broadcast(evaluate(lane.network, self._split(split)) if first else {})
 
     def _split(self, name: str) -> list[tuple[Tensor, Tensor]]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -248,7 +248,7 @@ class Finish(pl.Callback):
 @torch.no_grad()
 def evaluate(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """Mean cross-entropy (nats) and accuracy over the labels of the batches, in evaluation mode."""
-    with evaluating(net):
+    with eval_mode(net):
         outputs = [(net(x), y) for x, y in batches]
     n = sum(y.numel() for _, y in outputs)
     loss = sum(F.cross_entropy(out, y, reduction="sum").double() for out, y in outputs)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
-from genbench.rng import Drawn, Draws
+from genbench.rng import PackRandom, PredrawnRandom
 from genbench.training.lane import Lane
 from genbench.training.stack import Stack
 
@@ -88,7 +88,7 @@ class Pack(pl.LightningModule):
         self._make_schedulers = _each("scheduler", scheduler, len(lanes))
         self._own_batches = own_batches
         self._stack: Stack | None = None
-        self._draws: Draws | None = None
+        self._draws: PackRandom | None = None
         self._programs: dict[Any, Callable[..., Any]] = {}
 
     @property
@@ -215,10 +215,10 @@ class Pack(pl.LightningModule):
             self._stack.release(index)
 
     @torch.no_grad()
-    def _recorded(self, x: Tensor, y: Tensor) -> Draws:
+    def _recorded(self, x: Tensor, y: Tensor) -> PackRandom:
         """What every lane draws in a step."""
         assert self._stack is not None
-        draws = Draws([lane.seed for lane in self._lanes], device=x.device)
+        draws = PackRandom([lane.seed for lane in self._lanes], device=x.device)
         with self._stack.preserved():
             for lane, record, a, b in zip(self._lanes, draws.record, x, y, strict=True):
                 grads: Parameters = [torch.zeros_like(p) for p in lane.trained]
@@ -334,11 +334,11 @@ def _settings(make: Any) -> Any:
 
 
 def _transformed(lane: Lane, x: Tensor, y: Tensor, made: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    return lane.transformed(x, y, Drawn(made))
+    return lane.transformed(x, y, PredrawnRandom(made))
 
 
 def _objective(lane: Lane, x: Tensor, y: Tensor, made: Mapping[str, Tensor], again: bool) -> Tensor:
-    return lane.objective(x, y, Drawn(made), again=again)
+    return lane.objective(x, y, PredrawnRandom(made), again=again)
 
 
 def _perturbed(lane: Lane, params: Parameters, grads: Parameters) -> Parameters:
@@ -346,11 +346,11 @@ def _perturbed(lane: Lane, params: Parameters, grads: Parameters) -> Parameters:
 
 
 def _changed(lane: Lane, params: Parameters, grads: Parameters, made: Mapping[str, Tensor]) -> Parameters:
-    return lane.changed(params, grads, Drawn(made))
+    return lane.changed(params, grads, PredrawnRandom(made))
 
 
 def _before(lane: Lane, params: Parameters, lr: Tensor, made: Mapping[str, Tensor]) -> Tensor:
-    lane.before_step(params, lr, Drawn(made))
+    lane.before_step(params, lr, PredrawnRandom(made))
     return lr  # vmap wants a tensor
 
 

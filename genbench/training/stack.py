@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.im2col import Patches, linear
-from genbench.places import Places
+from genbench.im2col import Im2col, linear
+from genbench.module_state import ModuleTensors
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
@@ -41,7 +41,7 @@ class Stack:
             if (difference := _difference(first, other)) is not None:
                 raise ValueError(f"network {index} cannot be stacked on network 0: {difference}")
         self.modules = list(modules)
-        self._places = Places(first)
+        self._tensors = ModuleTensors(first)
         shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
         kinds = sorted({f"{p.dtype} on {p.device}" for p in first.parameters() if p.requires_grad})
         if len(kinds) != 1:
@@ -74,7 +74,7 @@ class Stack:
         own = dict(zip(self._spans, weights, strict=True)) | dict(zip(self._rest, self.rest, strict=True))
 
         def one(own: dict[str, Tensor], *args: Any) -> Any:
-            with self._places.holding(own):
+            with self._tensors.replace_tensors(own):
                 return function(self.modules[0], *args, *shared)
 
         with Lanewise():
@@ -154,7 +154,7 @@ def _shortened(program: torch.fx.GraphModule) -> torch.fx.GraphModule:
     return program
 
 
-class Lanewise(Patches):
+class Lanewise(Im2col):
     """Within it, convolutions, recurrences and batch normalization are written in operations whose result for one lane
     does not depend on how many others there are; torch's own change in the last bit with the number of lanes, or have
     no batching rule."""

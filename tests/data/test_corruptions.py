@@ -8,7 +8,7 @@ import torch
 
 from genbench.data import MNIST1D, Digits
 from genbench.data.corruptions import duplicated, imbalanced, replaced_labels
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import build
 
 
@@ -100,7 +100,7 @@ def test_all_labels_noisy_are_the_random_labels_of_zhang():
     counts = torch.bincount(10 * y + random, minlength=100).double().view(10, 10)
     expected = counts.sum(1, keepdim=True) / 10
     assert ((counts - expected) ** 2 / expected).sum() < 137.2  # χ², 10 · 9 degrees of freedom, 0.1 %
-    draw = Draw(0, 0)
+    draw = StepRandom(0, 0)
     other = replaced_labels((y + 1) % 10, "symmetric", classes=10, draw=draw)
     assert torch.equal(other, replaced_labels(y, "symmetric", classes=10, draw=draw))
 
@@ -146,7 +146,7 @@ def test_duplicates_lower_the_diversity_and_not_the_size(share):
 
 
 def test_copies_are_of_every_original_alike():
-    rows = duplicated(20_000, 0.5, Draw(0, 0))
+    rows = duplicated(20_000, 0.5, StepRandom(0, 0))
     assert torch.equal(rows[:10_000], torch.arange(10_000))
     counts = torch.bincount(rows[10_000:], minlength=10_000).double()
     assert counts.var() == pytest.approx(1, abs=0.06)  # Poisson(1), but for the fixed sum

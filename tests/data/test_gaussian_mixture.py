@@ -5,7 +5,7 @@ import torch
 from scipy.stats import norm
 
 from genbench.data.gaussian_mixture import GaussianMixture, Mixture
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import execute
 
 
@@ -32,7 +32,7 @@ def test_means_are_equally_far_apart(classes, dimension):
 def test_the_nearest_mean_has_that_error(classes, separation):
     source = Mixture(classes=classes, dimension=40, separation=separation)
     n = 200_000
-    x, y = source.sample(n, Draw(1, 0))
+    x, y = source.sample(n, StepRandom(1, 0))
     wrong = float((torch.cdist(x[:, 0].double(), source.means).argmin(1) != y).double().mean())
     error, _ = source.bayes_error
     assert abs(wrong - error) < 4 * (error * (1 - error) / n) ** 0.5

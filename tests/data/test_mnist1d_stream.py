@@ -8,7 +8,7 @@ from mnist1d.transform import transform
 
 from genbench.data import MNIST1D, MNIST1DStream, Signals
 from genbench.data.stream import some
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import execute, packed
 
 
@@ -35,7 +35,7 @@ def test_the_distribution_is_that_of_the_frozen_set():
     """Means and second moments by class of 4000 frozen and 100,000 fresh signals; 10 · (40 + 820) of them, so that the
     largest deviation is compared with the tail of a normal distribution."""
     frozen_x, frozen_y = MNIST1D().tensors("train")
-    x, y = Signals().sample(100_000, Draw(1, 0))
+    x, y = Signals().sample(100_000, StepRandom(1, 0))
     assert torch.bincount(y).float().std() < 300  # √(10⁵ · 0.09) = 95
     assert x.dtype == torch.float32
     assert float(x.mean()) == pytest.approx(0, abs=0.02)
@@ -58,12 +58,12 @@ def test_a_classifier_of_the_one_classifies_the_other_as_well():
     ).append(torch.nn.Linear(100, 10))
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for step in range(400):
-        x, y = Signals().sample(500, Draw(0, step))
+        x, y = Signals().sample(500, StepRandom(0, step))
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
     with torch.no_grad():
-        x, y = Signals().sample(20_000, Draw(2, 0))
+        x, y = Signals().sample(20_000, StepRandom(2, 0))
         fresh = float((net(x).argmax(1) == y).double().mean())
         data = MNIST1D()
         frozen_x, frozen_y = (

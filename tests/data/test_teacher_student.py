@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from genbench.data.teacher_student import Teacher, TeacherStudent
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import execute
 
 
@@ -33,7 +33,7 @@ def test_of_a_linear_teacher_of_two_classes_it_is_an_integral(temperature):
 @pytest.mark.parametrize("settings", [{}, {"depth": 3, "temperature": 0.3}, {"classes": 2, "temperature": 0.05}])
 def test_the_teacher_itself_has_that_error(settings):
     source, n = teacher(**settings), 100_000
-    x, y = source.sample(n, Draw(1, 0))
+    x, y = source.sample(n, StepRandom(1, 0))
     wrong = float((source.outputs(x[:, 0]).argmax(1) != y).double().mean())
     error, stderr = source.bayes_error
     assert abs(wrong - error) < 4 * (error * (1 - error) / n + stderr**2) ** 0.5
@@ -41,7 +41,7 @@ def test_the_teacher_itself_has_that_error(settings):
 
 def test_certain_labels_are_the_teachers():
     source = teacher(temperature=0)
-    x, y = source.sample(1000, Draw(1, 0))
+    x, y = source.sample(1000, StepRandom(1, 0))
     assert torch.equal(source.outputs(x[:, 0]).argmax(1), y)
     assert source.bayes_error == (0, 0)
 
@@ -51,7 +51,7 @@ def test_outputs_by_hand_and_classes_as_frequent():
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     a, b, c = source.weights
     torch.testing.assert_close(source.outputs(x), torch.tanh(torch.tanh(x @ a) @ b) @ c)
-    _, y = teacher(classes=2).sample(50_000, Draw(2, 0))
+    _, y = teacher(classes=2).sample(50_000, StepRandom(2, 0))
     assert abs(y.double().mean() - 0.5) < 4 * 0.5 / 50_000**0.5
 
 

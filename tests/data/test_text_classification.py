@@ -13,7 +13,7 @@ import torch
 from genbench import hub
 from genbench.data.text import encoded, split, vocabulary
 from genbench.data.text_classification import TextClassification, _parted, _topics
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 ROWS = [(f"Film number {i}, said she: {('good', 'bad')[i % 2]}!", ("pos", "neg")[i % 2]) for i in range(100)]
 
@@ -51,7 +51,7 @@ def test_every_row_of_a_csv_is_there_with_its_class(path, unit):
     labels = torch.cat([raw["y"], raw["y_test"]])
     found = {(tuple(row), ("neg", "pos")[label]) for row, label in zip(rows.tolist(), labels.tolist(), strict=True)}
     # the vocabulary by hand, of what is trained on
-    train = sorted(Draw(0, 0).permutation("data.test", 100)[20:].tolist())
+    train = sorted(StepRandom(0, 0).permutation("data.test", 100)[20:].tolist())
     cut = (lambda text: re.findall(r"\w+|[^\w\s]", text.lower())) if unit == "word" else list
     counts = Counter(u for i in train for u in cut(ROWS[i][0]))
     known = {u: k for k, (u, _) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0])), 2)}
@@ -108,7 +108,7 @@ def test_validation_and_training_have_the_same_long_tail(tmp_path):
 def test_without_copies_the_test_split_is_the_beginning_of_one_random_order(path):
     texts, labels = zip(*ROWS, strict=True)
     (train, _), (test, classes) = _parted((texts, labels), 0.2)
-    rows = sorted(Draw(0, 0).permutation("data.test", 100)[:20].tolist())
+    rows = sorted(StepRandom(0, 0).permutation("data.test", 100)[:20].tolist())
     assert test == [texts[i] for i in rows]
     assert classes == [labels[i] for i in rows]
     assert sorted([*train, *test]) == sorted(texts)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from genbench.inputs.common_corruptions import IMAGES, SEQUENCES, common_corruptions_of, corrupt
 from genbench.inputs.common_corruptions.filters import plasma, sampled, smoothed, streaked
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 GENERATOR = torch.Generator().manual_seed(0)
 COLOUR = torch.rand(40, 3, 32, 32, generator=GENERATOR).sqrt()
@@ -21,7 +21,7 @@ WAVES = torch.randn(200, 2, 40, generator=GENERATOR).cumsum(2)
 
 
 def apply(x, corruption, severity, seed=0):
-    moved = corrupt(x, corruption, severity, Draw(seed, 0))
+    moved = corrupt(x, corruption, severity, StepRandom(seed, 0))
     assert (moved.shape, moved.dtype) == (x.shape, x.dtype)
     return moved
 
@@ -119,7 +119,7 @@ def test_glass_blur_is_that_of_the_original(severity, channels):
     """A transcription of make_cifar_c.py with the same random numbers: NumPy's own meaning of its swap."""
     sigma, rounds = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[severity - 1]
     images = COLOUR[:5, :channels].double()
-    drawn = Draw(0, 0).uniform("glass_blur", 5, rounds, 30, 30, 2).numpy()
+    drawn = StepRandom(0, 0).uniform("glass_blur", 5, rounds, 30, 30, 2).numpy()
     steps = np.floor(2 * drawn).astype(int) - 1  # -1 or 0
     for image, step, moved in zip(images.numpy(), steps, apply(images, "glass_blur", severity).numpy(), strict=True):
         a = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="nearest").transpose(1, 2, 0).copy()
@@ -175,13 +175,13 @@ def test_weather_lies_on_the_image():
 
 def test_a_fractal_is_rougher_where_it_decays_slowly():
     x = torch.zeros(50, 3, 40, 24, dtype=torch.float64)
-    rough, smooth = (plasma(x, decay, Draw(0, 0), "fog") for decay in (1.2, 3.0))
+    rough, smooth = (plasma(x, decay, StepRandom(0, 0), "fog") for decay in (1.2, 3.0))
     for field in (rough, smooth):
         assert field.shape == (50, 1, 40, 24)
         assert 0 <= field.min() <= field.max() <= 1
     slope = [float(field.diff(dim=3).abs().mean()) for field in (rough, smooth)]
     assert slope[0] > 3 * slope[1]
-    whole = plasma(torch.zeros(5, 1, 32, 32), 2.0, Draw(0, 0), "fog").flatten(1)
+    whole = plasma(torch.zeros(5, 1, 32, 32), 2.0, StepRandom(0, 0), "fog").flatten(1)
     assert whole.amin(1).tolist() == [0] * 5
     assert whole.amax(1).tolist() == [1] * 5
 
@@ -307,4 +307,4 @@ def test_sequences_warped_clipped_quantized_and_sampled_down():
 )
 def test_bad_input(x, corruption, severity, message):
     with pytest.raises(ValueError, match=message):
-        corrupt(x, corruption, severity, Draw(0, 0))
+        corrupt(x, corruption, severity, StepRandom(0, 0))

@@ -9,7 +9,7 @@ from genbench.data import Digits
 from genbench.inputs.attacks import perturb, random_start
 from genbench.measures import Snapshot, accuracy, adversarial_accuracy
 from genbench.models import CNN
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from tests.helpers.networks import NETS, build, taught
 
 RADIUS = {"linf": 0.08, "l2": 0.4}
@@ -77,7 +77,7 @@ def test_foolbox_finds_as_many(trained, snapshot, norm):
 
         def get_random_start(self, x0, size):
             blocks = enumerate(x.split(256))
-            starts = [random_start(Draw(0, i), f"adversarial.{self.index}", part, norm) for i, part in blocks]
+            starts = [random_start(StepRandom(0, i), f"adversarial.{self.index}", part, norm) for i, part in blocks]
             return x0 + size * torch.cat(starts)
 
     found = [ours(steps=1, random_starts=0), ours(random_starts=0), ours(random_starts=1), ours(random_starts=3)]
@@ -105,7 +105,7 @@ def test_more_effort_never_finds_less(snapshot, norm):
 def test_perturbed_inputs_lie_in_the_ball_and_the_range_and_raise_the_loss(trained, norm):
     net, x, y = trained
     net.zero_grad()  # those of another test
-    epsilon, start = RADIUS[norm], random_start(Draw(0, 0), "start", x, norm)
+    epsilon, start = RADIUS[norm], random_start(StepRandom(0, 0), "start", x, norm)
     moved = perturb(net, x, y, norm=norm, epsilon=epsilon, step_size=0.3 * epsilon, steps=10, start=start, **IMAGES)
     distance = (moved - x).flatten(1)
     assert (distance.abs().amax(1) if norm == "linf" else distance.norm(dim=1)).max() <= epsilon * (1 + 1e-5)
@@ -118,7 +118,7 @@ def test_perturbed_inputs_lie_in_the_ball_and_the_range_and_raise_the_loss(train
 
 def test_random_starts_are_uniform_in_the_ball():
     x = torch.zeros(20_000, 1, 3, dtype=torch.float64)
-    box, ball = (random_start(Draw(0, 0), "start", x, norm).flatten(1) for norm in ("linf", "l2"))
+    box, ball = (random_start(StepRandom(0, 0), "start", x, norm).flatten(1) for norm in ("linf", "l2"))
     assert float(box.abs().max()) <= 1
     assert float(box.square().mean()) == pytest.approx(1 / 3, rel=0.02)
     radius = ball.norm(dim=1)

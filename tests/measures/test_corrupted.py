@@ -19,7 +19,7 @@ from genbench.measures import (
     generator_drift_accuracy,
     mean_corruption_error,
 )
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from tests.helpers.networks import build
 
 
@@ -51,7 +51,7 @@ def digits():
 def by_hand(snapshot, shift, severity, seed=0):
     """The network on a whole test set that was shifted block by block."""
     (x, y) = snapshot.batches[0]
-    moved = [corrupt(part, shift, severity, Draw(seed, i)) for i, part in enumerate(x.split(256))]
+    moved = [corrupt(part, shift, severity, StepRandom(seed, i)) for i, part in enumerate(x.split(256))]
     return Snapshot(snapshot.model, F.cross_entropy, [(torch.cat(moved), y)])
 
 

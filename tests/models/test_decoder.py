@@ -11,7 +11,7 @@ from genbench.models.embedded import Embedded
 from genbench.regularization import LabelSmoothing
 from genbench.regularization.self_paced import SelfPaced
 from genbench.regularization.shared.mixing import probabilities
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import build, execute, plan
 from genbench.training.module import evaluate
 from tests.helpers.choices import STRONG
@@ -83,7 +83,7 @@ def test_methods_take_the_labels_of_all_positions():
     )
     soft = probabilities(net, Y, output)
     assert float(F.cross_entropy(output, soft)) == pytest.approx(float(F.cross_entropy(flat, labels)), rel=1e-12)
-    _, chosen = SelfPaced(start=0.34, end=1.0).transform(net, X, Y, Draw(0, 0))
+    _, chosen = SelfPaced(start=0.34, end=1.0).transform(net, X, Y, StepRandom(0, 0))
     easiest = F.cross_entropy(output, Y, reduction="none").mean(1).min()
     assert float(F.cross_entropy(output, chosen)) == pytest.approx(float(easiest), rel=1e-12)
 
@@ -164,7 +164,7 @@ def test_it_beats_what_counts_of_characters_and_of_pairs_can_say(configure):
     (lane,) = (module := build.build_module(each, data)).lanes
     optimizer = module.make_optimizer([{"params": lane.trained}])
     for step, (x, y) in zip(range(300), data.train_dataloader(), strict=False):
-        lane.gradient_step(x[0], y[0], draw=Draw(lane.seed, step), lr=0, backward=lambda loss: loss.backward())
+        lane.gradient_step(x[0], y[0], draw=StepRandom(lane.seed, step), lr=0, backward=lambda loss: loss.backward())
         optimizer.step()
     batches = data.evaluation_batches("test")
     x, y = (torch.cat(parts).flatten() for parts in zip(*batches, strict=True))

@@ -7,7 +7,7 @@ from torch import nn
 from genbench import config
 from genbench.models.embedded import Embedded
 from genbench.models.mlp import MLP
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import build, execute, packed, plan
 from genbench.training import Lane, Pack
 from tests.helpers.choices import MODEL, choices
@@ -53,7 +53,7 @@ def test_every_network_learns_tokens_packed_as_alone(configure, model):
             optimizer.step()
             for module, own, (x, y) in zip(alone, optimizers, parts[2:], strict=True):
                 lane = module.lanes[0]
-                draw = Draw(lane.seed, step)
+                draw = StepRandom(lane.seed, step)
                 lane.gradient_step(x[0], y[0], draw=draw, lr=0, backward=lambda loss: loss.backward())
                 own.step()
     for joint, module in zip((a, b), alone, strict=True):
@@ -111,4 +111,4 @@ def test_a_method_that_makes_numbers_of_tokens_is_refused():
 
     lane = Lane(Embedded(MLP(input_shape=(5, 3), classes=4), vocabulary=7, channels=5), [Noise()], seed=0)
     with pytest.raises(ValueError, match="regularization Noise: moves inputs by numbers, which tokens cannot be"):
-        lane.transformed(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2).long(), Draw(0, 0))
+        lane.transformed(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2).long(), StepRandom(0, 0))

@@ -11,7 +11,7 @@ from genbench.inputs.attacks import perturb, random_start
 from genbench.models import CNN
 from genbench.models.slots import use_draw
 from genbench.regularization.adversarial_training import AdversarialTraining
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training import Lane
 from tests.training.test_pack import compare, separately, together
 
@@ -31,18 +31,18 @@ def test_one_step_on_a_linear_network_is_the_sign_of_its_gradient():
     net = nn.Linear(4, 2)
     x, y = torch.randn(6, 4), torch.tensor([0, 1, 1, 0, 1, 0])
     single = {**SETTINGS, "steps": 1, "random_start": False}
-    moved, same = AdversarialTraining(**single).transform(net, x, y, Draw(0, 0))
+    moved, same = AdversarialTraining(**single).transform(net, x, y, StepRandom(0, 0))
     away = torch.where(y[:, None] == 1, net.weight[0] - net.weight[1], net.weight[1] - net.weight[0])
     torch.testing.assert_close(moved, x + 0.1 * away.sign())
     assert same is y
-    moved, _ = AdversarialTraining(**{**single, "norm": "l2"}).transform(net, x, y, Draw(0, 0))
+    moved, _ = AdversarialTraining(**{**single, "norm": "l2"}).transform(net, x, y, StepRandom(0, 0))
     torch.testing.assert_close(moved, x + 0.1 * away / away.norm(dim=1, keepdim=True))
     moved, _ = AdversarialTraining(**{**single, "low": -0.5, "high": 0.5}).transform(net, x.clamp(-0.5, 0.5), y, None)
     assert moved.abs().max() <= 0.5
 
 
 def test_the_network_is_attacked_as_it_is_trained_and_left_alone():
-    net, draw = network().train(), Draw(3, 5)
+    net, draw = network().train(), StepRandom(3, 5)
     before = copy.deepcopy(net.state_dict())
     random = torch.get_rng_state()
     moved, _ = AdversarialTraining(**SETTINGS).transform(net, X, Y, draw)
@@ -77,7 +77,7 @@ def test_training_with_it_makes_a_network_more_robust():
         lane = Lane(nn.Linear(2, 2), methods, seed=0)
         optimizer = torch.optim.Adam(lane.network.parameters(), 0.05)
         for step in range(400):
-            lane.gradient_step(x, y, draw=Draw(0, step), lr=0.05, backward=lambda loss: loss.backward())
+            lane.gradient_step(x, y, draw=StepRandom(0, step), lr=0.05, backward=lambda loss: loss.backward())
             optimizer.step()
         net = lane.network
         attacked = perturb(net, x, y, norm="linf", epsilon=0.3, step_size=0.3, steps=1)
@@ -121,4 +121,4 @@ def test_bad_input(setting, message):
 def test_tokens_are_refused():
     net, tokens = nn.EmbeddingBag(5, 3), torch.zeros(4, 2, dtype=torch.long)
     with pytest.raises(ValueError, match="inputs are tokens; accepted: real numbers"):
-        AdversarialTraining(**SETTINGS).transform(net, tokens, torch.zeros(4, dtype=torch.long), Draw(0, 0))
+        AdversarialTraining(**SETTINGS).transform(net, tokens, torch.zeros(4, dtype=torch.long), StepRandom(0, 0))

@@ -6,7 +6,7 @@ import torch
 
 from genbench.models import MLP
 from genbench.regularization import Augmentation
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 NET = MLP(input_shape=(1, 4), classes=3)
 SEQUENCES, IMAGES = torch.randn(64, 2, 40), torch.rand(64, 1, 8, 8)
@@ -15,7 +15,7 @@ OFF = {"shift": 0.0, "scale": 0.0, "rotation": 0.0, "noise": 0.0}
 
 
 def apply(x, step=0, **settings):
-    moved, y = Augmentation(**{**OFF, **settings}).transform(NET, x, Y, Draw(0, step))
+    moved, y = Augmentation(**{**OFF, **settings}).transform(NET, x, Y, StepRandom(0, step))
     assert y is Y
     assert (moved.shape, moved.dtype) == (x.shape, x.dtype)
     return moved

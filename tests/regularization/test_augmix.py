@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from genbench.regularization.augmix import NAMES, RANGES, AugMix, divergence
 from genbench.regularization.shared.operations import OPERATIONS, Choice, applied
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 X = torch.rand(8, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double()
 Y = torch.arange(8) % 3
@@ -12,7 +12,7 @@ Y = torch.arange(8) % 3
 
 def test_views_are_mixtures_of_chains():
     """Algorithm 1 of the paper, image by image."""
-    draw = Draw(0, 2)
+    draw = StepRandom(0, 2)
     ours, y = AugMix(severity=3.0, consistency=12.0).transform(None, X, Y, draw)
     assert torch.equal(y, Y.repeat_interleave(3))
     ours = ours.view(8, 3, 3, 12, 9)
@@ -58,7 +58,7 @@ def test_divergence():
 
 
 def test_weights_are_uniform_on_the_simplex():
-    exponential = -(1 - Draw(0, 0).uniform("augmix.weights", 20_000, 3, 1, 1, 1)).log().flatten(1)
+    exponential = -(1 - StepRandom(0, 0).uniform("augmix.weights", 20_000, 3, 1, 1, 1)).log().flatten(1)
     weights = exponential / exponential.sum(1, keepdim=True)
     assert weights.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.01)
     assert weights.var(0).tolist() == pytest.approx([1 / 18] * 3, rel=0.05)  # of Dirichlet(1, 1, 1)
@@ -70,8 +70,8 @@ def test_bad_input():
             AugMix(**{"severity": 3, "consistency": 12, name: value})
     method = AugMix(severity=3, consistency=12)
     with pytest.raises(ValueError, match=r"^regularization augmix: inputs of shape \(8, 1, 40\); accepted: images"):
-        method.transform(None, torch.zeros(8, 1, 40), Y, Draw(0, 0))
+        method.transform(None, torch.zeros(8, 1, 40), Y, StepRandom(0, 0))
     with pytest.raises(ValueError, match=r"^regularization augmix: targets are class probab.*accepted: classes$"):
-        method.transform(None, X, F.one_hot(Y, 3).double(), Draw(0, 0))
+        method.transform(None, X, F.one_hot(Y, 3).double(), StepRandom(0, 0))
     with pytest.raises(ValueError, match=r"^regularization augmix: 8 views; accepted: 3 of each image$"):
         method.loss(torch.zeros(8, 3), Y)

@@ -7,7 +7,7 @@ from genbench.models.embedded import Embedded
 from genbench.regularization import Mixup
 from genbench.regularization.base import in_order
 from genbench.regularization.bootstrapping import Bootstrapping
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training.lane import Lane
 
 X, Y = torch.randn(8, 1, 40, dtype=torch.float64), torch.arange(8) % 3
@@ -27,7 +27,7 @@ def corrected(net, draw, y=Y, **settings):
 @pytest.mark.parametrize("prediction", ["hard", "soft"])
 def test_the_loss_is_that_of_the_paper(prediction):
     """−Σ (β t + (1 − β) z) log q, with β = 0.8, for one-hot z and for probabilities that are constants."""
-    net, draw = network(), Draw(0, 0)
+    net, draw = network(), StepRandom(0, 0)
     log_q = net(X).log_softmax(1)
     z = F.one_hot(log_q.argmax(1), 3) if prediction == "hard" else log_q.exp().detach()
     true = -((0.8 * F.one_hot(Y, 3) + 0.2 * z) * log_q).sum(1).mean()
@@ -43,8 +43,8 @@ def test_with_mixup_the_corrected_targets_are_mixed():
     prediction for the unmixed input."""
     net = network()
     lane = Lane(net, in_order({"mixup": Mixup(alpha=1.0), "a": Bootstrapping(share=0.3, prediction="hard")}), seed=4)
-    objective = lane.gradient_step(X, Y, draw=Draw(4, 9), lr=0.0, backward=lambda loss: loss.backward())
-    share, partner = float(Draw(4, 9).beta("mixup.share", 1.0)), Draw(4, 9).permutation("mixup.partner", 8)
+    objective = lane.gradient_step(X, Y, draw=StepRandom(4, 9), lr=0.0, backward=lambda loss: loss.backward())
+    share, partner = float(StepRandom(4, 9).beta("mixup.share", 1.0)), StepRandom(4, 9).permutation("mixup.partner", 8)
     z = net(X).argmax(1)
     output = net(share * X + (1 - share) * X[partner])
 
@@ -56,7 +56,7 @@ def test_with_mixup_the_corrected_targets_are_mixed():
 
 
 def test_predictions_have_the_masks_and_the_batch_of_the_step_and_leave_no_trace():
-    net, draw = network(dropout=0.5, normalization="batch_norm"), Draw(1, 2)
+    net, draw = network(dropout=0.5, normalization="batch_norm"), StepRandom(1, 2)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     found = corrected(net, draw, share=1.0, prediction="soft")
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
@@ -67,7 +67,7 @@ def test_predictions_have_the_masks_and_the_batch_of_the_step_and_leave_no_trace
 
 
 def test_the_ends_of_the_share_and_soft_targets():
-    net, draw = network(), Draw(0, 0)
+    net, draw = network(), StepRandom(0, 0)
     assert torch.equal(corrected(net, draw, share=0), F.one_hot(Y, 3).double())
     assert torch.equal(corrected(net, draw, share=1), F.one_hot(net(X).argmax(1), 3).double())
     soft = torch.rand(8, 3, dtype=torch.float64).softmax(1)
@@ -77,7 +77,7 @@ def test_the_ends_of_the_share_and_soft_targets():
 def test_inputs_may_be_tokens():
     net = Embedded(CNN(input_shape=(2, 40), classes=3, width=4), vocabulary=5, channels=2)
     x = torch.randint(5, (8, 40))
-    same, y = Bootstrapping(share=0.2, prediction="hard").transform(net, x, Y, Draw(0, 0))
+    same, y = Bootstrapping(share=0.2, prediction="hard").transform(net, x, Y, StepRandom(0, 0))
     assert same is x
     torch.testing.assert_close(y, 0.8 * F.one_hot(Y, 3) + 0.2 * F.one_hot(net(x).argmax(1), 3))
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from genbench.config import ConfigError
 from genbench.models import MLP
 from genbench.regularization.curriculum import Curriculum
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import execute, measure_checkpoint, plan
 
 X = torch.randn(10, 1, 6, generator=torch.Generator().manual_seed(1))
@@ -31,7 +31,7 @@ def test_the_loss_is_the_networks_over_what_is_easiest_for_the_teacher(tmp_path,
             p.add_(1)
         theirs, ours = (F.cross_entropy(each(X), Y, reduction="none") for each in (teacher, net))
         method.after_step([], progress)
-        x, y = method.transform(net, X, Y, Draw(0, 0))
+        x, y = method.transform(net, X, Y, StepRandom(0, 0))
         easiest = theirs.argsort()[:count]
         assert set(easiest.tolist()) != set(ours.argsort()[:count].tolist()) or count == 10
         assert float(F.cross_entropy(net(x), y)) == pytest.approx(float(ours[easiest].mean()), rel=1e-5)

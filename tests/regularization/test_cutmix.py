@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from genbench.models import MLP
 from genbench.regularization.cutmix import CutMix
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 NET = MLP(input_shape=(1, 4), classes=3)
 Y = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -26,7 +26,7 @@ def reference(x, share, centre, partner):
 
 @pytest.mark.parametrize("step", range(8))
 def test_the_authors_code(step):
-    x, draw = torch.rand(6, 3, 12, 9).double(), Draw(0, step)
+    x, draw = torch.rand(6, 3, 12, 9).double(), StepRandom(0, step)
     share, partner = float(draw.beta("cutmix.share", 1.0)), draw.permutation("cutmix.partner", 6)
     centre = (draw.uniform("cutmix.centre", 2) * torch.tensor([12, 9])).long().tolist()
     theirs, share = reference(x, share, centre, partner)
@@ -39,7 +39,7 @@ def test_sequences_get_a_span_of_another_and_targets_its_share():
     x = torch.arange(6.0).double()[:, None, None].expand(6, 2, 40)
     shares = []
     for step in range(200):
-        mixed, y = CutMix(alpha=1.0).transform(NET, x, Y, draw := Draw(0, step))
+        mixed, y = CutMix(alpha=1.0).transform(NET, x, Y, draw := StepRandom(0, step))
         partner = draw.permutation("cutmix.partner", 6)
         other = mixed[:, 0] == partner[:, None]
         moved = partner != torch.arange(6)
@@ -54,7 +54,7 @@ def test_sequences_get_a_span_of_another_and_targets_its_share():
 
 def test_soft_targets_are_mixed_as_they_are():
     x, soft = torch.rand(6, 1, 8, 8), torch.rand(6, 3).softmax(1)
-    _, y = CutMix(alpha=1.0).transform(NET, x, soft, draw := Draw(0, 0))
+    _, y = CutMix(alpha=1.0).transform(NET, x, soft, draw := StepRandom(0, 0))
     _, hot = CutMix(alpha=1.0).transform(NET, x, Y, draw)
     partner = draw.permutation("cutmix.partner", 6)
     row = next(i for i in range(6) if Y[i] != Y[partner[i]])
@@ -64,7 +64,7 @@ def test_soft_targets_are_mixed_as_they_are():
 
 def test_alpha_zero_is_the_identity():
     x = torch.rand(6, 3, 8, 8)
-    mixed, y = CutMix(alpha=0).transform(NET, x, Y, Draw(0, 0))
+    mixed, y = CutMix(alpha=0).transform(NET, x, Y, StepRandom(0, 0))
     assert torch.equal(mixed, x)
     assert torch.equal(y, HOT.float())
 

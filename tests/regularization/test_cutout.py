@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from genbench.regularization.cutout import Cutout
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 Y = torch.zeros(300, dtype=torch.long)
 
 
 def holes(shape, size, step=0):
     x = torch.rand(shape) + 1
-    cut, y = Cutout(size=size).transform(None, x, Y, Draw(0, step))
+    cut, y = Cutout(size=size).transform(None, x, Y, StepRandom(0, step))
     assert y is Y
     gone = cut == 0
     assert torch.equal(cut[~gone], x[~gone])

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.regularization.entropy_penalty import EntropyPenalty
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
-NET, X, Y, DRAW = nn.Identity(), torch.zeros(3, 1), torch.tensor([0, 1, 2]), Draw(0, 0)
+NET, X, Y, DRAW = nn.Identity(), torch.zeros(3, 1), torch.tensor([0, 1, 2]), StepRandom(0, 0)
 
 
 def test_closed_form():

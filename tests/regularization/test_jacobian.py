@@ -5,11 +5,11 @@ from torch import nn
 
 from genbench.models import CNN, MLP, use_draw
 from genbench.regularization.jacobian import Jacobian
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 def penalty(net, x, draw=None, strength=2.0, projections=1):
-    return Jacobian(strength=strength, projections=projections).penalty(net, x, None, net(x), draw or Draw(0, 0))
+    return Jacobian(strength=strength, projections=projections).penalty(net, x, None, net(x), draw or StepRandom(0, 0))
 
 
 def exact(net, x):
@@ -27,7 +27,7 @@ def test_it_is_unbiased_for_the_frobenius_norm():
     net = MLP(input_shape=(1, 5), classes=4, width=6, activation="tanh").double()
     x = torch.randn(3, 1, 5, dtype=torch.float64)
     norm, grads = exact(net, x)
-    found = [penalty(net, x, Draw(0, step)) for step in range(1500)]
+    found = [penalty(net, x, StepRandom(0, step)) for step in range(1500)]
     slopes = [torch.autograd.grad(value, list(net.parameters()), allow_unused=True)[0] for value in found]
     for samples, true in ((torch.stack(found).detach(), norm.detach()), (torch.stack(slopes), grads[0])):
         error = (samples.mean(0) - true) / (samples.std(0) / len(samples) ** 0.5)
@@ -46,7 +46,7 @@ def test_where_the_jacobian_is_orthogonal_any_projection_is_exact():
 def test_more_projections_vary_less():
     net, x = nn.Linear(3, 8).double(), torch.randn(1, 3, dtype=torch.float64)
     one, many = (
-        torch.stack([penalty(net, x, Draw(0, step), projections=n).detach() for step in range(400)]).std()
+        torch.stack([penalty(net, x, StepRandom(0, step), projections=n).detach() for step in range(400)]).std()
         for n in (1, 16)
     )
     assert one / many == pytest.approx(4, rel=0.25)
@@ -57,7 +57,7 @@ def test_the_pass_of_its_own_is_that_of_the_step(norm):
     """Value and gradient of double backward through the step's own pass, whose batch statistics are counted once."""
     torch.manual_seed(0)
     net = CNN(input_shape=(1, 40), classes=3, width=4, dropout=0.5, normalization=norm).double()
-    use_draw(net, draw := Draw(1, 2))
+    use_draw(net, draw := StepRandom(1, 2))
     x = torch.randn(8, 1, 40, dtype=torch.float64, requires_grad=True)
     output = net(x)
     v = F.normalize(draw.normal("jacobian.0", 8, 3).double())
@@ -82,4 +82,4 @@ def test_bad_settings_are_named():
 def test_tokens_are_refused():
     tokens, method = torch.zeros(2, 5, dtype=torch.long), Jacobian(strength=1, projections=1)
     with pytest.raises(ValueError, match=r"Jacobian: differentiates by the inputs, which tokens do not allow"):
-        method.penalty(nn.Embedding(3, 4), tokens, torch.zeros(2).long(), torch.zeros(2, 4), Draw(0, 0))
+        method.penalty(nn.Embedding(3, 4), tokens, torch.zeros(2).long(), torch.zeros(2, 4), StepRandom(0, 0))

@@ -12,7 +12,7 @@ from genbench.models.transformer import Transformer
 from genbench.models.wide_resnet import WideResNet
 from genbench.regularization import SAM
 from genbench.regularization.manifold_mixup import ManifoldMixup
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training import Lane
 
 X, Y = torch.randn(6, 1, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -40,7 +40,7 @@ def test_the_layer_that_is_drawn_is_mixed(residual):
     method.build(net)
     seen = set()
     for step in range(20):
-        chosen, output, target = by_hand(plain, X, Y, draw := Draw(0, step), 2.0)
+        chosen, output, target = by_hand(plain, X, Y, draw := StepRandom(0, step), 2.0)
         x, y = method.transform(net, X, Y, draw)
         torch.testing.assert_close(net(x), output)
         torch.testing.assert_close(y, target)
@@ -54,8 +54,8 @@ def test_pairs_are_drawn_uniformly():
     net = MLP(input_shape=(1,), classes=3)
     method.build(net)
     for step in range(300):
-        order = Draw(0, step).permutation("manifold_mixup.order", 6)
-        method.transform(net, x, Y, Draw(0, step))
+        order = StepRandom(0, step).permutation("manifold_mixup.order", 6)
+        method.transform(net, x, Y, StepRandom(0, step))
         met[order, order[PAIRS]] += 1
     assert met.diagonal().eq(0).all()
     others = met[~torch.eye(6, dtype=torch.bool)]
@@ -66,7 +66,7 @@ def test_between_steps_and_in_evaluation_nothing_is_mixed():
     net = MLP(input_shape=(1, 5), classes=3).double()
     plain = copy.deepcopy(net)
     lane = Lane(net, [ManifoldMixup(alpha=2.0)], seed=0)
-    lane.gradient_step(X, Y, draw=Draw(0, 0), lr=0.1, backward=lambda loss: loss.backward())
+    lane.gradient_step(X, Y, draw=StepRandom(0, 0), lr=0.1, backward=lambda loss: loss.backward())
     assert not torch.allclose(net(X), plain(X))
     assert torch.equal(net.eval()(X), plain(X))
     lane.after_step(lane.trained, 0.1)
@@ -77,7 +77,7 @@ def test_the_second_pass_of_a_step_mixes_as_the_first():
     net = MLP(input_shape=(1, 5), classes=3).double()
     lanes = [Lane(copy.deepcopy(net), [ManifoldMixup(alpha=2.0), *more], seed=0) for more in ([], [SAM(rho=0.0)])]
     for lane in lanes:
-        lane.gradient_step(X, Y, draw=Draw(0, 3), lr=0.1, backward=lambda loss: loss.backward())
+        lane.gradient_step(X, Y, draw=StepRandom(0, 3), lr=0.1, backward=lambda loss: loss.backward())
     for a, b in zip(*(lane.trained for lane in lanes), strict=True):
         assert torch.equal(a.grad, b.grad)
 
@@ -86,11 +86,11 @@ def test_the_second_pass_of_a_step_mixes_as_the_first():
 def test_a_copy_mixes_by_itself(clone):
     lane = Lane(MLP(input_shape=(1, 5), classes=3).double(), [ManifoldMixup(alpha=2.0)], seed=0)
     other = clone(lane)
-    x, y = other.transformed(X, Y, Draw(0, 1))
+    x, y = other.transformed(X, Y, StepRandom(0, 1))
     assert lane.methods[0].share == 1
-    mixed = other.objective(x, y, Draw(0, 1))
-    assert mixed != lane.objective(x, y, Draw(0, 1))
-    assert torch.equal(mixed, lane.objective(*lane.transformed(X, Y, Draw(0, 1)), Draw(0, 1)))
+    mixed = other.objective(x, y, StepRandom(0, 1))
+    assert mixed != lane.objective(x, y, StepRandom(0, 1))
+    assert torch.equal(mixed, lane.objective(*lane.transformed(X, Y, StepRandom(0, 1)), StepRandom(0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_alpha_zero_leaves_all_but_the_order():
     before = net(X)
     method = ManifoldMixup(alpha=0)
     method.build(net)
-    x, y = method.transform(net, X, Y, draw := Draw(0, 0))
+    x, y = method.transform(net, X, Y, draw := StepRandom(0, 0))
     order = draw.permutation("manifold_mixup.order", 6)
     torch.testing.assert_close(net(x), before[order])
     assert torch.equal(y.argmax(1), Y[order])
@@ -128,4 +128,4 @@ def test_bad_input():
     method = ManifoldMixup(alpha=1)
     net = method.build(MLP(input_shape=(1, 5), classes=3))
     with pytest.raises(ValueError, match=r"manifold_mixup: a batch of 5 examples; accepted: an even number"):
-        method.transform(net, X[:5], Y[:5], Draw(0, 0))
+        method.transform(net, X[:5], Y[:5], StepRandom(0, 0))

@@ -5,14 +5,14 @@ from scipy import stats
 
 from genbench.models import MLP
 from genbench.regularization import Mixup
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 NET = MLP(input_shape=(1, 4), classes=3)
 X, Y = torch.randn(6, 1, 4), torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def test_closed_form():
-    draw = Draw(3, 8)
+    draw = StepRandom(3, 8)
     share, partner = float(draw.beta("mixup.share", 0.7)), draw.permutation("mixup.partner", 6)
     x, y = Mixup(alpha=0.7).transform(NET, X, Y, draw)
     assert torch.allclose(x, share * X + (1 - share) * X[partner])
@@ -28,7 +28,7 @@ def test_closed_form():
 
 def test_soft_targets_are_mixed_as_they_are():
     soft = torch.rand(6, 3).softmax(1)
-    draw = Draw(0, 0)
+    draw = StepRandom(0, 0)
     share, partner = float(draw.beta("mixup.share", 1.0)), draw.permutation("mixup.partner", 6)
     y = Mixup(alpha=1.0).transform(NET, X, soft, draw)[1]
     assert torch.allclose(y, share * soft + (1 - share) * soft[partner])
@@ -38,7 +38,7 @@ def test_shares_follow_the_beta_distribution():
     x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
     shares = []
     for step in range(600):
-        mixed = Mixup(alpha=0.5).transform(NET, x, y, Draw(0, step))[0]
+        mixed = Mixup(alpha=0.5).transform(NET, x, y, StepRandom(0, step))[0]
         if mixed[0] != 0:  # the two were partners
             shares.append(1 - mixed[0].item())
     assert 230 < len(shares) < 370
@@ -46,7 +46,7 @@ def test_shares_follow_the_beta_distribution():
 
 
 def test_alpha_zero_is_the_identity():
-    x, y = Mixup(alpha=0).transform(NET, X, Y, Draw(0, 0))
+    x, y = Mixup(alpha=0).transform(NET, X, Y, StepRandom(0, 0))
     assert torch.equal(x, X)
     assert torch.equal(y.argmax(1), Y)
     assert y.max(1).values.eq(1).all()
@@ -54,7 +54,7 @@ def test_alpha_zero_is_the_identity():
 
 def test_same_step_same_batch_and_global_generator_untouched():
     state = torch.get_rng_state()
-    first, same, other = (Mixup(alpha=1.0).transform(NET, X, Y, Draw(1, step)) for step in (4, 4, 5))
+    first, same, other = (Mixup(alpha=1.0).transform(NET, X, Y, StepRandom(1, step)) for step in (4, 4, 5))
     assert torch.equal(first[0], same[0])
     assert torch.equal(first[1], same[1])
     assert not torch.equal(first[0], other[0])

@@ -4,13 +4,13 @@ from torch import nn
 
 from genbench.models import CNN
 from genbench.regularization.orthogonality import Orthogonality
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 def penalty(net, strength=1.0):
     method = Orthogonality(strength=strength)
     method.build(net)
-    return method.penalty(net, None, None, None, Draw(0, 0))
+    return method.penalty(net, None, None, None, StepRandom(0, 0))
 
 
 def test_closed_form_by_singular_values():

@@ -3,13 +3,13 @@ import torch
 
 from genbench.regularization.rand_augment import AUTO_AUGMENT, RandAugment
 from genbench.regularization.shared.operations import OPERATIONS, Choice, applied
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 X = torch.rand(64, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double()
 
 
 def test_n_operations_one_after_the_other_all_of_one_strength():
-    draw = Draw(0, 3)
+    draw = StepRandom(0, 3)
     ours, y = RandAugment(n=2, magnitude=4.0).transform(None, X, Y := torch.zeros(64).long(), draw)
     assert y is Y
     low, high = X.amin((1, 2, 3), keepdim=True), X.amax((1, 2, 3), keepdim=True)
@@ -23,7 +23,7 @@ def test_n_operations_one_after_the_other_all_of_one_strength():
 
 
 def test_magnitude_zero_leaves_what_the_strength_is_of():
-    draw = Draw(0, 0)
+    draw = StepRandom(0, 0)
     ours, _ = RandAugment(n=1, magnitude=0).transform(None, X, torch.zeros(64).long(), draw)
     operation = (14 * draw.uniform("rand_augment.0.operation", 64)).long()
     # with no strength these still change an image: a channel's range, its histogram, 8 bits, the very brightest point
@@ -35,7 +35,7 @@ def test_magnitude_zero_leaves_what_the_strength_is_of():
 
 def test_values_stay_within_those_of_the_image():
     for step in range(5):
-        ours, _ = RandAugment(n=3, magnitude=10).transform(None, 7 * X - 3, torch.zeros(64).long(), Draw(1, step))
+        ours, _ = RandAugment(n=3, magnitude=10).transform(None, 7 * X - 3, torch.zeros(64).long(), StepRandom(1, step))
         assert (ours.amin((1, 2, 3)) > (7 * X - 3).amin((1, 2, 3)) - 1e-9).all()
         assert (ours.amax((1, 2, 3)) < (7 * X - 3).amax((1, 2, 3)) + 1e-9).all()
 

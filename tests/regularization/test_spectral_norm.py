@@ -3,7 +3,7 @@ from torch import nn
 
 from genbench.models import CNN
 from genbench.regularization.spectral_norm import SpectralNorm
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 def network():
@@ -16,7 +16,7 @@ def exact(net, strength):
 
 
 def penalty(method, net):
-    return method.penalty(net, None, None, torch.zeros((), dtype=torch.float64), Draw(0, 0))
+    return method.penalty(net, None, None, torch.zeros((), dtype=torch.float64), StepRandom(0, 0))
 
 
 def close(ours, true, net, **tolerance):

@@ -6,7 +6,7 @@ import torch
 from genbench.models import CNN, MLP, use_draw
 from genbench.models.slots import StochasticDepth as Slot
 from genbench.regularization.stochastic_depth import StochasticDepth
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training import Lane, Pack
 from tests.training.test_pack import apart, descend
 
@@ -23,7 +23,7 @@ def test_the_probability_rises_linearly_with_depth():
 
 
 def test_an_example_has_the_branches_that_its_draws_leave_it():
-    net, draw, x = network(0.6), Draw(3, 5), torch.randn(7, 1, 4, dtype=torch.float64)
+    net, draw, x = network(0.6), StepRandom(3, 5), torch.randn(7, 1, 4, dtype=torch.float64)
     use_draw(net, draw)
     h = net.layers[0](x.flatten(1))
     for i, layer in enumerate(net.layers[1:]):
@@ -38,7 +38,7 @@ def test_mean_over_masks_is_the_network_without_where_it_is_linear():
     net = network(0.5, depth=2, activation="identity")
     x, outputs = torch.randn(3, 1, 4, dtype=torch.float64), []
     for step in range(4000):
-        use_draw(net, Draw(0, step))
+        use_draw(net, StepRandom(0, step))
         outputs.append(net(x).detach())
     outputs = torch.stack(outputs)
     error = (outputs.mean(0) - net.eval()(x)) / (outputs.std(0) / 4000**0.5)

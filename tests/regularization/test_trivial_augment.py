@@ -2,13 +2,13 @@ import torch
 
 from genbench.regularization.shared.operations import OPERATIONS, Choice, applied, relative
 from genbench.regularization.trivial_augment import WIDE, TrivialAugment
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 X = torch.rand(400, 3, 6, 7, generator=torch.Generator().manual_seed(0)).double()
 
 
 def test_each_image_gets_an_operation_and_a_strength_of_its_own():
-    draw = Draw(0, 3)
+    draw = StepRandom(0, 3)
     ours, y = TrivialAugment().transform(None, X, Y := torch.zeros(400).long(), draw)
     assert y is Y
     strength = (31 * draw.uniform("trivial_augment.strength", 400)).long()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.regularization.entropy_sgd import EntropySGD
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training import AtomicCheckpointIO, Checkpoint
 from tests.training.conftest import Blobs, network
 from tests.training.test_lane import same
@@ -36,7 +36,7 @@ def by_hand(net, epochs, *, gamma, scoping, inner_steps, noise, decay, outer, lr
             grads = torch.autograd.grad(F.cross_entropy(net(x), y), list(net.parameters()))
             for i, g in enumerate(grads):
                 g = g - gamma * (1 + scoping) ** k * (weights[i] - inner[i])
-                normal = Draw(0, step).normal(f"entropy_sgd.{i}", *g.shape).double()
+                normal = StepRandom(0, step).normal(f"entropy_sgd.{i}", *g.shape).double()
                 inner[i] = inner[i] - lr * g + lr**0.5 * noise * normal
                 mean[i] = decay * mean[i] + (1 - decay) * inner[i]
         weights = [x - outer * (x - m) for x, m in zip(weights, mean, strict=True)]
@@ -81,7 +81,7 @@ def test_on_a_parabola_an_outer_step_shrinks_the_weight_by_a_known_factor():
     params = [net.weight]
     for loop in range(3):
         for step in range(steps):
-            draw = Draw(0, loop * steps + step)
+            draw = StepRandom(0, loop * steps + step)
             (g,) = method.gradient(params, [a * net.weight.detach()], draw)
             method.before_step(params, torch.tensor(lr, dtype=torch.float64), draw)
             with torch.no_grad():
@@ -96,7 +96,7 @@ def test_on_a_parabola_an_outer_step_shrinks_the_weight_by_a_known_factor():
 def test_the_noise_of_a_step_is_that_of_langevins_equation():
     method = EntropySGD(**{**SETTINGS, "noise": 0.3})
     p = torch.zeros(100_000, dtype=torch.float64)
-    method.before_step([p], torch.tensor(0.25, dtype=torch.float64), Draw(0, 3))
+    method.before_step([p], torch.tensor(0.25, dtype=torch.float64), StepRandom(0, 3))
     assert float(p.std()) == pytest.approx(0.3 * 0.25**0.5, rel=0.02)
     assert float(p.mean()) == pytest.approx(0, abs=4 * 0.15 / 100_000**0.5)
 

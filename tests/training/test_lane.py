@@ -11,7 +11,7 @@ from genbench.data.batches import Batches
 from genbench.models.slots import frozen_norm_statistics
 from genbench.regularization import L1, L2, SAM, GradientClipping, LabelSmoothing, Mixup, WeightDecay
 from genbench.regularization.base import Method, in_order
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.training.lane import Lane
 from tests.training.conftest import Blobs, network
 
@@ -74,7 +74,7 @@ def test_l2_with_sgd_is_weight_decay_of_twice_the_strength(fit):
 
 
 def gradient(lane: Lane, x, y, step=0):
-    lane.gradient_step(x, y, draw=Draw(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
+    lane.gradient_step(x, y, draw=StepRandom(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
     return [p.grad.clone() for p in lane.trained]
 
 
@@ -138,9 +138,9 @@ def test_norm_statistics_come_back_after_an_exception():
 
 
 def test_draws_are_keyed_by_seed_step_and_site():
-    draw = Draw(1, 2)
-    assert torch.equal(draw.normal("a", 4), Draw(1, 2).normal("a", 4))
-    others = [Draw(1, 3).normal("a", 4), Draw(2, 2).normal("a", 4), draw.normal("b", 4)]
+    draw = StepRandom(1, 2)
+    assert torch.equal(draw.normal("a", 4), StepRandom(1, 2).normal("a", 4))
+    others = [StepRandom(1, 3).normal("a", 4), StepRandom(2, 2).normal("a", 4), draw.normal("b", 4)]
     assert not any(torch.equal(draw.normal("a", 4), other) for other in others)
 
 

@@ -15,7 +15,7 @@ from genbench.config import folder
 from genbench.data.batches import Batches, MergedBatches
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
-from genbench.rng import Draw, Drawn, Draws
+from genbench.rng import PackRandom, PredrawnRandom, StepRandom
 from genbench.runs.build import build_data, build_module
 from genbench.training import Lane, Pack, Unpackable
 from genbench.training.stack import Lanewise, Stack
@@ -95,7 +95,7 @@ def separately(config, dtype, steps):
     schedule = module.make_scheduler(optimizer, total_steps=steps)
     for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype, steps)):
         for i, lane in enumerate(lanes):
-            lr, draw = optimizer.param_groups[i]["lr"], Draw(lane.seed, step)
+            lr, draw = optimizer.param_groups[i]["lr"], StepRandom(lane.seed, step)
             lane.gradient_step(x[i], y[i], draw=draw, lr=lr, backward=lambda loss: loss.backward())
         optimizer.step()
         if schedule is not None:
@@ -336,7 +336,7 @@ def test_a_setting_that_is_no_tensor_must_be_the_same():
 
 
 def test_draws_are_those_of_each_lane():
-    draws = Draws([3, 5])
+    draws = PackRandom([3, 5])
     for record, alpha in zip(draws.record, (0.3, 0.7), strict=True):
         record.uniform("a", 2, 4)
         record.normal("b", 3)
@@ -344,12 +344,12 @@ def test_draws_are_those_of_each_lane():
         record.beta("d", torch.tensor(alpha, dtype=torch.float64))
     made = draws.at(11)
     for lane, (seed, alpha) in enumerate(((3, 0.3), (5, 0.7))):
-        own = Draw(seed, 11)
+        own = StepRandom(seed, 11)
         assert torch.equal(made["a"][lane], own.uniform("a", 2, 4))
         assert torch.equal(made["b"][lane], own.normal("b", 3))
         assert torch.equal(made["c"][lane], own.permutation("c", 6))
         assert torch.equal(made["d"][lane], own.beta("d", alpha))
-    assert torch.equal(Drawn(made).uniform("a", 2, 4), made["a"])
+    assert torch.equal(PredrawnRandom(made).uniform("a", 2, 4), made["a"])
     assert made["step"].tolist() == [11, 11]
 
 
@@ -444,7 +444,7 @@ def test_several_methods_at_once(configure):
 
 def descend(lane, x, y, step):
     """A step of plain gradient descent, of one lane by itself."""
-    lane.gradient_step(x, y, draw=Draw(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
+    lane.gradient_step(x, y, draw=StepRandom(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
     with torch.no_grad():
         for p in lane.trained:
             p.sub_(0.1 * p.grad)

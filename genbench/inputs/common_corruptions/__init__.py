@@ -22,13 +22,13 @@ from genbench.checks import check_choice, check_integer
 from genbench.inputs.common_corruptions.filters import Corruption
 from genbench.inputs.common_corruptions.images import IMAGES
 from genbench.inputs.common_corruptions.sequences import SEQUENCES
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 SEVERITIES = 5
 CORRUPTIONS = tuple(dict.fromkeys((*IMAGES, *SEQUENCES)))  # names, for inputs of any kind
 
 
-def corrupt(x: Tensor, corruption: str, severity: int, draw: Draw) -> Tensor:
+def corrupt(x: Tensor, corruption: str, severity: int, draw: StepRandom) -> Tensor:
     """Apply a corruption to inputs x; shape and type stay, and severity 0 returns x itself.
 
     Random numbers are drawn on the CPU, for each example its own, and are the same at every severity.

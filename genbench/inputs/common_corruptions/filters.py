@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
-Corruption = Callable[[Tensor, Any, Draw], Tensor]  # (inputs, constant, draw) -> inputs
+Corruption = Callable[[Tensor, Any, StepRandom], Tensor]  # (inputs, constant, draw) -> inputs
 
 _SIDE = 32  # points a side of the images for which the constants were chosen
 
@@ -122,7 +122,7 @@ def sampled(x: Tensor, at: Tensor, *, reflect_edge: bool) -> Tensor:
     return F.grid_sample(x, grid.to(x), padding_mode="reflection", align_corners=not reflect_edge)
 
 
-def plasma(x: Tensor, decay: float, draw: Draw, site: str) -> Tensor:
+def plasma(x: Tensor, decay: float, draw: StepRandom, site: str) -> Tensor:
     """Draw fractals [B, 1, H, W] in [0, 1] by midpoint displacement (diamond-square) on a torus.
 
     From each scale to the next, displacements are divided by ``decay``².

@@ -21,25 +21,25 @@ from genbench.inputs.common_corruptions.filters import (
     streaked,
     zoomed,
 )
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 _GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R 601-2)
 
 
-def _gaussian_noise(x: Tensor, sigma: float, draw: Draw) -> Tensor:
+def _gaussian_noise(x: Tensor, sigma: float, draw: StepRandom) -> Tensor:
     return x + sigma * draw.normal("gaussian_noise", *x.shape).to(x)
 
 
-def _shot_noise(x: Tensor, photons: float, draw: Draw) -> Tensor:
+def _shot_noise(x: Tensor, photons: float, draw: StepRandom) -> Tensor:
     return torch.poisson(photons * x.cpu(), generator=draw.generator("shot_noise")).to(x) / photons
 
 
-def _salt_and_pepper(x: Tensor, share: float, draw: Draw) -> Tensor:
+def _salt_and_pepper(x: Tensor, share: float, draw: StepRandom) -> Tensor:
     u, salt = (draw.uniform(f"impulse_noise.{name}", *x.shape).to(x.device) for name in ("where", "salt"))
     return torch.where(u < share, (salt < 0.5).to(x), x)
 
 
-def _defocus_blur(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
+def _defocus_blur(x: Tensor, c: tuple[float, float], draw: StepRandom) -> Tensor:
     radius, alias = c[0] * scale(x), c[1]
     reach = math.floor(radius) + 1  # the disk, and a point for its smoothed edge
     grid = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -49,7 +49,7 @@ def _defocus_blur(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
     return filtered(x, kernel, "reflect")
 
 
-def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: Draw) -> Tensor:
+def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: StepRandom) -> Tensor:
     """Blur, replace each point from the last to the first by a random neighbour, and blur again.
 
     The paper swaps the two points. The original code swaps views of an array: with several channels both points end
@@ -80,12 +80,12 @@ def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: Draw) -> Tensor:
     return smoothed(blurred.flatten(2).gather(2, index).view_as(x), sigma)
 
 
-def _motion_blur(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
+def _motion_blur(x: Tensor, c: tuple[float, float], draw: StepRandom) -> Tensor:
     angle = 90 * draw.uniform("motion_blur", len(x)) - 45
     return streaked(x, radius=c[0] * scale(x), sigma=c[1] * scale(x), degrees=angle)
 
 
-def _zoom_blur(x: Tensor, steps: int, draw: Draw) -> Tensor:
+def _zoom_blur(x: Tensor, steps: int, draw: StepRandom) -> Tensor:
     """Average the image and its enlargements by 1, 1.01, …, ``steps`` of them.
 
     The original's ``numpy.arange(1, 1.06, 0.01)`` has 7 elements, as rounding adds 1.06; that for 1.11 has 12.
@@ -95,7 +95,7 @@ def _zoom_blur(x: Tensor, steps: int, draw: Draw) -> Tensor:
     return (x + torch.stack(zooms).sum(0)) / (steps + 1)
 
 
-def _snow(x: Tensor, c: tuple[float, ...], draw: Draw) -> Tensor:
+def _snow(x: Tensor, c: tuple[float, ...], draw: StepRandom) -> Tensor:
     mean, std, zoom, least, radius, sigma, kept = c
     batch, channels, height, width = x.shape
     flakes = mean + std * draw.normal("snow.flakes", batch, 1, height, width).to(x)
@@ -109,28 +109,28 @@ def _snow(x: Tensor, c: tuple[float, ...], draw: Draw) -> Tensor:
     return faded + flakes + flakes.flip(2, 3)
 
 
-def _frost(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
+def _frost(x: Tensor, c: tuple[float, float], draw: StepRandom) -> Tensor:
     return c[0] * x + c[1] * (1 - (2 * plasma(x, 2.0, draw, "frost") - 1).abs())
 
 
-def _fog(x: Tensor, c: tuple[float, float], draw: Draw) -> Tensor:
+def _fog(x: Tensor, c: tuple[float, float], draw: StepRandom) -> Tensor:
     brightest = x.amax((1, 2, 3), keepdim=True)
     return (x + c[0] * plasma(x, c[1], draw, "fog")) * brightest / (brightest + c[0])
 
 
-def _brightness(x: Tensor, more: float, draw: Draw) -> Tensor:
+def _brightness(x: Tensor, more: float, draw: StepRandom) -> Tensor:
     """Add to the value of HSV, which scales the channels of a point alike."""
     value = x.amax(1, keepdim=True)
     raised = (value + more).clamp(max=1)
     return torch.where(value > 0, x * (raised / value.clamp(min=1e-12)), raised)
 
 
-def _contrast(x: Tensor, factor: float, draw: Draw) -> Tensor:
+def _contrast(x: Tensor, factor: float, draw: StepRandom) -> Tensor:
     mean = x.mean((2, 3), keepdim=True)
     return (x - mean) * factor + mean
 
 
-def _elastic_transform(x: Tensor, c: tuple[float, float, float], draw: Draw) -> Tensor:
+def _elastic_transform(x: Tensor, c: tuple[float, float, float], draw: StepRandom) -> Tensor:
     batch, _, height, width = x.shape
     side = min(height, width)
     strength, sigma, corner = (share * side for share in c)
@@ -149,12 +149,12 @@ def _elastic_transform(x: Tensor, c: tuple[float, float, float], draw: Draw) -> 
     return sampled(x, points + moved.movedim(1, -1), reflect_edge=True)
 
 
-def _pixelate(x: Tensor, share: float, draw: Draw) -> Tensor:
+def _pixelate(x: Tensor, share: float, draw: StepRandom) -> Tensor:
     rows, columns = (box(side, int(side * share)).to(x) for side in x.shape[2:])
     return rows @ x @ columns.mT
 
 
-def _jpeg_compression(x: Tensor, quality: int, draw: Draw) -> Tensor:
+def _jpeg_compression(x: Tensor, quality: int, draw: StepRandom) -> Tensor:
     import numpy as np
     from PIL import Image
 
@@ -168,7 +168,7 @@ def _jpeg_compression(x: Tensor, quality: int, draw: Draw) -> Tensor:
     return torch.from_numpy(np.stack(found)).to(x).view(len(x), *x.shape[2:], -1).movedim(-1, 1) / 255
 
 
-def _rotation(x: Tensor, degrees: float, draw: Draw) -> Tensor:
+def _rotation(x: Tensor, degrees: float, draw: StepRandom) -> Tensor:
     """Rotate about the centre, counter-clockwise, bilinear, with zeros outside."""
     turn = math.radians(degrees)
     height, width = x.shape[2:]
@@ -183,7 +183,7 @@ def _rotation(x: Tensor, degrees: float, draw: Draw) -> Tensor:
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def _translation(x: Tensor, share: float, draw: Draw) -> Tensor:
+def _translation(x: Tensor, share: float, draw: StepRandom) -> Tensor:
     """Move by a share of each side in whole points, left or right and up or down at random; fill with zeros."""
     signs = torch.where(draw.uniform("translation", len(x), 2) < 0.5, -1, 1)
     for axis, side in ((2, x.shape[2]), (3, x.shape[3])):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 def check_images(name: str, x: Tensor) -> None:
@@ -23,7 +23,7 @@ def check_signals(name: str, x: Tensor) -> None:
         )
 
 
-def symmetric(draw: Draw, site: str, *shape: int) -> Tensor:
+def symmetric(draw: StepRandom, site: str, *shape: int) -> Tensor:
     """Uniform numbers on [−1, 1)."""
     return 2 * draw.uniform(site, *shape) - 1
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genbench.regularization.shared.geometry import turned, warped
 from genbench.regularization.shared.inputs import integers
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
@@ -34,7 +34,7 @@ class Choice(NamedTuple):
     sign: Tensor  # [B], −1 or 1: in which direction things move, whether an enhancement is a reduction
 
 
-def choice(draw: Draw, site: str, names: tuple[str, ...], strength: Tensor, n: int) -> Choice:
+def choice(draw: StepRandom, site: str, names: tuple[str, ...], strength: Tensor, n: int) -> Choice:
     """Operations drawn uniformly from ``names`` for ``n`` images, and their signs."""
     place = integers(draw.uniform(f"{site}.operation", n), len(names))
     operation = torch.tensor([OPERATIONS.index(name) for name in names], device=place.device)[place]

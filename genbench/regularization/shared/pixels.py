@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from genbench.regularization.base import Method
 from genbench.regularization.shared.geometry import box
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 
 class Pixels:
@@ -74,11 +74,11 @@ def _gathered(x: Tensor, axis: int, source: Tensor) -> Tensor:
 class PixelMethod(Method):
     """A method whose transform moves and blanks whole pixels; a subclass says in :meth:`rearrange` which."""
 
-    def rearrange(self, pixels: Pixels, draw: Draw) -> None:
+    def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
         """Ask for the changes."""
         raise NotImplementedError
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         return _Together([self]).transform(net, x, y, draw)
 
 
@@ -88,7 +88,7 @@ class _Together:
     def __init__(self, methods: Sequence[PixelMethod]) -> None:
         self._methods = methods
 
-    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         pixels = Pixels(x)
         for method in self._methods:
             method.rearrange(pixels, draw)

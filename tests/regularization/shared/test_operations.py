@@ -13,7 +13,7 @@ from genbench.regularization.shared.operations import (
     choice,
     relative,
 )
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 RANGES = Ranges(angle=30, shear=0.3, shift=0.25, factor=0.9, bits=(8, 4))
 
@@ -135,7 +135,7 @@ def test_an_image_of_one_value_stays():
 
 def test_choices_are_uniform():
     names = ("equalize", "rotate", "solarize")
-    what = choice(Draw(0, 0), "site", names, torch.tensor(0.5), 3000)
+    what = choice(StepRandom(0, 0), "site", names, torch.tensor(0.5), 3000)
     counts = [int((what.operation == OPERATIONS.index(name)).sum()) for name in names]
     assert sum(counts) == 3000
     assert sum((c - 1000) ** 2 / 1000 for c in counts) < 13.8  # χ² with 2 degrees of freedom, p = 0.001

@@ -6,7 +6,7 @@ from genbench.regularization.flip import Flip
 from genbench.regularization.input_noise import InputNoise
 from genbench.regularization.random_crop import RandomCrop
 from genbench.regularization.shared.pixels import Pixels, together
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 IMAGES = torch.randn(40, 3, 8, 10, generator=torch.Generator().manual_seed(0))
 Y = torch.zeros(40, dtype=torch.long)
@@ -28,7 +28,7 @@ def test_together_is_one_after_the_other_bit_for_bit(methods):
     def changed(parts):
         x = IMAGES
         for part in parts:
-            x, y = part.transform(None, x, Y, Draw(0, 3))
+            x, y = part.transform(None, x, Y, StepRandom(0, 3))
             assert y is Y
         return x
 

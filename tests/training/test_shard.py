@@ -13,9 +13,9 @@ from torch import nn
 from genbench.config import folder
 from genbench.models.slots import Dropout
 from genbench.regularization import Method
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 from genbench.runs import build, distributed, execute
-from genbench.training import Agree, Finish, Lane, Share
+from genbench.training import Finish, Lane, Shard, StopTogether
 from tests.helpers.choices import METHOD, MODEL, SEPARATE, STRONG, choices
 
 pytestmark = pytest.mark.timeout(900)  # two processes and this one train every case before the first test
@@ -77,19 +77,19 @@ class Ends(pl.Callback):
         trainer.should_stop = trainer.global_step >= 13
 
 
-def trained(config, share=None):
+def trained(config, shard=None):
     """Everything that training leaves in the lanes, in float64, and the history."""
     data = build.build_data(config)
-    module = build.build_module(config, data, share).double()
+    module = build.build_module(config, data, shard).double()
     data._splits = {name: (x.double(), y) for name, (x, y) in data._splits.items()}
-    first = share is None or share.rank == 0
+    first = shard is None or shard.rank == 0
     asking = list(build.build_callbacks(config).values()) if first else []
     callbacks = [Finish(), *asking]
-    if share is not None:
-        callbacks.append(Agree(share, each_batch=share.told(any(map(execute._acts_on_batches, asking)))))
+    if shard is not None:
+        callbacks.append(StopTogether(shard, each_batch=shard.broadcast(any(map(execute._acts_on_batches, asking)))))
     trainer = build.build_trainer(
         config,
-        share=share,
+        shard=shard,
         steps_per_epoch=data.steps_per_epoch,
         default_root_dir=None,
         enable_checkpointing=False,
@@ -105,7 +105,7 @@ def process(rank, of, port, configs, results):
     torch.set_num_threads(1)
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=of, timeout=timedelta(seconds=60))
-    torch.save({name: trained(config, Share(rank, of)) for name, config in configs.items()}, results / f"{rank}.pt")
+    torch.save({name: trained(config, Shard(rank, of)) for name, config in configs.items()}, results / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -173,8 +173,8 @@ def test_every_case_trains_and_differs_from_the_others(processes):
 
 
 def test_a_process_has_its_rows_of_what_is_drawn_for_the_whole_batch():
-    x, y, draw = torch.arange(12.0).view(6, 2), torch.arange(6), Draw(3, 7)
-    parts = [Share(rank, 3).part(x, y, draw) for rank in range(3)]
+    x, y, draw = torch.arange(12.0).view(6, 2), torch.arange(6), StepRandom(3, 7)
+    parts = [Shard(rank, 3).part(x, y, draw) for rank in range(3)]
     for whole, index in ((x, 0), (y, 1)):
         assert torch.equal(torch.cat([part[index] for part in parts]), whole)
     for kind in ("uniform", "normal"):
@@ -185,7 +185,7 @@ def test_a_process_has_its_rows_of_what_is_drawn_for_the_whole_batch():
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="a batch of 10 examples cannot be shared by 3 processes"):
-        Share(0, 3).part(torch.zeros(10, 2), torch.zeros(10), Draw(0, 0))
+        Shard(0, 3).part(torch.zeros(10, 2), torch.zeros(10), StepRandom(0, 0))
 
 
 class Columns(nn.Module):
@@ -212,6 +212,8 @@ def test_draws_that_are_not_one_for_each_example_are_refused(case):
     if case == "order":
         net.drop.set(0)
     lane = Lane(net, [Shuffles()] if case == "order" else [], seed=0)
-    lane.share = Share(0, 2)
+    lane.shard = Shard(0, 2)
     with pytest.raises(ValueError, match=r"draw at 'dropout\.0' of shape \(3, 5\)|draw at 'order' orders"):
-        lane.gradient_step(torch.randn(10, 4), torch.zeros(10).long(), draw=Draw(0, 0), lr=0.1, backward=lambda loss: 0)
+        lane.gradient_step(
+            torch.randn(10, 4), torch.zeros(10).long(), draw=StepRandom(0, 0), lr=0.1, backward=lambda loss: 0
+        )

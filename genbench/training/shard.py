@@ -10,52 +10,55 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from genbench.rng import Draw
+from genbench.rng import StepRandom
 
 T = TypeVar("T")
 _Norm = nn.modules.batchnorm._BatchNorm
 
 
-class Lost(ConnectionError):
+class ProcessLost(ConnectionError):
     """Another process of the run has ended."""
 
 
-class Share:
-    """Rows of every batch for one process of several, and what they tell each other.
+class Shard:
+    """One process's rows of every batch, and its messages to the other processes of the run.
 
-    Every process holds the whole batch and transforms it as one device would; from there on it works on its own rows.
-    Whatever is a mean over the batch (gradients, the objective, batch statistics) is then the mean of the processes'
-    own ones, as their shares are of one size. All have the same weights at any time, bit for bit.
+    Every process holds the whole batch and transforms it as one device would; from there on it computes on its own
+    rows. All shards have the same size, so a mean over the batch (gradients, the objective, batch statistics) is the
+    mean of the processes' means. All processes have the same weights at any time, bit for bit.
 
     Args:
-        rank: which process this is, from 0.
-        of: processes.
-        device: which of its machine's devices is this process's, from 0.
+        rank: index of this process, from 0.
+        world_size: number of processes.
+        local_rank: index of this process's device on its machine, from 0.
     """
 
-    def __init__(self, rank: int, of: int, *, device: int = 0) -> None:
-        self.rank, self.of, self.device = rank, of, device
+    def __init__(self, rank: int, world_size: int, *, local_rank: int = 0) -> None:
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
 
-    def part(self, x: Tensor, y: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Draw]:
-        """This process's rows of a batch and of what is drawn for its examples.
+    def rows(self, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor, StepRandom]:
+        """This process's rows of a batch, and the random numbers of these rows.
 
         Raises:
             ValueError: the batch does not divide by the number of processes.
         """
         n = len(x)
-        if n % self.of:
-            raise ValueError(f"a batch of {n} examples cannot be shared by {self.of} processes; accepted: multiples")
-        rows = range(n // self.of * self.rank, n // self.of * (self.rank + 1))
+        if n % self.world_size:
+            raise ValueError(
+                f"a batch of {n} examples cannot be shared by {self.world_size} processes; accepted: multiples"
+            )
+        size = n // self.world_size
+        rows = range(size * self.rank, size * (self.rank + 1))
         return x[rows.start : rows.stop], y[rows.start : rows.stop], _Rows(draw, rows, n)
 
     @torch.no_grad()
     def average(self, params: list[Tensor], objective: Tensor) -> Tensor:
-        """Replace each gradient by its mean over the processes; returns that of the objective."""
+        """Replace each gradient by its mean over the processes; return the mean of the objective."""
         grads = [p.grad for p in params]
         used = objective.new_tensor([g is not None for g in grads])
         parts = [torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)]
         flat = torch.cat([part.flatten() for part in (*parts, used, objective)])  # one message for all
-        _sum(flat).div_(self.of)
+        _sum(flat).div_(self.world_size)
         *means, used, objective = flat.split([*(p.numel() for p in params), len(params), 1])
         for index, (p, mean) in enumerate(zip(params, means, strict=True)):
             if p.grad is None and used[index] == 0:  # no process's examples used it: the optimizer shall skip it
@@ -63,39 +66,39 @@ class Share:
             p.grad = mean.view_as(p).to(p.dtype)
         return objective[0]
 
-    def told(self, value: T) -> T:
-        """What the first process passed, on all of them; the others' values do not count."""
+    def broadcast(self, value: T) -> T:
+        """The value that process 0 passes; the values of the others are ignored."""
         box: list[Any] = [value if self.rank == 0 else None]
         with _noticing():
             dist.broadcast_object_list(box, device=torch.device("cpu"))
         return box[0]
 
 
-class Agree(pl.Callback):
+class StopTogether(pl.Callback):
     """Ends the training of all processes when a callback of the first one asks for it; the last of the callbacks.
 
     Args:
-        share: this process's.
+        shard: this process's.
         each_batch: whether a callback may ask for it in the midst of an epoch.
     """
 
-    def __init__(self, share: Share, *, each_batch: bool) -> None:
-        self._share, self._each_batch = share, each_batch
+    def __init__(self, shard: Shard, *, each_batch: bool) -> None:
+        self._shard, self._each_batch = shard, each_batch
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._each_batch:
-            trainer.should_stop = self._share.told(trainer.should_stop)
+            trainer.should_stop = self._shard.broadcast(trainer.should_stop)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = self._share.told(trainer.should_stop)
+        trainer.should_stop = self._shard.broadcast(trainer.should_stop)
 
 
-class _Rows(Draw):
+class _Rows(StepRandom):
     """The draws of some examples of a batch: rows of what is drawn for all ``n``."""
 
-    def __init__(self, draw: Draw, rows: range, n: int) -> None:
+    def __init__(self, draw: StepRandom, rows: range, n: int) -> None:
         super().__init__(draw.seed, draw.step, device=draw.device)
         self._rows, self._n = rows, n
 
@@ -118,8 +121,8 @@ class _Rows(Draw):
 
 
 @contextmanager
-def whole_batch_norms(net: nn.Module) -> Iterator[None]:
-    """Batch norms take the statistics of the whole batch, of which this process passes its share."""
+def synchronized_batch_norms(net: nn.Module) -> Iterator[None]:
+    """Batch norms take the statistics of the whole batch, of which this process passes its shard."""
     norms = [m for m in net.modules() if isinstance(m, _Norm)]
     for norm in norms:
         norm.forward = partial(_normalized, norm)  # type: ignore[method-assign]
@@ -159,7 +162,7 @@ class _Average(torch.autograd.Function):
     """The mean over the processes, differentiable any number of times.
 
     Each process computes the gradient of the sum of all objectives for its own copy of the weights: the mean over the
-    processes that :meth:`Share.average` then takes is the gradient of the mean.
+    processes that :meth:`Shard.average` then takes is the gradient of the mean.
     """
 
     @staticmethod
@@ -187,4 +190,4 @@ def _noticing() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Lost("another process of this run has ended") from error
+        raise ProcessLost("another process of this run has ended") from error

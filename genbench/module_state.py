@@ -1,4 +1,4 @@
-"""The places at which a network holds its tensors, and other tensors put there for a while."""
+"""Replace a network's tensors or modes for a while, and put its own back."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 
-class Places:
-    """The parameters and buffers of a network, each once by its first name, and every place that holds it.
+class ModuleTensors:
+    """The parameters and buffers of a network, each once by its first name, and every attribute that holds it.
 
-    A module that is registered twice and a weight that is tied are one tensor with several names. Two ways put other
-    values there:
+    A module that is registered twice and a tied weight are one tensor with several names. There are two ways to
+    compute with other values:
 
-    - :meth:`valued` gives the live tensors other data. They stay the leaves of autograd, so that whatever refers to
-      them, a loss with a penalty, a hook, a parametrization, checkpointing or an optimizer, sees the values, forward
-      and backward, as long as the context is open.
-    - :meth:`holding` puts other tensors into the modules, for ``torch.vmap``, whose tensors are no data. What has kept
-      a reference to a live tensor does not see them.
+    - :meth:`replace_data` gives the live tensors other data. They stay the leaves of autograd, so that everything that
+      refers to them (a loss with a penalty, a hook, a parametrization, checkpointing, an optimizer) sees the values,
+      forward and backward, while the context is open.
+    - :meth:`replace_tensors` puts other tensors into the modules, as ``torch.vmap`` needs: its tensors have no data to
+      give. Code that keeps a reference to a live tensor does not see them.
 
     Args:
         module: any network.
@@ -30,7 +30,7 @@ class Places:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.closed = False  # whether somebody else has put everything back
+        self.restored = False  # whether somebody else has put everything back
         self._modules = list(module.modules())
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.buffers: dict[str, Tensor] = dict(module.named_buffers())
@@ -46,7 +46,7 @@ class Places:
                         self._places[names[id(tensor)]].append((held, key))
 
     @contextmanager
-    def valued(self, values: Mapping[str, Tensor], *, leaves: Collection[str]) -> Iterator[None]:
+    def replace_data(self, values: Mapping[str, Tensor], *, leaves: Collection[str]) -> Iterator[None]:
         """The live tensors have these values, and those in ``leaves`` alone are differentiable, until the context ends.
 
         Nothing is copied: a live tensor takes the storage of its value, and then its old one back, as a view if it was
@@ -62,11 +62,11 @@ class Places:
                     live.requires_grad_(name in leaves)
             yield
         finally:
-            if not self.closed:
-                again(lambda: _give_back(before))
+            if not self.restored:
+                restore_fully(lambda: _give_back(before))
 
     @contextmanager
-    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    def replace_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """The modules hold these tensors instead of their own until the context ends."""
         kept: list[tuple[dict[str, Any], str, Any]] = []
         attributes = attributes_of(self._modules)
@@ -85,12 +85,12 @@ class Places:
                     held[key] = tensor
                 restore_attributes(attributes)
 
-            if not self.closed:
-                again(put_back)
+            if not self.restored:
+                restore_fully(put_back)
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode of every module within, and then the mode that each had. ``eval`` and ``train`` are not called:
     what overrides them keeps some modules in a mode of their own, returns nothing or raises."""
     modes = [(part, part.training) for part in module.modules()]
@@ -143,7 +143,7 @@ def _python(modules: list[nn.Module]) -> list[nn.Module]:
     return [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
 
 
-def again(restore: Any) -> None:
+def restore_fully(restore: Any) -> None:
     """Calls what puts things back, and once more if a signal has broken it off."""
     try:
         restore()
