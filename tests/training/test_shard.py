@@ -174,7 +174,7 @@ def test_every_case_trains_and_differs_from_the_others(processes):
 
 def test_a_process_has_its_rows_of_what_is_drawn_for_the_whole_batch():
     x, y, draw = torch.arange(12.0).view(6, 2), torch.arange(6), StepRandom(3, 7)
-    parts = [Shard(rank, 3).part(x, y, draw) for rank in range(3)]
+    parts = [Shard(rank, 3).rows(x, y, draw) for rank in range(3)]
     for whole, index in ((x, 0), (y, 1)):
         assert torch.equal(torch.cat([part[index] for part in parts]), whole)
     for kind in ("uniform", "normal"):
@@ -185,7 +185,7 @@ def test_a_process_has_its_rows_of_what_is_drawn_for_the_whole_batch():
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="a batch of 10 examples cannot be shared by 3 processes"):
-        Shard(0, 3).part(torch.zeros(10, 2), torch.zeros(10), StepRandom(0, 0))
+        Shard(0, 3).rows(torch.zeros(10, 2), torch.zeros(10), StepRandom(0, 0))
 
 
 class Columns(nn.Module):
