@@ -20,7 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
-from genbench.checks import ConfigError as ConfigError  # found here, too
+from genbench.checks import ConfigError as ConfigError  # also found here
 from genbench.checks import missing_extra, nearest
 from genbench.privacy import clean
 from genbench.process import leftovers
@@ -31,11 +31,11 @@ EXCLUDED = (
     "runs_dir",
     "logger",
     "table",
-    "sources",  # what is made of them has a digest
-    "measures",  # they count where a callback takes them
+    "sources",  # the networks made from them have digests
+    "measures",  # a callback that takes them lists them
     "checkpoint_seconds",
     "callbacks.*.log_details",
-    "data.path",  # where the data lie; what they are is in their digest
+    "data.path",  # the content of the data has a digest
     "trainer.logger",
     "trainer.callbacks",
     "trainer.plugins",
@@ -58,11 +58,11 @@ PASSED = {
     "callbacks": ("network",),  # a part of somebody else's module
     "logger": ("run",),
 }
-# Packages that a target may be of and that genbench does not depend on, and the extra that brings each.
+# Optional packages that targets come from, and the extra that installs each.
 EXTRAS = {"pytorch_optimizer": "optimizers"}
-# Groups of which a run has one component.
+# Groups with one component a run.
 PARTS = ("data", "model", "optimizer", "scheduler", "trainer")
-# Groups whose choices are entries under names of their own.
+# Groups whose choices are named entries, so that several combine.
 KEYED = ("regularization", "measures", "callbacks", "logger")
 _HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -112,7 +112,7 @@ class MeasureConfig:
 
 @functools.cache
 def _scratch() -> str:
-    """A folder that is gone when the process ends, or where it is killed, with the next command."""
+    """Make a folder that is removed when the process ends; after a kill, the next command removes it."""
     leftovers.remove(Path(tempfile.gettempdir()).glob(".genbench-scratch-*"))
     while True:
         folder = tempfile.mkdtemp(prefix=".genbench-scratch-")
@@ -135,7 +135,7 @@ def one_line(error: BaseException) -> str:
 
 
 def folder() -> Path:
-    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
+    """Return the folder of YAML files: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
@@ -146,13 +146,12 @@ def choices(group: str) -> dict[str, Path]:
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:
-    """The plain values of a composed configuration, interpolations resolved, without Hydra's own.
+    """Return the plain values of a composed configuration, with interpolations resolved and Hydra's own node removed.
 
-    A key of the top level that is no setting (``+width=64``) is there for others to refer to (``${width}``), and gone
-    with that.
+    A top-level key that is no setting (``+width=64``) serves interpolations (``${width}``) and is then removed.
 
     Raises:
-        ConfigError: one that nothing refers to; a setting or group that is not given.
+        ConfigError: such a key that nothing refers to; a missing setting or group.
     """
     known = [each.name for each in fields(OmegaConf.get_type(composed))]  # type: ignore[arg-type]
     for key in map(str, composed):
@@ -170,10 +169,10 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
 
 
 def bind(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with every component's defaults filled in from its signature, without ``EXCLUDED``.
+    """Return the configuration with each component's defaults filled in from its signature, without ``EXCLUDED``.
 
-    Raises ConfigError for a setting that its component does not take, a target that cannot be imported, a number that
-    is not finite.
+    Raises ConfigError for a setting that its component does not take, a target that cannot be imported, or a number
+    that is not finite.
     """
     for group in KEYED:
         entries = config.get(group) or {}
@@ -226,13 +225,13 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
 
 
 def is_bar(target: Any) -> bool:
-    """Whether a callback's class is a progress bar of Lightning's, which changes no number."""
+    """Tell whether a callback's class is one of Lightning's progress bars, which change no number."""
     bases = getattr(target, "__mro__", ())
     return any(base.__name__ == "ProgressBar" and base.__module__.startswith("pytorch_lightning.") for base in bases)
 
 
 def signature(function: Any) -> list[inspect.Parameter]:
-    """The parameters of a callable; a class whose constructor passes ``**settings`` on takes its base's too."""
+    """Return the parameters of a callable; a class that passes ``**settings`` on to its base takes the base's too."""
     found = dict(inspect.signature(function).parameters)
     bases = iter(function.__mro__[1:] if inspect.isclass(function) else ())
     while any(p.kind is p.VAR_KEYWORD for p in found.values()):
@@ -246,7 +245,7 @@ def signature(function: Any) -> list[inspect.Parameter]:
 
 @functools.cache
 def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
-    """Defaults and accepted names of a target; None where it takes any keyword."""
+    """Return the defaults and the accepted names of a target; None for the names if it takes any keyword."""
     said = logging.getLogger("hydra.utils")  # it prints what is raised
     level = said.level
     said.setLevel(logging.CRITICAL)
@@ -270,7 +269,7 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of a nested configuration."""
+    """Yield the dotted keys and the values of a nested configuration."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether there is a network to it."""
+"""Whether the Hugging Face hub can be reached."""
 
 import functools
 import os
@@ -7,14 +7,14 @@ import threading
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-PATIENCE = 2.0  # seconds; the hub's libraries try for half a minute where no name can be resolved
+PATIENCE = 2.0  # seconds; the hub's libraries try for half a minute if no name can be resolved
 
 
 @functools.cache
 def reachable() -> bool:
-    """Whether a connection to the hub, or to the proxy before it, can be had within ``PATIENCE``; asked once a process.
+    """Tell whether the hub, or the proxy to it, answers within ``PATIENCE`` seconds; asked once a process.
 
-    ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` are heeded as the hub's own libraries do.
+    It respects ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE``, as the hub's own libraries do.
     """
     from huggingface_hub import constants
 
@@ -27,7 +27,7 @@ def reachable() -> bool:
     address = (server.hostname or "", server.port or (80 if server.scheme == "http" else 443))
     answered = threading.Event()
 
-    def connect() -> None:  # in a thread: the resolver of names knows no limit of time
+    def connect() -> None:  # in a thread: resolving a name has no time limit
         try:
             socket.create_connection(address, timeout=PATIENCE).close()
         except OSError:
@@ -41,7 +41,7 @@ def reachable() -> bool:
 
 
 def go_offline() -> None:
-    """Let the library ``datasets`` look into its cache alone where there is no network to the hub."""
+    """Make the library ``datasets`` use its cache only, if the hub cannot be reached."""
     if not reachable():
         import datasets
         from huggingface_hub import constants

@@ -1,4 +1,4 @@
-"""What must not be shared: home folders, absolute paths, credentials. Every file and message passes through here."""
+"""Remove home folders, absolute paths and credentials from every file and message that is meant to be shared."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ HIDDEN = "…"
 _NOUNS = "password passwd passphrase pwd secret secrets token apikey credential credentials auth authorization cookie"
 _KEYS = ("api", "access", "private", "secret", "account", "signing", "encryption")  # before "key"
 _VOCABULARY = "pad mask cls sep eos bos unk start end class special"  # before "token": entries of a tokenizer's
-_SPEAKING = re.compile(  # credentials that are told by their form
+_SPEAKING = re.compile(  # credentials with a form of their own
     r"\b(?:hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|xox[a-z]-[\w-]{10,}"
     r"|wandb_v\d+_\w{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{4,})"
 )
@@ -23,11 +23,11 @@ _SUSPICIOUS = re.compile(
 _SETTING = re.compile(r"([+~]*[\w./@-]+)(=)(.+)", re.DOTALL)
 _NAMED = re.compile(r"""([\w.-]+)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&'"()\[\]{}]+)""")
 _FLAG = re.compile(r"""(?<!\S)--?([\w-]+)([\s=]+)("[^"]*"|'[^']*'|[^\s-]\S*)""")
-_seen: set[str] = set()  # secrets that a configuration held: they turn up in errors and names too
+_seen: set[str] = set()  # secrets of a configuration, which errors and names may repeat
 
 
 def clean(text: Any) -> str:
-    """Text fit to be shared: one line, no control characters, nothing that must not be shared.
+    """Return one line of text without control characters, absolute paths and secrets.
 
     >>> clean("no space on /home/somebody/runs/weights.pt")
     'no space on …/weights.pt'
@@ -41,8 +41,9 @@ def clean(text: Any) -> str:
 
 
 def shared(value: Any, key: str = "") -> Any:
-    """A plain value fit to be shared, whatever it is nested in: no home folder; of absolute paths only the last part;
-    of URLs neither user nor query; no value of a ``key`` that names a secret, and no such value elsewhere.
+    """Return a plain value without what must not be shared, at any depth: home folders become ~, absolute paths keep
+    their last part, URLs lose user and query, and secrets are hidden, both under their key and wherever they are
+    repeated.
 
     >>> shared({"vocabulary": "/home/somebody/words.txt", "api_key": "s3cret0123", "pad_token": "<pad>"})
     {'vocabulary': '…/words.txt', 'api_key': '…', 'pad_token': '<pad>'}
@@ -66,14 +67,14 @@ def _shared(value: Any, key: str) -> Any:
 
 
 def learn(words: Sequence[str]) -> None:
-    """Remember the secrets among typed settings, key=value: an error may say them before anything is bound."""
+    """Remember the secrets among typed settings (key=value): an error may repeat them before they are bound."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         _learn(value, key)
 
 
 def _learn(value: Any, key: str) -> None:
-    """Remember the secrets of a value, to find them where they have no key."""
+    """Remember the secrets in a value, to hide them where they stand without their key."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             _learn(item, key if names_secret(key) else str(name))
@@ -85,8 +86,8 @@ def _learn(value: Any, key: str) -> None:
 
 
 def nearby(word: str) -> str:
-    """A word of a command with an absolute path given from this folder, so that it serves here and tells no more: not
-    where the two have only what lies above home folders in common.
+    """Write an absolute path in a word of a command relative to the working folder; leave it if the two share only the
+    folders above home folders.
 
     >>> nearby(f"data.path={os.getcwd()}/images"), nearby("--seed"), nearby("x=/nowhere/else")
     ('data.path=images', '--seed', 'x=/nowhere/else')
@@ -102,7 +103,7 @@ def nearby(word: str) -> str:
 
 @functools.cache
 def names_secret(key: str) -> bool:
-    """Whether a key, of whose dotted parts the last one counts, names a secret.
+    """Tell whether a key names a secret; of a dotted key the last part counts.
 
     >>> [names_secret(key) for key in ("model.apiKey", "HF_TOKEN", "max_tokens", "mask_token", "key")]
     [True, True, False, False, False]
@@ -117,7 +118,8 @@ def names_secret(key: str) -> bool:
 
 
 def _hidden(value: Any) -> Any:
-    """The secret's place; of small numbers themselves, which are counts or entries of a vocabulary (``token: 3``)."""
+    """Return the placeholder of a secret; small numbers stay, as they are counts or vocabulary entries (``token:
+    3``)."""
     if isinstance(value, Mapping):
         return {name: _hidden(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -128,13 +130,13 @@ def _hidden(value: Any) -> Any:
 
 
 def _random(text: str) -> bool:
-    """Whether a secret is no word of other texts, so that it can be looked for in all of them."""
+    """Tell whether a secret is unlikely to be a word of other texts, so that all texts can be searched for it."""
     mixed = any(map(str.isdigit, text)) and any(map(str.isalpha, text))
     return len(text) >= (8 if mixed else 20) and not text.startswith("/")
 
 
 def _leaf(text: str) -> str:
-    """A string that is a value by itself: a path may hold spaces."""
+    """Shorten a string that is a whole value: a path in it may contain spaces."""
     if found := _SETTING.fullmatch(text):
         name, equals, value = found.groups()
         return f"{shorten(name)}{equals}{_shared(value, name.lstrip('+~'))}"
@@ -145,7 +147,7 @@ def _leaf(text: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """Any text, of one line or many, without what must not be shared."""
+    """Return a text of any length without what must not be shared."""
     for secret in {*_secrets(), *_seen}:
         if secret in text:
             text = text.replace(secret, HIDDEN)
@@ -173,7 +175,7 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def _at_home(text: str) -> str:
-    """Home folders as ~, this user's wherever it lies."""
+    """Replace home folders by ~, this user's wherever it lies."""
     if (home := _home()) in text:
         text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text)
     return re.sub(r"(?<![\w.:/~…])(?:/(?:home|Users)/[^\s/'\"]+|/root\b)", "~", text)
@@ -194,5 +196,5 @@ def _home() -> str:
 
 @functools.cache
 def _secrets() -> frozenset[str]:
-    """Those among the environment's variables."""
+    """Return the secrets among the environment variables."""
     return frozenset(value for name, value in os.environ.items() if names_secret(name) and _random(value))

@@ -1,4 +1,5 @@
-"""Temporary files and folders: their maker holds a lock on them, so that what killed processes leave is known."""
+"""Temporary files and folders: the process that makes one locks it, so that leftovers of killed processes are told
+apart."""
 
 import contextlib
 import fcntl
@@ -9,21 +10,21 @@ from pathlib import Path
 
 
 def hold(descriptor: int, path: Path) -> bool:
-    """Lock what was opened as it was made, for as long as it is open or the process lives; False if another process has
-    taken it for a leftover in between."""
+    """Lock a newly opened file until it is closed or the process ends; False if another process has already removed it
+    as a leftover."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, where nothing is taken for a leftover
+    except OSError:  # a file system without locks, on which nothing is removed as a leftover
         return True
     return path.exists()
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove those that nobody holds."""
+    """Remove the files and folders that no process locks."""
     for path in paths:
-        with contextlib.suppress(OSError):  # its maker lives, or it is somebody else's
+        with contextlib.suppress(OSError):  # the process that made it lives, or it belongs to another user
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Memory of the process."""
+"""Memory of this process."""
 
 import ctypes
 import sys
@@ -15,9 +15,9 @@ _M_TOP_PAD = -2  # glibc's mallopt
 
 
 def keep_freed(size: int = 2**28) -> None:
-    """Let the allocator ask the system for ``size`` bytes at a time and keep them when they are freed, where it is
-    glibc's. A training step frees all its intermediate tensors: fetching their pages anew from the system, zeroed, took
-    a third of the time of a packed step, and of a single one on batches of images."""
+    """Make glibc's allocator request ``size`` bytes at a time and keep freed memory. A training step frees all its
+    intermediate tensors; requesting zeroed pages again took a third of the time of a packed step, and of a single step
+    on batches of images."""
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
@@ -43,7 +43,7 @@ def _is_stored(value: Any) -> bool:
 
 
 def room(device: torch.device) -> int:
-    """Bytes that are free: on a GPU, or for this process by the system and by the limits that it runs under."""
+    """Return the free bytes: of a GPU, or of this process within the limits of the system and its container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = [psutil.virtual_memory().available]

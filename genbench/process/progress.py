@@ -1,4 +1,4 @@
-"""How far runs are: what a training notes in its folder, and what a command shows of it."""
+"""Progress: a training run notes it in its folder, a command shows it."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ LINES = 30.0  # seconds between two lines where there is no terminal
 
 @dataclass(frozen=True)
 class Note:
-    """How far a run is: what it does, its step of how many, the training loss, and steps a second."""
+    """The progress of a run: its activity, step, number of steps, training loss and steps a second."""
 
     doing: str
     step: int = 0
@@ -50,21 +50,21 @@ class Note:
 
 
 class Pace:
-    """Notes, about once a second, how far a training is, in a file of its folder.
+    """Writes a note about once a second to a file in the folder of a run.
 
-    Between two notes a step costs a look at the clock; the loss is read, which a GPU waits for, once a note.
+    Between two notes a step only reads the clock; the loss is read once a note, as a GPU has to wait for it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self.whose = ""  # of several runs, the one that it says something of
+        self.whose = ""  # in a pack, the run that the note is about
         self._due = 0.0
         self._seen: deque[tuple[float, int]] = deque(maxlen=10)  # when which step was done
         self._last = Note("starting")
         self._write()
 
     def look(self, step: int, steps: int, loss: Callable[[], float]) -> None:
-        """After a step of so many; ``loss`` gives the training loss if it is asked."""
+        """Note a finished step of ``steps``; ``loss`` computes the training loss when a note is due."""
         now = time.monotonic()
         if now < self._due:
             return
@@ -76,13 +76,13 @@ class Pace:
         self._write()
 
     def say(self, doing: str) -> None:
-        """What is done now, training or not."""
+        """Note the present activity, in training or afterwards."""
         self._last = Note(f"{self.whose}{doing}", self._last.step, self._last.steps)
         self._due = 0.0
         self._write()
 
     def end(self) -> None:
-        """The run has ended, or was interrupted."""
+        """Remove the note: the run has ended or was interrupted."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
@@ -95,8 +95,7 @@ class Pace:
 
 
 def read(folder: Path, *, since: float = 0.0) -> Note | None:
-    """The last note of a run, unless it is older than ``since`` (as ``time.time`` counts) and so of one that was
-    killed."""
+    """Return the last note of a run; None if it is older than ``since`` (``time.time``), as of a killed run."""
     path = folder / FILE
     try:
         if path.is_symlink() or path.stat().st_mtime < since - 1 or path.stat().st_size > 4096:
@@ -109,7 +108,7 @@ def read(folder: Path, *, since: float = 0.0) -> Note | None:
 
 
 def console() -> "Console":
-    """Standard error; a reader of it who leaves ends no run."""
+    """Return a console on standard error; if its reader leaves, no run ends."""
     from rich.console import Console
 
     class Errors(Console):
@@ -121,8 +120,7 @@ def console() -> "Console":
 
 @contextlib.contextmanager
 def shown(folder: Path) -> Iterator[None]:
-    """Show how far the run in a folder is: on a terminal by a bar that is gone afterwards, else by a line now and
-    then."""
+    """Show the progress of the run in a folder: a bar on a terminal, removed at the end; else a line now and then."""
     out, ended = console(), threading.Event()
     follow = _bar_of if out.is_terminal else _lines_of
     thread = threading.Thread(target=follow, args=(folder, out, ended), daemon=True)
@@ -136,8 +134,8 @@ def shown(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def saying() -> Iterator[Callable[..., None]]:
-    """Shows what it is told: on a terminal in one line that is gone afterwards, else by a line now and then, and what
-    is ``urgent`` at once."""
+    """Yield a function that shows a message: on a terminal one line that is removed at the end, else a line now and
+    then; ``urgent`` messages are shown at once."""
     out = console()
     if out.is_terminal:
         with out.status("") as status:
@@ -174,11 +172,11 @@ def _lines_of(folder: Path, out: "Console", ended: threading.Event) -> None:
 
 
 class Sweep:
-    """How far a sweep is: one bar over its runs, and one quiet line for each that ends; without a terminal a line now
-    and then in place of the bar.
+    """Shows the progress of a sweep: one bar over its runs and a line for each finished run; without a terminal a line
+    now and then instead of the bar.
 
     Args:
-        total, done: runs, and how many of them were there before.
+        total, done: number of runs, and of those that existed before.
     """
 
     def __init__(self, *, total: int, done: int) -> None:
@@ -205,7 +203,7 @@ class Sweep:
         self._bar.__exit__(*exception)
 
     def update(self, running: Sequence[tuple[int, Note | None]], *, waiting: int) -> None:
-        """What is computed now: of each unit how many runs it has and how far it is; ``waiting`` units are to come."""
+        """Show the running units, each as its number of runs and its note; ``waiting`` units have not begun."""
         self._running = sum(runs for runs, _ in running)
         notes = [(runs, note) for runs, note in running if note is not None]
         done = self._bar.tasks[0].completed
@@ -227,7 +225,7 @@ class Sweep:
             self.say(f"{done:.0f} of {self._total} runs done, {' · '.join(state)}", style=None)
 
     def say(self, line: str, *, style: str | None = "yellow") -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._print(clean(line), style)
 
     def _print(self, line: str, style: str | None) -> None:
@@ -235,7 +233,7 @@ class Sweep:
         self._bar.console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def finished(self, label: str, *, status: str, result: str, seconds: float | None) -> None:
-        """A run has ended."""
+        """Print the line of a finished run."""
         self._failed += status != "completed"
         self._bar.advance(self._task)
         took = f"  {seconds:.1f} s" if seconds is not None else ""
@@ -247,7 +245,7 @@ class Sweep:
 
 
 def duration(seconds: float) -> str:
-    """A time for people."""
+    """Format seconds for people."""
     return (
         f"{seconds:.0f} s"
         if seconds < 90

@@ -1,4 +1,4 @@
-"""What a terminal cannot show is replaced, never fatal."""
+"""Replace characters that a terminal cannot show, so that they never end a command."""
 
 import codecs
 import sys
@@ -8,7 +8,7 @@ _PLAIN = str.maketrans("−–—─━±×·↑↓†…“”‘’≥≤λ", 
 
 
 def lenient() -> None:
-    """Let standard output and error replace what their encoding does not hold by a sign of the same width."""
+    """Make standard output and error replace characters that their encoding lacks by others of the same width."""
     codecs.register_error("genbench", _replace)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -16,7 +16,7 @@ def lenient() -> None:
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Letters and digits without accents and heights, a few signs as their likes, and ? for the rest."""
+    """Return letters and digits without accents, ASCII look-alikes of a few signs, and ? for the rest."""
     assert isinstance(error, UnicodeEncodeError)
     found = error.object[error.start : error.end].translate(_PLAIN)
     parts = [char if char.isascii() else unicodedata.normalize("NFKD", char)[:1] for char in found]

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1, with which systems and schedulers ask a process to end."""
+"""SIGTERM and SIGUSR1, by which systems and schedulers ask a process to end."""
 
 import contextlib
 import signal
@@ -11,13 +11,13 @@ _ASKED = threading.Event()
 
 
 def asked() -> bool:
-    """Whether one of them came within the outermost :func:`terminable` or :func:`patient`."""
+    """Tell whether such a signal came within the outermost :func:`terminable` or :func:`patient`."""
     return _ASKED.is_set()
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """They are as Ctrl-C, at once; where there are threads, in the main one."""
+    """Treat the signals like Ctrl-C, at once, in the main thread."""
     with _handled(_interrupt):
         if _ASKED.is_set():
             raise KeyboardInterrupt
@@ -26,7 +26,7 @@ def terminable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def patient() -> Iterator[None]:
-    """They are noted alone: whoever asks :func:`asked` ends when it may."""
+    """Only note the signals: code that calls :func:`asked` ends when it is ready."""
     with _handled(_note):
         yield
 

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, read regular ones alone, and tell them by their digest."""
+"""Write files atomically, read only regular ones, and identify them by digest."""
 
 import errno
 import hashlib
@@ -20,7 +20,7 @@ LIMIT = 2**28
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
-    """A regular file, or a link to one, open for reading: a pipe would be waited for, a device never end.
+    """Open a regular file, or a link to one, for reading; reading a pipe would wait, a device would never end.
 
     Raises ``OSError``.
     """
@@ -29,16 +29,16 @@ def opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
         if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
 
-    check(os.stat(path))  # beforehand, as to open a device may already do something
+    check(os.stat(path))  # beforehand: opening a device may have effects
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        check(os.fstat(file.fileno()))  # that it is still the same
+        check(os.fstat(file.fileno()))  # it may have been replaced since
         yield file
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = LIMIT) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes; raises ``OSError``."""
+    """Return the content of a regular file of at most ``limit`` bytes; raises ``OSError``."""
     with opened(path) as file:
-        # not limit + 1 at once: so much memory would be asked for, whatever the file's size
+        # not limit + 1 at once: that would allocate so much memory for any file
         content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"Larger than {limit:,} bytes", os.fspath(path))
@@ -47,11 +47,11 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = LIMIT) -> bytes:
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that replaces ``path`` when the block ends well, and leaves no trace when it does not.
+    """Yield a binary file that replaces ``path`` if the block succeeds, and leaves nothing behind if it raises.
 
-    Staged beside the target (another filesystem could not rename), synced, renamed, and the folder synced: after a
-    kill or a power cut ``path`` holds either the old or the new content, whole; what is then left of the stage goes
-    with :func:`tidy`. A link at ``path`` is replaced, and what it leads to stays as it is.
+    The content is staged beside the target (no rename crosses filesystems), synced and renamed, and the folder is
+    synced: after a kill or a power cut ``path`` holds the whole old or the whole new content. :func:`tidy` removes a
+    stage that was left behind. A link at ``path`` is replaced; its target stays.
     """
     path = Path(path)
     with _stage(path) as file:
@@ -71,7 +71,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _stage(path: Path) -> BinaryIO:
-    """A new file beside ``path``, held while it is open."""
+    """Open a new file beside ``path``, locked while it is open."""
     while True:
         file = open(path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp", "xb")  # noqa: SIM115 - who asked closes it
         if leftovers.hold(file.fileno(), Path(file.name)):
@@ -80,7 +80,7 @@ def _stage(path: Path) -> BinaryIO:
 
 
 def tidy(folder: str | os.PathLike[str], *, runs: bool) -> None:
-    """Remove what killed processes were writing in ``folder``, with ``runs`` in the folders within it too."""
+    """Remove the temporary files of killed processes in ``folder``, and with ``runs`` in its subfolders."""
     folder = Path(folder)
     leftovers.remove(folder.glob(".*.tmp"))
     if runs:
@@ -94,7 +94,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces), in hex.
+    """Return the SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces), in hex.
 
     >>> digest({"b": 1, "a": 2.5}) == digest({"a": 2.5, "b": 1})
     True
@@ -104,6 +104,6 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

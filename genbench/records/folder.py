@@ -1,4 +1,4 @@
-"""A directory of records: the runs of one experiment, the plan of its last sweep, and how far it is."""
+"""A directory of records: the runs of one experiment, the plan of its last sweep, and the state of each run."""
 
 import json
 import os
@@ -37,7 +37,7 @@ LOCK = ".lock"
 class Records:
     """The records of one experiment's folder.
 
-    ``records`` are the valid ones sorted by run_id, ``problems`` the others as (relative path, reason), ``sweep`` the
+    ``records`` holds the valid ones sorted by run_id, ``problems`` the others as (relative path, reason), ``sweep`` the
     plan of the last sweep command (``None`` without one).
     """
 
@@ -47,14 +47,15 @@ class Records:
     sweep: dict[str, Any] | None = None
 
     def frame(self) -> "pd.DataFrame":
-        """One row a record: run_id, status, error, seed, ``choices.*``, ``config.*``, metric keys, ``seconds.*``."""
+        """Return one row a record: run_id, status, error, seed, ``choices.*``, ``config.*``, metric keys,
+        ``seconds.*``."""
         import pandas as pd
 
         return pd.DataFrame([_flat(record) for record in self.records])
 
 
 def load(folder: str | os.PathLike[str]) -> Records:
-    """All records of ``runs/<experiment>``; what cannot be trusted is listed in ``problems``."""
+    """Read all records of ``runs/<experiment>``; those that cannot be trusted are listed in ``problems``."""
     folder = Path(folder)
     valid: list[dict[str, Any]] = []
     problems: list[tuple[str, str]] = []
@@ -73,9 +74,10 @@ def load(folder: str | os.PathLike[str]) -> Records:
 
 
 def configuration(config: Mapping[str, Any]) -> str:
-    """Digest of what runs of one cell of a table have in common: the configuration but the seeds in it.
+    """Return the digest of a configuration without any seed: runs with the same digest belong to one cell of a table.
+    All seeds are left out, as a measure may have one of its own.
 
-    All of them: which are the run's own does not show, as a measure's is 0 whatever the run's."""
+    """
 
     def without(node: Any) -> Any:
         if isinstance(node, Mapping):
@@ -86,10 +88,10 @@ def configuration(config: Mapping[str, Any]) -> str:
 
 
 def earlier_code(loaded: Records) -> set[str]:
-    """The ids of records whose configuration was trained, or is planned, with later code of the user's own.
+    """Return the ids of records whose configuration was trained, or is planned, with later code of the user's.
 
-    Of several codes of a configuration the one counts that was planned or finished last; records of schema 2, which
-    name none, are the earliest.
+    If a configuration has records of several codes, the one planned or finished last counts; records of schema 2 name
+    no code and count as the earliest.
     """
     plan = loaded.sweep or {}
     codes = [record["provenance"].get("code") for record in loaded.records]
@@ -108,10 +110,10 @@ def earlier_code(loaded: Records) -> set[str]:
 
 
 def status(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """run_id → done, diverged, running, failed, missing (planned, no record) or damaged, in the sweep's order.
+    """Return run_id → done, diverged, running, failed, missing (planned, no record) or damaged, in the sweep's order.
 
-    A run is running while the lock ``<run_id>/.lock`` is held. Asking never waits and creates nothing, but holds the
-    lock of an unfinished run for an instant: who wants to train it must allow for that when acquiring.
+    A run is running while the lock ``<run_id>/.lock`` is held. The query never waits and creates nothing, but holds the
+    lock of an unfinished run for an instant: a process that acquires it to train must allow for that.
     """
     folder = Path(folder)
     try:
@@ -128,7 +130,7 @@ def status(folder: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The plan of the last sweep command in ``runs/<experiment>``; raises ``RecordError`` when absent, malformed or
+    """Read the plan of the last sweep in ``runs/<experiment>``; raises ``RecordError`` if absent, malformed or
     altered."""
     sweep = parse(Path(folder) / SWEEP)
     if sweep.get("schema") not in READABLE:
@@ -149,7 +151,8 @@ def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_sweep(folder: str | os.PathLike[str], sweep: dict[str, Any]) -> None:
-    """Write the plan of a sweep to ``runs/<experiment>/sweep.json``, without what must not be shared, with a digest."""
+    """Write the plan of a sweep to ``runs/<experiment>/sweep.json`` with its digest, without what must not be
+    shared."""
     sweep = shared({**content_of(sweep), "schema": SCHEMA})
     check_json(sweep, "")
     sweep["digest"] = digest(sweep)
@@ -170,16 +173,16 @@ def _state(folder: Path) -> str:
 
 
 def running(folder: str | os.PathLike[str]) -> bool:
-    """Whether somebody trains the run in ``folder`` now, that is, holds its lock."""
+    """Tell whether a process holds the lock of the run in ``folder``, that is, trains it."""
     folder = Path(folder)
-    if not (folder / LOCK).exists():  # acquiring would create it
+    if not (folder / LOCK).exists():  # acquiring it would create the file
         return False
     try:
         with FileLock(folder / LOCK, timeout=0, thread_local=False):
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that only its owner may lock
+    except OSError:  # another user's folder
         return False
 
 

@@ -1,4 +1,4 @@
-"""The mark by which a user's own files are told from those of others: made with a key that only the user can read."""
+"""The mark on a user's own files: an HMAC under a key that only this user can read."""
 
 import functools
 import hmac
@@ -11,20 +11,20 @@ _BYTES = 32
 
 
 def folder() -> Path:
-    """Where the key is kept: ``$GENBENCH_CONFIG``, by default ``~/.config/genbench``."""
+    """Return the folder of the key: ``$GENBENCH_CONFIG``, by default ``~/.config/genbench``."""
     if given := os.environ.get("GENBENCH_CONFIG"):
         return Path(given)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "genbench"
 
 
 def of(digest: str) -> str | None:
-    """The mark of what has this digest; None where no key can be kept, so that nothing is known as one's own."""
+    """Return the mark for a digest; None if no key can be kept, in which case no file counts as one of the user."""
     key = _key(make=True)
     return None if key is None else _mark(key, digest)
 
 
 def is_own(digest: str, mark: object) -> bool:
-    """Whether this user has marked what has this digest."""
+    """Tell whether ``mark`` is this user's mark for a digest."""
     key = _key(make=False)
     return key is not None and isinstance(mark, str) and hmac.compare_digest(mark.encode(), _mark(key, digest).encode())
 
@@ -49,7 +49,7 @@ def _content(path: Path, state: tuple[int, ...]) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
-    """The key; None unless it is a regular file of this user's that nobody else can read or write."""
+    """Return the key; None unless it is a regular file of this user that no other user can read or write."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _make(path: Path) -> None:
-    """A new key; where several processes make one, the first one's. A key that others could read is replaced."""
+    """Make a key; if several processes make one, the first one's counts. A key that others could read is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     stage = path.with_name(f".key.{secrets.token_hex(6)}")
     handle = os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

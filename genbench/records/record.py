@@ -1,4 +1,4 @@
-"""One record: what a finished run leaves, written with its digest and read strictly."""
+"""One record: written with its digest, read strictly."""
 
 import hashlib
 import io
@@ -51,7 +51,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "measure_seconds": (dict,),
     "files": (dict,),
 }
-# what the values of the flat parts of a record may be
+# types of the values in the flat parts of a record
 _VALUES: dict[str, tuple[type, ...]] = {
     "metrics": (*_NUMBER, _NONE),
     "stderr": (*_NUMBER, _NONE),
@@ -73,9 +73,10 @@ class RecordError(Exception):
 def write(folder: str | os.PathLike[str], record: dict[str, Any]) -> dict[str, Any]:
     """Write ``record`` to ``folder/record.json`` and return it as written.
 
-    What must not be shared is shortened (:func:`genbench.privacy.shared`). Adds ``files`` (digests of the history,
-    final and initial weights that lie in ``folder``), ``digest`` and ``mark``, by which its owner knows it again
+    It removes what must not be shared (:func:`genbench.privacy.shared`) and adds ``files`` (digests of the history and
+    of the final and initial weights in ``folder``), ``digest``, and the owner's ``mark``
     (:mod:`genbench.records.ownership`).
+
     Raises ``ValueError`` naming the key when a value is not JSON, not finite, missing or of the wrong type.
     """
     folder = Path(folder)
@@ -92,9 +93,9 @@ def write(folder: str | os.PathLike[str], record: dict[str, Any]) -> dict[str, A
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record in the file ``path`` (or in the run's folder ``path``).
+    """Read the record in the file ``path``, or in the run's folder ``path``.
 
-    Raises ``RecordError`` (one line) when it is absent, truncated, foreign, of another schema, or altered.
+    Raises ``RecordError`` (one line) if it is absent, truncated, foreign, of another schema, or altered.
     """
     path = Path(path)
     record = parse(path / RECORD if path.is_dir() else path)
@@ -105,12 +106,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def is_own(record: Mapping[str, Any]) -> bool:
-    """Whether this user has written a record that :func:`read` has read: it has the mark of the user's key."""
+    """Tell whether this user wrote a record that :func:`read` returned: it carries the mark of the user's key."""
     return ownership.is_own(record["digest"], record.get("mark"))
 
 
 def content_of(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What the digest is of."""
+    """Return the part of a record or plan that its digest covers."""
     return {key: item for key, item in value.items() if key not in ("digest", "mark")}
 
 
@@ -127,7 +128,7 @@ def check_digest(value: Mapping[str, Any]) -> None:
 
 
 def _held(record: dict[str, Any]) -> dict[str, Any]:
-    """The record without the integers that no float holds, 10⁴⁰⁰ say, which would end whatever computes with them."""
+    """Replace numbers beyond the range of a float, such as 10⁴⁰⁰, by null with a note."""
     for part in ("metrics", "stderr", "residual", "interval", "seconds", "measure_seconds"):
         for key, value in list(record[part].items()):
             if all(map(_is_held, value if isinstance(value, list) else [value])):
@@ -147,7 +148,7 @@ def _is_held(value: float | None) -> bool:
 
 
 def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of a run's folder, after checking that it belongs there and that the files beside it are intact.
+    """Read the record of a run's folder, and check that it belongs there and that the files beside it are intact.
 
     Raises ``RecordError`` (one line).
     """
@@ -162,7 +163,8 @@ def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def history(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> "pd.DataFrame":
-    """The epochs of a run (one row each) from ``folder/<history>``; raises ``RecordError`` when damaged or absent."""
+    """Return the history of a run, one row an epoch, from ``folder/<history>``; raises ``RecordError`` if damaged or
+    absent."""
     import pandas as pd
 
     name = record["history"]
@@ -180,7 +182,7 @@ def history(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> "pd.Da
 
 
 def estimates(record: Mapping[str, Any]) -> dict[str, Estimate]:
-    """The metrics of a record as estimates, by metric key."""
+    """Return the metrics of a record as estimates, by metric key."""
     parts = {"stderr": "stderr", "converged": "converged", "residual": "residual", "notes": "note"}
     found = {}
     for key, value in record["metrics"].items():
@@ -222,7 +224,7 @@ def parse(path: Path) -> dict[str, Any]:
 
 
 def _fault(record: dict[str, Any]) -> str | None:
-    """What is wrong with the form of a record, in one line."""
+    """Return the fault in the form of a record, in one line; None without one."""
     if "schema" not in record:
         return "has no schema: not a record of genbench"
     if record["schema"] not in READABLE:
@@ -256,7 +258,7 @@ def _fault(record: dict[str, Any]) -> str | None:
 
 
 def is_name(value: Any) -> bool:
-    """Whether ``value`` is a plain file name, so that joining it to a folder stays inside the folder."""
+    """Tell whether ``value`` is a plain file name, so that joining it to a folder stays inside the folder."""
     return isinstance(value, str) and value not in ("", ".", "..") and not any(c in value for c in "/\\\0")
 
 
@@ -288,12 +290,12 @@ def _name_of(kind: type) -> str:
 
 
 def members(bound: Mapping[str, Any]) -> int:
-    """The networks that a run of this configuration trains side by side."""
+    """Return the number of networks that a run of this configuration trains side by side."""
     return max([1, *(node.get("members", 1) for node in (bound.get("regularization") or {}).values())])
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested objects as one level of dotted keys; lists become text joined by ``+``, empty ones "none".
+    """Flatten nested objects to one level of dotted keys; lists become text joined by ``+``, empty ones "none".
 
     >>> flatten({"data": {"label_noise": 0.2}, "names": ["l2", "sam"]})
     {'data.label_noise': 0.2, 'names': 'l2+sam'}
@@ -308,5 +310,5 @@ def _flatten(value: Any, prefix: str, flat: dict[str, Any]) -> None:
         for key, item in value.items():
             _flatten(item, f"{prefix}.{key}" if prefix else key, flat)
     else:
-        # one text for all of ten thousand records
+        # one string shared by all of ten thousand records
         flat[sys.intern(prefix)] = ("+".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Weights in files or on the hub: found, read without trusting them, and brought under a network's own names."""
+"""Weights in files or on the hub: find them, read them safely, and match their names to a network."""
 
 import functools
 import re
@@ -20,15 +20,15 @@ _ACCEPTED = "a run's folder, a file of weights, a folder with model.safetensors,
 
 
 def file_of(source: str, name: str) -> Path:
-    """The file of weights that ``source`` names; ``name`` is the setting, for messages.
+    """Return the file of weights that ``source`` names; ``name`` is the setting, for messages.
 
-    A source is the folder of a run or that of an experiment of one run, a file, a folder of a model as it lies on the
-    Hugging Face hub (``model.safetensors``, or where there is none ``pytorch_model.bin``), or a model that is there:
-    ``hf://owner/name``, ``hf://owner/name@revision``, ``hf://owner/name/file``. Of those the library
-    ``huggingface_hub`` keeps a copy in its cache, which serves without a network too.
+    A source is the folder of a run, or of an experiment with one run; a file; the folder of a downloaded model of the
+    Hugging Face hub (``model.safetensors``, or without one ``pytorch_model.bin``); or a model on the hub:
+    ``hf://owner/name``, ``hf://owner/name@revision``, ``hf://owner/name/file``. The library ``huggingface_hub`` caches
+    models of the hub, so that the cached copy works without a network.
 
     Raises:
-        ConfigError: there is none, or it cannot be fetched.
+        ConfigError: no such file, or it cannot be fetched.
     """
     if source.startswith("hf://"):
         return _of_hub(source, name)
@@ -61,13 +61,13 @@ def _of_hub(source: str, name: str) -> Path:
             reason, offline = "it is not in the cache of the hub's library, and to fetch it a network is needed", True
         except errors.EntryNotFoundError:
             continue
-        except Exception as error:  # of the network, the hub and the library: dozens
+        except Exception as error:  # dozens of kinds: of the network, the hub and the library
             reason = clean(f"{type(error).__name__}: {error}")[:200]
             break
     raise ConfigError(f"{name}={source!r} cannot be had: {reason}; accepted also: {downloaded}")
 
 
-@functools.cache  # so that a process identifies a run by the weights that it then starts from
+@functools.cache  # a process identifies a run by the very weights that it then starts from
 def _fetched(model: str, revision: str | None, file: str, offline: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
@@ -75,10 +75,10 @@ def _fetched(model: str, revision: str | None, file: str, offline: bool) -> Path
 
 
 def record_of(folder: Path, name: str) -> dict[str, Any]:
-    """The record of a run that left weights; ``name`` is the setting that names the run, for messages.
+    """Return the record of a run's folder that holds weights; ``name`` is the setting, for messages.
 
     Raises:
-        ConfigError: a damaged run, or one without weights.
+        ConfigError: the run is damaged or has no weights.
     """
     try:
         record = verify(folder)
@@ -93,11 +93,11 @@ States = Mapping[str, Mapping[str, Tensor]]
 
 
 def read_state(path: Path) -> States:
-    """Every mapping of names to tensors that is in a file, as far into other mappings and lists as it may be, by its
-    place there: ``""`` for the file itself, ``"state_dict"``, ``"ema.model"``. No code in it is run.
+    """Read every mapping of names to tensors in a file, at any depth, by its place there: ``""`` for the file itself,
+    ``"state_dict"``, ``"ema.model"``. No code in the file is run.
 
     Raises:
-        ConfigError: there is no such file, it holds no such mapping, or what cannot be loaded safely; its name.
+        ConfigError: no such file, no such mapping in it, or content that cannot be loaded safely.
     """
     if not path.is_file():
         raise ConfigError(f"there is no file {path.name!r}; accepted: a run's folder, or a file of weights")
@@ -107,7 +107,7 @@ def read_state(path: Path) -> States:
     except Exception as error:
         raise ConfigError(f"{path.name!r} holds no weights that can be loaded safely: {_reason(error)}") from None
     found: dict[str, dict[str, Tensor]] = {}
-    seen: set[int] = set()  # what stands at several places is one
+    seen: set[int] = set()  # the same mapping at several places counts once
     left: list[tuple[str, Any]] = [("", loaded)]
     while left:
         place, node = left.pop()
@@ -137,7 +137,7 @@ def _loader(path: Path) -> Callable[[Path], Any]:
 def _load(path: Path) -> Any:
     import numpy as np
 
-    # single numbers of NumPy's, as an accuracy beside the weights often is; the other name is that before NumPy 2
+    # NumPy scalars, such as an accuracy beside the weights; under their names before and since NumPy 2
     scalar = np.float64(0).__reduce__()[0]
     allowed: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
     allowed += [type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"]
@@ -156,31 +156,28 @@ def _reason(error: Exception) -> str:
 
 
 def matched(states: States, network: nn.Module, name: str, *, key: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a file by the network's own names.
+    """Return the tensors of a file under the network's own names.
 
-    Names are looked for behind any beginning, a wrapper's or the place in the file; the one behind which most of them
-    are there, in the right shape, is taken off, and what does not begin with it left out. What ``torch.compile`` and
-    ``DataParallel`` put into names (``_orig_mod.``, ``module.``) does not count. A tensor that the network has under
-    several names may be there under one; counts of batches (``num_batches_tracked``), which older files lack, are the
+    Strips the wrapper prefix, or the place in the file, that matches most keys in name and shape, and drops the other
+    keys. Ignores what ``torch.compile`` and ``DataParallel`` add to names (``_orig_mod.``, ``module.``). The file may
+    store a tied tensor under one of its names. Batch counts (``num_batches_tracked``), which older files lack, are the
     network's.
 
     Args:
         states: see :func:`read_state`.
-        network: whose names they get.
+        network: its names are used.
         name: the setting, for messages.
-        key: the beginning that is meant, without its last dot; ``.`` for none; None: whichever fits best.
+        key: the prefix to strip, without its last dot; ``.`` for none; None: the one that fits best.
 
     Raises:
-        ConfigError: several beginnings fit equally well, with different tensors, or ``key`` is not there.
+        ConfigError: several prefixes fit equally well, with different tensors, or no key starts with ``key``.
     """
     tensors = {_joined(place, own): (t, place) for place, found in states.items() for own, t in found.items()}
     wanted = network.state_dict(keep_vars=True)
     ours, theirs = ({_unwrapped(full): full for full in names} for names in (wanted, tensors))
     if len(ours) < len(wanted) or len(theirs) < len(tensors):  # a name of their own
         ours, theirs = ({full: full for full in names} for names in (wanted, tensors))
-    fits: dict[
-        str, tuple[set[str], set[str]]
-    ] = {}  # of each beginning, the names that are there, and in the right shape
+    fits: dict[str, tuple[set[str], set[str]]] = {}  # for each prefix, the names that match, in shape too
     for full in theirs:
         parts = full.split(".")
         for own in (".".join(parts[i:]) for i in range(len(parts))):
@@ -208,7 +205,7 @@ def matched(states: States, network: nn.Module, name: str, *, key: str | None = 
     others = [start for start in fits if start != best and fits[start] == fits[best] and not same(start)]
     if others and 2 * len(fits[best][1]) > len(ours):
         raise ConfigError(f"{name} has several states that fit equally well; accepted: {_listed([best, *others])}")
-    within = {tensors[theirs[best + own]][1] for own in fits[best][0]}  # the mappings that they stand in
+    within = {tensors[theirs[best + own]][1] for own in fits[best][0]}  # the mappings that hold them
     chosen = {
         full.removeprefix(best): tensors[real][0]
         for full, real in theirs.items()
@@ -232,7 +229,7 @@ def _listed(starts: Iterable[str]) -> str:
 
 
 def _not_stored(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """What a file need not hold: the other names of a tensor that it holds, and counts of batches."""
+    """Return the tensors that a file may lack: further names of a tensor that it holds, and batch counts."""
     wanted = network.state_dict(keep_vars=True)
     stored = {id(wanted[own]): t for own, t in state.items() if own in wanted}
     found = {own: stored.get(id(t)) for own, t in wanted.items() if own not in state}
