@@ -1,4 +1,4 @@
-"""The commands; the heavy imports happen where they are used, so that ``--help`` answers at once."""
+"""The commands. Heavy imports happen where they are used, so that ``--help`` answers at once."""
 
 from genbench.cli.commands import measure, train
 from genbench.cli.tables import table

@@ -1,4 +1,4 @@
-"""What there is to choose and to set, read from the YAML files alone: no heavy import, so that help answers at once."""
+"""List choices and settings from the YAML files alone, without heavy imports, so that help answers at once."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from genbench.checks import nearest
 from genbench.config import ConfigError, folder
 
-MOST_NODES = 100_000  # of a file, aliases written out: no file that a person wrote comes near
+MOST_NODES = 100_000  # of a file with its aliases expanded; no file written by hand comes near
 _GLOBAL = "# @package _global_"
 _NO_SETTINGS = {"defaults", "_target_", "_partial_", "hydra", "table"}  # keys of a file that are no settings
 _LOOK_UP = "hydra.utils.get_"  # a node with such a target names a function, which is no setting either
@@ -18,7 +18,7 @@ _LOOK_UP = "hydra.utils.get_"  # a node with such a target names a function, whi
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a choice: its dotted key, its value as the file has it, and what the file says of it."""
+    """One setting of a choice: its dotted key, its value in the file, and the file's comment on it."""
 
     key: str
     value: str
@@ -26,7 +26,7 @@ class Setting:
 
 
 def places(arguments: Sequence[str]) -> list[Path]:
-    """The folders of YAML files: ours, and those that the arguments of a command name."""
+    """Return the folders of YAML files: ours, and those that the arguments of a command name."""
     found = [folder()]
     for flag, value in zip(arguments, [*arguments[1:], ""], strict=False):
         name, _, inline = flag.partition("=")
@@ -36,7 +36,7 @@ def places(arguments: Sequence[str]) -> list[Path]:
 
 
 def groups(arguments: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
-    """The file of each choice of each group; files whose names begin with ``_`` are included by choices."""
+    """Return the file of each choice of each group; files whose names begin with ``_`` are included by choices."""
     found: dict[str, dict[str, Path]] = {}
     for place in places(arguments):
         for path in sorted(place.rglob("*.yaml")):
@@ -47,7 +47,7 @@ def groups(arguments: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
 
 
 def about(path: Path) -> str:
-    """The first comment of a file: what its choice is."""
+    """Return the first comment of a file, which describes its choice."""
     for line in path.read_text().splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ").strip()
@@ -57,7 +57,7 @@ def about(path: Path) -> str:
 
 
 def settings(group: str, path: Path) -> list[Setting]:
-    """The settings of a choice: those of choices that it extends, its own, and those of files that it includes.
+    """Return the settings of a choice: those of choices that it extends, its own, and those of files that it includes.
 
     A setting that a choice sets without a comment keeps the comment of the extended or included file.
     """
@@ -100,8 +100,8 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
 
 @functools.cache
 def owners(arguments: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Each setting's dotted key and the choices that have it: ``{"model.width": ["model=cnn", …], …}``; those of the
-    root have none."""
+    """Map the dotted key of each setting to the choices that have it: ``{"model.width": ["model=cnn", …], …}``; keys of
+    the root have none."""
     found: dict[str, list[str]] = {}
     for group, choices in groups(arguments).items():
         if group != "experiment":
@@ -112,10 +112,10 @@ def owners(arguments: tuple[str, ...] = ()) -> dict[str, list[str]]:
 
 
 def check_files(arguments: Sequence[str]) -> None:
-    """Refuse a file of the user's that aliases make larger than memory, before anything reads it.
+    """Refuse a file of the user's whose aliases expand beyond memory, before anything reads it.
 
     Raises:
-        ConfigError: such a file.
+        ConfigError: there is such a file.
     """
     import yaml
 
@@ -136,17 +136,17 @@ def check_files(arguments: Sequence[str]) -> None:
             try:
                 root = yaml.compose(text, yaml.SafeLoader)
             except (yaml.YAMLError, RecursionError):
-                continue  # said when it is read
+                continue  # reported when it is read
             if root is not None and size(root, {}) > MOST_NODES:
                 raise ConfigError(f"{path.name}: its aliases (*name) make it larger than {MOST_NODES:,} nodes")
 
 
 def page(introduction: str, arguments: Sequence[str], shown: Sequence[str] | None = None) -> str:
-    """The help of a command: what it does, and of the choices and groups that the arguments name all there is to set,
-    or without such arguments every group and choice.
+    """Return the help of a command: with arguments that name choices or groups their settings, without such arguments
+    every group and choice.
 
     Raises:
-        ConfigError: an argument that names no choice.
+        ConfigError: an argument names no choice.
     """
     found = {group: choices for group, choices in groups(arguments).items() if shown is None or group in shown}
     words = [word for word in arguments if word in found or word.partition("=")[0] in found]
@@ -161,7 +161,8 @@ def _listed(group: str, choices: dict[str, Path]) -> str:
 
 
 def _described(word: str, found: dict[str, dict[str, Path]]) -> Iterator[str]:
-    """A group, or the choices of ``group=choice``, ``group=[choice,choice]`` or ``group=choice,choice``."""
+    """Yield the lines for a group, or for the choices of ``group=choice``, ``group=[choice,choice]`` or
+    ``group=choice,choice``."""
     group, _, chosen = word.partition("=")
     if not chosen:
         yield _listed(group, found[group])
@@ -179,7 +180,7 @@ def _described(word: str, found: dict[str, dict[str, Path]]) -> Iterator[str]:
 
 
 def no_such_choice(group: str, name: str, accepted: Sequence[str]) -> str:
-    """What is said of a choice that a group has not."""
+    """Return the message for a choice that a group does not have."""
     hint = nearest(name, accepted)
     if hint.startswith("did"):
         names = ", ".join(accepted)

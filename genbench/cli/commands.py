@@ -1,4 +1,4 @@
-"""``genbench`` and ``genbench-measure``: what Hydra configures."""
+"""``genbench`` and ``genbench-measure``, which Hydra configures."""
 
 import contextlib
 import gc
@@ -39,7 +39,7 @@ Settings are key=value: a choice of a group below, or any key that --cfg job pri
   --cfg job: the configuration    --config-dir DIR: your own files    --version"""
 
 
-COMMAND = "GENBENCH_COMMAND"  # in the environment, for processes of the command: its key, its own process, its words
+COMMAND = "GENBENCH_COMMAND"  # in the environment of the command's processes: its key, its process id, its words
 
 
 def train() -> None:
@@ -57,7 +57,7 @@ def measure() -> None:
     """``genbench-measure``: measure a network that is trained already, and print its table."""
     with to_reader():
         _say_about(MEASURE_HELP, shown=("data", "model", "measures"))
-        # a network of one's own has settings that no YAML lists; a misspelt one is refused when it is bound
+        # a user's network has settings that no YAML lists; binding refuses a misspelt one
         own = ("data.", "model.")
         sys.argv[1:] = [f"++{word}" if word.startswith(own) and "=" in word else word for word in sys.argv[1:]]
         sys.exit(_hydra("measure", _measure_task))
@@ -65,7 +65,7 @@ def measure() -> None:
 
 @contextlib.contextmanager
 def to_reader() -> Iterator[None]:
-    """For what is printed to a reader that may leave, as head does when it has seen enough, or lack some signs."""
+    """Print to a reader that may leave early, as head does, or whose encoding lacks some characters."""
     from genbench.process.streams import lenient
 
     lenient()
@@ -80,7 +80,7 @@ def to_reader() -> Iterator[None]:
 
 
 def _say_about(introduction: str, shown: tuple[str, ...] | None = None) -> None:
-    """Answer --help and --version, and end."""
+    """Answer --help and --version, then exit."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         from genbench.cli import catalog
@@ -99,7 +99,7 @@ def version_line() -> str:
 
 
 def _hydra(name: str, task: Callable[[Any], Any]) -> int:
-    """Compose the configuration ``name`` from the arguments and call the task; the exit status."""
+    """Compose the configuration ``name`` from the arguments, call the task, and return the exit status."""
     import hydra
     from hydra._internal import utils
 
@@ -108,9 +108,9 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
 
     _report_errors(lambda: catalog.check_files(sys.argv[1:]))
     parser = utils.get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]  # its own prints the usage, which is Hydra's
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print Hydra's usage
     parser.parse_args()
-    # Hydra's own prints tracebacks
+    # Hydra's own version prints tracebacks
     utils.run_and_report = lambda function: _note_folders(_report_errors(function))  # type: ignore[assignment]
     try:
         hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
@@ -120,7 +120,7 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
 
 
 def _note_folders(result: Any) -> Any:
-    """Remember the experiment folders of a sweep whose jobs other processes have run, to show their tables."""
+    """Remember the experiment folders of a sweep whose jobs ran in other processes, to show their tables."""
     from hydra.core.utils import JobReturn
     from omegaconf import OmegaConf
 
@@ -138,8 +138,8 @@ def _note_folders(result: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_collecting() -> Iterator[None]:
-    """For imports, which make a million objects that stay: to look for garbage among them, over and over, takes a
-    tenth of the start."""
+    """Switch off garbage collection during imports: they create a million lasting objects, and collecting takes a tenth
+    of the start."""
     gc.disable()
     try:
         yield
@@ -152,7 +152,7 @@ def _measure_task(cfg: Any) -> None:
 
     from genbench import config
 
-    plain = _report_errors(lambda: config.resolve(cfg))  # before what takes long to import
+    plain = _report_errors(lambda: config.resolve(cfg))  # before the slow imports
     with _without_collecting():
         from genbench.process import progress
         from genbench.report import estimates
@@ -170,14 +170,14 @@ def _measure_task(cfg: Any) -> None:
 
 
 def _task(cfg: Any) -> float | None:
-    """One run in this process: what Hydra calls without a sweep, and launchers other than ours for each job; its
-    accuracy on the validation split."""
+    """Execute one run in this process: Hydra calls it without a sweep, and other launchers than ours for each job.
+    Returns the accuracy on the validation split."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from genbench import config
 
-    # errors are reported here: Hydra would print a traceback before it passes them on
+    # report errors here: Hydra would print a traceback first
     plain = _report_errors(lambda: config.resolve(cfg))
     if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
         runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
@@ -193,11 +193,11 @@ def _task(cfg: Any) -> float | None:
         _report_errors(lambda: _preview(plain, chosen))
         return None
     record = _report_errors(lambda: execute.run(plain, choices=chosen, typed=typed, watch=progress.shown))
-    if record is None:  # the first of the processes that torchrun has started shows it
+    if record is None:  # the first of the processes that torchrun started shows it
         return None
     folder = Path(plain["runs_dir"]) / plain["name"]
     alone = HydraConfig.get().mode == RunMode.RUN
-    if not alone or plain["name"] == "default":  # unnamed runs are one command's; named ones stand together
+    if not alone or plain["name"] == "default":  # unnamed runs belong to one command; named ones are collected
         run, (key, pid, words) = sweep_plan.planned_run(record, typed), json.loads(os.environ[COMMAND])
         key = None if pid == os.getpid() else key
         _report_errors(lambda: sweep_plan.write_plan(folder, plain, command=words, runs=[run], key=key))
@@ -211,7 +211,7 @@ def _task(cfg: Any) -> float | None:
 
 
 def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:
-    """Say what a run would be, without it."""
+    """Print the run that the command would train."""
     from genbench.runs import plan
     from genbench.runs.run import final_record
 
@@ -238,7 +238,7 @@ def _show_run(record: dict[str, Any], folder: Path) -> None:
 
 
 def _show_sweep() -> int:
-    """Write and print the tables of the experiments that this command swept; 1 if a run of theirs has failed."""
+    """Write and print the tables of the experiments that this command swept; return 1 if one of their runs failed."""
     from genbench.runs import sweep_plan
 
     if not sweep_plan.SWEPT:
@@ -253,10 +253,10 @@ def _show_sweep() -> int:
             continue
         try:
             found = report.Report(folder)
-            if not any(run.record for run in found.selection.runs):  # no run of this command was begun
+            if not any(run.record for run in found.selection.runs):  # this command began no run
                 failed = True
                 continue
-            found.write()  # before it is printed, which may fail or be interrupted
+            found.write()  # before printing, which may fail or be interrupted
             found.show(Console())
             if "wandb" in chosen:
                 from hydra.utils import instantiate
@@ -279,7 +279,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _report_errors(function: Callable[[], Any]) -> Any:
-    """Run what Hydra runs; an error becomes one line on standard error, unless HYDRA_FULL_ERROR=1."""
+    """Call ``function``; print an error as one line on standard error, unless HYDRA_FULL_ERROR=1."""
     from genbench.privacy import learn, shorten
     from genbench.process.termination import terminable
 
@@ -310,5 +310,5 @@ def _command() -> str:
 
 
 def _root() -> str:
-    """The configuration of this command."""
+    """Return the name of the configuration of this command."""
     return "measure" if "measure" in Path(sys.argv[0]).stem else "train"

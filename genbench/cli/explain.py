@@ -1,4 +1,4 @@
-"""Errors of commands in a line: the value, and what is accepted."""
+"""Explain errors of commands in one line: the value, and what is accepted."""
 
 import difflib
 import re
@@ -13,13 +13,13 @@ from genbench.checks import nearest
 from genbench.cli import catalog
 from genbench.config import KEYED, Config, MeasureConfig
 
-_LISTED = 12  # settings that a message lists at most
+_LISTED = 12  # maximum number of settings in a message
 
 
 def explain(error: Exception, arguments: Sequence[str], *, root: str = "train") -> str:
-    """What an error of a command with these arguments says to who typed them; ``root`` is its configuration.
+    """Return the message for an error of a command with these arguments; ``root`` is its configuration.
 
-    One line, three for a key that is like no setting.
+    One line; three for a key that resembles no setting.
     """
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -31,7 +31,7 @@ def explain(error: Exception, arguments: Sequence[str], *, root: str = "train") 
         return f"{error.strerror}{f': {Path(error.filename).name}' if error.filename else ''}"
     if isinstance(error, RecursionError):
         return "the configuration is nested too deeply, or refers to itself"
-    if key := re.search(r"full_key: (\S+)", text):  # OmegaConf's, of any type
+    if key := re.search(r"full_key: (\S+)", text):  # an error of OmegaConf, of any type
         return f"{key[1]}: {lines[0]}"
     return f"{type(error).__name__}: {' '.join(lines)[:300]} (HYDRA_FULL_ERROR=1 shows where)"
 
@@ -105,7 +105,7 @@ _SAID: tuple[tuple[str, Callable[[re.Match[str], Sequence[str], str], str]], ...
 
 
 def no_setting(key: str, arguments: Sequence[str] = (), *, root: str = "train") -> str:
-    """What is said of a key that is no setting, or not one of what was chosen."""
+    """Return the message for a key that is no setting, or no setting of the choices made."""
     top = [each.name for each in fields(Config if root == "train" else MeasureConfig)]
     groups = [group for group in catalog.groups(arguments) if root == "train" or group in top]
     every = catalog.owners(tuple(arguments))

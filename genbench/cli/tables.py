@@ -1,4 +1,4 @@
-"""``genbench-table``: tables and reports of what was trained; it only reads folders and CSV files."""
+"""``genbench-table``: tables and reports of finished runs; it only reads folders and CSV files."""
 
 import os
 import sys
@@ -79,12 +79,12 @@ def _names(text: str) -> list[str]:
 
 
 def _is_other(arguments: Any) -> bool:
-    """Whether another table than the experiment's own is asked for."""
+    """Tell whether the arguments ask for another table than the experiment's own."""
     return any(getattr(arguments, name) is not None for name in ("rows", "columns", "baseline", "seed", "output"))
 
 
 def _check_other(arguments: Any) -> None:
-    """Refuse options that do not go together, before anything is written."""
+    """Refuse options that exclude each other, before anything is written."""
     from genbench import records
     from genbench.report import render
 
@@ -112,7 +112,7 @@ def _check_other(arguments: Any) -> None:
 
 
 def _other_table(path: Path, arguments: Any) -> None:
-    """The table of a CSV file, or another one of a folder's runs than its own."""
+    """Print the table of a CSV file, or a table of a folder's runs that is not its own."""
     from rich.console import Console
     from rich.text import Text
 
@@ -138,7 +138,7 @@ def _other_table(path: Path, arguments: Any) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse what holds no runs."""
+    """Refuse a folder without runs."""
     from genbench import records
 
     if not folder.is_dir():
@@ -186,7 +186,7 @@ def _table(folder: Path, arguments: Any) -> None:
         try:
             names = ", ".join(path.name for path in found.write() if path.parent == folder)
             said = Text(f"written beside the runs: {names}, figures/", style="dim")
-        except OSError as error:  # somebody else's runs, a full disk: the table is shown
+        except OSError as error:  # another user's folder or a full disk: still show the table
             said = None
             print(f"genbench-table: the report was not written: {error.strerror}", file=sys.stderr)
         found.show(console)

@@ -1,4 +1,4 @@
-"""The networks that the runs of an experiment start from: trained before them, once."""
+"""Networks that the runs of an experiment start from: they are trained first, once."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ def run(
     job_of: Callable[[Sequence[str]], Job],
     dry: bool = False,
 ) -> list[Outcome]:
-    """Train the networks that jobs start from, where they are not there, and then the jobs.
+    """Train the missing networks that jobs start from, then the jobs.
 
-    ``train`` is ``sweep.run`` of jobs, ``job_of`` gives the job of overrides. With ``dry`` the runs are listed.
+    ``train`` is ``sweep.run`` for jobs, ``job_of`` composes the job of overrides. With ``dry`` the runs are listed.
 
     Raises:
-        ConfigError: a source that cannot be trained; an invalid job, before any source is.
+        ConfigError: a source cannot be trained, or, before any source is, a job is invalid.
     """
     made = {name: like(job_of(overrides), jobs[0], name=name) for name, overrides in used(jobs).items()}
     if not made:
@@ -29,7 +29,7 @@ def run(
     sources = list(made.values())
     found = train(sources, dry=True, listed=False)
     if any(outcome.status == "planned" for outcome in found):
-        # what identifies a run that starts from a source is not known yet; that it can be trained is
+        # the run_id of a run that starts from a source is not known yet, but the run can be checked
         planned = train(started(jobs, dict.fromkeys(made)), dry=True, listed=False)
         if dry:
             for words in [*(source.overrides for source in sources), *(job.overrides for job in jobs)]:
@@ -44,17 +44,17 @@ def run(
         if outcome.status != "completed":
             raise ConfigError(f"the source {name} is {outcome.status}: {outcome.error}")
         folder = Path(source.config["runs_dir"]) / name
-        SWEPT.pop(folder, None)  # its table is of no use
+        SWEPT.pop(folder, None)  # the table of sources is of no use
         folders[name] = folder / outcome.run_id
     return train(started(jobs, folders), dry=dry)
 
 
 def used(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """Of the sources that an experiment names (``sources: {NAME: [override, …]}``) those that a method of a job has for
-    its ``source``, with the overrides that make them.
+    """Return the sources of an experiment (``sources: {NAME: [override, …]}``) that a method of some job starts from,
+    with their overrides.
 
     Raises:
-        ConfigError: overrides that are no list of them.
+        ConfigError: the overrides of a source are no list.
     """
     found: dict[str, list[str]] = {}
     for job in jobs:
@@ -73,14 +73,14 @@ def _named(job: Job) -> set[str]:
 
 
 def like(source: Job, job: Job, *, name: str) -> Job:
-    """The run that makes a source, where the experiment's runs train and are kept."""
+    """Return a source's job with the device and the folder of the experiment's jobs."""
     same = {key: job.config[key] for key in ("runs_dir", "threads", "checkpoint_seconds")}
     trainer = {**source.config["trainer"], "accelerator": job.config["trainer"].get("accelerator", "auto")}
     return replace(source, config={**source.config, **same, "trainer": trainer, "name": name})
 
 
 def started(jobs: Sequence[Job], folders: Mapping[str, Path | None]) -> list[Job]:
-    """The jobs with the folders of their sources in place of the names; None: without them."""
+    """Return the jobs with the folders of their sources in place of the names; None: without the sources."""
     return [_started(job, folders) for job in jobs]
 
 

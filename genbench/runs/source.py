@@ -1,4 +1,4 @@
-"""The code that makes a run: the modules of its targets and all that these import, found without importing any."""
+"""Find the code that makes a run, the modules of its targets and their imports, without importing any."""
 
 import ast
 import contextlib
@@ -19,15 +19,20 @@ from typing import Any
 
 from genbench.records import digest, file_digest
 
-NAMED_BY = ("get_class", "get_method", "get_object", "get_static_method")  # of hydra.utils: they take a ``path``
+NAMED_BY = (
+    "get_class",
+    "get_method",
+    "get_object",
+    "get_static_method",
+)  # of hydra.utils, with a ``path``
 _INIT = "__init__"
-_SUFFIXES = (  # in the order in which Python looks for them
+_SUFFIXES = (  # in Python's search order
     *importlib.machinery.EXTENSION_SUFFIXES,
     *importlib.machinery.SOURCE_SUFFIXES,
     *importlib.machinery.BYTECODE_SUFFIXES,
 )
-_SETTLED = 2.0  # seconds: what was written later may change again without a sign
-_SILENT = ("ctx", "kind", "type_comment")  # fields of a syntax tree that change nothing
+_SETTLED = 2.0  # seconds: a younger file may change again without a new time
+_SILENT = ("ctx", "kind", "type_comment")  # fields of a syntax tree without meaning for the code
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,9 @@ class Source:
     """The user's own code.
 
     Attributes:
-        digest: of all of it; None where everything is genbench's or a library's.
+        digest: of all of it; None if everything belongs to genbench or a library.
         modules: name -> digest of each module's code, without comments, docstrings and layout.
-        notes: what of it cannot be followed, in a line each.
+        notes: the parts that cannot be followed, a line each.
     """
 
     digest: str | None = None
@@ -47,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Module:
-    """Where a module lies: its file (None: a namespace, or built in), the folders of its submodules."""
+    """The place of a module: its file (None for a namespace or a built-in) and the folders of its submodules."""
 
     file: str | None
     folders: tuple[str, ...] = ()
@@ -55,19 +60,19 @@ class _Module:
 
 @dataclass(frozen=True)
 class _Code:
-    """What a file holds: the digest of its code, its imports as (level, module, names), and its ``__all__``."""
+    """The content of a file: the digest of its code, its imports as (level, module, names), and its ``__all__``."""
 
     digest: str
     imports: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
     public: tuple[str, ...] = ()
 
 
-# modules that this process has imported: their code is what they were then, whatever their files have become
+# modules that this process has imported: their code at that time counts, whatever their files hold now
 _imported: dict[str, tuple[Any, str, tuple[str, ...]]] = {}  # name -> spec, digest, the user's modules it imports
 
 
 def targets(node: Any) -> Iterator[str]:
-    """The dotted names of all that a configuration builds or looks up, however nested."""
+    """Yield the dotted names of everything that a configuration builds or looks up, at any depth."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if isinstance(target, str):
@@ -82,12 +87,12 @@ def targets(node: Any) -> Iterator[str]:
 
 
 def of(names: Iterable[str]) -> Source:
-    """The user's code behind dotted names of objects: their modules, and what these import, in functions too, as far
-    as it lies outside the standard library, site-packages and genbench.
+    """Return the user's code behind dotted names: their modules and the modules that these import, in functions too,
+    outside the standard library, site-packages and genbench.
 
-    A module is known by its name and the content of its file, wherever that lies. Of one that this process has imported
-    already it is the code that was imported: after an edit the process still runs that. What is imported by a computed
-    name is not found.
+    A module counts by its name and the content of its file, wherever the file lies. If this process has imported it
+    already, the imported code counts: after an edit the process still runs that. Imports by computed names are not
+    found.
     """
     walk = _Walk()
     for name in sorted(set(names)):
@@ -101,13 +106,13 @@ def of(names: Iterable[str]) -> Source:
 
 @functools.cache
 def of_genbench() -> str:
-    """The digest of genbench's own files, as they were when this process first asked."""
+    """Return the digest of genbench's own files, as of the first call in this process."""
     package = Path(__file__).parents[1]
     return digest({path.relative_to(package).as_posix(): file_digest(path) for path in package.rglob("*.py")})[:16]
 
 
 class _Walk:
-    """From names to modules to what they import."""
+    """Follows names to modules and modules to their imports."""
 
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
@@ -120,7 +125,7 @@ class _Walk:
         self._code.write()
 
     def add(self, name: str) -> None:
-        """Follow a dotted name of an object."""
+        """Follow the dotted name of an object."""
         parts = name.split(".")
         if parts[0] == "__main__":
             self._add_main(name)
@@ -144,7 +149,7 @@ class _Walk:
             self._visit(module)
 
     def _visit(self, name: str) -> None:
-        """A module, its parents, and what they import."""
+        """Follow a module, its parents and its imports."""
         todo = [name]
         while todo:
             parts = todo.pop().split(".")
@@ -153,7 +158,7 @@ class _Walk:
                     todo += self._read(prefix)
 
     def _read(self, name: str) -> tuple[str, ...]:
-        """Note the digest of a module of the user's; the user's modules that it imports."""
+        """Note the digest of one of the user's modules and return those that it imports."""
         spec = getattr(sys.modules.get(name), "__spec__", None)
         seen = _imported.get(name)
         if seen is None or spec is None or seen[0] is not spec:
@@ -168,7 +173,7 @@ class _Walk:
         return imports
 
     def _root(self, name: str) -> str:
-        """The folder in which a module's package lies: what is cached together."""
+        """Return the folder of a module's package, which is cached as one."""
         top = self._find(name.partition(".")[0])
         assert top is not None
         return os.path.dirname(top.folders[0] if top.folders else top.file or "")
@@ -179,7 +184,7 @@ class _Walk:
             if level:
                 package = name.split(".") if module.folders else name.split(".")[:-1]
                 base = package[: len(package) - level + 1]
-                if not base or len(base) > len(package):  # beyond the top: it cannot be imported either
+                if not base or len(base) > len(package):  # beyond the top package: Python cannot import it either
                     continue
                 imported = ".".join([*base, imported] if imported else base)
             else:
@@ -263,7 +268,7 @@ def _is_users_file(file: str) -> bool:
 
 @functools.cache
 def _libraries() -> tuple[str, ...]:
-    """The folders of the standard library, of installed packages and of genbench."""
+    """Return the folders of the standard library, of installed packages and of genbench."""
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
@@ -271,20 +276,20 @@ def _libraries() -> tuple[str, ...]:
 
 
 class _Store:
-    """The content of files, remembered on disk by their size and times."""
+    """Caches the content of files on disk, keyed by their size and times."""
 
     def __init__(self) -> None:
         self._files: dict[str, dict[str, Any]] = {}
         self._changed: set[str] = set()
 
     def code(self, path: str, root: str) -> _Code:
-        """What a file holds; ``root`` names what it is remembered with."""
+        """Return the content of a file; ``root`` names the cache that holds it."""
         known = self._files.get(root)
         if known is None:
             known = self._files[root] = _load(root)
         try:
             found = os.stat(path)
-        except OSError:  # gone since it was found
+        except OSError:  # removed since it was found
             return _Code("missing")
         state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
         entry = known.get(path)
@@ -302,7 +307,7 @@ class _Store:
             path = _place(root)
             from genbench import records
 
-            with contextlib.suppress(OSError, RuntimeError):  # it costs time alone
+            with contextlib.suppress(OSError, RuntimeError):  # the cache only saves time
                 path.parent.mkdir(parents=True, exist_ok=True)
                 records.write_atomic(path, json.dumps({"python": sys.version, "files": kept}))
 
@@ -337,7 +342,7 @@ def _parse(path: str) -> _Code:
 
 
 def _normal(tree: ast.AST) -> bytes:
-    """A syntax tree as text without docstrings; what Python versions leave empty is left out, so that they agree."""
+    """Return a syntax tree as text without docstrings and empty fields, in which Python versions differ."""
     text: list[str] = []
     stack: list[Any] = [tree]
     while stack:
@@ -385,7 +390,7 @@ def _imports_of(tree: ast.AST) -> Iterator[tuple[int, str, tuple[str, ...]]]:
 
 
 def _public(tree: ast.Module) -> Iterator[str]:
-    """The names in ``__all__``, which ``import *`` imports where they are modules."""
+    """Yield the names in ``__all__``; ``import *`` imports those that are modules."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             with contextlib.suppress(ValueError):

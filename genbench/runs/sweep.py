@@ -1,4 +1,4 @@
-"""The runs of one experiment: plan them all, then train what is missing, several at a time."""
+"""A sweep: plan all runs of an experiment, then train the missing ones, several at a time."""
 
 import contextlib
 import os
@@ -43,19 +43,19 @@ def run(
 ) -> list[Outcome]:
     """Train every job that has no final record, ``executor.n_jobs`` at a time.
 
-    All jobs are checked before the first one starts, on processes of this machine: an invalid configuration refuses the
-    whole sweep, in one line, and nothing is written. Then each experiment folder gets its plan (``sweep.json``). A job
-    whose process dies, with whatever status, is tried again, from its checkpoint, ``retries`` times, and then recorded
-    as failed; the others go on. One that takes more than ``timeout`` seconds is ended and recorded as failed; a pack
-    may take as many times longer as it has runs.
+    Processes of this machine check all jobs before the first one starts: one invalid configuration refuses the whole
+    sweep, in one line, and nothing is written. Then each experiment folder gets its plan (``sweep.json``). A job whose
+    process dies, with any status, is tried again from its checkpoint, ``retries`` times, and then recorded as failed;
+    the others go on. A run that takes more than ``timeout`` seconds is ended and recorded as failed; a pack may take as
+    many times longer as it has runs.
 
-    With ``lanes``, jobs that can be one network train as one: at most so many networks at a time, or with ``"auto"`` as
-    many as fit in memory once every process has something to do. What cannot be packed is trained by itself, and said.
+    With ``lanes``, jobs with the same graph train as one pack: at most so many lanes, or with ``"auto"`` as many as fit
+    in memory once every process has work. Jobs that cannot be packed are trained alone, with a message.
 
-    With ``dry`` they are ``listed`` on standard output, and nothing is written or trained.
+    With ``dry`` the jobs are ``listed`` on standard output; nothing is written or trained.
 
-    ``load_check`` is called while the workers start, as it may import much; it gives what checks the table that a run's
-    configuration asks for, with its bound configuration and choices.
+    ``load_check`` is called while the workers start, as it may import much; it returns the function that checks the
+    table of a configuration against its bound configuration and its choices.
     """
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
@@ -73,7 +73,7 @@ def run(
             here, jobs, packed=lanes is not None, remote=bool(executor.gpu) or not executor.here, load_check=load_check
         )
         first = {one.plan.folder: index for index, one in reversed(list(enumerate(prepared)))}
-        own = sorted(first.values())  # jobs that are one run, [l2,mixup] and [mixup,l2] say, are trained once
+        own = sorted(first.values())  # jobs with one run_id, such as [l2,mixup] and [mixup,l2], are trained once
         todo = [jobs[i] for i in own], [prepared[i] for i in own]
         sweep = _Sweep(executor, *todo, lanes=lanes, timeout=timeout, retries=retries)
         if dry:
@@ -102,7 +102,7 @@ def _running(executor: Executor, *, units: int, folder: Path = Path()) -> Iterat
 
 
 def _on(job: Job, device: str) -> Job:
-    """The job with the device that ``auto`` means where it will run; this machine may have another."""
+    """Return the job with the device that ``auto`` means for the executor; this machine may have another."""
     trainer = job.config["trainer"]
     if trainer.get("accelerator") != "auto":
         return job
@@ -112,7 +112,7 @@ def _on(job: Job, device: str) -> Job:
 def _plan(
     here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool, load_check: Callable[[], CheckTable] | None
 ) -> tuple[list[Prepared], CheckTable | None]:
-    """Prepare each job, and load meanwhile what checks its table."""
+    """Prepare each job, and meanwhile load the check of its table."""
     futures = [here.submit(prepare, job.config, job.choices, packed, remote) for job in jobs]
     check = None if load_check is None else load_check()
     prepared = []
@@ -147,12 +147,12 @@ class _Sweep:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """Of each job."""
+        """The outcome of each job."""
         return [self._outcomes[index] for index in range(len(self._jobs))]
 
     @property
     def already(self) -> str | None:
-        """How many runs need no training, in words; None if all do."""
+        """The number of runs that need no training, in words; None without one."""
         from genbench.runs import source
 
         there = self._outcomes.values()
@@ -164,7 +164,7 @@ class _Sweep:
 
     @property
     def missing(self) -> int:
-        """How many units are to do."""
+        """The number of units to compute."""
         return len(self._todo)
 
     def show(self, here: Executor) -> None:
@@ -176,7 +176,7 @@ class _Sweep:
         print(self._summary(), flush=True)
 
     def plan(self, command: Sequence[str], here: Executor, check: CheckTable | None) -> None:
-        """Check the tables, write the plans and decide what trains together; ``here`` computes on this machine."""
+        """Check the tables, write the plans and form the units; ``here`` computes on this machine."""
         for job, planned in zip(self._jobs, self._plans, strict=True):
             if check is not None:
                 check(job.config.get("table"), planned.bound, planned.choices)
@@ -185,7 +185,7 @@ class _Sweep:
         print(self._summary(), file=sys.stderr, flush=True)
 
     def _summary(self) -> str:
-        """How many runs there are, and how many of them are to do."""
+        """Return the number of runs, and of those to train, in words."""
         missing = sum(len(unit.jobs) for unit in self._todo)
         there = self.already
         if not missing:
@@ -197,7 +197,7 @@ class _Sweep:
         return f"{total}: {missing} to train{how if packs else ''}" + (f"; {there}" if there else "")
 
     def train(self) -> None:
-        """Train what is missing."""
+        """Train the missing runs."""
         since = time.time()
         with progress.Sweep(total=len(self._jobs), done=len(self._outcomes)) as self._progress:
             running: dict[Future[Any], Unit] = {}
@@ -213,12 +213,12 @@ class _Sweep:
                 )
 
     def _note_of(self, unit: Unit, since: float) -> progress.Note | None:
-        """How far a unit is; a pack says so in the folder of the first of its runs that it trains."""
+        """Return the progress of a unit; a pack notes it in the folder of the first run that it trains."""
         notes = (progress.read(self._plans[index].folder, since=since) for index in unit.jobs)
         return next((note for note in notes if note is not None), None)
 
     def _units(self, here: Executor) -> list[Unit]:
-        """What is missing, in packs where that was asked for: those that were interrupted first, as they were."""
+        """Return the units of work: interrupted packs as they were, then new ones, packed if ``lanes`` asks for it."""
         missing = [index for index in range(len(self._jobs)) if index not in self._outcomes]
         if self._lanes is None:
             return [Unit((index,)) for index in missing]
@@ -237,7 +237,7 @@ class _Sweep:
             while 0 < len(packs) + len(new) < self._workers and len(largest := max(new, key=len, default=[])) > 1:
                 new.remove(largest)
                 new += halves(largest)
-        # the longest first, so that no process is left alone with one at the end
+        # the widest first, so that no process works alone at the end
         packs += sorted(new, key=self._width, reverse=True)
         return [Unit(tuple(pack), packed=self._width(pack) > 1) for pack in packs]
 
@@ -245,7 +245,7 @@ class _Sweep:
         return sum(self._prepared[index].lanes for index in pack)
 
     def _parts(self, group: list[int], here: Executor) -> list[list[int]]:
-        """A group, or where it is too wide parts of it."""
+        """Split a group of jobs that is too wide for one pack."""
         most = self._lanes
         if most == "auto":
             if self._width(group) == 1:
@@ -271,14 +271,14 @@ class _Sweep:
         return self._executor.submit(execute_run, jobs[0], varying[0], plans[0], unit.patient, timeout)
 
     def _take(self, unit: Unit, future: "Future[Any]") -> None:
-        """What came of a unit: outcomes, or other units to do."""
+        """Settle a finished unit, or queue other units for its jobs."""
         if not unit.packed:
             self._take_one(unit, future)
             return
         several = len(unit.jobs) > 1
         try:
             results = self._executor.result(future)
-        except (Died, MemoryError) as error:  # the system may have killed it for its memory
+        except (Died, MemoryError) as error:  # the system may have killed it for lack of memory
             self._progress.say(f"{len(unit.jobs)} packed runs: {error}; " + ("in two halves" if several else "alone"))
             smaller = halves(list(unit.jobs)) if several else [list(unit.jobs)]
             self._todo.extend(Unit(tuple(part), packed=several and self._width(part) > 1) for part in smaller)
@@ -303,12 +303,12 @@ class _Sweep:
             from genbench.runs.run import write_failure
 
             outcome = outcome_of(write_failure(planned, experiment=job.config["name"], error=str(death)))
-        except Exception as failure:  # the record itself could not be written: a full disk, say
+        except Exception as failure:  # the record could not be written: a full disk, say
             outcome = Outcome(planned.run_id, "failed", f"{type(failure).__name__}: {failure}")
         self._settle(index, outcome)
 
     def _settle(self, index: int, outcome: Outcome | None) -> None:
-        if outcome is None:  # another process trains it: come back when there is nothing else to do
+        if outcome is None:  # another process trains it: try again after all other units
             self._todo.append(Unit((index,), patient=True))
         else:
             self._outcomes[index] = outcome
@@ -322,6 +322,6 @@ class _Sweep:
 
 
 def _varying(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
-    """The overrides that tell the jobs apart."""
+    """Return, for each job, the overrides in which the jobs differ."""
     count = Counter(override for job in jobs for override in job.overrides)
     return [tuple(o for o in job.overrides if count[o] < len(jobs)) or job.overrides for job in jobs]

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, how they ended, and the plan of a sweep in the folder of its experiment."""
+"""The jobs of a sweep, their outcomes, and the plan of a sweep in the folder of its experiment."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from genbench.privacy import nearby, shared
 from genbench.runs.plan import Plan
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
-SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process has swept, with their loggers
+SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process swept, and their loggers
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: the overrides that name it and the configuration they give."""
+    """One run of a sweep: its overrides and the configuration that they give."""
 
     overrides: tuple[str, ...]
     config: dict[str, Any]
@@ -29,7 +29,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: the status of its record, ``error`` in one line, ``genbench``: the code that wrote it."""
+    """The outcome of a job: the status of its record, ``error`` in one line, and the digest of the genbench that wrote
+    it."""
 
     run_id: str
     status: str
@@ -37,11 +38,11 @@ class Outcome:
     accuracy: float | None = None
     seconds: float | None = None
     genbench: str | None = None
-    validation: float = float("nan")  # what a sweeper that searches goes by
+    validation: float = float("nan")  # the objective of a searching sweeper
 
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """What Hydra chose in the groups that a record names."""
+    """Return Hydra's choices in the groups that a record names."""
     return {group: str(runtime[group]) for group in GROUPS if group in runtime}
 
 
@@ -63,7 +64,7 @@ def write_plans(jobs: Sequence[Job], plans: Sequence[Plan], command: Sequence[st
 
 
 def planned_run(record: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """What a plan says of a run that has a record."""
+    """Return the entry of a plan for a run that has a record."""
     return {
         "run_id": record["run_id"],
         "overrides": list(overrides),
@@ -80,9 +81,9 @@ def write_plan(
     runs: Sequence[Mapping[str, Any]],
     key: str | None = None,
 ) -> None:
-    """Note in ``folder`` which runs this command is for; a command that plans several times adds to its own.
+    """Write the plan of a command to ``folder``; a command that plans several times adds to its own plan.
 
-    Where its processes do so, side by side, ``key`` is that of the command.
+    If several processes of the command plan at once, ``key`` is the key of the command.
     """
     command = [nearby(word) for word in command]
     try:
@@ -110,7 +111,7 @@ def write_plan(
 
 
 def planned_with(folder: Path, key: str) -> bool:
-    """Whether processes of the command of this key have planned what ``folder`` holds."""
+    """Tell whether a process of the command with this key wrote the plan in ``folder``."""
     try:
         return records.read_sweep(folder).get("key") == key
     except records.RecordError:
@@ -130,6 +131,6 @@ def outcome_of(record: Mapping[str, Any]) -> Outcome:
 
 
 def validation(record: Mapping[str, Any]) -> float:
-    """The accuracy on the validation split, by which a sweeper that searches chooses; nan where there is none."""
+    """Return the accuracy on the validation split, by which a searching sweeper chooses; nan without one."""
     value = record["metrics"].get("val/performance/accuracy")
     return float("nan") if value is None else value

@@ -1,7 +1,7 @@
-"""What a configuration from somebody else may name: data, never code.
+"""Check the configurations of other people: they may name data, never code.
 
-A record, like any file, may come from anybody, and Hydra calls whatever ``_target_`` names. One's own records have a
-mark (``genbench.records.ownership``). What any other names is checked here, without importing any of it.
+A record, like any file, may come from anybody, and Hydra calls whatever ``_target_`` names. The user's own records
+carry a mark (``genbench.records.ownership``). Others are checked here, without importing anything that they name.
 """
 
 import ast
@@ -15,11 +15,11 @@ from typing import Any
 
 from genbench.config import KEYED, ConfigError, folder
 
-_LIBRARIES = {  # what genbench's own choices take from others
+_LIBRARIES = {  # components of other libraries that genbench's own choices use
     "optimizer": re.compile(r"torch\.optim\.[A-Z]\w*|pytorch_optimizer\.(Lion|SOAP|ScheduleFreeAdamW|ScheduleFreeSGD)"),
     "trainer": re.compile(r"pytorch_lightning\.Trainer"),
 }
-_ROOMS = {  # where components of a kind are defined
+_ROOMS = {  # the modules that define the components of each kind
     "data": "genbench.data",
     "model": "genbench.models",
     "optimizer": "genbench.training.muon",
@@ -30,24 +30,24 @@ _ROOMS = {  # where components of a kind are defined
     "logger": "genbench.loggers",
     "settings of data": "genbench.data",
 }
-_LOOK_UP = "hydra.utils.get_method"  # of a measure, by ``path``
+_LOOK_UP = "hydra.utils.get_method"  # looks up a measure by ``path``
 _PARTIAL = ("optimizer", "scheduler", "measures")  # kinds that are completed later
-_PARTS = ("data", "model", "optimizer", "scheduler", "trainer")  # the other groups: one component each
-_PLAIN = ("_convert_", "_recursive_")  # of Hydra's keys those that call nothing
+_PARTS = ("data", "model", "optimizer", "scheduler", "trainer")  # groups with one component
+_PLAIN = ("_convert_", "_recursive_")  # Hydra's keys that call nothing
 _LOCATIONS = ("path", "source", "hub")
 _WORD = re.compile(r"[\w+-]*|sha256:[0-9a-f]+")
 _PACKAGE = Path(__file__).parents[1]
 
 
 def check(config: Mapping[str, Any], *, name: str) -> None:
-    """Refuse a configuration of somebody else's that names anything but genbench's own components, or a place to read
-    from; ``name`` is the record in the message.
+    """Refuse another user's configuration if it names anything but genbench's own components, or a place to read from;
+    ``name`` is the record in the message.
 
-    Every ``_target_``, nested ones too, must be defined in genbench (or be one of the optimizers and the Trainer that
-    its own choices use) and be of its group's kind. Nothing is imported before all of them are known to be.
+    Every ``_target_``, nested ones too, must be defined in genbench (or be an optimizer or the Trainer that its own
+    choices use) and fit its group. Nothing is imported before all of them are known to.
 
     Raises:
-        ConfigError: what is named, in one line.
+        ConfigError: the refused name, in one line.
     """
     found = list(_nodes(config))
     parts = {name: config.get(name) for name in (*_PARTS, *KEYED)}
@@ -66,7 +66,7 @@ def check(config: Mapping[str, Any], *, name: str) -> None:
 
 
 def _nodes(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[Mapping[str, Any], str, str]]:
-    """Every mapping that Hydra would act on, the kind that is expected where it stands, and its dotted path."""
+    """Yield every mapping that Hydra would act on, the expected kind of component, and its dotted path."""
     if isinstance(config, list | tuple):
         for index, value in enumerate(config):
             yield from _nodes(value, (*path, str(index)))
@@ -78,7 +78,7 @@ def _nodes(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[Mapping[st
 
 
 def _kind(path: tuple[str, ...]) -> str:
-    """The group of the component that belongs at a path; empty where none does."""
+    """Return the group of the component at a path; empty without one."""
     if len(path) == 4 and path[0] == "callbacks" and path[2] == "measures":
         return "measures"
     if len(path) == 2 and path[0] == "data":
@@ -87,7 +87,7 @@ def _kind(path: tuple[str, ...]) -> str:
 
 
 def _fault(node: Mapping[str, Any], kind: str, path: str) -> str | None:
-    """What of a node is not genbench's, told from its words alone."""
+    """Return the part of a node that is not genbench's, judged by its words alone."""
     for key, value in node.items():
         if not isinstance(key, str):
             return f"{path} has the key {key!r}"
@@ -110,7 +110,7 @@ def _in_room(target: str, kind: str) -> bool:
 
 
 def _target(node: Mapping[str, Any], kind: str) -> Any:
-    """The dotted name that is called, or of a measure looked up."""
+    """Return the dotted name that is called, or for a measure looked up."""
     if kind == "measures" and node.get("_target_") == _LOOK_UP:
         return node.get("path")
     return node.get("_target_")
@@ -121,7 +121,8 @@ def _listed(target: str, kind: str) -> bool:
 
 
 def _other_kind(node: Mapping[str, Any], kind: str, path: str) -> str | None:
-    """Whether something of genbench, or of torch.optim, is of another kind than its room's; it is imported."""
+    """Return the fault of a component of genbench or torch.optim that is of another kind than its group's; imports
+    it."""
     target = _target(node, kind)
     if not target.startswith(("genbench.", "torch.")):
         return None
@@ -156,9 +157,9 @@ def _fits(component: Any, kind: str) -> bool:
 
 @functools.cache
 def defined(target: str) -> tuple[str, str] | None:
-    """The module of genbench in which a class or function is defined, and its name there; None where it is not.
+    """Return the module of genbench that defines a class or function, and its name there; None without one.
 
-    Told from the source of genbench: ``genbench.config.json.codecs.open`` can be reached by that name, and is not.
+    Judged by genbench's source: ``genbench.config.json.codecs.open`` can be reached so, but is defined elsewhere.
 
     >>> defined("genbench.models.MLP"), defined("genbench.config.json.codecs.open")
     (('genbench.models.mlp', 'MLP'), None)
@@ -171,7 +172,7 @@ def defined(target: str) -> tuple[str, str] | None:
     while (module, name) not in seen and (tree := _tree(module)) is not None:
         seen.add((module, name))
         origin = None
-        for node in tree.body:  # the last one counts, as when it is run
+        for node in tree.body:  # the last definition counts, as at run time
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
                 origin = (module, name)
             elif (
@@ -187,7 +188,7 @@ def defined(target: str) -> tuple[str, str] | None:
 
 
 def _tree(module: str) -> ast.Module | None:
-    """The source of a module of genbench."""
+    """Parse the source of a module of genbench."""
     path = _PACKAGE.joinpath(*module.split(".")[1:])
     for file in (path / "__init__.py", path.with_suffix(".py")):
         if module.split(".")[0] == "genbench" and file.is_file():
@@ -196,7 +197,7 @@ def _tree(module: str) -> ast.Module | None:
 
 
 def _places(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Settings that may name a place to read from, or be resolved to something else: whatever is no plain word."""
+    """Yield the settings that may name a place to read from or resolve to something else: all but plain words."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             below = f"{path}.{key}" if path else str(key)
@@ -214,6 +215,6 @@ def _places(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 @functools.cache
 def _hubs() -> frozenset[str]:
-    """The names on the hub that genbench's own choices have."""
+    """Return the hub names of genbench's own choices."""
     texts = (file.read_text() for file in (folder() / "data").glob("*.yaml"))
     return frozenset(name for text in texts for name in re.findall(r"^hub: ([\w.-]+/[\w.-]+)", text, re.MULTILINE))

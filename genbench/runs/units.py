@@ -1,4 +1,4 @@
-"""Units of work of a sweep: one run or one pack, and what a worker does with them."""
+"""Units of work of a sweep, one run or one pack, and the functions that workers execute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from genbench.runs.sweep_plan import Job, Outcome, outcome_of
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known of a job before it starts: what identifies it, its outcome if it has been trained already, and
-    where packs are made, what it must have in common with the others of one, and how many lanes it takes."""
+    """A job before it starts: its plan, its outcome if it was trained before, and for packing its group and its
+    lanes."""
 
     plan: Plan
     outcome: Outcome | None = None
@@ -24,8 +24,8 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is computed at a time: a job, or several that train as one; ``patient``: after whoever is at it;
-    ``tries``: how often its process died."""
+    """A unit of work: one run or one pack. ``patient``: wait for another process's lock; ``tries``: how often its
+    process died."""
 
     jobs: tuple[int, ...]
     packed: bool = False
@@ -44,7 +44,10 @@ def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote
     if record is not None:
         return Prepared(planned, outcome_of(record))
     if remote and config["trainer"].get("accelerator") == "gpu" and not torch.cuda.is_available():
-        config = {**config, "trainer": {**config["trainer"], "accelerator": "cpu"}}  # all but the device can be checked
+        config = {
+            **config,
+            "trainer": {**config["trainer"], "accelerator": "cpu"},
+        }  # all but the device
     plan.check(config)
     if not packed:
         return Prepared(planned)
@@ -65,7 +68,7 @@ def interrupted_packs(folder: Path) -> list[list[str]]:
 
 
 def lanes_that_fit(config: dict[str, Any], processes: int, spread: bool) -> int:
-    """How many lanes fit where so many processes share the memory, ``spread`` over all GPUs or not."""
+    """Return how many lanes fit in memory if ``processes`` share it; ``spread`` over all GPUs or not."""
     import torch
 
     from genbench.runs import packed
@@ -78,7 +81,7 @@ def lanes_that_fit(config: dict[str, Any], processes: int, spread: bool) -> int:
 def execute_pack(
     jobs: Sequence[Job], overrides: Sequence[Sequence[str]], plans: Sequence[Plan], timeout: float | None
 ) -> list[Outcome | None]:
-    """Train jobs as one in a worker; None for those that another process is at."""
+    """Train jobs as one pack in a worker; None for each job that another process trains."""
     from genbench.runs import packed
     from genbench.runs.run import Interrupted
 
@@ -99,12 +102,12 @@ def execute_pack(
 def execute_run(
     job: Job, overrides: Sequence[str], planned: Plan, patient: bool, timeout: float | None
 ) -> Outcome | None:
-    """Train one job in a worker; None if another process is at it and ``patient`` is false."""
+    """Train one job in a worker; None if another process trains it and ``patient`` is false."""
     from genbench.runs import execute
     from genbench.runs.run import Interrupted
 
     try:
-        with limited(None if patient else timeout):  # who waits for another process does not hang
+        with limited(None if patient else timeout):  # a process that waits for another one does not hang
             record = execute.run(
                 job.config,
                 choices=job.choices,
@@ -113,6 +116,6 @@ def execute_run(
                 expected=planned,
                 wait=patient,
             )
-    except Interrupted as stopped:  # this run alone: Ctrl-C in the terminal reaches the sweep itself too
+    except Interrupted as stopped:  # ends this run alone: Ctrl-C in the terminal also reaches the sweep
         return Outcome("", "failed", str(stopped))
     return None if record is None else outcome_of(record)

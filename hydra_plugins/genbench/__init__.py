@@ -1,1 +1,1 @@
-"""What Hydra only discovers under this name."""
+"""Plugins that Hydra finds only under this name."""

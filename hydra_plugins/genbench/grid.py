@@ -14,14 +14,14 @@ MOST = 100_000  # runs of a sweep
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's basic sweeper, for a product of values or for several products side by side.
+    """Hydra's basic sweeper, for one product of values or for several products side by side.
 
     ``grids`` are dictionaries such as ``params``: each job of ``params`` and of the command line is combined with every
-    job of every grid that it does not contradict. So ``regularization=l2`` on the command line picks the grid of ``l2``
-    from those of an experiment; what no grid has, ``regularization=[l2,mixup]`` say, runs as it is.
+    job of every grid that it does not contradict. So ``regularization=l2`` on the command line selects the grid of
+    ``l2`` in an experiment; a value in no grid, such as ``regularization=[l2,mixup]``, runs as it is.
 
-    Jobs are not composed a second time: Hydra composes all of them to see whether they are legal before it launches
-    any. So does our launcher, and any other one does job by job; it takes longer than reading the results of the jobs.
+    Hydra's sweeper composes all jobs to validate them before it launches any. This one does not, as it would take
+    longer than reading finished jobs; our launcher composes them all, any other one job by job.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class GridSweeper(BasicSweeper):
         """Batches of jobs, each a list of overrides.
 
         Raises:
-            ConfigError: there are none, or more than ``MOST``.
+            ConfigError: no job, or more than ``MOST``.
         """
         _check_size(overrides)
         (jobs,) = super().split_arguments(overrides, None)
@@ -69,7 +69,7 @@ class GridSweeper(BasicSweeper):
 
 
 def _check_size(overrides: Sequence[Override]) -> None:
-    """Count the jobs before they are written down: a range may have any number of values."""
+    """Count the jobs before listing them: a range may have any number of values."""
     total = 1
     for override in overrides:
         if not override.is_discrete_sweep():

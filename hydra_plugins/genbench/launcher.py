@@ -1,4 +1,4 @@
-"""The launcher of every hydra/launcher but Hydra's own: the jobs of a multirun as one sweep."""
+"""The launcher of every hydra/launcher but Hydra's own: it runs the jobs of a multirun as one sweep."""
 
 import functools
 import pickle
@@ -19,12 +19,12 @@ from genbench.config import resolve
 
 
 class SweepLauncher(Launcher):
-    """Composes every job, has all of them checked, then trains what is missing: ``n_jobs`` units at a time, each a run,
-    or with ``lanes`` several that train as one; ``timeout`` and ``retries`` are those of ``genbench.runs.sweep.run``.
-    ``executor`` names a class of ``genbench.runs.executors``, ``settings`` are its own.
+    """Composes every job, has all of them checked, then trains the missing ones: ``n_jobs`` units at a time, each one
+    run or with ``lanes`` one pack; ``timeout`` and ``retries`` are those of ``genbench.runs.sweep.run``. ``executor``
+    names a class of ``genbench.runs.executors``, ``settings`` are its arguments.
 
-    A job that raises, exits or is killed by the system does not end the others. It executes the runs itself
-    rather than the task function, so that a sweep knows of each run what identifies it before it starts.
+    A job that raises, exits or is killed by the system does not end the others. The launcher executes the runs itself
+    instead of calling the task function, so that the sweep knows the identity of each run before it starts.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class SweepLauncher(Launcher):
 
 
 def _load_check() -> Any:
-    """What checks the tables of a sweep; with it comes what the report at the end needs."""
+    """Return the check of tables, and import what the report at the end needs."""
     from genbench.report import spec
     from genbench.report.figures import sweep  # noqa: F401
 
@@ -104,17 +104,17 @@ def _load_check() -> Any:
 
 
 class _Composer:
-    """Composes the jobs of a sweep; those that choose the same files share the reading of them.
+    """Composes the jobs of a sweep; jobs that choose the same files share reading them.
 
-    Of the 60 ms that Hydra takes for a job, nearly all go into files that most jobs have in common. What a job sets by
-    value is applied by Hydra's own function afterwards, as Hydra does.
+    Hydra takes 60 ms a job, nearly all for files that most jobs share. Hydra's own function then applies the values
+    that a job sets.
     """
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         parser = OverridesParser.create()
         self._parse = functools.cache(parser.parse_override)
-        self._bases: dict[tuple[str, ...], bytes] = {}  # pickled: several times as fast as to copy a configuration
+        self._bases: dict[tuple[str, ...], bytes] = {}  # pickled: several times faster than copying a configuration
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         parsed = [self._parse(text) for text in overrides]
@@ -131,7 +131,8 @@ class _Composer:
 
 
 def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The jobs without repetitions; of two overrides of a key (experiment file, then command line) the last counts."""
+    """Return the jobs without repetitions; of two overrides of a key (experiment file, then command line) the last
+    counts."""
     jobs: dict[tuple[str, ...], None] = {}
     for overrides in job_overrides:
         last = {override.partition("=")[0]: override for override in overrides}

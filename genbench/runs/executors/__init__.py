@@ -1,4 +1,4 @@
-"""Where the units of a sweep are computed: processes of this machine, or what joblib, submitit and Ray offer."""
+"""Executors compute the units of a sweep: processes of this machine, joblib, submitit or Ray."""
 
 from genbench.runs.executors.base import GRACE, Died, Executor, OutOfTime, cause_of_death, died, limited
 from genbench.runs.executors.joblib import Joblib

@@ -1,4 +1,4 @@
-"""What every executor has: functions to compute elsewhere, and what became of them."""
+"""The interface of executors, and how the processes of all of them end."""
 
 import contextlib
 import os
@@ -14,24 +14,24 @@ from typing import Any
 from genbench.checks import check_integer
 from genbench.privacy import clean
 
-GRACE = 30.0  # seconds that a process which is asked to end has for its checkpoint
+GRACE = 30.0  # seconds that a process has for its checkpoint when it is asked to end
 
 
 class Died(Exception):
-    """What computed a unit is gone and left no result; the message is one line that says how."""
+    """The process of a unit is gone and left no result; the message says in one line how it ended."""
 
 
 class OutOfTime(Died):
-    """It was ended as it took longer than it may."""
+    """A process was ended because it exceeded its time."""
 
 
 class Executor(ABC):
-    """Computes functions elsewhere, ``n_jobs`` at a time, between :meth:`start` and :meth:`stop`.
+    """Computes functions in other processes, ``n_jobs`` at a time, between :meth:`start` and :meth:`stop`.
 
     Attributes:
-        n_jobs: how many functions are computed at a time at most; who submits more is at fault.
-        here: whether they share the memory of this machine.
-        gpu: whether each is given a GPU; None: they see what this process sees.
+        n_jobs: maximum number of concurrent functions; callers must not exceed it.
+        here: whether the functions share the memory of this machine.
+        gpu: whether each function gets a GPU; None: it sees the devices of this process.
     """
 
     here: bool = True
@@ -42,30 +42,29 @@ class Executor(ABC):
 
     @abstractmethod
     def start(self, *, units: int, folder: Path) -> None:
-        """Get ready for so many functions; what must be written for them goes to ``folder``."""
+        """Prepare for ``units`` functions; files that this needs go to ``folder``."""
 
     @abstractmethod
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        """Have ``function(*args)`` computed: an importable function of what can be pickled."""
+        """Compute ``function(*args)``: an importable function and arguments that can be pickled."""
 
     @abstractmethod
     def result(self, future: "Future[Any]") -> Any:
-        """What became of a finished future: its value, the exception that the function raised, or :class:`Died`."""
+        """Return the value of a finished future, or raise the exception of its function or :class:`Died`."""
 
     @abstractmethod
     def stop(self, *, abort: bool) -> None:
-        """Free what was taken; with ``abort`` functions that are being computed are ended."""
+        """Release all processes; ``abort`` ends running functions."""
 
 
 def end_with(pid: int) -> None:
-    """End this process as soon as process ``pid``, which swept, is gone, however it ended; its run continues next
-    time."""
+    """End this process as soon as process ``pid``, which sweeps, is gone; the same command then continues its run."""
     import psutil
 
     def follow() -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             sweeping = psutil.Process(pid)
-            while sweeping.is_running() and sweeping.status() != psutil.STATUS_ZOMBIE:  # dead, and not yet asked after
+            while sweeping.is_running() and sweeping.status() != psutil.STATUS_ZOMBIE:  # dead, but not yet reaped
                 time.sleep(0.2)
         os._exit(1)
 
@@ -74,7 +73,7 @@ def end_with(pid: int) -> None:
 
 @contextlib.contextmanager
 def limited(seconds: float | None) -> Iterator[None]:
-    """End this process, however it hangs, once the block has taken so long: the system does, by SIGALRM."""
+    """Have the system end this process by SIGALRM if the block takes more than ``seconds``, even if it hangs."""
     if seconds is None:
         yield
         return
@@ -87,14 +86,14 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 
 def died(exitcode: int) -> Died:
-    """That a process ended so."""
+    """Return the error for a process that ended with this exit code."""
     if exitcode == -signal.SIGALRM:
         return OutOfTime("it took longer than hydra.launcher.timeout allows")
     return Died(cause_of_death(exitcode))
 
 
 def cause_of_death(exitcode: int) -> str:
-    """How a process ended, in words."""
+    """Return in words how a process ended."""
     if exitcode < 0:
         name = signal.Signals(-exitcode).name
         return f"the process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
@@ -107,8 +106,8 @@ def last_line(error: object) -> str:
 
 
 class Call:
-    """A function and its arguments for another machine: called in the folder that this process is in, so that
-    relative paths mean the same. It returns what the function returns and what it raises, as a pair."""
+    """A function and its arguments for another machine. It is called in the folder of this process, so that relative
+    paths keep their meaning, and returns its value and its exception as a pair."""
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.function, self.args, self.folder = function, args, os.getcwd()

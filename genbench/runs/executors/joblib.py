@@ -26,7 +26,7 @@ class Joblib(Executor):
         self._busy: dict[Future[Any], Any] = {}
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        # a pool a process: one that dies breaks its pool, and would take with it whatever else is computed there
+        # one pool a process: a dead process breaks its pool, with everything else in it
         pool = (
             self._idle.pop()
             if self._idle
@@ -51,7 +51,7 @@ class Joblib(Executor):
         return value
 
     def stop(self, *, abort: bool) -> None:
-        if abort:  # once their checkpoints are written
+        if abort:  # after their checkpoints are written
             for pool in self._busy.values():
                 for pid in list(getattr(pool, "_processes", {})):
                     with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""Processes of this machine, forked from one that has imported torch."""
 
 import contextlib
 import functools
@@ -20,12 +20,12 @@ from genbench.runs.executors.base import GRACE, Executor, died, end_with
 
 
 class Processes(Executor):
-    """Processes of this machine, forked from one that has imported torch already; each has a GPU, in turn where there
-    are several. What dies is replaced when there is something to compute."""
+    """Processes of this machine, forked from one that has imported torch; several GPUs are used in turn. A dead process
+    is replaced when there is work."""
 
     def start(self, *, units: int, folder: Path) -> None:
         self._begun = _begun()
-        self._threads = ThreadPoolExecutor(min(self.n_jobs, units))  # each sees to a process of its own
+        self._threads = ThreadPoolExecutor(min(self.n_jobs, units))  # each serves one process
         self._own = threading.local()
         self._workers: list[_Worker] = []
         self._ending = False
@@ -62,7 +62,7 @@ class Processes(Executor):
 
 
 class _Worker:
-    """A process that computes one function after the other, and the pipe to it."""
+    """A process that computes one function after another, and the pipe to it."""
 
     def __init__(self, begun: Any) -> None:
         context = start_server()
@@ -72,7 +72,7 @@ class _Worker:
         theirs.close()
 
     def compute(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """What the process makes of it; :class:`Died` if it ends instead, with whatever status."""
+        """Return the result of the process; raise :class:`Died` if it ends instead, with any status."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send((function, args))
         multiprocessing.connection.wait([self._pipe, self.process.sentinel])
@@ -87,7 +87,7 @@ class _Worker:
         return value
 
     def end(self, *, abort: bool) -> None:
-        """Have the process end once it has nothing to do, or with ``abort`` as soon as its checkpoint is written."""
+        """End the process once it is idle, or with ``abort`` as soon as its checkpoint is written."""
         if abort:
             self.process.terminate()
         else:
@@ -96,14 +96,14 @@ class _Worker:
 
 @functools.cache
 def _begun() -> Any:
-    """Counts the processes that were started, for their GPUs; it lasts as long as this process, as a worker that is
-    still starting when its executor ends would miss it."""
+    """Return the counter of started processes, which assigns their GPUs. It lives as long as this process: a worker
+    that is still starting when its executor stops needs it."""
     return start_server().Value("i", 0)
 
 
 def _serve(pipe: Any, pid: int, begun: Any) -> None:
-    """What a worker does until the process that sweeps closes the pipe or sends SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the sweep, which ends its workers
+    """Compute functions until the sweeping process closes the pipe or sends SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C in the terminal the sweep ends its workers
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt), terminable():
         _begin(pid, begun)
         answer: tuple[Any, Exception | None]
@@ -117,7 +117,7 @@ def _serve(pipe: Any, pid: int, begun: Any) -> None:
 
 
 def _picklable(error: Exception) -> Exception:
-    """The error, or one that says the same where it does not come through a pipe."""
+    """Return the error, or one with the same message if it does not survive a pipe."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -126,8 +126,8 @@ def _picklable(error: Exception) -> Exception:
 
 
 def start_server() -> Any:
-    """The context of worker processes: forked from one that has imported torch once and runs no threads. It starts to
-    import now."""
+    """Start the process that workers are forked from, which imports torch once and runs no threads; return its
+    context."""
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
@@ -137,13 +137,13 @@ def start_server() -> Any:
 
 
 def _begin(pid: int, begun: Any) -> None:
-    """What a worker does first; ``begun`` counts them."""
+    """Prepare a worker; ``begun`` counts them."""
     end_with(pid)
     _take_gpu(begun)
 
 
 def _take_gpu(begun: Any) -> None:
-    """Make the next of several GPUs the one that this process uses."""
+    """Select the next of several GPUs for this process."""
     import torch
 
     with begun.get_lock():

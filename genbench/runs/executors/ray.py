@@ -12,9 +12,9 @@ from genbench.runs.executors.base import Call, Died, Executor, last_line
 
 
 class Ray(Executor):
-    """Tasks of Ray: on the cluster at ``address``, or on one of this machine that ends with the sweep.
+    """Tasks of Ray: on the cluster at ``address``, or on a local one that ends with the sweep.
 
-    ``num_cpus`` and ``num_gpus`` are what one function is given, fractions too.
+    ``num_cpus`` and ``num_gpus`` are the resources of one function; fractions are allowed.
     """
 
     def __init__(self, *, n_jobs: int, address: str | None, num_cpus: float, num_gpus: float) -> None:
@@ -24,8 +24,8 @@ class Ray(Executor):
         self.here, self.gpu = address is None, num_gpus > 0
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
         if address is None:  # Ray reads these when it is imported
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told not to
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on the loopback interface alone
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers by default
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback interface only
         self._ray = require("ray", extra="ray", needed_by="hydra/launcher=ray")
 
         if address is not None:  # before anything is written
@@ -39,9 +39,9 @@ class Ray(Executor):
                 "local",
                 num_cpus=math.ceil(self.n_jobs * self._resources["num_cpus"]),
                 include_dashboard=False,
-                object_store_memory=100 * 2**20,  # what goes through it is small
+                object_store_memory=100 * 2**20,  # arguments and results are small
             )
-        # Ray does not try again what died: it may be what killed the process
+        # no retries by Ray: the function itself may have killed the process
         self._task = self._ray.remote(_call).options(max_retries=0, **self._resources)
 
     def _connect(self, address: str, **settings: Any) -> None:
@@ -70,7 +70,7 @@ class Ray(Executor):
         return value
 
     def stop(self, *, abort: bool) -> None:
-        self._ray.shutdown()  # ends the tasks of this process, on somebody else's cluster too
+        self._ray.shutdown()  # ends the tasks of this process, on a shared cluster too
 
 
 def _call(call: Call) -> tuple[Any, Exception | None]:

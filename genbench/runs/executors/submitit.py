@@ -16,11 +16,11 @@ from genbench.runs.executors.base import GRACE, Call, Died, Executor, last_line
 
 
 class Submitit(Executor):
-    """Jobs of submitit, one for each function: ``cluster`` is ``local`` or ``slurm``, settings are those of its
-    ``update_parameters``, where None leaves the cluster's default.
+    """Jobs of submitit, one for each function: ``cluster`` is ``local`` or ``slurm``; the settings are those of its
+    ``update_parameters``, of which None leaves the default of the cluster.
 
-    A job that SLURM preempts, or that runs out of its time ``max_num_timeout`` times at most, is queued again and
-    continues from its checkpoint. What jobs leave is kept in ``folder`` until they have ended well.
+    A job that SLURM preempts, or that exceeds its time, is queued again, at most ``max_num_timeout`` times, and
+    continues from its checkpoint. The files of jobs stay in ``folder`` until they succeed.
     """
 
     def __init__(self, *, n_jobs: int, cluster: str, max_num_timeout: int = 3, **parameters: Any) -> None:
@@ -47,11 +47,11 @@ class Submitit(Executor):
             self._folder, cluster=self._cluster, **{f"{self._cluster}_max_num_timeout": self._max_num_timeout}
         )
         self._executor.update_parameters(**self._parameters)
-        self._asking = threading.Lock()  # jobs share what they know of the queue
+        self._asking = threading.Lock()  # jobs share their state of the queue
         self._jobs: dict[Future[Any], Any] = {}
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        # what it starts on this machine would print a traceback at a Ctrl-C in the terminal; stop() ends it
+        # its local processes would print tracebacks at Ctrl-C in the terminal; stop() ends them
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             job = self._executor.submit(_Requeued(function, args))
@@ -81,7 +81,7 @@ class Submitit(Executor):
         errors = self._submitit.core.utils
         try:
             value, error = future.result()
-        except errors.FailedJobError as failure:  # before or after the function: it catches its own
+        except errors.FailedJobError as failure:  # before or after the function, which catches its own errors
             trace, _, _ = str(failure).partition("\n----------------------\nYou can check")
             raise Died(f"the job failed: {last_line(trace)}") from None
         except errors.UncompletedJobError:
@@ -93,7 +93,7 @@ class Submitit(Executor):
         return value
 
     def _forget(self, job: Any) -> None:
-        """Remove the files of a job that nobody asks about any more."""
+        """Remove the files of a finished job."""
         for path in self._folder.glob(f"{job.job_id}_*"):
             path.unlink(missing_ok=True)
         for link in self._folder.glob(".submission_file_*.sh"):
@@ -104,19 +104,19 @@ class Submitit(Executor):
         for job in self._jobs.values():
             if self._cluster == "slurm":
                 job.cancel(check=False)
-            elif not job.done():  # its own cancel() is the signal that is ignored
+            elif not job.done():  # its cancel() sends the signal that is ignored
                 os.kill(int(job.job_id), signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         for job in self._jobs.values():
             while not job.done() and time.monotonic() < deadline:
                 time.sleep(0.2)
             self._forget(job)
-        with contextlib.suppress(OSError):  # there lies what jobs that died have left
+        with contextlib.suppress(OSError):  # it holds files of jobs that died
             self._folder.rmdir()
 
 
 class _Requeued(Call):
-    """As submitit runs it: what is interrupted for want of time or priority is queued again."""
+    """A call as submitit runs it: an interruption for lack of time or priority queues it again."""
 
     def __call__(self) -> tuple[Any, Exception | None]:
         from submitit import JobEnvironment
@@ -129,18 +129,18 @@ class _Requeued(Call):
         def interrupt(signum: int, frame: FrameType | None) -> None:
             try:
                 requeue(signum, frame)
-            except SystemExit as end:  # queued again: the run itself must not take this for its own end
+            except SystemExit as end:  # queued again: the run must not record this as its end
                 os._exit(end.code if isinstance(end.code, int) else 1)
-            except UncompletedJobError:  # too many times: the same command continues
+            except UncompletedJobError:  # too often: the same command continues
                 raise KeyboardInterrupt from None
 
         signal.signal(number, interrupt)
-        for number in (signal.SIGINT, signal.SIGTERM):  # somebody ends the sweep, or SLURM the job
+        for number in (signal.SIGINT, signal.SIGTERM):  # the user ends the sweep, or SLURM the job
             signal.signal(number, signal.default_int_handler)
         return super().__call__()
 
     def checkpoint(self) -> Any:
-        """What submitit submits in place of an interrupted job: the same, which finds its checkpoint."""
+        """Return the job that replaces an interrupted one: the same call, which finds its checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
