@@ -1,0 +1,1 @@
+"""Statistics over the seeds and configurations of runs."""

@@ -1,6 +1,6 @@
-"""How sure a number is: intervals, paired differences, corrected tests, rank correlations.
+"""Intervals, paired differences, corrected tests and rank correlations.
 
-Nothing here returns NaN: what is undefined is ``None``.
+Undefined values are ``None``, never NaN.
 """
 
 import functools
@@ -13,11 +13,11 @@ import numpy as np
 
 LEVEL = 0.95
 _RESAMPLES = 2000
-# with fewer groups a bootstrap interval says more about the resampling than about the data
+# fewer groups give no meaningful bootstrap interval
 _MIN_GROUPS = 5
-# of more groups, resampled correlations are of first order in the weights: the rest is smaller by their number
+# with more groups, resampled correlations keep only first-order terms in the weights: the rest is smaller by 1/G
 _MANY = 300
-# differences that agree to this share of their operands agree up to the rounding of the subtraction
+# differences closer than this, relative to their operands, differ only by the rounding of the subtraction
 _ROUNDING = 1e-12
 
 
@@ -50,7 +50,7 @@ class Difference(Mean):
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation with its bootstrap interval over ``n`` points; ``note`` says why a part is ``None``."""
+    """A rank correlation of ``n`` points with its bootstrap interval; ``note`` says why a field is ``None``."""
 
     value: float | None
     low: float | None
@@ -72,7 +72,7 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Mean:
     n = len(sample)
     if n == 0:
         raise ValueError("mean_interval needs at least one value, got none")
-    # the mean of equal numbers is that number, which a rounded sum may miss
+    # the mean of equal numbers is that number; a rounded sum may differ from it
     value = float(sample[0]) if np.all(sample == sample[0]) else float(sample.mean())
     if n == 1:
         return Mean(value, None, 1)
@@ -82,8 +82,8 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Mean:
 
 @functools.cache
 def _quantile(p: float, degrees: int) -> float:
-    """Of Student's t."""
-    from scipy.special import stdtrit  # scipy.stats' own, without the second that it takes to import
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit  # as in scipy.stats, which takes a second to import
 
     return float(stdtrit(degrees, p))
 
@@ -104,7 +104,7 @@ def paired_difference(
     left, right = _finite([values[seed] for seed in seeds]), _finite([baseline[seed] for seed in seeds])
     differences = left - right
     scale = float(max(np.abs(left).max(), np.abs(right).max()))
-    if np.ptp(differences) <= _ROUNDING * scale:  # 0.92 - 0.90 and 0.93 - 0.91 are the same difference
+    if np.ptp(differences) <= _ROUNDING * scale:  # as 0.92 - 0.90 and 0.93 - 0.91
         value = float(differences.mean()) if np.abs(differences).max() > _ROUNDING * scale else 0.0
         n = len(seeds)
         return Difference(value, 0.0 if n > 1 else None, n, 1.0 if value == 0 and n > 1 else None)
@@ -123,7 +123,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     """
     tested = np.array([p for p in ps if p is not None])
     order = np.argsort(tested)
-    # statsmodels' multipletests is the reference in the tests: it collects garbage at each call, 0.1 s a column here
+    # not statsmodels' multipletests, which the tests compare with: it collects garbage at each call, 0.1 s per column
     stepped = np.maximum.accumulate(tested[order] * np.arange(len(tested), 0, -1))
     adjusted = np.empty(len(tested))
     adjusted[order] = np.minimum(stepped, 1.0)
@@ -136,8 +136,8 @@ def kendall(
 ) -> Correlation:
     """Kendall's τ-b of pairs ``(x, y)`` with a percentile bootstrap interval.
 
-    τ-b = (concordant - discordant) / √(pairs untied in x · pairs untied in y). ``groups`` (the configuration of each
-    point, say) are resampled whole: seeds of one configuration are not independent evidence.
+    τ-b = (concordant - discordant) / √(pairs untied in x · pairs untied in y). The bootstrap resamples whole
+    ``groups``, such as configurations: seeds of one configuration are not independent evidence.
     """
     return _correlation(x, y, groups, level, _taus)
 
@@ -150,18 +150,18 @@ def spearman(
 
 
 def _taus(x: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """τ-b of samples that hold group g weights[sample, g] times; NaN where it is undefined.
+    """Return τ-b of each sample, which holds group g weights[sample, g] times; NaN where it is undefined.
 
-    A sum over pairs of a sample is one over pairs of groups, wᵀ S w: S, of 0 … G, is made once, group by group. Of very
-    many groups it is 1ᵀ S (2w − 1), which leaves out (w − 1)ᵀ S (w − 1).
+    A sum over pairs of points is wᵀ S w, where S [G, G] holds the sums over pairs of groups; S is computed once, group
+    by group. With more than ``_MANY`` groups it is approximated by 1ᵀ S (2w − 1), which omits (w − 1)ᵀ S (w − 1).
     """
     order = np.argsort(groups, kind="stable")
-    # ranks: integers are compared faster
+    # ranks, because integers compare faster
     x, y = (np.unique(values[order], return_inverse=True)[1].astype(np.int32) for values in (x, y))
     groups = groups[order]
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     sums, totals = np.zeros((3, len(weights))), np.zeros((3, len(starts)))
-    step = max(1, 2**22 // len(x))  # points at a time, which bounds the memory
+    step = max(1, 2**22 // len(x))  # points at a time: bounds the memory
     ends = [*starts[1:], len(x)]
     parts = [(own, at) for own, start in enumerate(starts) for at in range(start, ends[own], step)]
     for own, start in parts:
@@ -180,7 +180,7 @@ def _taus(x: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray)
 
 
 def _rhos(x: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """ρ of samples that hold group g weights[sample, g] times; NaN where it is undefined."""
+    """Return ρ of each sample, which holds group g weights[sample, g] times; NaN where it is undefined."""
     chosen = (np.repeat(np.arange(len(x)), sample[groups].astype(int)) for sample in weights)
     found = (_rho(x[members], y[members]) for members in chosen)
     return np.array([math.nan if value is None else value for value in found])
@@ -202,7 +202,7 @@ def _correlation(
     n = len(a)
     if len(b) != n or (groups is not None and len(groups) != n):
         raise ValueError(
-            f"x, y and groups must be of one length, got {n}, {len(b)} and {n if groups is None else len(groups)}"
+            f"x, y and groups must have one length, got {n}, {len(b)} and {n if groups is None else len(groups)}"
         )
     if n < 3:
         return Correlation(None, None, None, n, f"{n} points: a rank correlation needs 3")
@@ -210,7 +210,9 @@ def _correlation(
     members = np.array([named[group] for group in (groups if groups is not None else range(n))])
     count = len(named)
     random = np.random.default_rng(0)
-    weights = np.ones((1 + (_RESAMPLES if count >= _MIN_GROUPS else 0), count))  # the sample itself, then resampled
+    weights = np.ones(
+        (1 + (_RESAMPLES if count >= _MIN_GROUPS else 0), count)
+    )  # the first sample is the data, the others are resampled
     for sample in weights[1:]:
         sample[:] = np.bincount(random.integers(count, size=count), minlength=count)
     value, *resampled = statistic(a, b, members, weights).tolist()

@@ -1,4 +1,4 @@
-"""When to measure; no mathematics. They serve any LightningModule: ``Trainer(callbacks=[Gap(), Measures()])``."""
+"""Callbacks that decide when to measure. They work with any LightningModule: ``Trainer(callbacks=[Gap()])``."""
 
 from genbench.callbacks.base import Measuring
 from genbench.callbacks.gap import Gap

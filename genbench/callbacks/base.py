@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench.callbacks.splits import AUTO, Splits, noted
-from genbench.callbacks.splits import take as take  # found here, too
+from genbench.callbacks.splits import take as take  # also importable from here
 from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
@@ -28,42 +28,43 @@ POWERS_OF_TWO = "powers_of_two"
 _NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")
 
 _log = logging.getLogger(__name__)
-_said: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # why something was not measured
+_said: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # reasons that were already logged
 
 
 class Measuring(pl.Callback):
-    """Measures after epochs or steps of a schedule and always at the end of training, without changing it.
+    """Base of callbacks that measure on a schedule and at the end of training, without changing training.
 
-    It serves any LightningModule of ``pytorch_lightning`` or ``lightning``: what its ``forward`` gives is measured, or
-    a part of it that ``network`` names; of genbench's own module its network. Data come from
-    ``trainer.datamodule.evaluation_batches(split)`` where there is one, else from the Trainer's loaders within its
-    limits of batches (as they are: a loader that augments or drops its last batch is measured so).
+    They work with any LightningModule of ``pytorch_lightning`` or ``lightning``. They measure the output of its
+    ``forward``, or of the part that ``network`` names; of genbench's own module, its network. Data come from
+    ``trainer.datamodule.evaluation_batches(split)`` if it has that method, else from the Trainer's loaders within its
+    limits of batches. Loaders are used as they are, even if they augment or drop the last batch.
 
-    Values go to every logger, to ``trainer.callback_metrics`` and into ``results``. What cannot be measured (a diverged
-    network, say) is an estimate without a value that says why, with one warning a reason; it never stops the training.
-    The callback's state is part of Lightning's checkpoints.
+    Values go to every logger, to ``trainer.callback_metrics`` and to ``results``. If something cannot be measured, as
+    in a diverged network, its estimate has no value but a note, and each reason is logged once; training goes on.
+    Lightning's checkpoints contain the callback's state.
 
     Attributes:
         results: the latest estimates by metric key.
-        history: one entry a measurement: ``epoch`` (epochs completed; a fraction within one whose length is known),
-            ``step`` (optimizer steps), the values, and the standard errors as ``stderr/<key>``.
+        history: one entry per measurement: ``epoch`` (epochs completed, with a fraction within an epoch of known
+            length), ``step`` (optimizer steps), the values, and the standard errors as ``stderr/<key>``.
         seconds: wall-clock time spent measuring.
 
     Args:
-        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for no epoch's end.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for never.
         every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
-        examples: measure on so many of a split, the same each time: see :func:`genbench.callbacks.splits.take`;
-            ``None`` for all; ``"auto"`` for all but of curvature and sharpness, which are measured on at most 1,024.
-        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
+        examples: number of examples of a split to measure on, the same each time (see
+            :func:`genbench.callbacks.splits.take`); ``None`` for all; ``"auto"`` for at most 1,024 in measures of
+            curvature and sharpness and all in others.
+        network: dotted name of the part of the module to measure; ``None`` for the module itself.
         log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
     """
 
     results: dict[str, Estimate]
     history: list[dict[str, Any]]
     seconds: float
-    _weights: dict[str, Tensor]  # those measured last
+    _weights: dict[str, Tensor]  # the weights measured last
 
     def __init__(
         self,
@@ -97,21 +98,21 @@ class Measuring(pl.Callback):
         self._reset()
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
-        """The estimates by metric key, ``split/family/name``."""
+        """Return the estimates by metric key, ``split/family/name``."""
         raise NotImplementedError
 
     # -- when
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = trainer.global_step
-        self.subject(pl_module)  # a wrong name is said before training
+        self.subject(pl_module)  # refuses a wrong name before training
         if trainer.global_step == 0:
             self._reset()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # a batch may make no step (accumulated gradients) or several (several optimizers)
+        # one batch may be no step (accumulated gradients) or several (several optimizers)
         before, self._step = self._step, trainer.global_step
         if _due(self.every_n_steps, before, self._step):
             epoch = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
@@ -128,8 +129,10 @@ class Measuring(pl.Callback):
     def part(
         self, pl_module: pl.LightningModule, name: str, take: Callable[[], dict[str, Estimate]]
     ) -> dict[str, Estimate]:
-        """What ``take`` gives. At the end of a run of genbench's own it is kept, and is not taken again if the run was
-        broken off since."""
+        """Return the estimates of ``take``; at the end of genbench's own runs, keep them on disk.
+
+        If such a run is interrupted while it measures, the estimates are read back instead of measured again.
+        """
         unfinished: Unfinished | None = getattr(pl_module, "unfinished", None)
         if unfinished is None:
             return take()
@@ -144,9 +147,9 @@ class Measuring(pl.Callback):
         if self.history and self.history[-1]["step"] == trainer.global_step:
             if self._weights.keys() == now.keys() and all(torch.equal(self._weights[k], now[k]) for k in now):
                 return
-            self.history.pop()  # other weights were chosen after the last step
-        # Lightning heeds SIGTERM between steps, and measures may take minutes
-        pace: Any = getattr(pl_module, "pace", None)  # of genbench's own training: it shows how far a run is
+            self.history.pop()  # the weights changed after the last step, as by early stopping
+        # Lightning reacts to SIGTERM only between steps, and measures may take minutes
+        pace: Any = getattr(pl_module, "pace", None)  # genbench's own training shows its progress
         shown = nullcontext() if pace is None else told(lambda line, urgent=False: pace.say(line))
         with preserved_random_state(), terminable(), shown:
             found = self.measure(trainer, pl_module)
@@ -162,7 +165,7 @@ class Measuring(pl.Callback):
         numbers = {key: value for key, value in values.items() if value is not None}
         known = trainer.callback_metrics
         for key in values.keys() - numbers.keys():
-            known.pop(key, None)  # an older value would pass for this one
+            known.pop(key, None)  # an older value would look like this one
         known.update({key: torch.tensor(value) for key, value in numbers.items()})
         logged = numbers
         if self.log_details:
@@ -171,23 +174,23 @@ class Measuring(pl.Callback):
             logger.log_metrics({**logged, "epoch": epoch}, step=trainer.global_step)
 
     def unmeasured(self) -> list[str]:
-        """The keys of ``results`` that could not be measured."""
+        """Return the keys of ``results`` that could not be measured."""
         return [key for key, estimate in self.results.items() if estimate.value is None]
 
     # -- what
 
     def subject(self, pl_module: pl.LightningModule) -> nn.Module:
-        """The network that is measured."""
+        """Return the network to measure."""
         return network(pl_module, self.network)
 
     def weights(self, pl_module: pl.LightningModule) -> dict[str, Tensor]:
-        """A copy of its parameters and buffers."""
+        """Copy the network's parameters and buffers."""
         return weights(self.subject(pl_module))
 
     def snapshot(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, **settings: Any
     ) -> Snapshot | None:
-        """The network now, on one split; ``None`` where there is no such split. ``settings`` are the snapshot's."""
+        """Return a snapshot of the network on one split; ``None`` if there is no such split."""
         examples = self.examples if isinstance(self.examples, int) else None
         data = self._splits.data(trainer, pl_module, split, examples=examples)
         if data is None:
@@ -226,14 +229,16 @@ class Measuring(pl.Callback):
         self.history = []
         self.seconds = 0.0
         self._weights = {}
-        self._notes: dict[str, str | None] = {}  # of each split that was looked at
+        self._notes: dict[str, str | None] = {}  # by split
         self._splits = Splits()
 
 
 def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
-    """Say what could not be measured, each reason once a training; of genbench's own runs, whose records say it, once a
-    process. ``notes`` are the reasons by key; one with other numbers is the same."""
-    if not trainer.is_global_zero:  # of several processes one speaks
+    """Log what could not be measured: each reason once per training, or once per process in genbench's own runs.
+
+    ``notes`` are the reasons by key. Reasons that differ only in numbers count as one.
+    """
+    if not trainer.is_global_zero:  # only one of several processes logs
         return
     said = _said.setdefault(type(pl_module) if is_own(pl_module) else trainer, set())
     kinds: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The train–test gap while a network trains."""
+"""Measure the train–test gap during training."""
 
 import pytorch_lightning as pl
 
@@ -10,12 +10,12 @@ from genbench.measures.gap import LOSS, PERFORMANCE, performance_and_gaps
 
 
 class Gap(Measuring):
-    """Performance on train, val and test by full passes with the current weights, and its gaps.
+    """Measures performance on train, val and test by full passes with the current weights, and the gaps.
 
-    ``split/performance/{accuracy, cross_entropy, soft_error, calibration_error}`` on every split there is;
+    Keys are ``split/performance/{accuracy, cross_entropy, soft_error, calibration_error}`` on every split, and
     ``split/gap/{accuracy, cross_entropy, soft_error}`` on val and test: train − split for accuracy, split − train for
-    the others. Where the outputs are no logits of labels, as in regression, ``split/performance/loss`` and
-    ``split/gap/loss`` of the loss that was given. Arguments are those of :class:`Measuring`.
+    the others. If outputs are not logits of labels, as in regression, the keys are ``split/performance/loss`` and
+    ``split/gap/loss`` of the given loss. Arguments are those of :class:`Measuring`.
     """
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
@@ -26,7 +26,7 @@ class Gap(Measuring):
         for split in SPLITS:
             try:
                 snapshot = self.snapshot(trainer, pl_module, split)
-            except Exception as error:  # neither weights nor data that cannot be measured end a training
+            except Exception as error:  # a failed measurement never ends training
                 found[split] = reason(error)
                 continue
             if snapshot is not None:

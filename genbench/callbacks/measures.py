@@ -1,4 +1,4 @@
-"""Any set of measures while a network trains."""
+"""Evaluate any set of measures during training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from genbench.measures.base import MeasureOf, check_settings, evaluate, key_pref
 from genbench.measures.snapshot import Forward, Loss
 from genbench.records.unfinished import Unfinished
 
-STANDARD: dict[str, MeasureOf] = {  # conf/measures/standard.yaml, for those who have no YAML
+STANDARD: dict[str, MeasureOf] = {  # as in conf/measures/standard.yaml
     "l2": l2_norm,
     "distance": distance_from_init,
     "spectral": spectral_norm,
@@ -38,24 +38,26 @@ STANDARD: dict[str, MeasureOf] = {  # conf/measures/standard.yaml, for those who
 
 
 class Measures(Measuring):
-    """Any set of measures, as ``split/family/name``; those of the weights alone as ``weights/family/name``.
+    """Evaluates any set of measures, as ``split/family/name``, or ``weights/family/name`` if they need no data.
 
-    One snapshot serves them all, so that what several need is computed once. A function of a snapshot that
-    :func:`genbench.measures.measure` gave no family has the family ``other``. A measure that raises leaves a null with
-    the reason and stops neither the others nor the training.
+    All measures share one snapshot, which computes common quantities once. A function without the decorator
+    :func:`genbench.measures.measure` belongs to the family ``other``. If a measure raises, its value is null with the
+    reason; the other measures and training go on.
 
     Args:
-        measures: name -> function of a snapshot; one that gives several estimates names them itself. ``None``: the
+        measures: functions of a snapshot, by name; a function with several estimates names them itself. ``None``: the
             standard set with its defaults.
         split: train, val or test.
-        examples: measure on so many of the split, the same each time: see :func:`genbench.callbacks.splits.take`;
-            ``None`` for all; ``"auto"`` for all but of curvature and sharpness, which are measured on at most 1,024.
-        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for no epoch's end.
-        every_n_steps: the same in optimizer steps. Always also at the end of training.
+        examples: number of examples of the split to measure on, the same each time (see
+            :func:`genbench.callbacks.splits.take`); ``None`` for all; ``"auto"`` for at most 1,024 in measures of
+            curvature and sharpness and all in others.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for never. Measures
+            are always evaluated at the end of training.
+        every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
         initial: state dict of the initial weights; ``None``: those at the start of training, kept in checkpoints.
-        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
+        network: dotted name of the part of the module to measure; ``None`` for the module itself.
         log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
     """
 
@@ -89,7 +91,7 @@ class Measures(Measuring):
                 raise ValueError(f"Measures measures.{name} is {function!r}; accepted: a function of a snapshot")
         check_settings(self.measures)
         self.initial = initial
-        self.origins: dict[str, list[str]] = {}  # the keys that each measure gave
+        self.origins: dict[str, list[str]] = {}  # the metric keys of each measure
         self._start: dict[str, Tensor] | None = None
 
     @property
@@ -115,14 +117,14 @@ class Measures(Measuring):
                     chosen = self._splits.data(trainer, pl_module, self.split, examples=FEW)
                     if chosen is not None and (note := few(self.split, chosen)):
                         some = snapshot.on(chosen.batches)
-            except Exception as error:  # measures of the weights alone need none
+            except Exception as error:  # measures of weights need no data
                 absent = reason(error)
         try:
             if snapshot is None:
                 snapshot = Snapshot(
                     self.subject(pl_module), self.loss, _Absent(absent), forward=self.forward, **settings
                 )
-        except Exception as error:  # weights that cannot be measured do not end a training
+        except Exception as error:  # a failed measurement never ends training
             unmeasured = Estimate(None, note=reason(error))
             return {
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
@@ -149,7 +151,7 @@ class Measures(Measuring):
 
 
 class _Absent:
-    """The batches of a split that cannot be measured on: measures of the weights never ask for them."""
+    """The batches of a split without data; measures of weights never iterate over them."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -1,4 +1,4 @@
-"""The data of a split, as a Trainer's steps are given them, and the same few examples of it at every call."""
+"""The batches of a split as Lightning gives them to its steps, and fixed subsets of their examples."""
 
 import copy
 import math
@@ -21,41 +21,41 @@ from genbench.measures.preserve import generators_of, preserved_random_state
 from genbench.records.estimate import Estimate
 
 SPLITS = ("train", "val", "test")
-AUTO = "auto"  # curvature and sharpness, which take many passes, on at most FEW examples, all else on all
+AUTO = "auto"  # measures of curvature and sharpness, which take many passes, use at most FEW examples
 FEW = 1024
 _SEVERAL = (Mapping, list, tuple)
-_LAYOUT = Layout((0, 1))  # examples lie in the first axis of their number, or in the second (time first)
+_LAYOUT = Layout((0, 1))  # the axis of examples is the first or, with time first, the second
 
 
 @dataclass(frozen=True)
 class Data:
-    """The batches of a split, and what is to be said of every estimate on them."""
+    """The batches of a split, and a note for every estimate on them."""
 
     batches: Iterable[Any]
     note: str | None = None
-    total: int | None = None  # examples that these were chosen from, where that is known
+    total: int | None = None  # number of examples that these were chosen from, if known
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
 
 
 class Splits:
-    """The splits of a Trainer: ``datamodule.evaluation_batches(split)`` where there is such a method, all of it; else
-    the batches that Lightning's steps are given, those of all processes, as many as the Trainer's limits say.
+    """The splits of a Trainer of ``pytorch_lightning`` or ``lightning``.
 
-    Trainer and modules may be those of ``pytorch_lightning`` or of ``lightning``. Lightning itself makes no test
-    loaders before it tests: they are asked for here, where they need it after ``setup("test")`` of a copy.
+    A split is all of ``datamodule.evaluation_batches(split)`` if there is such a method. Otherwise it is the batches
+    that Lightning gives to its steps, of all processes, within the Trainer's limits. Lightning makes test loaders only
+    when it tests, so they are made here, if necessary after ``setup("test")`` of a copy.
     """
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str, int], Data] = {}
-        self._prepared: dict[str, Any] = {}  # by hook: the copy that was set up for it
+        self._prepared: dict[str, Any] = {}  # by hook: the copy after its setup
 
     def data(self, trainer: Any, pl_module: Any, split: str, *, examples: int | None = None) -> Data | None:
-        """A split, or ``examples`` of it as :func:`take` chooses them, kept; ``None`` where there is no such split.
+        """Return a split, or ``examples`` of it, which :func:`take` chooses once; ``None`` if there is no such split.
 
         Raises:
-            ValueError: a loader that may never end: neither it nor the Trainer says how long it is.
+            ValueError: a loader that may never end: neither it has a length nor the Trainer a limit.
         """
         own: Any = getattr(trainer, "datamodule", None)
         if hasattr(own, "evaluation_batches"):
@@ -82,13 +82,13 @@ class Splits:
         limit = getattr(trainer, f"limit_{split}_batches")
         if split == "train":
             loop, found = trainer.fit_loop, trainer.train_dataloader
-            # Lightning has been at its end: in this epoch, or before it began another
+            # Lightning has reached the loader's end in this epoch or an earlier one
             ends = trainer.is_last_batch or loop.epoch_progress.current.ready > 1
         elif split == "val":
             loop, found = trainer.fit_loop.epoch_loop.val_loop, trainer.val_dataloaders
             ends = loop.batch_progress.is_last_batch
             if found is None and limit:
-                source = loop._data_source.instance  # loaders, or who makes them
+                source = loop._data_source.instance  # loaders, or a module that makes them
                 made = isinstance(source, nn.Module) or source is trainer.datamodule
                 found = self._made(source, "val_dataloader") if made else source
         else:
@@ -99,17 +99,17 @@ class Splits:
         if found is None:
             return []
         if combined is not None and combined._mode != "sequential" and isinstance(combined.iterables, _SEVERAL):
-            return [_Limited(_Together(combined), limit, ends=ends)]  # a step is given a batch of every loader
+            return [_Limited(_Together(combined), limit, ends=ends)]  # each step gets a batch of every loader
         return [_Limited(apart(loader), limit, ends=ends) for loader in _listed(found)]
 
     def _made(self, owner: Any, hook: str) -> Any:
-        """What a hook of a module or datamodule returns; ``None`` where nobody wrote one."""
+        """Return the loaders that a hook of a module or datamodule makes; ``None`` if nobody wrote that hook."""
         if owner is None or not _written(owner, hook):
             return None
         if hook not in self._prepared:
             try:
                 return getattr(owner, hook)()
-            except Exception:  # what it needs may be made by setup("test") alone
+            except Exception:  # it may need setup("test")
                 own = copy.copy(owner)
                 if isinstance(own, nn.Module):
                     for registered in ("_modules", "_parameters", "_buffers"):
@@ -120,10 +120,10 @@ class Splits:
 
 
 def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
-    """So many examples, the same at every call: a random subset by ``seed`` of what the loaders would read, in their
-    own batch size and collation. Where a loader has no examples to choose from, as a stream has not, the first ones
-    under a random state by ``seed``, with a note. All of them where there are no more.
+    """Choose a number of examples, the same at every call; all if there are no more.
 
+    They are a random subset, by ``seed``, of what the loaders would read, in their own batch size and collation. A
+    stream has no subsets to choose: of it, take the first examples under a random state by ``seed``, with a note.
     ``loaders`` are DataLoaders, sequences of batches, or any iterables of batches.
     """
     parts = [loader if isinstance(loader, _Limited) else _Limited(loader) for loader in loaders]
@@ -140,15 +140,14 @@ def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
 
 
 def few(split: str, data: Data) -> str | None:
-    """What is to be said of a measure that is taken of :data:`FEW` examples where there are more; ``None`` where there
-    are not."""
+    """Return the note for measures on :data:`FEW` of more examples; ``None`` if these are all."""
     if data.total is not None and data.total <= FEW:
         return None
     return data.note or f"on {FEW:,} of {data.total:,} {split} examples, a random subset"
 
 
 def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) -> dict[str, Estimate]:
-    """Estimates by metric key, each with the note on its split, or on its split and family."""
+    """Add to each estimate, by metric key, the note on its split, or on its split and family."""
     found = {}
     for key, estimate in estimates.items():
         note = notes.get(key.partition("/")[0]) or notes.get(key.rpartition("/")[0])
@@ -175,7 +174,7 @@ def _first(parts: list["_Limited"], examples: int) -> Data:
 
 @contextmanager
 def _random_state(seed: int, parts: Iterable["_Limited"]) -> Iterator[None]:
-    """Python, NumPy, torch and the loaders' own generators seeded, and restored."""
+    """Seed Python, NumPy, torch and the loaders' own generators; restore them afterwards."""
     with ExitStack() as restored:
         for part in parts:
             restored.enter_context(preserved_random_state(part.batches))
@@ -187,11 +186,11 @@ def _random_state(seed: int, parts: Iterable["_Limited"]) -> Iterator[None]:
         yield
 
 
-# -- what can be chosen from
+# -- sources of examples
 
 
 class _Indexed:
-    """The examples of a map-style data set, at the indices that the loader's sampler gives."""
+    """The examples of a map-style data set at the indices that the loader's sampler yields."""
 
     def __init__(self, loader: DataLoader, limit: float) -> None:
         self._loader = loader
@@ -200,7 +199,7 @@ class _Indexed:
         self._size = loader.batch_size or max(map(len, groups), default=1)
         indices = [index for group in groups for index in group]
         if all(isinstance(index, Integral) for index in indices):
-            indices.sort()  # how a loader shuffles is no part of the choice
+            indices.sort()  # the choice does not depend on how the loader shuffles
         self._indices = indices
 
     def __len__(self) -> int:
@@ -213,12 +212,12 @@ class _Indexed:
 
 
 class _Batched:
-    """The examples of a sequence of batches. One that has ``rows(indices)`` can be read without its other examples."""
+    """The examples of a sequence of batches; if it has ``rows(indices)``, they are read one by one."""
 
     def __init__(self, batches: Any, limit: float) -> None:
         self._whole = batches
         count = int(min(len(batches), limit))
-        if hasattr(batches, "rows"):  # all batches but the last are of one size
+        if hasattr(batches, "rows"):  # all batches but the last have one size
             self._sizes = [_length(batches[0])] * (count - 1) + [_length(batches[count - 1])]
         else:
             self._sizes = []
@@ -250,7 +249,7 @@ def _source(part: "_Limited") -> _Indexed | _Batched | None:
 
 
 def _by_part(parts: Iterable[Any], starts: Sequence[int], rows: Tensor) -> Iterator[tuple[Any, Tensor]]:
-    """Of each part that holds some of the sorted ``rows``, those rows counted from its own start."""
+    """Yield each part that holds some of the sorted ``rows``, with these rows counted from its start."""
     for part, start, end in zip(parts, starts, starts[1:], strict=False):
         own = rows[(rows >= start) & (rows < end)] - start
         if len(own):
@@ -258,7 +257,7 @@ def _by_part(parts: Iterable[Any], starts: Sequence[int], rows: Tensor) -> Itera
 
 
 def _merged(batches: list[Any], size: int) -> list[Any]:
-    """Pairs of tensors in batches of one size; others as they are."""
+    """Merge pairs of tensors into batches of one size; leave other batches as they are."""
     for batch in batches:
         if not isinstance(batch, list | tuple) or not all(isinstance(part, Tensor) for part in batch):
             return batches
@@ -269,11 +268,11 @@ def _merged(batches: list[Any], size: int) -> list[Any]:
 
 
 def _length(batch: Any) -> int:
-    """The number of examples in a batch: the length of its target where it is a pair, else of its first tensor."""
+    """Return the number of examples in a batch: the length of a pair's target, else of the first tensor."""
     pair = isinstance(batch, list | tuple) and len(batch) == 2
     n = (EXAMPLES_FIRST.count(batch[0], batch[1], (batch[0],)) if pair else 0) or length(batch)
     if pair and n == 1 and all(isinstance(part, list | tuple) for part in batch) and len(batch[0]) == len(batch[1]):
-        n = len(batch[0])  # what each image has, one of each
+        n = len(batch[0])  # lists with one entry per example, as in detection
     if not n:
         raise ValueError(
             "a batch holds no tensor with a first axis, so that its examples cannot be counted; examples=null"
@@ -285,13 +284,15 @@ def _length(batch: Any) -> int:
 
 
 class _Limited:
-    """A loader's first batches: as many as its length and Lightning's limit say, a number or a share of them. Of a data
-    set that several processes share, all of it."""
+    """A loader's batches up to Lightning's limit, which is a number or a fraction of them.
+
+    If several processes share the data set, these are the batches of all processes.
+    """
 
     def __init__(self, batches: Any, limit: float = 1.0, *, ends: bool = True) -> None:
         self.batches, processes = _of_all_processes(batches)
         length = len(self.batches) if _sized(self.batches) else math.inf
-        if isinstance(limit, int):  # of each process
+        if isinstance(limit, int):  # the limit holds for each process
             limit *= processes
         whole = isinstance(limit, float) and (limit == 1 or length == math.inf)
         self.limit = length if whole else min(length, limit) if isinstance(limit, int) else int(length * limit)
@@ -302,7 +303,7 @@ class _Limited:
 
 
 class _Together:
-    """Batches of several loaders side by side, as a CombinedLoader gives them, by iterators of their own."""
+    """The batches of several loaders side by side, as a CombinedLoader yields them, with its own iterators."""
 
     def __init__(self, combined: Any) -> None:
         self._combined = combined
@@ -313,14 +314,14 @@ class _Together:
         return min(lengths) if self._combined._mode == "min_size" else max(lengths)
 
     def __iter__(self) -> Iterator[Any]:
-        own = copy.copy(self._combined)  # its iterator is training's
+        own = copy.copy(self._combined)  # training uses the original's iterator
         own._iterator = None
         own.flattened = [apart(loader) for loader in own.flattened]
         return (batch for batch, *_ in own)
 
 
 class _Chain:
-    """The batches of loaders one after the other; these are its ``parts``."""
+    """The batches of loaders (``parts``) one after the other."""
 
     def __init__(self, loaders: Sequence[_Limited]) -> None:
         self._loaders = loaders
@@ -332,12 +333,14 @@ class _Chain:
 
 
 def _of_all_processes(loader: Any) -> tuple[Any, int]:
-    """A loader of the examples of all the processes that share a data set, and how many these are: each of them
-    measures the whole, so that they agree."""
+    """Return a loader of the examples of all processes that share a data set, and the number of processes.
+
+    Each process measures the whole set, so that all get the same values.
+    """
     sampler: Any = getattr(loader, "sampler", None)
     if not isinstance(sampler, DistributedSampler) or not isinstance(loader, DataLoader) or loader.batch_size is None:
         return loader, 1
-    examples: Any = sampler.dataset  # or, where Lightning wraps a sampler of the user's, what that gives
+    examples: Any = sampler.dataset  # or the indices of the user's sampler, if Lightning wraps one
     order = range(len(examples))
     whole: DataLoader[Any] = DataLoader(
         loader.dataset,
@@ -351,7 +354,7 @@ def _of_all_processes(loader: Any) -> tuple[Any, int]:
 
 
 def _listed(loaders: Any) -> list[Any]:
-    """Loaders one after the other, as Lightning reads them where it evaluates."""
+    """Return the loaders in a list, in the order in which Lightning evaluates them."""
     if hasattr(loaders, "flattened"):
         return list(loaders.flattened)
     if isinstance(loaders, Mapping):
@@ -362,13 +365,13 @@ def _listed(loaders: Any) -> list[Any]:
 def _sized(loader: Any) -> bool:
     try:
         len(loader)
-    except (NotImplementedError, TypeError):  # as a DataLoader of a stream
+    except (NotImplementedError, TypeError):  # a DataLoader of a stream
         return False
     return True
 
 
 def _written(owner: Any, hook: str) -> bool:
-    """Whether somebody has written this hook: Lightning's own, of either package, raises."""
+    """Whether this hook is overridden; Lightning's own, of either package, raises."""
     base = next((kind for kind in type(owner).__mro__ if kind.__name__ == "DataHooks"), None)
     written = getattr(owner, hook, None)
     return written is not None and getattr(written, "__func__", written) is not getattr(base, hook, None)

@@ -1,4 +1,4 @@
-"""Ends training by what the current weights give on the whole training set."""
+"""Stop training at a loss or accuracy on the whole train split."""
 
 import pytorch_lightning as pl
 from torch import nn
@@ -13,17 +13,17 @@ from genbench.measures.snapshot import Forward, Loss, preserved_random_state
 
 
 class Stop(pl.Callback):
-    """Ends training after an epoch whose last weights reach a threshold, by a full pass in evaluation mode.
+    """Stops training after an epoch whose final weights reach a threshold in a full pass in evaluation mode.
 
-    Without a threshold it does nothing. What cannot be measured reaches nothing, with one warning a reason.
+    Without a threshold it does nothing. If the pass fails, training goes on, and each reason is logged once.
 
     Args:
-        train_loss: stop where the train loss is at most this, > 0.
-        train_accuracy: stop where the train accuracy is at least this, in (0, 1].
-        every_n_epochs: how often to look, at least 1.
+        train_loss: stop if the train loss is at most this, > 0.
+        train_accuracy: stop if the train accuracy is at least this, in (0, 1].
+        every_n_epochs: how often to check, at least 1.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
-        network: the part of the module that is measured, by its dotted name; ``None`` for the module itself.
+        network: dotted name of the part of the module to measure; ``None`` for the module itself.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Stop(pl.Callback):
         self._probed = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        network(pl_module, self.network)  # a wrong name is said before training
+        network(pl_module, self.network)  # refuses a wrong name before training
         self._splits, self._probed = Splits(), False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -58,7 +58,7 @@ class Stop(pl.Callback):
         with preserved_random_state():
             try:
                 reached = self._reached(trainer, pl_module)
-            except Exception as error:  # neither weights nor data that cannot be measured end a training
+            except Exception as error:  # a failed measurement never ends training
                 warn(trainer, pl_module, {"Stop": reason(error)})
                 return
         if reached:

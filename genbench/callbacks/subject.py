@@ -1,4 +1,4 @@
-"""What is measured of a LightningModule, and whether it can be."""
+"""The network of a LightningModule that is measured, and whether it can be."""
 
 from functools import reduce
 from typing import Any
@@ -16,18 +16,19 @@ FORWARD = "forward=(model, batch) -> (output, target)"
 
 def is_own(pl_module: Any) -> bool:
     """Whether this is genbench's own module."""
-    from genbench.training.module import Training  # what strangers do not need
+    from genbench.training.module import Training  # other projects need not import it
 
     return isinstance(pl_module, Training)
 
 
 def network(pl_module: Any, name: str | None = None) -> nn.Module:
-    """The part of this dotted name, inside torch.compile and data-parallel wrappers; without one what ``forward``
-    gives, the module itself. Of genbench's own module, and of one that has no ``forward`` and all of its weights in
-    ``network``, that network.
+    """Return the part of a module with this dotted name, without torch.compile and data-parallel wrappers.
+
+    Without a name, return the module itself; or its ``network`` if the module is genbench's own, or has no ``forward``
+    and all of its weights in ``network``.
 
     Raises:
-        ValueError: there is no such part, or it is no network.
+        ValueError: there is no such part, or it is not a network.
     """
     if name is None:
         inner = getattr(pl_module, "network", None)
@@ -45,15 +46,15 @@ def network(pl_module: Any, name: str | None = None) -> nn.Module:
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's parameters and buffers."""
+    """Copy a network's parameters and buffers."""
     return {name: t.detach().clone() for name, t in module.state_dict().items() if isinstance(t, Tensor)}
 
 
 def probe(snapshot: Snapshot) -> None:
-    """Sees on the first batch whether a stranger's network can be measured so.
+    """Check on the first batch that a network can be measured.
 
     Raises:
-        ValueError: it cannot; with what to pass to the callback.
+        ValueError: it cannot; names the argument to pass to the callback.
     """
     model = snapshot.model
     if snapshot.forward is None and not _has_forward(model):
@@ -80,7 +81,7 @@ def _has_forward(model: nn.Module) -> bool:
 
 
 def _are_classes(output: Any, target: Any) -> bool:
-    """Whether these are outputs [N, K, ...], K ≥ 2, and labels [N, ...] or probabilities [N, K, ...]."""
+    """Whether ``output`` is [N, K, ...], K ≥ 2, and ``target`` labels [N, ...] or probabilities [N, K, ...]."""
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or output.ndim < 2 or output.shape[1] < 2:
         return False
     if not target.is_floating_point():

@@ -1,6 +1,6 @@
-"""Where metrics go while a run trains: a CSV file, TensorBoard, Weights & Biases. They mirror the record.
+"""Loggers that mirror the record during training: a CSV file, TensorBoard, Weights & Biases.
 
-Each file of the group ``logger`` gives a Lightning logger, or a partial that takes ``run`` and returns one.
+Each file of the group ``logger`` configures a Lightning logger, or a partial that takes ``run`` and returns one.
 """
 
 from genbench.loggers.base import Run, build, check, finish

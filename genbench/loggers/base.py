@@ -1,4 +1,4 @@
-"""What every logger is told, and how loggers are built, fed and closed."""
+"""The run's information that loggers get, and how loggers are built and closed."""
 
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,14 +47,14 @@ class Run:
 
     @property
     def strategy(self) -> str:
-        """What the sweep varies besides the seed: runs of one strategy differ in nothing else."""
+        """The settings that the sweep varies besides the seed; runs of one strategy differ only in their seeds."""
         varied = [override.lstrip("+").split("=", 1) for override in self.overrides]
         parts = [_joined(self.choices.get(key, f"{key}={value}")) for key, value in varied if key != "seed"]
         return ", ".join(parts) or self.regularization
 
     @property
     def name(self) -> str:
-        """Readable; not necessarily unique."""
+        """A readable name, not necessarily unique."""
         chosen = [self.strategy] if self.overrides else [_joined(choice) for choice in self.choices.values()]
         return ", ".join([*chosen, f"seed {self.seed}"])
 
@@ -64,20 +64,20 @@ def _joined(choice: Any) -> str:
 
 
 def check(names: Iterable[str]) -> None:
-    """Raise ValueError for a chosen logger whose package is not installed."""
+    """Raise ConfigError for a chosen logger whose package is not installed."""
     for name in names:
         if name in ("tensorboard", "wandb") and importlib.util.find_spec(name) is None:
             raise missing_extra(name, needed_by=f"logger {name}")
 
 
 def build(parts: Mapping[str, Part], run: Run) -> list[Logger]:
-    """The loggers of a run; ``finish`` must follow, whatever happens to the run."""
+    """Build the loggers of a run; call ``finish`` whatever happens to the run."""
     check(parts)
     return [part if isinstance(part, Logger) else part(run=run) for part in parts.values()]
 
 
 def finish(loggers: Iterable[Logger], record: Mapping[str, Any] | None = None) -> None:
-    """Close the loggers with the record that the run left; without one it failed."""
+    """Close the loggers with the run's record; without a record the run failed."""
     for logger in loggers:
         close = getattr(logger, "finish", None)
         if close is not None:

@@ -1,4 +1,4 @@
-"""Rows in a CSV file."""
+"""Metrics in a CSV file."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ from genbench.records import read_bytes, write_atomic
 
 
 class CSVLogger(Logger):
-    """``metrics.csv`` in the run's folder: the step, then the metrics in the order they first appeared.
+    """Writes ``metrics.csv`` in the run's folder: the step, then the metrics in the order of their first appearance.
 
-    A resumed run continues the file: rows from its first step on are replaced. (Lightning's logger would delete the
-    file, and writes at every row.) At most the last ``flush_seconds`` are missing while the run trains, and none of
-    before its checkpoint.
+    A resumed run continues the file and replaces rows from its first step on. (Lightning's logger would delete the
+    file, and writes it at every row.) During training at most the last ``flush_seconds`` are missing, and nothing from
+    before the checkpoint.
     """
 
     def __init__(self, *, run: Run, flush_seconds: float = 10) -> None:
@@ -44,7 +44,7 @@ class CSVLogger(Logger):
         return str(self.path.parent)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The record has the configuration."""
+        """Do nothing: the record contains the configuration."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self._rows is None:
@@ -59,14 +59,14 @@ class CSVLogger(Logger):
         self.flush()
 
     def flush(self) -> None:
-        """Write the rows; those that cannot be, for want of room say, are tried again with the next ones."""
+        """Write the rows; if that fails, as on a full disk, try again with the next rows."""
         if not self._rows:
             return
         try:
             self._write(self._rows)
         except OSError as error:
             if not self._warned:
-                warnings.warn(f"{self.path.name} could not be written ({error.strerror}): tried again", stacklevel=2)
+                warnings.warn(f"{self.path.name} could not be written ({error.strerror}): trying again", stacklevel=2)
             self._warned = True
         self._written = time.monotonic()
 
@@ -81,7 +81,7 @@ class CSVLogger(Logger):
 
 
 def _read(path: Path) -> dict[int, dict[str, str]]:
-    """The rows of an earlier start; none where the file is missing or not ours."""
+    """Read the rows of an earlier start; none if the file is missing or not written by this logger."""
     try:
         file = io.StringIO(read_bytes(path).decode(), newline="")
         return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(file)}

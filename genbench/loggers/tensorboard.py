@@ -13,7 +13,7 @@ from genbench.loggers.base import Run, check
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
-    """Lightning's logger, in the folder ``tensorboard`` of the run's; the final metrics are in the HPARAMS tab."""
+    """Lightning's logger in the run's folder ``tensorboard``; the final metrics are in the HPARAMS tab."""
 
     def __init__(self, *, run: Run, flush_seconds: int = 120) -> None:
         check(["tensorboard"])
@@ -21,24 +21,24 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         super().__init__(run.folder, name="", version="tensorboard", default_hp_metric=False, flush_secs=flush_seconds)
         self._settings = {"regularization": run.regularization, "strategy": run.strategy, "seed": run.seed}
         self._warned = False
-        _drop_host_names(Path(self.log_dir))  # of a run that was killed
+        _drop_host_names(Path(self.log_dir))  # those of a run that was killed
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         with self._forgiving():
             super().log_metrics(metrics, step)
 
     def finish(self, record: Mapping[str, Any] | None) -> None:
-        """Close the files, then rename them: an open one is reopened by name at every flush."""
+        """Close the files, then rename them: TensorBoard reopens an open file by its name at every flush."""
         with self._forgiving():
             self._close(record)
 
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
-        """A disk that is full, say, ends the events of a run, which are said to end, and not the run."""
+        """Warn once if events cannot be written, as on a full disk, instead of stopping the run."""
         try:
             yield
         except (OSError, ValueError) as error:
-            cause = error.__cause__ or error  # Lightning takes whatever goes wrong for a value that cannot be logged
+            cause = error.__cause__ or error  # Lightning raises ValueError for whatever goes wrong
             if not isinstance(cause, OSError):
                 raise
             if not self._warned:
@@ -53,7 +53,7 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
 
 
 def _drop_host_names(folder: Path) -> None:
-    """events.out.tfevents.<time>.<host>.<pid>.<n> becomes events.out.tfevents.<time>.<pid>.<n>."""
+    """Rename events.out.tfevents.<time>.<host>.<pid>.<n> to events.out.tfevents.<time>.<pid>.<n>."""
     for path in folder.glob("events.out.tfevents.*"):
         words = path.name.removeprefix("events.out.tfevents.").split(".")
         if len(words) > 3:

@@ -1,6 +1,6 @@
 """Weights & Biases: one W&B run for each run, and one for the report of a sweep.
 
-Nothing that W&B or the network does may stop a run or hold it up, and its files name no machine, path or key.
+Failures of W&B or of the network never stop or delay a run. W&B's files name no machine, path or key.
 """
 
 import csv
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 PROJECT = "genbench"
 
 _log = logging.getLogger(__name__)
-_unreachable: set[str] = set()  # servers that did not answer this process: it asks each only once
+_unreachable: set[str] = set()  # servers that did not answer; this process asks each only once
 
 
 class WandbLogger(Logger):
-    """A W&B run, grouped by experiment, with the record's metric keys, kept in runs/<experiment>/wandb.
+    """Logs to a W&B run in runs/<experiment>/wandb, grouped by experiment, with the record's metric keys.
 
-    Its id follows from ours, so that a resumed run continues it. Its configuration is the record's, with what made the
-    numbers as ``provenance``: versions, the commits of genbench and of the user's repository, the overrides that were
-    typed. What was logged offline is uploaded by ``wandb sync runs/<experiment>/wandb``.
+    Its id is derived from ours, so that a resumed run continues it. Its configuration is the record's, with the
+    ``provenance``: versions, the commits of genbench and of the user's repository, and the typed overrides. ``wandb
+    sync runs/<experiment>/wandb`` uploads what was logged offline.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class WandbLogger(Logger):
             "run_id": run.run_id,
             "seed": run.seed,
             "choices": dict(run.choices),
-            # W&B groups by plain values: the methods' settings make room for their names
+            # W&B groups by plain values, so the key "regularization" holds the methods' names
             "methods": run.config.get("regularization", {}),
             "regularization": run.regularization,
             "strategy": run.strategy,
@@ -94,11 +94,11 @@ class WandbLogger(Logger):
         return self._run.wandb
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The configuration is already there."""
+        """Do nothing: the W&B run has the configuration."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         def send(run: "wandb.Run") -> None:
-            # a resumed run passes steps that W&B already has, with the same numbers
+            # W&B already has the first steps of a resumed run, with the same numbers
             if step is None or step >= run.step:
                 run.log(dict(metrics), step=step)
 
@@ -110,7 +110,7 @@ class WandbLogger(Logger):
 
         def summarize(run: "wandb.Run") -> None:
             seconds = {f"seconds/{key}": value for key, value in record.get("seconds", {}).items()}
-            run.log({}, commit=True)  # the last row, kept open for its step, would overwrite the summary
+            run.log({}, commit=True)  # else the last row, still open, would overwrite the summary
             final = {**record.get("metrics", {}), **seconds, "status": record["status"]}
             run.summary.update({key: value for key, value in final.items() if value is not None})
 
@@ -119,7 +119,7 @@ class WandbLogger(Logger):
 
 
 def log_report(parts: Mapping[str, Part], folder: str | Path, *, experiment: str) -> None:
-    """Log runs/<experiment>/table.csv and figures/*.png to a W&B run of their own, where wandb is among the loggers."""
+    """Log runs/<experiment>/table.csv and figures/*.png to their own W&B run, if wandb is among the loggers."""
     for part in parts.values():
         if isinstance(part, partial) and part.func is WandbLogger:
             _log_report(Path(folder), experiment, part.keywords)
@@ -147,8 +147,8 @@ def _log_report(folder: Path, experiment: str, settings: Mapping[str, Any]) -> N
             with open(folder / "table.csv", newline="") as file:
                 columns, *rows = csv.reader(file)
             table = media["report/table"] = wandb.Table(columns=list[str | int](columns), data=list[Any](rows))
-            # bound beforehand, the table stays a file of this run; W&B would also make it an artifact that is staged in
-            # the user's home, names that path and is missing when the run is synced from elsewhere
+            # bind the table first, so that it stays a file of this run; otherwise W&B also makes an artifact in the
+            # user's home, which names that path and is missing when the run is synced from elsewhere
             table.bind_to_run(run, "report/table", run.step)
         run.log(media)
 
@@ -159,7 +159,7 @@ def _log_report(folder: Path, experiment: str, settings: Mapping[str, Any]) -> N
 
 
 class _Guarded:
-    """A W&B run that gives up with one line of warning instead of raising."""
+    """A W&B run that logs one warning and gives up instead of raising."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], **identity: Any) -> None:
         check(["wandb"])
@@ -197,7 +197,7 @@ class _Guarded:
             project=settings.get("project") or common.project or PROJECT,
             entity=settings.get("entity") or common.entity,
             resume="allow",
-            reinit="create_new",  # never another run's, whatever was left open
+            reinit="create_new",  # never continue a run that was left open
             settings=_settings(timeout),
             **identity,
         )
@@ -210,7 +210,7 @@ class _Guarded:
             _unreachable.add(server)
             later = f"wandb sync {os.path.relpath(self.folder / 'wandb')}"
             _log.warning("W&B at %s did not answer (%s); upload later: %s", clean(server), _line(error), later)
-            wandb.teardown()  # its service would hold the id of the run that it could not start
+            wandb.teardown()  # its service still holds the id of the failed run
             for empty in set(self._folders()) - before:
                 shutil.rmtree(empty, ignore_errors=True)
             wandb.setup(wandb.Settings(silent=True))
@@ -236,7 +236,7 @@ class _Guarded:
         later = f"wandb sync --include-online {os.path.relpath(self.folder / 'wandb')}/*run-*-{self.id}"
         _log.warning("W&B failed and is left out (%s); what is on disk can be uploaded: %s", _line(error), later)
         self.wandb = None
-        if not isinstance(error, TimeoutError):  # its service is gone: the next run starts another
+        if not isinstance(error, TimeoutError):  # the service is gone: let the next run start another
             with suppress(Exception):
                 import wandb
 
@@ -256,7 +256,7 @@ def _settings(timeout: float) -> "wandb.Settings":
     import wandb
 
     return wandb.Settings(
-        # nothing about the machine, the program or its code
+        # log nothing about the machine, the program or its code
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
@@ -281,7 +281,7 @@ def _settings(timeout: float) -> "wandb.Settings":
 
 
 def logged_in(server: str) -> bool:
-    """Whether there are credentials for the server, without asking it (or the user)."""
+    """Whether there are credentials for the server, without asking the server or the user."""
     from wandb.errors import AuthenticationError
     from wandb.sdk.lib import wbauth
 

@@ -114,8 +114,10 @@ class Paired(Passes):
 
 
 def apart(loader: Any) -> Any:
-    """The loader; of one with persistent workers a copy with workers of its own, which start anew at each pass: it has
-    a single iterator, in whose midst training may be, and whose workers draw on from pass to pass."""
+    """Copy a loader with persistent workers, whose only iterator training may be using; return others as they are.
+
+    The copy starts its workers anew at each pass, so that they repeat their random numbers.
+    """
     if not isinstance(loader, DataLoader) or not loader.persistent_workers:
         return loader
     own = copy.copy(loader)
