@@ -100,3 +100,16 @@ def test_rooms_import_what_they_may():
 def test_a_file_is_read_in_one_sitting():
     lines = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
     assert {name: n for name, n in lines.items() if n > LONGEST} == {}
+
+
+def test_no_test_module_imports_another():
+    """What several tests share stands in tests/helpers."""
+    tests = Path(__file__).parent
+    wrong = []
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests."):
+                last = node.module.rpartition(".")[2]
+                if last == "conftest" or last.startswith("test_"):
+                    wrong.append(f"{path.relative_to(tests)} imports {node.module}")
+    assert wrong == []

@@ -19,8 +19,7 @@ from filelock import FileLock
 
 from genbench import records
 from tests.cluster import slurm
-from tests.helpers.commands import ended_by
-from tests.runs.test_sweep import TINY, start
+from tests.helpers.commands import TINY, ended_by, start
 
 pytestmark = pytest.mark.cluster
 

@@ -16,7 +16,7 @@ from genbench.training import AtomicCheckpointIO
 SETTINGS = (
     "checkpoint_seconds=0", "regularization=[dropout,swa]", "trainer.max_steps=60", "scheduler=cosine",
     "~measures.trace", "~measures.adaptive_sharpness", "~measures.average_sharpness", "~measures.lambda_1",
-    "+callbacks.counts._target_=tests.faults.misbehaving.Counts", f"+callbacks.counts.file={os.devnull}",
+    "+callbacks.counts._target_=tests.helpers.faults.Counts", f"+callbacks.counts.file={os.devnull}",
     "+callbacks.counts.seconds=0.01",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from genbench import config, records
 from genbench.runs import sweep
 from genbench.runs.executors import Processes
-from tests.faults.test_workers import jobs
+from tests.helpers.faults import jobs
 
 KEEPING = """
 import sys, time

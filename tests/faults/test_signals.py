@@ -7,13 +7,12 @@ import time
 import pytest
 
 from genbench import records
-from tests.helpers.commands import ended_by
-from tests.runs.test_sweep import start
+from tests.helpers.commands import ended_by, start
 
 STEPS = 60  # an epoch has 40
 SETTINGS = [
     "trainer.accelerator=cpu", f"trainer.max_steps={STEPS}", "data.train_size=200", "data.batch_size=5",
-    "checkpoint_seconds=1000000", "~callbacks.measures", "+callbacks.counts._target_=tests.faults.misbehaving.Counts",
+    "checkpoint_seconds=1000000", "~callbacks.measures", "+callbacks.counts._target_=tests.helpers.faults.Counts",
     "+callbacks.counts.file=steps.txt",
 ]  # fmt: skip
 

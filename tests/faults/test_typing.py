@@ -19,6 +19,7 @@ from genbench import config
 from genbench.cli import catalog
 from genbench.cli.explain import explain
 from genbench.runs import plan
+from tests.helpers.commands import command
 
 WRONG = "abc -1 1.5 null [1] {a:1} true nan"
 SHARE = "abc -1 1.5 null [1] {a:1} true nan inf"
@@ -273,16 +274,6 @@ COMMANDS = [
     (["genbench-measure", "foo=1"], 1, "", r"^genbench-measure: foo is not a setting\n"),
     (["genbench", "model._target_=nosuch.X"], 1, "", r"\ngenbench: model\._target_='nosuch\.X' cannot be imported: .*\n$"),
 ]  # fmt: skip
-
-
-def command(words, folder, **more):
-    name = {"genbench": "train", "genbench-measure": "measure", "genbench-table": "table"}[words[0]]
-    code = f"import sys; sys.argv = {words!r}; from genbench.cli import {name}; {name}()"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **more
-    )
 
 
 SERVER = """

@@ -8,32 +8,13 @@ from genbench import records
 from genbench.runs import sweep, sweep_plan
 from genbench.runs.executors import Joblib, Processes
 from genbench.training import AtomicCheckpointIO
-
-FEW = (
-    "measures.sam_sharpness.starts=2",
-    "~measures.trace",
-    "~measures.adaptive_sharpness",
-    "~measures.average_sharpness",
-    "trainer.max_steps=27",
-)
+from tests.helpers.faults import jobs
 
 
 @pytest.fixture(autouse=True)
 def not_swept(monkeypatch):
     """What these sweeps leave is no table of a command that another test runs in this process."""
     monkeypatch.setattr(sweep_plan, "SWEPT", {})
-
-
-def jobs(configure, *faults, **more):
-    """A job for each fault, by its seed; None for a run that is well."""
-    found = []
-    for seed, (config, what) in enumerate(
-        zip(configure(*FEW, each=[{"seed": seed} for seed in range(len(faults))]), faults, strict=True)
-    ):
-        if what is not None:
-            config["callbacks"]["fault"] = {"_target_": "tests.faults.misbehaving.Misbehaves", "what": what, **more}
-        found.append(sweep.Job((f"seed={seed}",), config, {"model": "mlp"}))
-    return found
 
 
 def errors(outcomes):
@@ -107,7 +88,7 @@ def test_workers_write_their_state_before_they_are_ended(configure, tmp_path, ex
     job.config["checkpoint_seconds"] = 1e6
     job.config["trainer"]["max_steps"] = 5000
     steps = tmp_path / "steps"
-    job.config["callbacks"]["counts"] = {"_target_": "tests.faults.misbehaving.Counts", "file": str(steps)}
+    job.config["callbacks"]["counts"] = {"_target_": "tests.helpers.faults.Counts", "file": str(steps)}
 
     class Impatient(executor):
         def submit(self, function, *args):

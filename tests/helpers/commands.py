@@ -1,8 +1,10 @@
-"""Commands as a user types them, run in the process of the tests: one of its own takes six seconds to begin, and its
-workers as long again."""
+"""Commands as a user types them, and the files that they leave. Most run in the process of the tests: a command of its
+own takes six seconds to begin, and its workers as long again."""
 
 import contextlib
+import csv
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,24 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from genbench import records
+from genbench.config import folder as config_folder
+
+GENBENCH = [sys.executable, "-c", "from genbench.cli import train; train()"]
+TINY = [
+    "trainer.max_steps=40",
+    "trainer.accelerator=cpu",
+    "data.train_size=200",
+    "data.batch_size=20",
+    "checkpoint_seconds=0",
+    "measures.sam_sharpness.starts=2",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+]
 
 
 def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, str]:
@@ -59,6 +79,77 @@ def ended_by(process: subprocess.Popen[str], number: int, *, within: float) -> N
         "genbench: interrupted; the same command continues"
     ]
     assert "Traceback" not in out + err, err
+
+
+def start(work, *arguments, command=GENBENCH, **more):
+    """A command in a folder, ``more`` in its environment."""
+    own = {"PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment = {**os.environ, **own, **more}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    environment.pop("WANDB_SERVICE", None)  # a service of this process, which another test may have ended
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # who starts tests in the background has them ignore Ctrl-C, and they would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def alone(work, *arguments, command=GENBENCH):
+    """A command in a process of its own."""
+    process = start(work, *arguments, command=command)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def sweep(work, *arguments):
+    return typed(work, "genbench", "--config-dir", "../conf", "-m", *TINY, *arguments)
+
+
+def by_override(folder, override):
+    plan = records.read_sweep(folder)
+    (run_id,) = [planned["run_id"] for planned in plan["runs"] if override in planned["overrides"]]
+    return run_id
+
+
+CLOCK = ("seconds", "measure_seconds", "digest", "mark", "provenance")
+
+
+def numbers(folder):
+    """All records without what a clock or a process determines."""
+    found = {}
+    for record in records.load(folder).records:
+        found[record["run_id"]] = {k: v for k, v in record.items() if k not in CLOCK}
+    return found
+
+
+def cells(folder):
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if "seconds" not in row["column"]]
+
+
+def command(words, folder, **more):
+    """A command of its own, as ``subprocess.run`` gives it."""
+    name = {"genbench": "train", "genbench-measure": "measure", "genbench-table": "table"}[words[0]]
+    code = f"import sys; sys.argv = {words!r}; from genbench.cli import {name}; {name}()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **more
+    )
+
+
+def composed(*overrides):
+    """The configuration of ``genbench-measure`` with these overrides."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return OmegaConf.to_container(compose("measure", list(overrides)), resolve=True)
 
 
 @contextlib.contextmanager

@@ -10,26 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import nn
 
-from genbench import config, records
+from genbench import records
 from genbench.config import ConfigError
 from genbench.data import MNIST1D, Digits, image_sources
 from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
 from genbench.models import CNN, MLP
 from genbench.runs import build, execute, measure_checkpoint
-from tests.helpers.commands import typed
+from tests.helpers.commands import composed, typed
 from tests.helpers.pictures import pixels, write_folders
 
 COMMAND = str(Path(sys.executable).with_name("genbench-measure"))
 QUICK = ["pictures=null"]
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(config.folder()), version_base="1.3"):
-        return OmegaConf.to_container(compose("measure", list(overrides)), resolve=True)
 
 
 def measured(*overrides):

@@ -19,8 +19,7 @@ from genbench import records
 from genbench.process import progress
 from genbench.regularization import Method
 from genbench.runs import build, execute, packed, plan
-from tests.helpers.commands import importable, typed
-from tests.runs.test_sweep import TINY, cells, start, sweep
+from tests.helpers.commands import TINY, cells, importable, start, sweep, typed
 
 FAST = (
     "measures.sam_sharpness.starts=2",

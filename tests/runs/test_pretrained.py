@@ -8,7 +8,7 @@ from genbench import records
 from genbench.config import ConfigError
 from genbench.runs import pretrained, sweep_plan
 from genbench.runs.sweep import Job, Outcome
-from tests.faults.test_typing import command
+from tests.helpers.commands import command
 
 
 def job(source, **more):

@@ -1,12 +1,10 @@
 """Whole commands, as a user types them: sweeps that are killed, fail, overlap and resume."""
 
-import csv
 import json
 import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,20 +14,7 @@ import pytest
 from genbench import records
 from genbench.cli import catalog
 from tests.helpers.choices import choices
-from tests.helpers.commands import importable, typed
-
-GENBENCH = [sys.executable, "-c", "from genbench.cli import train; train()"]
-TINY = [
-    "trainer.max_steps=40",
-    "trainer.accelerator=cpu",
-    "data.train_size=200",
-    "data.batch_size=20",
-    "checkpoint_seconds=0",
-    "measures.sam_sharpness.starts=2",
-    "~measures.trace",
-    "~measures.adaptive_sharpness",
-    "~measures.average_sharpness",
-]
+from tests.helpers.commands import GENBENCH, TINY, alone, by_override, cells, importable, numbers, start, sweep, typed
 
 FAULTS = '''
 """Regularizations that misbehave."""
@@ -80,60 +65,6 @@ def work(tmp_path):
     folder.mkdir()
     with importable(tmp_path):
         yield folder
-
-
-def start(work, *arguments, command=GENBENCH, **more):
-    """A command in a folder, ``more`` in its environment."""
-    own = {"PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    environment = {**os.environ, **own, **more}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    environment.pop("WANDB_SERVICE", None)  # a service of this process, which another test may have ended
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=work,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # who starts tests in the background has them ignore Ctrl-C, and they would hand that on
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def alone(work, *arguments, command=GENBENCH):
-    """A command in a process of its own."""
-    process = start(work, *arguments, command=command)
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
-
-
-def sweep(work, *arguments):
-    return typed(work, "genbench", "--config-dir", "../conf", "-m", *TINY, *arguments)
-
-
-def by_override(folder, override):
-    plan = records.read_sweep(folder)
-    (run_id,) = [planned["run_id"] for planned in plan["runs"] if override in planned["overrides"]]
-    return run_id
-
-
-CLOCK = ("seconds", "measure_seconds", "digest", "mark", "provenance")
-
-
-def numbers(folder):
-    """All records without what a clock or a process determines."""
-    found = {}
-    for record in records.load(folder).records:
-        found[record["run_id"]] = {k: v for k, v in record.items() if k not in CLOCK}
-    return found
-
-
-def cells(folder):
-    with (folder / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if "seconds" not in row["column"]]
 
 
 def test_a_sweep_ends_with_its_table_and_files(work):

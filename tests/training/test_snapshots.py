@@ -15,7 +15,7 @@ from genbench.regularization.base import in_order
 from genbench.regularization.snapshots import Snapshots
 from genbench.runs import build, execute, measure_checkpoint, plan
 from genbench.training import AtomicCheckpointIO, Checkpoint, schedule
-from tests.runs.test_measure_checkpoint import composed
+from tests.helpers.commands import composed
 from tests.training.conftest import Blobs, network
 from tests.training.test_lane import same
 from tests.training.test_module import Trace

@@ -1,4 +1,4 @@
-"""Callbacks that misbehave at the end of an epoch, and what a command in another process may be told to do."""
+"""Faults on purpose: callbacks that end their process, raise or hang at the end of an epoch, and sweeps of them."""
 
 import os
 import signal
@@ -6,6 +6,16 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+
+from genbench.runs import sweep
+
+FEW = (
+    "measures.sam_sharpness.starts=2",
+    "~measures.trace",
+    "~measures.adaptive_sharpness",
+    "~measures.average_sharpness",
+    "trainer.max_steps=27",
+)
 
 
 class Misbehaves(pl.Callback):
@@ -43,3 +53,15 @@ class Counts(pl.Callback):
         with open(self.file, "ab") as file:
             file.write(b".")
         time.sleep(self.seconds)
+
+
+def jobs(configure, *faults, **more):
+    """A job for each fault, by its seed; None for a run that is well."""
+    found = []
+    for seed, (config, what) in enumerate(
+        zip(configure(*FEW, each=[{"seed": seed} for seed in range(len(faults))]), faults, strict=True)
+    ):
+        if what is not None:
+            config["callbacks"]["fault"] = {"_target_": "tests.helpers.faults.Misbehaves", "what": what, **more}
+        found.append(sweep.Job((f"seed={seed}",), config, {"model": "mlp"}))
+    return found
