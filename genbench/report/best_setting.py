@@ -66,7 +66,7 @@ def choose(
         best = _best(validated, rule["best"]) if validated else next(iter(groups))
         kept += groups[best]
         counts.add(len(groups))
-        labels[row], remarks[row] = _setting(tried, best), [*_end(best, groups), *_indistinguishable(best, validated)]
+        labels[row], remarks[row] = _setting(tried, best), [*_at_end(best, groups), *_undecided(best, validated)]
         for run in members:
             if run.record:
                 settings[run.run_id] = {key: run.value(key) for key in tried}
@@ -95,22 +95,19 @@ def _best(validated: Mapping[Values, Mapping[Hashable, float]], best: str) -> Va
     return next(group for group, mean in means.items() if math.isclose(mean, top, rel_tol=1e-6))
 
 
-def _indistinguishable(best: Values, validated: Mapping[Values, Mapping[Hashable, float]]) -> list[str]:
-    """Count the settings that a paired test cannot distinguish from the chosen one: other seeds may choose them."""
+def _undecided(best: Values, validated: Mapping[Values, Mapping[Hashable, float]]) -> list[str]:
+    """Count the settings that do not differ significantly from the chosen one: other seeds may choose them."""
 
     def undecided(values: Mapping[Hashable, float]) -> bool:
         difference = statistics.paired_difference(values, validated[best])
         return difference is None or difference.p is None or difference.p >= SIGNIFICANCE
 
     n = sum(group != best and undecided(values) for group, values in validated.items())
-    return (
-        [f"indistinguishable from {n} other{'s' * (n > 1)} of its settings (paired by run, p ≥ {SIGNIFICANCE})"]
-        if n
-        else []
-    )
+    text = f"not significantly different from {n} of its other settings (paired by run, p ≥ {SIGNIFICANCE})"
+    return [text] if n else []
 
 
-def _end(best: Values, groups: Collection[Values]) -> list[str]:
+def _at_end(best: Values, groups: Collection[Values]) -> list[str]:
     """Note that the chosen setting is the smallest or largest tried: a better one may lie beyond it."""
     try:
         tried = sorted(float(value or "nan") for (value,) in groups)

@@ -532,7 +532,7 @@ def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_
     spec = ladder(tmp_path, tried)
     table = build(load(tmp_path), spec)
     notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
-    alike = "indistinguishable from 1 other of its settings (paired by run, p ≥ 0.05)"
+    alike = "not significantly different from 1 of its other settings (paired by run, p ≥ 0.05)"
     assert notes == {
         "none": [],
         "l1 (strength 0.1)": ["its setting is the smallest tried", alike],
