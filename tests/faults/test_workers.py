@@ -69,7 +69,7 @@ def test_a_pack_may_take_as_long_as_its_runs_together(configure, monkeypatch):
         jobs(configure, None, None), command=[], executor=Noting(n_jobs=1), lanes=2, timeout=60, retries=0
     )
     assert [outcome.status for outcome in outcomes] == ["completed"] * 2
-    assert asked[-1] == ("_execute_pack", 120)
+    assert asked[-1] == ("execute_pack", 120)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_workers_write_their_state_before_they_are_ended(configure, tmp_path, ex
     class Impatient(executor):
         def submit(self, function, *args):
             future = super().submit(function, *args)
-            if function.__name__ == "_execute":
+            if function.__name__ == "execute_run":
                 deadline = time.monotonic() + 60
                 while not (steps.exists() and steps.stat().st_size > 3) and time.monotonic() < deadline:
                     time.sleep(0.05)
