@@ -67,11 +67,11 @@ class StepRandom:
 class PackRandom:
     """The draws of several lanes, stacked: each lane's are those of its own ``StepRandom``, whatever the others' are.
 
-    What a step draws is learnt by recording one step of every lane: the i-th calls ``record[i]`` as it would its own
+    What a step draws is learnt by recording one step of every lane: the i-th calls ``recorders[i]`` as it would its own
     draw. ``at(step)`` then makes all draws of a step, for use inside ``torch.vmap``, where nothing may be drawn.
 
     >>> draws = PackRandom(seeds=[1, 2])
-    >>> for record in draws.record: record.uniform("mask", 3).shape
+    >>> for record in draws.recorders: record.uniform("mask", 3).shape
     torch.Size([3])
     torch.Size([3])
     >>> draws.at(7)["mask"].shape
@@ -81,18 +81,18 @@ class PackRandom:
     def __init__(self, seeds: Sequence[int], *, device: torch.device | str = "cpu") -> None:
         self.seeds = tuple(seeds)
         self.device = torch.device(device)
-        self.record = [_Recorder(seed, device) for seed in seeds]
+        self.recorders = [_Recorder(seed, device) for seed in seeds]
 
     def at(self, step: int) -> dict[str, Tensor]:
         """Every draw of a step by its site, [lanes, ...]."""
-        first = self.record[0].made
-        for other in self.record[1:]:
+        first = self.recorders[0].made
+        for other in self.recorders[1:]:
             if other.made.keys() != first.keys():
                 raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.made)}")
         draws = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
         made = {"step": torch.full((len(draws),), step, device=self.device)}
         for site in first:
-            asked = [record.made[site] for record in self.record]
+            asked = [record.made[site] for record in self.recorders]
             made[site] = torch.stack(
                 [getattr(draw, kind)(site, *args) for draw, (kind, args) in zip(draws, asked, strict=True)]
             )
@@ -105,23 +105,23 @@ class PredrawnRandom(StepRandom):
     step: Any  # a tensor, as it changes while what is computed of it is written down once
 
     def __init__(self, made: Mapping[str, Tensor]) -> None:
-        self._made = made
+        self.numbers = made
         self.step = made["step"]
 
     def generator(self, site: str) -> torch.Generator:
         raise ValueError(f"the draw at {site!r} takes a generator, which a pack cannot make for its lanes")
 
     def uniform(self, site: str, *shape: int) -> Tensor:
-        return self._made[site]
+        return self.numbers[site]
 
     def normal(self, site: str, *shape: int) -> Tensor:
-        return self._made[site]
+        return self.numbers[site]
 
     def permutation(self, site: str, n: int) -> Tensor:
-        return self._made[site]
+        return self.numbers[site]
 
     def beta(self, site: str, alpha: float | Tensor) -> Tensor:
-        return self._made[site]
+        return self.numbers[site]
 
 
 class _Recorder(StepRandom):

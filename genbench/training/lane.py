@@ -1,4 +1,4 @@
-"""One network with what trains it: the training step of every run."""
+"""One network with its methods: a lane. An ordinary run trains one, an ensemble one for each member."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -13,13 +13,14 @@ from genbench.regularization.base import Batches, Method, Parameters, Validate, 
 from genbench.regularization.shared.pixels import together
 from genbench.rng import StepRandom
 from genbench.training.shard import Shard, synchronized_batch_norms
+from genbench.training.step import gradient_step
 
 
 class Lane(nn.Module):
-    """A network and its methods. A run has one lane; an ensemble has one a member.
+    """A network and its methods, with the parts of a training step; :mod:`genbench.training.step` states their order.
 
-    ``gradient_step`` is the whole of a training step but the optimizer's update. ``loss`` (output, target) -> mean over
-    the batch is what a method may replace. ``share`` is set where several processes train the lane together.
+    ``loss`` (output, target) -> mean over the batch is what a method may replace. ``shard`` is set where several
+    processes train the lane together.
     """
 
     network: nn.Module
@@ -53,7 +54,7 @@ class Lane(nn.Module):
         self._after = overriding(methods, "after_step")
         self._loss = next((m.loss for m in overriding(methods, "loss")), loss)
         self._perturb = next((m.perturb for m in overriding(methods, "perturb")), None)
-        # what a step consists of
+        # the optional parts of this lane's step
         self.transforms = bool(self._transforms)
         self.perturbs = self._perturb is not None
         self.changes_gradient = bool(self._gradients)
@@ -67,26 +68,26 @@ class Lane(nn.Module):
 
     @property
     def trained(self) -> list[Tensor]:
-        """The parameters that training changes."""
+        """The trainable parameters."""
         return self._params
 
     def gradient_step(
-        self, x: Tensor, y: Tensor, *, draw: StepRandom, lr: float, backward: Callable[[Tensor], None]
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        draw: StepRandom,
+        lr: float,
+        backward: Callable[[Tensor], None] = Tensor.backward,
     ) -> Tensor:
-        """Leave in ``.grad`` what the optimizer shall apply; returns the training objective, detached."""
-        x, y = self.transformed(x, y, draw)
-        part = (x, y, draw) if self.shard is None else self.shard.rows(x, y, draw)
-        objective = self._backward(*part, backward)
-        if self.perturbs:
-            self._gradient_at(self.perturbed(self._params, self._grads()), *part, backward)
-        if self.changes_gradient:
-            for p, g in zip(self._params, self.changed(self._params, self._grads(), draw), strict=True):
-                p.grad = g
-        if self.changes_weights_before:
-            self.before_step(self._params, torch.tensor(lr, dtype=torch.float64), draw)
+        """Leave in ``.grad`` the gradient for the optimizer; return the training objective, detached."""
+        rate = torch.tensor(lr, dtype=torch.float64)
+        objective, grads = gradient_step(self, Direct(self, backward), x, y, draw, rate)
+        for p, g in zip(self._params, grads, strict=True):
+            p.grad = g
         return objective
 
-    # -- the parts of a step, which a pack computes for all its lanes at once
+    # -- the parts of a step
 
     def transformed(self, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         """The batch to train on."""
@@ -101,10 +102,11 @@ class Lane(nn.Module):
         return x, y
 
     def objective(self, x: Tensor, y: Tensor, draw: StepRandom, *, again: bool = False) -> Tensor:
-        """The training loss with its penalties; ``again``: at the perturbed weights of the same step."""
+        """The training loss with its penalties; ``again``: at the perturbed weights of the same step, where batch norms
+        keep their running statistics."""
         use_draw(self.network, draw)
-        whole = nullcontext() if self.shard is None else synchronized_batch_norms(self.network)
-        with whole, frozen_norm_statistics(self.network) if again else nullcontext():
+        norms = nullcontext() if self.shard is None else synchronized_batch_norms(self.network)
+        with norms, frozen_norm_statistics(self.network) if again else nullcontext():
             output = self.network(x)
             objective = self._loss(output, y)
             for method in self._penalties:
@@ -112,25 +114,28 @@ class Lane(nn.Module):
         return objective
 
     def perturbed(self, params: Parameters, grads: Parameters) -> Parameters:
-        """The weights at which the gradient is taken."""
+        """The weights at which the gradient is taken again."""
         assert self._perturb is not None
-        return self._perturb(params, grads)
+        return self._perturb(params, _filled(params, grads))
 
     def changed(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:
         """The gradient for the optimizer."""
+        grads = _filled(params, grads)
         for method in self._gradients:
             grads = method.gradient(params, grads, draw)
         return grads
 
     def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
-        """What the methods do before the optimizer moves the weights."""
+        """Let the methods act on the weights before the optimizer moves them."""
         for method in self._before:
             method.before_step(params, lr, draw)
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
-        """What the methods do once the optimizer has moved the weights."""
+        """Let the methods act on the weights that the optimizer has moved."""
         for method in self._after:
             method.after_step(params, progress)
+
+    # -- between steps
 
     def after_epoch(self, validate: Validate) -> None:
         """Ask the methods whether this lane has trained enough; a stopped lane never trains again."""
@@ -140,31 +145,99 @@ class Lane(nn.Module):
 
     def finish(self, batches: Batches) -> None:
         """Set the final network."""
-        use_draw(self.network, None)  # whoever trains it on shall not meet this run's masks again
+        use_draw(self.network, None)  # training it further must not repeat this run's masks
         for method in self._finishing:
             self.network = method.finish(self.network, batches)
 
-    def _backward(
-        self, x: Tensor, y: Tensor, draw: StepRandom, backward: Callable[[Tensor], None], *, again: bool = False
-    ) -> Tensor:
-        for p in self._params:
+
+class Direct:
+    """The backend of one lane by itself: calls its network, and autograd leaves the gradient in ``.grad``.
+
+    Args:
+        lane: the lane.
+        backward: runs the backward pass of an objective.
+    """
+
+    def __init__(self, lane: Lane, backward: Callable[[Tensor], None]) -> None:
+        self._lane, self._backward = lane, backward
+        self.weights = lane.trained
+
+    def apply(self, part: Callable[..., Any], *args: Any) -> Any:
+        return part(*args)
+
+    def differentiate(
+        self, objective: Callable[..., Tensor], x: Tensor, y: Tensor, draw: StepRandom, *, at: Parameters | None = None
+    ) -> tuple[Tensor, Parameters]:
+        """The gradient of a parameter that this batch did not use is None. At other weights, the present ones come back
+        bit for bit."""
+        shard = self._lane.shard
+        if shard is not None:
+            x, y, draw = shard.rows(x, y, draw)
+        if at is not None:
+            kept = [p.detach().clone() for p in self.weights]
+            self._copy(at)
+        for p in self.weights:
             p.grad = None
-        objective = self.objective(x, y, draw, again=again)
-        backward(objective)
-        objective = objective.detach()
-        return objective if self.shard is None else self.shard.average(self._params, objective)
+        value = objective(x, y, draw, again=at is not None)
+        self._backward(value)
+        value = value.detach()
+        if shard is not None:
+            value = shard.average(self.weights, value)
+        if at is not None:
+            self._copy(kept)
+        return value, [p.grad for p in self.weights]  # type: ignore[misc]
 
-    def _gradient_at(
-        self, weights: Parameters, x: Tensor, y: Tensor, draw: StepRandom, backward: Callable[[Tensor], None]
+    @torch.no_grad()
+    def _copy(self, weights: Parameters) -> None:
+        torch._foreach_copy_(self.weights, weights)
+
+
+class SeparateLanes:
+    """Lanes that compute one after the other and share an optimizer, which has a parameter group for each.
+
+    An optimizer with the modes ``train()`` and ``eval()`` is in training mode from the gradient to its update only.
+
+    Args:
+        lanes: the lanes; a stopped lane does not move.
+        optimizer: its first groups are the lanes', in their order.
+        backward: runs the backward pass of an objective.
+    """
+
+    def __init__(
+        self, lanes: Sequence[Lane], optimizer: Any, *, backward: Callable[[Tensor], None] = Tensor.backward
     ) -> None:
-        """Replace the gradient by the one at other weights; the present ones come back bit for bit."""
-        kept = [p.detach().clone() for p in self._params]
-        with torch.no_grad():
-            torch._foreach_copy_(self._params, weights)
-        self._backward(x, y, draw, backward, again=True)
-        with torch.no_grad():
-            torch._foreach_copy_(self._params, kept)
+        self._lanes, self._optimizer, self._backward = lanes, optimizer, backward
+        self._has_modes = has_modes(optimizer)
 
-    def _grads(self) -> list[Tensor]:
-        # a parameter that this batch did not use has no gradient
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self._params]
+    def gradient_step(self, x: Tensor, y: Tensor, *, step: int) -> Tensor:
+        """Leave each lane's gradient for the optimizer; return the objectives of the lanes that have not stopped."""
+        if self._has_modes:
+            self._optimizer.train()
+        self._running = [lane for lane in self._lanes if not lane.stopped]
+        objectives = []
+        for lane, group, inputs, targets in zip(self._lanes, self._optimizer.param_groups, x, y, strict=False):
+            if lane in self._running:
+                draw = StepRandom(lane.seed, step, device=x.device)
+                objectives.append(
+                    lane.gradient_step(inputs, targets, draw=draw, lr=group["lr"], backward=self._backward)
+                )
+            else:
+                for p in lane.trained:
+                    p.grad = None
+        return torch.stack(objectives)
+
+    def after_step(self, progress: float) -> None:
+        if self._has_modes:
+            self._optimizer.eval()
+        for lane in self._running:
+            lane.after_step(lane.trained, progress)
+
+
+def has_modes(optimizer: Any) -> bool:
+    """Whether an optimizer trains at other weights than the averaged ones that it is for (``train()``, ``eval()``)."""
+    return hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+
+
+def _filled(params: Parameters, grads: Parameters) -> Parameters:
+    """Zeros in place of the gradient of a parameter that the batch did not use."""
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)]

@@ -19,8 +19,9 @@ from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
 from genbench.rng import StepRandom
 from genbench.training.checkpoint import position, set_position
-from genbench.training.lane import Lane
+from genbench.training.lane import Lane, SeparateLanes, has_modes
 from genbench.training.shard import Shard
+from genbench.training.step import training_step
 
 
 class Diverged(RuntimeError):
@@ -89,7 +90,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([{"params": lane.trained} for lane in self._lanes])
-        self._averages = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+        self._averages = has_modes(optimizer)
         schedule = None
         if self.make_scheduler is not None:
             schedule = self.make_scheduler(optimizer, total_steps=self.total_steps)
@@ -98,34 +99,22 @@ class Training(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B, ...]."""
-        x, y = batch
-        step = self.trainer.global_step
         optimizer: Any = self.optimizers()
-        running = [(index, lane) for index, lane in enumerate(self._lanes) if not lane.stopped]
-        objective = []
-        if self._averages:
-            optimizer.train()
-        for index, lane in running:
-            lr = optimizer.param_groups[index]["lr"]
-            draw = StepRandom(lane.seed, step, device=x.device)
-            objective.append(lane.gradient_step(x[index], y[index], draw=draw, lr=lr, backward=self.manual_backward))
-        for lane in self._lanes:
-            if lane.stopped:
-                for p in lane.trained:
-                    p.grad = None
-        optimizer.step()
-        if self._averages:
-            optimizer.eval()
-        self._objectives.append(torch.stack(objective))
-        self.log_step(step + 1, lambda: (float(self._objectives[-1].mean()), float(lr)))
-        if self._scheduled:
-            scheduler: Any = self.lr_schedulers()
-            scheduler.step()
-        progress = (step + 1) / self._steps
-        for _, lane in running:
-            lane.after_step(lane.trained, progress)
+        scheduler: Any = self.lr_schedulers() if self._scheduled else None
+        step = self.trainer.global_step
+        lr = float(optimizer.param_groups[0]["lr"])
+        objectives = training_step(
+            self._separate,
+            *batch,
+            optimizer=optimizer,
+            schedule=None if scheduler is None else scheduler.step,
+            step=step,
+            total_steps=self._steps,
+        )
+        self._objectives.append(objectives)
+        self.log_step(step + 1, lambda: (float(objectives.mean()), lr))
         if self.pace is not None:
-            self.pace.look(step + 1, self._steps, lambda: float(self._objectives[-1].mean()))
+            self.pace.look(step + 1, self._steps, lambda: float(objectives.mean()))
         if step + 1 == self._steps:
             self.trainer.should_stop = True
 
@@ -161,8 +150,7 @@ class Training(pl.LightningModule):
         """One forward and backward pass of every lane, to see whether it works, and the schedule as it would be."""
         x, y = batch
         for index, lane in enumerate(self._lanes):
-            draw = StepRandom(lane.seed, 0, device=x.device)
-            lane.gradient_step(x[index], y[index], draw=draw, lr=0.0, backward=lambda loss: loss.backward())
+            lane.gradient_step(x[index], y[index], draw=StepRandom(lane.seed, 0, device=x.device), lr=0.0)
         if self.make_scheduler is not None:
             optimizer = self.make_optimizer([{"params": lane.trained} for lane in self._lanes])
             self.make_scheduler(optimizer, total_steps=100)
@@ -172,6 +160,7 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._steps = self.total_steps
+        self._separate = SeparateLanes(self._lanes, self.optimizers(), backward=self.manual_backward)
         self._objectives[:] = [t.to(self.device) for t in self._objectives]
         set_position(self.trainer, self._position)
 

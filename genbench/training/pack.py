@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
-from genbench.rng import PackRandom, PredrawnRandom
+from genbench.rng import PackRandom, PredrawnRandom, StepRandom
 from genbench.training.lane import Lane
 from genbench.training.stack import Stack
+from genbench.training.step import gradient_step, training_step
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]  # parameter groups -> optimizer
 # what treats every parameter by itself, so that those of a network may be one vector
@@ -88,7 +89,7 @@ class Pack(pl.LightningModule):
         self._make_schedulers = _each("scheduler", scheduler, len(lanes))
         self._own_batches = own_batches
         self._stack: Stack | None = None
-        self._draws: PackRandom | None = None
+        self._random: PackRandom | None = None
         self._programs: dict[Any, Callable[..., Any]] = {}
 
     @property
@@ -122,31 +123,31 @@ class Pack(pl.LightningModule):
         """One step of every lane; its training objectives [lanes] are in ``objectives``."""
         if not self._own_batches:
             x, y = (t.expand(len(self._lanes), *t.shape) for t in (x, y))
-        step = self.trainer.global_step
-        self.objectives = self.gradient_step(x, y, step=step)
-        optimizer: Any = self.optimizers()
-        optimizer.step()
-        self.lane_optimizer.schedule()
-        self.after_step((step + 1) / total_steps)
+        self.objectives = training_step(
+            self,
+            x,
+            y,
+            optimizer=self.optimizers(),
+            schedule=self.lane_optimizer.schedule,
+            step=self.trainer.global_step,
+            total_steps=total_steps,
+        )
 
     # -- the step
 
     def gradient_step(self, x: Tensor, y: Tensor, *, step: int) -> Tensor:
-        """Leave in the stack the gradient for the optimizer: ``Lane.gradient_step`` of all lanes at once.
+        """Leave each lane's gradient for the optimizer; return the training objectives [lanes], detached.
 
         Args:
             x: inputs [lanes, B, ...].
             y: targets [lanes, B, ...].
-            step: steps done before this one, which keys the draws.
-
-        Returns:
-            the training objectives [lanes], detached.
+            step: number of steps before this one, which keys the random numbers.
         """
         assert self._stack is not None
-        if self._draws is None:
-            self._draws = self._recorded(x, y)
-        made, lr = self._draws.at(step), self.lane_optimizer.lr.to(x.device)
-        objectives, grads = self._program("gradient", self._gradient_step, x, y, made, lr)
+        if self._random is None:
+            self._random = self._rehearsed(x, y)
+        numbers, lr = self._random.at(step), self.lane_optimizer.lr.to(x.device)
+        objectives, grads = self._program("gradient", self._gradient_step, x, y, numbers, lr)
         torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
         return objectives
 
@@ -174,40 +175,14 @@ class Pack(pl.LightningModule):
         return self._programs[key](*args)
 
     def _gradient_step(
-        self, weights: Parameters, x: Tensor, y: Tensor, made: Mapping[str, Tensor], lr: Tensor
+        self, weights: Parameters, x: Tensor, y: Tensor, numbers: Mapping[str, Tensor], lr: Tensor
     ) -> tuple[Tensor, Parameters]:
-        """Objectives [lanes] and gradients [lanes, ...]; moves the weights in place where a method does so before the
-        optimizer."""
         assert self._stack is not None
-        stack, lane = self._stack, self._lanes[0]
-        if lane.transforms:
-            x, y = stack.map(_transformed, x, y, made, weights=weights)
-        objectives, grads = self._differentiated(weights, x, y, made, again=False)
-        if lane.perturbs:
-            moved = stack.map(_perturbed, weights, grads, weights=weights)
-            _, grads = self._differentiated(moved, x, y, made, again=True)
-        if lane.changes_gradient:
-            grads = stack.map(_changed, weights, grads, made, weights=weights)
-        if lane.changes_weights_before:
-            stack.map(_before, weights, lr, made, weights=weights)
-        return objectives, grads
-
-    def _differentiated(
-        self, weights: Parameters, x: Tensor, y: Tensor, made: Mapping[str, Tensor], *, again: bool
-    ) -> tuple[Tensor, Parameters]:
-        """The objectives and, as each depends on its own lane alone, their gradients."""
-        assert self._stack is not None
-        with torch.enable_grad():
-            leaves = [w.detach().requires_grad_() for w in weights]
-            objectives = self._stack.map(_objective, x, y, made, weights=leaves, shared=(again,))
-            grads = torch.autograd.grad(objectives.sum(), leaves, allow_unused=True)
-        if any(g is None for g in grads):
-            raise Unpackable("a parameter gets no gradient, which a pack does not tell from a gradient of zero")
-        return objectives.detach(), list(grads)
+        return gradient_step(self._lanes[0], Vmapped(self._stack, weights), x, y, PredrawnRandom(numbers), lr)
 
     def _after_step(self, weights: Parameters, progress: Tensor) -> Tensor:
         assert self._stack is not None
-        return self._stack.map(_after, weights, weights=weights, shared=(progress,))
+        return Vmapped(self._stack, weights).apply(self._lanes[0].after_step, weights, shared=(progress,))
 
     def release(self, index: int) -> None:
         """Stop training a lane; it keeps its present weights."""
@@ -215,19 +190,68 @@ class Pack(pl.LightningModule):
             self._stack.release(index)
 
     @torch.no_grad()
-    def _recorded(self, x: Tensor, y: Tensor) -> PackRandom:
-        """What every lane draws in a step."""
+    def _rehearsed(self, x: Tensor, y: Tensor) -> PackRandom:
+        """The random numbers that the lanes use in a step."""
         assert self._stack is not None
-        draws = PackRandom([lane.seed for lane in self._lanes], device=x.device)
+        random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
         with self._stack.preserved():
-            for lane, record, a, b in zip(self._lanes, draws.record, x, y, strict=True):
-                grads: Parameters = [torch.zeros_like(p) for p in lane.trained]
-                lane.objective(*lane.transformed(a, b, record), record)
-                lane.changed(lane.trained, grads, record)
-                lane.before_step(lane.trained, self.lane_optimizer.lr[0], record)
+            for lane, draw, inputs, targets in zip(self._lanes, random.recorders, x, y, strict=True):
+                gradient_step(lane, Rehearsal(lane), inputs, targets, draw, self.lane_optimizer.lr[0])
         for lane in self._lanes:
             use_draw(lane.network, None)
-        return draws
+        return random
+
+
+class Vmapped:
+    """The backend of all lanes of a stack at once, by ``torch.vmap``.
+
+    Args:
+        stack: the lanes. Their tensors take the place of those of lane 0, whose methods the parts are.
+        weights: the trainable parameters [lanes, ...].
+    """
+
+    def __init__(self, stack: Stack, weights: Parameters) -> None:
+        self._stack, self.weights = stack, weights
+
+    def apply(self, part: Callable[..., Any], *args: Any, shared: Sequence[Any] = ()) -> Any:
+        """part(*args, *shared); ``args`` have a leading axis of lanes, ``shared`` is the same for all."""
+        return self._map(part, *args, weights=self.weights, shared=shared)
+
+    def differentiate(
+        self, objective: Callable[..., Tensor], x: Tensor, y: Tensor, draw: StepRandom, *, at: Parameters | None = None
+    ) -> tuple[Tensor, Parameters]:
+        """The objectives [lanes] and, as each depends on its own lane alone, their gradients from one backward pass."""
+        again = partial(objective, again=at is not None)
+        with torch.enable_grad():
+            leaves = [w.detach().requires_grad_() for w in (self.weights if at is None else at)]
+            objectives = self._map(again, x, y, draw, weights=leaves)
+            grads = torch.autograd.grad(objectives.sum(), leaves, allow_unused=True)
+        if any(g is None for g in grads):
+            raise Unpackable("a parameter gets no gradient, which a pack does not tell from a gradient of zero")
+        return objectives.detach(), list(grads)
+
+    def _map(self, part: Callable[..., Any], *args: Any, weights: Sequence[Tensor], shared: Sequence[Any] = ()) -> Any:
+        def one(lane: Lane, *args: Any) -> Any:
+            result = part(*(PredrawnRandom(a) if isinstance(a, dict) else a for a in args))
+            return lane.stopped if result is None else result  # vmap wants a tensor
+
+        plain = [a.numbers if isinstance(a, PredrawnRandom) else a for a in args]
+        return self._stack.map(one, *plain, weights=weights, shared=shared)
+
+
+class Rehearsal:
+    """The backend that calls the parts of one lane without differentiating, to record the random numbers they use."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.weights = lane.trained
+
+    def apply(self, part: Callable[..., Any], *args: Any) -> Any:
+        return part(*args)
+
+    def differentiate(
+        self, objective: Callable[..., Tensor], x: Tensor, y: Tensor, draw: StepRandom, *, at: Parameters | None = None
+    ) -> tuple[Tensor, Parameters]:
+        return objective(x, y, draw, again=at is not None), [torch.zeros_like(p) for p in self.weights]
 
 
 class LaneOptimizer(torch.optim.Optimizer):
@@ -328,35 +352,6 @@ def _settings(make: Any) -> Any:
     if isinstance(make, partial) and not make.args:
         return make.func, repr(sorted(make.keywords.items()))
     return make
-
-
-# -- the parts of a step, of one lane inside vmap
-
-
-def _transformed(lane: Lane, x: Tensor, y: Tensor, made: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    return lane.transformed(x, y, PredrawnRandom(made))
-
-
-def _objective(lane: Lane, x: Tensor, y: Tensor, made: Mapping[str, Tensor], again: bool) -> Tensor:
-    return lane.objective(x, y, PredrawnRandom(made), again=again)
-
-
-def _perturbed(lane: Lane, params: Parameters, grads: Parameters) -> Parameters:
-    return lane.perturbed(params, grads)
-
-
-def _changed(lane: Lane, params: Parameters, grads: Parameters, made: Mapping[str, Tensor]) -> Parameters:
-    return lane.changed(params, grads, PredrawnRandom(made))
-
-
-def _before(lane: Lane, params: Parameters, lr: Tensor, made: Mapping[str, Tensor]) -> Tensor:
-    lane.before_step(params, lr, PredrawnRandom(made))
-    return lr  # vmap wants a tensor
-
-
-def _after(lane: Lane, params: Parameters, progress: Tensor) -> Tensor:
-    lane.after_step(params, progress)
-    return lane.stopped
 
 
 def _stacked(lanes: Sequence[Lane]) -> Stack:

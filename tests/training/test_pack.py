@@ -337,7 +337,7 @@ def test_a_setting_that_is_no_tensor_must_be_the_same():
 
 def test_draws_are_those_of_each_lane():
     draws = PackRandom([3, 5])
-    for record, alpha in zip(draws.record, (0.3, 0.7), strict=True):
+    for record, alpha in zip(draws.recorders, (0.3, 0.7), strict=True):
         record.uniform("a", 2, 4)
         record.normal("b", 3)
         record.permutation("c", 6)

@@ -1,0 +1,91 @@
+"""The order of a training step, stated once for lanes that compute separately and for lanes that compute as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from genbench.regularization.base import Parameters
+from genbench.rng import StepRandom
+
+if TYPE_CHECKING:
+    from genbench.training.lane import Lane
+
+
+class Backend(Protocol):
+    """How the parts of a step are computed: for one lane directly, or for many lanes by ``torch.vmap``.
+
+    Attributes:
+        weights: the trainable parameters.
+    """
+
+    weights: Parameters
+
+    def apply(self, part: Callable[..., Any], *args: Any) -> Any:
+        """part(*args), a method of the lane."""
+
+    def differentiate(
+        self, objective: Callable[..., Tensor], x: Tensor, y: Tensor, draw: StepRandom, *, at: Parameters | None = None
+    ) -> tuple[Tensor, Parameters]:
+        """The objective, detached, and its gradient at ``weights``, or at the perturbed weights ``at``."""
+
+
+class Lanes(Protocol):
+    """Lanes that train side by side."""
+
+    def gradient_step(self, x: Tensor, y: Tensor, *, step: int) -> Tensor:
+        """Leave each lane's gradient for the optimizer; return the training objectives [lanes]."""
+
+    def after_step(self, progress: float) -> None:
+        """Let the methods act on the weights that the optimizer has moved."""
+
+
+def gradient_step(
+    lane: Lane, backend: Backend, x: Tensor, y: Tensor, draw: StepRandom, lr: Tensor
+) -> tuple[Tensor, Parameters]:
+    """The training objective, and the gradient for the optimizer.
+
+    A pack traces this function: no branch may depend on the value of a tensor. The lane says which parts it has.
+    """
+    if lane.transforms:
+        x, y = backend.apply(lane.transformed, x, y, draw)
+    objective, grads = backend.differentiate(lane.objective, x, y, draw)
+    if lane.perturbs:
+        perturbed = backend.apply(lane.perturbed, backend.weights, grads)
+        _, grads = backend.differentiate(lane.objective, x, y, draw, at=perturbed)
+    if lane.changes_gradient:
+        grads = backend.apply(lane.changed, backend.weights, grads, draw)
+    if lane.changes_weights_before:
+        backend.apply(lane.before_step, backend.weights, lr, draw)
+    return objective, grads
+
+
+def training_step(
+    lanes: Lanes,
+    x: Tensor,
+    y: Tensor,
+    *,
+    optimizer: Any,
+    schedule: Callable[[], Any] | None,
+    step: int,
+    total_steps: int,
+) -> Tensor:
+    """Move the weights of all lanes once; return the training objectives [lanes].
+
+    Args:
+        lanes: compute the gradients that the optimizer applies.
+        x: inputs [lanes, B, ...].
+        y: targets [lanes, B, ...].
+        optimizer: its ``step()`` moves the weights.
+        schedule: sets the learning rate of the next step.
+        step: number of steps before this one, which keys the random numbers.
+        total_steps: number of steps of the whole training.
+    """
+    objectives = lanes.gradient_step(x, y, step=step)
+    optimizer.step()
+    if schedule is not None:
+        schedule()
+    lanes.after_step((step + 1) / total_steps)
+    return objectives
