@@ -1,5 +1,5 @@
 # The commands create .venv with the pinned dependencies if it is missing or out of date.
-.PHONY: demo test test-cluster lint bench clean
+.PHONY: demo test test-cluster lint docs bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 # several processes on few cores: threads that fight over them cost 5 ×
@@ -20,6 +20,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# the site, in docs/_build/html; needs no network
+docs: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
 
@@ -35,4 +39,4 @@ bench: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-cluster build dist runs
+	rm -rf .venv .venv-cluster build dist runs docs/_build docs/generated

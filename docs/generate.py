@@ -1,0 +1,209 @@
+"""Pages that are written when the site is built: from the docstrings, the YAML files and what experiments printed."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+
+from genbench import measures
+from genbench.cli import catalog
+from genbench.config import folder
+from genbench.report.strategies import described
+
+MEASURED = Path(__file__).parent / "measured" / "strategies.md"  # as genbench-table FOLDER … --strategies wrote it
+FAMILIES = {
+    "performance": "How well the network does its task.",
+    "gap": "The difference between the splits.",
+    "norm": "The size of the weights.",
+    "margin": "How clearly the network decides.",
+    "flatness": "How the loss changes around the weights.",
+    "optimization": "The gradient and its noise.",
+    "information": "What the layers keep of inputs and labels.",
+    "representation": "The geometry of the features.",
+    "bound": "Generalization bounds and the quantities in them.",
+    "robustness": "How well it does on inputs that were changed.",
+}
+
+
+def write(target: Path) -> None:
+    """Write every generated page; a page that has not changed keeps its time, so that Sphinx does not read it again."""
+    target.mkdir(exist_ok=True)
+    pages: dict[str, Callable[[], Iterator[str]]] = {
+        "strategies": strategies,
+        "measures": measures_page,
+        "data": lambda: components("data", "Data", "data=NAME", DATA),
+        "models": lambda: components("model", "Models", "model=NAME", MODELS),
+        "optimizers": optimizers,
+        "experiments": experiments,
+    }
+    for name, page in pages.items():
+        text = "\n".join(page()) + "\n"
+        path = target / f"{name}.md"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+DATA = """\
+Every data set takes the same settings for the role of data: the number of train examples, label noise (symmetric,
+asymmetric or by a confusion matrix), class imbalance, duplicates, and inputs that are shuffled or random. With
+`data.batch_size=null` a step sees all examples."""
+
+MODELS = """\
+Networks are plain `nn.Module`s and take the shape of their input and the number of classes from the data. Tokens reach
+any of them through a learned embedding. Any other class is a choice by `model._target_`: see
+[your own model](../how-to/own-model.md)."""
+
+
+def strategies() -> Iterator[str]:
+    """What each strategy is, and what it did."""
+    found = MEASURED.read_text()
+    captions = re.findall(r"^- (\*\*.*)$", found.partition("\n## ")[0], re.M)
+    results = {name: text for name, text in re.findall(r"(?ms)^## (\w+)\n(.*?)(?=^## |\Z)", found)}
+    yield "# Strategies\n"
+    yield "Choose one with `regularization=NAME`, or combine several: `'regularization=[l2,mixup,sam]'`. `none` is no regularization."
+    yield "Definitions and sources are the docstrings'. The numbers are measured, on these experiments:\n"
+    yield from (f"- {caption.replace(' * differs', ' ∗ differs')}" for caption in captions)
+    for name, path in choices("regularization"):
+        node = yaml.safe_load(path.read_text())
+        if not node:
+            continue
+        yield f"\n## {name}\n"
+        yield f"{sentence(catalog.about(path))}\n"
+        yield described(node[name]["_target_"]) + "\n"
+        yield from settings_table("regularization", path)
+        for line in re.findall(r"^\*\*.*$", results.get(name, ""), re.M):
+            yield from measured_table(line)
+
+
+def measured_table(line: str) -> Iterator[str]:
+    """The line of a strategy in an experiment as a table: a row a column of the experiment's table."""
+    title, rest = re.fullmatch(r"\*\*(.+?)\*\*(.*)", line).groups()
+    shown, _, rest = rest.partition(": *")
+    numbers, _, verdicts = f"*{rest}".partition(" In parentheses the difference from ")
+    against, _, verdicts = verdicts.partition(", paired by seed. After correction: ")
+    verdict = {}
+    for part in verdicts.rstrip(".").split("; "):
+        word, _, columns = part.partition(": ")
+        verdict |= dict.fromkeys(re.findall(r"\*(.+?)\*", columns), word)
+    row = shown.strip().removeprefix("(").removesuffix(")")
+    yield f"\n**{title}**{f', {row}' if row else ''}\n"
+    yield f"| | mean | difference from {against or 'the baseline'} | after correction |\n|:--|--:|--:|:--|"
+    for column, mean, _, difference in re.findall(r"\*(.+?)\* ([^;(]+?)( \(([^)]*)\))?(?:; |\.$|$)", numbers):
+        word = verdict.get(column, "")
+        yield f"| {column} | {mean} | {difference} | {f'**{word}**' if word in ('better', 'worse') else word} |"
+    yield ""
+
+
+def measures_page() -> Iterator[str]:
+    """Every measure by family, with the sets of measures that hold it."""
+    sets = {name: targets(path) for name, path in choices("measures")}
+    yield "# Measures\n"
+    yield "A measure is a function of a `Snapshot`. Use it alone, in a callback, or choose a set with `measures=NAME`:\n"
+    yield "| set | measures |\n|:--|:--|"
+    yield from (f"| `{name}` | {catalog.about(path)} |" for name, path in choices("measures"))
+    yield ""
+    yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure returns a"
+    yield "standard error, an iterative one whether it converged. In a record the key is `split/family/name`."
+    functions = {name: getattr(measures, name) for name in measures.__all__}
+    for family, about in FAMILIES.items():
+        yield f"\n## {family}\n\n{about}"
+        for name, function in functions.items():
+            if getattr(function, "family", None) == family:
+                yield f"\n### {name}\n"
+                yield described(f"genbench.measures.{name}") + "\n"
+                having = [each for each, found in sets.items() if name in found]
+                shown = inspect.signature(function).parameters.values()
+                values = ", ".join(
+                    f"`{p.name}`" if p.default is p.empty else f"`{p.name}={p.default!r}`"
+                    for p in shown
+                    if p.kind is p.KEYWORD_ONLY
+                )
+                yield f"Settings: {values}.\n" if values else ""
+                yield f"In: {', '.join(f'`measures={each}`' for each in having)}.\n" if having else ""
+
+
+def components(group: str, title: str, how: str, about: str) -> Iterator[str]:
+    """A page of the choices of a group: what each is, its settings."""
+    yield f"# {title}\n\nChoose one with `{how}`.\n"
+    yield about
+    yield from entries(group)
+
+
+def optimizers() -> Iterator[str]:
+    yield "# Optimizers and schedules\n"
+    yield "Choose an optimizer with `optimizer=NAME` and a schedule of its learning rate with `scheduler=NAME`."
+    yield from entries("optimizer", level="##")
+    yield "\n# Schedules"
+    yield from entries("scheduler", level="##")
+
+
+def entries(group: str, level: str = "##") -> Iterator[str]:
+    for name, path in choices(group):
+        node = yaml.safe_load(path.read_text()) or {}
+        yield f"\n{level} {name}\n\n{sentence(catalog.about(path))}\n"
+        target = str(node.get("_target_", ""))
+        if target.startswith("genbench."):
+            yield described(target) + "\n"
+        elif target:
+            yield f"`{target}`.\n"
+        yield from settings_table(group, path)
+
+
+def experiments() -> Iterator[str]:
+    """Every experiment: its grid, its rows, its caption."""
+    yield "# Experiments\n"
+    yield "An experiment is a file of settings, a grid of runs and a table. `genbench experiment=NAME` trains it and"
+    yield "prints the table; `--dry-run` lists its runs first. [Results](../results.md) has what they gave."
+    for name, path in choices("experiment"):
+        node = yaml.safe_load(path.read_text())
+        sweeper = node.get("hydra", {}).get("sweeper", {})
+        table = node.get("table", {})
+        yield f"\n## {name}\n\n{sentence(catalog.about(path))}\n"
+        yield f"`genbench experiment={name} hydra/launcher=packed`\n"
+        if table.get("caption"):
+            yield f"{' '.join(table['caption'].split())}\n"
+        yield "| swept | values |\n|:--|:--|"
+        for grid in [sweeper.get("params") or {}, *(sweeper.get("grids") or [])]:
+            for key, values in grid.items():
+                yield f"| `{key}` | {cell(str(values))} |"
+        rows = ", ".join(f"`{row}`" for row in (table.get("rows") or []))
+        columns = ", ".join(dict.fromkeys(f"`{column['metric']}`" for column in (table.get("columns") or [])))
+        yield f"\nRows: {rows}. Columns: {columns}.\n" if rows and columns else ""
+
+
+def choices(group: str) -> list[tuple[str, Path]]:
+    return sorted((path.stem, path) for path in (folder() / group).glob("*.yaml"))
+
+
+def settings_table(group: str, path: Path) -> Iterator[str]:
+    """What a choice can be set to: keys, values, comments, as ``genbench GROUP=NAME --help`` lists them."""
+    if found := catalog.settings(group, path):
+        yield "| setting | default | |\n|:--|:--|:--|"
+        yield from (f"| `{each.key}` | `{each.value}` | {cell(each.about)} |" for each in found)
+        yield ""
+
+
+def targets(path: Path) -> set[str]:
+    """The names of the functions that a set of measures holds, those of the sets it is made of included."""
+    node: dict[str, Any] = yaml.safe_load(path.read_text())
+    found = set()
+    for key, value in node.items():
+        if key == "defaults":
+            for base in value:
+                if isinstance(base, str) and base != "_self_":
+                    found |= targets(path.with_name(f"{base}.yaml"))
+        elif isinstance(value, dict) and "_target_" in value:
+            found.add(value["_target_"].rpartition(".")[2])
+    return found
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+def sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
