@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.utils import get_object
 
 from genbench import measures
 from genbench.cli import catalog
@@ -62,9 +61,10 @@ def strategies() -> Iterator[str]:
     """What each strategy is, and what it did."""
     found = MEASURED.read_text()
     captions = re.findall(r"^- (\*\*.*)$", found.partition("\n## ")[0], re.M)
-    results = {name: text for name, text in re.findall(r"(?ms)^## (\w+)\n(.*?)(?=^## |\Z)", found)}
+    results = dict(re.findall(r"(?ms)^## (\w+)\n(.*?)(?=^## |\Z)", found))
     yield "# Strategies\n"
-    yield "Choose one with `regularization=NAME`, or combine several: `'regularization=[l2,mixup,sam]'`. `none` is no regularization."
+    yield "Choose one with `regularization=NAME`, or combine several: `'regularization=[l2,mixup,sam]'`. `none` is no"
+    yield "regularization, the baseline of most tables."
     yield "Definitions and sources are the docstrings'. The numbers are measured, on these experiments:\n"
     yield from (f"- {caption.replace(' * differs', ' ∗ differs')}" for caption in captions)
     for name, path in choices("regularization"):
@@ -102,12 +102,12 @@ def measures_page() -> Iterator[str]:
     """Every measure by family, with the sets of measures that hold it."""
     sets = {name: targets(path) for name, path in choices("measures")}
     yield "# Measures\n"
-    yield "A measure is a function of a `Snapshot`. Use it alone, in a callback, or choose a set with `measures=NAME`:\n"
+    yield "A measure is a function of a `Snapshot`. Use it alone or in a callback, or choose a set with `measures=NAME`:\n"
     yield "| set | measures |\n|:--|:--|"
     yield from (f"| `{name}` | {catalog.about(path)} |" for name, path in choices("measures"))
     yield ""
-    yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure returns a"
-    yield "standard error, an iterative one whether it converged. In a record the key is `split/family/name`."
+    yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure returns"
+    yield "a standard error, an iterative one whether it converged. In a record the key is `split/family/name`."
     functions = {name: getattr(measures, name) for name in measures.__all__}
     for family, about in FAMILIES.items():
         yield f"\n## {family}\n\n{about}"
@@ -176,7 +176,8 @@ def experiments() -> Iterator[str]:
 
 
 def choices(group: str) -> list[tuple[str, Path]]:
-    return sorted((path.stem, path) for path in (folder() / group).glob("*.yaml"))
+    paths = sorted((folder() / group).glob("[!_]*.yaml"))  # an underscore: what several of them include
+    return [(path.stem, path) for path in paths]
 
 
 def settings_table(group: str, path: Path) -> Iterator[str]:

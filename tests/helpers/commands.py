@@ -34,7 +34,7 @@ TINY = [
 ]
 
 
-def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, str]:
+def typed(folder: Path, name: str, *arguments: str | Path, columns: int = 120) -> tuple[Any, str, str]:
     """The exit status of a command in a folder, its output and its errors, those of processes that it starts included,
     but for workers, which are forked from the first command's server."""
     from hydra.core.global_hydra import GlobalHydra
@@ -53,7 +53,7 @@ def typed(folder: Path, name: str, *arguments: str | Path) -> tuple[Any, str, st
             patch.chdir(folder)
             patch.setattr(sys, "argv", [name, *map(str, arguments)])
             patch.setattr(sweep_plan, "SWEPT", {})
-            patch.setenv("COLUMNS", "120")
+            patch.setenv("COLUMNS", str(columns))
             patch.delenv("HYDRA_FULL_ERROR", raising=False)
             status: Any = 0
             try:
