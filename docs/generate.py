@@ -102,12 +102,12 @@ def measures_page() -> Iterator[str]:
     """Every measure by family, with the sets of measures that hold it."""
     sets = {name: targets(path) for name, path in choices("measures")}
     yield "# Measures\n"
-    yield "A measure is a function of a `Snapshot`. Use it alone or in a callback, or choose a set with `measures=NAME`:\n"
+    yield "A measure is a function of a `Snapshot`. It works alone and in a callback. `measures=NAME` chooses a set:\n"
     yield "| set | measures |\n|:--|:--|"
     yield from (f"| `{name}` | {catalog.about(path)} |" for name, path in choices("measures"))
     yield ""
-    yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure returns"
-    yield "a standard error, an iterative one whether it converged. In a record the key is `split/family/name`."
+    yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure"
+    yield "returns a standard error, an iterative one whether it converged. Its key in a record is `split/family/name`."
     functions = {name: getattr(measures, name) for name in measures.__all__}
     for family, about in FAMILIES.items():
         yield f"\n## {family}\n\n{about}"

@@ -20,7 +20,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROO
 SMALL = ["data.batch_size=20", "trainer.max_steps=6", "trainer.accelerator=cpu", "callbacks.weight_norms=null"]
 ONE = ["data.train_size=1100"]  # so many that curvature is measured on a part of them, as the pages show it
 SWEPT = ["data.train_size=60", "callbacks.measures.examples=20"]
-SHOWN = ("README.md", "quickstart.md", "records.md")  # pages that print what the standard measures give
 COMMANDS = ("genbench", "genbench-measure", "genbench-table")
 SAYS = {"--help", "--cfg", "--dry-run", "--version"}  # a command with one of these trains nothing
 
@@ -34,11 +33,15 @@ class Block(NamedTuple):
     reason: str
 
 
+def without_directives(page):
+    return re.sub(r"(?ms)^```\{.*?^```$", "", page.read_text())
+
+
 def blocks(page):
     found = re.finditer(
         r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?(?:^`(?P<file>[\w/.]+)`\n\n)?"
         r"^```(?P<language>\w*)\n(?P<text>.*?)^```$",
-        page.read_text(),
+        without_directives(page),
         re.M | re.S,
     )
     return [Block(b["language"], b["text"], b["file"] or "", b["reason"] or "") for b in found]
@@ -52,7 +55,7 @@ def commands(text):
 
 
 def smaller(words, *, shown):
-    """The arguments of a command, with small settings where it trains, and norms alone where no other is ``shown``."""
+    """The arguments of a command, with small settings where it trains; norms alone unless more is ``shown``."""
     name, *arguments = words
     if name == "genbench-measure":
         return [*arguments, "examples=20"]
@@ -75,17 +78,16 @@ def likened(line):
 class Reader:
     """Who types what a page says, in a folder."""
 
-    def __init__(self, folder, *, shown=False):
-        self.shown = shown
+    def __init__(self, folder):
         self.folder, self.printed, self.names = folder, "", {"__name__": "__main__"}
 
-    def take(self, block):
+    def take(self, block, *, shown=True):
         if block.file:
             path = self.folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
         elif block.language == "bash":
-            self.printed = "".join(self.typed(words) for words in commands(block.text))
+            self.printed = "".join(self.typed(words, shown=shown) for words in commands(block.text))
         elif block.language == "python":
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed), contextlib.chdir(self.folder):
@@ -96,24 +98,24 @@ class Reader:
             for line in filter(None, map(likened, block.text.splitlines())):
                 assert line in printed, f"{line!r} is not among what was printed:\n{self.printed}"
 
-    def typed(self, words):
+    def typed(self, words, *, shown):
         words = [word for word in words if word != "PYTHONPATH=."]
         assert words[0] in COMMANDS, f"{words[0]}: mark the block why it is not run"
         if "RUN_ID" in " ".join(words):
             run = next(path.parent.name for path in sorted(self.folder.glob("runs/*/*/record.json")))
             words = [word.replace("RUN_ID", run) for word in words]
-        status, out, err = typed(self.folder, words[0], *smaller(words, shown=self.shown), columns=80)
+        status, out, err = typed(self.folder, words[0], *smaller(words, shown=shown), columns=80)
         assert status == 0, f"{shlex.join(words)}: {out}{err}"
         return out + err
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_code_on_a_page_runs(page, tmp_path):
-    reader = Reader(tmp_path, shown=page.name in SHOWN)
+    reader, code = Reader(tmp_path), blocks(page)
     with importable(tmp_path):
-        for block in blocks(page):
-            if not block.reason:
-                reader.take(block)
+        for block, following in zip(code, [*code[1:], None], strict=True):
+            if not block.reason:  # what is measured matters where it is printed, or read by Python
+                reader.take(block, shown=following is not None and following.language in ("text", "python"))
 
 
 def test_blocks_are_told_apart():
@@ -124,7 +126,7 @@ def test_blocks_are_told_apart():
     assert files == ["my_methods.py", "my_conf/regularization/gradient_noise.yaml"]
     assert "installs" in [block.reason for block in found]
     for page in PAGES:
-        fences = re.findall(r"^```(?!\{)", re.sub(r"(?ms)^```\{.*?^```$", "", page.read_text()), re.M)
+        fences = re.findall(r"^```", without_directives(page), re.M)
         assert 2 * len(blocks(page)) == len(fences), page.name
 
 
