@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from genbench import config, loggers
-from genbench.loggers import CSVLogger, Run, TensorBoardLogger, WandbLogger
+from genbench.loggers import CSVLogger, RunInfo, TensorBoardLogger, WandbLogger
 from tests.helpers.wandb_server import Server
 
 KEY = "5ecre7" * 7
@@ -26,7 +26,7 @@ ROW = {"test/performance/accuracy": 0.5, "test/gap/accuracy": 0.25}
 RECORD = {"status": "completed", "metrics": {"test/performance/accuracy": 0.75, "val/gap/accuracy": None}, "seconds": {"fit": 2.0}}  # noqa: E501  # fmt: skip
 
 
-def make_run(folder: Path, run_id: str = "0123456789ab", **changes: object) -> Run:
+def make_run(folder: Path, run_id: str = "0123456789ab", **changes: object) -> RunInfo:
     settings: dict = {
         "folder": folder / "ablation" / run_id,
         "experiment": "ablation",
@@ -36,7 +36,7 @@ def make_run(folder: Path, run_id: str = "0123456789ab", **changes: object) -> R
         "config": {"data": {"label_noise": 0.2}, "seed": 3, "regularization": {"l2": {"strength": 0.1}, "mixup": {}}},
         "overrides": ["regularization=[l2,mixup]", "data.label_noise=0.2", "seed=3"],
     }
-    return Run(**{**settings, **changes})
+    return RunInfo(**{**settings, **changes})
 
 
 def log(built: list[Logger], metrics: dict[str, float], *, step: int) -> None:

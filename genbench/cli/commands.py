@@ -213,11 +213,11 @@ def _task(cfg: Any) -> float | None:
 def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:
     """Print the run that the command would train."""
     from genbench.runs import plan
-    from genbench.runs.run import final_record
+    from genbench.runs.results import final_record
 
     planned = plan.plan(plain, choices=chosen)
     there = final_record(planned.folder) is not None
-    plan.check(plain)
+    plan.check(plain, planned.datamodule)
     print("there" if there else "train", planned.run_id, sep="  ")
     print("1 of 1 runs there already" if there else "1 run: 1 to train")
 

@@ -3,9 +3,9 @@
 Each file of the group ``logger`` configures a Lightning logger, or a partial that takes ``run`` and returns one.
 """
 
-from genbench.loggers.base import Run, build, check, finish
+from genbench.loggers.base import RunInfo, build, check, finish
 from genbench.loggers.csv import CSVLogger
 from genbench.loggers.tensorboard import TensorBoardLogger
 from genbench.loggers.wandb import WandbLogger, log_report
 
-__all__ = ["CSVLogger", "Run", "TensorBoardLogger", "WandbLogger", "build", "check", "finish", "log_report"]
+__all__ = ["CSVLogger", "RunInfo", "TensorBoardLogger", "WandbLogger", "build", "check", "finish", "log_report"]

@@ -14,13 +14,13 @@ Part = Logger | Callable[..., Logger]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a logger may know of the run it follows.
+class RunInfo:
+    """What a logger knows of the run that it follows.
 
     ``folder`` is runs/<experiment>/<run_id>, ``config`` the bound configuration, ``choices`` and ``provenance`` the
     record's, and ``overrides`` what sets the run apart in its sweep.
 
-    >>> run = Run(
+    >>> run = RunInfo(
     ...     folder="runs/ablation/0123456789ab", experiment="ablation", run_id="0123456789ab", seed=1,
     ...     choices={"model": "mlp", "regularization": ["l2", "mixup"]}, config={},
     ...     overrides=["regularization=[l2,mixup]", "data.label_noise=0.2", "seed=1"],
@@ -70,7 +70,7 @@ def check(names: Iterable[str]) -> None:
             raise missing_extra(name, needed_by=f"logger {name}")
 
 
-def build(parts: Mapping[str, Part], run: Run) -> list[Logger]:
+def build(parts: Mapping[str, Part], run: RunInfo) -> list[Logger]:
     """Build the loggers of a run; call ``finish`` whatever happens to the run."""
     check(parts)
     return [part if isinstance(part, Logger) else part(run=run) for part in parts.values()]

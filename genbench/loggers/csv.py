@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from genbench.checks import check_number
-from genbench.loggers.base import Run
+from genbench.loggers.base import RunInfo
 from genbench.records import read_bytes, write_atomic
 
 
@@ -23,7 +23,7 @@ class CSVLogger(Logger):
     before the checkpoint.
     """
 
-    def __init__(self, *, run: Run, flush_seconds: float = 10) -> None:
+    def __init__(self, *, run: RunInfo, flush_seconds: float = 10) -> None:
         super().__init__()
         self.path = Path(run.folder) / "metrics.csv"
         self.flush_seconds = check_number("logger.csv.flush_seconds", flush_seconds, low=0)

@@ -9,13 +9,13 @@ from typing import Any
 from pytorch_lightning import loggers
 
 from genbench.checks import check_integer
-from genbench.loggers.base import Run, check
+from genbench.loggers.base import RunInfo, check
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
     """Lightning's logger in the run's folder ``tensorboard``; the final metrics are in the HPARAMS tab."""
 
-    def __init__(self, *, run: Run, flush_seconds: int = 120) -> None:
+    def __init__(self, *, run: RunInfo, flush_seconds: int = 120) -> None:
         check(["tensorboard"])
         flush_seconds = check_integer("logger.tensorboard.flush_seconds", flush_seconds, least=1)
         super().__init__(run.folder, name="", version="tensorboard", default_hp_metric=False, flush_secs=flush_seconds)

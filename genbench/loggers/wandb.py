@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning.loggers import Logger
 
 from genbench.checks import check_choice, check_number
-from genbench.loggers.base import Part, Run, check
+from genbench.loggers.base import Part, RunInfo, check
 from genbench.privacy import clean, shared
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class WandbLogger(Logger):
     def __init__(
         self,
         *,
-        run: Run,
+        run: RunInfo,
         project: str | None = None,
         entity: str | None = None,
         mode: str | None = None,

@@ -22,16 +22,20 @@ from genbench.module_state import eval_mode
 from genbench.process.termination import patient
 from genbench.regularization.base import Method, in_order
 from genbench.rng import derive_seed
-from genbench.runs import distributed
+from genbench.runs import process_group
 from genbench.training import AtomicCheckpointIO, Lane, Shard, Training
 
 Config = Mapping[str, Any]
 
 
 def make(node: Config, **passed: Any) -> Any:
-    """Instantiate a component; what its constructor refuses is a ConfigError in the constructor's words."""
+    """Instantiate a component.
+
+    Raises:
+        ConfigError: its constructor refuses a setting; in the constructor's words.
+    """
     try:
-        # plain lists: Hydra's own would be part of an optimizer's state, which no checkpoint can be read back with
+        # plain lists: Hydra's own would enter the optimizer's state, and no checkpoint with them can be read back
         return instantiate({"_convert_": "all", **node}, **passed)
     except InstantiationException as error:
         cause = error.__cause__
@@ -41,12 +45,12 @@ def make(node: Config, **passed: Any) -> Any:
 
 
 def build_data(config: Config) -> Any:
-    """The datamodule of a configuration."""
+    """Build the datamodule of a configuration."""
     return make(config["data"])
 
 
 def build_module(config: Config, data: Any, shard: Shard | None = None) -> Training:
-    """The lanes of a run, each with its own initial weights, draws and order of batches."""
+    """Build the lanes of a run, each with its own initial weights, random draws and order of batches."""
     seed = config["seed"]
     methods = lambda: in_order({key: make(node) for key, node in config["regularization"].items()})  # noqa: E731
     count = max([1, *(method.members for method in methods())])
@@ -62,13 +66,13 @@ def build_module(config: Config, data: Any, shard: Shard | None = None) -> Train
         optimizer([{"params": lane.trained} for lane in lanes])
     except (IndexError, TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {one_line(error)}") from error
-    scheduler = make(_own_scheduler(config) or config["scheduler"])
+    scheduler = make(scheduler_of_method(config) or config["scheduler"])
     steps = config["trainer"].get("max_steps")
     return Training(lanes, optimizer=optimizer, scheduler=scheduler, max_steps=steps, shard=shard)
 
 
-def _own_scheduler(config: Config) -> dict[str, Any] | None:
-    """The schedule that a method has in place of the run's own."""
+def scheduler_of_method(config: Config) -> dict[str, Any] | None:
+    """The schedule of a method, which replaces that of the run; None if no method has one."""
     for node in config["regularization"].values():
         scheduler = getattr(get_object(node["_target_"]), "scheduler", Method.scheduler)
         if (own := scheduler(node)) is not None:
@@ -77,9 +81,14 @@ def _own_scheduler(config: Config) -> dict[str, Any] | None:
 
 
 def build_network(node: Config, data: Any) -> torch.nn.Module:
-    """The network that a node names, with random weights from torch's global generator; it must fit the data, of which
-    it is told the shape of an input, the number of classes and the shape of a target, if it asks for them. To one that
-    asks for the shape of an input, tokens come through an embedding."""
+    """Build the network of a config node, with random weights from torch's global generator.
+
+    Passes the data's shapes and number of classes if the constructor takes them. Tokens reach a network that takes the
+    shape of an input through an embedding.
+
+    Raises:
+        ConfigError: the network does not fit the data.
+    """
     accepted = {parameter.name for parameter in signature(get_object(node["_target_"]))}
     known = {key: getattr(data, key) for key in PASSED["model"] if key in accepted and hasattr(data, key)}
     vocabulary = getattr(data, "vocabulary", None) if "input_shape" in known else None
@@ -88,7 +97,7 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
     network = make(node, **known)
     if vocabulary is not None:
         network = Embedded(network, vocabulary=vocabulary, channels=data.channels)
-    if not hasattr(data, "tensors"):  # somebody else's datamodule: what does not fit is said at the first batch
+    if not hasattr(data, "tensors"):  # a foreign datamodule; its first batch shows whether the network fits
         return network
     x, y = data.tensors("train")
     with torch.no_grad(), torch.random.fork_rng(), eval_mode(network):
@@ -112,29 +121,30 @@ def build_network(node: Config, data: Any) -> torch.nn.Module:
 
 
 def _no_language_model(network: torch.nn.Module, x: Tensor, output: Tensor) -> str | None:
-    """Why a network does not predict the next token at each position of x [1, T]; None if it does."""
+    """The reason why a network does not predict the next token at each position of x [1, T]; None if it does."""
     if output.shape[2:] != x.shape[1:]:
         return f"gives outputs of shape {tuple(output.shape[1:])}, not one at each of {x.shape[1]} positions"
     before = x.shape[1] // 2
-    other = torch.cat([x[:, :before], (x[:, before:] == 0).to(x.dtype)], 1)  # tokens that there are, all of them others
+    other = torch.cat([x[:, :before], (x[:, before:] == 0).to(x.dtype)], 1)  # other tokens of the vocabulary
     if not torch.allclose(network(other)[..., :before], output[..., :before], atol=1e-6):
         return "sees the tokens that it is to predict"
     return None
 
 
 def build_callbacks(config: Config) -> dict[str, pl.Callback]:
+    """Build the callbacks of a configuration, by key."""
     return {key: make(node) for key, node in config["callbacks"].items() if node is not None}
 
 
 def build_trainer(config: Config, *, steps_per_epoch: int, shard: Shard | None = None, **settings: Any) -> pl.Trainer:
-    """Lightning's Trainer of this process.
+    """Build Lightning's Trainer of this process.
 
-    It knows nothing of other processes that train the run: Lightning's reducer expects one backward pass a step, its
-    barriers that all of them do the same, and its handler of SIGTERM talks to them in the midst of a step.
+    It takes this process for the only one of the run. Lightning's reducer expects one backward pass a step, its
+    barriers expect every process to do the same, and its handler of SIGTERM communicates in the middle of a step.
     """
-    node = {**config["trainer"], "max_steps": -1}  # the steps are counted by Training
+    node = {**config["trainer"], "max_steps": -1}  # Training counts the steps
     node |= {"strategy": "auto", "num_nodes": 1, "devices": 1}
-    if distributed.on_gpu(config["trainer"]) and torch.cuda.is_available():
+    if process_group.on_gpu(config["trainer"]) and torch.cuda.is_available():
         node["devices"] = [torch.cuda.current_device() if shard is None else shard.local_rank]
     if node.get("max_epochs") is None:
         node["max_epochs"] = math.ceil(config["trainer"]["max_steps"] / steps_per_epoch)
@@ -143,7 +153,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, shard: Shard | None =
         "enable_progress_bar": any(isinstance(part, ProgressBar) for part in settings.get("callbacks", ())),
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "limit_val_batches": 0,  # the callbacks evaluate, with full passes
+        "limit_val_batches": 0,  # callbacks evaluate on whole splits
         "logger": False,
     }
     try:
@@ -154,6 +164,7 @@ def build_trainer(config: Config, *, steps_per_epoch: int, shard: Shard | None =
 
 @contextlib.contextmanager
 def threads_of(config: Config) -> Iterator[None]:
+    """Use the run's number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(config["threads"])
     try:
@@ -164,7 +175,7 @@ def threads_of(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 are heeded after a step; Lightning leaves Ctrl-C ignored once it has handled one."""
+    """Heed SIGTERM and SIGUSR1 after a step, and restore the handler of Ctrl-C, which Lightning leaves ignored."""
     before = signal.getsignal(signal.SIGINT)
     try:
         with patient():
@@ -176,7 +187,7 @@ def signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning's remarks about loaders, devices and logging intervals say nothing about a run that we built."""
+    """Silence Lightning's remarks about loaders, devices and logging intervals, which we have chosen."""
     names = ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

@@ -1,7 +1,4 @@
-"""The processes that train one run together: how they start, meet and end.
-
-They are started here, or by torchrun or SLURM's srun, in whose environment every one of them runs the same command.
-"""
+"""Train one run in several processes: start them, wait for them, and follow the first of them."""
 
 import contextlib
 import json
@@ -9,118 +6,83 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
-from genbench.checks import check_choice, check_integer
-from genbench.config import ConfigError
+from genbench import records
 from genbench.process.termination import terminable
+from genbench.runs import process_group
+from genbench.runs.build import Config, build_data, build_module, build_trainer, quiet, signals, threads_of
 from genbench.runs.executors.base import GRACE, cause_of_death
-from genbench.training import Shard
+from genbench.runs.plan import Plan
+from genbench.runs.results import write_record
+from genbench.runs.run import Interrupted, Run, interrupted
+from genbench.runs.state import keep_traceback
+from genbench.training import StopTogether, Diverged, ProcessLost, Shard
 
-_ENDLESS = timedelta(days=7)  # the others wait while the first one measures, however long; a death is noticed at once
-_GRACE = 5.0  # seconds for a process to end by itself, as another has
-_ERROR = "error"  # where a process leaves the reason for its end
+ERROR = "error"  # key in the store: the error that has ended a process
+_GRACE = 5.0  # seconds that a process has to end by itself once another has ended
 _PROGRAM = (
     "import json, sys; sent = json.loads(sys.stdin.readline()); sys.path[:] = sent.pop('path')\n"
-    "from genbench.runs import distributed; distributed.main(**sent)"
+    "from genbench.runs import worker; worker.main(**sent)"
 )
 
 
-def size(trainer: Mapping[str, Any]) -> int:
-    """Processes that train one run."""
-    return trainer.get("devices", 1) * trainer.get("num_nodes", 1)
-
-
-def check(trainer: Mapping[str, Any]) -> None:
-    """Refuse devices that do not exist, or several where the run is not shared."""
-    strategy = check_choice("trainer.strategy", trainer.get("strategy", "auto"), ("auto", "ddp"))
-    for key in ("devices", "num_nodes"):
-        value = check_integer(f"trainer.{key}", trainer.get(key, 1), least=1)
-        if value > 1 and strategy != "ddp":
-            raise ConfigError(f"trainer.{key} is {value}; accepted: 1, or more with trainer=ddp")
-    if size(trainer) == 1:
-        return
-    accelerator = check_choice("trainer.accelerator", trainer.get("accelerator", "auto"), ("auto", "cpu", "gpu"))
-    if accelerator != "cpu" and 0 < (gpus := torch.cuda.device_count()) < trainer.get("devices", 1):
-        raise ConfigError(f"trainer.devices is {trainer['devices']}; accepted: at most {gpus}, the GPUs there are")
-    environment = _environment()
-    if environment is None and trainer.get("num_nodes", 1) > 1:
-        raise ConfigError(
-            f"trainer.num_nodes is {trainer['num_nodes']}; "
-            "accepted: 1, or more where torchrun or srun starts the command"
-        )
-    if environment is not None and environment.world_size() != size(trainer):
-        raise ConfigError(
-            f"trainer.devices × trainer.num_nodes is {size(trainer)}; "
-            f"torchrun or srun has started {environment.world_size()} processes"
-        )
-
-
-def on_gpu(trainer: Mapping[str, Any]) -> bool:
-    """Whether a run trains on GPUs."""
-    accelerator = trainer.get("accelerator", "auto")
-    return accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-
-
-def started(trainer: Mapping[str, Any]) -> bool:
-    """Whether this process is one of a run's, and not the one that is to start them."""
-    return size(trainer) > 1 and _environment() is not None
-
-
-@contextlib.contextmanager
-def joined(trainer: Mapping[str, Any]) -> Iterator[Shard]:
-    """Meet the other processes of the run."""
-    environment = _environment()
-    assert environment is not None
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
-    shard = Shard(environment.global_rank(), environment.world_size(), local_rank=environment.local_rank())
-    if on_gpu(trainer):
-        torch.cuda.set_device(shard.local_rank)
-    backend = "cpu:gloo,cuda:nccl" if on_gpu(trainer) else "gloo"  # what they tell each other lies on the CPU
-    dist.init_process_group(backend, rank=shard.rank, world_size=shard.world_size, timeout=_ENDLESS)
-    try:
-        yield shard
-    finally:
-        dist.destroy_process_group()
-
-
-def _environment() -> Any:
-    """What Lightning knows of those that have started this process, if they started several."""
-    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect():
-            environment = kind()
-            return environment if environment.world_size() > 1 else None
-    return None
-
-
-def train(
-    config: Mapping[str, Any],
-    *,
-    choices: Mapping[str, Any],
-    overrides: Sequence[str],
-    typed: Sequence[str],
-    run_id: str,
-) -> str | None:
-    """Start the processes of a run and wait for the end of the first one, which writes the record.
-
-    Returns:
-        why there is no record, in one line; None if there is one.
+def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Start the processes of one run and wait for the first, which writes the record.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM, once all processes have ended.
+        Interrupted: Ctrl-C or SIGTERM, once all processes have ended.
     """
-    of = size(config["trainer"])
-    told = {"config": config, "choices": choices, "overrides": list(overrides), "typed": list(typed), "run_id": run_id}
-    sent = json.dumps({"path": sys.path, **told})
+    (run,) = runs
+    try:
+        error = _train(run)
+    except KeyboardInterrupt:
+        raise Interrupted("the run was interrupted") from None
+    if error is None:
+        run.record = records.read(run.folder / records.RECORD)
+    else:
+        name = run.config["name"]
+        run.record = write_record(run.planned, experiment=name, status="failed", error=error, seconds={})
+    return [run.record]
+
+
+def follow(config: Config, planned: Plan, shard: Shard) -> None:
+    """Train a run together with its first process, which alone measures it and writes its files."""
+    try:
+        with threads_of(config), quiet():
+            data = build_data(config) if planned.datamodule is None else planned.datamodule
+            module = build_module(config, data, shard)
+            told = shard.broadcast((None, False))
+            if told is None:  # training has ended already; the first process measures the run
+                return
+            resume, each_batch = told
+            trainer = build_trainer(
+                config,
+                shard=shard,
+                steps_per_epoch=data.steps_per_epoch,
+                default_root_dir=planned.folder,
+                callbacks=[StopTogether(shard, each_batch=each_batch)],
+                enable_checkpointing=False,
+            )
+            with signals():
+                trainer.fit(module, datamodule=data, ckpt_path=resume)
+    except (Diverged, ProcessLost):  # the first process reports it
+        pass
+    except BaseException as reason:
+        if interrupted(reason):
+            raise Interrupted("the run was interrupted") from None
+        keep_traceback(planned.folder, reason)
+        raise
+
+
+def _train(run: Run) -> str | None:
+    """Start the processes and wait for them: the reason why there is no record, in one line; None if there is one."""
+    of = process_group.size(run.config["trainer"])
+    sent = json.dumps({"path": sys.path, **run.request()})
     processes: list[subprocess.Popen[bytes]] = []
     with store() as (port, errors), terminable():
         try:
@@ -130,15 +92,15 @@ def train(
             first, *others = processes
             while first.poll() is None and not any(process.poll() for process in others):
                 time.sleep(0.02)
-            if first.returncode is None:  # it may have the same error, or loses another: it writes or leaves its state
+            if first.returncode is None:  # it has the same error, or notices the loss, and writes
                 _wait(first)
             else:
                 for process in others:
                     _wait(process)
             if first.returncode == 0:
                 return None
-            if errors.check([_ERROR]):
-                return errors.get(_ERROR).decode()
+            if errors.check([ERROR]):
+                return errors.get(ERROR).decode()
             ended = next((rank for rank in range(1, of) if processes[rank].returncode), 0)
             return f"process {ended} of {of}: {cause_of_death(processes[ended].returncode or 0)}"
         except KeyboardInterrupt:
@@ -154,26 +116,8 @@ def train(
                 process.stdin.close()
 
 
-def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], typed: list[str], run_id: str) -> None:
-    """One of the processes that :func:`train` has started."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    from genbench.config import one_line
-    from genbench.runs import execute
-    from genbench.runs.run import Interrupted
-
-    try:
-        with joined(config["trainer"]) as shard:
-            execute.train_shard(config, shard, choices=choices, overrides=overrides, typed=typed, run_id=run_id)
-    except Interrupted:
-        sys.exit(1)
-    except BaseException as error:
-        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        dist.TCPStore(*address, is_master=False).set(_ERROR, one_line(error))
-        sys.exit(1)
-
-
 def environment_of(rank: int, of: int, port: int) -> dict[str, str]:
-    """What torchrun tells a process, and that what it has to say to the others is for this machine only."""
+    """Environment variables that torchrun sets for a process, and those that keep its traffic on this machine."""
     environment = {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -190,7 +134,10 @@ def environment_of(rank: int, of: int, port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def store() -> Iterator[tuple[int, dist.TCPStore]]:
-    """Where processes of this machine meet, and its port; torch's own would listen on every interface."""
+    """A store through which processes of this machine meet, and its port.
+
+    It listens on the loopback interface alone; torch's own would listen on every interface.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         own = os.dup(server.fileno())
@@ -203,14 +150,14 @@ def _start(environment: Mapping[str, str], *, shown: bool) -> "subprocess.Popen[
         env={**os.environ, **environment},
         stdin=subprocess.PIPE,
         stdout=None if shown else subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for whoever started them
+        start_new_session=True,  # Ctrl-C is for the process that started them
     )
 
 
 def _send(process: "subprocess.Popen[bytes]", text: str) -> None:
-    """Tell a process what to do; the pipe stays open, as its end is that of this process."""
+    """Send a process its run. The pipe stays open: its end tells the process that this one has ended."""
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # its exit status will say why
+    with contextlib.suppress(BrokenPipeError):  # it has ended; its exit status tells why
         process.stdin.write(text.encode() + b"\n")
         process.stdin.flush()
 
@@ -218,9 +165,3 @@ def _send(process: "subprocess.Popen[bytes]", text: str) -> None:
 def _wait(process: "subprocess.Popen[bytes]", seconds: float = _GRACE) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):  # nothing more is sent
-        pass
-    os._exit(1)

@@ -24,7 +24,7 @@ from genbench.measures.watch import Say, log, told
 from genbench.privacy import HIDDEN, clean, shared
 from genbench.records.weights import States, matched, read_state, record_of
 from genbench.runs import build, trust
-from genbench.runs.run import provenance
+from genbench.runs.provenance import provenance
 
 SCHEMA = 1
 PICTURES = {"plane_points": 3, "density_runs": 2, "density_steps": 1}  # their settings, and the least of each

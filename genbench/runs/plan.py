@@ -1,4 +1,4 @@
-"""Check a configuration and identify its run, before anything is written."""
+"""Plan a run: check its configuration, identify it and build its data, before anything is written."""
 
 import math
 import os
@@ -15,20 +15,20 @@ from genbench.callbacks.base import Measuring
 from genbench.checks import check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, ConfigError, bind, one_line
 from genbench.records import digest
-from genbench.runs import distributed, source
+from genbench.runs import process_group, source
 from genbench.runs.build import (
     Config,
-    _own_scheduler,
     build_callbacks,
     build_data,
     build_module,
     build_trainer,
     quiet,
+    scheduler_of_method,
     threads_of,
 )
 from genbench.runs.source import Source
 
-# Lightning's other settings are fixed, or would undo what a run promises.
+# the settings of Lightning's Trainer that may be chosen; others are fixed, or would make runs irreproducible
 TRAINER = (
     "_target_",
     "accelerator",
@@ -42,15 +42,26 @@ TRAINER = (
     "benchmark",
     "log_every_n_steps",
 )
-_CHECKED: set[str] = set()  # configurations without their seeds
+_CHECKED: set[str] = set()  # digests of configurations without their seeds
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts: what identifies it, where it will live, how many steps an epoch has and of how many
-    examples, the overrides that were typed for it, the user's code that trains it, of each of the user's measures
-    (``callbacks.CALLBACK.measures.NAME``) the digest of its code, the digest of its data and whether these are files of
-    the user's."""
+    """A run before it starts.
+
+    Attributes:
+        run_id: digest of all that could change the run's numbers.
+        folder: where the run will live.
+        bound: the configuration with the defaults of every constructor filled in.
+        choices: what was chosen in each group.
+        steps_per_epoch, batch_size: of the training data; None if these do not say.
+        typed: the overrides that were typed for the run.
+        source: the user's own code that trains it.
+        measures: digest of the code of each of the user's own measures, by ``callbacks.CALLBACK.measures.NAME``.
+        data_digest: digest of the data's content.
+        data_from_files: whether the data are files of the user's.
+        datamodule: the data themselves, so that they are built once in a process. Left out when a plan is pickled.
+    """
 
     run_id: str
     folder: Path
@@ -61,62 +72,67 @@ class Plan:
     typed: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
     measures: Mapping[str, str] = field(default_factory=dict)
-    data: str | None = None
-    of_files: bool = False
+    data_digest: str | None = None
+    data_from_files: bool = False
+    datamodule: Any = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "datamodule": None}
 
 
 def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Sequence[str] = ()) -> Plan:
-    """Check a configuration and identify its run, writing nothing.
+    """Check a configuration, identify its run and build its data; nothing is written.
 
-    ``run_id`` hashes the bound configuration (see ``config.bind``), in which the content of files stands for their
-    paths and a method's own schedule for the run's, the content of the data, and the user's own code (see
-    ``genbench.runs.source``). ``choices`` names what was chosen in each group, ``typed`` holds the overrides that gave
-    the configuration.
+    ``run_id`` hashes the bound configuration (see ``config.bind``), the content of the data and the user's own code
+    (see ``genbench.runs.source``). Files are hashed by content, not by path, and the schedule of a method replaces that
+    of the run. ``choices`` names what was chosen in each group, ``typed`` holds the overrides that gave the
+    configuration.
+
+    Raises:
+        ConfigError: a setting that is not accepted.
     """
-    _check(config)
+    _check_settings(config)
     bound = bind(config)
-    if bound["trainer"].get("accelerator") == "auto":  # what it means here decides the numbers
+    if bound["trainer"].get("accelerator") == "auto":  # the numbers depend on the device that it means here
         bound["trainer"]["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
-    if distributed.size(bound["trainer"]) == 1:
+    if process_group.size(bound["trainer"]) == 1:
         bound["trainer"]["strategy"] = "auto"
     for name, node in bound["regularization"].items():
         identity = getattr(get_object(node["_target_"]), "identity", dict)
         bound["regularization"][name] = identity(node)
     chosen = {**(choices or {}), "regularization": sorted(config["regularization"])}
-    if (own := _own_scheduler(bound)) is not None:
+    if (own := scheduler_of_method(bound)) is not None:
         bound["scheduler"] = own
         chosen["scheduler"] = own["_target_"].rpartition(".")[2]
     data = build_data(config)
     code = source.of(source.targets(_training(config)))
     inputs = {"data": data.digest, **({"code": code.digest} if code.digest else {})}
     run_id = digest({"config": bound, "inputs": inputs})[:12]
-    folder = Path(config["runs_dir"]) / config["name"] / run_id
-    steps, examples = (getattr(data, name, None) for name in ("steps_per_epoch", "batch_size"))
-    of_files = config["data"].get("path") is not None
     return Plan(
         run_id,
-        folder,
+        Path(config["runs_dir"]) / config["name"] / run_id,
         bound,
         chosen,
-        steps,
-        examples,
+        steps_per_epoch=getattr(data, "steps_per_epoch", None),
+        batch_size=getattr(data, "batch_size", None),
         typed=tuple(typed),
         source=code,
         measures=_measures(config),
-        data=data.digest,
-        of_files=of_files,
+        data_digest=data.digest,
+        data_from_files=config["data"].get("path") is not None,
+        datamodule=data,
     )
 
 
 def _training(config: Config) -> dict[str, Any]:
-    """The part of a configuration on which the weights depend: all but what measures them and follows them."""
+    """The part of a configuration on which the weights depend: without measures, loggers and table."""
     callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
     left_out = ("measures", "logger", "table")
     return {**{key: node for key, node in config.items() if key not in left_out}, "callbacks": callbacks}
 
 
 def _measures(config: Config) -> dict[str, str]:
-    """Digests of the user's own measures: they do not say which run it is, but whether it is to be measured again."""
+    """Digests of the user's own measures. A changed one does not make another run; the run is measured again."""
     found = {}
     for callback, node in config["callbacks"].items():
         for name, measure in ((node or {}).get("measures") or {}).items():
@@ -125,10 +141,14 @@ def _measures(config: Config) -> dict[str, str]:
     return found
 
 
-def check(config: Config) -> None:
-    """Build everything a run needs, try one step, throw it away: what is wrong is said before anything is written.
+def check(config: Config, data: Any = None) -> None:
+    """Build the parts of a run, try one training step and discard them, so that errors come before files.
 
-    Of the runs of a sweep that differ in their seed alone one is checked in each process.
+    Of runs that differ in their seed alone, a process checks one. ``data`` is the datamodule of the plan; without it
+    another is built.
+
+    Raises:
+        ConfigError: what is wrong, in one line.
     """
     content = {key: node for key, node in config.items() if key not in ("seed", "name", "runs_dir", "table")}
     content["data"] = {key: value for key, value in config["data"].items() if key != "seed"}
@@ -136,11 +156,11 @@ def check(config: Config) -> None:
     if checked in _CHECKED:
         return
     with threads_of(config), quiet():
-        data = build_data(config)
+        data = build_data(config) if data is None else data
         module = build_module(config, data)
         for callback in build_callbacks(config).values():
             if isinstance(callback, Measuring):
-                callback.subject(module)  # a part of it may be named
+                callback.subject(module)  # fails if it names a part that the network has not
         loggers.check(config["logger"])
         build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:
@@ -151,7 +171,7 @@ def check(config: Config) -> None:
             module.try_step(batch)
         except Exception as error:
             raise ConfigError(f"the first training step fails: {one_line(error)}") from error
-        if (processes := distributed.size(config["trainer"])) > 1:
+        if (processes := process_group.size(config["trainer"])) > 1:
             if (examples := batch[1].shape[1]) % processes:
                 raise ConfigError(
                     f"a batch has {examples} examples (data.batch_size), which {processes} processes cannot share "
@@ -166,7 +186,7 @@ def check(config: Config) -> None:
 
 
 def other_code(planned: Plan, expected: Plan) -> str | None:
-    """Why a run that was planned elsewhere cannot be trained here: the modules whose code differs, in one line."""
+    """One line that names the modules whose code differs from that of the plan made elsewhere; None if none does."""
     ours, theirs = planned.source.modules, expected.source.modules
     names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if not names:
@@ -178,8 +198,8 @@ def other_code(planned: Plan, expected: Plan) -> str | None:
     )
 
 
-def _check(config: Config) -> None:
-    """What no component checks for itself."""
+def _check_settings(config: Config) -> None:
+    """Refuse values of the settings that no component checks for itself."""
     for part in PARTS:
         if not isinstance(config.get(part), Mapping) or config[part].get("_target_", "???") == "???":
             raise ConfigError(
@@ -200,12 +220,12 @@ def _check(config: Config) -> None:
         raise ConfigError(f"trainer.{unknown[0]} is not a setting here; {nearest(unknown[0], TRAINER)}")
     check_choice("trainer.accelerator", config["trainer"].get("accelerator", "auto"), ("auto", "cpu", "gpu", "mps"))
     check_choice("trainer.precision", config["trainer"].get("precision", "32-true"), ("32-true", "bf16-mixed"))
-    distributed.check(config["trainer"])
+    process_group.check(config["trainer"])
     if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
         raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
     lr = config["optimizer"].get("lr", 1)
     if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
         raise ConfigError(f"optimizer.lr is {'null' if lr is None else repr(lr)}; accepted: a number in (0, inf)")
-    for key, value in config["optimizer"].items():  # torch's own say that '<=' is not supported
+    for key, value in config["optimizer"].items():  # torch's own error is a TypeError about '<='
         if key in ("eps", "weight_decay", "momentum", "alpha") and not isinstance(value, int | float):
             raise ConfigError(f"optimizer.{key} is {'null' if value is None else repr(value)}; accepted: a number")

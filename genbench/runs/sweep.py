@@ -300,7 +300,7 @@ class _Sweep:
                 self._progress.say(f"{' '.join(self._varying[index])}: {death}; tried again")
                 self._todo.append(replace(unit, tries=unit.tries + 1))
                 return
-            from genbench.runs.run import write_failure
+            from genbench.runs.results import write_failure
 
             outcome = outcome_of(write_failure(planned, experiment=job.config["name"], error=str(death)))
         except Exception as failure:  # the record could not be written: a full disk, say

@@ -37,7 +37,7 @@ def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote
     import torch
 
     from genbench.runs import plan
-    from genbench.runs.run import finished_record
+    from genbench.runs.results import finished_record
 
     planned = plan.plan(config, choices=chosen)
     record = finished_record(planned)
@@ -48,7 +48,7 @@ def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote
             **config,
             "trainer": {**config["trainer"], "accelerator": "cpu"},
         }  # all but the device
-    plan.check(config)
+    plan.check(config, planned.datamodule)
     if not packed:
         return Prepared(planned)
     from genbench.runs.packed import key
@@ -62,9 +62,9 @@ def halves(pack: list[int]) -> list[list[int]]:
 
 
 def interrupted_packs(folder: Path) -> list[list[str]]:
-    from genbench.runs import packed
+    from genbench.runs import pack_checkpoints
 
-    return packed.unfinished(folder)
+    return pack_checkpoints.unfinished(folder)
 
 
 def lanes_that_fit(config: dict[str, Any], processes: int, spread: bool) -> int:
@@ -75,19 +75,19 @@ def lanes_that_fit(config: dict[str, Any], processes: int, spread: bool) -> int:
 
     if spread:
         processes = -(-processes // max(1, torch.cuda.device_count()))
-    return packed.fitting(config, processes=processes)
+    return packed.lanes_that_fit(config, processes=processes)
 
 
 def execute_pack(
     jobs: Sequence[Job], overrides: Sequence[Sequence[str]], plans: Sequence[Plan], timeout: float | None
 ) -> list[Outcome | None]:
     """Train jobs as one pack in a worker; None for each job that another process trains."""
-    from genbench.runs import packed
+    from genbench.runs import execute
     from genbench.runs.run import Interrupted
 
     try:
         with limited(timeout):
-            found = packed.run(
+            found = execute.run_packed(
                 [job.config for job in jobs],
                 choices=[job.choices for job in jobs],
                 overrides=overrides,

@@ -33,7 +33,7 @@ def test_a_step_is_that_of_gradient_descent(configure, tmp_path):
 
 def test_it_is_packed_with_sets_of_its_own_size(configure, tmp_path):
     configs = [configure(*CHOSEN, f"seed={seed}") for seed in range(2)]
-    found = packed.run(configs, choices=[{}] * 2, overrides=[()] * 2)
+    found = execute.run_packed(configs, choices=[{}] * 2, overrides=[()] * 2)
     for config, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 2
         alone = execute.run({**config, "runs_dir": str(tmp_path / "alone")})

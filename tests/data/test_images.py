@@ -15,7 +15,7 @@ from PIL import Image
 from genbench.data import cache, decoding, images
 from genbench.data.image_sources import Source
 from genbench.data.images import ImageData
-from genbench.runs import execute, packed, plan
+from genbench.runs import execute, plan
 from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
 
 TRAIN, TEST = [index % 3 for index in range(60)], [index % 3 for index in range(12)]
@@ -353,7 +353,7 @@ def test_lanes_that_differ_in_data_train_packed_as_alone(configure, folders, tmp
     ]
     fixed = ["data=images", f"data.path={folders}", "data.train_size=50", "model=linear", "measures={}"]
     configs = [configure(*fixed, "data.batch_size=9", *lane) for lane in lanes]
-    found = packed.run(configs, choices=[{}] * 4, overrides=[()] * 4)
+    found = execute.run_packed(configs, choices=[{}] * 4, overrides=[()] * 4)
     for config, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 4
         alone = execute.run({**config, "runs_dir": str(tmp_path / "alone")})

@@ -130,7 +130,7 @@ def test_streams_train_packed_as_alone(configure, tmp_path, fresh):
         )
         for seed in (0, 1)
     ]
-    found = packed.run(configs, choices=[{}] * 2, overrides=[()] * 2)
+    found = execute.run_packed(configs, choices=[{}] * 2, overrides=[()] * 2)
     for config, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 4
         alone = execute.run({**config, "runs_dir": str(tmp_path / "alone")})

@@ -6,9 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from genbench.runs import execute, packed
-from genbench.runs.packed import RunPack
+from genbench.runs import execute
 from genbench.runs.run import Interrupted
+from genbench.runs.run_pack import RunPack
 from genbench.training import AtomicCheckpointIO
 
 FEW = (
@@ -110,7 +110,7 @@ def test_a_pack_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, 
 
     def pack(root):
         there = [{**config, "runs_dir": str(tmp_path / root)} for config in configs]
-        return packed.run(there, choices=[{}] * 3, overrides=[()] * 3)
+        return execute.run_packed(there, choices=[{}] * 3, overrides=[()] * 3)
 
     whole = pack("whole")
     interrupt(lambda: pack("runs"), monkeypatch, 0, 4, 13)

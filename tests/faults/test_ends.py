@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 from genbench import records
 from genbench.callbacks import Measures, measures
 from genbench.records import unfinished
-from genbench.runs import execute, packed
-from genbench.runs.run import CHECKPOINT, Interrupted
+from genbench.runs import execute
+from genbench.runs.run import Interrupted
+from genbench.runs.state import CHECKPOINT
 from genbench.training import AtomicCheckpointIO, Training
 from genbench.training.pack import Pack
 
@@ -96,7 +97,7 @@ def test_runs_of_a_pack_that_is_killed_while_they_are_measured(configure, tmp_pa
 
     def pack(root, chosen=(0, 1, 2)):
         there = [{**plains[i], "runs_dir": str(tmp_path / root)} for i in chosen]
-        return packed.run(there, choices=[{}] * len(there), overrides=[()] * len(there))
+        return execute.run_packed(there, choices=[{}] * len(there), overrides=[()] * len(there))
 
     whole = pack("whole")
     after("lambda_1", kill)
@@ -118,7 +119,7 @@ def test_a_signal_while_it_is_measured(configure, tmp_path, monkeypatch, after, 
 
     def train(root="runs"):
         config = {**plain, "runs_dir": str(tmp_path / root)}
-        return packed.run([config], choices=[{}], overrides=[()])[0] if packed else execute.run(config)
+        return execute.run_packed([config], choices=[{}], overrides=[()])[0] if packed else execute.run(config)
 
     whole = train("whole")
     after("trace", lambda: signal.raise_signal(number))

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from genbench import records
-from genbench.runs import execute, packed
+from genbench.runs import execute
 from genbench.training import AtomicCheckpointIO
 
 SETTINGS = (
@@ -26,7 +26,7 @@ def one_by_one(plains):
 
 
 def together(plains):
-    return packed.run(plains, choices=[{}] * len(plains), overrides=[()] * len(plains))
+    return execute.run_packed(plains, choices=[{}] * len(plains), overrides=[()] * len(plains))
 
 
 def assert_whole(folder):

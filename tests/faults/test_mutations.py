@@ -9,7 +9,8 @@ import pytest
 
 from genbench import cli, records
 from genbench.runs import execute
-from genbench.runs.run import CHECKPOINT, checkpoint_in, final_record
+from genbench.runs.results import final_record
+from genbench.runs.state import CHECKPOINT, read_checkpoint
 from genbench.training import AtomicCheckpointIO
 from tests.helpers import factory
 
@@ -143,4 +144,4 @@ def test_a_damaged_checkpoint_is_never_continued_from(tmp_path):
         else:
             with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged"):
                 io.load_checkpoint(path)
-        assert (checkpoint_in(path.parent) is not None) == (other == content)
+        assert (read_checkpoint(path.parent) is not None) == (other == content)

@@ -11,8 +11,8 @@ import torch
 
 from genbench import records
 from genbench.loggers import CSVLogger, TensorBoardLogger
-from genbench.loggers.base import Run
-from genbench.runs import build, execute, packed
+from genbench.loggers.base import RunInfo
+from genbench.runs import build, execute, run_pack
 from genbench.training import AtomicCheckpointIO, Checkpoint
 
 FEW = (
@@ -96,11 +96,11 @@ def test_a_pack_that_failed_goes_on_from_its_checkpoint(configure, tmp_path, mon
 
     def pack(root):
         there = [{**plain, "runs_dir": str(tmp_path / root)} for plain in plains]
-        return packed.run(there, choices=[{}] * 2, overrides=[()] * 2)
+        return execute.run_packed(there, choices=[{}] * 2, overrides=[()] * 2)
 
     whole = pack("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(packed.RunPack, "after_step", lambda self, progress: 1 / (progress < 0.6))
+        patch.setattr(run_pack.RunPack, "after_step", lambda self, progress: 1 / (progress < 0.6))
         assert {record["status"] for record in pack("runs")} == {"failed"}
     (path,) = tmp_path.glob("runs/default/packs/*.ckpt")
     assert 0 < AtomicCheckpointIO().load_checkpoint(path)["global_step"] < 27
@@ -111,14 +111,14 @@ def test_a_pack_that_failed_goes_on_from_its_checkpoint(configure, tmp_path, mon
 def test_a_record_of_a_pack_that_cannot_be_written_fails_its_run_alone(configure, tmp_path, full):
     plains = configure(*FEW, each=[{"seed": seed} for seed in range(3)])
     full(first("weights.pt"))
-    found = packed.run(plains, choices=[{}] * 3, overrides=[()] * 3)
+    found = execute.run_packed(plains, choices=[{}] * 3, overrides=[()] * 3)
     assert [record["status"] for record in found] == ["failed", "completed", "completed"]
     assert "No space left" in found[0]["error"]
 
 
 def test_a_logger_that_cannot_write_says_so_once_and_has_all_rows_in_the_end(tmp_path, full):
     logger = CSVLogger(
-        run=Run(folder=tmp_path, experiment="e", run_id="r", seed=0, choices={}, config={}), flush_seconds=0
+        run=RunInfo(folder=tmp_path, experiment="e", run_id="r", seed=0, choices={}, config={}), flush_seconds=0
     )
     full(lambda name: name == "metrics.csv")
     with pytest.warns(UserWarning, match="metrics.csv could not be written .No space left on device.") as said:
@@ -131,7 +131,7 @@ def test_a_logger_that_cannot_write_says_so_once_and_has_all_rows_in_the_end(tmp
 
 def test_tensorboard_that_cannot_write_ends_no_run(tmp_path, monkeypatch):
     logger = TensorBoardLogger(
-        run=Run(folder=tmp_path, experiment="e", run_id="r", seed=0, choices={}, config={}), flush_seconds=1
+        run=RunInfo(folder=tmp_path, experiment="e", run_id="r", seed=0, choices={}, config={}), flush_seconds=1
     )
 
     def full(*args, **settings):

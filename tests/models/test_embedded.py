@@ -65,7 +65,7 @@ def test_every_network_learns_tokens_packed_as_alone(configure, model):
 
 def test_runs_of_tokens_pack_through_the_command(configure, tmp_path):
     configs = [configure(*TOKENS, "~measures.trace", f"seed={seed}") for seed in (0, 1)]
-    found = packed.run(configs, choices=[{}] * 2, overrides=[()] * 2)
+    found = execute.run_packed(configs, choices=[{}] * 2, overrides=[()] * 2)
     for each, record in zip(configs, found, strict=True):
         assert record["provenance"]["lanes"] == 2
         alone = execute.run({**each, "runs_dir": str(tmp_path / "alone")})

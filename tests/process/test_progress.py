@@ -12,7 +12,7 @@ import rich.console
 from genbench.measures import graphs, watch
 from genbench.process import progress
 from genbench.process.progress import Note, Pace
-from genbench.runs import execute, packed, plan
+from genbench.runs import execute, plan
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_pack_notes_which_measure_of_which_run_is_taken_and_what_is_left(confi
     monkeypatch.setattr(watch, "SLOW", 0.0)
     few = ("~measures.adaptive_sharpness", "~measures.average_sharpness", "~measures.sam_sharpness")
     configs = configure(*few, "~callbacks.gap", each=[{"seed": 0}, {"seed": 1}])
-    packed.run(configs, choices=[{}, {}], overrides=[(), ()])
+    execute.run_packed(configs, choices=[{}, {}], overrides=[(), ()])
     said = [note.doing for note in notes if " measuring " in note.doing]
     passes = r"measuring trace: 5 of at most 24 passes of about \d+ ms, at most [0-9] s left$"
     first, second = ([line for line in said if line.startswith(f"run {i} of 2")] for i in (1, 2))
@@ -133,7 +133,7 @@ def test_a_pack_notes_which_measure_of_which_run_is_taken_and_what_is_left(confi
 
 def test_a_pack_notes_the_mean_loss_of_its_runs(configure, notes):
     configs = configure("callbacks.measures=null", each=[{"seed": 0}, {"seed": 1}])
-    packed.run(configs, choices=[{}, {}], overrides=[(), ()])
+    execute.run_packed(configs, choices=[{}, {}], overrides=[(), ()])
     together = [note for note in notes if note.doing == "training"]
     assert [note.step for note in together] == list(range(1, 28))
     assert [re.sub(r" \(\d+ s left\)", "", note.doing) for note in notes[notes.index(together[-1]) + 1 :]] == [

@@ -6,11 +6,13 @@ import json
 import math
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,14 @@ import pytorch_lightning as pl
 import torch
 
 from genbench import records
+from genbench.data.base import TensorData
 from genbench.measures import Estimate
 from genbench.regularization import Method
 from genbench.runs import build, execute, plan
 from genbench.runs import run as run_module
-from genbench.runs.run import Interrupted, commit, final_record, user_commit
+from genbench.runs.provenance import commit, user_commit
+from genbench.runs.results import final_record
+from genbench.runs.run import Interrupted
 
 FAST = ("measures.sam_sharpness.starts=2", "~measures.trace", "~measures.adaptive_sharpness")
 
@@ -215,6 +220,50 @@ def test_the_same_configuration_gives_the_same_numbers(configure, tmp_path):
     assert first["metrics"] == second["metrics"]
     for key, value in weights(folder_of(second, tmp_path)).items():
         assert torch.equal(value, kept[key])
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The datamodules that are built, in a process that has checked no configuration yet."""
+    found, content = [], TensorData.content  # which each reads once, when it is built
+    monkeypatch.setattr(TensorData, "content", lambda data: (found.append(data), content(data))[1])
+    monkeypatch.setattr(plan, "_CHECKED", set())
+    return found
+
+
+def test_the_data_are_built_once(configure, built, monkeypatch, tmp_path):
+    plain = configure("data.label_noise=0.2", "regularization=early_stopping", "data.val_fraction=0.2", *FAST)
+    once = execute.run(plain)
+    assert len(built) == 1
+
+    def forgetful(config, **settings):
+        return replace(plan.plan(config, **settings), datamodule=None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "plan", forgetful)
+        patch.setattr(plan, "_CHECKED", set())
+        again = execute.run({**plain, "runs_dir": str(tmp_path / "again")})
+    assert len(built) == 4  # for the plan, the check and the run
+    assert once["status"] == "completed"
+    for part in ("run_id", "metrics", "stderr", "notes", "files"):
+        assert once[part] == again[part]
+
+
+def test_a_pack_builds_the_data_of_each_run_once(configure, built, tmp_path):
+    configs = [configure(f"seed={seed}", *FAST) for seed in (0, 1)]
+    found = execute.run_packed(configs, choices=[{}] * 2, overrides=[()] * 2)
+    assert [record["status"] for record in found] == ["completed", "completed"]
+    assert len(built) == 2
+    execute.run_packed(configs, choices=[{}] * 2, overrides=[()] * 2)
+    assert len(built) == 4  # the content identifies the runs; neither is trained again
+
+
+def test_a_pickled_plan_leaves_the_data_out(configure):
+    planned = plan.plan(configure())
+    sent = pickle.loads(pickle.dumps(planned))
+    assert planned.datamodule is not None
+    assert sent.datamodule is None
+    assert sent == planned
 
 
 def test_callbacks_do_not_change_training(configure, tmp_path):

@@ -18,7 +18,7 @@ import torch
 from genbench import records
 from genbench.process import progress
 from genbench.regularization import Method
-from genbench.runs import build, execute, packed, plan
+from genbench.runs import build, execute, pack_checkpoints, packed, plan
 from tests.helpers.commands import TINY, cells, importable, start, sweep, typed
 
 FAST = (
@@ -32,7 +32,7 @@ SGD = ("optimizer=momentum", "optimizer.lr=0.02")
 
 
 def pack(configs):
-    return packed.run(configs, choices=[{}] * len(configs), overrides=[()] * len(configs))
+    return execute.run_packed(configs, choices=[{}] * len(configs), overrides=[()] * len(configs))
 
 
 def alone(configs, tmp_path):
@@ -165,7 +165,7 @@ def test_each_run_leaves_what_it_leaves_alone(configure, tmp_path, overrides, wi
                 assert list((folder(tmp_path, record, where) / "tensorboard").iterdir())
         assert_alike(ours, theirs, tmp_path)
     assert len({record["run_id"] for record in packed}) == 3
-    assert not (tmp_path / "runs" / "default" / packed.FOLDER).exists()
+    assert not (tmp_path / "runs" / "default" / pack_checkpoints.FOLDER).exists()
     assert pack(configs) == packed  # not trained again
 
 
@@ -461,7 +461,7 @@ def killed(configs, tmp_path):
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    assert list((tmp_path / "runs" / "default" / packed.FOLDER).glob("*.ckpt"))
+    assert list((tmp_path / "runs" / "default" / pack_checkpoints.FOLDER).glob("*.ckpt"))
 
 
 def interrupting(configs, tmp_path, epochs):
@@ -492,7 +492,7 @@ def assert_identical(found, whole, tmp_path):
         a, b = folder(tmp_path, ours), folder(tmp_path, theirs, "whole")
         assert same(a / "weights.pt", b / "weights.pt")
         assert history(a) == history(b)
-    assert not (tmp_path / "runs" / "default" / packed.FOLDER).exists()
+    assert not (tmp_path / "runs" / "default" / pack_checkpoints.FOLDER).exists()
 
 
 @pytest.mark.parametrize(
@@ -567,7 +567,7 @@ def test_a_run_that_failed_before_the_kill_starts_again_from_its_start(configure
         assert ours["status"] == "completed"
         assert history(folder(tmp_path, ours)) == history(folder(tmp_path, theirs, "whole"))
         assert same(folder(tmp_path, ours) / "weights.pt", folder(tmp_path, theirs, "whole") / "weights.pt")
-    assert not (tmp_path / "runs" / "default" / packed.FOLDER).exists()
+    assert not (tmp_path / "runs" / "default" / pack_checkpoints.FOLDER).exists()
 
 
 def test_both_halves_of_an_interrupted_pack_continue(configure, tmp_path):
@@ -576,7 +576,7 @@ def test_both_halves_of_an_interrupted_pack_continue(configure, tmp_path):
     killed(configs, tmp_path)
     (tmp_path / "flag0").touch()
     first = pack(configs[:2])
-    assert packed.unfinished(tmp_path / "runs" / "default")  # the other half's state is still there
+    assert pack_checkpoints.unfinished(tmp_path / "runs" / "default")  # the other half's state is still there
     assert_identical(first + pack(configs[2:]), whole, tmp_path)
 
 
@@ -584,7 +584,7 @@ def test_a_damaged_checkpoint_is_no_checkpoint(configure, tmp_path):
     configs = interrupting(seeds(configure), tmp_path, [2])
     whole = uninterrupted(configs, tmp_path, [2])
     killed(configs, tmp_path)
-    (path,) = (tmp_path / "runs" / "default" / packed.FOLDER).glob("*.ckpt")
+    (path,) = (tmp_path / "runs" / "default" / pack_checkpoints.FOLDER).glob("*.ckpt")
     path.write_bytes(path.read_bytes()[:-100])
     assert_identical(pack(configs), whole, tmp_path)
 
@@ -726,7 +726,7 @@ def test_a_packed_sweep_gives_the_runs_and_the_table_of_processes(work):
     status, again, err = sweep(work, PACKED, *grid)
     assert (status, again) == (0, out), err
     assert {path: path.stat().st_mtime_ns for path in work.glob("runs/default/*/record.json")} == before
-    assert not list(work.rglob(packed.FOLDER))
+    assert not list(work.rglob(pack_checkpoints.FOLDER))
 
 
 def test_what_cannot_be_vectorized_is_trained_by_itself_and_said(work):
@@ -758,7 +758,7 @@ def test_a_run_that_kills_its_process_fails_alone(work):
         assert not record["error"] or "SIGKILL" in record["error"]
     assert len(by_id(path)) == 6
     # what is kept is the state of runs that failed, from which they go on
-    assert all(poisoned & set(ids) for ids in packed.unfinished(path))
+    assert all(poisoned & set(ids) for ids in pack_checkpoints.unfinished(path))
 
 
 def test_so_many_lanes_at_most(work):

@@ -145,7 +145,7 @@ HOSTILE = [
     "tests.test_experiment.Kills",
     # genbench's own names for what is not its own, and its own for what is not of this kind
     "genbench.config.json.codecs.open",
-    "genbench.runs.run.subprocess.run",
+    "genbench.runs.provenance.subprocess.run",
     "genbench.runs.build.make",
     "genbench.cli.commands.os.system",
     "genbench.runs.distributed.subprocess.Popen",

@@ -130,7 +130,7 @@ def test_resuming_is_bit_identical(fit, tmp_path, name):
 
 @pytest.mark.parametrize("name", SEPARATE)
 def test_how_many_lanes_would_fit_is_no_question_of_what_can_be_packed(configure, name):
-    assert packed.fitting(configure(f"optimizer={name}"), processes=1) >= 1
+    assert packed.lanes_that_fit(configure(f"optimizer={name}"), processes=1) >= 1
 
 
 @pytest.mark.parametrize(
