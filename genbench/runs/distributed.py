@@ -21,7 +21,7 @@ from genbench.runs.plan import Plan
 from genbench.runs.results import write_record
 from genbench.runs.run import Interrupted, Run, interrupted
 from genbench.runs.state import keep_traceback
-from genbench.training import StopTogether, Diverged, ProcessLost, Shard
+from genbench.training import Diverged, ProcessLost, Shard, StopTogether
 
 ERROR = "error"  # key in the store: the error that has ended a process
 _GRACE = 5.0  # seconds that a process has to end by itself once another has ended

@@ -11,7 +11,7 @@ from genbench.process.termination import terminable
 from genbench.runs.build import build_trainer, signals
 from genbench.runs.run import Run, ending, opened
 from genbench.runs.state import CHECKPOINT, ENDED, remove_state
-from genbench.training import StopTogether, Checkpoint, Shard
+from genbench.training import Checkpoint, Shard, StopTogether
 
 
 def train(runs: Sequence[Run], *, shard: Shard | None = None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from mnist1d.transform import transform
 from genbench.data import MNIST1D, MNIST1DStream, Signals
 from genbench.data.stream import some
 from genbench.rng import StepRandom
-from genbench.runs import execute, packed
+from genbench.runs import execute
 
 
 def test_the_same_numbers_give_the_packages_signals(monkeypatch):

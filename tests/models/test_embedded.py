@@ -8,7 +8,7 @@ from genbench import config
 from genbench.models.embedded import Embedded
 from genbench.models.mlp import MLP
 from genbench.rng import StepRandom
-from genbench.runs import build, execute, packed, plan
+from genbench.runs import build, execute, plan
 from genbench.training import Lane, Pack
 from tests.helpers.choices import MODEL, choices
 
