@@ -30,6 +30,8 @@ ALTERED = {
 
 GEOMETRY = ("lambda_1", "trace", "sam_sharpness", "average_sharpness", "adaptive_sharpness")
 
+ACCURACY = {"label": "acc", "metric": "test/performance/accuracy"}
+
 SPEC = {
     "title": "Regularization on MNIST-1D",
     "caption": "MLP 40-100-100-10 on 1,000 examples, 1,200 Adam steps (lr 0.005, batch 100) for every row.",
@@ -189,6 +191,20 @@ def ablation(folder, strategies=STRATEGIES, noises=(0.0, 0.2), seeds=(0, 1, 2), 
             item = record(*run)
             leave(folder, change(item) if change else item)
     return Path(folder)
+
+
+def toy(folder, values, spec=None, **kwargs):
+    """Clean runs whose test accuracy is ``values[strategy][seed]``."""
+    seeds = range(max(map(len, values.values())))
+
+    def change(item):
+        name = "+".join(item["choices"]["regularization"]) or "none"
+        item["metrics"]["test/performance/accuracy"] = values[name][item["seed"]]
+        return item
+
+    spec = spec or {"rows": ["regularization"], "baseline": ["none"], "columns": [{**ACCURACY, "best": "max"}]}
+    skip = {(name, 0.0, seed) for name, found in values.items() for seed in seeds if seed >= len(found)}
+    return ablation(folder, list(values), (0.0,), seeds, spec, skip | set(kwargs.pop("skip", ())), change)
 
 
 def holes(folder):

@@ -7,15 +7,13 @@ from scipy import stats
 from genbench import records
 from genbench.privacy import clean
 from genbench.report import html, render
-from genbench.report.figures import sweep
 from genbench.report.latex import latex
 from genbench.report.model import Column
 from genbench.report.selection import load
 from genbench.report.spec import RAW_MEASURES, check
 from genbench.report.table import build, points
 from tests.helpers import factory
-
-ACCURACY = {"label": "acc", "metric": "test/performance/accuracy"}
+from tests.helpers.factory import ACCURACY
 
 
 def column(table, label, group=None):
@@ -24,20 +22,6 @@ def column(table, label, group=None):
 
 def row(table, label):
     return next(i for i, r in enumerate(table.rows) if r.label == label)
-
-
-def toy(folder, values, spec=None, **kwargs):
-    """Clean runs whose test accuracy is ``values[strategy][seed]``."""
-    seeds = range(max(map(len, values.values())))
-
-    def change(item):
-        name = "+".join(item["choices"]["regularization"]) or "none"
-        item["metrics"]["test/performance/accuracy"] = values[name][item["seed"]]
-        return item
-
-    spec = spec or {"rows": ["regularization"], "baseline": ["none"], "columns": [{**ACCURACY, "best": "max"}]}
-    skip = {(name, 0.0, seed) for name, found in values.items() for seed in seeds if seed >= len(found)}
-    return factory.ablation(folder, list(values), (0.0,), seeds, spec, skip | set(kwargs.pop("skip", ())), change)
 
 
 def test_a_cell_is_the_student_interval_of_one_configuration(ablation):
@@ -57,7 +41,7 @@ def test_a_cell_is_the_student_interval_of_one_configuration(ablation):
 
 def test_differences_are_paired_by_seed_and_holm_counts_the_rows_of_the_column(tmp_path):
     values = {"none": [0.60, 0.70, 0.65], "l1": [0.611, 0.709, 0.66], "l2": [0.70, 0.65, 0.75]}
-    table = build(load(toy(tmp_path, values)))
+    table = build(load(factory.toy(tmp_path, values)))
     p = {name: stats.ttest_rel(values[name], values["none"]).pvalue for name in ("l1", "l2")}
     cells = {name: table.cells[row(table, name)][0] for name in values}
     assert cells["l1"].difference.p == pytest.approx(p["l1"])
@@ -134,7 +118,7 @@ def test_what_is_said_of_several_values_of_a_single_row_stands_in_the_caption(tm
 
 
 def test_one_seed_has_no_interval_and_no_test(tmp_path):
-    table = build(load(toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
+    table = build(load(factory.toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
     assert table.cells[1][0].mean.half_width is None
     assert table.cells[1][0].p is None
     assert any("One seed" in sentence for sentence in table.caption)
@@ -168,14 +152,14 @@ def test_holes_say_why(holes):
 
 def test_a_missing_run_of_the_baseline_is_no_partner(tmp_path):
     values = {"none": [0.60, 0.70], "l1": [0.61, 0.72, 0.99]}
-    table = build(load(toy(tmp_path, values)))
+    table = build(load(factory.toy(tmp_path, values)))
     assert table.cells[1][0].difference.value == pytest.approx(0.015)
     assert table.cells[1][0].difference.n == 2
     assert table.cells[0][0].status == "n=2/3"
 
 
 def test_two_configurations_in_one_cell_are_refused_with_their_difference(tmp_path):
-    folder = toy(tmp_path, {"none": [0.6, 0.7]})
+    folder = factory.toy(tmp_path, {"none": [0.6, 0.7]})
     other = factory.record("none", 0.0, 2)
     other["config"]["optimizer"]["lr"] = 0.1
     factory.leave(folder, {**other, "run_id": "aaaaaaaaaaaa"})
@@ -186,27 +170,14 @@ def test_two_configurations_in_one_cell_are_refused_with_their_difference(tmp_pa
 
 
 def test_one_seed_twice_is_refused(tmp_path):
-    folder = toy(tmp_path, {"none": [0.6, 0.7]})
+    folder = factory.toy(tmp_path, {"none": [0.6, 0.7]})
     factory.leave(folder, {**factory.record("none", 0.0, 1), "run_id": "bbbbbbbbbbbb"})
     with pytest.raises(ValueError, match=r"seed 1 twice .*bbbbbbbbbbbb"):
         build(load(folder, everything=True))
 
 
-def test_a_table_shows_the_last_command_and_says_what_else_lies_there(tmp_path):
-    folder = toy(tmp_path, {"none": [0.6, 0.7]})
-    other = factory.record("none", 0.0, 2)
-    other["config"]["optimizer"]["lr"] = 0.1
-    for number in range(2):
-        factory.leave(folder, {**other, "run_id": f"aaaaaaaaaaa{number}"})
-        table = build(load(folder))
-        assert [cell.planned for line in table.cells for cell in line] == [2]
-        runs = "1 run of another command" if number == 0 else "2 runs of other commands"
-        assert table.problems == [f"{runs} in this folder; genbench-table --all shows all"]
-        assert {point.record["config"]["optimizer"]["lr"] for point in points(load(folder))} == {0.005}
-
-
 def test_a_setting_that_follows_the_seed_is_no_difference_but_a_stray_one_is(tmp_path):
-    folder = toy(tmp_path, {"none": [0.6, 0.7]})  # data.seed equals seed in every record
+    folder = factory.toy(tmp_path, {"none": [0.6, 0.7]})  # data.seed equals seed in every record
     build(load(folder))
     stray = factory.record("none", 0.0, 2)
     stray["config"]["data"]["seed"] = 7
@@ -241,16 +212,6 @@ def test_a_row_without_any_record_is_still_a_row(tmp_path):
     table = build(load(folder))
     assert [r.label for r in table.rows] == ["none", "l1+l2"]
     assert {cell.status for cell in table.cells[1]} == {"missing"}
-
-
-def test_an_old_failure_outside_the_plan_is_left_out_and_named(tmp_path):
-    folder = toy(tmp_path, {"none": [0.6, 0.7]})
-    old = factory.failed(factory.record("none", 0.0, 5), "failed", "ValueError: lr")
-    old["config"]["optimizer"]["lr"] = 9.0
-    factory.leave(folder, {**old, "run_id": "dddddddddddd"})
-    table = build(load(folder, everything=True))
-    assert table.cells[0][0].planned == 2
-    assert any("dddddddddddd" in problem and "ValueError: lr" in problem for problem in table.problems)
 
 
 def test_what_may_not_be_compared_is_neither_tested_nor_best(ablation):
@@ -298,7 +259,7 @@ def test_published_values_stand_beside_and_carry_their_source(tmp_path):
         "rows": ["regularization"],
         "columns": [{**ACCURACY, "published": {"l1": 0.71}, "source": "A. Author 2020"}],
     }
-    table = build(load(toy(tmp_path, {"none": [0.6], "l1": [0.7]}, spec)))
+    table = build(load(factory.toy(tmp_path, {"none": [0.6], "l1": [0.7]}, spec)))
     assert [line[0].published for line in table.cells] == [None, "0.71"]
     assert "Published values of acc: A. Author 2020." in table.caption
 
@@ -390,7 +351,7 @@ def test_a_caption_says_what_the_command_changed(tmp_path, command, said):
 
 def test_a_metric_nobody_measured_is_a_hole_with_its_reason(tmp_path):
     spec = {"rows": ["regularization"], "columns": [{"label": "x", "metric": "test/other"}]}
-    table = build(load(toy(tmp_path, {"none": [0.6]}, spec)))
+    table = build(load(factory.toy(tmp_path, {"none": [0.6]}, spec)))
     assert table.cells[0][0].status == "–"
     assert table.notes == ["test/other was not measured"]
 
@@ -403,7 +364,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_a_running_run_is_said_to_run(tmp_path):
     from filelock import FileLock
 
-    folder = toy(tmp_path, {"none": [0.6, 0.7], "l1": [0.7]})
+    folder = factory.toy(tmp_path, {"none": [0.6, 0.7], "l1": [0.7]})
     target = folder / factory.run_id("l1", 0.0, 1)
     target.mkdir()
     with FileLock(target / ".lock"):
@@ -464,164 +425,6 @@ def test_seconds_of_packed_runs_are_shares_and_tested_against_nothing(tmp_path):
         assert cells[0].difference is not None
         assert (cells[1].difference is not None) is tested
         assert any("equal shares of the pack's time" in text for text in table.caption) is not tested
-
-
-def ladder(folder, values, rule=None, **settings):
-    """``values[strategy][strength][seed]`` = (validation, test accuracy), clean and noisy alike."""
-    items = []
-    for strategy, strengths in values.items():
-        for strength, found in strengths.items():
-            for noise in (0.0, 0.2):
-                for seed, pair in enumerate(found):
-                    item = factory.record(strategy, noise, seed)
-                    item["run_id"] = factory.run_id(strategy, strength, noise, seed)
-                    if strength is not None:
-                        item["config"]["regularization"][strategy]["strength"] = strength
-                    if pair is None:
-                        item = factory.failed(item, "diverged", "diverged at step 7: the training loss is not finite")
-                    else:
-                        both = zip(("val", "test"), pair, strict=True)
-                        item["metrics"] |= {f"{split}/performance/accuracy": value for split, value in both}
-                    items.append(item)
-                    factory.leave(folder, item)
-    columns = [{**ACCURACY, "label": str(noise), "where": {"data.label_noise": noise}} for noise in (0.0, 0.2)]
-    rule = {"metric": "val/performance/accuracy", "best": "max"} if rule is None else rule
-    return {"rows": ["regularization"], "baseline": ["none"], "choose": rule, "columns": columns, **settings}
-
-
-TRIED = {
-    "none": {None: [(0.5, 0.5), (0.6, 0.6)]},
-    # the validation split likes 0.01 best, the test split 0.1; at 1.0 one run is lost, whose others look best
-    "l2": {0.01: [(0.7, 0.61), (0.8, 0.71)], 0.1: [(0.6, 0.9), (0.7, 0.8)], 1.0: [(0.95, 0.95), None]},
-    "l1": {0.1: [(0.1, 0.2), (0.1, 0.3)], 0.2: [(0.3, 0.4), (0.3, 0.6)], 10.0: [(0.2, 0.3), (0.2, 0.4)]},
-}
-
-
-def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
-    spec = ladder(tmp_path, TRIED)
-    table = build(load(tmp_path), spec)
-    shown = {
-        r.label: (r.title, [cell.mean.value for cell in line]) for r, line in zip(table.rows, table.cells, strict=True)
-    }
-    assert shown["none"] == ("none", pytest.approx([0.55, 0.55]))
-    assert shown["l2"] == ("l2 (strength 0.01)", pytest.approx([0.66, 0.66]))
-    assert shown["l1"] == ("l1 (strength 0.2)", pytest.approx([0.5, 0.5]))
-    assert all(cell.mean.n == cell.planned == 2 for line in table.cells for cell in line)
-    lost = "l2, strength 1: 2 of 4 runs have no val/performance/accuracy; excluded from the choice"
-    assert table.problems == [lost]
-    assert any(
-        "the highest mean val/performance/accuracy over seeds and conditions of the 3 tried for its row" in c
-        for c in table.caption
-    )
-
-
-def test_the_smallest_may_be_the_best(tmp_path):
-    spec = ladder(tmp_path, TRIED, rule={"metric": "val/performance/accuracy", "best": "min"})
-    titles = {r.title for r in build(load(tmp_path), spec).rows}
-    assert titles == {"none", "l2 (strength 0.1)", "l1 (strength 0.1)"}
-
-
-def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_noted(tmp_path):
-    tried = {
-        "none": TRIED["none"],
-        # 0.2 is the best by a hair, and by rounding 0.1 is no worse than it; 0.3 is worse at every seed
-        "l1": {0.1: [(0.4, 0.5), (0.6, 0.5)], 0.2: [(0.4 + 1e-8, 0.9), (0.6, 0.9)], 0.3: [(0.1, 0.1), (0.31, 0.1)]},
-        # the chosen one beats the others at every seed, by different amounts
-        "l2": {0.1: [(0.1, 0.1), (0.2, 0.1)], 0.2: [(0.4, 0.5), (0.6, 0.5)], 0.3: [(0.3, 0.1), (0.49, 0.1)]},
-    }
-    spec = ladder(tmp_path, tried)
-    table = build(load(tmp_path), spec)
-    notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
-    alike = "not significantly different from 1 of its other settings (paired by run, p ≥ 0.05)"
-    assert notes == {
-        "none": [],
-        "l1 (strength 0.1)": ["its setting is the smallest tried", alike],
-        "l2 (strength 0.2)": [],
-    }
-
-
-def test_figures_have_every_setting_that_was_tried_and_know_the_chosen_one(tmp_path):
-    spec = ladder(tmp_path, TRIED)
-    found = points(load(tmp_path), spec)
-    assert {p.condition for p in found} == {"label noise 0", "label noise 0.2"}
-    key = "regularization.l1.strength"
-    assert {(p.setting.get(key), p.chosen) for p in found if p.row == "l1"} == {
-        (0.1, False),
-        (0.2, True),
-        (10.0, False),
-    }
-    assert {(p.setting.get(key), p.chosen) for p in found if p.row == "none"} == {(None, True)}
-    names = [drawing.name for drawing in sweep.draw(load(tmp_path), build(load(tmp_path), spec), found)]
-    assert "strengths" in names
-
-
-def test_without_a_rule_settings_are_not_mixed(tmp_path):
-    spec = ladder(tmp_path, TRIED) | {"choose": None}
-    with pytest.raises(ValueError, match=r"mixes configurations: regularization\.l[12]\.strength is"):
-        build(load(tmp_path), spec)
-
-
-@pytest.mark.parametrize("rule", ["accuracy", {"metric": "m"}, {"metric": "m", "best": "most"}, {"best": "max"}])
-def test_a_malformed_rule_is_refused_in_one_line(tmp_path, rule):
-    spec = ladder(tmp_path, {"none": TRIED["none"]}) | {"choose": rule}
-    with pytest.raises(ValueError, match=r"^table: choose is .*accepted: \{metric: a metric, best: max or min\}"):
-        build(load(tmp_path), spec)
-
-
-def with_code(record, code, finished):
-    return {
-        **record,
-        "run_id": factory.run_id(record["run_id"], code),
-        "provenance": {**record["provenance"], "code": code, "finished": finished},
-    }
-
-
-def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp_path):
-    """Of two codes the later, seed by seed or not; a row of genbench's own methods has one code alone."""
-    for seed in (0, 1, 2):
-        factory.leave(tmp_path, factory.record("none", 0.0, seed))
-        own = factory.record("mixup", 0.0, seed)
-        later = {**own, "metrics": {**own["metrics"], "test/performance/accuracy": 0.25}}
-        factory.leave(tmp_path, with_code(own, "aa", f"2026-01-01T00:00:0{seed}+00:00"))
-        if seed < 2:
-            factory.leave(tmp_path, with_code(later, "bb", f"2026-01-02T00:00:0{seed}+00:00"))
-    table = build(load(tmp_path))
-    cells = {row.label: line[0] for row, line in zip(table.rows, table.cells, strict=True)}
-    assert cells["mixup"].values == {0: 25.0, 1: 25.0}
-    assert len(cells["none"].values) == 3
-    assert [line for line in table.problems if "code" in line] == ["3 runs of earlier code left out"]
-
-
-def test_a_measures_seed_of_0_is_not_the_runs(tmp_path):
-    """The first seed is trained again with new code: the earlier code of the other seeds is left out too."""
-    for seed, code in ((0, "aa"), (1, "aa"), (2, "aa"), (0, "bb")):
-        own = factory.record("mixup", 0.0, seed)
-        own["config"]["measures"] = {"trace": {"_target_": "genbench.measures.hessian_trace", "seed": 0}}
-        factory.leave(tmp_path, with_code(own, code, f"2026-01-0{1 + (code == 'bb')}T00:00:0{seed}+00:00"))
-    loaded = records.load(tmp_path)
-    left = [record["seed"] for record in loaded.records if record["run_id"] not in records.earlier_code(loaded)]
-    assert left == [0]
-
-
-def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
-    own = [factory.record("mixup", 0.0, seed) for seed in (0, 1)]
-    for record in own:
-        factory.leave(tmp_path, with_code(record, "aa", "2026-01-01T00:00:00+00:00"))
-    plan = {
-        "experiment": "ablation", "command": [], "table": None, "planned": "2026-01-02T00:00:00+00:00",
-        "runs": [
-            {
-                "run_id": factory.run_id(record["run_id"], "bb"), "code": "bb",
-                "overrides": factory.overrides("mixup", 0.0, record["seed"]),
-                "configuration": records.configuration(record["config"]),
-            }
-            for record in own
-        ],
-    }  # fmt: skip
-    records.write_sweep(tmp_path, plan)
-    assert len(records.earlier_code(records.load(tmp_path))) == 2
-    records.write_sweep(tmp_path, {**plan, "planned": "2025-12-31T00:00:00+00:00"})  # an older plan
-    assert not records.earlier_code(records.load(tmp_path))
 
 
 def test_what_is_said_of_a_whole_column_stands_in_the_caption(tmp_path):

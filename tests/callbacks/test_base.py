@@ -4,18 +4,12 @@ import csv
 import json
 import math
 import random
-import re
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
@@ -33,24 +27,24 @@ from genbench.measures import (
     spectral_norm,
 )
 from tests.helpers.lightning_projects import (
-    Multitask,
     Odd,
     Plain,
     data,
     fit,
-    multitask,
-    multitask_loss,
     trainer,
     understand,
 )
 
-CONF = Path(__file__).parents[2] / "conf"
-QUICK = {"lambda_1": hessian_eigenvalues, "trace": hessian_trace}
 NORMS = {"l2": l2_norm, "distance": distance_from_init, "spectral": spectral_norm}
+QUICK = {"lambda_1": hessian_eigenvalues, "trace": hessian_trace}
 
 
 def full(dataset) -> list:
     return [tuple(dataset.tensors)]
+
+
+def mean_loss(snapshot: Snapshot) -> Estimate:
+    return Estimate(snapshot.mean_loss)
 
 
 def everything(**settings) -> list[pl.Callback]:
@@ -82,67 +76,6 @@ def test_final_weights_and_random_states_are_bit_identical(stranger, settings):
     for callback, times in zip(measuring[:3], (3, 3, 6), strict=True):
         assert len(callback.history) == times
         assert all(estimate.value is not None for estimate in callback.results.values())
-
-
-def test_gap_is_that_of_the_final_weights():
-    gap = Gap()
-    module = Plain()
-    ours = fit(module, [gap])
-    module.eval()
-    for split, dataset in (("train", data(64, 0)), ("val", data(30, 1)), ("test", data(50, 2))):
-        x, y = dataset.tensors
-        p = module(x).detach().double().softmax(1)
-        found = {
-            name: gap.results[f"{split}/performance/{name}"].value
-            for name in ("accuracy", "cross_entropy", "soft_error")
-        }
-        assert found["accuracy"] == pytest.approx(float((p.argmax(1) == y).double().mean()))
-        assert found["cross_entropy"] == pytest.approx(float(F.nll_loss(p.log(), y)), rel=1e-5)
-        assert found["soft_error"] == pytest.approx(float(1 - p[torch.arange(len(y)), y].mean()), rel=1e-5)
-        assert 0 <= gap.results[f"{split}/performance/calibration_error"].value <= 1
-        if split == "train":
-            train = found
-        else:
-            signs = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1}
-            for name, sign in signs.items():
-                expected = sign * (found[name] - train[name])
-                assert gap.results[f"{split}/gap/{name}"].value == pytest.approx(expected)
-    assert "train/gap/accuracy" not in gap.results
-    for key, estimate in gap.results.items():
-        assert float(ours.callback_metrics[key]) == pytest.approx(estimate.value, rel=1e-6)
-    assert gap.seconds > 0
-
-
-def test_weight_norms_since_the_start():
-    norms = Measures(measures=NORMS)
-    module = Plain()
-    start = {name: p.detach().clone() for name, p in module.named_parameters()}
-    fit(module, [norms])
-    flat = torch.cat([p.detach().reshape(-1) for p in module.parameters()]).double()
-    moved = torch.cat([(p.detach() - start[name]).reshape(-1) for name, p in module.named_parameters()]).double()
-    assert norms.results["weights/norm/l2"].value == pytest.approx(float(flat.norm()))
-    assert norms.results["weights/norm/distance"].value == pytest.approx(float(moved.norm()))
-    tops = [float(torch.linalg.svdvals(p.detach())[0]) for p in module.parameters() if p.ndim == 2]
-    assert norms.results["weights/norm/spectral"].value == pytest.approx(max(tops), rel=1e-5)
-    weight = module.layers[0].weight.detach()
-    assert norms.results["weights/norm/l2.layers.0.weight"].value == pytest.approx(float(weight.norm()), rel=1e-6)
-
-
-def test_flatness_is_that_of_the_final_weights():
-    flatness = Measures()
-    module = Plain()
-    fit(module, [flatness])
-    names = ("lambda_1", "trace", "sam_sharpness", "average_sharpness", "adaptive_sharpness")
-    whole = [key for key in flatness.results if "." not in key]
-    assert whole == [*(f"weights/norm/{name}" for name in NORMS), *(f"train/flatness/{name}" for name in names)]
-    snapshot = Snapshot(module, F.cross_entropy, full(data(64, 0)))
-    top = flatness.results["train/flatness/lambda_1"]
-    assert top.value == pytest.approx(hessian_eigenvalues(snapshot)["lambda_1"].value, rel=1e-4)
-    assert top.converged
-    assert top.residual <= 1e-3
-    trace = flatness.results["train/flatness/trace"]
-    assert trace.value == pytest.approx(hessian_trace(snapshot).value, rel=1e-3)
-    assert trace.stderr > 0
 
 
 def schedule(**settings) -> list[tuple[float, int]]:
@@ -407,106 +340,6 @@ def test_a_diverged_network_is_null_with_the_reason():
     assert not set(ours.callback_metrics) & {*gap.results, *norms.results, *flatness.results}
 
 
-@measure("flatness")
-def refuses(snapshot: Snapshot) -> Estimate:
-    assert snapshot.examples  # what fails before it looks is refused before training
-    raise ValueError("not for\nthis network")
-
-
-@measure("flatness", of_weights=True)
-def breaks(snapshot: Snapshot) -> Estimate:
-    with torch.no_grad():
-        for p in snapshot.model.parameters():
-            p.add_(1)
-    snapshot.model.train()
-    torch.rand(3)
-    return {}["nothing"]
-
-
-def returns_a_number(snapshot: Snapshot) -> float:
-    return 0.5
-
-
-def plain(snapshot: Snapshot) -> Estimate:
-    return Estimate(snapshot.mean_loss)
-
-
-def infinite(snapshot: Snapshot) -> Estimate:
-    return Estimate(math.inf, stderr=math.nan)
-
-
-def test_a_measure_that_raises_is_null_with_the_reason_and_stops_nothing():
-    bad = {"a": refuses, "b": breaks, "c": returns_a_number, "d": infinite}
-    callback = Measures(measures={**bad, "e": plain, "f": partial(plain)}, every_n_epochs=1)
-    module = Plain()
-    fit(module, [callback])
-    notes = {key: estimate.note for key, estimate in callback.results.items()}
-    assert notes == {
-        "train/flatness/a": "not for this network",
-        "weights/flatness/b": "KeyError: 'nothing'",
-        "train/other/c": "TypeError: a measure returned 0.5; accepted: an Estimate, or several in a dict by name",
-        "train/other/d": "the value is inf",
-        "train/other/e": None,
-        "train/other/f": None,
-    }
-    values = [estimate.value for estimate in callback.results.values()]
-    assert values[:4] == [None] * 4
-    expected = Snapshot(module, F.cross_entropy, full(data(64, 0))).mean_loss
-    assert values[4:] == pytest.approx([expected] * 2, rel=1e-5)
-
-
-def test_training_is_the_same_with_measures_that_raise():
-    states = []
-    for callbacks in ([], [Measures(measures={"a": refuses, "b": breaks, "c": returns_a_number}, every_n_steps=2)]):
-        torch.manual_seed(0)
-        module = Plain()
-        fit(module, callbacks)
-        states.append(module.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_an_interrupted_measurement_interrupts_the_training():
-    def interrupted(snapshot: Snapshot) -> Estimate:
-        raise KeyboardInterrupt
-
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        fit(callbacks=[Measures(measures={"a": interrupted}, every_n_epochs=1)])
-
-
-def test_two_measures_that_give_one_key_are_told_apart_from_none():
-    both = {"a": hessian_eigenvalues, "b": partial(hessian_eigenvalues, k=2)}
-    callback = Measures(measures=both)
-    fit(callbacks=[callback], max_epochs=1)
-    assert callback.results["train/flatness/lambda_2"].value is not None
-    callback = Measures(measures={**both, "c": partial(hessian_eigenvalues, max_steps=1)})
-    fit(callbacks=[callback], max_epochs=1)
-    assert "several measures" in callback.results["train/flatness/lambda_1"].note
-
-
-def test_measures_of_the_weights_need_no_data():
-    callback = Measures(measures={**NORMS, **QUICK}, split="val")
-    fit(Odd(), [callback], max_epochs=1)
-    assert all(callback.results[f"weights/norm/{name}"].value is not None for name in NORMS)
-    assert callback.results["val/flatness/trace"] == replace(
-        callback.results["val/flatness/trace"], value=None, note="there is no val split"
-    )
-
-
-def test_one_snapshot_serves_all_measures():
-    seen = set()
-
-    @measure("flatness")
-    def remember(snapshot: Snapshot) -> Estimate:
-        seen.add(id(snapshot.losses))
-        assert snapshot._open.depth == 1
-        return Estimate(0.0)
-
-    callback = Measures(measures={"a": remember, "b": remember, "c": partial(remember)})
-    fit(callbacks=[callback], max_epochs=1)
-    assert len(seen) == 1
-    assert [e.value for e in callback.results.values()] == [0.0] * 3
-
-
 def test_within_an_epoch_of_persistent_workers():
     """They have one iterator, in whose midst training is."""
 
@@ -517,45 +350,13 @@ def test_within_an_epoch_of_persistent_workers():
             )
 
     states = []
-    for callbacks in ([], [callback := Measures(measures={"loss": plain}, every_n_steps=5)]):
+    for callbacks in ([], [callback := Measures(measures={"loss": mean_loss}, every_n_steps=5)]):
         torch.manual_seed(0)
         module = Workers()
         fit(module, callbacks, max_epochs=2)
         states.append(module.state_dict())
     assert [entry["step"] for entry in callback.history] == [5, 10, 14]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_a_stranger_gets_the_full_set_without_subclassing():
-    """Dictionaries of two inputs, two heads and two losses: every measure is a number or a null that says why."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        nodes = compose("train", ["measures=full"]).measures
-    full = {name: instantiate(node) for name, node in nodes.items()}
-    given = {"loss": multitask_loss, "forward": multitask}
-    callback = Measures(measures=full, every_n_epochs=2, **given)
-    states = []
-    for callbacks in ([], [callback, Optimization(every_n_steps=1, **given)]):
-        torch.manual_seed(0)
-        module = Multitask()
-        fit(module, callbacks, max_epochs=2)
-        states.append(module.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-    for key, estimate in callback.results.items():
-        if estimate.value is None:
-            assert estimate.note, key
-            assert not re.match(r"\w+Error: ", estimate.note), (key, estimate.note)  # foreseen, no accident
-        else:
-            assert math.isfinite(estimate.value), key
-    x, y = data(60, 0).tensors
-    batch = {"signal": x, "context": x[:, :2].flip(1), "label": y, "amount": x.sum(1)}
-    module.eval()
-    loss = multitask_loss(*multitask(module, batch))
-    trained = [p for p in module.parameters() if p.requires_grad]
-    slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, trained)])
-    assert callback.results["train/optimization/gradient_norm"].value == pytest.approx(float(slope.norm()), rel=1e-4)
-    for key in ("lambda_1", "trace", "sam_sharpness", "ggn_trace", "empirical_fisher_trace"):
-        assert callback.results[f"train/flatness/{key}"].value > 0, key
 
 
 def test_batches_that_are_not_understood_are_null_with_the_reason():
@@ -576,20 +377,6 @@ def test_other_losses():
     fit(module, [flatness])
     expected = hessian_eigenvalues(Snapshot(module, squared, full(data(64, 0))))["lambda_1"].value
     assert flatness.results["train/flatness/lambda_1"].value == pytest.approx(expected, rel=1e-4)
-
-
-def test_stop():
-    easy = fit(callbacks=[Stop(train_accuracy=0.01)])
-    assert easy.current_epoch == 1
-    hard = fit(callbacks=[Stop(train_loss=1e-9, train_accuracy=1.0)], max_epochs=2)
-    assert hard.current_epoch == 2
-    gap = Gap(every_n_epochs=1)
-    fit(callbacks=[gap], max_epochs=6)
-    losses = [entry["train/performance/cross_entropy"] for entry in gap.history]
-    threshold = (losses[2] + min(losses[:2])) / 2
-    assert losses[2] < min(losses[:2])
-    assert fit(callbacks=[Stop(train_loss=threshold)], max_epochs=6).current_epoch == 3
-    assert fit(callbacks=[Stop(train_loss=threshold, every_n_epochs=2)], max_epochs=6).current_epoch == 4
 
 
 @pytest.mark.parametrize(

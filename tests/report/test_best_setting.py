@@ -1,0 +1,109 @@
+import pytest
+
+from genbench.report.figures import sweep
+from genbench.report.selection import load
+from genbench.report.table import build, points
+from tests.helpers import factory
+from tests.helpers.factory import ACCURACY
+
+
+def ladder(folder, values, rule=None, **settings):
+    """``values[strategy][strength][seed]`` = (validation, test accuracy), clean and noisy alike."""
+    items = []
+    for strategy, strengths in values.items():
+        for strength, found in strengths.items():
+            for noise in (0.0, 0.2):
+                for seed, pair in enumerate(found):
+                    item = factory.record(strategy, noise, seed)
+                    item["run_id"] = factory.run_id(strategy, strength, noise, seed)
+                    if strength is not None:
+                        item["config"]["regularization"][strategy]["strength"] = strength
+                    if pair is None:
+                        item = factory.failed(item, "diverged", "diverged at step 7: the training loss is not finite")
+                    else:
+                        both = zip(("val", "test"), pair, strict=True)
+                        item["metrics"] |= {f"{split}/performance/accuracy": value for split, value in both}
+                    items.append(item)
+                    factory.leave(folder, item)
+    columns = [{**ACCURACY, "label": str(noise), "where": {"data.label_noise": noise}} for noise in (0.0, 0.2)]
+    rule = {"metric": "val/performance/accuracy", "best": "max"} if rule is None else rule
+    return {"rows": ["regularization"], "baseline": ["none"], "choose": rule, "columns": columns, **settings}
+
+
+TRIED = {
+    "none": {None: [(0.5, 0.5), (0.6, 0.6)]},
+    # the validation split likes 0.01 best, the test split 0.1; at 1.0 one run is lost, whose others look best
+    "l2": {0.01: [(0.7, 0.61), (0.8, 0.71)], 0.1: [(0.6, 0.9), (0.7, 0.8)], 1.0: [(0.95, 0.95), None]},
+    "l1": {0.1: [(0.1, 0.2), (0.1, 0.3)], 0.2: [(0.3, 0.4), (0.3, 0.6)], 10.0: [(0.2, 0.3), (0.2, 0.4)]},
+}
+
+
+def test_a_row_shows_the_setting_that_the_validation_split_chooses(tmp_path):
+    spec = ladder(tmp_path, TRIED)
+    table = build(load(tmp_path), spec)
+    shown = {
+        r.label: (r.title, [cell.mean.value for cell in line]) for r, line in zip(table.rows, table.cells, strict=True)
+    }
+    assert shown["none"] == ("none", pytest.approx([0.55, 0.55]))
+    assert shown["l2"] == ("l2 (strength 0.01)", pytest.approx([0.66, 0.66]))
+    assert shown["l1"] == ("l1 (strength 0.2)", pytest.approx([0.5, 0.5]))
+    assert all(cell.mean.n == cell.planned == 2 for line in table.cells for cell in line)
+    lost = "l2, strength 1: 2 of 4 runs have no val/performance/accuracy; excluded from the choice"
+    assert table.problems == [lost]
+    assert any(
+        "the highest mean val/performance/accuracy over seeds and conditions of the 3 tried for its row" in c
+        for c in table.caption
+    )
+
+
+def test_the_smallest_may_be_the_best(tmp_path):
+    spec = ladder(tmp_path, TRIED, rule={"metric": "val/performance/accuracy", "best": "min"})
+    titles = {r.title for r in build(load(tmp_path), spec).rows}
+    assert titles == {"none", "l2 (strength 0.1)", "l1 (strength 0.1)"}
+
+
+def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_noted(tmp_path):
+    tried = {
+        "none": TRIED["none"],
+        # 0.2 is the best by a hair, and by rounding 0.1 is no worse than it; 0.3 is worse at every seed
+        "l1": {0.1: [(0.4, 0.5), (0.6, 0.5)], 0.2: [(0.4 + 1e-8, 0.9), (0.6, 0.9)], 0.3: [(0.1, 0.1), (0.31, 0.1)]},
+        # the chosen one beats the others at every seed, by different amounts
+        "l2": {0.1: [(0.1, 0.1), (0.2, 0.1)], 0.2: [(0.4, 0.5), (0.6, 0.5)], 0.3: [(0.3, 0.1), (0.49, 0.1)]},
+    }
+    spec = ladder(tmp_path, tried)
+    table = build(load(tmp_path), spec)
+    notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
+    alike = "not significantly different from 1 of its other settings (paired by run, p ≥ 0.05)"
+    assert notes == {
+        "none": [],
+        "l1 (strength 0.1)": ["its setting is the smallest tried", alike],
+        "l2 (strength 0.2)": [],
+    }
+
+
+def test_figures_have_every_setting_that_was_tried_and_know_the_chosen_one(tmp_path):
+    spec = ladder(tmp_path, TRIED)
+    found = points(load(tmp_path), spec)
+    assert {p.condition for p in found} == {"label noise 0", "label noise 0.2"}
+    key = "regularization.l1.strength"
+    assert {(p.setting.get(key), p.chosen) for p in found if p.row == "l1"} == {
+        (0.1, False),
+        (0.2, True),
+        (10.0, False),
+    }
+    assert {(p.setting.get(key), p.chosen) for p in found if p.row == "none"} == {(None, True)}
+    names = [drawing.name for drawing in sweep.draw(load(tmp_path), build(load(tmp_path), spec), found)]
+    assert "strengths" in names
+
+
+def test_without_a_rule_settings_are_not_mixed(tmp_path):
+    spec = ladder(tmp_path, TRIED) | {"choose": None}
+    with pytest.raises(ValueError, match=r"mixes configurations: regularization\.l[12]\.strength is"):
+        build(load(tmp_path), spec)
+
+
+@pytest.mark.parametrize("rule", ["accuracy", {"metric": "m"}, {"metric": "m", "best": "most"}, {"best": "max"}])
+def test_a_malformed_rule_is_refused_in_one_line(tmp_path, rule):
+    spec = ladder(tmp_path, {"none": TRIED["none"]}) | {"choose": rule}
+    with pytest.raises(ValueError, match=r"^table: choose is .*accepted: \{metric: a metric, best: max or min\}"):
+        build(load(tmp_path), spec)

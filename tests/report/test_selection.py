@@ -1,0 +1,83 @@
+from genbench import records
+from genbench.report.selection import load
+from genbench.report.table import build, points
+from tests.helpers import factory
+
+
+def test_a_table_shows_the_last_command_and_says_what_else_lies_there(tmp_path):
+    folder = factory.toy(tmp_path, {"none": [0.6, 0.7]})
+    other = factory.record("none", 0.0, 2)
+    other["config"]["optimizer"]["lr"] = 0.1
+    for number in range(2):
+        factory.leave(folder, {**other, "run_id": f"aaaaaaaaaaa{number}"})
+        table = build(load(folder))
+        assert [cell.planned for line in table.cells for cell in line] == [2]
+        runs = "1 run of another command" if number == 0 else "2 runs of other commands"
+        assert table.problems == [f"{runs} in this folder; genbench-table --all shows all"]
+        assert {point.record["config"]["optimizer"]["lr"] for point in points(load(folder))} == {0.005}
+
+
+def test_an_old_failure_outside_the_plan_is_left_out_and_named(tmp_path):
+    folder = factory.toy(tmp_path, {"none": [0.6, 0.7]})
+    old = factory.failed(factory.record("none", 0.0, 5), "failed", "ValueError: lr")
+    old["config"]["optimizer"]["lr"] = 9.0
+    factory.leave(folder, {**old, "run_id": "dddddddddddd"})
+    table = build(load(folder, everything=True))
+    assert table.cells[0][0].planned == 2
+    assert any("dddddddddddd" in problem and "ValueError: lr" in problem for problem in table.problems)
+
+
+def with_code(record, code, finished):
+    return {
+        **record,
+        "run_id": factory.run_id(record["run_id"], code),
+        "provenance": {**record["provenance"], "code": code, "finished": finished},
+    }
+
+
+def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp_path):
+    """Of two codes the later, seed by seed or not; a row of genbench's own methods has one code alone."""
+    for seed in (0, 1, 2):
+        factory.leave(tmp_path, factory.record("none", 0.0, seed))
+        own = factory.record("mixup", 0.0, seed)
+        later = {**own, "metrics": {**own["metrics"], "test/performance/accuracy": 0.25}}
+        factory.leave(tmp_path, with_code(own, "aa", f"2026-01-01T00:00:0{seed}+00:00"))
+        if seed < 2:
+            factory.leave(tmp_path, with_code(later, "bb", f"2026-01-02T00:00:0{seed}+00:00"))
+    table = build(load(tmp_path))
+    cells = {row.label: line[0] for row, line in zip(table.rows, table.cells, strict=True)}
+    assert cells["mixup"].values == {0: 25.0, 1: 25.0}
+    assert len(cells["none"].values) == 3
+    assert [line for line in table.problems if "code" in line] == ["3 runs of earlier code left out"]
+
+
+def test_a_measures_seed_of_0_is_not_the_runs(tmp_path):
+    """The first seed is trained again with new code: the earlier code of the other seeds is left out too."""
+    for seed, code in ((0, "aa"), (1, "aa"), (2, "aa"), (0, "bb")):
+        own = factory.record("mixup", 0.0, seed)
+        own["config"]["measures"] = {"trace": {"_target_": "genbench.measures.hessian_trace", "seed": 0}}
+        factory.leave(tmp_path, with_code(own, code, f"2026-01-0{1 + (code == 'bb')}T00:00:0{seed}+00:00"))
+    loaded = records.load(tmp_path)
+    left = [record["seed"] for record in loaded.records if record["run_id"] not in records.earlier_code(loaded)]
+    assert left == [0]
+
+
+def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
+    own = [factory.record("mixup", 0.0, seed) for seed in (0, 1)]
+    for record in own:
+        factory.leave(tmp_path, with_code(record, "aa", "2026-01-01T00:00:00+00:00"))
+    plan = {
+        "experiment": "ablation", "command": [], "table": None, "planned": "2026-01-02T00:00:00+00:00",
+        "runs": [
+            {
+                "run_id": factory.run_id(record["run_id"], "bb"), "code": "bb",
+                "overrides": factory.overrides("mixup", 0.0, record["seed"]),
+                "configuration": records.configuration(record["config"]),
+            }
+            for record in own
+        ],
+    }  # fmt: skip
+    records.write_sweep(tmp_path, plan)
+    assert len(records.earlier_code(records.load(tmp_path))) == 2
+    records.write_sweep(tmp_path, {**plan, "planned": "2025-12-31T00:00:00+00:00"})  # an older plan
+    assert not records.earlier_code(records.load(tmp_path))
