@@ -55,7 +55,7 @@ class Splits:
         """Return a split, or ``examples`` of it, which :func:`take` chooses once; ``None`` if there is no such split.
 
         Raises:
-            ValueError: a loader that may never end: neither it has a length nor the Trainer a limit.
+            ValueError: a loader that may never end: it has no length and the Trainer no limit.
         """
         own: Any = getattr(trainer, "datamodule", None)
         if hasattr(own, "evaluation_batches"):
@@ -275,7 +275,7 @@ def _length(batch: Any) -> int:
         n = len(batch[0])  # lists with one entry per example, as in detection
     if not n:
         raise ValueError(
-            "a batch holds no tensor with a first axis, so that its examples cannot be counted; examples=null"
+            "a batch holds no tensor with a first axis, so its examples cannot be counted; set examples=null"
         )
     return n
 

@@ -41,7 +41,7 @@ def network(pl_module: Any, name: str | None = None) -> nn.Module:
     part = reduce(lambda owner, word: getattr(owner, word, None), name.split("."), pl_module)
     if not isinstance(part, nn.Module):
         parts = ", ".join(key for key, _ in pl_module.named_children())
-        raise ValueError(f"network={name!r} is no part of {type(pl_module).__name__}; accepted: {parts or 'none'}")
+        raise ValueError(f"network={name!r} is not a part of {type(pl_module).__name__}; accepted: {parts or 'none'}")
     return unwrapped(part)
 
 
@@ -69,7 +69,7 @@ def probe(snapshot: Snapshot) -> None:
         raise ValueError(text + mend) from error
     if snapshot.loss is F.cross_entropy and not _are_classes(output, target):
         raise ValueError(
-            "the loss is cross-entropy, and these are no logits with labels or probabilities: pass loss=(output, "
+            "the loss is cross-entropy, but these are not logits with labels or probabilities: pass loss=(output, "
             "target) -> mean over the batch"
         )
 

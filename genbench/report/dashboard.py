@@ -128,7 +128,7 @@ def build(folder: str | Path, *, entity: str | None = None, project: str | None 
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DashboardError(f"W&B did not take the dashboard of {experiment}: {reason}") from error
+        raise DashboardError(f"W&B refused the dashboard of {experiment}: {reason}") from error
     saved = {"entity": entity, "project": project, "name": view._internal_name, "id": view._internal_id}
     records.write_atomic(folder / MEMORY, json.dumps(saved, indent=2) + "\n")
     return view.url

@@ -46,7 +46,7 @@ def table_of(
     frame = frame.set_axis([clean(name) for name in frame.columns], axis=1)
     names = list(frame.columns)
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"the column {twice[0]!r} is there twice")
+        raise ValueError(f"the column {twice[0]!r} appears twice")
     for name in [*(rows or ()), *(columns or ()), *([seed] if seed is not None else ())]:
         if name not in names:
             raise ValueError(f"there is no column {name!r}; {nearest(name, names)}")
@@ -61,14 +61,16 @@ def table_of(
         rows = rows or texts[:1]
         if not rows:
             raise ValueError(f"no column of text can label the rows; name some in rows, of {', '.join(names)}")
-        said.append(f"Rows are the columns of text that vary ({listed(rows)}), as none were named.")
+        said.append(f"No rows were named: these are the text columns that vary ({listed(rows)}).")
     if not columns:
         columns = [name for name in names if name not in (seed, *rows) and _is_numeric(cells[name])]
-        said.append("Columns are those of numbers, as none were named.")
+        said.append("No columns were named: these are the numeric columns.")
     if not columns:
         raise ValueError(f"no column of numbers is left to show; name some in columns, of {', '.join(names)}")
     if seed is None:
-        said.append("No column holds seeds: runs are numbered within their row in the order given, and so paired.")
+        said.append(
+            "No column holds seeds: runs are numbered within their row in the given order, and paired by number."
+        )
     spec: dict[str, Any] = {
         "caption": " ".join(said),
         "rows": list(rows),
@@ -120,7 +122,7 @@ def _runs(
             hint = f"; they differ in {listed(differing[:3])}" if differing else ""
             raise ValueError(
                 f"the row {'/'.join(label)!r} holds {seed} {number} twice (runs {other + 1} and {index + 1}); name in "
-                f"rows what tells them apart{hint}"
+                f"rows what distinguishes them{hint}"
             )
         runs.append(_run(index, number, settings, {name: cells[name][index] for name in columns}))
     return runs

@@ -1,4 +1,4 @@
-"""A table in LaTeX, with the package booktabs."""
+"""A table in LaTeX."""
 
 import itertools
 import re
@@ -9,16 +9,10 @@ from genbench.report.format import PIECE, letter, wrapped
 from genbench.report.model import Table
 from genbench.report.render import PADDING, Text, heading, stack_columns, texts
 
-_PAGE = 100  # characters across a LaTeX page, as a guide to where columns are stacked
-
-
-_LINES = 42
-
-
-_HEAD = 5
-
-
-_LABEL = 40  # characters of a row's label in a line
+_PAGE = 100  # approximate number of characters across a page
+_LINES = 42  # lines of a page
+_HEAD = 5  # lines of a tabular's header
+_LABEL = 40  # most characters of a row's label in a line
 
 
 def latex(table: Table) -> str:
@@ -87,7 +81,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
         small = [_tex(text.status)] if text.mean and text.status else []
         raised = {"": "", "*": "*", "†": "$\\dagger$"}[text.mark] + ",".join([*text.notes, *small])
         raised = f"\\textsuperscript{{{raised}}}" if raised else ""
-        # a mark alone hangs over, so that numbers stay under one another
+        # a lone mark takes no width, so that numbers stay aligned
         value += f"\\rlap{{{raised}}}" if text.mark and not (text.notes or small or text.published) else raised
         return value + (f" [{_tex(text.published)}]" if text.published else "")
 
@@ -149,6 +143,6 @@ def _tex_character(char: str) -> str:
     plain = unicodedata.normalize("NFKC", char)
     if name.startswith(("SUBSCRIPT", "SUPERSCRIPT")) and plain.isascii():
         return f"$_{{{plain}}}$" if name.startswith("SUB") else f"$^{{{plain}}}$"
-    if name.startswith("LATIN") and ord(char) < 0x180:  # what T1 fonts hold
+    if name.startswith("LATIN") and ord(char) < 0x180:  # characters of T1 fonts
         return char
     return f"[U+{ord(char):04X}]"

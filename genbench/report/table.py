@@ -233,7 +233,7 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
 
 
 def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[_Line], list[str]]:
-    """Move notes that every value of a column shares into sentences; return the cells without them, and these."""
+    """Move notes that every value of a column shares into sentences; return both."""
     general: dict[str, list[int]] = {}
     counts = [sum(bool(line[index][0].values) for line in lines) for index in range(len(columns))]
     for index in range(len(columns)):

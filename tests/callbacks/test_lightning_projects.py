@@ -79,7 +79,9 @@ def test_a_part_is_measured_where_it_is_named():
     flat = torch.cat([p.detach().reshape(-1) for p in module.whole["student"].parameters()])
     assert named.results["weights/norm/l2"].value == pytest.approx(float(flat.norm()), rel=1e-6)
     for wrong in (Gap(network="netwrok"), Stop(train_loss=1, network="netwrok")):
-        with pytest.raises(ValueError, match=r"^network='netwrok' is no part of Deep; accepted: network, head, whole$"):
+        with pytest.raises(
+            ValueError, match=r"^network='netwrok' is not a part of Deep; accepted: network, head, whole$"
+        ):
             fit(Deep(), [wrong])  # before it trains
 
 

@@ -51,7 +51,7 @@ def test_a_run_is_refused_before_it_is_trained_and_a_network_before_it_is_read(c
         execute.run(configure("measures.trace.probes=abc"))
     with pytest.raises(ConfigError, match=r"^measures\.lambda_1\.k is -1; accepted: an integer of at least 1$"):
         execute.run(configure("measures.lambda_1.k=-1"))
-    with pytest.raises(ValueError, match=r"^network='nosuch' is no part of Training; accepted: lanes$"):
+    with pytest.raises(ValueError, match=r"^network='nosuch' is not a part of Training; accepted: lanes$"):
         execute.run(configure("+callbacks.gap.network=nosuch"))
     assert not (tmp_path / "runs").exists()
     with initialize_config_dir(str(folder()), version_base="1.3"):

@@ -146,7 +146,7 @@ def test_what_is_remembered_names_no_machine(views, folder):
 def test_a_failure_is_one_line_and_leaves_no_second_copy(views, folder):
     first = dashboard.build(folder)
     views.broken = True
-    with pytest.raises(DashboardError, match=r"^W&B did not take the dashboard of ablation: no route to host$"):
+    with pytest.raises(DashboardError, match=r"^W&B refused the dashboard of ablation: no route to host$"):
         dashboard.build(folder)
     views.broken = False
     assert dashboard.build(folder) == first

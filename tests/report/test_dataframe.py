@@ -80,9 +80,9 @@ def test_rows_and_columns_are_found_and_the_caption_says_so():
     table = report.table_of(pd.read_csv(io.StringIO(CSV)))
     assert [row.label for row in table.rows] == ["=swa", "none", "sam"]
     assert [column.label for column in table.columns] == ["lr", "acc"]
-    assert "Rows are the columns of text that vary (method), as none were named." in table.caption[0]
+    assert "No rows were named: these are the text columns that vary (method)." in table.caption[0]
     named = report.table_of(pd.read_csv(io.StringIO(CSV)), rows=["method"], columns=["acc"])
-    assert not any("none were named" in line or "No column holds seeds" in line for line in named.caption)
+    assert not any("were named" in line or "No column holds seeds" in line for line in named.caption)
 
 
 def test_without_seeds_runs_are_numbered_within_their_row():
@@ -188,7 +188,7 @@ def test_command_prints_the_table_and_writes_it_only_where_it_is_told(tmp_path):
         (["numbers.csv"], "no column of text can label the rows; name some in rows, of a, b"),
         (["words.csv"], "no column of numbers is left to show; name some in columns, of a, b"),
         (["head.csv", "--rows", "a", "--columns", "b"], "no runs to show in head"),
-        (["twice.csv"], "the column 'a' is there twice"),
+        (["twice.csv"], "the column 'a' appears twice"),
         (["long.csv"], "long.csv is no CSV file: Error tokenizing data"),
         (["empty.csv"], "empty.csv is no CSV file: No columns to parse"),
         (["latin.csv"], "latin.csv is no CSV file: it is not UTF-8 text"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def draw(table: Table, rows: Collection[str]) -> Drawing | None:
-    """Test accuracy of some rows, by label: difference from the baseline with its interval, a panel per column."""
+    """Draw the test accuracy of some rows, by label: difference from the baseline with interval, a panel per column."""
     columns = [i for i, column in enumerate(table.columns) if column.metric == "test/performance/accuracy"]
     base = table.baseline
     if base is None or not any(line[i].difference for line in table.cells for i in columns):
@@ -62,7 +62,7 @@ def draw(table: Table, rows: Collection[str]) -> Drawing | None:
 
 
 def _limit(axis: "Axes", differences: Sequence[statistics.Difference | None]) -> None:
-    """Limits that a single wide interval cannot blow up; what is cut off is marked."""
+    """Set the limits so that no single wide interval dominates them; mark intervals that are cut off."""
     present = [item for item in differences if item is not None]
     values = [item.value for item in present]
     halves = sorted(item.half_width for item in present if item.half_width is not None)

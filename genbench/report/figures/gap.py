@@ -64,7 +64,7 @@ def _against(
     numbered = [row for row in rows if row in first]
     conditions = list(dict.fromkeys(point.condition for point in points))
     longest = max(map(len, numbered)) + max(map(len, conditions))
-    beside = len(numbered) <= _BESIDE and longest <= 40  # in a panel of its own
+    beside = len(numbered) <= _BESIDE and longest <= 40  # the legend gets a panel of its own
     panels = len(measures) + beside
     columns = panels if panels < 5 else 3
     lines = math.ceil(panels / columns)

@@ -71,7 +71,7 @@ def _few(table: Table, most: int) -> tuple[set[str], str]:
 
 
 def _custom(curve: Curve, points: Sequence[Point], table: Table) -> Drawing | None:
-    """A figure that the experiment asks for; of the table's rows, as many as there are distinct line styles."""
+    """Draw a figure that the experiment asks for, with at most as many of the table's rows as there are line styles."""
     if curve.lines:
         return custom.draw(curve, points)
     rows, note = _few(table, custom.LINES)
