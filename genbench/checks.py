@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,21 +27,29 @@ def check_integer(name: str, value: object, *, least: int, most: int | None = No
 
 
 def check_number(
-    name: str, value: object, *, low: float, high: float = float("inf"), open_high: bool = False, note: str = ""
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+    note: str = "",
 ) -> float:
-    """``value`` as a ``float`` in [low, high], or in [low, high) where ``open_high`` or ``high`` is infinite.
+    """``value`` as a ``float`` in [low, high], without an end that is open or infinite.
 
     >>> check_number("data.label_noise", 1.5, low=0, high=1)
     Traceback (most recent call last):
     ValueError: data.label_noise is 1.5; accepted: a number in [0, 1]
+    >>> check_number("optimizer.lr", 0, low=0, open_low=True)
+    Traceback (most recent call last):
+    ValueError: optimizer.lr is 0; accepted: a number in (0, inf)
     """
-    open_high = open_high or high == float("inf")
-    inside = (
-        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    )  # nan is inside nothing
-    if not inside or (open_high and value == high):
-        end = ")" if open_high else "]"
-        raise ValueError(f"{name} is {value!r}; accepted: a number in [{low}, {high}{end}{note and f' ({note})'}")
+    open_low, open_high = open_low or low == -math.inf, open_high or high == math.inf
+    inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high  # nan is not
+    if not inside or (open_low and value == low) or (open_high and value == high):
+        interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+        raise ValueError(f"{name} is {value!r}; accepted: a number in {interval}{note and f' ({note})'}")
     assert isinstance(value, int | float)
     return float(value)
 

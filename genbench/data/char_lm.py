@@ -61,7 +61,7 @@ class CharLM(TokenData):
         self.targets = check_choice("data.targets", targets, ("last", "all"))
         if targets == "all" and (inputs := settings.get("inputs", "original")) != "original":
             raise ValueError(f"data.inputs is {inputs!r} with data.targets=all; accepted: original")
-        check_number("data.test_fraction", test_fraction, low=0, high=1, open_high=True)
+        check_number("data.test_fraction", test_fraction, low=0, high=1, open_low=True, open_high=True)
         check_number("data.val_fraction", val_fraction, low=0, high=1, open_high=True)
         shares = test_fraction, val_fraction
         self._content, self.classes = _windows(path, stamp(path), window, stride, targets, shares)

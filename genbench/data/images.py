@@ -82,7 +82,7 @@ class ImageData(TensorData):
         if hub is None and path is None:
             raise ValueError("data.path and data.hub are both null; accepted: a local folder, or a name on the hub")
         if test_fraction is not None:
-            check_number("data.test_fraction", test_fraction, low=0, high=1, open_high=True)
+            check_number("data.test_fraction", test_fraction, low=0, high=1, open_low=True, open_high=True)
         check_choice("data.channels", str(channels), ("1", "3"))
         if size is not None:
             check_integer("data.size", size, least=1)

@@ -60,7 +60,7 @@ class TextClassification(TokenData):
         check_choice("data.unit", unit, UNITS)
         check_integer("data.length", length, least=1)
         check_integer("data.vocabulary_size", vocabulary_size, least=3)
-        check_number("data.test_fraction", test_fraction, low=0, high=1, open_high=True)
+        check_number("data.test_fraction", test_fraction, low=0, high=1, open_low=True, open_high=True)
         if path is not None and hub is not None:
             raise ValueError(f"data.path is {path!r} and data.hub {hub!r}; accepted: one of them, or neither")
         check_number("data.val_fraction", val_fraction, low=0, high=1, open_high=True)

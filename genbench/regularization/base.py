@@ -1,6 +1,5 @@
 """What a regularization may change about one training step."""
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genbench.checks import check_number
 from genbench.models.slots import Normalization
 from genbench.records import SCALE_FREE
 from genbench.rng import StepRandom
@@ -62,14 +62,10 @@ class Method(nn.Module):
         """The node of the learning-rate schedule that the method has in place of the run's own, if it has one."""
         return None
 
-    def setting(self, name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
-        """Keep a numeric setting as a 0-d tensor; refuse what is not a number in [low, high]."""
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not low <= value <= high:
-            raise ValueError(
-                f"regularization {type(self).__name__}: {name}={value!r} is not a number in [{low}, {high}]"
-            )
-        self.register_buffer(name, torch.tensor(float(value), dtype=torch.float64))
+    def setting(self, name: str, value: float, **limits: Any) -> None:
+        """Keep a numeric setting as a 0-d tensor, checked by :func:`genbench.checks.check_number` with its limits."""
+        number = check_number(f"regularization {type(self).__name__}: {name}", value, **limits)
+        self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
 
     def remember(self, name: str, tensors: Iterable[Tensor]) -> None:
         """Keep copies of tensors as buffers ``name_0``, ``name_1``, …"""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.checks import check_choice
+from genbench.checks import check_choice, check_integer
 from genbench.regularization.base import Batches, Method, Validate
 
 
@@ -29,8 +29,7 @@ class EarlyStopping(Method):
 
     def __init__(self, *, patience: int, criterion: str = "loss", max_gap: float = 0.1) -> None:
         super().__init__()
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise ValueError(f"regularization EarlyStopping: patience={patience!r} is not a whole number of epochs ≥ 1")
+        check_integer("regularization EarlyStopping: patience", patience, least=1)
         self.criterion = check_choice("regularization early_stopping: criterion", criterion, ("loss", "gap"))
         self.setting("max_gap", max_gap, low=0, high=1)
         self.register_buffer("patience", torch.tensor(patience, dtype=torch.int64))

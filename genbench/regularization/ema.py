@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from genbench.checks import check_number
 from genbench.regularization.swa import WeightAverage
 
 
@@ -19,7 +18,7 @@ class EMA(WeightAverage):
 
     def __init__(self, *, decay: float) -> None:
         super().__init__()
-        self.setting("decay", check_number("regularization ema: decay", decay, low=0, high=1, open_high=True))
+        self.setting("decay", decay, low=0, high=1, open_high=True)
 
     def share(self, progress: float | Tensor) -> Tensor:
         self.averaged += torch.ones_like(self.averaged)

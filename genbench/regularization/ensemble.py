@@ -1,5 +1,6 @@
 """Deep ensembles."""
 
+from genbench.checks import check_integer
 from genbench.regularization.base import Method
 
 
@@ -9,6 +10,4 @@ class Ensemble(Method):
 
     def __init__(self, *, members: int) -> None:
         super().__init__()
-        if not isinstance(members, int) or isinstance(members, bool) or members < 2:
-            raise ValueError(f"regularization Ensemble: members={members!r} is not a whole number ≥ 2")
-        self.members = members
+        self.members = check_integer("regularization Ensemble: members", members, least=2)

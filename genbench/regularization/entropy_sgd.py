@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.checks import check_integer, check_number
+from genbench.checks import check_integer
 from genbench.regularization.base import Batches, Method, Parameters
 from genbench.regularization.swa import estimate_norm_statistics, trainable
 from genbench.rng import StepRandom
@@ -43,10 +43,8 @@ class EntropySGD(Method):
         self.setting("scoping", scoping, low=0)
         self.setting("inner_steps", check_integer("regularization entropy_sgd: inner_steps", inner_steps, least=1))
         self.setting("noise", noise, low=0)
-        self.setting("decay", check_number("regularization entropy_sgd: decay", decay, low=0, high=1, open_high=True))
-        self.setting("outer", outer, low=0, high=1)
-        if outer == 0:
-            raise ValueError("regularization EntropySGD: outer=0 would stop training; it must be positive")
+        self.setting("decay", decay, low=0, high=1, open_high=True)
+        self.setting("outer", outer, low=0, high=1, open_low=True)
         self.register_buffer("inner", torch.tensor(0, dtype=torch.int64))
         self.register_buffer("loops", torch.tensor(0, dtype=torch.int64))
 

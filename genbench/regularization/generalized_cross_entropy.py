@@ -16,9 +16,7 @@ class GeneralizedCrossEntropy(Method):
 
     def __init__(self, *, q: float) -> None:
         super().__init__()
-        self.setting("q", q, low=0, high=1)
-        if q == 0:
-            raise ValueError("regularization GeneralizedCrossEntropy: q=0 is the cross-entropy; it must be positive")
+        self.setting("q", q, low=0, high=1, open_low=True)  # the limit q → 0 is the cross-entropy
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         q = self.q.to(output.dtype)

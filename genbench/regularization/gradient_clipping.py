@@ -16,9 +16,7 @@ class GradientClipping(Method):
 
     def __init__(self, *, max_norm: float) -> None:
         super().__init__()
-        self.setting("max_norm", max_norm, low=0)
-        if max_norm == 0:
-            raise ValueError("regularization GradientClipping: max_norm=0 would stop training; it must be positive")
+        self.setting("max_norm", max_norm, low=0, open_low=True)
 
     @torch.no_grad()
     def gradient(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:

@@ -18,9 +18,7 @@ class MaxNorm(Method):
 
     def __init__(self, *, limit: float) -> None:
         super().__init__()
-        self.setting("limit", limit, low=0)
-        if limit == 0:
-            raise ValueError("regularization MaxNorm: limit=0 would leave no weights; it must be positive")
+        self.setting("limit", limit, low=0, open_low=True)
 
     @torch.no_grad()
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:

@@ -29,9 +29,7 @@ class SelfPaced(Method):
     def __init__(self, *, start: float, end: float) -> None:
         super().__init__()
         self.setting("start", start, low=0, high=1)
-        self.setting("end", end, low=0, high=1)
-        if end == 0:
-            raise ValueError("regularization SelfPaced: end=0 would leave out nothing; it must be positive")
+        self.setting("end", end, low=0, high=1, open_low=True)
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
 
     def judge(self, net: nn.Module) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from genbench.checks import check_number
 from genbench.models.slots import StochasticDepth as Slot
 from genbench.regularization.base import Method
 
@@ -18,7 +17,7 @@ class StochasticDepth(Method):
 
     def __init__(self, *, rate: float) -> None:
         super().__init__()
-        self.setting("rate", check_number("regularization stochastic_depth: rate", rate, low=0, high=1, open_high=True))
+        self.setting("rate", rate, low=0, high=1, open_high=True)
 
     def build(self, net: nn.Module) -> nn.Module:
         slots = [module for module in net.modules() if isinstance(module, Slot)]

@@ -1,6 +1,5 @@
 """Plan a run: check its configuration, identify it and build its data, before anything is written."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,9 +222,7 @@ def _check_settings(config: Config) -> None:
     process_group.check(config["trainer"])
     if config["trainer"].get("max_epochs") is None and config["trainer"].get("max_steps") is None:
         raise ConfigError("trainer.max_epochs and trainer.max_steps are both null: training would never end; set one")
-    lr = config["optimizer"].get("lr", 1)
-    if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
-        raise ConfigError(f"optimizer.lr is {'null' if lr is None else repr(lr)}; accepted: a number in (0, inf)")
+    check_number("optimizer.lr", config["optimizer"].get("lr", 1), low=0, open_low=True)
     for key, value in config["optimizer"].items():  # torch's own error is a TypeError about '<='
         if key in ("eps", "weight_decay", "momentum", "alpha") and not isinstance(value, int | float):
             raise ConfigError(f"optimizer.{key} is {'null' if value is None else repr(value)}; accepted: a number")

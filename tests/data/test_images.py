@@ -526,9 +526,8 @@ def test_a_hub_without_a_network_names_the_alternative(tmp_path):
 
 def test_without_the_library_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        ValueError, match=r"data\.hub='a/b' needs .*'genbench\[datasets\]'; accepted also: data\.path=FOLDER"
-    ):
+    said = r"""data\.hub='a/b' needs: pip install "genbench\[datasets\]"; accepted also: data\.path=FOLDER"""
+    with pytest.raises(ValueError, match=said):
         ImageData(hub="a/b")
 
 

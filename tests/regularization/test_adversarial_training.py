@@ -106,7 +106,7 @@ def test_lanes_may_differ_in_radius_and_step(configure):
     ("setting", "message"),
     [
         ({"norm": "l1"}, "norm is 'l1'; accepted: linf, l2"),
-        ({"epsilon": -1}, r"epsilon=-1 is not a number in \[0"),
+        ({"epsilon": -1}, r"epsilon is -1; accepted: a number in \[0, inf\)"),
         ({"steps": 0}, "steps is 0"),
         ({"step_size": -1.0}, "step_size is -1.0"),
         ({"random_start": 1}, "random_start is 1; accepted: true, false"),

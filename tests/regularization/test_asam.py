@@ -42,5 +42,5 @@ def test_its_worst_loss_does_not_change_when_weights_are_rescaled():
 
 @pytest.mark.parametrize(("settings", "message"), [({"rho": -1, "eta": 0}, "rho"), ({"rho": 1, "eta": -1}, "eta")])
 def test_negative_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=f"ASAM: {message}=-1"):
+    with pytest.raises(ValueError, match=f"ASAM: {message} is -1"):
         ASAM(**settings)

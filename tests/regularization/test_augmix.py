@@ -66,7 +66,7 @@ def test_weights_are_uniform_on_the_simplex():
 
 def test_bad_input():
     for name, value in (("severity", 0.0), ("severity", 11), ("consistency", -1)):
-        with pytest.raises(ValueError, match=f"{name}="):
+        with pytest.raises(ValueError, match=f"{name} is "):
             AugMix(**{"severity": 3, "consistency": 12, name: value})
     method = AugMix(severity=3, consistency=12)
     with pytest.raises(ValueError, match=r"^regularization augmix: inputs of shape \(8, 1, 40\); accepted: images"):

@@ -85,7 +85,7 @@ def test_inputs_may_be_tokens():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"share": 1.5}, "Bootstrapping: share=1.5"),
+        ({"share": 1.5}, "Bootstrapping: share is 1.5"),
         ({"prediction": "sure"}, "bootstrapping: prediction is 'sure'; accepted: hard, soft"),
     ],
 )

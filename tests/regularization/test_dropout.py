@@ -47,5 +47,5 @@ def test_a_network_without_slots_is_refused():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan"), "half", True])
 def test_bad_rates_are_refused(rate):
-    with pytest.raises(ValueError, match=r"regularization dropout: rate is .*; accepted: a number in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"regularization Dropout: rate is .*; accepted: a number in \[0, 1\)"):
         Dropout(rate=rate)

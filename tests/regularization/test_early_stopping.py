@@ -59,9 +59,9 @@ def test_its_memory_travels_in_the_state():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"patience": 0}, "patience=0 is not a whole number"),
+        ({"patience": 0}, "patience is 0; accepted: an integer of at least 1"),
         ({"criterion": "accuracy"}, "criterion is 'accuracy'; accepted: loss, gap"),
-        ({"max_gap": 2}, "EarlyStopping: max_gap=2"),
+        ({"max_gap": 2}, "EarlyStopping: max_gap is 2"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -38,5 +38,5 @@ def test_with_the_cross_entropy_the_best_prediction_balances_both():
 
 @pytest.mark.parametrize("strength", [-1, float("nan"), "weak"])
 def test_bad_settings_are_named(strength):
-    with pytest.raises(ValueError, match="EntropyPenalty: strength="):
+    with pytest.raises(ValueError, match="EntropyPenalty: strength is "):
         EntropyPenalty(strength=strength)

@@ -19,5 +19,5 @@ def test_the_share_of_images_that_are_mirrored(probability):
 
 def test_bad_input():
     for probability in (-0.1, 1.1, float("nan"), "half", True):
-        with pytest.raises(ValueError, match="probability="):
+        with pytest.raises(ValueError, match="probability is "):
             Flip(probability=probability)

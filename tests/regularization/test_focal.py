@@ -48,5 +48,5 @@ def test_the_gradient_is_finite_where_the_prediction_is_certain(gamma):
 
 @pytest.mark.parametrize("gamma", [-1, float("inf"), "two"])
 def test_bad_settings_are_named(gamma):
-    with pytest.raises(ValueError, match="Focal: gamma="):
+    with pytest.raises(ValueError, match="Focal: gamma is "):
         Focal(gamma=gamma)

@@ -42,5 +42,5 @@ def test_probabilities_are_targets_too():
 
 @pytest.mark.parametrize("q", [0, -0.1, 1.1, "half"])
 def test_bad_settings_are_named(q):
-    with pytest.raises(ValueError, match="GeneralizedCrossEntropy: q="):
+    with pytest.raises(ValueError, match="GeneralizedCrossEntropy: q is "):
         GeneralizedCrossEntropy(q=q)

@@ -38,7 +38,7 @@ def test_value_and_gradient_are_those_of_double_backward(norm, soft):
 
 @pytest.mark.parametrize("strength", [-1, float("nan"), "weak"])
 def test_bad_settings_are_named(strength):
-    with pytest.raises(ValueError, match="GradientPenalty: strength="):
+    with pytest.raises(ValueError, match="GradientPenalty: strength is "):
         GradientPenalty(strength=strength)
 
 

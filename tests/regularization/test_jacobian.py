@@ -73,7 +73,7 @@ def test_the_pass_of_its_own_is_that_of_the_step(norm):
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match="Jacobian: strength=-1"):
+    with pytest.raises(ValueError, match="Jacobian: strength is -1"):
         Jacobian(strength=-1, projections=1)
     with pytest.raises(ValueError, match="jacobian: projections is 0; accepted: an integer of at least 1"):
         Jacobian(strength=1, projections=0)

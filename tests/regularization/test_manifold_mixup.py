@@ -121,7 +121,7 @@ def test_alpha_zero_leaves_all_but_the_order():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="alpha="):
+    with pytest.raises(ValueError, match="alpha is "):
         ManifoldMixup(alpha=-1)
     with pytest.raises(ValueError, match=r"^regularization manifold_mixup: Linear has no layers to mix"):
         ManifoldMixup(alpha=1).build(Linear(input_shape=(1, 4), classes=2))

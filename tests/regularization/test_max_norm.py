@@ -34,5 +34,5 @@ def test_every_lane_has_its_own_limit(configure):
 
 @pytest.mark.parametrize("limit", [0, -1, float("inf"), "long"])
 def test_bad_settings_are_named(limit):
-    with pytest.raises(ValueError, match="MaxNorm: limit="):
+    with pytest.raises(ValueError, match="MaxNorm: limit is "):
         MaxNorm(limit=limit)

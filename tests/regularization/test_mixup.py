@@ -63,7 +63,7 @@ def test_same_step_same_batch_and_global_generator_untouched():
 
 def test_bad_input():
     for alpha in (-1, float("nan"), "big"):
-        with pytest.raises(ValueError, match="alpha="):
+        with pytest.raises(ValueError, match="alpha is "):
             Mixup(alpha=alpha)
     with pytest.raises(ValueError, match="regularization mixup: Linear does not say how many classes it has"):
         Mixup(alpha=1).build(torch.nn.Linear(2, 2))

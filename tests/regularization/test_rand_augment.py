@@ -45,5 +45,5 @@ def test_bad_input():
         with pytest.raises(ValueError, match=r"regularization RandAugment: n is .*; accepted: an integer of at"):
             RandAugment(n=n, magnitude=5)
     for magnitude in (-1, 11, float("nan"), "much"):
-        with pytest.raises(ValueError, match="magnitude="):
+        with pytest.raises(ValueError, match="magnitude is "):
             RandAugment(n=2, magnitude=magnitude)

@@ -33,5 +33,5 @@ def test_an_image_may_leave():
 
 def test_bad_input():
     for padding in (-0.1, 4, float("nan"), "half", True):
-        with pytest.raises(ValueError, match="padding="):
+        with pytest.raises(ValueError, match="padding is "):
             RandomCrop(padding=padding)

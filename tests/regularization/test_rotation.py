@@ -24,5 +24,5 @@ def test_no_angle_is_the_identity():
 
 def test_bad_input():
     for angle in (-1, 181, float("nan"), "right", True):
-        with pytest.raises(ValueError, match="angle="):
+        with pytest.raises(ValueError, match="angle is "):
             Rotation(angle=angle)

@@ -42,8 +42,8 @@ def test_judging_leaves_the_network_as_it_is():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"start": 1.5, "end": 1}, r"start=1.5 is not a number in \[0, 1\]"),
-        ({"start": 0.5, "end": 0}, "end=0 would leave out nothing"),
+        ({"start": 1.5, "end": 1}, r"start is 1.5; accepted: a number in \[0, 1\]"),
+        ({"start": 0.5, "end": 0}, "end is 0; accepted: a number in \\(0, 1\\]"),
     ],
 )
 def test_shares_of_nothing_are_refused(settings, message):

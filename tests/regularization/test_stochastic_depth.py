@@ -62,7 +62,7 @@ def test_a_network_without_residual_branches_is_refused():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan"), "half", True])
 def test_bad_rates_are_refused(rate):
-    with pytest.raises(ValueError, match=r"stochastic_depth: rate is .*; accepted: a number in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"StochasticDepth: rate is .*; accepted: a number in \[0, 1\)"):
         StochasticDepth(rate=rate)
 
 

@@ -128,9 +128,9 @@ def test_it_resumes_in_the_midst_of_a_loop_bit_for_bit(fit, tmp_path):
         ({"inner_steps": 0}, "regularization entropy_sgd: inner_steps is 0; accepted: an integer of at least 1"),
         ({"inner_steps": 2.5}, "inner_steps is 2.5; accepted: an integer of at least 1"),
         ({"decay": 1.0}, r"decay is 1.0; accepted: a number in \[0, 1\)"),
-        ({"outer": 0}, "outer=0 would stop training; it must be positive"),
-        ({"outer": 1.5}, r"outer=1.5 is not a number in \[0, 1\]"),
-        ({"gamma": -1}, r"gamma=-1 is not a number in \[0"),
+        ({"outer": 0}, r"outer is 0; accepted: a number in \(0, 1\]"),
+        ({"outer": 1.5}, r"outer is 1.5; accepted: a number in \(0, 1\]"),
+        ({"gamma": -1}, r"gamma is -1; accepted: a number in \[0, inf\)"),
     ],
 )
 def test_what_is_no_setting_is_refused(wrong, message):
