@@ -90,7 +90,7 @@ def test_without_seeds_runs_are_numbered_within_their_row():
     table = report.table_of(frame, rows=["method"], columns=["acc"], baseline="none")
     assert by_row(table)["sam"][0].values == {"0": 0.75, "1": 0.76, "2": 0.80}
     assert by_row(table)["sam"][0].difference.p == pytest.approx(stats.ttest_rel(*list(METHODS.values())[1::-1]).pvalue)
-    assert any("numbered within their row in the order given" in line for line in table.caption)
+    assert any("numbered within their row in the given order" in line for line in table.caption)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_command_prints_the_table_and_writes_it_only_where_it_is_told(tmp_path):
         ),
         (
             ["table.csv", "--rows", "lr", "--columns", "acc"],
-            "holds seed 0 twice (runs 1 and 4); name in rows what tells",
+            "holds seed 0 twice (runs 1 and 4); name in rows what",
         ),
-        (["table.csv", "--rows", "lr", "--columns", "acc"], "apart; they differ in method"),
+        (["table.csv", "--rows", "lr", "--columns", "acc"], "distinguishes them; they differ in method"),
         (["table.csv", "--output", "."], "--output . would overwrite table.csv; accepted: another folder"),
         (["twice.csv", "--output", "."], "--output . holds a foreign table.csv; accepted: another folder"),
         (["table.csv", "--output", "nowhere"], "--output is nowhere; accepted: a folder that there is"),
