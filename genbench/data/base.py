@@ -59,6 +59,17 @@ class TensorData(LightningDataModule):
 
     name: str | None = None
     classes: int
+    # settings in which runs of one pack may differ
+    per_lane = (
+        "seed",
+        "label_noise",
+        "noise_kind",
+        "imbalance",
+        "duplicates",
+        "inputs",
+        "train_size",
+        "val_fraction",
+    )
 
     @staticmethod
     def load() -> Arrays:

@@ -30,6 +30,7 @@ class Classifier(nn.Module):
     and convolutional layers, U(±1/√width) for recurrent ones.
     """
 
+    per_lane: tuple[str, ...] = ("dropout",)  # settings in which runs of one pack may differ
     head: nn.Linear
 
     def __init__(self, *, input_shape: Sequence[int], classes: int) -> None:

@@ -42,6 +42,8 @@ class Parametrized(Classifier):
     the weights are those of w.
     """
 
+    per_lane = ("dropout", "init_scale")
+
     def __init__(
         self,
         *,

@@ -28,6 +28,7 @@ class AdversarialTraining(Method):
         high: largest value that an input may have; ``None``: any.
     """
 
+    per_lane = ("epsilon", "step_size", "low", "high")
     alters = "trained on the loss at adversarial inputs, another loss"
     order = 30  # what is attacked has been augmented and mixed
     epsilon: Tensor

@@ -44,6 +44,7 @@ class Method(nn.Module):
 
     order: int = 0
     members: int = 1  # networks this run trains side by side
+    per_lane: tuple[str, ...] | None = None  # settings in which runs of one pack may differ; None: all numbers
     alters: str = ""  # why raw curvature of its networks may not be compared with others'; tables say it
 
     def __init_subclass__(cls, **settings: Any) -> None:

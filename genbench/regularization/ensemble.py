@@ -8,6 +8,8 @@ class Ensemble(Method):
     """Trains ``members`` networks independently (own initial weights, batch order and draws) and averages their class
     probabilities (Lakshminarayanan et al. 2017, arXiv 1612.01474)."""
 
+    per_lane = ()
+
     def __init__(self, *, members: int) -> None:
         super().__init__()
         self.members = check_integer("regularization Ensemble: members", members, least=2)

@@ -15,6 +15,8 @@ class GroupNorm(SlotNormalization):
     One group is layer normalization over channels and positions, a group for each channel instance normalization.
     """
 
+    per_lane = ()
+
     def __init__(self, *, groups: int) -> None:
         super().__init__()
         self.groups = check_integer("regularization group_norm: groups", groups, least=1)

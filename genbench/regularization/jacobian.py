@@ -18,6 +18,7 @@ class Jacobian(Method):
     each projection. Where batch normalization lets examples see each other, J is of the logits of the whole batch.
     """
 
+    per_lane = ("strength",)
     strength: Tensor
 
     def __init__(self, *, strength: float, projections: int) -> None:

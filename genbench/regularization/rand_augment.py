@@ -25,6 +25,7 @@ class RandAugment(Method):
             inverted.
     """
 
+    per_lane = ("magnitude",)
     order = 11  # on images that have been flipped and cropped
     magnitude: Tensor
 

@@ -23,6 +23,7 @@ class Snapshots(Method):
     estimated anew for each. Until training ends, what is measured is the network in training.
     """
 
+    per_lane = ()
     order = 100  # copies the network that the other methods have built
 
     ends: Tensor  # of the cycles, in shares of training

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 
 from genbench.process.memory import Allocated
 from genbench.process.progress import Pace
@@ -22,25 +23,7 @@ from genbench.runs.run_pack import PackData, RunPack
 from genbench.training import Checkpoint, Pack, Unpackable
 from genbench.training.pack import out_of_memory
 
-# what runs of one pack may differ in besides the numeric settings of their methods
-FREE = (
-    "seed",
-    "optimizer",
-    "scheduler",
-    "callbacks",
-    "data.seed",
-    "data.label_noise",
-    "data.noise_kind",
-    "data.imbalance",
-    "data.duplicates",
-    "data.inputs",
-    "data.train_size",
-    "data.val_fraction",
-    "model.dropout",
-    "model.init_scale",
-)
-# numbers of methods on which the operations of a step depend: how many of something it does
-COUNTS = ("members", "n", "steps", "projections", "groups", "cycles")
+PER_RUN = ("seed", "optimizer", "scheduler", "callbacks")  # what a pack makes for each of its runs
 MOST_LANES_ON_CPU = 128  # beyond it a lane-step takes longer (benchmarks/lanes.py)
 
 
@@ -49,19 +32,27 @@ class TooLarge(MemoryError):
 
 
 def key(planned: Plan) -> str:
-    """What runs must have in common to train as one: everything but :data:`FREE` and numeric settings of methods, of
-    which :data:`COUNTS` must agree too."""
+    """What runs must have in common to train as one: everything but :data:`PER_RUN` and what a component declares as
+    ``per_lane``. A datamodule or model that declares nothing has no such settings, a method all its numbers."""
+    bound: dict[str, Any] = {name: None if name in PER_RUN else node for name, node in planned.bound.items()}
+    for name in ("data", "model"):
+        bound[name] = _common(bound[name], _declared(bound[name]) or ())
+    methods = bound["regularization"]
+    bound["regularization"] = {name: _common(node, _declared(node)) for name, node in methods.items()}
+    return json.dumps([bound, planned.steps_per_epoch, planned.batch_size], sort_keys=True)
 
-    def shared(node: Any, path: str) -> Any:
-        if path in FREE:
-            return None
-        if isinstance(node, Mapping):
-            return {name: shared(value, f"{path}.{name}" if path else name) for name, value in node.items()}
-        numeric = isinstance(node, float | int) and not isinstance(node, bool)
-        free = numeric and path.startswith("regularization.") and path.rpartition(".")[2] not in COUNTS
-        return None if free else node
 
-    return json.dumps([shared(planned.bound, ""), planned.steps_per_epoch, planned.batch_size], sort_keys=True)
+def _declared(node: Config) -> tuple[str, ...] | None:
+    return getattr(get_object(node["_target_"]), "per_lane", None)
+
+
+def _common(node: Any, per_lane: tuple[str, ...] | None) -> Any:
+    """A node with None in place of the settings in which lanes may differ: those in ``per_lane``, or all numbers."""
+    if per_lane is not None:
+        return {name: None if name in per_lane else value for name, value in node.items()}
+    if isinstance(node, Mapping):
+        return {name: _common(value, None) for name, value in node.items()}
+    return None if isinstance(node, float | int) and not isinstance(node, bool) else node
 
 
 def lanes_that_fit(config: Config, *, processes: int) -> int:

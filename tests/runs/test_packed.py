@@ -1,6 +1,7 @@
 """Runs that train as one: each leaves what it would have left alone, whatever the others do."""
 
 import contextlib
+import copy
 import csv
 import json
 import multiprocessing
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -634,6 +636,61 @@ def test_what_runs_of_one_pack_may_differ_in(configure):
     ]
     found = [common, *(key(configure, *other) for other in others)]
     assert len(set(found)) == len(found)
+
+
+class Own(Method):
+    """A method that declares nothing."""
+
+
+class Declared(Method):
+    per_lane = ("rate",)
+
+
+class Data(pl.LightningDataModule):
+    """A datamodule that declares nothing."""
+
+
+class Net(torch.nn.Module):
+    """A network that declares nothing."""
+
+
+class Scaled(Net):
+    per_lane = ("scale",)
+
+
+def test_a_component_of_the_users_own_declares_what_may_differ(configure):
+    """Undeclared, the numbers of a method may differ, and nothing of a datamodule or a network."""
+    ours = {"_target_": f"{__name__}.Own", "rate": 0.1, "steps": 3, "kind": "a", "on": True, "inner": {"size": 2}}
+    bound = {
+        "seed": 0,
+        "regularization": {"own": ours, "declared": {"_target_": f"{__name__}.Declared", "rate": 0.1, "steps": 3}},
+        "data": {"_target_": f"{__name__}.Data", "label_noise": 0.1, "seed": 0},
+        "model": {"_target_": f"{__name__}.Net", "dropout": 0.1},
+        "optimizer": {"lr": 0.1},
+    }
+
+    def changed(path, value):
+        other = copy.deepcopy(bound)
+        *parents, last = path.split(".")
+        node = other
+        for name in parents:
+            node = node[name]
+        assert node.get(last) != value
+        node[last] = value
+        return packed.key(SimpleNamespace(bound=other, steps_per_epoch=2, batch_size=3))
+
+    common = changed("seed", 1)
+    own, declared = "regularization.own", "regularization.declared"
+    for path in (f"{own}.rate", f"{own}.steps", f"{own}.inner.size", f"{declared}.rate", "optimizer.lr"):
+        assert changed(path, 7) == common, path
+    for path, value in ((f"{own}.kind", "b"), (f"{own}.on", False), (f"{declared}.steps", 4)):
+        assert changed(path, value) != common, path
+    for path, value in (("data.label_noise", 0.2), ("data.seed", 1), ("model.dropout", 0.2)):
+        assert changed(path, value) != common, path
+    bound["model"] = {"_target_": f"{__name__}.Scaled", "dropout": 0.1, "scale": 1.0}
+    common = changed("seed", 1)
+    assert changed("model.scale", 2.0) == common
+    assert changed("model.dropout", 0.2) != common
 
 
 def test_lanes_of_a_run(configure):
