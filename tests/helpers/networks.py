@@ -48,6 +48,16 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, K))
 
 
+def network(seed: int = 0, norm: bool = False) -> nn.Module:
+    """A classifier of five numbers into three classes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        middle = [nn.BatchNorm1d(8)] if norm else []
+        net = nn.Sequential(nn.Linear(5, 8), *middle, nn.Tanh(), nn.Linear(8, 3)).double()
+    net.classes = 3
+    return net
+
+
 def frozen() -> nn.Module:
     net = mlp()
     net[2].requires_grad_(False)

@@ -15,7 +15,8 @@ from genbench.rng import StepRandom
 from genbench.runs import build, execute, plan
 from genbench.training.module import evaluate
 from tests.helpers.choices import STRONG
-from tests.training.test_pack import apart, separately, together
+from tests.helpers.equality import apart
+from tests.helpers.packs import separately, together
 
 ALL = ("data=char_lm", "data.targets=all", "data.window=8", "data.stride=8", "data.channels=4")
 SMALL = ("model=decoder", "model.width=4", "model.heads=2", "optimizer.lr=0.001")

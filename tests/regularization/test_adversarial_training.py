@@ -13,7 +13,7 @@ from genbench.models.slots import use_draw
 from genbench.regularization.adversarial_training import AdversarialTraining
 from genbench.rng import StepRandom
 from genbench.training import Lane
-from tests.training.test_pack import compare, separately, together
+from tests.helpers.packs import compare, separately, together
 
 SETTINGS = {
     **{"norm": "linf", "epsilon": 0.1, "steps": 3, "step_size": None, "random_start": True},

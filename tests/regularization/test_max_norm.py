@@ -3,7 +3,7 @@ import torch
 
 from genbench.models import CNN
 from genbench.regularization.max_norm import MaxNorm
-from tests.training.test_pack import compare
+from tests.helpers.packs import compare
 
 
 def test_longer_weights_are_projected_on_the_ball_and_shorter_ones_stay():

@@ -8,7 +8,8 @@ from genbench.models.slots import StochasticDepth as Slot
 from genbench.regularization.stochastic_depth import StochasticDepth
 from genbench.rng import StepRandom
 from genbench.training import Lane, Pack
-from tests.training.test_pack import apart, descend
+from tests.helpers.equality import apart
+from tests.helpers.runs import descend
 
 
 def network(rate, **settings):

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from genbench.regularization.ema import EMA
-from tests.training.conftest import network
-from tests.training.test_module import Trace
+from tests.helpers.networks import network
+from tests.helpers.runs import Trace
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])

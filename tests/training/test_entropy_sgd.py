@@ -11,8 +11,9 @@ from torch import nn
 from genbench.regularization.entropy_sgd import EntropySGD
 from genbench.rng import StepRandom
 from genbench.training import AtomicCheckpointIO, Checkpoint
-from tests.training.conftest import Blobs, network
-from tests.training.test_lane import same
+from tests.helpers.equality import same
+from tests.helpers.networks import network
+from tests.helpers.runs import Blobs
 
 SETTINGS = {"gamma": 0.3, "scoping": 0.1, "inner_steps": 4, "noise": 0.05, "decay": 0.75, "outer": 0.8}
 SGD = partial(torch.optim.SGD, lr=0.2)

@@ -12,46 +12,9 @@ from genbench.regularization import SAM, SWA, EarlyStopping, Method, Mixup
 from genbench.regularization.base import in_order
 from genbench.training import AtomicCheckpointIO, Checkpoint, Diverged, schedule
 from genbench.training.module import evaluate
-from tests.training.conftest import Blobs, network
-from tests.training.test_lane import same
-
-
-class Trace(Method):
-    """Remembers the weights after every step and every epoch."""
-
-    order = 99
-
-    def __init__(self):
-        super().__init__()
-        self.steps, self.epochs = [], []
-
-    def after_step(self, params, progress):
-        self.steps.append([p.detach().clone() for p in params])
-
-    def after_epoch(self, net, validate):
-        self.epochs.append(({k: v.clone() for k, v in net.state_dict().items()}, validate("val")["cross_entropy"]))
-        return False
-
-
-def test_swa_is_the_mean_of_the_weights_of_the_last_part(fit):
-    trace = Trace()
-    trained = fit(lambda: [trace, SWA(start=0.5)], epochs=4).network
-    last = trace.steps[len(trace.steps) // 2 :]
-    for p, *values in zip(trained.parameters(), *last, strict=True):
-        torch.testing.assert_close(p.detach(), torch.stack(values).mean(0), rtol=1e-12, atol=1e-14)
-
-
-def test_swa_estimates_batch_statistics_at_the_averaged_weights(fit):
-    trained = fit(lambda: [SWA(start=0.5)], networks=[network(norm=True)]).network
-    x, _ = Blobs().splits["train"]
-    with torch.no_grad():
-        torch.testing.assert_close(trained[1].running_mean, trained[0](x).mean(0))
-        torch.testing.assert_close(trained[1].running_var, trained[0](x).var(0))
-    assert trained[1].momentum == 0.1
-
-
-def test_swa_that_never_began_leaves_the_weights(fit):
-    assert same(fit(lambda: [SWA(start=1.0)]).network, fit().network)
+from tests.helpers.equality import same
+from tests.helpers.networks import network
+from tests.helpers.runs import Blobs, Trace
 
 
 def test_early_stopping_ends_and_restores_the_best_epoch(fit):

@@ -17,8 +17,9 @@ from genbench.runs import build, execute, packed
 from genbench.training import AtomicCheckpointIO, Checkpoint
 from genbench.training.muon import muon
 from tests.helpers.choices import SEPARATE
-from tests.training.conftest import Blobs, network
-from tests.training.test_lane import same
+from tests.helpers.equality import same
+from tests.helpers.networks import network
+from tests.helpers.runs import Blobs
 
 
 def chosen(name):

@@ -16,13 +16,14 @@ from genbench.data.batches import Batches, MergedBatches
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
-from genbench.runs.build import build_data, build_module
 from genbench.training import Lane, Pack, Unpackable
 from genbench.training.stack import Lanewise, Stack
 from tests.helpers.choices import DATA, SEPARATE, choices, needs
-from tests.training.conftest import network, trainer
+from tests.helpers.equality import apart
+from tests.helpers.networks import network
+from tests.helpers.packs import STEPS, compare, separately, together
+from tests.helpers.runs import descend, trainer
 
-STEPS = 20
 SLOW = (
     "alexnet",
     "gru",
@@ -69,90 +70,6 @@ PAIRS += [
 PAIRS = [pair for pair in dict.fromkeys(PAIRS) if needs(*pair[:2]) is not None]
 # what trains for long here: methods that act on gradients or weights, and a network; pytest -m matrix has all
 LONG = {*(("mlp", method) for method in METHODS if acts(method)), ("cnn", "dropout")}
-# lanes that differ in all that lanes may differ in
-LANES = ({"seed": 0}, {"seed": 1, "data.label_noise": 0.3}, {"seed": 2, "optimizer.lr": 0.003})
-
-
-def built(config, dtype):
-    data = build_data(config)
-    return data, build_module(config, data).to(dtype)
-
-
-def batches(loader, dtype, steps):
-    found = []
-    for epoch in range(steps):
-        loader.set_epoch(epoch)
-        found += [(x.to(dtype) if x.is_floating_point() else x, y) for x, y in loader]
-        if len(found) >= steps:
-            return found[:steps]
-
-
-def separately(config, dtype, steps):
-    """The lanes of one run after some steps, trained one by one."""
-    data, module = built(config, dtype)
-    lanes = list(module.lanes)
-    optimizer = module.make_optimizer([{"params": lane.trained} for lane in lanes])
-    schedule = module.make_scheduler(optimizer, total_steps=steps)
-    for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype, steps)):
-        for i, lane in enumerate(lanes):
-            lr, draw = optimizer.param_groups[i]["lr"], StepRandom(lane.seed, step)
-            lane.gradient_step(x[i], y[i], draw=draw, lr=lr, backward=lambda loss: loss.backward())
-        optimizer.step()
-        if schedule is not None:
-            schedule.step()
-        for lane in lanes:
-            lane.after_step(lane.trained, (step + 1) / steps)
-    return lanes
-
-
-def together(configs, dtype, steps):
-    """The lanes of all runs after some steps as one."""
-    runs = [built(config, dtype) for config in configs]
-    owners = [(module, lane) for _, module in runs for lane in module.lanes]
-    pack = Pack(
-        [lane for _, lane in owners],
-        optimizer=[module.make_optimizer for module, _ in owners],
-        scheduler=[module.make_scheduler for module, _ in owners],
-        own_batches=True,
-    )
-    optimizer = pack.prepare(total_steps=steps)
-    loaders = [data.train_dataloader() for data, _ in runs]
-    loader = type(loaders[0]).merge(loaders, [(i, k) for i, (_, m) in enumerate(runs) for k in range(len(m.lanes))])
-    for step, (x, y) in enumerate(batches(loader, dtype, steps)):
-        pack.gradient_step(x, y, step=step)
-        optimizer.step()
-        optimizer.schedule()
-        pack.after_step((step + 1) / steps)
-    return [lane for _, lane in owners]
-
-
-def apart(ours, theirs):
-    """The distance between two lanes, relative in norm: weights, and what methods and batch norms keep."""
-    pairs = list(zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True))
-    assert all(name == other for (name, _), (other, _) in pairs)
-    kept = [(a.double().flatten(), b.double().flatten()) for (_, a), (_, b) in pairs if torch.isfinite(b).all()]
-    a, b = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    return float((a - b).norm() / b.norm())
-
-
-def compare(configure, model, method, optimizer, scheduler, dtype, *more, steps=STEPS):
-    chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}", *more]
-    settings = needs(model, method)
-    if settings is None:
-        pytest.skip("no data suits both")
-    configs = configure(*chosen, *settings, each=LANES)
-    try:
-        alone = [lane for config in configs for lane in separately(config, dtype, steps)]
-    except ValueError as error:
-        if "has no" in str(error):  # a method that fills places which this network lacks
-            pytest.skip(str(error))
-        raise
-    packed = together(configs, dtype, steps)
-    start = [lane for config in configs for lane in built(config, dtype)[1].lanes]
-    for a, b, before in zip(packed, alone, start, strict=True):
-        moved = [float((p - q).detach().norm()) for p, q in zip(b.trained, before.trained, strict=True)]
-        assert max(moved) > 1e-4  # they did train
-        yield apart(a, b)
 
 
 @pytest.mark.parametrize(("model", "method", "optimizer", "scheduler"), PAIRS)
@@ -440,14 +357,6 @@ def test_batch_normalization_written_out_is_torchs(training, affine):
 def test_several_methods_at_once(configure):
     chosen = ("mlp", "[l2,weight_decay,sam,mixup,dropout,batch_norm,gradient_clipping,swa]", "adamw", "cosine")
     assert max(compare(configure, *chosen, torch.float64)) < 1e-9
-
-
-def descend(lane, x, y, step):
-    """A step of plain gradient descent, of one lane by itself."""
-    lane.gradient_step(x, y, draw=StepRandom(lane.seed, step), lr=0.1, backward=lambda loss: loss.backward())
-    with torch.no_grad():
-        for p in lane.trained:
-            p.sub_(0.1 * p.grad)
 
 
 class Annealed(Method):

@@ -16,9 +16,9 @@ from genbench.regularization.snapshots import Snapshots
 from genbench.runs import build, execute, measure_checkpoint, plan
 from genbench.training import AtomicCheckpointIO, Checkpoint, schedule
 from tests.helpers.commands import composed
-from tests.training.conftest import Blobs, network
-from tests.training.test_lane import same
-from tests.training.test_module import Trace
+from tests.helpers.equality import same
+from tests.helpers.networks import network
+from tests.helpers.runs import Blobs, Trace
 
 
 @pytest.mark.parametrize("cycles", [2, 4, 5, 20])  # of 15 steps
