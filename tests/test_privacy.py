@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from genbench import privacy, report
 from genbench.config import ConfigError, folder
 from genbench.privacy import clean, shared
+from genbench.report.measures_page import drawn_page
 from genbench.runs import measure_checkpoint, sweep, sweep_plan
 from genbench.runs.executors import Processes
 from tests.helpers.commands import typed
@@ -170,7 +171,7 @@ def test_no_file_that_is_written_holds_a_planted_secret(configure, tmp_path, mon
         ConfigError, match=r"model is that of the run; accepted: model\.api_key, model\.words, model\.url"
     ):
         measure_checkpoint.run({**measure, "model": {**settings, "broken": True}})
-    measure_checkpoint.run({**measure, "model": settings})
+    measure_checkpoint.run({**measure, "model": settings}, page=drawn_page)
     files = {path: path.read_bytes() for path in where.rglob("*") if path.is_file()}
     names = {path.name for path in files}
     assert names >= {

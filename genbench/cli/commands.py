@@ -155,12 +155,12 @@ def _measure_task(cfg: Any) -> None:
     plain = _report_errors(lambda: config.resolve(cfg))  # before the slow imports
     with _without_collecting():
         from genbench.process import progress
-        from genbench.report import estimates
+        from genbench.report import estimates, measures_page
         from genbench.runs import measure_checkpoint
 
     def task() -> None:
         with progress.saying() as say:
-            measured = measure_checkpoint.run(plain, say=say)
+            measured = measure_checkpoint.run(plain, say=say, page=measures_page.drawn_page)
         console = Console()
         console.print(estimates.terminal(measured.title, measured.estimates))
         for path in measured.files:

@@ -1,7 +1,7 @@
 """``measures.html``: all measures of one network in one file, which opens without a network connection."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,44 @@ def page(
         provenance=public([provenance]),
         versions=versions(),
     )
+
+
+def drawn_page(
+    results: "Mapping[str, Estimate]",
+    curves: Mapping[str, Any] | None,
+    *,
+    title: str,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> tuple[str, dict[str, str]]:
+    """Draw the pictures of a network and return the page; see :func:`page`.
+
+    ``curves`` holds what the pictures show, by name (see ``genbench.runs.curves.compute``); without it there are none.
+    Second, for each picture that could not be drawn, the reason.
+    """
+    pictures: list[Picture] = []
+    left_out: dict[str, str] = {}
+    if curves is not None:
+        from genbench.measures.base import reason
+        from genbench.report.figures import network
+
+        draw: dict[str, Callable[[Any], Any]] = {
+            "loss_lines": network.lines,
+            "loss_plane": network.plane,
+            "spectral_density": lambda found: network.density(found, top=curves["top_eigenvalues"]),
+            "weight_spectra": network.spectra,
+            "margins": lambda found: network.margins(*found),
+            "layers": network.layers,
+        }
+        for name, found in {**curves, "layers": results}.items():
+            if name in draw:
+                try:
+                    drawing = draw[name](found)
+                except Exception as error:  # one picture less does not cost the others
+                    left_out[name] = reason(error)
+                else:
+                    pictures += [] if drawing is None else [network.picture(drawing)]
+    return page(results, pictures, title=title, settings=settings, provenance=provenance), left_out
 
 
 def texts(estimate: "Estimate") -> tuple[str | None, str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from genbench.config import ConfigError
 from genbench.records.weights import read_state
-from genbench.runs.measure_checkpoint import _fill
+from genbench.runs.subject import load_weights
 
 
 def make(seed=1):
@@ -36,7 +36,7 @@ def named(start, state=STATE):
 
 def fill(network, content, path, key=None):
     torch.save(content, path)
-    _fill(network, read_state(path), "checkpoint", key=key)
+    load_weights(network, read_state(path), "checkpoint", key=key)
     return network
 
 

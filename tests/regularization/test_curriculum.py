@@ -8,7 +8,7 @@ from genbench.config import ConfigError
 from genbench.models import MLP
 from genbench.regularization.curriculum import Curriculum
 from genbench.rng import StepRandom
-from genbench.runs import execute, measure_checkpoint, plan
+from genbench.runs import execute, plan, subject
 
 X = torch.randn(10, 1, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(10) % 3
@@ -59,6 +59,6 @@ def test_a_run_by_the_scores_of_a_run(configure, tmp_path):
     mine = tmp_path / "runs" / record["experiment"] / record["run_id"]
     (folder / "weights.pt").unlink()  # what was trained needs its teacher no more
     given = {"data": {}, "model": {}, "initial": None, "key": None, "device": "cpu", "trust": False}
-    assert measure_checkpoint._load({"checkpoint": str(mine), **given})
+    assert subject.load({"checkpoint": str(mine), **given})
     weights = torch.load(mine / "weights.pt", weights_only=True)
     assert not any("teacher" in name for name in weights)

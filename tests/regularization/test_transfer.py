@@ -18,7 +18,7 @@ from genbench.models import MLP
 from genbench.models.embedded import Embedded
 from genbench.regularization import BatchNorm, Dropout
 from genbench.regularization.transfer import Transfer
-from genbench.runs import execute, measure_checkpoint, plan
+from genbench.runs import execute, plan, subject
 from tests.helpers.hub_server import Server
 
 QUIET = ("callbacks.gap.every_n_epochs=null", "~callbacks.weight_norms", "~callbacks.measures")
@@ -275,7 +275,7 @@ def test_a_run_from_a_run(configure, tmp_path):
     assert len({record["run_id"], *(plan.plan(other).run_id for other in others)}) == 4
 
     (folder / "weights.pt").unlink()
-    assert measure_checkpoint._load(
+    assert subject.load(
         {
             "checkpoint": str(mine),
             "data": {},

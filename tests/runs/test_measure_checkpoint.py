@@ -17,6 +17,7 @@ from genbench.config import ConfigError
 from genbench.data import MNIST1D, Digits, image_sources
 from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
 from genbench.models import CNN, MLP
+from genbench.report.measures_page import drawn_page
 from genbench.runs import build, execute, measure_checkpoint
 from tests.helpers.commands import composed, typed
 from tests.helpers.pictures import pixels, write_folders
@@ -26,7 +27,7 @@ QUICK = ["pictures=null"]
 
 
 def measured(*overrides):
-    return measure_checkpoint.run(composed(*QUICK, *overrides))
+    return measure_checkpoint.run(composed(*QUICK, *overrides), page=drawn_page)
 
 
 @pytest.fixture
@@ -81,7 +82,8 @@ def test_what_it_writes(trained):
     found = measure_checkpoint.run(
         composed(
             f"checkpoint={folder}", "pictures.plane_points=3", "pictures.density_runs=2", "pictures.density_steps=4"
-        )
+        ),
+        page=drawn_page,
     )
     assert [path.relative_to(folder).as_posix() for path in found.files] == [
         f"measures/measures.{kind}" for kind in ("json", "csv", "html")

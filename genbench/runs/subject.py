@@ -1,0 +1,182 @@
+"""The trained network of a checkpoint, with the data that it is measured on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genbench import records
+from genbench.callbacks.splits import SPLITS, Data, take
+from genbench.checks import check_choice, nearest
+from genbench.config import ConfigError, bind
+from genbench.measures import Snapshot
+from genbench.privacy import HIDDEN
+from genbench.records.weights import States, matched, read_state, record_of
+from genbench.runs import build, trust
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network with its data."""
+
+    title: str
+    network: nn.Module
+    data: Any
+    initial: dict[str, Tensor] | None
+    settings: dict[str, Any]
+    digest: str
+
+    def splits(self, chosen: str) -> list[str]:
+        """The chosen split, and train and test, between which there is a gap."""
+        present = getattr(self.data, "splits", SPLITS)
+        if chosen not in present:
+            raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(present)}")
+        return [split for split in SPLITS if split == chosen or (split != "val" and split in present)]
+
+    def batches(self, split: str, examples: int | str | None, config: Config) -> Data:
+        """The batches of a split, or of ``examples`` of it that the ``seed`` chooses."""
+        batches = _batches(self.data, split)
+        return take([batches], examples, seed=config["seed"]) if isinstance(examples, int) else Data(batches)
+
+    def snapshot(self, batches: Iterable[Any], config: Config) -> Snapshot:
+        """The snapshot of the network on these batches."""
+        loss = build.make(config["loss"])
+        scaling = getattr(self.data, "scaling", (0.0, 1.0))
+        return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling)
+
+
+def load(config: Config) -> Subject:
+    """Load the network that ``checkpoint`` names, and its data: of a run's folder, or of a file of weights.
+
+    Raises:
+        ConfigError: it cannot be loaded; in one line.
+    """
+    path = Path(config["checkpoint"])
+    if (path / records.RECORD).is_file():
+        return _of_run(path, config)
+    if path.is_dir():
+        raise ConfigError(
+            f"checkpoint={path.name!r} is a folder without {records.RECORD}; accepted: a run's folder, a file"
+        )
+    return _of_file(path, config)
+
+
+def _of_run(folder: Path, config: Config) -> Subject:
+    record = record_of(folder, "checkpoint")
+    whole = dict(record["config"])
+    if not config["trust"] and not records.is_own(record):
+        typed = config["data"] or {}
+        kept = {} if "_target_" in typed else {k: v for k, v in whole.get("data", {}).items() if k not in typed}
+        trust.check({**whole, "data": kept}, name=f"the run {folder.name}")
+    given = config["model"] or {}
+    lost = [key for key, value in whole["model"].items() if HIDDEN in str(value)]  # hidden in the record
+    if given.keys() - lost:
+        accepted = ", ".join(f"model.{key}" for key in lost) or "model with a bare state dict only"
+        raise ConfigError(f"model is that of the run; accepted: {accepted}")
+    if config["key"] is not None:
+        raise ConfigError(f"key={config['key']}: a run has one state; accepted with a file of weights only")
+    if missing := [key for key in lost if key not in given]:
+        raise ConfigError(f"the record does not hold model.{missing[0]}, which was not to be shared; give it again")
+    whole["model"] = {**whole["model"], **given}
+    if config["data"]:  # other data, or settings of the run's data, such as their place
+        whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
+    data = _data_of_run(whole, record, config)
+    module = build.build_module(whole, data)
+    module.finish([])  # gives the network the form that it has after training
+    network = module.network
+    initial = config["initial"] or (folder / "initial.pt" if "initial.pt" in record["files"] else None)
+    load_weights(network, read_state(folder / "weights.pt"), "checkpoint")
+    methods = "+".join(record["choices"]["regularization"]) or "none"
+    return Subject(
+        title=f"{record['choices'].get('model', 'model')}, {methods}, seed {record['seed']} (run {record['run_id']})",
+        network=_placed(network, data, config),
+        data=data,
+        initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
+        settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
+        digest=record["files"]["weights.pt"],
+    )
+
+
+def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
+    """The data of a run, or those that the command names instead.
+
+    Raises:
+        ConfigError: the data are files and the command does not name their place; or only their place was named, and
+            their content is not that of the record.
+    """
+    chosen, made = config["data"] or {}, record["provenance"]
+    if made.get("data_path") and not {"_target_", "path", "hub"} & chosen.keys():
+        raise ConfigError(
+            "the run was trained on files, and its record does not say where they lie; accepted: data.path=FOLDER, "
+            "the same files; or other data: data=digits, say"
+        )
+    data = build.build_data(whole)
+    if chosen.keys() <= {"path"} and made.get("data") not in (None, data.digest):
+        where = f"data.path={Path(chosen['path']).name!r}: they" if chosen else "the data"
+        raise ConfigError(
+            f"{where} are not those of the run (their digest is {data.digest[:12]}, its record's {made['data'][:12]}); "
+            "accepted: the same, or other data chosen as such: data=digits, say"
+        )
+    return data
+
+
+def _of_file(path: Path, config: Config) -> Subject:
+    state = read_state(path)
+    for group, example in (("data", "data=mnist1d"), ("model", "model=mlp, or model._target_=my_package.Net")):
+        if not config[group]:
+            raise ConfigError(f"{group} is not chosen, and a bare state dict does not tell; accepted: {example}")
+    settings = bind({"data": config["data"], "model": config["model"]})
+    data = build.build_data(config)
+    torch.manual_seed(0)  # the weights are replaced
+    network = build.build_network(config["model"], data)
+    load_weights(network, state, "checkpoint", key=config["key"])
+    initial = config["initial"]
+    return Subject(
+        title=f"{type(network).__name__} ({path.name})",
+        network=_placed(network, data, config),
+        data=data,
+        initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
+        settings=settings,
+        digest=records.file_digest(path),
+    )
+
+
+def load_weights(network: nn.Module, states: States, name: str, *, key: str | None = None) -> None:
+    """Load weights of the setting ``name`` into a network.
+
+    Raises:
+        ConfigError: keys or shapes differ.
+    """
+    state, wanted = matched(states, network, name, key=key), network.state_dict()
+    for own, tensor in wanted.items():
+        if own not in state:
+            raise ConfigError(f"{name} has no {own!r}; {nearest(own, list(state))}: is it another model's?")
+        if state[own].shape != tensor.shape:
+            shapes = f"{tuple(state[own].shape)}, the model's {tuple(tensor.shape)}"
+            raise ConfigError(f"{name}: {own!r} has shape {shapes}: is it another model's?")
+    if strange := [own for own in state if own not in wanted]:
+        raise ConfigError(f"{name} has {strange[0]!r}, which the model has not: is it another model's?")
+    network.load_state_dict(state)
+
+
+def _placed(network: nn.Module, data: Any, config: Config) -> nn.Module:
+    device = check_choice("device", config["device"], ("auto", "cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda is not available here; accepted: auto, cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return network.to(device)
+
+
+def _batches(data: Any, split: str) -> Iterable[Any]:
+    if hasattr(data, "evaluation_batches"):
+        return data.evaluation_batches(split)
+    data.prepare_data()
+    data.setup("test" if split == "test" else "fit")
+    loader = getattr(data, f"{split}_dataloader")()
+    return loader[0] if isinstance(loader, Sequence) else loader
