@@ -1,7 +1,3 @@
-import csv
-import importlib
-import importlib.util
-import inspect
 import json
 import os
 import socket
@@ -12,215 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
-from pytorch_lightning.loggers import Logger
 
-from genbench import config, loggers
-from genbench.loggers import CSVLogger, RunInfo, TensorBoardLogger, WandbLogger
+from genbench import loggers
+from genbench.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from tests.helpers.loggers import RECORD, ROW, fit, log, make_run, read
 from tests.helpers.wandb_server import Server
 
 KEY = "5ecre7" * 7
-ROW = {"test/performance/accuracy": 0.5, "test/gap/accuracy": 0.25}
-RECORD = {"status": "completed", "metrics": {"test/performance/accuracy": 0.75, "val/gap/accuracy": None}, "seconds": {"fit": 2.0}}  # noqa: E501  # fmt: skip
 
-
-def make_run(folder: Path, run_id: str = "0123456789ab", **changes: object) -> RunInfo:
-    settings: dict = {
-        "folder": folder / "ablation" / run_id,
-        "experiment": "ablation",
-        "run_id": run_id,
-        "seed": 3,
-        "choices": {"data": "mnist1d", "model": "mlp", "regularization": ["l2", "mixup"]},
-        "config": {"data": {"label_noise": 0.2}, "seed": 3, "regularization": {"l2": {"strength": 0.1}, "mixup": {}}},
-        "overrides": ["regularization=[l2,mixup]", "data.label_noise=0.2", "seed=3"],
-    }
-    return RunInfo(**{**settings, **changes})
-
-
-def log(built: list[Logger], metrics: dict[str, float], *, step: int) -> None:
-    for logger in built:
-        logger.log_metrics(metrics, step=step)
-
-
-class Toy(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = torch.nn.Linear(2, 1)
-
-    def training_step(self, batch, index):
-        loss = self.net(batch).square().mean()
-        self.log("train/performance/cross_entropy", loss, on_step=False, on_epoch=True)
-        return loss
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def fit(built: list[Logger] | bool, epochs: int = 3) -> torch.Tensor:
-    module = Toy()
-    trainer = pl.Trainer(
-        max_epochs=epochs, logger=built, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, log_every_n_steps=1,
-    )  # fmt: skip
-    trainer.fit(module, torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=4))
-    return module.net.weight.detach().clone()
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-# ---------------------------------------------------------------- configuration
-
-
-@pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb"])
-def test_each_file_is_one_keyed_entry_that_lists_every_setting(name):
-    path = config.folder() / "logger" / f"{name}.yaml"
-    assert path.read_text().startswith("# ")
-    node = OmegaConf.to_container(OmegaConf.load(path))
-    assert list(node) == [name]
-    target = node[name].pop("_target_")
-    assert node[name].pop("_partial_") is True
-    module, _, attribute = target.rpartition(".")
-    parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
-    assert {"run", *node[name]} == set(parameters)
-    defaults = {key: parameters[key].default for key in node[name]}
-    assert {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()} == node[name]
-
-
-def test_a_lightning_logger_of_the_users_own_is_taken_as_it_is(tmp_path):
-    own = pl.loggers.CSVLogger(tmp_path, name="own")
-    built = loggers.build({"own": own, "csv": partial(CSVLogger)}, make_run(tmp_path))
-    assert built[0] is own
-    log(built, ROW, step=1)
-    loggers.finish(built, RECORD)
-    assert float(read(Path(own.log_dir) / "metrics.csv")[0]["test/gap/accuracy"]) == 0.25
-
-
-@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_a_logger_whose_package_is_missing_says_what_to_install(name, monkeypatch, tmp_path):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda module, *args: None if module == name else find(module, *args)
-    )
-    with pytest.raises(ValueError, match=rf'^logger {name} needs: pip install "genbench\[{name}\]"$'):
-        loggers.build({"csv": partial(CSVLogger), name: partial(CSVLogger)}, make_run(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        (partial(CSVLogger, flush_seconds=-1), "logger.csv.flush_seconds is -1; accepted: a number in"),
-        (partial(TensorBoardLogger, flush_seconds=0.5), "logger.tensorboard.flush_seconds is 0.5; accepted"),
-        (partial(WandbLogger, mode="on"), "logger.wandb.mode is 'on'; accepted: online, offline, disabled"),
-        (partial(WandbLogger, timeout=0), "logger.wandb.timeout is 0; accepted: a number in"),
-        (partial(WandbLogger, tags="paper"), "logger.wandb.tags is 'paper'; accepted: a list of words"),
-        (partial(WandbLogger, tags=["a" * 65]), "logger.wandb.tags is .*; accepted: a list of words of 1 to 64"),
-        (partial(WandbLogger, notes=3), "logger.wandb.notes is 3; accepted: a text, null"),
-    ],
-)
-def test_a_bad_setting_is_refused_before_anything_is_written(part, message, tmp_path):
-    with pytest.raises(ValueError, match=message) as error:
-        part(run=make_run(tmp_path))
-    assert "\n" not in str(error.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_names_tell_strategies_apart(tmp_path):
-    swept = make_run(tmp_path)
-    assert swept.strategy == "l2+mixup, data.label_noise=0.2"
-    assert make_run(tmp_path, seed=4, overrides=["seed=4", *swept.overrides[:2]]).strategy == swept.strategy
-    alone = make_run(tmp_path, overrides=[])
-    assert (alone.strategy, alone.name) == ("l2+mixup", "mnist1d, mlp, l2+mixup, seed 3")
-
-
-def test_the_baseline_is_called_none(tmp_path):
-    choices = {"data": "mnist1d", "model": "mlp", "regularization": []}
-    swept = make_run(tmp_path, choices=choices, overrides=["regularization=none", "data.label_noise=0.2", "seed=3"])
-    assert swept.regularization == "none"
-    assert (swept.strategy, swept.name) == ("none, data.label_noise=0.2", "none, data.label_noise=0.2, seed 3")
-    alone = make_run(tmp_path, choices=choices, overrides=[])
-    assert (alone.strategy, alone.name) == ("none", "mnist1d, mlp, none, seed 3")
-
-
-# ---------------------------------------------------------------- csv
-
-
-def test_csv_keeps_one_row_a_step(tmp_path):
-    run = make_run(tmp_path)
-    built = loggers.build({"csv": partial(CSVLogger)}, run)
-    log(built, {"epoch": 1, **ROW}, step=10)
-    log(built, {"epoch": 2}, step=20)
-    log(built, {"weights/norm/l2": 7.0}, step=20)
-    loggers.finish(built, RECORD)
-    first, second = read(run.folder / "metrics.csv")
-    assert list(first) == ["step", "epoch", *ROW, "weights/norm/l2"]
-    assert (first["step"], first["test/gap/accuracy"], first["weights/norm/l2"]) == ("10", "0.25", "")
-    assert (float(second["epoch"]), second["test/gap/accuracy"], second["weights/norm/l2"]) == (2, "", "7.0")
-
-
-def test_csv_of_a_resumed_run_replaces_the_rows_it_trains_again(tmp_path):
-    run = make_run(tmp_path)
-    for steps, value in ((range(0, 50, 10), 1.0), (range(30, 70, 10), 2.0)):
-        built = loggers.build({"csv": partial(CSVLogger, flush_seconds=0)}, run)
-        for step in steps:
-            log(built, {"a": value}, step=step)  # killed: no finish
-    rows = read(run.folder / "metrics.csv")
-    assert [(int(row["step"]), float(row["a"])) for row in rows] == [
-        (0, 1), (10, 1), (20, 1), (30, 2), (40, 2), (50, 2), (60, 2)
-    ]  # fmt: skip
-
-
-def test_csv_replaces_a_file_that_is_not_its_own(tmp_path):
-    run = make_run(tmp_path)
-    run.folder.mkdir(parents=True)
-    (run.folder / "metrics.csv").write_bytes(b"\xff\x00nonsense,\n1,2,3\n")
-    built = loggers.build({"csv": partial(CSVLogger)}, run)
-    log(built, {"a": 1.0}, step=0)
-    loggers.finish(built, None)
-    assert read(run.folder / "metrics.csv") == [{"step": "0", "a": "1.0"}]
-
-
-def test_csv_costs_little(tmp_path):
-    built = loggers.build({"csv": partial(CSVLogger)}, make_run(tmp_path))
-    row = {f"test/performance/{i}": 1.0 / (i + 1) for i in range(30)}
-    start = time.process_time()
-    for step in range(500):
-        log(built, row, step=step)
-    assert (time.process_time() - start) / 500 < 0.5e-3  # measured: 0.006 ms; an epoch of ten steps takes 15 ms
-
-
-# ---------------------------------------------------------------- tensorboard
-
-
-def test_tensorboard_writes_events_without_a_host_name(tmp_path, monkeypatch):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    monkeypatch.setattr(socket, "gethostname", lambda: "my.secret-host")
-    run = make_run(tmp_path)
-    folder = run.folder / "tensorboard"
-    killed = loggers.build({"tensorboard": partial(TensorBoardLogger)}, run)
-    log(killed, {"epoch": 0, **ROW}, step=5)
-    killed[0].finalize("failed")
-    assert "secret" in next(folder.glob("events*")).name  # a file being written keeps its name
-    built = loggers.build({"tensorboard": partial(TensorBoardLogger)}, run)
-    log(built, {"epoch": 1, **ROW}, step=10)
-    loggers.finish(built, RECORD)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    assert len([path for path in files if path.name.startswith("events.out.tfevents.")]) == 2
-    for path in files:
-        assert "secret" not in path.name
-        assert b"secret" not in path.read_bytes()
-    events = accumulator.EventAccumulator(str(folder)).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("test/gap/accuracy")] == [(5, 0.25), (10, 0.25)]
-    assert events.Scalars("test/performance/accuracy")[-1].value == 0.75
-
-
-# ---------------------------------------------------------------- W&B
 
 wandb = pytest.importorskip("wandb")
 
@@ -376,9 +172,6 @@ def warnings(caplog) -> list[str]:
     return lines
 
 
-# what the server of an account does: nothing there, accepts and says nothing
-
-
 @pytest.mark.parametrize("mute", [False, True])
 def test_a_server_that_does_not_answer_costs_seconds_and_no_data(mute, online, tmp_path, caplog):
     server = Server(mute=True)
@@ -487,7 +280,7 @@ def test_wandb_files_name_no_key_machine_or_path(online, tmp_path):
         assert host not in sent
     del os.environ["WANDB_HOST"]
     assert len(folders(tmp_path)) == 4
-    repository = Path(__file__).parents[1]
+    repository = Path(__file__).parents[2]
     secrets = [KEY, host, str(Path.home()), str(tmp_path), str(repository), sys.executable, " ".join(sys.argv[1:])]
     secrets += [socket.gethostname()] if len(socket.gethostname()) > 5 else []  # a short one occurs by chance
     for path in (tmp_path / "ablation" / "wandb").rglob("*"):
@@ -495,9 +288,6 @@ def test_wandb_files_name_no_key_machine_or_path(online, tmp_path):
         content = path.read_bytes() if path.is_file() else b""
         for secret in filter(None, secrets):
             assert secret.encode() not in content, f"{secret} in {path}"
-
-
-# ---------------------------------------------------------------- the report of a sweep
 
 
 def report(folder: Path) -> None:
