@@ -1,4 +1,4 @@
-"""Regularization methods: one file each."""
+"""Regularization methods, one file each."""
 
 from genbench.regularization.adversarial_training import AdversarialTraining
 from genbench.regularization.asam import ASAM

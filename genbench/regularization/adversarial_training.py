@@ -10,27 +10,28 @@ from genbench.rng import StepRandom
 
 
 class AdversarialTraining(Method):
-    """Trains on adversarial inputs in place of the given ones: those that projected gradient ascent of the
-    cross-entropy finds within ``epsilon`` at the present weights (Madry et al. 2018, arXiv 1706.06083; see
-    :func:`genbench.inputs.attacks.perturb`). One step without a random start is training with the fast gradient sign
-    method (Goodfellow et al. 2015, arXiv 1412.6572).
+    """Trains on adversarial inputs instead of the given ones.
 
-    A step costs ``steps`` more passes. They see the network as training does, with the dropout masks of the step, and
-    normalize by the batch, but leave batch-norm statistics alone.
+    Projected gradient ascent of the cross-entropy searches them within ``epsilon`` of the given inputs, at the current
+    weights (Madry et al. 2018, arXiv 1706.06083; see :func:`genbench.inputs.attacks.perturb`). One step without a
+    random start is training with the fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572).
+
+    A training step costs ``steps`` more passes. They run the network in training mode with the dropout masks of the
+    step, but do not update batch-norm statistics.
 
     Args:
         norm: ``linf`` or ``l2``, over all entries of an input.
         epsilon: radius of the ball in units of the inputs, at least 0.
-        steps: of the ascent, at least 1.
-        step_size: in the units of ``epsilon``, at least 0; ``None``: 2.5 · epsilon / steps.
-        random_start: begin at a point drawn uniformly in the ball, or at the input.
-        low: smallest value that an input may have; ``None``: any.
-        high: largest value that an input may have; ``None``: any.
+        steps: steps of the ascent, at least 1.
+        step_size: size of a step in the units of ``epsilon``, at least 0; ``None``: 2.5 · epsilon / steps.
+        random_start: start at a point drawn uniformly in the ball; otherwise at the input.
+        low: smallest allowed value of an input; ``None``: no limit.
+        high: largest allowed value of an input; ``None``: no limit.
     """
 
     per_lane = ("epsilon", "step_size", "low", "high")
     alters = "trained on the loss at adversarial inputs, another loss"
-    order = 30  # what is attacked has been augmented and mixed
+    order = 30  # attacks inputs after they are augmented and mixed
     epsilon: Tensor
     step_size: Tensor
 

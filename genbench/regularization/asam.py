@@ -8,11 +8,12 @@ from genbench.regularization.gradient_clipping import global_norm
 
 
 class ASAM(Method):
-    """Takes the gradient at w + rho · T²g/‖Tg‖₂ with T = |w| + eta, each weight's own: the worst point to first order
-    of the region ‖T⁻¹ε‖₂ ≤ rho, which scales with the weights (Kwon et al. 2021, arXiv 2102.11600, Eq. 9 and 10).
+    """Takes the gradient at w + rho · T²g/‖Tg‖₂, where T = |w| + eta elementwise.
 
-    With ``eta=0`` rescaled weights of one function have the same worst loss. All parameters are scaled, as in the
-    paper's equations; its code leaves biases as they are. Two passes a step, as :class:`genbench.regularization.SAM`.
+    To first order, this is the point with the largest loss in the region ‖T⁻¹ε‖₂ ≤ rho, which scales with the weights
+    (Kwon et al. 2021, arXiv 2102.11600, Eq. 9 and 10). With ``eta=0``, rescaled weights of the same function have the
+    same largest loss. All parameters are scaled, as in the paper's equations; its code does not scale biases. A step
+    costs two passes, as with :class:`genbench.regularization.SAM`.
     """
 
     rho: Tensor

@@ -1,4 +1,4 @@
-"""Random changes of the inputs that keep their class."""
+"""Random changes of inputs that keep their class."""
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +10,18 @@ from genbench.rng import StepRandom
 
 
 class Augmentation(Method):
-    """A new random version of every example at every step (Simard et al. 2003, ICDAR, for images).
+    """Trains on a new random version of every example at every step (Simard et al. 2003, ICDAR, for images).
 
-    - Sequences [B, C, L] are moved along their axis by up to ``shift`` of their length (whole points, circularly: what
-      leaves at one end enters at the other, as in MNIST-1D's own generator), multiplied by a factor from
-      U(1 − scale, 1 + scale), and given Gaussian noise of standard deviation ``noise``.
-    - Images [B, C, H, W] are moved by up to ``shift`` of each side, turned about their centre by up to ``rotation``
-      degrees (bilinear, zeros outside), and given the same noise.
+    - Sequences [B, C, L] are shifted circularly by up to ``shift`` of their length in whole points, as MNIST-1D's own
+      generator does, and multiplied by a factor from U(1 − scale, 1 + scale).
+    - Images [B, C, H, W] are shifted by up to ``shift`` of each side and rotated about their centre by up to
+      ``rotation`` degrees (bilinear, zeros outside).
+    - Both get Gaussian noise of standard deviation ``noise``.
 
     Args:
         shift: largest shift as a share of the side, in [0, 1].
-        scale: largest relative change of a sequence's amplitude, in [0, 1]; images keep theirs.
-        rotation: largest turn of an image in degrees, in [0, 180]; sequences have none.
+        scale: largest relative change of the amplitude, in [0, 1]; sequences only.
+        rotation: largest rotation in degrees, in [0, 180]; images only.
         noise: standard deviation in units of the input, at least 0.
     """
 
@@ -54,4 +54,4 @@ class Augmentation(Method):
         side = x.new_tensor([x.shape[3], x.shape[2]])
         shift = self.shift * symmetric(draw, "augmentation.shift", len(x), 2).to(x.dtype) * side
         turn = turned(self.rotation * symmetric(draw, "augmentation.rotation", len(x)).to(x.dtype))
-        return warped(x, turn, -(turn @ shift[:, :, None])[:, :, 0])  # turned first, then moved
+        return warped(x, turn, -(turn @ shift[:, :, None])[:, :, 0])  # rotated first, then shifted

@@ -11,28 +11,28 @@ from genbench.regularization.shared.inputs import check_images, integers
 from genbench.regularization.shared.operations import GEOMETRY, Ranges, applied, choice, relative
 from genbench.rng import StepRandom
 
-# none of the operations that the corruptions of CIFAR-10-C are made of
+# without the operations that resemble corruptions of CIFAR-10-C
 NAMES = ("autocontrast", "equalize", "posterize", "solarize", *GEOMETRY)
 RANGES = Ranges(angle=30, shear=0.3, shift=1 / 3, factor=0.0, bits=(4, 4))
 VIEWS, CHAINS, DEPTH = 3, 3, 3
 
 
 class AugMix(Method):
-    """Cross-entropy on images [B, C, H, W] as they are + consistency · the Jensen–Shannon divergence between the
-    predictions for them and for two mixtures of chains of operations (Hendrycks et al. 2020, arXiv 1912.02781, Eq. 1).
+    """Adds consistency · the Jensen–Shannon divergence between predictions for three views of each image to the loss.
 
-    A mixture is m · x + (1 − m) · Σᵢ wᵢ chainᵢ(x) of three chains of one to three operations, drawn for each image: w
-    uniform on the simplex, m on [0, 1), lengths and operations uniform, each at a strength from U(0.1, severity) / 10.
-    All are relative to each image's own range of values. A step passes three images for each of the batch, which must
-    have classes as targets, not mixtures of them.
+    The views are the image [C, H, W] itself, on which the cross-entropy is taken, and two mixtures of chains of
+    operations (Hendrycks et al. 2020, arXiv 1912.02781, Eq. 1). A mixture is m · x + (1 − m) · Σᵢ wᵢ chainᵢ(x) of three
+    chains of one to three operations, drawn for each image: w uniform on the simplex, m on [0, 1), lengths and
+    operations uniform, each at a strength from U(0.1, severity) / 10. All are relative to each image's own range of
+    values. A step passes three images for each image of the batch. Targets must be classes, not mixtures of classes.
 
     Args:
-        severity: largest strength, in [0.1, 10]; 10: turns by 30°, shears by 0.3, shifts by a third of the side.
-        consistency: weight of the divergence (in nats), at least 0; at 0 the images as they are train alone.
+        severity: largest strength, in [0.1, 10]; 10: rotations by 30°, shears by 0.3, shifts by a third of the side.
+        consistency: weight of the divergence (in nats), at least 0; 0: training on the images alone.
     """
 
     alters = "trained on cross-entropy and the divergence between augmented views, another loss"
-    order = 30  # each view is of the image as everything else has left it
+    order = 30  # makes views of images that all other methods have changed already
     severity: Tensor
     consistency: Tensor
 
@@ -49,7 +49,7 @@ class AugMix(Method):
                 "accepted: classes"
             )
         mixtures = relative(x.repeat_interleave(VIEWS - 1, 0), lambda unit: self._mixtures(unit, draw))
-        # the views of an image side by side, so that a process that has a share of the batch has all three
+        # views of an image are neighbours, so that a process with a share of the batch has all three
         views = torch.cat([x[:, None], mixtures.unflatten(0, (len(x), VIEWS - 1))], 1)
         return views.flatten(0, 1), y.repeat_interleave(VIEWS)
 
@@ -75,7 +75,9 @@ class AugMix(Method):
 
 
 def divergence(logs: Tensor) -> Tensor:
-    """The mean over a batch of the Jensen–Shannon divergence, in nats, of log-probabilities [B, views, classes]: the
-    mean Kullback–Leibler divergence of each view's prediction from the mean one."""
+    """Return the mean Jensen–Shannon divergence, in nats, of log-probabilities [B, views, classes].
+
+    It is the mean Kullback–Leibler divergence of each view's prediction from the mean prediction.
+    """
     mean = logs.logsumexp(1, keepdim=True) - math.log(logs.shape[1])
     return (logs.exp() * (logs - mean)).sum(-1).mean()

@@ -10,7 +10,7 @@ class BatchNorm(SlotNormalization):
     """Normalizes each channel over the batch, then scales and shifts it, at every normalization slot of the network
     (Ioffe & Szegedy 2015, arXiv 1502.03167); torch's defaults: momentum 0.1, ε = 1e-5.
 
-    It changes the function a set of weights stands for: compare raw curvature and norms across it with care.
+    The same weights then give another function: do not compare raw curvature and norms with and without it.
     """
 
     def layer(self, slot: Normalization) -> nn.Module:

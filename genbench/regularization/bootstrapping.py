@@ -11,19 +11,18 @@ from genbench.rng import StepRandom
 
 
 class Bootstrapping(Method):
-    """Trains on (1 − share) · target + share · prediction, against label noise (Reed et al. 2015, arXiv 1412.6596, with
-    β = 1 − share): the class that the present network predicts for the input (``hard``) or its class probabilities
-    (``soft``), here without a gradient through them.
+    """Trains on (1 − share) · target + share · prediction, against label noise.
 
-    With ``mixup`` the targets that are mixed are those corrected by the predictions for the unmixed inputs: mixup with
-    static bootstrapping (Arazo et al. 2019, arXiv 1904.11238). Their dynamic form, where the share is each example's
-    probability of a wrong label under a mixture model of all losses, is not this.
+    The prediction of the current network is its class (``hard``) or its class probabilities (``soft``); no gradient
+    flows through it (Reed et al. 2015, arXiv 1412.6596, with β = 1 − share). Combined with ``mixup``, targets are
+    corrected by predictions for unmixed inputs and then mixed: mixup with static bootstrapping (Arazo et al. 2019,
+    arXiv 1904.11238). Their dynamic form, with a share for each example, is not implemented.
 
-    A step costs one more pass forward, with the masks of the step.
+    A step costs one more forward pass, with the dropout masks of the step.
     """
 
     alters = "trained on corrected targets, another loss"
-    order = 15  # what is predicted has been augmented, and is mixed
+    order = 15  # after augmentation, before mixing
     share: Tensor
 
     def __init__(self, *, share: float, prediction: str) -> None:

@@ -12,22 +12,23 @@ _SOURCE = "regularization curriculum: source"
 
 
 class Curriculum(SelfPaced):
-    """A curriculum from easy to hard by the scores of a teacher: of each batch only the share on which another network
-    of this architecture has the smallest cross-entropy counts, a share that grows linearly from ``start``, one example
-    at least, to all by ``end`` of training (Hacohen & Weinshall 2019, arXiv 1904.03626). Their bootstrapping is with a
-    teacher that was this network, trained on the same task without a curriculum.
+    """Trains on the easiest share of each batch, as a teacher judges it, and lets the share grow to all examples.
 
-    The paper draws its batches from the easiest part of the training set; here batches are drawn as ever, and the share
-    is of each of them. The teacher never changes; a step costs one forward pass of it.
+    Difficulty is the cross-entropy of the teacher, another network of the same architecture. The share grows linearly
+    from ``start`` (at least one example) to 1 at ``end`` of training (Hacohen & Weinshall 2019, arXiv 1904.03626).
+    Their bootstrapping uses this network itself as the teacher, trained on the same task without a curriculum.
+
+    The paper draws batches from the easiest part of the training set; here batches are drawn as usual, and the share
+    applies to each of them. The teacher never changes; a step costs one forward pass of it.
 
     Args:
-        source: the teacher's weights, head included, as Transfer's ``source``; None for the network's own initial
-            ones, an order that knows nothing of the task, to compare with.
-        start: share at first, in [0, 1].
+        source: weights of the teacher, head included, as in :class:`genbench.regularization.Transfer`; ``None``: the
+            network's own initial weights, an uninformed order as a control.
+        start: share at the beginning, in [0, 1].
         end: share of training after which all examples count, in (0, 1].
 
     Raises:
-        ConfigError: weights that cannot be read without trusting them, or do not fit; the names that do not.
+        ConfigError: weights that cannot be read safely or do not fit; the message names those that do not fit.
     """
 
     teacher: nn.Module

@@ -10,14 +10,13 @@ from genbench.rng import StepRandom
 
 
 class CutMix(Mixing):
-    """Replaces a box of each input by that of another one of the batch; targets are mixed by the share of points that
-    each fills (Yun et al. 2019, arXiv 1905.04899, Eqs. 1 and 2): a rectangle of images [B, C, H, W], a span of
-    sequences [B, C, L].
+    """Replaces a box of each input by that of another input of the batch, and mixes targets by the share of points.
 
-    One box a batch: it has a share 1 − λ of the points, λ ~ Beta(α, α), all its sides the same share of the input's,
-    rounded down to whole points. Its centre is a point of the input drawn uniformly; what lies outside is cut off and
-    does not count. ``alpha=0`` leaves inputs as they are (λ = 1). Targets become class probabilities [B, C]; classes
-    are read from ``net.classes``.
+    The box is a rectangle of images [B, C, H, W] or a span of sequences [B, C, L] (Yun et al. 2019, arXiv 1905.04899,
+    Eqs. 1 and 2). One box is drawn for each batch: its share of the points is 1 − λ with λ ~ Beta(α, α), its sides are
+    the same share of the input's sides, rounded down to whole points, and its centre is a uniformly drawn point. Parts
+    outside the input are cut off and do not count. ``alpha=0`` leaves inputs unchanged (λ = 1). Targets become class
+    probabilities [B, C]; classes are read from ``net.classes``.
     """
 
     name = "cutmix"

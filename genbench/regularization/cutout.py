@@ -13,10 +13,10 @@ class Cutout(PixelMethod):
     images [B, C, H, W], a span of sequences [B, C, L].
 
     Its sides are ``size`` times those of the input, rounded: the paper's 16 pixels of 32 are 0.5. Its centre is a point
-    of the input drawn uniformly, so that part of the box may lie outside. Zeros are the mean of standardized inputs.
+    of the input drawn uniformly; part of the box may lie outside. Zero is the mean of standardized inputs.
     """
 
-    order = 12  # what is cut out has been moved before, as in the paper
+    order = 12  # after shifts, as in the paper
     size: Tensor
 
     def __init__(self, *, size: float) -> None:

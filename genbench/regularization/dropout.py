@@ -10,7 +10,7 @@ class Dropout(Method):
     """Drops each unit with probability ``rate`` in training and scales the others by 1 / (1 − rate), at every dropout
     slot of the network (Srivastava et al. 2014).
 
-    It takes the place of the model's own ``dropout`` setting.
+    It replaces the model's own ``dropout`` setting.
     """
 
     rate: Tensor

@@ -8,15 +8,16 @@ from genbench.regularization.base import Batches, Method, Validate
 
 
 class EarlyStopping(Method):
-    """Ends training when ``patience`` epochs in a row were not good, and restores the weights and buffers of the last
-    good one (Prechelt 1998). An epoch is good
+    """Ends training after ``patience`` bad epochs in a row and restores weights and buffers of the last good epoch.
 
-    - by ``criterion="loss"``, when its validation loss is the lowest yet;
-    - by ``criterion="gap"``, when accuracy on the train split, as the network is at the end of the epoch and without
-      augmentation, exceeds that on the validation split by at most ``max_gap``: the most that training may memorize.
+    An epoch is good (Prechelt 1998)
 
-    The validation split carries the same label noise as the train split, as a practitioner's would. Where no epoch was
-    good the last weights stay.
+    - with ``criterion="loss"``, if its validation loss is the lowest so far;
+    - with ``criterion="gap"``, if train accuracy minus validation accuracy is at most ``max_gap``; both are measured
+      at the end of the epoch without augmentation.
+
+    The validation split has the same label noise as the train split, as in practice. If no epoch was good, the last
+    weights stay.
     """
 
     patience: Tensor

@@ -7,11 +7,11 @@ from genbench.regularization.swa import WeightAverage
 
 
 class EMA(WeightAverage):
-    """The final weights are Σ_s decay^(t−s) w_s / Σ_s decay^(t−s) over the weights w_s after each of the t steps
-    (Polyak & Juditsky 1992; Tarvainen & Valpola 2017, arXiv 1703.01780): about the last 1 / (1 − decay) of them count.
-    Batch-norm statistics are estimated anew for them.
+    """Ends with the exponential moving average Σ_s decay^(t−s) w_s / Σ_s decay^(t−s) of the weights w_s after t steps.
 
-    The division makes it a mean from the first step on; the initial weights are no part of it.
+    About the last 1 / (1 − decay) steps count (Polyak & Juditsky 1992; Tarvainen & Valpola 2017, arXiv 1703.01780).
+    The division makes it a mean from the first step on; initial weights are not part of it. Batch-norm statistics are
+    recomputed for the average.
     """
 
     decay: Tensor

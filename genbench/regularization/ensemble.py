@@ -5,8 +5,10 @@ from genbench.regularization.base import Method
 
 
 class Ensemble(Method):
-    """Trains ``members`` networks independently (own initial weights, batch order and draws) and averages their class
-    probabilities (Lakshminarayanan et al. 2017, arXiv 1612.01474)."""
+    """Trains ``members`` networks independently and averages their class probabilities.
+
+    Each has its own initial weights, batch order and random numbers (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
 
     per_lane = ()
 

@@ -7,8 +7,10 @@ from genbench.rng import StepRandom
 
 
 class EntropyPenalty(Method):
-    """Subtracts strength · H(p) from the loss, the mean entropy (nats) of the predicted class probabilities: confident
-    predictions are penalized (Pereyra et al. 2017, arXiv 1701.06548)."""
+    """Subtracts strength · H(p) from the loss, where H(p) is the mean entropy (nats) of predicted class probabilities.
+
+    This penalizes confident predictions (Pereyra et al. 2017, arXiv 1701.06548).
+    """
 
     alters = "trained with a penalty on confident outputs, another loss"
     strength: Tensor

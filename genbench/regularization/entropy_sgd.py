@@ -10,22 +10,22 @@ from genbench.rng import StepRandom
 
 
 class EntropySGD(Method):
-    """Descends the local entropy −log ∫ exp(−f(x') − γ/2 ‖x − x'‖²) dx', whose minima are wide valleys of the loss f
+    """Minimizes the local entropy −log ∫ exp(−f(x') − γ/2 ‖x − x'‖²) dx', whose minima are wide valleys of the loss f
     (Chaudhari et al. 2017, arXiv 1611.01838, Algorithm 1).
 
-    The weights that are trained, x', take ``inner_steps`` Langevin steps around the outer weights x, each on its own
-    batch: the optimizer's step along ∇f(x') + γ(x' − x), and ``noise`` · √lr · N(0, I). Their running mean
-    μ ← decay · μ + (1 − decay) · x', from x on, estimates that of the Gibbs distribution; then
-    x ← x − outer · (x − μ), and x' and μ start again from x. The final weights are those of the outer step that ends
-    the last loop, however short it was; batch-norm statistics are estimated anew for them.
+    The trained weights x' take ``inner_steps`` Langevin steps around the outer weights x, each on its own batch: the
+    optimizer's step along ∇f(x') + γ(x' − x), plus ``noise`` · √lr · N(0, I). Their running mean
+    μ ← decay · μ + (1 − decay) · x', which starts at x, estimates the mean of the Gibbs distribution. The outer step
+    x ← x − outer · (x − μ) follows, and x' and μ start again from x. Training ends with an outer step, however short
+    the last loop was; batch-norm statistics are recomputed for the final weights.
 
     ``outer`` is the paper's ηγ, which the authors' code sets to 1. The pull grows with the k-th outer step, γ =
-    gamma · (1 + scoping)^k. With plain SGD this is the paper's algorithm; an optimizer with a memory keeps it from one
-    loop to the next. The paper counts ``inner_steps`` epochs as one: here an epoch passes over the data once, so that
-    a run has as many gradients as another's. Until training ends, what is measured is x'.
+    gamma · (1 + scoping)^k. With plain SGD this is the paper's algorithm; the state of other optimizers is kept
+    from one loop to the next. The paper counts ``inner_steps`` epochs as one; here an epoch passes over the data once,
+    so that runs of all methods compute equally many gradients. Measures during training see x'.
     """
 
-    order = 110  # remembers what the other methods have built and constrained; its pull is not clipped
+    order = 110  # copies weights that other methods have built and constrained; its pull is not clipped
     gamma: Tensor
     scoping: Tensor
     noise: Tensor

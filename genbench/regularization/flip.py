@@ -11,7 +11,7 @@ from genbench.rng import StepRandom
 class Flip(PixelMethod):
     """Mirrors each image [B, C, H, W] left to right with the given probability (Krizhevsky et al. 2012).
 
-    For what a mirror does not turn into something else: not for digits and letters.
+    Not for digits and letters, whose mirror images are others.
     """
 
     order = 10

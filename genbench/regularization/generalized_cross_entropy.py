@@ -6,10 +6,10 @@ from genbench.regularization.base import Method, expected
 
 
 class GeneralizedCrossEntropy(Method):
-    """(1 − p_y^q) / q in place of the cross-entropy: between it, the limit q → 0, and the mean absolute error, q = 1,
-    which label noise harms less (Zhang & Sabuncu 2018, arXiv 1805.07836, Eq. 6, without truncation).
+    """Replaces the cross-entropy by (1 − p_y^q) / q, which label noise harms less.
 
-    For class probabilities as targets it is the mean over the classes.
+    It lies between the cross-entropy (q → 0) and the mean absolute error (q = 1) (Zhang & Sabuncu 2018, arXiv
+    1805.07836, Eq. 6, without truncation). For class probabilities as targets it is the expectation over the classes.
     """
 
     q: Tensor

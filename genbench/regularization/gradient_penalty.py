@@ -10,10 +10,10 @@ from genbench.rng import StepRandom
 
 
 class GradientPenalty(Method):
-    """Adds strength · mean ‖∂ℓ/∂x‖₂² to the loss, where ℓ is an example's cross-entropy and x its input: double
-    backpropagation (Drucker & LeCun 1992).
+    """Adds strength · mean ‖∂ℓ/∂x‖₂² to the loss, where ℓ is an example's cross-entropy and x its input.
 
-    A step costs one more pass forward and back, and is differentiated twice.
+    Also known as double backpropagation (Drucker & LeCun 1992). A step costs one more forward and backward pass, and
+    is differentiated twice.
     """
 
     strength: Tensor

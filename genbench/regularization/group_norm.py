@@ -8,11 +8,11 @@ from genbench.regularization.base import SlotNormalization
 
 
 class GroupNorm(SlotNormalization):
-    """Normalizes each of ``groups`` equal groups of channels over its channels and positions, each example by itself,
-    then scales and shifts each channel, at every normalization slot of the network (Wu & He 2018, arXiv 1803.08494);
-    torch's ε = 1e-5.
+    """Normalizes each of ``groups`` equal groups of channels of an example, at every normalization slot of the network.
 
-    One group is layer normalization over channels and positions, a group for each channel instance normalization.
+    Mean and variance are over the group's channels and positions, with torch's ε = 1e-5; each channel is then scaled
+    and shifted (Wu & He 2018, arXiv 1803.08494). One group is layer normalization over channels and positions; one
+    group for each channel is instance normalization.
     """
 
     per_lane = ()

@@ -7,14 +7,16 @@ from genbench.rng import StepRandom
 
 
 class InputNoise(Method):
-    """Adds N(0, std²) to each entry of the inputs at every step; to first order a penalty on the gradient of the output
-    with respect to them (Bishop 1995, Neural Computation 7).
+    """Adds N(0, std²) to each entry of the inputs at every step.
+
+    To first order, this penalizes the gradient of the output with respect to the inputs (Bishop 1995, Neural
+    Computation 7).
 
     Args:
         std: standard deviation in units of the input, at least 0.
     """
 
-    order = 15  # other changes of the inputs would smooth the noise or cut it off
+    order = 15  # last of the input changes: others would smooth the noise or cut it off
     std: Tensor
 
     def __init__(self, *, std: float) -> None:

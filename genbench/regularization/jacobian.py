@@ -13,9 +13,9 @@ class Jacobian(Method):
     """Adds strength / 2 · mean ‖J‖_F² to the loss, where J is the Jacobian of an example's logits by its input (Hoffman
     et al. 2019, arXiv 1908.02729).
 
-    ‖J‖_F² is estimated without bias by the mean of C · ‖vᵀJ‖² over ``projections`` directions v, uniform on the unit
-    sphere of the C logits and drawn for each example. A step costs one more pass forward, and one back for
-    each projection. Where batch normalization lets examples see each other, J is of the logits of the whole batch.
+    The mean of C · ‖vᵀJ‖² over ``projections`` directions v, drawn for each example uniformly on the unit sphere of the
+    C logits, estimates ‖J‖_F² without bias. A step costs one more forward pass, and a backward pass for each
+    projection. With batch normalization, J includes the effect of an input on the logits of the whole batch.
     """
 
     per_lane = ("strength",)

@@ -7,11 +7,11 @@ from genbench.regularization.base import SlotNormalization
 
 
 class LayerNorm(SlotNormalization):
-    """Normalizes the channels of each example over one another, then scales and shifts each, at every normalization
-    slot of the network (Ba et al. 2016, arXiv 1607.06450); torch's ε = 1e-5.
+    """Normalizes each position of an example over its channels, at every normalization slot of the network.
 
-    Each position of a sequence or an image is normalized by itself, as in recurrent networks and transformers; over
-    all positions of a convolution together it is ``group_norm`` with one group.
+    Each channel is then scaled and shifted; torch's ε = 1e-5 (Ba et al. 2016, arXiv 1607.06450). Positions of a
+    sequence or an image are normalized separately, as in recurrent networks and transformers; ``group_norm`` with one
+    group normalizes all positions together.
     """
 
     def layer(self, slot: Normalization) -> nn.Module:

@@ -7,10 +7,10 @@ from genbench.regularization.base import Method, Parameters
 
 
 class MaxNorm(Method):
-    """Scales the incoming weights of a unit to ℓ2 norm ``limit`` after each step that leaves them longer (Srebro et al.
-    2005; Srivastava et al. 2014).
+    """Scales the incoming weights of a unit down to ℓ2 norm ``limit`` after each step that leaves them longer.
 
-    Every row of a weight out × rest is a unit; biases and the parameters of normalizations are free.
+    Every row of a weight out × rest is a unit; biases and parameters of normalizations are not limited (Srebro et al.
+    2005; Srivastava et al. 2014).
     """
 
     order = 100  # after every method that changes the weights

@@ -7,11 +7,11 @@ from genbench.rng import StepRandom
 
 
 class Mixup(Mixing):
-    """Trains on λ · (x, y) + (1 − λ) · (x', y'), where (x', y') is the batch in another order and λ ~ Beta(α, α), drawn
-    once a batch (Zhang et al. 2018, arXiv 1710.09412, Eq. 1).
+    """Trains on λ · (x, y) + (1 − λ) · (x', y'), where (x', y') is the batch in another order.
 
-    Targets become class probabilities [B, C]; classes are read from ``net.classes``. ``alpha=0`` leaves inputs as they
-    are, the limit of the paper.
+    λ ~ Beta(α, α) is drawn once for each batch (Zhang et al. 2018, arXiv 1710.09412, Eq. 1). Targets become class
+    probabilities [B, C]; classes are read from ``net.classes``. ``alpha=0`` leaves inputs unchanged, the limit of the
+    paper.
     """
 
     name = "mixup"

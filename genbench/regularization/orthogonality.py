@@ -7,11 +7,11 @@ from genbench.regularization.base import WeightPenalty, matrices
 
 
 class Orthogonality(WeightPenalty):
-    """Adds strength · Σ ‖W Wᵀ − I‖_F² over the weights out × rest to the loss, or ‖Wᵀ W − I‖_F² where that is the
-    smaller matrix: of orthonormal rows or columns it is zero (Bansal et al. 2018, arXiv 1810.09102; Brock et al.
-    2017, arXiv 1609.07093, with the sum of absolute values in place of the square).
+    """Adds strength · Σ ‖W Wᵀ − I‖_F² over the weights W (out × rest) to the loss.
 
-    The two differ by a constant, the difference of their sizes.
+    For tall W it is ‖Wᵀ W − I‖_F², the smaller matrix; the two differ by a constant, the difference of their sizes. It
+    is zero for orthonormal rows or columns (Bansal et al. 2018, arXiv 1810.09102; Brock et al. 2017, arXiv 1609.07093,
+    sum absolute values instead of squares).
     """
 
     def weights(self, net: nn.Module) -> list[Tensor]:

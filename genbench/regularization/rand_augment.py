@@ -12,21 +12,21 @@ AUTO_AUGMENT = Ranges(angle=30, shear=0.3, shift=0.45, factor=0.9, bits=(8, 4))
 
 
 class RandAugment(Method):
-    """``n`` image operations one after the other on each image [B, C, H, W], each drawn uniformly, all of one strength
+    """Applies ``n`` uniformly drawn operations of one strength to each image [B, C, H, W], one after the other
     (Cubuk et al. 2020, arXiv 1909.13719, Sec. 3).
 
     The operations, :data:`~genbench.regularization.shared.operations.OPERATIONS`, act relative to the range of values
     of each image.
 
     Args:
-        n: operations an image, at least 1.
-        magnitude: their strength, in [0, 10]: 10 is the most of AutoAugment (Cubuk et al. 2019, arXiv 1805.09501, Tab.
-            6): turns by 30°, shears by 0.3, shifts by 0.45 of the side, enhancements by 0.1 or 1.9, 4 bits of 8, all
-            inverted.
+        n: number of operations for each image, at least 1.
+        magnitude: strength of the operations, in [0, 10]; 10 is AutoAugment's maximum (Cubuk et al. 2019, arXiv
+            1805.09501, Tab. 6): rotations by 30°, shears by 0.3, shifts by 0.45 of the side, enhancements by 0.1 or
+            1.9, 4 bits of 8, all inverted.
     """
 
     per_lane = ("magnitude",)
-    order = 11  # on images that have been flipped and cropped
+    order = 11  # after flips and crops
     magnitude: Tensor
 
     def __init__(self, *, n: int, magnitude: float) -> None:

@@ -9,11 +9,11 @@ from genbench.rng import StepRandom
 
 
 class RandomCrop(PixelMethod):
-    """Pads each image [B, C, H, W] with zeros on all sides and cuts out its old size at a random place (He et al. 2016,
-    arXiv 1512.03385, Sec. 4.2).
+    """Pads each image [B, C, H, W] with zeros on all sides and crops it to its old size at a random place (He et al.
+    2016, arXiv 1512.03385, Sec. 4.2).
 
-    This moves it by whole pixels, uniformly from −p to p on each axis, where p is ``padding`` times the side, rounded:
-    the usual 4 pixels of 32 are 0.125. Zeros are the mean of standardized inputs.
+    This shifts it by whole pixels, uniformly from −p to p on each axis, where p is ``padding`` times the side, rounded:
+    the usual 4 pixels of 32 are 0.125. Zero is the mean of standardized inputs.
     """
 
     order = 10

@@ -10,11 +10,11 @@ from genbench.rng import StepRandom
 
 
 class Rotation(Method):
-    """Turns each image [B, C, H, W] about its centre by an angle from U(−angle, angle): bilinear, zeros outside (Simard
-    et al. 2003, ICDAR).
+    """Rotates each image [B, C, H, W] about its centre by an angle from U(−angle, angle), bilinearly, with zeros
+    outside (Simard et al. 2003, ICDAR).
 
     Args:
-        angle: largest turn in degrees, in [0, 180].
+        angle: largest rotation in degrees, in [0, 180].
     """
 
     order = 10

@@ -8,11 +8,11 @@ from genbench.regularization.gradient_clipping import global_norm
 
 
 class SAM(Method):
-    """Takes the gradient at w + rho · g/‖g‖₂, the worst point of the ρ-ball to first order (Foret et al. 2021,
-    arXiv 2010.01412, Eq. 2).
+    """Takes the gradient at w + rho · g/‖g‖₂, to first order the point with the largest loss in the ρ-ball around w
+    (Foret et al. 2021, arXiv 2010.01412, Eq. 2).
 
-    Each step costs two passes. The second keeps the batch, its augmentation and the dropout masks of the first, and
-    leaves batch-norm statistics alone.
+    Each step costs two passes. The second uses the batch, augmentation and dropout masks of the first, and does not
+    update batch-norm statistics.
     """
 
     rho: Tensor

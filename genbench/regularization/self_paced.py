@@ -10,18 +10,17 @@ from genbench.rng import StepRandom
 
 
 class SelfPaced(Method):
-    """A curriculum from easy to hard: of each batch only the share with the smallest losses counts, a share that grows
-    linearly from ``start``, one example at least, to all by ``end`` of training (Kumar et al. 2010, NeurIPS, with a
-    share in place of their threshold; the pace of Hacohen & Weinshall 2019, arXiv 1904.03626).
+    """Trains on the examples of each batch with the smallest losses, a share that grows to all examples.
 
-    How difficult an example is says the network itself, by its present cross-entropy in evaluation mode, which costs a
-    forward pass. Batches are drawn as ever, so that no example is sorted out for good. Targets become class
-    probabilities [B, C, ...], times batch / examples that count, and zero for those that do not: their mean is that
-    over the examples that count.
+    Difficulty is the network's current cross-entropy, in evaluation mode, which costs a forward pass. The share grows
+    linearly from ``start`` (at least one example) to 1 at ``end`` of training (Kumar et al. 2010, NeurIPS, with a share
+    instead of their threshold; the pace of Hacohen & Weinshall 2019, arXiv 1904.03626). Batches are drawn as usual, so
+    no example is left out forever. Targets become class probabilities [B, C, ...], scaled by batch size / selected
+    examples, and zero for the others: the mean loss is that of the selected examples.
     """
 
     alters = "trained on a part of each batch, another loss"
-    order = 15  # what is judged has been augmented, and is not mixed yet
+    order = 15  # after augmentation, before mixing
     start: Tensor
     end: Tensor
     progress: Tensor
@@ -33,7 +32,7 @@ class SelfPaced(Method):
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
 
     def judge(self, net: nn.Module) -> nn.Module:
-        """The network whose losses say how difficult examples are."""
+        """Return the network whose losses measure difficulty."""
         return net
 
     def build(self, net: nn.Module) -> nn.Module:

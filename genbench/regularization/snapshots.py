@@ -13,14 +13,16 @@ from genbench.regularization.swa import estimate_norm_statistics, trainable
 
 
 class Snapshots(Method):
-    """One training of ``cycles`` cycles, in each of which the learning rate falls along a half cosine and then starts
-    anew; the final network averages the class probabilities of those at the cycles' ends (Huang et al. 2017, arXiv
-    1704.00109): an :class:`genbench.models.Ensemble` at the price of one network.
+    """Averages the class probabilities of networks saved at the ends of ``cycles`` learning-rate cycles of one
+    training.
 
-    The schedule is part of the method: it has :func:`genbench.training.schedule.cyclic` in place of the run's own, and
-    a record says so. The i-th member has the weights after the last step whose share of all steps is at most
-    i / cycles: should training end early, those of cycles that had not ended are the last. Batch-norm statistics are
-    estimated anew for each. Until training ends, what is measured is the network in training.
+    In each cycle the learning rate falls along a half cosine (Huang et al. 2017, arXiv 1704.00109). The result is an
+    :class:`genbench.models.Ensemble` for the cost of one network. The schedule
+    :func:`genbench.training.schedule.cyclic` is part of the method and replaces that of the run; the record says so.
+
+    The i-th member has the weights after the last step whose share of all steps is at most i / cycles; if training ends
+    early, members of unfinished cycles have the last weights. Batch-norm statistics are recomputed for each member.
+    Measures during training see the network in training.
     """
 
     per_lane = ()

@@ -8,10 +8,11 @@ from genbench.rng import StepRandom
 
 
 class SpectralNorm(WeightPenalty):
-    """Adds strength / 2 · Σ σ(W)² over the weights out × rest to the loss, where σ is the largest singular value
-    (Yoshida & Miyato 2017, arXiv 1705.10941). A penalty, not the normalization of Miyato et al. 2018.
+    """Adds strength / 2 · Σ σ(W)² over the weights W (out × rest) to the loss, where σ is the largest singular value
+    (Yoshida & Miyato 2017, arXiv 1705.10941).
 
-    σ is uᵀWv: its singular vectors are those of the initial weights, and one power iteration follows each step.
+    This is a penalty, not the normalization of Miyato et al. 2018. σ is computed as uᵀWv; the singular vectors start at
+    those of the initial weights and take one power iteration after each step.
     """
 
     def weights(self, net: nn.Module) -> list[Tensor]:

@@ -7,10 +7,11 @@ from genbench.regularization.base import Method
 
 
 class StochasticDepth(Method):
-    """Drops the l-th of L residual branches in training with probability ``rate`` · l / L, for each example by itself:
-    the linear decay of Huang et al. 2016 (arXiv 1603.09382, Eq. 4), where ``rate`` is 1 − p_L.
+    """Drops the l-th of L residual branches in training with probability ``rate`` · l / L, independently for each
+    example.
 
-    Branches are counted in the order of ``net.modules()``, from the input on.
+    This is the linear decay of Huang et al. 2016 (arXiv 1603.09382, Eq. 4), where ``rate`` is 1 − p_L. Branches are
+    counted in the order of ``net.modules()``, from the input on.
     """
 
     rate: Tensor

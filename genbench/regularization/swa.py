@@ -8,25 +8,25 @@ from genbench.regularization.base import Batches, Method, Parameters
 
 
 class WeightAverage(Method):
-    """The final weights are a running mean of those after each step; batch-norm statistics are estimated anew for them.
+    """Ends with a running mean of the weights after each step; batch-norm statistics are recomputed for it.
 
-    Should no weights have been averaged yet when training ends, the last ones stay.
+    If training ends before any weights were averaged, the last weights stay.
     """
 
-    order = 100  # copies the network that the other methods have built
+    order = 100  # copies the network after other methods have built it
 
-    averaged: Tensor  # how many weights the mean is of
+    averaged: Tensor  # number of averaged weights
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("averaged", torch.tensor(0, dtype=torch.int64))
 
     def share(self, progress: float | Tensor) -> Tensor:
-        """The share of the present weights in the mean, float64; counts them in ``averaged``."""
+        """Return the share of the current weights in the mean (float64), and count them in ``averaged``."""
         raise NotImplementedError
 
     def build(self, net: nn.Module) -> nn.Module:
-        # float64: a float32 running mean over thousands of steps would drift by more than the effect of one step
+        # in float32, rounding over thousands of steps would exceed the effect of one step
         self.remember("mean", (p.double() for p in trainable(net)))
         return net
 
@@ -46,11 +46,12 @@ class WeightAverage(Method):
 
 
 class SWA(WeightAverage):
-    """The final weights are the mean of the weights after each step of the last part of training (Izmailov et al. 2018,
-    arXiv 1803.05407); batch-norm statistics are estimated anew for them.
+    """Ends with the mean of the weights after each step of the last part of training (Izmailov et al. 2018, arXiv
+    1803.05407).
 
-    ``start`` is the share of training after which averaging begins. The learning rate follows the run's own schedule.
-    Should training end before ``start`` (a threshold was reached), the last weights stay.
+    ``start`` is the share of training after which averaging begins. The learning rate follows the schedule of the run.
+    If training ends before ``start``, because a threshold was reached, the last weights stay. Batch-norm statistics are
+    recomputed for the mean.
     """
 
     start: Tensor
@@ -65,13 +66,13 @@ class SWA(WeightAverage):
 
 
 def trainable(net: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training changes."""
+    """Return the trainable parameters."""
     return [p for p in net.parameters() if p.requires_grad]
 
 
 @torch.no_grad()
 def estimate_norm_statistics(net: nn.Module, batches: Batches) -> None:
-    """Set each batch norm's running statistics to their mean over the batches at the present weights."""
+    """Set each batch norm's running statistics to their mean over the batches at the current weights."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
         return

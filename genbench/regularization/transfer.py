@@ -12,31 +12,30 @@ from genbench.records.weights import file_of, matched, read_state
 from genbench.regularization.base import Method
 
 _SOURCE = "regularization transfer: source"
-_CONTENT = "sha256:"  # a source that is known by its content alone, as records have it
+_CONTENT = "sha256:"  # prefix of a source that is known only by its digest, as in records
 
 
 class Transfer(Method):
     """Starts from the weights of a network that was trained on another task, and trains ``all`` of them or the
     ``head`` alone (Yosinski et al. 2014, arXiv 1411.1792).
 
-    Weights are matched by the names of the network's state dict, after a prefix that a wrapper has put before them
-    (``model.``) is taken off. All but the head, the module ``head``, must fit; a head of another shape, as for another
-    number of classes, or that the source lacks stays as it was initialized. Batch statistics come along, the rates of
-    dropout and stochastic depth do not. A record names the source by the digest of its weights, so that the same
-    weights elsewhere are the same run.
+    Weights are matched by name after the prefix of a wrapper (``model.``) is stripped. All must fit except those of the
+    module ``head``: if its shape differs, as with another number of classes, or the source lacks it, it keeps its
+    initial weights. Batch statistics are copied; rates of dropout and stochastic depth are not. A record names the
+    source by the digest of its weights, so that the same weights in another place are the same run.
 
     Args:
         source: a run's folder or that of an experiment of one run; a file of weights, safetensors too, or a checkpoint
             of Lightning's; a model of the Hugging Face hub, ``hf://owner/name``, ``hf://owner/name@revision`` or
-            ``hf://owner/name/file``, or a folder of one: see :func:`genbench.records.weights.file_of`. None for the
-            network's own initial weights, the row to compare with.
+            ``hf://owner/name/file``, or a folder of one: see :func:`genbench.records.weights.file_of`. ``None``: the
+            network's own initial weights, as a control.
         tune: ``all`` or ``head``.
 
     Raises:
-        ConfigError: weights that cannot be read without trusting them, or do not fit; the names that do not.
+        ConfigError: weights that cannot be read safely or do not fit; the message names those that do not fit.
     """
 
-    order = 50  # after what adds parameters, before what remembers them
+    order = 50  # after methods that add parameters, before those that copy them
 
     def __init__(self, *, source: str | None, tune: str) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class Transfer(Method):
 
 
 def by_content(settings: dict[str, Any], name: str) -> dict[str, Any]:
-    """Settings whose ``source`` is named by the digest of its weights; ``name`` is that setting, for messages."""
+    """Return settings with ``source`` replaced by the digest of its weights; ``name`` names the setting in messages."""
     source = settings["source"]
     if source is not None and not isinstance(source, str):
         raise ConfigError(f"{name} is {source!r}; accepted: null, or a text that names weights")
@@ -71,13 +70,13 @@ def by_content(settings: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def start_from(net: nn.Module, source: str, name: str, *, head: str | None = None) -> None:
-    """Give a network the weights of a source; of one that is known by its content alone they stay as they are.
+    """Load the weights of a source into a network; a source that is known only by its digest changes nothing.
 
-    The rates of dropout and stochastic depth are the network's own. So is all whose name begins with ``head``, if the
-    source lacks any of it or has it in another shape.
+    Rates of dropout and stochastic depth stay. So do all weights whose names begin with ``head``, if the source lacks
+    one of them or has it in another shape.
 
     Raises:
-        ConfigError: weights that cannot be read, or do not fit, with their names.
+        ConfigError: weights that cannot be read or do not fit; the message names those that do not fit.
     """
     if source.startswith(_CONTENT):
         return

@@ -1,1 +1,1 @@
-"""What several methods share: checks and random places of inputs, geometry and operations of images, mixing."""
+"""Code shared by several methods: checks of inputs, geometry and operations of images, mixing."""

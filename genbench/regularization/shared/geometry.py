@@ -6,8 +6,7 @@ from torch import Tensor
 
 
 def box(x: Tensor, start: Tensor, size: Tensor) -> Tensor:
-    """Which points of signals lie in a box: [B or 1, 1, ...] of their type, 1 where start ≤ point < start + size on
-    every axis, else 0.
+    """Return the mask [B or 1, 1, ...] of a box: 1 where start ≤ point < start + size on every axis, else 0.
 
     Args:
         x: signals [B, C, ...].
@@ -23,13 +22,13 @@ def box(x: Tensor, start: Tensor, size: Tensor) -> Tensor:
 
 
 def warped(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """Images [B, C, H, W] with, at each point p, what lies at A (p − c) + c + t: bilinear, zeros outside.
+    """Warp images [B, C, H, W]: point p takes the value at A (p − c) + c + t, bilinearly, with zeros outside.
 
     Args:
-        matrix: A [B, 2, 2], on (column, row); the inverse of where it moves things.
+        matrix: A [B, 2, 2], on (column, row): the inverse of the map from old to new places.
         shift: t [B, 2] in pixels, as (columns, rows).
 
-    c is the centre. Unlike kornia's ``warp_affine`` this is vectorized by ``torch.vmap``.
+    c is the centre. Unlike kornia's ``warp_affine``, it works under ``torch.vmap``.
     """
     height, width = x.shape[2:]
     columns, rows = (torch.arange(side, device=x.device, dtype=x.dtype) - (side - 1) / 2 for side in (width, height))
@@ -40,6 +39,6 @@ def warped(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
 
 
 def turned(angle: Tensor) -> Tensor:
-    """The matrices [B, 2, 2] with which :func:`warped` turns images clockwise by ``angle`` [B] in degrees."""
+    """Return the matrices [B, 2, 2] with which :func:`warped` rotates images clockwise by ``angle`` [B] degrees."""
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
     return torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)

@@ -6,7 +6,7 @@ from genbench.rng import StepRandom
 
 
 def check_images(name: str, x: Tensor) -> None:
-    """Refuse what is not a batch of images [B, C, H, W]."""
+    """Refuse inputs that are not images [B, C, H, W]."""
     if x.ndim != 4:
         raise ValueError(
             f"regularization {name}: inputs of shape {tuple(x.shape)}; "
@@ -15,7 +15,7 @@ def check_images(name: str, x: Tensor) -> None:
 
 
 def check_signals(name: str, x: Tensor) -> None:
-    """Refuse what is neither sequences [B, C, L] nor images [B, C, H, W]."""
+    """Refuse inputs that are neither sequences [B, C, L] nor images [B, C, H, W]."""
     if x.ndim not in (3, 4):
         raise ValueError(
             f"regularization {name}: inputs of shape {tuple(x.shape)}; accepted: sequences "
@@ -24,10 +24,10 @@ def check_signals(name: str, x: Tensor) -> None:
 
 
 def symmetric(draw: StepRandom, site: str, *shape: int) -> Tensor:
-    """Uniform numbers on [−1, 1)."""
+    """Draw uniform numbers on [−1, 1)."""
     return 2 * draw.uniform(site, *shape) - 1
 
 
 def integers(uniform: Tensor, n: int | Tensor) -> Tensor:
-    """Uniform whole numbers 0, …, n − 1 from uniform numbers on [0, 1), int64."""
+    """Turn uniform numbers on [0, 1) into uniform integers 0, …, n − 1 (int64)."""
     return (uniform * n).long()

@@ -1,4 +1,4 @@
-"""What methods that mix examples share."""
+"""Base class and functions of methods that mix examples."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,16 +7,15 @@ from genbench.regularization.base import Method
 
 
 class Mixing(Method):
-    """Trains on examples that are mixed with another one of the batch, a share λ ~ Beta(α, α) of one and 1 − λ of the
-    other, drawn once a batch, and on their targets mixed alike.
+    """Trains on mixtures of two examples of the batch and of their targets, with shares λ and 1 − λ.
 
-    Targets become class probabilities [B, C]; classes are read from ``net.classes``. ``alpha=0`` leaves inputs as they
-    are (λ = 1), the limit of the papers.
+    λ ~ Beta(α, α) is drawn once for each batch. Targets become class probabilities [B, C]; classes are read from
+    ``net.classes``. ``alpha=0`` leaves inputs unchanged (λ = 1), the limit of the papers.
     """
 
     name: str
     alters = "trained on mixed targets, another loss"
-    order = 20  # what is mixed has been augmented
+    order = 20  # after augmentation
     alpha: Tensor
 
     def __init__(self, *, alpha: float) -> None:
@@ -30,10 +29,10 @@ class Mixing(Method):
 
 
 def probabilities(net: nn.Module, y: Tensor, like: Tensor) -> Tensor:
-    """Targets as class probabilities [B, C, ...] of the type of ``like``; those that are already stay."""
+    """Return targets as class probabilities [B, C, ...] of the type of ``like``; class probabilities stay."""
     return y if y.is_floating_point() else F.one_hot(y, net.classes).movedim(-1, 1).to(like.dtype)  # type: ignore[arg-type]
 
 
 def mixed(a: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    """share · a + (1 − share) · a[partner], a convex combination of the rows of a with others."""
+    """Return share · a + (1 − share) · a[partner]."""
     return share * a + (1 - share) * a[partner]

@@ -1,4 +1,4 @@
-"""The image operations of AutoAugment and of what came after it, each image of a batch with its own."""
+"""Image operations of AutoAugment and its successors, chosen for each image of a batch."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,25 +17,25 @@ OPERATIONS = ("identity", "autocontrast", "equalize", "posterize", "solarize", *
 
 
 class Ranges(NamedTuple):
-    """What the operations do at strength 1."""
+    """Effects of the operations at strength 1."""
 
     angle: float  # degrees
     shear: float  # columns a row, rows a column
     shift: float  # share of the side
     factor: float  # of an enhancement, less 1
-    bits: tuple[int, int]  # that posterize leaves at strength 0, and how many fewer at 1
+    bits: tuple[int, int]  # kept by posterize at strength 0, and how many fewer at 1
 
 
 class Choice(NamedTuple):
-    """What is done to each image of a batch."""
+    """The operation chosen for each image of a batch."""
 
     operation: Tensor  # [B], index into OPERATIONS
     strength: Tensor  # [B], in [0, 1]
-    sign: Tensor  # [B], −1 or 1: in which direction things move, whether an enhancement is a reduction
+    sign: Tensor  # [B], −1 or 1: direction of a movement; enhancement or reduction
 
 
 def choice(draw: StepRandom, site: str, names: tuple[str, ...], strength: Tensor, n: int) -> Choice:
-    """Operations drawn uniformly from ``names`` for ``n`` images, and their signs."""
+    """Draw operations uniformly from ``names`` for ``n`` images, and their signs."""
     place = integers(draw.uniform(f"{site}.operation", n), len(names))
     operation = torch.tensor([OPERATIONS.index(name) for name in names], device=place.device)[place]
     positive = draw.uniform(f"{site}.sign", n) < 0.5
@@ -43,25 +43,27 @@ def choice(draw: StepRandom, site: str, names: tuple[str, ...], strength: Tensor
 
 
 def relative(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``function`` makes of images that go from 0 to 1, each brought there from its own darkest and brightest
-    value over all channels, and back: inputs may be on any scale."""
+    """Apply ``function`` to images rescaled to [0, 1] by their own smallest and largest value, and rescale back.
+
+    Inputs may thus be on any scale.
+    """
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     span = high - low
     return low + span * function((x - low) / torch.where(span > 0, span, 1))
 
 
 def applied(x: Tensor, what: Choice, ranges: Ranges) -> Tensor:
-    """Each image [B, C, H, W], from 0 to 1, after its operation.
+    """Apply the chosen operation to each image [B, C, H, W] in [0, 1].
 
-    Those of PIL, which AutoAugment is defined by, on images of floating-point numbers:
+    AutoAugment is defined by PIL's operations; these are the same on images of floating-point numbers:
 
     - ``rotate``, ``shear``, ``translate``: about the centre, bilinear, 0 outside;
     - ``brightness``, ``contrast``, ``color``, ``sharpness``: away from (factor > 1) or towards (factor < 1) black, the
       mean grey, the image in grey, the smoothed image; factor = 1 ± strength times its range;
-    - ``solarize``: what is at least 1 − strength is inverted;
+    - ``solarize``: values of at least 1 − strength are inverted;
     - ``posterize``: the highest bits of 8 are kept;
-    - ``autocontrast``: each channel from 0 to 1;
-    - ``equalize``: each channel with a flat histogram, of 256 levels.
+    - ``autocontrast``: each channel is scaled to [0, 1];
+    - ``equalize``: the histogram of each channel, of 256 levels, is flattened.
     """
 
     def chosen(name: str) -> Tensor:
@@ -81,7 +83,7 @@ def applied(x: Tensor, what: Choice, ranges: Ranges) -> Tensor:
 
 
 def _moved(x: Tensor, chosen: Callable[[str], Tensor], amount: Tensor, ranges: Ranges) -> Tensor:
-    """One interpolation for all images: of those that another operation was chosen for, every amount is 0."""
+    """Move all images by one interpolation; amounts are 0 where another operation was chosen."""
     angle, shear_x, shear_y, right, down = (chosen(name) * amount for name in GEOMETRY)
     zero = torch.zeros_like(amount)
     shear = ranges.shear * torch.stack([torch.stack([zero, shear_x], -1), torch.stack([shear_y, zero], -1)], -2)
@@ -92,7 +94,7 @@ def _moved(x: Tensor, chosen: Callable[[str], Tensor], amount: Tensor, ranges: R
 def _enhanced(x: Tensor, put: Callable[[tuple[str, ...], Tensor, Tensor], Tensor], factor: Tensor) -> Tensor:
     grey = _grey(x)
     smooth = (9 * F.avg_pool2d(x, 3, stride=1, padding=1) + 4 * x) / 13
-    inner = F.pad(torch.ones_like(x[:1, :1, 2:, 2:]), (1, 1, 1, 1))  # at the border the image stays
+    inner = F.pad(torch.ones_like(x[:1, :1, 2:, 2:]), (1, 1, 1, 1))  # the border stays unchanged
     plain = put(("sharpness",), torch.where(inner > 0, smooth, x), torch.zeros_like(x))
     plain = put(("color",), grey.expand(x.shape), plain)
     plain = put(("contrast",), grey.mean((1, 2, 3), keepdim=True).expand(x.shape), plain)
@@ -100,7 +102,7 @@ def _enhanced(x: Tensor, put: Callable[[tuple[str, ...], Tensor, Tensor], Tensor
 
 
 def _grey(x: Tensor) -> Tensor:
-    """[B, 1, H, W]: the luma of three channels (ITU-R 601-2), the mean of others."""
+    """Return grey images [B, 1, H, W]: the luma of three channels (ITU-R 601-2), the mean of others."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
@@ -117,8 +119,10 @@ def _autocontrast(x: Tensor) -> Tensor:
 
 
 def _equalized(x: Tensor) -> Tensor:
-    """As PIL: level i becomes (pixels below it + step // 2) // step, with a step of 1/255 of all but the brightest
-    pixels; a channel of fewer than 256 of them stays."""
+    """Equalize histograms as PIL does: level i becomes (pixels below i + step // 2) // step.
+
+    The step is 1/255 of the pixels that are not of the brightest level; channels with fewer than 255 such pixels stay.
+    """
     level = (255 * x).round().long().flatten(2)
     counts = torch.zeros_like(level[..., :1]).expand(*level.shape[:2], 256)
     counts = counts.scatter_add(2, level, torch.ones_like(level))

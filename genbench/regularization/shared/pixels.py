@@ -1,4 +1,4 @@
-"""Methods that move and blank whole pixels: those that follow one another read and write each pixel once."""
+"""Methods that move and blank whole pixels; consecutive ones read and write each pixel once."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,8 +11,7 @@ from genbench.rng import StepRandom
 
 
 class Pixels:
-    """New signals out of the points of old ones, images [B, C, H, W] or sequences [B, C, L]: what is asked for in turn
-    is collected, and done at once by :meth:`made`.
+    """Collects changes of images [B, C, H, W] or sequences [B, C, L]; :meth:`made` applies them in one pass.
 
     >>> import torch
     >>> pixels = Pixels(torch.tensor([[[1.0, 2.0, 3.0]]]))
@@ -23,12 +22,12 @@ class Pixels:
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
-        self._sources: dict[int, Tensor] = {}  # of an axis, which old point each new one is, [B, side]
+        self._sources: dict[int, Tensor] = {}  # axis -> old point of each new point, [B, side]
         self._kept: Tensor | None = None  # 1 or 0, of a shape that broadcasts to that of x
 
     def move(self, axis: int, source: Tensor, *, leaving: bool = False) -> None:
-        """Point i of an axis becomes what point ``source[:, i]`` is now, [B, side]; with ``leaving`` sources may lie
-        outside, where all is zero."""
+        """Replace point i of an axis by point ``source[:, i]``, [B, side]; with ``leaving``, sources may lie outside,
+        where values are zero."""
         inside = source.clamp(0, self.x.shape[axis] - 1) if leaving else source
         if axis in self._sources:
             self._sources[axis] = self._sources[axis].gather(1, inside)
@@ -40,22 +39,22 @@ class Pixels:
             self._keep(_along(self.x, axis, (source == inside).to(self.x.dtype)))
 
     def blank(self, start: Tensor, size: Tensor) -> None:
-        """Zero in a box: see :func:`genbench.regularization.shared.geometry.box`."""
+        """Set a box to zero: see :func:`genbench.regularization.shared.geometry.box`."""
         self._keep(1 - box(self.x, start, size))
 
     def made(self) -> Tensor:
-        """The new signals, of the shape of the old."""
+        """Return the changed signals, in their old shape."""
         x, axes = self.x, sorted(self._sources)
         if len(axes) == 2:
             rows, columns = (self._sources[axis] for axis in axes)
-            # with rows as the second term, a single number at a time, the sum is twice as fast
+            # this order of terms makes the sum twice as fast
             source = columns[:, None] + (rows * x.shape[3])[:, :, None]
             x = _gathered(x.flatten(2), 2, source.flatten(1)).view(x.shape)
         elif axes:
             x = _gathered(x, axes[0], self._sources[axes[0]])
         if self._kept is None:
             return x
-        # a mask of numbers, with which the product is twice as fast as with one of truth values
+        # a product with a float mask is twice as fast as with a boolean one
         return x.mul_(self._kept) if axes else x * self._kept
 
     def _keep(self, kept: Tensor) -> None:
@@ -63,7 +62,7 @@ class Pixels:
 
 
 def _along(x: Tensor, axis: int, values: Tensor) -> Tensor:
-    """Values [B, side] of one axis of x, with all axes of x."""
+    """Return values [B, side] of one axis with as many axes as x."""
     return values.view(len(values), *(x.shape[axis] if i == axis else 1 for i in range(1, x.ndim)))
 
 
@@ -72,10 +71,10 @@ def _gathered(x: Tensor, axis: int, source: Tensor) -> Tensor:
 
 
 class PixelMethod(Method):
-    """A method whose transform moves and blanks whole pixels; a subclass says in :meth:`rearrange` which."""
+    """A method that moves and blanks whole pixels, as :meth:`rearrange` of a subclass says."""
 
     def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
-        """Ask for the changes."""
+        """Register the changes."""
         raise NotImplementedError
 
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
@@ -83,7 +82,7 @@ class PixelMethod(Method):
 
 
 class _Together:
-    """The transforms of several such methods, one after the other."""
+    """The transforms of several pixel methods as one."""
 
     def __init__(self, methods: Sequence[PixelMethod]) -> None:
         self._methods = methods
@@ -96,7 +95,7 @@ class _Together:
 
 
 def together(methods: Sequence[Method]) -> list[Method | _Together]:
-    """The methods that transform, with each row of pixel methods as one: the same batch, bit for bit."""
+    """Join consecutive pixel methods into one transform; batches stay the same bit for bit."""
     found: list[Method | _Together] = []
     for _, row in groupby(methods, lambda method: isinstance(method, PixelMethod)):
         alike = list(row)
