@@ -1,4 +1,4 @@
-"""What has been measured of a run that is not measured to its end: it is there after a kill, and not measured again."""
+"""The estimates of a run that is being measured: they survive a kill, and are not measured again."""
 
 import contextlib
 import json
@@ -15,13 +15,12 @@ FILE = "unfinished.json"
 
 
 class Unfinished:
-    """The estimates of a run's last measurement, by callback and part, in a file of its folder: each part as soon as it
-    is there.
+    """Estimates of the final network by callback and part, in a file of the run's folder, written after each part.
 
-    What lies there is taken where it is of the same network, measured by the same code: where its ``head`` is this one.
+    Estimates that lie there are taken if their ``head`` equals this one: the same network, measured by the same code.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         head: what the estimates depend on, as JSON holds it.
     """
 
@@ -30,15 +29,15 @@ class Unfinished:
         self._known = self._read()
 
     def seconds(self, callback: str) -> float:
-        """What measuring a callback's parts took."""
+        """Seconds that measuring the known parts of a callback took."""
         return sum(estimate.seconds for found in self.of(callback).values() for estimate in found.values())
 
     def of(self, callback: str) -> Mapping[str, dict[str, Estimate]]:
-        """What is known of a callback's parts: estimates by key."""
+        """The known estimates of a callback: part -> key -> estimate."""
         return self._known.get(callback, {})
 
     def keep(self, callback: str, part: str, found: Mapping[str, Estimate]) -> None:
-        """Write down what a part has given; a disk that is full costs it only if the run is broken off."""
+        """Write the estimates of a part. On a full disk they are lost only if the run is interrupted."""
         self._known.setdefault(callback, {})[part] = dict(found)
         measured = {
             callback: {

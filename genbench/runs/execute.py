@@ -79,7 +79,7 @@ def run_packed(
     typed: Sequence[Sequence[str]] | None = None,
     expected: Sequence[Plan] = (),
 ) -> list[dict[str, Any] | None]:
-    """Train runs of one ``packed.key`` as one network and write their records; arguments as those of :func:`run`.
+    """Train runs of one ``packing.key`` as one network and write their records; arguments as those of :func:`run`.
 
     They continue from the checkpoint of an interrupted pack that holds all of them.
 

@@ -51,7 +51,7 @@ def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote
     plan.check(config, planned.datamodule)
     if not packed:
         return Prepared(planned)
-    from genbench.runs.packed import key
+    from genbench.runs.packing import key
 
     return Prepared(planned, None, key(planned), records.members(planned.bound))
 
@@ -71,11 +71,11 @@ def lanes_that_fit(config: dict[str, Any], processes: int, spread: bool) -> int:
     """Return how many lanes fit in memory if ``processes`` share it; ``spread`` over all GPUs or not."""
     import torch
 
-    from genbench.runs import packed
+    from genbench.runs import packing
 
     if spread:
         processes = -(-processes // max(1, torch.cuda.device_count()))
-    return packed.lanes_that_fit(config, processes=processes)
+    return packing.lanes_that_fit(config, processes=processes)
 
 
 def execute_pack(

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.runs import build, execute, packed, plan
+from genbench.runs import build, execute, packing, plan
 
 CHOSEN = (
     "data.batch_size=null",
@@ -40,7 +40,7 @@ def test_it_is_packed_with_sets_of_its_own_size(configure, tmp_path):
         ours, theirs = weights(record, tmp_path / "runs"), weights(alone, tmp_path / "alone")
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
-    keys = [packed.key(plan.plan(configure(*CHOSEN, f"data.train_size={size}"))) for size in (200, 201)]
+    keys = [packing.key(plan.plan(configure(*CHOSEN, f"data.train_size={size}"))) for size in (200, 201)]
     assert keys[0] != keys[1]  # an epoch is one step of each, but of more examples
 
 

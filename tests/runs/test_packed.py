@@ -20,7 +20,7 @@ import torch
 from genbench import records
 from genbench.process import progress
 from genbench.regularization import Method
-from genbench.runs import build, execute, pack_checkpoints, packed, plan
+from genbench.runs import build, execute, pack_checkpoints, packed, packing, plan
 from tests.helpers.commands import TINY, cells, importable, start, sweep, typed
 
 FAST = (
@@ -608,7 +608,7 @@ def test_another_pack_that_ends_may_remove_the_folder(configure, tmp_path):
 
 
 def key(configure, *overrides):
-    return packed.key(plan.plan(configure(*overrides)))
+    return packing.key(plan.plan(configure(*overrides)))
 
 
 def test_what_runs_of_one_pack_may_differ_in(configure):
@@ -677,7 +677,7 @@ def test_a_component_of_the_users_own_declares_what_may_differ(configure):
             node = node[name]
         assert node.get(last) != value
         node[last] = value
-        return packed.key(SimpleNamespace(bound=other, steps_per_epoch=2, batch_size=3))
+        return packing.key(SimpleNamespace(bound=other, steps_per_epoch=2, batch_size=3))
 
     common = changed("seed", 1)
     own, declared = "regularization.own", "regularization.declared"

@@ -13,7 +13,7 @@ from torch import nn
 from genbench import config
 from genbench.config import folder
 from genbench.regularization.base import Method
-from genbench.runs import build, execute, packed
+from genbench.runs import build, execute, packing
 from genbench.training import AtomicCheckpointIO, Checkpoint
 from genbench.training.muon import muon
 from tests.helpers.choices import SEPARATE
@@ -131,7 +131,7 @@ def test_resuming_is_bit_identical(fit, tmp_path, name):
 
 @pytest.mark.parametrize("name", SEPARATE)
 def test_how_many_lanes_would_fit_is_no_question_of_what_can_be_packed(configure, name):
-    assert packed.lanes_that_fit(configure(f"optimizer={name}"), processes=1) >= 1
+    assert packing.lanes_that_fit(configure(f"optimizer={name}"), processes=1) >= 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""Which runs can train as one pack, and how many lanes fit in memory."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+
+from genbench.process.memory import Allocated
+from genbench.runs.build import Config, build_data, build_module
+from genbench.runs.plan import Plan
+from genbench.training import Pack, Unpackable
+
+PER_RUN = ("seed", "optimizer", "scheduler", "callbacks")  # what a pack makes for each of its runs
+MOST_LANES_ON_CPU = 128  # beyond it a lane-step takes longer (benchmarks/lanes.py)
+
+
+def key(planned: Plan) -> str:
+    """What runs must have in common to train as one: everything but :data:`PER_RUN` and what a component declares as
+    ``per_lane``. A datamodule or model that declares nothing has no such settings, a method all its numbers."""
+    bound: dict[str, Any] = {name: None if name in PER_RUN else node for name, node in planned.bound.items()}
+    for name in ("data", "model"):
+        bound[name] = _common(bound[name], _declared(bound[name]) or ())
+    methods = bound["regularization"]
+    bound["regularization"] = {name: _common(node, _declared(node)) for name, node in methods.items()}
+    return json.dumps([bound, planned.steps_per_epoch, planned.batch_size], sort_keys=True)
+
+
+def _declared(node: Config) -> tuple[str, ...] | None:
+    return getattr(get_object(node["_target_"]), "per_lane", None)
+
+
+def _common(node: Any, per_lane: tuple[str, ...] | None) -> Any:
+    """A node with None in place of the settings in which lanes may differ: those in ``per_lane``, or all numbers."""
+    if per_lane is not None:
+        return {name: None if name in per_lane else value for name, value in node.items()}
+    if isinstance(node, Mapping):
+        return {name: _common(value, None) for name, value in node.items()}
+    return None if isinstance(node, float | int) and not isinstance(node, bool) else node
+
+
+def lanes_that_fit(config: Config, *, processes: int) -> int:
+    """Number of lanes of this run that fit in half the memory, which so many ``processes`` share.
+
+    Computed from the bytes that a step of one lane allocates. At most ``MOST_LANES_ON_CPU`` without a GPU.
+    """
+    data = build_data(config)
+    module = build_module(config, data)
+    pack = Pack([module.lanes[0]], optimizer=module.make_optimizer, own_batches=True)
+    x, y = next(iter(data.train_dataloader()))
+    allocated = Allocated()
+    with contextlib.suppress(Unpackable):  # reported when they train
+        pack.prepare(total_steps=1)
+        pack.gradient_step(x[:1], y[:1], step=0)  # traces the step; the next one runs its operations alone
+        with allocated:
+            pack.gradient_step(x[:1], y[:1], step=1)
+    fit = max(1, _free() // (2 * processes * max(1, allocated.bytes)))
+    return fit if torch.cuda.is_available() else min(fit, MOST_LANES_ON_CPU)
+
+
+def _free() -> int:
+    """Bytes that can be allocated, on the GPU if there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    import psutil
+
+    return psutil.virtual_memory().available
