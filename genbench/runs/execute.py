@@ -1,7 +1,8 @@
 """Execute runs: plan, check, build once, fit, measure, write.
 
-A *backend* trains locked runs and returns their records: ``single.train``, ``packed.train``, ``distributed.train``, or
-``single.measure`` for a run that has trained already. Resuming is a look-up of the backend: see :func:`_backend_of`.
+A *backend* builds, fits and measures locked runs, writes their records and returns them: ``single.train``,
+``packed.train``, ``distributed.train``, or ``single.measure`` for a run that has trained already. Resuming is a look-up
+of the backend: see :func:`_backend_of`.
 """
 
 import contextlib

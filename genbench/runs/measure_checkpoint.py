@@ -139,7 +139,7 @@ class _Files:
         }
 
     def write_unfinished(self, known: Mapping[str, Mapping[str, Estimate]], *, left: Sequence[str]) -> None:
-        """What there is already; ``left`` are the measures that are to come."""
+        """Write the estimates that are known; ``left`` are the measures to come."""
         if left:
             estimates = {key: estimate for found in known.values() for key, estimate in found.items()}
             finished = {name: list(found) for name, found in known.items()}
