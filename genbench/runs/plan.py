@@ -192,8 +192,8 @@ def other_code(planned: Plan, expected: Plan) -> str | None:
         return None
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"the source of {', '.join(names[:3])}{more} differs from the planned one: it was changed since, or this machine "
-        "has another version; the same command trains the run with the code that it finds"
+        f"the source of {', '.join(names[:3])}{more} differs from the planned one: it was changed since, or is another "
+        "version on this machine; the same command trains the run with the code that it finds"
     )
 
 
