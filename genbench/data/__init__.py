@@ -1,4 +1,4 @@
-"""Datamodules, label and input corruptions."""
+"""Data modules, and corruptions of labels and inputs."""
 
 from genbench.data.base import TensorData
 from genbench.data.batches import Batches

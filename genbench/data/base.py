@@ -1,4 +1,4 @@
-"""Data sets that fit on the device."""
+"""Base class of data sets held as tensors on the device."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -20,29 +20,29 @@ _EVALUATION_BATCH = 4096  # labels
 class TensorData(LightningDataModule):
     """A labelled data set held as tensors on the device.
 
-    A subclass names itself and its classes and makes its arrays. Everything random follows from ``seed`` and from
-    nothing else:
+    A subclass sets ``name`` and ``classes`` and loads its arrays. ``seed`` alone determines everything random; the
+    settings are applied in this order:
 
-    - *Subset*: the first ``train_size`` of one random order of the training set, so that smaller sets lie within larger
-      ones. ``None`` takes all.
-    - *Imbalance*: the subset is a long tail, the first class ``imbalance`` times as frequent as the last.
-    - *Label noise*: ``round(label_noise * train_size)`` of these examples get another label: ``symmetric``, one drawn
-      uniformly from all classes, the true one included; ``asymmetric``, the next class; a confusion matrix, one drawn
-      from the row of the true class. The examples noisy at a small share are noisy at every larger one, with the same
-      labels. It comes before the validation split: whoever has noisy labels has them there too. Test labels stay clean.
-    - *Validation*: the last ``round(val_fraction * train_size)`` of the subset. They are not trained on. A set whose
-      examples overlap says which of them are for validation.
-    - *Duplicates*: of the examples that are left, this share is replaced by copies of the others, labels included.
-    - *Inputs*: as they are, or randomized in every split.
-    - *Order*: shuffled in every epoch, by ``order_seeds`` (one a lane) where they are set, else by ``seed``.
+    - *Subset*: takes the first ``train_size`` examples of one random order of the training set, so that smaller subsets
+      lie within larger ones; ``None`` takes all.
+    - *Imbalance*: makes the subset a long tail, the first class ``imbalance`` times as frequent as the last.
+    - *Label noise*: replaces the labels of ``round(label_noise * train_size)`` examples. ``symmetric`` draws uniformly
+      from all classes, the true one included; ``asymmetric`` takes the next class; a confusion matrix draws from the
+      row of the true class. Examples that are noisy at a small share are noisy at every larger one, with the same
+      labels. Validation labels are noisy too, as in practice; test labels stay clean.
+    - *Validation*: holds out the last ``round(val_fraction * train_size)`` examples of the subset. A data set whose
+      examples overlap chooses its own.
+    - *Duplicates*: replaces this share of the remaining examples by copies of the others, labels included.
+    - *Inputs*: keeps or randomizes the inputs of every split.
+    - *Order*: shuffles in every epoch, by ``order_seeds`` (one for each lane) if set, else by ``seed``.
 
-    ``digest`` is the sha256 of the name and of the tensors as they are before any setting, and of a confusion matrix
-    that is read from a file: the identity of the content.
+    ``digest`` identifies the content: the sha256 of the name, of the tensors before any setting, and of a confusion
+    matrix read from a file.
 
     Args:
-        batch_size: examples a step, from 1 to the number of training examples; ``None`` for all of them, gradient
-            descent without noise.
-        train_size: examples taken from the training set, those for validation included; ``None`` for all.
+        batch_size: examples a step, from 1 to the number of training examples; ``None``: all of them (full-batch
+            gradient descent).
+        train_size: examples taken from the training set, those for validation included; ``None``: all.
         val_fraction: share of ``train_size`` held out for validation, in [0, 1); 0 leaves no ``val`` split.
         label_noise: share of ``train_size`` whose labels are replaced, in [0, 1].
         noise_kind: ``symmetric``, ``asymmetric``, or a confusion matrix, as rows or as a .npy or .csv file: see
@@ -73,7 +73,7 @@ class TensorData(LightningDataModule):
 
     @staticmethod
     def load() -> Arrays:
-        """The arrays x [n, ...], y [n], x_test, y_test, before any setting is applied."""
+        """Return the arrays x [n, ...], y [n], x_test and y_test, before any setting is applied."""
         raise NotImplementedError
 
     def __init__(
@@ -102,7 +102,7 @@ class TensorData(LightningDataModule):
         if train_size is not None:
             note = f"{self.name} has {total} training examples"
             self.train_size = check_integer("data.train_size", train_size, least=1, most=total, note=note)
-        val = raw.get("val")  # [n], which examples are for validation alone, 1 or 0; else any may be
+        val = raw.get("val")  # [n], 1 for examples that are for validation alone, else 0; missing: any may be
         n_val = round((self.val_fraction if val is None else int(val.sum()) / total) * self.train_size)
         n_train = self.train_size - n_val
         if n_train == 0 or (n_val == 0 and self.val_fraction > 0):
@@ -133,7 +133,7 @@ class TensorData(LightningDataModule):
         else:
             rows = torch.cat([taken(order[val[order] == 0], n_train), taken(order[val[order] == 1], n_val)])
         y = raw["y"][rows]
-        # ranks and replacements are drawn for the whole training set, so that noise is nested in train_size as well
+        # drawn for the whole training set, so that noise is nested in train_size as well
         noisy = draw.permutation("data.noise.rank", total)[rows].argsort()[: round(self.label_noise * self.train_size)]
         y[noisy] = replaced_labels(raw["y"], self.noise, classes=self.classes, draw=draw)[rows][noisy]
         copied = duplicated(n_train, check_number("data.duplicates", duplicates, low=0, high=1, open_high=True), draw)
@@ -146,28 +146,30 @@ class TensorData(LightningDataModule):
         self._splits = randomized_inputs(splits, inputs, draw)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
-        """The tensors x, y, x_test and y_test before any setting is applied, not to be changed, and ``digest``; ``val``
-        [n] as well where some of x are for validation alone."""
+        """Return the tensors x, y, x_test and y_test before any setting is applied, and ``digest``.
+
+        A tensor ``val`` [n] marks examples that are for validation alone. Callers must not change the tensors.
+        """
         return _loaded(type(self).name, self.load)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input, channels first."""
+        """Shape of one input, channels first."""
         return tuple(self._splits["train"][0].shape[1:])
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """The shape of one example's labels: () of one, (T,) of one at each of T positions."""
+        """Shape of the labels of one example: () for one label, (T,) for one at each of T positions."""
         return tuple(self._splits["train"][1].shape[1:])
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits there are: train, test, and val where ``val_fraction`` is positive."""
+        """Names of the splits: train, test, and val if ``val_fraction`` is positive."""
         return tuple(self._splits)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in the training split."""
+        """Number of full batches in the training split."""
         return len(self._splits["train"][1]) // self.batch_size
 
     def to(self, device: torch.device | str) -> "TensorData":
@@ -182,27 +184,29 @@ class TensorData(LightningDataModule):
             self.to(self.trainer.strategy.root_device)
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        """Inputs [n, ...] (float32; tokens int64) and labels [n] (int64; [n, T] where there is one at each
-        position) of a split, in a fixed order, on the module's device."""
+        """Return inputs [n, ...] (float32; tokens int64) and labels [n] or [n, T] (int64) of a split.
+
+        They are in a fixed order, on the device of the module.
+        """
         return self._splits[check_choice("split", split, self.splits)]
 
     def evaluation_batches(self, split: str) -> Sequence[tuple[Tensor, Tensor]]:
-        """Every example of a split once, in a fixed order, in batches as large as is sensible."""
+        """Return large batches that hold every example of a split once, in a fixed order."""
         x, y = self.tensors(split)
         size = max(1, _EVALUATION_BATCH // y[0].numel())
         return list(zip(x.split(size), y.split(size), strict=True))
 
     def train_dataloader(self) -> Batches | Stream:
-        """Shuffled batches; with a leading lane axis where ``order_seeds`` is set."""
+        """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
         return Batches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
 
     def val_dataloader(self) -> Chunks | list[Chunks]:
-        """The validation split, in order; no loader where there is none."""
+        """Return the validation split in order; an empty list if there is none."""
         return Chunks(self.evaluation_batches("val")) if "val" in self._splits else []
 
     def test_dataloader(self) -> Chunks:
-        """The test split, in order."""
+        """Return the test split in order."""
         return Chunks(self.evaluation_batches("test"))
 
 
@@ -212,7 +216,7 @@ def _loaded(name: str | None, load: Callable[[], Arrays]) -> tuple[dict[str, Ten
 
 
 def tensors(found: Arrays, name: str | None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a data set and their digest; inputs of int64 are tokens and stay so."""
+    """Return the tensors of a data set and their digest; int64 inputs are tokens and keep their type."""
     arrays = {
         key: array.astype("float32" if key.startswith("x") and array.dtype != "int64" else "int64")
         for key, array in found.items()

@@ -1,4 +1,4 @@
-"""Batches as index draws over tensors that already lie on the device."""
+"""Loaders that gather batches from tensors on the device."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -16,12 +16,12 @@ class Batches:
     ``seeds=None`` yields x: [B, ...] and y: [B], ordered by ``seed``. A tuple of seeds, one a lane, yields
     x: [lanes, B, ...] and y: [lanes, B]; each lane sees the order that a run with its seed alone would see.
 
-    The last partial batch of an epoch is dropped: every step then weighs its examples alike, batch statistics are never
-    those of a handful, and an epoch is ``floor(n / batch_size)`` steps in every run that is compared.
+    The last partial batch of an epoch is dropped: all steps give examples the same weight, batch statistics are of full
+    batches, and an epoch has ``floor(n / batch_size)`` steps in all compared runs.
 
-    Lightning announces the epoch through ``sampler.set_epoch``, on a resumed fit after it has called ``iter()``, so the
-    order is drawn at the first ``next()``. The position within an epoch is part of ``state_dict()``: a checkpoint
-    written in the middle of an epoch resumes with the batch that would have followed.
+    Lightning sets the epoch by ``sampler.set_epoch``, in a resumed fit only after ``iter()``; the order is therefore
+    drawn at the first ``next()``. ``state_dict()`` holds the position within an epoch: training resumed from a
+    checkpoint in the middle of an epoch continues with the next batch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Batches:
 
     @property
     def sampler(self) -> "Batches":
-        """Where Lightning looks for ``set_epoch``."""
+        """This object, since Lightning calls ``loader.sampler.set_epoch``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -46,13 +46,13 @@ class Batches:
         self.epoch = epoch
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The order of one lane in one epoch, indices of shape [len(self), B]."""
+        """Return the order of one lane in one epoch as indices [len(self), B]."""
         # drawn on the CPU, so that the same run sees the same order on every device
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
         return torch.randperm(len(self.y), generator=generator)[: len(self) * self.batch_size].view(len(self), -1)
 
     def indices(self, epoch: int) -> Tensor:
-        """The rows of every batch of an epoch, [len(self), B], or with lanes [len(self), lanes, B]."""
+        """Return the rows of every batch of an epoch, [len(self), B], or with lanes [len(self), lanes, B]."""
         if self.seeds is None:
             return self.order(self.seed, epoch)
         return torch.stack([self.order(seed, epoch) for seed in self.seeds], dim=1)
@@ -70,7 +70,7 @@ class Batches:
             yield next(batch), next(batch)
 
     def _positions(self) -> Iterator[int]:
-        """The places of the batches that are left of this epoch, each noted as it is given."""
+        """Yield the positions of the remaining batches of this epoch, and remember each."""
         resume, self._resume = self._resume, {}
         start = resume["position"] % len(self) if resume.get("epoch") == self.epoch else 0
         for position in range(start, len(self)):
@@ -83,22 +83,22 @@ class Batches:
         return MergedBatches(loaders, lanes)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and the number of its batches already yielded."""
+        """Return the epoch and the number of its batches that were yielded."""
         return {"epoch": self.epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after the batches ``state`` counts, if the next iteration is of the same epoch."""
+        """Continue after the batches that ``state`` counts, if the next iteration is of the same epoch."""
         self._resume = dict(state)
 
 
 class MergedBatches(Batches):
-    """Batches of several loaders with lanes, side by side: x [lanes, B, ...] and y [lanes, B].
+    """Merges the lanes of several loaders: x [lanes, B, ...] and y [lanes, B].
 
-    Each lane sees what its own loader would give it. The loaders must agree in batch size and number of batches.
+    Each lane gets the batches of its own loader. Loaders must agree in batch size and number of batches.
 
     Args:
-        loaders: each with ``seeds``.
-        lanes: of each lane, its loader and its place among that loader's seeds; ``None`` for all in turn.
+        loaders: loaders with ``seeds``.
+        lanes: for each lane, the index of its loader and the index in that loader's seeds; ``None``: all in turn.
     """
 
     def __init__(self, loaders: Sequence[Batches], lanes: Sequence[tuple[int, int]] | None = None) -> None:
@@ -122,8 +122,11 @@ class MergedBatches(Batches):
 
 
 class Stream(Batches):
-    """Batches of examples that no step has seen before: ``make(draw, n)`` gives n of them, inputs [n, ...] and labels
-    [n], keyed by (seed, epoch, batch). As :class:`Batches` with ``seeds``: a lane axis in front."""
+    """Batches of new examples: ``make(draw, n)`` returns n inputs [n, ...] and labels [n], keyed by (seed, epoch,
+    batch).
+
+    With ``seeds``, batches have a leading lane axis, as those of :class:`Batches`.
+    """
 
     def __init__(
         self,
@@ -165,11 +168,13 @@ class Stream(Batches):
 
 
 class Epochs:
-    """The epochs of a loader as one item each: an iterator of its batches, which a training step goes through by
-    itself. To hand over a batch takes Lightning a third of the time of a packed step."""
+    """Yields each epoch of a loader as one item, an iterator of its batches, for a training step that loops itself.
+
+    Lightning's own loop takes a third of the time of a packed step for each batch.
+    """
 
     def __init__(self, batches: Batches) -> None:
-        self.sampler = batches  # whose epoch Lightning sets
+        self.sampler = batches  # Lightning sets its epoch
 
     def __len__(self) -> int:
         return 1
@@ -178,16 +183,16 @@ class Epochs:
         yield iter(self.sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the batches: in the midst of a training step, its place in the epoch."""
+        """Return the state of the batches, with their position in the epoch."""
         return self.sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state of the batches."""
         self.sampler.load_state_dict(state)
 
 
 class Chunks:
-    """Every example once, in a fixed order, in chunks; what a stranger's validation loop iterates."""
+    """Yields every example once, in a fixed order, for validation loops outside genbench."""
 
     def __init__(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
         self.chunks = chunks

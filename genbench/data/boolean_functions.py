@@ -1,4 +1,4 @@
-"""Boolean functions: the truth table of one, part of it for training."""
+"""Truth tables of Boolean functions, part of them for training."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from genbench.rng import StepRandom
 
 
 def patterns(n: int) -> Tensor:
-    """All inputs of n bits in the order of their numbers, the first bit the highest: [2^n, n] of 0 and 1 (int64)."""
+    """Return all inputs of n bits in numeric order, highest bit first: [2^n, n] of 0 and 1 (int64)."""
     return torch.arange(2**n)[:, None] >> torch.arange(n - 1, -1, -1) & 1
 
 
 class BooleanFunctions(TensorData):
-    """A function of n bits, {0, 1}^n → {0, 1}, of which some values are shown and the others asked for (Valle-Pérez et
-    al. 2019, arXiv 1805.08522): inputs of shape (1, n), 2 classes.
+    """Generalize a Boolean function {0, 1}^n → {0, 1} from part of its truth table (Valle-Pérez et al. 2019, arXiv
+    1805.08522): inputs of shape (1, n), 2 classes.
 
-    The function is given by the number of its truth table, whose i-th bit, the highest first, is its value at input i,
-    as binary digits are written; or drawn uniformly from all 2^(2^n).
+    The function is drawn uniformly from all 2^(2^n), or given by a number: its i-th binary digit, highest first, is the
+    value at input i.
 
     Args:
         bits: n, from 2 to 7.
-        function: the number, from 0 to 2^(2^n) − 1; ``None`` for one drawn by ``seed``.
+        function: the number, from 0 to 2^(2^n) − 1; ``None``: drawn by ``seed``.
         train_size: inputs to train on, those for validation included; all others are the test split.
         settings: the others of :class:`genbench.data.TensorData`.
     """

@@ -1,4 +1,4 @@
-"""A cache on disk for arrays that take longer to make than to read."""
+"""A cache on disk for arrays that are slow to make."""
 
 import contextlib
 import glob
@@ -20,12 +20,12 @@ _LOCK_SECONDS = 120.0
 
 
 def folder() -> Path:
-    """Where caches live: ``$GENBENCH_CACHE``, by default ``~/.cache/genbench``."""
+    """Return the folder of caches: ``$GENBENCH_CACHE``, by default ``~/.cache/genbench``."""
     return Path(os.environ.get("GENBENCH_CACHE") or Path.home() / ".cache" / "genbench")
 
 
 def content_digest(arrays: Arrays) -> str:
-    """The sha256 of the arrays: their names, types, shapes and bytes."""
+    """Return the sha256 of arrays: their names, types, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -35,11 +35,11 @@ def content_digest(arrays: Arrays) -> str:
 
 
 def cached(name: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays stored under ``name``; made by ``make()`` and stored where they are missing or damaged.
+    """Return the arrays stored under ``name``; make and store them if they are missing or damaged.
 
-    Of several processes that ask at once, one makes the arrays and the others wait for it. The file is written beside
-    its target and renamed, so that no one ever reads half of it. A folder that cannot be written, a full disk included,
-    costs only the time of ``make()``.
+    If several processes ask at the same time, one makes the arrays and the others wait. The file is written under
+    another name and renamed, so that it is never read half-written. If the folder cannot be written, as on a full disk,
+    every call makes the arrays.
     """
     from filelock import FileLock
 
@@ -60,10 +60,10 @@ def cached(name: str, make: Callable[[], Arrays]) -> Arrays:
 
 
 def cached_folder(name: str, make: Callable[[Path], None], *, whole: Callable[[Path], bool]) -> Path:
-    """The folder stored under ``name``; filled by ``make(folder)`` where it is missing or not ``whole(folder)``.
+    """Return the folder stored under ``name``; fill it by ``make(folder)`` if it is missing or not ``whole(folder)``.
 
-    As with :func:`cached` one process makes it, beside its target, and the others wait, however long it takes: what is
-    too large for memory is kept here, and cannot be made for one process alone.
+    As with :func:`cached`, one process makes it under another name and the others wait, without a limit. It is for data
+    that is too large for memory, which no process could make for itself.
 
     Raises:
         OSError: the folder cannot be written.

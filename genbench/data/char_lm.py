@@ -15,32 +15,30 @@ from genbench.data.tokens import TokenData
 
 
 class CharLM(TokenData):
-    """The next character of a text from those before it, one class of as many as there are characters.
+    """Predicts the next character of a text from the characters before it; each character is a class.
 
-    With ``targets="last"`` it is the one after the ``window`` characters that are given: an example has one label, and
-    any network learns it. With ``"all"`` it is the next one at each of them, from the 1 to ``window`` before it, labels
-    [n, window]: an example teaches ``window`` times as much, but a network must be causal and give outputs
-    [B, classes, window], as the decoder does. Loss and accuracy are then means over all positions. Windows to test and
-    to validate on do not overlap then, so that each character counts once, and their standard errors are those of
-    different examples.
+    With ``targets="last"``, an example has one label, the character after a window of ``window`` characters, and any
+    network can learn it. With ``"all"``, it has a label at each position, [n, window], the character after it; the
+    network must be causal with outputs [B, classes, window], as the decoder is. Loss and accuracy are then means over
+    all positions, and windows of the test and validation splits do not overlap, so that each character counts once.
 
-    The text is a file of any kind, or that of Python's own ``pydoc_data.topics``: a third of a million characters of
-    English on the language, a little different in each version of Python. Each of its lines is there once, as topics
-    repeat one another: 18 % of the windows to test on would be in the training text word for word. The end of a text is
-    the test split, and the end of what is left the validation split, as windows overlap: no training window reaches
-    into either. The vocabulary is that of the text before the test split, and one token for whatever is new there. The
-    mean cross-entropy is in nats a character. ``label_noise`` replaces all labels of an example.
+    The text is a file, or Python's own help pages (``pydoc_data.topics``): a third of a million characters of English,
+    slightly different in each version of Python. Repeated lines are removed, since 18 % of the test windows would
+    otherwise occur in the training text. The end of the text is the test split, and the end of the rest is the
+    validation split; no training window reaches into either. The vocabulary is that of the text before the test split,
+    with one token for all other characters. Cross-entropy is in nats per character. ``label_noise`` replaces all labels
+    of an example.
 
     Args:
-        path: a text in UTF-8; ``None`` for Python's topics.
-        window: characters that are given, at least 1.
-        stride: a window starts at every so many characters, at least 1.
+        path: a text file in UTF-8; ``None``: Python's help pages.
+        window: characters in an input, at least 1.
+        stride: characters between the starts of two windows, at least 1.
         targets: ``last`` or ``all``.
         test_fraction: share of the text for the test split, in (0, 1).
-        val_fraction: share of the text before it for the validation split, in [0, 1), the same for every seed. Of
-            ``train_size`` windows as large a share is validated on as of all.
-        settings: those of :class:`genbench.data.tokens.TokenData`; with all targets inputs are as they are, as those
-            in another order show what is to be predicted.
+        val_fraction: share of the text before it for the validation split, in [0, 1), the same for every seed; the
+            same share of ``train_size`` windows.
+        settings: those of :class:`genbench.data.tokens.TokenData`; with ``targets="all"``, ``inputs`` must be
+            ``original``, as reordered inputs would reveal their labels.
     """
 
     name = "char_lm"
@@ -81,7 +79,7 @@ def _windows(
     targets: str,
     shares: tuple[float, float],
 ) -> tuple[tuple[dict[str, Tensor], str], int]:
-    """The tensors with their digest, and the number of tokens: 0 for what is new, then the characters in order."""
+    """Return the tensors with their digest, and the number of tokens: 0 for unknown characters, then the known ones."""
     text = _topics() if path is None else read(path)
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     cut = len(points) - round(shares[0] * len(points))
@@ -115,5 +113,5 @@ def _topics() -> str:
     from pydoc_data.topics import topics
 
     lines = (line for name in sorted(topics) for line in topics[name].split("\n"))
-    once = {line.strip() or number: line for number, line in enumerate(lines)}  # of blank ones, all
+    once = {line.strip() or number: line for number, line in enumerate(lines)}  # blank lines are kept
     return re.sub(r"\n{3,}", "\n\n", "\n".join(once.values()))

@@ -1,4 +1,4 @@
-"""What may be done to a training set on purpose: to its labels, its inputs, its balance and its diversity."""
+"""Deliberate corruptions of a training set: label noise, imbalance, duplicates and randomized inputs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +18,14 @@ Splits = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: StepRandom) -> Tensor:
-    """What each label [n, ...] becomes where it is noisy.
+    """Return the noisy version of each label [n, ...].
 
-    ``symmetric``: a class drawn uniformly from all, the true one included, so that a share of 1 is the random labels of
-    Zhang et al. 2017 (arXiv 1611.03530). ``asymmetric``: the next class, and the first for the last (pair flips: Han et
-    al. 2018, arXiv 1804.06872), the mistake of somebody who takes one class for another. A matrix T [K, K]: class j
-    with probability T_ij where the true one is i, an annotator by their confusion matrix (Patrini et al. 2017,
-    arXiv 1609.03683).
+    - ``symmetric``: a class drawn uniformly from all, the true one included; noise on all labels gives the random
+    labels
+      of Zhang et al. 2017 (arXiv 1611.03530).
+    - ``asymmetric``: the next class, and the first for the last (pair flips: Han et al. 2018, arXiv 1804.06872).
+    - A confusion matrix T [K, K]: class j with probability T_ij for the true class i (Patrini et al. 2017, arXiv
+      1609.03683).
     """
     if isinstance(kind, Tensor):
         return draw.classes("data.noise.label", kind.to(y.device)[y.flatten()]).view(y.shape)
@@ -34,9 +35,9 @@ def replaced_labels(y: Tensor, kind: str | Tensor, *, classes: int, draw: StepRa
 
 
 def noise_of(kind: Noise, classes: int) -> str | Tensor:
-    """A kind of label noise that was asked for, checked: a name, or the matrix T [K, K] (float64) of the class that an
-    annotator gives, by the true one. It is given as rows or as a file of them, .npy or .csv, in shares or in counts:
-    each row is divided by its sum.
+    """Return a checked kind of label noise: a name, or a confusion matrix [K, K] (float64) by true and given class.
+
+    The matrix is given as rows or as a .npy or .csv file of them, in shares or counts; each row is divided by its sum.
 
     Raises:
         ValueError: neither a kind nor such a matrix.
@@ -67,11 +68,12 @@ def noise_of(kind: Noise, classes: int) -> str | Tensor:
 
 
 def imbalanced(order: Tensor, y: Tensor, *, size: int, ratio: float, classes: int) -> Tensor:
-    """The first examples in ``order`` [n] of which class k has a share proportional to ratio^(−k / (K − 1)), ``size``
-    together: a long tail, the first class ``ratio`` times as frequent as the last (Cui et al. 2019, arXiv 1901.05555).
+    """Select the first ``size`` examples in ``order`` [n] such that class k has a share ∝ ratio^(−k / (K − 1)).
+
+    This is a long tail: the first class is ``ratio`` times as frequent as the last (Cui et al. 2019, arXiv 1901.05555).
 
     Raises:
-        ValueError: a class has fewer examples than that, or none would be left of one.
+        ValueError: a class has too few examples, or would keep none.
     """
     shares = ratio ** (-torch.arange(classes, dtype=torch.float64) / max(1, classes - 1))
     exact = shares / shares.sum() * size
@@ -91,8 +93,11 @@ def imbalanced(order: Tensor, y: Tensor, *, size: int, ratio: float, classes: in
 
 
 def duplicated(n: int, share: float, draw: StepRandom) -> Tensor:
-    """Which of n examples stands at each place [n]: the last ``round(share · n)`` places hold copies of the others,
-    drawn uniformly, so that the size stays and the diversity falls. At a larger share, more places do."""
+    """Return the example at each of n places: the last ``round(share · n)`` places hold uniformly drawn copies of
+    others.
+
+    The size stays and the diversity falls; copies at a small share are copies at every larger one.
+    """
     copies = min(round(share * n), n - 1)
     rows = torch.arange(n)
     if copies:
@@ -102,11 +107,13 @@ def duplicated(n: int, share: float, draw: StepRandom) -> Tensor:
 
 
 def randomized_inputs(splits: Splits, kind: str, draw: StepRandom) -> dict[str, tuple[Tensor, Tensor]]:
-    """The input randomizations of Zhang et al. 2017 (arXiv 1611.03530, Fig. 1), in every split.
+    """Randomize the inputs of every split as Zhang et al. 2017 do (arXiv 1611.03530, Fig. 1).
 
-    ``shuffled_pixels``: one permutation of the points of an input for all of them. ``random_pixels``: another one for
-    each. ``gaussian``: normal numbers with the mean and standard deviation of the training inputs. The channels of a
-    point stay together; tokens [n, T] are points without channels.
+    - ``shuffled_pixels``: permutes the points of all inputs by one permutation.
+    - ``random_pixels``: permutes the points of each input by its own permutation.
+    - ``gaussian``: replaces inputs by normal numbers with the mean and standard deviation of the training inputs.
+
+    The channels of a point stay together; tokens [n, T] are points without channels.
     """
     check_choice("data.inputs", kind, INPUTS)
     if kind == "original":

@@ -1,4 +1,4 @@
-"""Files of images, decoded once into bytes on disk."""
+"""Decode images once into bytes on disk."""
 
 import hashlib
 import io
@@ -20,15 +20,15 @@ from genbench.data.cache import cached_folder, folder
 from genbench.data.image_sources import Part, Source, files_of, parts_of
 from genbench.rng import StepRandom
 
-_RULES = 2  # of decoding; cached images are of one number: 2 composites transparency and turns by EXIF
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow's, 8 bits a channel
-_CHUNK = 256  # images that a thread decodes at a time
-_VERIFIED = 2**30  # bytes that are hashed at every start; more would take longer than a start may
+_RULES = 2  # version of the rules of decoding, part of the cache's name: 2 applies transparency and EXIF rotation
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's modes of 8 bits a channel
+_CHUNK = 256  # images in one task of a decoding thread
+_VERIFIED = 2**30  # bytes; larger sets are not hashed at every start, which would take too long
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Images as bytes on disk: of the train and the test split the file, its shape [n, C, H, W] and the labels [n].
+    """Images as bytes on disk: for train and test the file, its shape [n, C, H, W] and the labels [n].
 
     ``mean`` and ``std`` [C] are those of the training images, in [0, 255]; ``digest`` is the sha256 of all bytes,
     shapes and labels.
@@ -45,13 +45,13 @@ class Decoded:
 
 @lru_cache(8)
 def decoded(source: Source) -> Decoded:
-    """The decoded images of a source, from the cache where they lie there.
+    """Return the decoded images of a source, from the cache if possible.
 
-    What is on the hub is identified by its name, what lies in a folder by the names, sizes and times of its files; the
-    bytes themselves are hashed when they are decoded, and up to 1 GiB again at every start.
+    A set of the hub is identified by its name, a folder by the names, sizes and times of its files. Bytes are hashed
+    when they are decoded, and sets of up to 1 GiB again at every start.
 
     Raises:
-        ValueError: the source cannot be read, or an image or a label of it: see the functions of this file.
+        ValueError: the source, an image or a label cannot be read.
     """
     try:
         return _opened(cached_folder(cache_name(source), partial(_decode, source), whole=_whole))
@@ -63,7 +63,7 @@ def decoded(source: Source) -> Decoded:
 
 
 def cache_name(source: Source) -> str:
-    """Under which the decoded images of a source are cached."""
+    """Return the name under which the decoded images of a source are cached."""
     found = None if source.path is None else files_of(Path(source.path))
     described = json.dumps(
         [_RULES, asdict(source), found and str(Path(str(source.path)).resolve()), found], sort_keys=True
@@ -72,7 +72,7 @@ def cache_name(source: Source) -> str:
 
 
 def prefetched(function: Callable[[Any], Any], items: Iterable[Any], *, workers: int) -> Iterator[Any]:
-    """function(item) of each item in turn, made in threads before it is asked for, at most ``2 · workers`` at once."""
+    """Yield function(item) for each item in order, computed ahead in threads, at most ``2 · workers`` at once."""
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Any] = deque()
         for item in items:
@@ -126,7 +126,7 @@ def _combined(digests: Iterable[str]) -> str:
 
 
 class _Writer:
-    """A split in the making: its array file, written image by image, its hash, and the moments of its channels."""
+    """Writes the array file of a split chunk by chunk, with its hash and the moments of its channels."""
 
     def __init__(self, folder: Path, split: str, labels: np.ndarray) -> None:
         self._path, self._labels = folder / f"{split}_x.npy", labels
@@ -134,7 +134,7 @@ class _Writer:
         np.save(folder / f"{split}_y.npy", labels)
 
     def add(self, images: np.ndarray) -> None:
-        """The next images, uint8 [n, C, H, W]."""
+        """Append images, uint8 [n, C, H, W]."""
         if not self.shape:
             self.shape = (len(self._labels), *images.shape[1:])
             self.digest = _started(self.shape, self._labels)
@@ -151,7 +151,7 @@ class _Writer:
         self._file.close()
 
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel."""
+        """Return mean and standard deviation of each channel."""
         n = prod(self.shape) // self.shape[1]
         mean = self._sum / n
         return mean.tolist(), np.sqrt(np.maximum(self._squares / n - mean**2, 0)).tolist()
@@ -214,11 +214,12 @@ def _decoded_chunk(
 
 
 def image(name: str, data: bytes | Path, *, channels: int, size: int | None) -> np.ndarray:
-    """One image, uint8 [C, H, W], grey or RGB, as it is shown: turned as its EXIF orientation says, what is transparent
-    on white. With ``size`` its shorter side is scaled to it (bicubic) and the middle is taken.
+    """Decode one image to uint8 [C, H, W], grey or RGB, rotated by its EXIF orientation, with transparency on white.
+
+    With ``size``, the shorter side is scaled to it (bicubic) and the middle is cropped.
 
     Raises:
-        ValueError: it is damaged, no image, or has more than 8 bits a channel; in one line, with its name.
+        ValueError: the image is damaged, no image, or has more than 8 bits a channel; one line with its name.
     """
     from PIL import Image, ImageOps
 
@@ -237,7 +238,7 @@ def image(name: str, data: bytes | Path, *, channels: int, size: int | None) -> 
         pixels = np.asarray(picture)
     except Exception as error:  # Pillow's decoders raise many kinds
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if "cannot identify image file" in reason:  # and then where in memory it lies
+        if "cannot identify image file" in reason:  # followed by an address in memory
             reason = "no known format of images"
         raise ValueError(
             f"{name} cannot be read as an image ({reason}); accepted: whole images, of which none is left out"
@@ -250,7 +251,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _held_out(fraction: float, n: int) -> dict[str, np.ndarray]:
-    """Rows of training and of testing, in order; the same for every seed."""
+    """Return the rows of the train and the test split, in order, the same for every seed."""
     n_test = round(fraction * n)
     if not 0 < n_test < n:
         raise ValueError(
@@ -261,7 +262,7 @@ def _held_out(fraction: float, n: int) -> dict[str, np.ndarray]:
 
 
 def _checked_classes(source: Source, parts: dict[str, Part]) -> int:
-    """The number of classes, each with a training example."""
+    """Return the number of classes; each must have a training example."""
     names = parts["train"].classes
     highest = max(int(part.labels.max(initial=-1)) for part in parts.values())
     count = highest + 1 if names is None else len(names)

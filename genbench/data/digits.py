@@ -20,8 +20,8 @@ def _read() -> Arrays:
 class Digits(TensorData):
     """The test part of UCI's optical digits, as in scikit-learn: grey values in [0, 1], shape (1, 8, 8), 10 classes.
 
-    There is no published split of these 1797 images. Here every fifth, counted in scikit-learn's order (indices 4, 9,
-    14, …), is a test image: 1438 for training, 359 for testing. Settings are those of
+    These 1797 images have no published split. Here every fifth in scikit-learn's order (indices 4, 9, 14, …) is a test
+    image: 1438 for training, 359 for testing. Settings are those of
     :class:`genbench.data.TensorData`.
     """
 
@@ -30,5 +30,5 @@ class Digits(TensorData):
 
     @staticmethod
     def load() -> Arrays:
-        """The images divided by 16, their largest grey value."""
+        """Return the images divided by 16, their largest grey value."""
         return cached(f"digits-{version('scikit-learn')}", _read)

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians, whose Bayes error is known."""
+"""A mixture of Gaussians with a known Bayes error."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from genbench.rng import StepRandom
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Uniform classes, each N(μ_k, 1) in ``dimension`` dimensions, the means ``separation`` apart from each other."""
+    """Uniform classes N(μ_k, I) in ``dimension`` dimensions, with all means ``separation`` apart."""
 
     classes: int
     dimension: int
@@ -24,7 +24,7 @@ class Mixture:
 
     @cached_property
     def means(self) -> Tensor:
-        """[classes, dimension]: the corners of a simplex about 0 in a direction drawn once for all seeds."""
+        """Means [classes, dimension]: corners of a simplex around 0, randomly oriented, the same for every seed."""
         from scipy.linalg import helmert
 
         simplex = torch.from_numpy(helmert(self.classes).T / sqrt(2))  # [classes, classes − 1], its edges of length 1
@@ -32,20 +32,22 @@ class Mixture:
         return self.separation * simplex @ turn.T
 
     def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
-        """Points [n, 1, dimension] and their classes [n]."""
+        """Draw points [n, 1, dimension] and their classes [n]."""
         y = (draw.uniform(f"{site}.classes", n) * self.classes).long()
         x = self.means.to(draw.device, torch.float32)[y] + draw.normal(f"{site}.noise", n, self.dimension)
         return x[:, None], y
 
     @property
     def bayes_error(self) -> tuple[float, float]:
-        """The smallest error of a classifier, and its standard error 0. For K means at distances Δ it is
-        1 − ∫ φ(z) Φ(z + Δ/√2)^(K−1) dz: the nearest mean is right where one of K independent scores is the largest.
-        For two it is Φ(−Δ/2)."""
+        """The smallest error of any classifier, and its standard error 0.
+
+        For K means at distance Δ it is 1 − ∫ φ(z) Φ(z + Δ/√2)^(K−1) dz, since the nearest mean is right if one of K
+        independent scores is the largest; for K = 2 it is Φ(−Δ/2).
+        """
         from scipy.integrate import quad
         from scipy.stats import norm
 
-        def missed(z: float) -> float:  # 1 − Φ^(K−1), to all digits where it is small
+        def missed(z: float) -> float:  # 1 − Φ^(K−1), accurate where it is small
             return float(-norm.pdf(z) * np.expm1((self.classes - 1) * norm.logcdf(z + self.separation / sqrt(2))))
 
         value, _ = quad(missed, -inf, inf, epsabs=0, epsrel=1e-9, limit=200)
@@ -53,13 +55,14 @@ class Mixture:
 
 
 class GaussianMixture(StreamData):
-    """Classes that are Gaussians of unit variance, their means all at the same distance: the nearest mean is the best
-    classifier, and its error is known exactly (``bayes_error``; in a record ``test/performance/bayes_error``). Inputs
-    of shape (1, dimension).
+    """Gaussian classes of unit variance with equidistant means: inputs of shape (1, dimension).
+
+    The nearest mean is the best classifier, and its error is known exactly (``bayes_error``; in a record
+    ``test/performance/bayes_error``).
 
     Args:
-        components: K, each a class, at least 2.
-        dimension: of the inputs, at least K − 1.
+        components: number K of Gaussians, each a class, at least 2.
+        dimension: dimension of the inputs, at least K − 1.
         separation: distance Δ of the means in standard deviations, at least 0.
         settings: those of :class:`genbench.data.stream.StreamData`.
     """

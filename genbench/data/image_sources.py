@@ -21,7 +21,7 @@ _ROWS = 256  # of a parquet file that are read at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where images come from and how they are decoded: the settings of :class:`genbench.data.images.ImageData`."""
+    """The source of images and how they are decoded: the settings of :class:`genbench.data.images.ImageData`."""
 
     hub: str | None
     subset: str | None
@@ -34,22 +34,22 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What the set is called in messages."""
+        """Name of the data set in messages."""
         return Path(self.path).resolve().name if self.path is not None else str(self.hub).rpartition("/")[2]
 
 
 class Part:
-    """A split of a source: the labels [n], the names of the classes where they are known, and the encoded images."""
+    """A split of a source: labels [n], names of the classes if they are known, and encoded images."""
 
     labels: np.ndarray
     classes: list[str] | None
 
     def images(self) -> Iterator[tuple[str, bytes | Path]]:
-        """The name of each image, and its bytes or its file."""
+        """Yield the name of each image, and its bytes or its file."""
         raise NotImplementedError
 
     def where(self, row: int) -> str:
-        """The name of one image."""
+        """Return the name of one image."""
         return next(islice(self.images(), row, None))[0]
 
 
@@ -67,7 +67,7 @@ class _ClassFolders(Part):
 
 
 class _Table(Part):
-    """Arrow tables as those of the hub: a column of images, structs of bytes and path, and one of labels."""
+    """Arrow tables as on the hub: a column of images (structs of bytes and path) and a column of labels."""
 
     def __init__(self, label: str, schemas: Sequence[tuple[str, Any]], features: Any = None) -> None:
         name, schema = schemas[0]
@@ -84,11 +84,11 @@ class _Table(Part):
         self.classes = (features or {}).get(label, {}).get("names")
 
     def tables(self, column: str) -> Iterator[tuple[str, Any]]:
-        """The column in parts, each with the name of its file; an array of Arrow's."""
+        """Yield the column in parts, each an Arrow array with the name of its file."""
         raise NotImplementedError
 
     def read_labels(self) -> None:
-        """Read the labels: not of the images yet, as these take long."""
+        """Read the labels without the images, which take long."""
         import pyarrow as pa
 
         parts = []
@@ -112,7 +112,7 @@ class _Table(Part):
 
 
 class _Parquet(_Table):
-    """Files of parquet."""
+    """Parquet files."""
 
     def __init__(self, root: Path, found: Sequence[str], label: str) -> None:
         self._root, self._found = root, found
@@ -146,7 +146,7 @@ class _Hub(_Table):
 
 
 def parts_of(source: Source) -> dict[str, Part]:
-    """The splits train and test, or train alone where images of it are to be held out."""
+    """Return the splits train and test, or train alone if the test split is a share of it."""
     wanted = {"train": "train"} | ({"test": source.test_split} if source.test_fraction is None else {})
     if source.path is None:
         return {name: _of_hub(source, split) for name, split in wanted.items()}
@@ -207,7 +207,7 @@ def _of_hub(source: Source, split: str) -> _Hub:
 
 
 def files_of(root: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file of images, in order."""
+    """Return name, size and time of each file of images, in order."""
     if not root.is_dir():
         raise ValueError(f"data.path is {str(root)!r}, where there is no folder; accepted: {_LAYOUTS}")
     found = []
@@ -230,7 +230,8 @@ _LAYOUTS = (
 
 
 def _of_split(files: Sequence[str], split: str, path: str) -> list[str]:
-    """The files that the hub takes for a split: train.parquet, train-00000-of-00002.parquet, train/part.parquet."""
+    """Return the files that belong to a split by the hub's rules: train.parquet, train-00000-of-00002.parquet,
+    train/part.parquet."""
     splits: dict[str, list[str]] = {}
     for file in files:
         *folders, name = file.split("/")

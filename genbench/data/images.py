@@ -19,47 +19,45 @@ from genbench.data.image_sources import Source
 from genbench.rng import StepRandom
 
 NORMALIZATIONS = ("channels", "images", "none")
-_WORKERS = 2  # threads that read what does not fit in memory
+_WORKERS = 2  # threads that read images that do not fit in memory
 _EVALUATION = 2**22  # numbers in a batch of an evaluation: 16 MiB
 
 
 class ImageData(TensorData):
-    """Any labelled set of images, decoded once to bytes on disk and read from there.
+    """Any labelled set of images, decoded once to bytes on disk.
 
-    Images are uint8 in the cache and become float32 a batch at a time. On a processor all processes share the pages of
-    one file; a GPU gets a copy of each split. What would take more than half of the free memory is read from the disk
-    instead, by threads, and never takes more memory than the batches in flight.
+    Images are uint8 in the cache and become float32 a batch at a time. On a CPU, all processes share the pages of one
+    file; a GPU gets a copy of each split. A set that would take more than half of the free memory is read from disk by
+    threads, and takes only the memory of a few batches.
 
-    ``scaling``, mean and std of each channel, says how inputs are images: std · input + mean lies in [0, 1]. Those that
-    are each standardized by itself have none.
+    ``scaling``, mean and std of each channel, maps inputs to images: std · input + mean lies in [0, 1]. Images that are
+    standardized individually have none.
 
-    Exactly one source: ``path``, or where it is ``None`` ``hub``. A local folder holds files of parquet as they lie on
-    the hub, or a folder a class (``train/CLASS/*.png`` and ``test/CLASS/*.png``, or ``CLASS/*.png`` alone and
-    ``test_fraction``); parquet and the hub need the extra ``datasets``. Every image must be readable, every label be
-    there and every class have a training example. Images are as they are shown: turned as EXIF says, and what is
-    transparent is white.
+    Images come from ``path`` or, if it is ``None``, from ``hub``. A local folder holds parquet files as on the hub, or
+    one folder for each class (``train/CLASS/*.png`` and ``test/CLASS/*.png``, or ``CLASS/*.png`` alone with
+    ``test_fraction``); parquet and the hub need the extra ``datasets``. Every image must be readable and labelled, and
+    every class must have a training example. Images are rotated by their EXIF orientation; transparency becomes white.
 
     Args:
         hub: name on the Hugging Face hub.
         subset: the hub's configuration of that set, or the folder of it in ``path``, where there are several.
         path: local folder.
-        label: column of the labels, whole numbers from 0; not for folders a class, which are numbered by name.
+        label: column of the labels, integers from 0; unused with class folders, which are numbered by name.
         test_split: name of the split to test on.
-        test_fraction: share of the training images, in (0, 1), to test on instead, the same ones for every ``seed``;
-            ``None``: ``test_split``.
-        channels: 1, grey, or 3, RGB: images are converted.
-        size: the shorter side of each image is scaled to it and the middle taken, so that all are size × size;
-            ``None``: they are taken as they are and must all have one size.
+        test_fraction: share of the training images, in (0, 1), to test on instead of ``test_split``, the same for every
+            ``seed``; ``None``: ``test_split``.
+        channels: 1 (grey) or 3 (RGB), to which images are converted. size: side of the images: the shorter side is
+            scaled to it and the middle is cropped; ``None``: images keep their
+            size, which must be the same for all.
         normalize: ``channels``: each channel has mean 0 and standard deviation 1 over the training set, the examples
             that ``train_size`` leaves out included; ``images``: (x − mean) / max(standard deviation, 1 / √N) of each
             image's N values in [0, 255], TensorFlow's ``per_image_standardization`` (as Zhang et al. 2017,
             arXiv 1611.03530, do); ``none``: values in [0, 1].
-        inputs: as of :class:`genbench.data.TensorData`; other than ``original`` all images are held as float32.
+        inputs: as in :class:`genbench.data.TensorData`; other values than ``original`` hold all images as float32.
         settings: the others of :class:`genbench.data.TensorData`.
 
     Raises:
-        ValueError: a setting is out of range, or something of the source cannot be read: see
-            :mod:`genbench.data.decoding`.
+        ValueError: a setting is out of range, or the source cannot be read: see :mod:`genbench.data.decoding`.
     """
 
     scaling: tuple[Sequence[float], Sequence[float]]
@@ -108,7 +106,7 @@ class ImageData(TensorData):
             self.scaling = [m / 255 for m in mean], [(s or 1.0) / 255 for s in std]
         scaling = None if normalize == "images" else Scaling(mean, std)
         stored = {split: _stored(file, self._decoded.shapes[split]) for split, file in self._decoded.files.items()}
-        # so far the inputs were the numbers of rows, which is all that subsets and copies need to know
+        # up to here the inputs were row numbers, which are enough for subsets and copies
         images = {
             split: (Images(stored["test" if split == "test" else "train"], rows, scaling), y)
             for split, (rows, y) in self._splits.items()
@@ -125,32 +123,31 @@ class ImageData(TensorData):
             self._splits = dict(randomized_inputs(whole, inputs, StepRandom(self.seed, 0)))
 
     def content(self) -> tuple[dict[str, Tensor], str]:
-        """Rows instead of images: x [n] and x_test [n] are the numbers of rows on disk."""
+        """Return row numbers on disk, x [n] and x_test [n], instead of images."""
         y, y_test = (torch.from_numpy(self._decoded.labels[split]) for split in ("train", "test"))
         rows = {"x": torch.arange(len(y)), "y": y, "x_test": torch.arange(len(y_test)), "y_test": y_test}
         return rows, self._decoded.digest
 
     def tensors(self, split: str) -> tuple[Any, Tensor]:
-        """Inputs [n, C, H, W] and labels [n] of a split, in a fixed order; the inputs are :class:`Images`, of which
-        slices are tensors."""
+        """Return inputs [n, C, H, W] and labels [n] of a split in a fixed order; slices of inputs are tensors."""
         return super().tensors(split)
 
     def evaluation_batches(self, split: str) -> "Parts":
-        """Every example of a split once, in a fixed order, read when it is asked for."""
+        """Return batches that hold every example of a split once, in a fixed order, and read them on demand."""
         return Parts(*self.tensors(split), size=max(1, _EVALUATION // prod(self.input_shape)))
 
     def train_dataloader(self) -> "ImageBatches":
-        """Shuffled batches; with a leading lane axis where ``order_seeds`` is set."""
+        """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
         return ImageBatches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
 
 
 class Scaling:
-    """(x − mean) / std of each channel of bytes, in float32."""
+    """Standardizes each channel of bytes, (x − mean) / std, in float32."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
         self._moments = mean, std
-        # a channel without any variation stays at 0
+        # a constant channel becomes 0
         self.mean, self.std = (
             torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (mean, [s or 1.0 for s in std])
         )
@@ -163,20 +160,20 @@ class Scaling:
 
 
 def standardized(x: Tensor) -> Tensor:
-    """(x − mean) / max(standard deviation, 1 / √N) of each image [n, ...] of N values."""
+    """Return (x − mean) / max(standard deviation, 1 / √N) of each image [n, ...] of N values."""
     flat = x.float().flatten(1)
     std = flat.std(1, correction=0, keepdim=True).clamp_min(flat.shape[1] ** -0.5)
     return flat.sub_(flat.mean(1, keepdim=True)).div_(std).view(x.shape)
 
 
 class Images:
-    """Images kept as bytes, in memory or on disk, and read as normalized float32; to readers a tensor [n, C, H, W].
+    """Images stored as bytes, in memory or on disk, and read as normalized float32 like a tensor [n, C, H, W].
 
     Args:
         stored: uint8 [N, C, H, W], N ≥ n.
-        rows: which of them, in which order, [n].
-        scaling: that of the channels; ``None``: each image is standardized by itself.
-        device: where they are read to.
+        rows: rows [n] of ``stored``, in order.
+        scaling: scaling of the channels; ``None``: each image is standardized individually.
+        device: device of the images that are read.
     """
 
     def __init__(
@@ -194,14 +191,14 @@ class Images:
 
     @property
     def streamed(self) -> bool:
-        """Whether they lie somewhere else than where they are read to, and are to be read ahead."""
+        """Whether images are stored elsewhere than on ``device``, so that they should be read ahead."""
         return not isinstance(self._stored, Tensor) or self._stored.device != self.device
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
-        """The images at ``rows`` [m], float32 [m, C, H, W]."""
+        """Return the images at ``rows`` [m], float32 [m, C, H, W]."""
         assert dim == 0
         taken = self._stored.index_select(0, self._rows.index_select(0, rows.to(self._rows.device))).to(self.device)
         return standardized(taken) if self._scaling is None else self._scaling(taken)
@@ -210,7 +207,7 @@ class Images:
         return self.index_select(0, torch.arange(*part.indices(len(self))))
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same images to be read to another device; copied there where they fit."""
+        """Return the same images read to another device; they are copied there if they fit."""
         device = torch.device(device)
         if device == self.device:
             return self
@@ -221,7 +218,7 @@ class Images:
 
 
 class OnDisk:
-    """Rows of bytes [N, ...] of a file, read when they are asked for: none of them stays in memory."""
+    """Rows of bytes [N, ...] of a file, read on demand and not kept in memory."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -229,7 +226,7 @@ class OnDisk:
         self._start = path.stat().st_size - prod(shape)
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
-        """The rows [m], uint8 [m, ...]."""
+        """Return the rows [m], uint8 [m, ...]."""
         assert dim == 0
         taken = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         for row, into in zip(rows.tolist(), taken.reshape(len(rows), -1), strict=True):
@@ -239,14 +236,14 @@ class OnDisk:
 
 
 def _stored(path: Path, shape: tuple[int, ...]) -> Tensor | OnDisk:
-    """The bytes of a file: as pages that all processes share where they fit in memory."""
+    """Return the bytes of a file, as pages shared by all processes if they fit in memory."""
     if not _fits(prod(shape), torch.device("cpu")):
         return OnDisk(path, shape)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))  # a private copy of what somebody writes: nobody does
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy on write, but nobody writes
 
 
 def _fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes are at most half of the free memory."""
+    """Return whether ``size`` bytes are at most half of the free memory."""
     if device.type == "cuda":
         return 2 * size <= torch.cuda.mem_get_info(device)[0]
     import psutil
@@ -255,7 +252,7 @@ def _fits(size: int, device: torch.device) -> bool:
 
 
 class Parts(Sequence[tuple[Tensor, Tensor]]):
-    """Images and labels in order, ``size`` at a time."""
+    """Batches of ``size`` images and labels, in order."""
 
     def __init__(self, x: Any, y: Tensor, *, size: int) -> None:
         self._x, self._y, self._size = x, y, size
@@ -271,19 +268,19 @@ class Parts(Sequence[tuple[Tensor, Tensor]]):
         return _read(self._x, self.__getitem__, range(len(self)))
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The images and labels at some rows."""
+        """Return the images and labels at some rows."""
         return self._x.index_select(0, index.to(self._y.device)), self._y[index.to(self._y.device)]
 
 
 class ImageBatches(Batches):
-    """Shuffled batches of images, read ahead where they do not lie on the device. See :class:`Batches`."""
+    """Shuffled batches of images, read ahead if they are not on the device. See :class:`Batches`."""
 
     def __init__(self, x: Any, y: Tensor, *, batch_size: int, seed: int, seeds: tuple[int, ...] | None = None) -> None:
         super().__init__(x, y, batch_size=batch_size, seed=seed, seeds=seeds)
         self._lanes: list[tuple[ImageBatches, int]] = [(self, one) for one in seeds or (seed,)]
 
     def indices(self, epoch: int) -> Tensor:
-        """The rows of every batch of an epoch, each lane's of its own images, [len(self), lanes, B]."""
+        """Return the rows of every batch of an epoch, for each lane of its own images, [len(self), lanes, B]."""
         return torch.stack([loader.order(seed, epoch) for loader, seed in self._lanes], dim=1)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -317,5 +314,5 @@ def _streamed(x: Any) -> bool:
 
 
 def _read(x: Any, part: Any, parts: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """part(each) in turn, ahead of who asks where ``x`` is streamed."""
+    """Yield part(each) in order, computed ahead if ``x`` is streamed."""
     return prefetched(part, parts, workers=_WORKERS) if _streamed(x) else map(part, parts)

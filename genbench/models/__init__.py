@@ -1,4 +1,4 @@
-"""Networks, plain nn.Modules."""
+"""Networks, plain ``torch.nn.Module`` classes."""
 
 from genbench.models.alexnet import AlexNet
 from genbench.models.base import Classifier

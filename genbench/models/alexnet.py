@@ -16,7 +16,7 @@ class AlexNet(Classifier):
 
     The convolutions have ``width`` channels and 5 points a side; each is followed by normalization, activation, max
     pooling (3 points, stride 2) and local response normalization (Krizhevsky et al. 2012, of 9 channels, α = 1e-3 over
-    them, β = 0.75: the paper does not say). The hidden layers have 6 and 3 times ``width`` units, each with
+    them, β = 0.75; the paper does not state them). The hidden layers have 6 and 3 times ``width`` units, each with
     normalization, activation and dropout. With the defaults it has the paper's 1,387,786 parameters on 28 × 28 × 3
     images.
     """
@@ -49,7 +49,7 @@ class AlexNet(Classifier):
 
 
 def local(channels: int, width: int, dims: int, name: str, norm: str) -> nn.Sequential:
-    """One convolutional layer that halves each side."""
+    """Return one convolutional layer that halves each side."""
     conv = convolution(channels, width, 5, dims, padding=2)
     pool = max_pool(3, dims, stride=2, padding=1)
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""The blocks that transformers are made of."""
+"""Blocks of transformers."""
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a hidden layer of 4 · width units, each normalized before and added to its input (pre-norm: Xiong
-    et al. 2020, arXiv 2002.04745)."""
+    """Attention and a hidden layer of 4 · width units, each with pre-normalization and a residual connection (Xiong et
+    al. 2020, arXiv 2002.04745)."""
 
     def __init__(self, width: int, heads: int, causal: bool, name: str, dropout: float) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
 
 class Positions(nn.Module):
-    """Adds a learned vector to each token; they start from N(0, 0.02²)."""
+    """Adds a learned vector to each token, initialized from N(0, 0.02²)."""
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()

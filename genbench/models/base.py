@@ -1,4 +1,4 @@
-"""What every classifier shares."""
+"""Base class and layers of all classifiers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,11 +23,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Classifier(nn.Module):
     """A network that maps inputs [B, *input_shape] to logits [B, classes]: a linear ``head`` over ``features``.
 
-    ``layers``, where a network has them, are modules one after the other, each of which is given the whole of what the
-    one before it has made: hidden states [B, ...].
+    A network may have ``layers``, a sequence of modules whose hidden states [B, ...] are each the whole input of the
+    next.
 
-    Weights start as torch's own layers do, which is what the reference models of MNIST-1D use: U(±1/√fan_in) for linear
-    and convolutional layers, U(±1/√width) for recurrent ones.
+    Initial weights are those of torch's layers, as in the reference models of MNIST-1D: U(±1/√fan_in) for linear and
+    convolutional layers, U(±1/√width) for recurrent ones.
     """
 
     per_lane: tuple[str, ...] = ("dropout",)  # settings in which runs of one pack may differ
@@ -39,7 +39,11 @@ class Classifier(nn.Module):
         self.classes = check_integer("model classes", classes, least=1)
 
     def spatial(self, *, least: int) -> tuple[int, list[int]]:
-        """Channels and sides of an input, a sequence or an image of at least so many points a side."""
+        """Return channels and sides of an input: a sequence or an image of at least ``least`` points a side.
+
+        Raises:
+            ValueError: an input of another shape.
+        """
         channels, *sides = self.input_shape
         if len(sides) not in (1, 2) or min(sides) < least:
             raise ValueError(
@@ -49,7 +53,7 @@ class Classifier(nn.Module):
         return channels, sides
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head is given, [B, F]."""
+        """Return the input of the head, [B, F]."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,22 +66,22 @@ class Classifier(nn.Module):
 
 
 def activation(name: str) -> nn.Module:
-    """A new activation layer by its name."""
+    """Return a new activation layer by name."""
     return ACTIVATIONS[check_choice("model.activation", name, tuple(ACTIVATIONS))]()
 
 
 def convolution(channels: int, width: int, kernel: int, dims: int, **settings: Any) -> nn.Module:
-    """A convolution in one dimension or two, with torch's ``stride``, ``padding`` and ``bias``."""
+    """Return a convolution in one or two dimensions, with torch's ``stride``, ``padding`` and ``bias``."""
     return (nn.Conv2d if dims == 2 else nn.Conv1d)(channels, width, kernel, **settings)
 
 
 def max_pool(size: int, dims: int, **settings: Any) -> nn.Module:
-    """Max pooling in one dimension or two, with torch's ``stride`` and ``padding``."""
+    """Return max pooling in one or two dimensions, with torch's ``stride`` and ``padding``."""
     return (nn.MaxPool2d if dims == 2 else nn.MaxPool1d)(size, **settings)
 
 
 def normalization(name: str, channels: int, dims: int) -> nn.Module:
-    """A slot for a normalization (``none``) or one that is already filled (``batch_norm``)."""
+    """Return an empty normalization slot (``none``) or a filled one (``batch_norm``)."""
     check_choice("model.normalization", name, ("none", "batch_norm"))
     slot = Normalization(channels, dims)
     return slot if name == "none" else slot.batch_norm()

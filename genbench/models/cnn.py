@@ -46,6 +46,6 @@ class CNN(Parametrized):
 
 
 def hidden(channels: int, width: int, kernel: int, dims: int, name: str, norm: str, dropout: float) -> nn.Sequential:
-    """One convolutional layer that halves each side."""
+    """Return one convolutional layer that halves each side."""
     conv = convolution(channels, width, kernel, dims, stride=2, padding=1)
     return nn.Sequential(conv, normalization(norm, width, dims), activation(name), Dropout(dropout))

@@ -15,7 +15,7 @@ class CNN5(Parametrized):
     1912.02292), in one dimension on sequences and two on images.
 
     Each is convolution (3 points a side, padding 1), normalization, activation, dropout; max pooling halves the sides
-    after the second and the third, and takes all that is left after the fourth. With the defaults it has 1,558,026
+    after the second and the third, and covers all remaining points after the fourth. With the defaults it has 1,558,026
     parameters on 32 × 32 × 3 images.
     """
 
@@ -45,7 +45,7 @@ class CNN5(Parametrized):
 
 
 def hidden(channels: int, width: int, pool: bool, dims: int, name: str, norm: str, dropout: float) -> nn.Sequential:
-    """One convolutional layer, with max pooling where it halves each side."""
+    """Return one convolutional layer, with max pooling if ``pool``."""
     conv = convolution(channels, width, 3, dims, padding=1)
     pools = [max_pool(2, dims)] if pool else []
     return nn.Sequential(conv, normalization(norm, width, dims), activation(name), *pools, Dropout(dropout))

@@ -9,11 +9,11 @@ from genbench.models.transformer import Attentive
 
 
 class Decoder(Attentive):
-    """Decoder: a token sees itself and those before it (Radford et al. 2019, GPT-2); see
-    :class:`genbench.models.transformer.Attentive`.
+    """Causal transformer: each token attends to itself and earlier tokens (Radford et al. 2019, GPT-2).
 
-    The head is given the output of the last token. Where ``target_shape`` says that there is a target at each of T
-    tokens, it is given that of each, [B, T, width], and logits are [B, classes, T].
+    See :class:`genbench.models.transformer.Attentive` for its blocks. The head takes the output of the last token. With
+    ``target_shape`` (T,), a target at each token, it takes the outputs of all tokens, [B, T, width], and logits are
+    [B, classes, T].
     """
 
     causal = True

@@ -1,4 +1,4 @@
-"""Tokens for a network of numbers."""
+"""An embedding of tokens for networks that take real inputs."""
 
 from torch import Tensor, nn
 
@@ -6,9 +6,10 @@ from genbench.checks import check_integer
 
 
 class Embedded(nn.Module):
-    """A network behind a learned embedding: tokens [B, T] become [B, channels, T], its input.
+    """Embeds tokens [B, T] as [B, channels, T] and passes them to a network.
 
-    The embedding starts as torch's own does, from N(0, 1). ``head``, ``features`` and ``classes`` are the network's.
+    The learned embedding is initialized from N(0, 1), as torch does. ``head``, ``features`` and ``classes`` are those
+    of the network.
     """
 
     def __init__(self, network: nn.Module, *, vocabulary: int, channels: int) -> None:
@@ -29,12 +30,12 @@ class Embedded(nn.Module):
         return self.network.classes  # type: ignore[return-value]
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head is given, [B, F]."""
+        """Return the input of the head, [B, F]."""
         return self.network.features(self.embedded(x))  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.embedded(x))
 
     def embedded(self, x: Tensor) -> Tensor:
-        """Tokens [B, T] as [B, channels, T]."""
+        """Return the embedding [B, channels, T] of tokens [B, T]."""
         return self.embedding(x).movedim(1, 2)

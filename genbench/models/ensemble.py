@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """Networks whose predictions are averaged (Lakshminarayanan et al. 2017, arXiv 1612.01474, Eq. 2).
+    """Averages the predicted class probabilities of several networks (Lakshminarayanan et al. 2017, arXiv 1612.01474,
+    Eq. 2).
 
-    The output [B, classes, ...] is the log of the mean of the members' softmax probabilities: its softmax is that mean.
+    The output [B, classes, ...] is the logarithm of the mean of the members' softmax probabilities.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:

@@ -17,11 +17,11 @@ class Inception(Classifier):
     """The small Inception of Zhang et al. 2017 (arXiv 1611.03530, figure 3), in one dimension on sequences and two on
     images.
 
-    A 3 × 3 convolution of ``width`` channels, three groups of Inception modules (a 1 × 1 beside a 3 × 3 convolution)
-    between which the sides are halved (a 3 × 3 convolution beside max pooling, both of stride 2), the mean over all
-    points, dropout and a linear head. Each convolution is followed by normalization and activation; their channels
-    grow with ``width``, 96 in the paper. With the defaults it has the paper's 1,649,402 parameters, those of the
-    normalization not counted.
+    The layers are a 3 × 3 convolution of ``width`` channels, three groups of Inception modules (parallel 1 × 1 and
+    3 × 3 convolutions) with downsampling between them (parallel 3 × 3 convolution and max pooling, of stride 2), the
+    mean over all points, dropout and a linear head. Normalization and activation follow each convolution; channels grow
+    with ``width``, 96 in the paper. With the defaults it has the paper's 1,649,402 parameters, without those of the
+    normalization.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Concatenated(nn.ModuleList):
 
 
 def layer(channels: int, width: int, kernel: int, stride: int, dims: int, name: str, norm: str) -> nn.Sequential:
-    """Convolution, normalization, activation."""
+    """Return convolution, normalization and activation."""
     conv = convolution(channels, width, kernel, dims, stride=stride, padding=kernel // 2)
     return nn.Sequential(conv, normalization(norm, width, dims), activation(name))
 
 
 def scaled(channels: int, width: int) -> int:
-    """Channels in proportion to the width, at least one."""
+    """Return channels in proportion to the width, at least one."""
     return max(1, channels * width // 96)

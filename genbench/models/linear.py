@@ -9,7 +9,7 @@ from genbench.models.base import Classifier
 
 
 class Linear(Classifier):
-    """One linear layer on the flattened input: multinomial logistic regression. 410 parameters on MNIST-1D."""
+    """One linear layer on the flattened input: multinomial logistic regression, 410 parameters on MNIST-1D."""
 
     def __init__(self, *, input_shape: Sequence[int], classes: int) -> None:
         super().__init__(input_shape=input_shape, classes=classes)

@@ -16,7 +16,7 @@ class MLP(Parametrized):
 
     Each is linear, normalization, activation, dropout. With the defaults it has the 15,210 parameters of MNIST-1D's
     reference (40-100-100-10). ``residual=True`` adds to each hidden layer after the first its input, as that reference
-    does (greydanus/mnist1d, ``notebooks/models.py``, MLPBase); the default is the plain network that is usually meant.
+    does (greydanus/mnist1d, ``notebooks/models.py``, MLPBase); the default is a plain network.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class MLP(Parametrized):
 
 
 def hidden(size: int, width: int, name: str, norm: str, dropout: float, *, branch: bool) -> nn.Sequential:
-    """One hidden layer, from ``size`` inputs to ``width`` units; ``branch``: its input is added to it."""
+    """Return one hidden layer from ``size`` inputs to ``width`` units; ``branch`` adds its input to its output."""
     layers = [nn.Linear(size, width), normalization(norm, width, 0), activation(name), Dropout(dropout)]
     return Residual(*layers, StochasticDepth()) if branch else nn.Sequential(*layers)
 
 
 class Residual(nn.Sequential):
-    """x + what the modules make of x."""
+    """Adds the input x to the output of the modules."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)

@@ -1,4 +1,4 @@
-"""How the weights of a network and what training does to them depend on its width."""
+"""Parametrizations: how initial weights and learning rates of layers scale with the width of a network."""
 
 from math import prod, sqrt
 from typing import Any
@@ -14,11 +14,11 @@ PARAMETRIZATIONS = ("standard", "ntk", "mup_adam", "mup_sgd")
 
 
 class Parametrized(Classifier):
-    """A classifier whose weights W are stored as w, W = m · w, with a multiplier m for each layer. What an optimizer
-    does to w it does to W m times (Adam and its like) or m² times (SGD), so that m stands for a learning rate of the
-    layer's own: one rate serves all.
+    """A classifier that stores weights W = m · w as w, with a multiplier m for each layer.
 
-    With r = ``width / base_width`` and the weights that torch's layers start from:
+    An update of w changes W by m times (Adam and similar optimizers) or m² times (SGD) as much, so that m sets the
+    learning rate of the layer, relative to one rate of the optimizer. With r = ``width / base_width`` and the initial
+    weights W of torch's layers:
 
     ============  ==========  ==========  =============================  ==================
     layer         ntk: m      mup_adam:m  mup_sgd: m                     mup: starts from
@@ -29,17 +29,19 @@ class Parametrized(Classifier):
     all others    1           1           √r (bias of the head: 1)       as at ``base_width``
     ============  ==========  ==========  =============================  ==================
 
-    - ``standard``: every m is 1, and nothing is changed.
-    - ``ntk``: the function is the standard one at first, and trains at a rate that does not depend on the width in the
-      limit of the neural tangent kernel (Jacot et al. 2018, arXiv 1806.07572).
-    - ``mup_adam``, ``mup_sgd``: maximal update, under which features move by the same amount at every width and a
-      learning rate can be tuned on a narrow network (Yang et al. 2022, arXiv 2203.03466, table 8, the learning rates
-      taken into the multipliers). Attention scales with the width of a head in place of its root. At ``base_width`` it
-      is the standard network.
+    - ``standard``: every m is 1.
+    - ``ntk``: the initial function is the standard one; in the limit of the neural tangent kernel, its speed of
+    training
+      does not depend on the width (Jacot et al. 2018, arXiv 1806.07572).
+    - ``mup_adam``, ``mup_sgd``: maximal update. Features change by the same amount at every width, so a learning rate
+    can
+      be tuned on a narrow network (Yang et al. 2022, arXiv 2203.03466, table 8, with learning rates absorbed by the
+      multipliers). Attention scales with the width of a head instead of its square root. At ``base_width`` it is the
+      standard network.
 
-    All others are biases, scales and shifts of a normalization, positions. ``init_scale`` multiplies the weights W of
-    linear and convolutional layers that training starts from, not the biases. Weight decay, penalties and measures of
-    the weights are those of w.
+    "All others" are biases, scales and shifts of normalizations, and positions. ``init_scale`` multiplies the initial
+    weights W of linear and convolutional layers, not biases. Weight decay, penalties and measures of weights apply
+    to w.
     """
 
     per_lane = ("dropout", "init_scale")
@@ -60,7 +62,7 @@ class Parametrized(Classifier):
             check_integer("model.base_width", base_width, least=1, note=f"parametrization={parametrization}")
 
     def parametrize(self, width: int) -> None:
-        """Scale the layers; what a constructor does last."""
+        """Scale the layers; a constructor calls this last."""
         r = width / self._base_width if self._base_width and self._parametrization.startswith("mup") else 1.0
         first = next(module for module in self.modules() if _is_linear(module))
         for parent in list(self.modules()):
@@ -79,8 +81,10 @@ class Parametrized(Classifier):
                     setattr(parent, name, Scaled(layer, multipliers))
 
     def _scales(self, fan_in: int | None, inward: float, outward: float, *, linear: bool) -> tuple[float, float]:
-        """The multiplier of a parameter, and what the value that it starts from is multiplied by; ``inward`` and
-        ``outward`` are how many times more numbers than at the base width its layer takes and gives."""
+        """Return the multiplier of a parameter and the factor of its initial value.
+
+        ``inward`` and ``outward`` are the inputs and outputs of its layer relative to those at the base width.
+        """
         sgd = self._parametrization == "mup_sgd"
         if fan_in is None:
             return sqrt(outward) if sgd else 1.0, sqrt(inward) if linear else 1.0
@@ -91,7 +95,7 @@ class Parametrized(Classifier):
 
 
 class Scaled(nn.Module):
-    """A layer that takes each of its parameters times a multiplier."""
+    """A layer that multiplies each of its parameters by a multiplier."""
 
     def __init__(self, layer: nn.Module, multipliers: dict[str, float]) -> None:
         super().__init__()

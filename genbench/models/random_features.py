@@ -11,8 +11,10 @@ from genbench.models.slots import Dropout
 
 
 class RandomFeatures(Classifier):
-    """``width`` random features of the flattened input, φ(W x + b) with W and b as they were drawn, and a trained
-    linear head (Rahimi & Recht 2007; with ReLU the model of Mei & Montanari 2019, arXiv 1908.05355)."""
+    """Trains a linear head on ``width`` random features φ(W x + b) of the flattened input, with W and b frozen.
+
+    Source: Rahimi & Recht 2007; with ReLU it is the model of Mei & Montanari 2019 (arXiv 1908.05355).
+    """
 
     def __init__(
         self,
@@ -33,5 +35,5 @@ class RandomFeatures(Classifier):
 
 
 def hidden(size: int, width: int, name: str, dropout: float) -> nn.Sequential:
-    """The features, whose weights no training changes."""
+    """Return the features, whose weights are frozen."""
     return nn.Sequential(nn.Linear(size, width).requires_grad_(False), activation(name), Dropout(dropout))

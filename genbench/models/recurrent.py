@@ -1,4 +1,4 @@
-"""What recurrent networks share."""
+"""Base class of recurrent networks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from genbench.models.slots import Dropout
 class Recurrent(Classifier):
     """``depth`` recurrent layers, ``width`` units in each direction, and a linear head on all their outputs.
 
-    Time runs along a sequence, or down the rows of an image. Each layer is followed by normalization and dropout. A
-    subclass names torch's ``unit``, to which it may pass options.
+    Time runs along a sequence, or down the rows of an image. Normalization and dropout follow each layer. A subclass
+    sets ``unit``, a recurrent module of torch, and may pass it options.
     """
 
     unit: Callable[..., nn.RNNBase]

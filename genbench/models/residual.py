@@ -1,4 +1,4 @@
-"""The blocks that residual networks are made of."""
+"""Blocks of residual networks."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from genbench.models.slots import Dropout, StochasticDepth
 class Block(nn.Module):
     """A residual block with pre-activation (He et al. 2016, arXiv 1603.05027): x + conv(φ(norm(conv(φ(norm(x)))))).
 
-    Convolutions have three points a side and no bias, dropout stands before the second. A block that changes the number
-    of channels or the sides adds a 1 × 1 convolution of φ(norm(x)) in place of x.
+    Convolutions have three points a side and no bias; dropout precedes the second. A block that changes the number of
+    channels or the sides adds a 1 × 1 convolution of φ(norm(x)) instead of x.
     """
 
     def __init__(self, channels: int, width: int, stride: int, dims: int, name: str, norm: str, dropout: float) -> None:
@@ -39,7 +39,7 @@ class Block(nn.Module):
 def stages(
     channels: int, widths: Sequence[int], blocks: int, dims: int, name: str, norm: str, dropout: float
 ) -> nn.Sequential:
-    """Stages of ``blocks`` blocks, one stage a width; each but the first halves the sides."""
+    """Return a stage of ``blocks`` blocks for each width; all but the first halve the sides."""
     layers: list[nn.Module] = []
     for stage, width in enumerate(widths):
         for index in range(blocks):
@@ -50,5 +50,5 @@ def stages(
 
 
 def activated(channels: int, dims: int, name: str, norm: str) -> nn.Sequential:
-    """Normalization and activation."""
+    """Return normalization and activation."""
     return nn.Sequential(normalization(norm, channels, dims), activation(name))

@@ -11,12 +11,12 @@ from genbench.models.residual import stages
 
 
 class ResNet18(Parametrized):
-    """Pre-activation ResNet-18 of stages k, 2k, 4k and 8k channels wide, k = ``width`` (Nakkiran et al. 2020, arXiv
+    """Pre-activation ResNet-18 with stages of k, 2k, 4k and 8k channels, k = ``width`` (Nakkiran et al. 2020, arXiv
     1912.02292), in one dimension on sequences and two on images.
 
-    A convolution, four stages of two blocks (:class:`genbench.models.residual.Block`), the mean over all points and a
-    linear head. As in the authors' code (preetum/deep-bootstrap-code) nothing is normalized after the last block. With
-    the defaults it has 11,171,146 parameters on images of three channels.
+    The layers are a convolution, four stages of two blocks (:class:`genbench.models.residual.Block`), the mean over all
+    points and a linear head. As in the authors' code (preetum/deep-bootstrap-code), no normalization follows the last
+    block. With the defaults it has 11,171,146 parameters on images of three channels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Places in a network that a regularization may fill."""
+"""Slots of a network that a regularization may fill: dropout, stochastic depth and normalization."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ from genbench.rng import StepRandom
 class Masked(nn.Module):
     """A slot that multiplies in training by 1[u ≥ p] / (1 − p), with u uniform on [0, 1).
 
-    The probability ``p`` is a 0-d buffer. A slot whose ``p`` was set to 0 passes its input on. Masks are those of
-    ``draw`` at ``site`` (see :func:`use_draw`), or torch's, from its global generator, where no draw was assigned.
+    The probability ``p`` is a 0-d buffer; a slot whose ``p`` was set to 0 returns its input. Masks are drawn from
+    ``draw`` at ``site`` (see :func:`use_draw`), or from torch's global generator if no draw was assigned.
     """
 
     site: str
-    setting: str  # what p is called in messages
+    setting: str  # name of p in messages
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
@@ -32,10 +32,10 @@ class Masked(nn.Module):
     def set(self, p: float) -> None:
         """Drop with probability ``p``, in [0, 1), from now on."""
         self.p.fill_(check_number(self.setting, p, low=0, high=1, open_high=True))
-        self.active = p > 0  # known without reading the tensor, which a device or vmap would not allow
+        self.active = p > 0  # read instead of the tensor, which vmap does not allow and a GPU would wait for
 
     def dropped(self, x: Tensor) -> Sequence[int]:
-        """The shape of the mask."""
+        """Return the shape of the mask."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Masked(nn.Module):
 
 
 class Dropout(Masked):
-    """Inverted dropout (Srivastava et al. 2014): each unit is dropped by itself."""
+    """Inverted dropout (Srivastava et al. 2014): units are dropped independently."""
 
     site = "dropout"
     setting = "model.dropout"
@@ -62,9 +62,10 @@ class Dropout(Masked):
 
 
 class StochasticDepth(Masked):
-    """The end of a residual branch, ``x + slot(branch(x))``: in training the branch is dropped from some examples
-    (Huang et al. 2016, arXiv 1603.09382), each by itself, and the others' is scaled by 1 / (1 − p), so that nothing
-    is scaled in evaluation. The paper draws once a batch and scales in evaluation; the mean is the same.
+    """Ends a residual branch, ``x + slot(branch(x))``, and drops it in training independently for each example.
+
+    Kept branches are scaled by 1 / (1 − p), so that evaluation needs no scaling. Huang et al. 2016 (arXiv 1603.09382)
+    draw once for each batch and scale in evaluation; the mean is the same.
     """
 
     site = "stochastic_depth"
@@ -75,7 +76,8 @@ class StochasticDepth(Masked):
 
 
 class Normalization(nn.Module):
-    """The identity, where a normalization over ``channels`` (axis 1) of an input with ``dims`` further axes may go."""
+    """An empty slot for a normalization over ``channels`` (axis 1) of inputs with ``dims`` further axes: the
+    identity."""
 
     def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
@@ -83,15 +85,15 @@ class Normalization(nn.Module):
         self.dims = dims
 
     def batch_norm(self) -> nn.Module:
-        """The batch normalization that fits this slot."""
+        """Return batch normalization for this slot."""
         return (nn.BatchNorm2d if self.dims == 2 else nn.BatchNorm1d)(self.channels)
 
     def layer_norm(self) -> nn.Module:
-        """The layer normalization that fits this slot."""
+        """Return layer normalization for this slot."""
         return ChannelNorm(self.channels)
 
     def group_norm(self, groups: int) -> nn.Module:
-        """The group normalization that fits this slot, where ``groups`` divides the channels."""
+        """Return group normalization for this slot; ``groups`` divides the channels."""
         return nn.GroupNorm(groups, self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ class Normalization(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalization of x [B, C, ...] over the channels, at each position by itself."""
+    """Layer normalization of x [B, C, ...] over the channels, separately at each position."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
@@ -112,10 +114,10 @@ _masked_slots: WeakKeyDictionary[nn.Module, list[tuple[Masked, str]]] = WeakKeyD
 
 
 def use_draw(net: nn.Module, draw: StepRandom | None) -> None:
-    """Let every slot of ``net`` that drops take its masks from ``draw``; ``None`` gives them back to torch.
+    """Let every dropping slot of ``net`` draw its masks from ``draw``; ``None``: from torch's global generator.
 
     The i-th dropout slot, in the order of ``net.modules()``, draws at site ``dropout.<i>``, the i-th residual branch at
-    ``stochastic_depth.<i>``. The slots of a network are looked up once: call this after the network is built.
+    ``stochastic_depth.<i>``. Slots are looked up once, so call this only after the network is complete.
     """
     slots = _masked_slots.get(net)
     if slots is None:
@@ -130,7 +132,7 @@ def use_draw(net: nn.Module, draw: StepRandom | None) -> None:
 
 @contextmanager
 def frozen_norm_statistics(net: nn.Module) -> Iterator[None]:
-    """Batch norms normalize by the batch but leave their running statistics alone."""
+    """Let batch norms normalize by the batch without updating their running statistics."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,4 +1,4 @@
-"""Transformer encoder, and what it shares with the causal one."""
+"""Transformer encoder, and the base class that it shares with the decoder."""
 
 from math import prod
 from typing import Any
@@ -13,10 +13,10 @@ from genbench.models.parametrization import Parametrized
 
 
 class Attentive(Parametrized):
-    """Patches as tokens, ``depth`` blocks of attention, and a linear head.
+    """Base class of transformers: patches as tokens, ``depth`` blocks of attention, and a linear head.
 
-    A token is a linear map of ``patch`` points of a sequence, or of ``patch`` × ``patch`` of an image row by row, plus
-    a learned position. Dropout follows attention and hidden layer of each block; their normalization is LayerNorm.
+    A token is a linear map of ``patch`` points of a sequence or ``patch`` × ``patch`` points of an image, row by row,
+    plus a learned position. Blocks use LayerNorm; dropout follows the attention and the hidden layer of each block.
     """
 
     causal: bool
@@ -50,20 +50,19 @@ class Attentive(Parametrized):
         self.head = nn.Linear(width, self.classes)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """What the blocks are given, [B, N, width]."""
+        """Return the input of the blocks, [B, N, width]."""
         return self.positions(self.patches(x).flatten(2).mT)
 
     def outputs(self, tokens: Tensor) -> Tensor:
-        """What they make of it, [B, N, width]."""
+        """Return the normalized output of the blocks, [B, N, width]."""
         return self.norm(self.layers(tokens))
 
 
 class Transformer(Attentive):
-    """Encoder: every token sees all others; see :class:`Attentive`. On images it is a vision
-    transformer (Dosovitskiy et al. 2021, arXiv 2010.11929).
+    """Transformer encoder: every token attends to all tokens; see :class:`Attentive` for its blocks.
 
-    The head is given the mean of the outputs, or with ``pooling="class_token"`` the output of a learned token put
-    before the others.
+    On images it is a vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929). The head takes the mean of the
+    outputs, or with ``pooling="class_token"`` the output of a learned token put before the others.
     """
 
     causal = False
@@ -82,7 +81,7 @@ class Transformer(Attentive):
 
 
 class ClassToken(nn.Module):
-    """Puts a learned token before the others; it starts from N(0, 0.02²)."""
+    """Puts a learned token, initialized from N(0, 0.02²), before the others."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

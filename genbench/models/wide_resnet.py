@@ -13,10 +13,10 @@ class WideResNet(Classifier):
     """WRN-d-k (Zagoruyko & Komodakis 2016, arXiv 1605.07146), d = ``depth`` and k = ``width``, in one dimension on
     sequences and two on images.
 
-    A convolution of 16 channels, three stages of (d − 4)/6 blocks (:class:`genbench.models.residual.Block`) of 16k, 32k
-    and 64k, normalization, activation, the mean over all points and a linear head. Weights start as torch's layers do,
-    not from the paper's normal distribution. WRN-16-4 has 2,748,890 parameters on images of three channels, WRN-28-10
-    has 36,479,194.
+    The layers are a convolution of 16 channels, three stages of (d − 4)/6 blocks
+    (:class:`genbench.models.residual.Block`) of 16k, 32k and 64k, normalization, activation, the mean over all points
+    and a linear head. Initial weights are those of torch's layers, not the paper's normal distribution. WRN-16-4 has
+    2,748,890 parameters on images of three channels, WRN-28-10 has 36,479,194.
     """
 
     def __init__(
