@@ -53,8 +53,9 @@ asymmetric or by a confusion matrix), class imbalance, duplicates, and inputs th
 
 MODELS = """\
 Networks are plain `nn.Module`s and take the shape of their input and the number of classes from the data. Tokens reach
-any of them through a learned embedding. Any other class is a choice by `model._target_`: see
-[your own model](../how-to/own-model.md)."""
+any of them through a learned embedding. Width, depth, the scale of the initial weights and the parametrization
+(standard, NTK, maximal update) are settings. `measures=size` puts parameters and FLOPs into the record. Any other class
+is a choice by `model._target_`: see [your own model](../how-to/own-model.md)."""
 
 
 def strategies() -> Iterator[str]:
@@ -65,8 +66,12 @@ def strategies() -> Iterator[str]:
     yield "# Strategies\n"
     yield "Choose one with `regularization=NAME`, or combine several: `'regularization=[l2,mixup,sam]'`. `none` is no"
     yield "regularization, the baseline of most tables."
-    yield "Definitions and sources are the docstrings'. The numbers are measured, on these experiments:\n"
-    yield from (f"- {caption.replace(' * differs', ' ∗ differs')}" for caption in captions)
+    yield "Definitions and sources are the docstrings'. The numbers are measured: means over five seeds with Student-t"
+    yield "95 % intervals, and differences from the baseline, paired by seed. Better and worse is what a t test tells at"
+    yield "0.05 after Holm's correction within the column of its experiment; undecided is not equal. The experiments:\n"
+    for caption in captions:
+        about, _, statistics = caption.partition(" Mean ± half-width")
+        yield f"- {about} {re.search(r'[0-9]+ comparisons', statistics)[0]} in a column."
     for name, path in choices("regularization"):
         node = yaml.safe_load(path.read_text())
         if not node:
@@ -108,6 +113,7 @@ def measures_page() -> Iterator[str]:
     yield ""
     yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure"
     yield "returns a standard error, an iterative one whether it converged. Its key in a record is `split/family/name`."
+    yield "`callbacks=robustness` takes the measures of robustness on the test split."
     functions = {name: getattr(measures, name) for name in measures.__all__}
     for family, about in FAMILIES.items():
         yield f"\n## {family}\n\n{about}"
@@ -136,9 +142,11 @@ def components(group: str, title: str, how: str, about: str) -> Iterator[str]:
 def optimizers() -> Iterator[str]:
     yield "# Optimizers and schedules\n"
     yield "Choose an optimizer with `optimizer=NAME` and a schedule of its learning rate with `scheduler=NAME`."
-    yield from entries("optimizer", level="##")
-    yield "\n# Schedules"
-    yield from entries("scheduler", level="##")
+    yield "Any other is a choice by `optimizer._target_`: see [your own optimizer](../how-to/own-optimizer.md)."
+    yield "\n## Optimizers"
+    yield from entries("optimizer", level="###")
+    yield "\n## Schedules"
+    yield from entries("scheduler", level="###")
 
 
 def entries(group: str, level: str = "##") -> Iterator[str]:
