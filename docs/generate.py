@@ -67,8 +67,8 @@ def strategies() -> Iterator[str]:
     yield "Choose one with `regularization=NAME`, or combine several: `'regularization=[l2,mixup,sam]'`. `none` is no"
     yield "regularization, the baseline of most tables."
     yield "Definitions and sources are the docstrings'. The numbers are measured: means over five seeds with Student-t"
-    yield "95 % intervals, and differences from the baseline, paired by seed. Better and worse is what a t test tells at"
-    yield "0.05 after Holm's correction within the column of its experiment; undecided is not equal. The experiments:\n"
+    yield "95 % intervals, and differences from the baseline, paired by seed. Better and worse is what a t test tells"
+    yield "at 0.05 after Holm's correction within the column of its experiment; undecided is not equal.\n"
     for caption in captions:
         about, _, statistics = caption.partition(" Mean ± half-width")
         yield f"- {about} {re.search(r'[0-9]+ comparisons', statistics)[0]} in a column."
