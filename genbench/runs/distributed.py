@@ -23,7 +23,6 @@ from genbench.runs.run import Interrupted, Run, interrupted
 from genbench.runs.state import keep_traceback
 from genbench.training import Diverged, ProcessLost, Shard, StopTogether
 
-ERROR = "error"  # key in the store: the error that has ended a process
 _GRACE = 5.0  # seconds that a process has to end by itself once another has ended
 _PROGRAM = (
     "import json, sys; sent = json.loads(sys.stdin.readline()); sys.path[:] = sent.pop('path')\n"
@@ -99,8 +98,8 @@ def _train(run: Run) -> str | None:
                     _wait(process)
             if first.returncode == 0:
                 return None
-            if errors.check([ERROR]):
-                return errors.get(ERROR).decode()
+            if errors.check([process_group.ERROR]):
+                return errors.get(process_group.ERROR).decode()
             ended = next((rank for rank in range(1, of) if processes[rank].returncode), 0)
             return f"process {ended} of {of}: {cause_of_death(processes[ended].returncode or 0)}"
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The checkpoints of packs, in the folder ``packs`` of an experiment: they hold the runs that have not ended."""
+"""The checkpoints of packs, in the folder ``packs`` of a sweep. They hold the runs that have not ended."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -24,9 +24,9 @@ class PackCheckpointIO(AtomicCheckpointIO):
         raise OSError(f"{Path(path).name} cannot be written: its folder is removed all the time")
 
 
-def unfinished(experiment: Path) -> list[list[str]]:
-    """The ids of the runs of each checkpoint in an experiment's folder."""
-    return [list(state["runs"]) for _, state in _checkpoints(experiment)]
+def unfinished(folder: Path) -> list[list[str]]:
+    """The ids of the runs of each checkpoint in the folder of a sweep."""
+    return [list(state["runs"]) for _, state in _checkpoints(folder)]
 
 
 def holds(run: Path) -> bool:
@@ -34,10 +34,10 @@ def holds(run: Path) -> bool:
     return any(run.name in ids for ids in unfinished(run.parent))
 
 
-def find(experiment: Path, ids: Sequence[str]) -> tuple[Path, dict[str, Any] | None]:
+def find(folder: Path, ids: Sequence[str]) -> tuple[Path, dict[str, Any] | None]:
     """The file for the checkpoint of these runs, and the latest checkpoint that holds all of them; None without one."""
-    own = experiment / FOLDER / f"{digest(sorted(ids))[:12]}.ckpt"
-    held = [(path, state) for path, state in _checkpoints(experiment) if set(ids) <= state["runs"].keys()]
+    own = folder / FOLDER / f"{digest(sorted(ids))[:12]}.ckpt"
+    held = [(path, state) for path, state in _checkpoints(folder) if set(ids) <= state["runs"].keys()]
     if not held:
         return own, None
     path, state = max(held, key=lambda each: each[1]["global_step"])
@@ -50,18 +50,18 @@ def find(experiment: Path, ids: Sequence[str]) -> tuple[Path, dict[str, Any] | N
     return own, state
 
 
-def tidy(experiment: Path) -> None:
+def tidy(folder: Path) -> None:
     """Remove checkpoints whose runs are all finished: those of packs that were halved, or killed at their end."""
-    for path, state in _checkpoints(experiment):
-        if all(final_record(experiment / run_id) for run_id in state["runs"]):
+    for path, state in _checkpoints(folder):
+        if all(final_record(folder / run_id) for run_id in state["runs"]):
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # files of other packs
-        (experiment / FOLDER).rmdir()
+        (folder / FOLDER).rmdir()
 
 
-def _checkpoints(experiment: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The checkpoints of an experiment's packs with their files. A file that cannot be read is removed."""
-    for path in sorted((experiment / FOLDER).glob("*.ckpt")):
+def _checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The checkpoints of the packs of a sweep with their files. A file that cannot be read is removed."""
+    for path in sorted((folder / FOLDER).glob("*.ckpt")):
         try:
             state = PackCheckpointIO().load_checkpoint(path)
         except (OSError, MemoryError):  # its pack has ended meanwhile, or it may be readable the next time

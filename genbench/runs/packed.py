@@ -26,7 +26,7 @@ def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
         TooLarge: they do not fit in memory.
         Interrupted: they were stopped; the last checkpoint stays.
     """
-    experiment = runs[0].folder.parent
+    folder = runs[0].folder.parent
     try:
         with opened(runs), terminable():
             _train(runs)
@@ -34,15 +34,15 @@ def train(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if interrupted(reason):
             raise Interrupted("the pack was interrupted") from None
         raise
-    pack_checkpoints.tidy(experiment)
+    pack_checkpoints.tidy(folder)
     return [one.record for one in runs if one.record is not None]
 
 
 def _train(runs: Sequence[Run]) -> None:
     for one in runs:
         one.build()
-    experiment = runs[0].folder.parent
-    path, state = pack_checkpoints.find(experiment, [one.planned.run_id for one in runs])
+    folder = runs[0].folder.parent
+    path, state = pack_checkpoints.find(folder, [one.planned.run_id for one in runs])
     checkpoint = Checkpoint(
         path,
         seconds=min(one.config["checkpoint_seconds"] for one in runs),

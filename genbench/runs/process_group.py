@@ -17,6 +17,7 @@ from genbench.checks import check_choice, check_integer
 from genbench.config import ConfigError
 from genbench.training import Shard
 
+ERROR = "error"  # key in the store: the error that has ended a process
 _ENDLESS = timedelta(days=7)  # the others wait while the first measures, however long; a death is noticed at once
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch.distributed as dist
 
 from genbench.config import one_line
-from genbench.runs import distributed, execute
+from genbench.runs import execute, process_group
 from genbench.runs.run import Interrupted
 
 
@@ -21,7 +21,7 @@ def main(config: dict[str, Any], choices: dict[str, Any], overrides: list[str], 
         sys.exit(1)
     except BaseException as error:
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        dist.TCPStore(*address, is_master=False).set(distributed.ERROR, one_line(error))
+        dist.TCPStore(*address, is_master=False).set(process_group.ERROR, one_line(error))
         sys.exit(1)
 
 

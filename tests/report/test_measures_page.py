@@ -4,10 +4,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from genbench.measures import Estimate
 from genbench.report.html import Picture
-from genbench.report.measures_page import page, texts
+from genbench.report.measures_page import drawn_page, page, texts
 from tests.helpers.rendered import Outline
 
 RESULTS = {
@@ -143,6 +144,17 @@ def test_the_page_needs_no_network_and_is_well_formed():
     assert "@import" not in text
     assert "url(" not in text
     assert "Figures" not in text
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_other():
+    values = torch.linspace(-1.0, 2.0, 50)
+    curves = {"loss_plane": object(), "margins": (values, 0.1)}
+    how = {"title": "MLP", "settings": {}, "provenance": {}}
+    text, left_out = drawn_page(RESULTS, curves, **how)
+    assert left_out.keys() == {"loss_plane"}
+    assert left_out["loss_plane"].startswith("AttributeError: ")
+    assert text.count("data:image/svg+xml;base64,") == 2  # margins, and layers, which are among the results
+    assert drawn_page(RESULTS, None, **how) == (page(RESULTS, [], **how), {})
 
 
 def test_all_text_is_escaped():
