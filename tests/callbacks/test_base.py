@@ -1,4 +1,4 @@
-"""When callbacks measure, what they say, and that they change nothing."""
+"""The schedule of callbacks, their results and messages, and that they do not change training."""
 
 import csv
 import json
@@ -79,7 +79,7 @@ def test_final_weights_and_random_states_are_bit_identical(stranger, settings):
 
 
 def schedule(**settings) -> list[tuple[float, int]]:
-    """(epoch, step) of what is measured in 3 epochs of 7 steps."""
+    """Return (epoch, step) of each measurement in 3 epochs of 7 steps."""
     norms = Measures(measures={"l2": l2_norm}, **settings)
     fit(callbacks=[norms])
     return [(entry["epoch"], entry["step"]) for entry in norms.history]
@@ -89,7 +89,7 @@ def test_schedules_of_steps():
     assert schedule(every_n_steps=6) == [(6 / 7, 6), (1 + 5 / 7, 12), (2 + 4 / 7, 18), (3, 21)]
     powers = [(1 / 7, 1), (2 / 7, 2), (4 / 7, 4), (1 + 1 / 7, 8), (2 + 2 / 7, 16), (3, 21)]
     assert schedule(every_n_steps="powers_of_two") == powers
-    # what both schedules ask for is measured once
+    # a step of both schedules is measured once
     assert schedule(every_n_steps=7, every_n_epochs=1) == schedule(every_n_epochs=1) == [(1, 7), (2, 14), (3, 21)]
     assert schedule(every_n_steps=14, every_n_epochs="powers_of_two") == [(1, 7), (2, 14), (3, 21)]
 
@@ -118,7 +118,7 @@ def test_steps_of_accumulated_gradients_and_of_two_optimizers_are_optimizer_step
             return [torch.optim.SGD(part.parameters(), 0.1) for part in (self.layers[0], self.layers[-1])]
 
     accumulated, double = (Measures(measures={"l2": l2_norm}, every_n_steps=3) for _ in range(2))
-    fit(callbacks=[accumulated], accumulate_grad_batches=2)  # 4 steps an epoch
+    fit(callbacks=[accumulated], accumulate_grad_batches=2)  # 4 steps per epoch
     assert [entry["step"] for entry in accumulated.history] == [3, 6, 9, 12]
     fit(Two(), [double])
     assert [entry["step"] for entry in double.history] == [4, 6, 10, 12, 16, 18, 22, 24, 28, 30, 34, 36, 40, 42]
@@ -142,7 +142,7 @@ def test_stopped_within_an_epoch():
 
 
 class Restore(pl.Callback):
-    """Sets other final weights before anything is measured at the end."""
+    """Changes the final weights before callbacks measure at the end."""
 
     def on_train_end(self, trainer, pl_module):
         with torch.no_grad():
@@ -166,7 +166,7 @@ def test_standard_errors_are_history_and_for_loggers_a_detail_as_seconds_are(tmp
         *_, last = csv.DictReader(file)
     top, trace = (flatness.results[f"train/flatness/{name}"] for name in QUICK)
     details = {
-        "stderr/train/flatness/trace": trace.stderr,  # that of lambda_1 is exact up to its residual
+        "stderr/train/flatness/trace": trace.stderr,  # lambda_1 is exact up to its residual
         "seconds/train/flatness/lambda_1": top.seconds,
         "seconds/train/flatness/trace": trace.seconds,
     }
@@ -236,7 +236,7 @@ def test_resumed_as_if_never_interrupted(tmp_path):
         known = {key: (e.value, e.stderr, e.interval, e.converged) for key, e in b.results.items()}
         assert known.keys() == a.results.keys()
         assert all(seconds >= 0 for seconds in (e.seconds for e in b.results.values()))
-    # the distance is still that from the first weights: further than one epoch can go
+    # the distance is from the initial weights: further than one epoch can go
     distances = [entry["weights/norm/distance"] for entry in resumed[1].history]
     assert distances == sorted(distances)
 
@@ -341,7 +341,7 @@ def test_a_diverged_network_is_null_with_the_reason():
 
 
 def test_within_an_epoch_of_persistent_workers():
-    """They have one iterator, in whose midst training is."""
+    """Their only iterator is in use by training."""
 
     class Workers(Plain):
         def train_dataloader(self):

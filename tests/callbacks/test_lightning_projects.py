@@ -1,4 +1,4 @@
-"""Ordinary projects of others: what their callbacks report is what a plain computation gives."""
+"""Callbacks in ordinary projects of other people report what a plain computation gives."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ NORM = {"gradient_norm": gradient_norm}
 
 
 def slope(loss: Tensor, module: nn.Module) -> float:
-    """‖∇L‖ by one plain backward pass."""
+    """Return ‖∇L‖ by one plain backward pass."""
     weights = [p for p in module.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
     return float(torch.cat([g.reshape(-1) for g in found]).double().norm())
@@ -41,7 +41,7 @@ def not_measured(caplog) -> list[str]:
 
 
 class Backbone(Plain):
-    """``network`` gives features, a head beside it the logits."""
+    """``network`` returns features; a separate head returns the logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def test_a_part_is_measured_where_it_is_named():
 
 
 class Formless(Plain):
-    """No forward: the step calls the parts."""
+    """Has no forward: the step calls the parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ def test_without_forward_a_network_that_holds_all_weights_is_measured():
 
 
 def test_each_reason_is_said_once_a_training(caplog):
-    """Batches of another form, twice; a threshold that is looked at in vain; two trainings."""
+    """Two callbacks fail on other batches, Stop checks in vain, and a second training logs again."""
     callbacks = [Gap(every_n_epochs=1), Measures(measures=NORM, every_n_steps=3), Stop(train_loss=0.1), Optimization()]
     for _ in range(2):
         caplog.clear()
@@ -164,7 +164,7 @@ def test_each_reason_is_said_once_a_training(caplog):
         callback = Optimization(forward=understand)
         fit(Odd(), [callback])
     assert callback.results["train/optimization/steps_to_1e-1"].note.startswith("not reached")
-    assert not_measured(caplog) == []  # that is no failure to measure
+    assert not_measured(caplog) == []  # not reached is not a failure to measure
 
 
 def test_a_reason_with_other_numbers_is_the_same(caplog):
@@ -242,7 +242,7 @@ def test_the_gap_of_an_autoencoder_is_that_of_the_loss():
 
 @pytest.mark.parametrize("columns", [1, 4])
 def test_cross_entropy_of_what_is_no_classifier_is_refused_with_the_mend(columns, caplog):
-    """Of one column it would be 0, of more any number."""
+    """With one column cross-entropy would be 0, with more columns arbitrary."""
 
     class Regression(Plain):
         def __init__(self):
@@ -292,7 +292,7 @@ def test_labels_that_are_probabilities_are_measured_by_cross_entropy():
 
 
 class Adversarial(pl.LightningModule):
-    """Two networks, two optimizers, steps of one's own, and no forward."""
+    """Two networks, two optimizers, manual steps, and no forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -440,7 +440,7 @@ def alone() -> dict[str, float]:
 
 
 def _measured(module: pl.LightningModule, wrap=lambda module: module, part: Measures | None = None) -> dict[str, float]:
-    """All numbers but those of ``part`` after two steps from weights that do not depend on the wrapping."""
+    """Return all numbers except those of ``part`` after two steps from the same weights."""
     callbacks = [Gap(), Measures(measures=CURVED)]
     torch.manual_seed(0)
     with torch.no_grad():
@@ -454,7 +454,7 @@ def _measured(module: pl.LightningModule, wrap=lambda module: module, part: Meas
 
 
 def assert_part(part: Measures, alone: dict[str, float]) -> None:
-    """A part that is named is looked into: its names are those of the network inside."""
+    """Metric keys name the layers of the network inside the wrapper."""
     for key, name in (("train/flatness/lambda_1", "lambda_1"), ("weights/norm/distance.layers.0.weight", "distance")):
         found = part.results[key.replace("layers.", "")].value
         assert found == pytest.approx(alone[key], rel=1e-4), name

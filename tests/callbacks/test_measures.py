@@ -73,7 +73,7 @@ def test_flatness_is_that_of_the_final_weights():
 
 @measure("flatness")
 def refuses(snapshot: Snapshot) -> Estimate:
-    assert snapshot.examples  # what fails before it looks is refused before training
+    assert snapshot.examples  # a measure that fails on its settings is refused before training
     raise ValueError("not for\nthis network")
 
 
@@ -172,7 +172,7 @@ def test_one_snapshot_serves_all_measures():
 
 
 def test_a_stranger_gets_the_full_set_without_subclassing():
-    """Dictionaries of two inputs, two heads and two losses: every measure is a number or a null that says why."""
+    """With dictionaries of two inputs, two heads and two losses, every measure is a number or a null with a reason."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         nodes = compose("train", ["measures=full"]).measures
     full = {name: instantiate(node) for name, node in nodes.items()}
@@ -189,7 +189,10 @@ def test_a_stranger_gets_the_full_set_without_subclassing():
     for key, estimate in callback.results.items():
         if estimate.value is None:
             assert estimate.note, key
-            assert not re.match(r"\w+Error: ", estimate.note), (key, estimate.note)  # foreseen, no accident
+            assert not re.match(r"\w+Error: ", estimate.note), (
+                key,
+                estimate.note,
+            )  # a foreseen reason, not an error's text
         else:
             assert math.isfinite(estimate.value), key
     x, y = data(60, 0).tensors

@@ -1,4 +1,4 @@
-"""Steps to a loss, noise and length of a training, against what is recorded at every step."""
+"""Steps to a loss, gradient noise and path length, compared with a recording of every step."""
 
 import pytest
 import pytorch_lightning as pl
@@ -19,7 +19,7 @@ PATH = "weights/optimization/path_length"
 
 
 class Easy(Plain):
-    """Learns quickly, in three steps an epoch."""
+    """Learns quickly, in three steps per epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Easy(Plain):
 
 
 class Watch(pl.Callback):
-    """The train loss and the weights after every step."""
+    """Records the train loss and the weights after every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -59,7 +59,7 @@ class Watch(pl.Callback):
 
 
 def reached(losses: list[float], threshold: float) -> int:
-    """The first step after which the loss is at most the threshold, counted from 1."""
+    """Return the first step, counted from 1, after which the loss is at most the threshold."""
     return next(i for i, loss in enumerate(losses, 1) if loss <= threshold)
 
 
@@ -152,7 +152,7 @@ def test_the_path_of_an_ensemble_is_its_members_mean():
 
 
 class Halve(pl.Callback):
-    """Others may change weights between epochs and at the end: that is no step of the training."""
+    """Changes of the weights between epochs and at the end are not part of the path."""
 
     def on_train_epoch_end(self, trainer, pl_module):
         with torch.no_grad():
@@ -216,7 +216,7 @@ def test_a_second_fit_starts_anew():
 
 
 def test_multiple_losses():
-    """No classifier has a cross-entropy; gradients and the path there are still."""
+    """Without a classifier there is no cross-entropy, but still gradients and a path."""
     callback = Optimization(loss=multitask_loss, forward=multitask)
     fit(Multitask(), [callback])
     assert callback.results[STEPS].note.startswith("undefined: the targets are no class labels")

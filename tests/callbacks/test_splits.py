@@ -1,4 +1,4 @@
-"""Which examples are measured, of whatever data a Trainer is given."""
+"""Which examples callbacks measure on, for any data that a Trainer accepts."""
 
 import itertools
 import random
@@ -29,7 +29,7 @@ from tests.helpers.lightning_projects import Plain, data, fit, trainer
 
 
 class Numbers(Dataset):
-    """The number of an example as its input, noise from every global generator as its augmentation."""
+    """An example's input is its number, with noise from every global generator as augmentation."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -85,7 +85,7 @@ def test_a_random_subset_by_seed_the_same_at_every_call_with_the_loaders_own_col
     assert first.note is None
     assert chosen != numbers(take([loader], 100, seed=1).batches)
     again = DataLoader(Numbers(1000), batch_size=30, shuffle=not shuffle, collate_fn=collate)
-    assert numbers(take([again], 100).batches) == chosen  # how a loader shuffles is no part of the choice
+    assert numbers(take([again], 100).batches) == chosen  # the choice does not depend on how the loader shuffles
 
 
 def test_all_where_there_are_no_more():
@@ -96,7 +96,7 @@ def test_all_where_there_are_no_more():
 
 
 def test_a_sampler_says_what_belongs_to_a_split():
-    """Two loaders over one data set, told apart by their samplers alone, as many scripts split it."""
+    """Two loaders over one data set that differ only in their samplers, a common way to split it."""
     held_out = set(range(0, 100, 3))
     train = DataLoader(Numbers(100), batch_size=8, sampler=SubsetRandomSampler(sorted(set(range(100)) - held_out)))
     assert not held_out & set(numbers(take([train], 50).batches))
@@ -163,7 +163,7 @@ def test_the_first_of_a_stream_with_a_note():
 
 
 def test_examples_of_batches_in_containers_of_others_are_counted():
-    """As tokenizers of transformers give them; batches without any tensor are refused instead of read for ever."""
+    """Batches as tokenizers of transformers return them; batches without tensors are refused, not read for ever."""
 
     class Encoding(UserDict):
         pass
@@ -226,7 +226,7 @@ def test_no_callback_reads_an_endless_loader_to_its_end(caplog):
 
 def test_a_stream_whose_end_lightning_has_seen_is_measured_whole():
     assert examples(Streaming(37), max_epochs=2).value == 37
-    each = Measures(measures={"n": counted}, every_n_steps=2)  # 4 steps an epoch
+    each = Measures(measures={"n": counted}, every_n_steps=2)  # 4 steps per epoch
     fit(Streaming(37), [each], max_epochs=2)
     assert [row[COUNT] for row in each.history] == [None, 37, 37, 37]
     assert [row["step"] for row in each.history] == [2, 4, 6, 8]
@@ -266,7 +266,7 @@ def test_the_examples_are_the_same_at_every_measurement():
     seen = []
 
     class Restless(TensorDataset):
-        """Its augmentation has a generator of its own."""
+        """Augments with its own generator."""
 
         rng = random.Random(0)
 
@@ -289,7 +289,7 @@ def test_the_examples_are_the_same_at_every_measurement():
 
 @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState, random.Random])
 def test_data_that_draw_from_a_generator_of_their_own_are_trained_on_as_without_measuring(make):
-    """An augmentation of this kind is the same in all passes of a measurement, and goes on as if there were none."""
+    """Such an augmentation is the same in all passes of a measurement, and continues as if nothing was measured."""
 
     class Noise:
         def __init__(self):
@@ -367,7 +367,7 @@ def test_a_step_of_several_train_loaders_is_given_a_batch_of_each():
 
 
 def test_validation_that_lightning_has_not_loaded_yet():
-    """Its first validation comes after five epochs, and without a sanity check nothing is loaded before."""
+    """The first validation comes after five epochs; without a sanity check nothing is loaded before."""
     callback = Measures(measures={"n": counted}, split="val", every_n_epochs=1)
     fit(Plain(), [callback], check_val_every_n_epoch=5, num_sanity_val_steps=0, max_epochs=2)
     assert [row["val/other/n"] for row in callback.history] == [30, 30]
@@ -400,17 +400,17 @@ def test_test_data_that_only_setup_for_testing_makes():
     trainer([gap], max_epochs=3).fit(Plain(), datamodule=module)
     assert gap.results["test/performance/accuracy"].value is not None
     assert stages == ["fit", "test"]  # once
-    assert len(module.sets) == 2  # training's own are untouched
+    assert len(module.sets) == 2  # the loaders of training are untouched
 
 
 def test_test_data_that_a_modules_own_setup_makes():
-    """As in Lightning's examples, where the module is its own datamodule."""
+    """The module is its own datamodule, as in Lightning's examples."""
 
     class Whole(Plain):
         def setup(self, stage):
             if stage == "test":
                 self.test_set = data(50, 2)
-                self.extra = nn.Linear(2, 2)  # what is registered, too, is the copy's
+                self.extra = nn.Linear(2, 2)  # registered parts belong to the copy, too
 
         def test_dataloader(self):
             return DataLoader(self.test_set, batch_size=10)
@@ -437,7 +437,7 @@ def test_what_test_data_lack_is_said():
 
 
 def test_loaders_of_whole_batches():
-    """``batch_size=None``: a data set of batches, whose examples have no indices."""
+    """With ``batch_size=None`` the data set contains batches, and examples have no indices."""
 
     class Ready(Dataset):
         def __len__(self):
@@ -475,7 +475,7 @@ def test_a_split_that_is_not_there_is_none():
 
 
 def test_a_process_of_several_measures_the_whole():
-    """Lightning gives each process a share of a data set, of its own sampler or of the user's."""
+    """Lightning gives each process a shard of a data set, through its own sampler or the user's."""
 
     class Chosen(Dataset):  # as Lightning wraps a sampler
         def __len__(self):

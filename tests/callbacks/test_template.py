@@ -1,4 +1,4 @@
-"""Projects that import ``lightning`` and such that import ``pytorch_lightning``, in the layout of the Lightning–Hydra
+"""Projects with ``lightning`` or ``pytorch_lightning`` in the layout of the Lightning–Hydra
 template: a module around ``self.net`` with torchmetrics, a datamodule that splits one set, components by Hydra."""
 
 import importlib
@@ -131,7 +131,7 @@ def project(package: str) -> SimpleNamespace:
 
 
 def train(package: str, folder: Path, *, measured: bool = True, compiled: bool = False) -> SimpleNamespace:
-    """What the template's train.py does."""
+    """Train as the template's train.py does."""
     name = "lightning.pytorch" if package == "lightning" else package
     config = OmegaConf.create(CONFIG)
     config.package, config.folder = name, str(folder)

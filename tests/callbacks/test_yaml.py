@@ -1,4 +1,4 @@
-"""The YAML files of measures and callbacks build what they say, and the sets of measures hold together."""
+"""The YAML files of measures and callbacks build what they name, and the sets of measures are consistent."""
 
 from pathlib import Path
 

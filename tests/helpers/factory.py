@@ -1,4 +1,4 @@
-"""Folders of records as an ablation leaves them, with made-up but plausible numbers."""
+"""Folders of records as an ablation writes them, with made-up but plausible numbers."""
 
 import hashlib
 import math
@@ -69,7 +69,7 @@ def run_id(*parts):
 
 
 def record(strategy="none", noise=0.0, seed=0, **changes):
-    """One completed run; ``changes`` replace top-level keys."""
+    """Return the record of a completed run; ``changes`` replace top-level keys."""
     draw = random.Random(repr((strategy, noise, seed)))
     test, train, lambda_1, norm = TRAITS.get(strategy, TRAITS["none"])
     shift = random.Random(seed).gauss(0, 0.008)  # what the seeds share
@@ -132,7 +132,7 @@ def record(strategy="none", noise=0.0, seed=0, **changes):
 
 
 def history(record, epochs=110):
-    """Curves that end at the record's metrics; geometry every tenth epoch."""
+    """Return curves that end at the record's metrics; geometry every tenth epoch."""
     keys = list(record["metrics"])
     draw = random.Random(record["run_id"])
     lines = [",".join(["epoch", "step", "seconds", *keys])]
@@ -157,7 +157,7 @@ def overrides(strategy, noise, seed):
 
 
 def leave(folder, item):
-    """Write a record with its history and weights where a finished run would."""
+    """Write a record with its history and weights, as a finished run does."""
     target = Path(folder) / item["run_id"]
     target.mkdir(parents=True, exist_ok=True)
     if item["history"]:
@@ -167,13 +167,13 @@ def leave(folder, item):
 
 
 def failed(item, status, error):
-    """The same run, ended badly."""
+    """Return the record of the same run if it had failed or diverged."""
     return {**item, "status": status, "error": error, "metrics": {}, "stderr": {}, "converged": {}, "residual": {},
             "interval": {}, "notes": {}, "history": None, "seconds": {"fit": 1.0}, "measure_seconds": {}}  # fmt: skip
 
 
 def ablation(folder, strategies=STRATEGIES, noises=(0.0, 0.2), seeds=(0, 1, 2), spec=SPEC, skip=(), change=None):
-    """A whole sweep in ``folder``: its plan and every record but those in ``skip``; ``change(item)`` may alter one."""
+    """Write a sweep into ``folder``: its plan and every record except ``skip``; ``change(item)`` may alter a record."""
     plan = [(strategy, noise, seed) for strategy in strategies for noise in noises for seed in seeds]
     Path(folder).mkdir(parents=True, exist_ok=True)
     records.write_sweep(

@@ -1,10 +1,10 @@
-"""What a page or a figure shows, as a reader would see it."""
+"""What a page or a figure shows its reader."""
 
 from html.parser import HTMLParser
 
 
 class Outline(HTMLParser):
-    """Balanced tags, the addresses a page would fetch, and its text."""
+    """Parses a page: checks that tags are balanced, and collects the addresses it would fetch and its text."""
 
     def __init__(self, page):
         super().__init__()
@@ -26,8 +26,7 @@ class Outline(HTMLParser):
 
 
 def touching(figure):
-    """Pairs of tick labels of a figure that overlap in the file, those that are drawn: where they are is asked of the
-    axes' own renderer, at the resolution of the PNG."""
+    """Return pairs of drawn tick labels that overlap, at the resolution of the PNG."""
     figure.set_dpi(200)
     figure.draw_without_rendering()
     boxes = []

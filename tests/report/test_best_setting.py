@@ -32,7 +32,7 @@ def ladder(folder, values, rule=None, **settings):
 
 TRIED = {
     "none": {None: [(0.5, 0.5), (0.6, 0.6)]},
-    # the validation split likes 0.01 best, the test split 0.1; at 1.0 one run is lost, whose others look best
+    # 0.01 validates best, 0.1 tests best; 1.0 looks best but has lost a run
     "l2": {0.01: [(0.7, 0.61), (0.8, 0.71)], 0.1: [(0.6, 0.9), (0.7, 0.8)], 1.0: [(0.95, 0.95), None]},
     "l1": {0.1: [(0.1, 0.2), (0.1, 0.3)], 0.2: [(0.3, 0.4), (0.3, 0.6)], 10.0: [(0.2, 0.3), (0.2, 0.4)]},
 }
@@ -65,9 +65,9 @@ def test_the_smallest_may_be_the_best(tmp_path):
 def test_a_setting_at_an_end_of_those_tried_and_those_that_validate_as_well_are_noted(tmp_path):
     tried = {
         "none": TRIED["none"],
-        # 0.2 is the best by a hair, and by rounding 0.1 is no worse than it; 0.3 is worse at every seed
+        # 0.2 is best by less than rounding, so that 0.1 ties with it; 0.3 is worse at every seed
         "l1": {0.1: [(0.4, 0.5), (0.6, 0.5)], 0.2: [(0.4 + 1e-8, 0.9), (0.6, 0.9)], 0.3: [(0.1, 0.1), (0.31, 0.1)]},
-        # the chosen one beats the others at every seed, by different amounts
+        # the chosen setting beats the others at every seed, by different amounts
         "l2": {0.1: [(0.1, 0.1), (0.2, 0.1)], 0.2: [(0.4, 0.5), (0.6, 0.5)], 0.3: [(0.3, 0.1), (0.49, 0.1)]},
     }
     spec = ladder(tmp_path, tried)

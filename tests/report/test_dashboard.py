@@ -165,7 +165,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_as_json_without_an_account(folder, monkeypatch, capsys):
-    """What would be sent, for a review or a repository; nobody is asked for a login."""
+    """The JSON that would be sent, without a login."""
 
     def asked(*args, **settings):
         raise AssertionError("W&B was asked")

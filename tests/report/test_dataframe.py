@@ -1,4 +1,4 @@
-"""Tables of results that are not genbench's: a DataFrame, a CSV file."""
+"""Tables of results from elsewhere: a DataFrame, a CSV file."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def test_a_frame_of_records_has_the_table_of_the_records(ablation):
     }
     selection = report.load(ablation)
     expected = by_row(report.build(selection, spec))
-    planned = [run.run_id for run in selection.runs]  # in one order, sums are one to the last bit
+    planned = [run.run_id for run in selection.runs]  # in the same order, sums are equal to the last bit
     found = by_row(
         report.table_of(
             records.load(ablation).frame().set_index("run_id").loc[planned],
@@ -57,7 +57,7 @@ def test_a_frame_of_records_has_the_table_of_the_records(ablation):
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_intervals_and_tests_are_those_of_scipy(shuffled):
     frame = pd.read_csv(io.StringIO(CSV))
-    if shuffled:  # pairs are made by seed, not by place
+    if shuffled:  # pairs share a seed, not a position
         frame = frame.sample(frac=1, random_state=0)
     table = report.table_of(frame, rows=["method"], columns=["acc"], baseline="none")
     cells = {label: line[0] for label, line in by_row(table).items()}

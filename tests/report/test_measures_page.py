@@ -1,4 +1,4 @@
-"""The page of one network: numbers, order, escaping, and nothing that needs a network or names a person."""
+"""The page of one network: numbers, order, escaping; it loads nothing and names no person."""
 
 import re
 from html.parser import HTMLParser
@@ -33,7 +33,7 @@ def made(results=RESULTS, pictures=(), title="MLP · 15210 parameters", settings
 
 
 class Tables(HTMLParser):
-    """The text of all cells: a list of rows for each table."""
+    """Return the text of all cells: a list of rows for each table."""
 
     def __init__(self, text):
         super().__init__()

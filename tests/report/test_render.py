@@ -18,7 +18,7 @@ NASTY = r"<b>|x_%$#&{}~^\*`" + "λ中é"
 
 
 def nasty(folder):
-    """Names and errors full of what each format takes for markup."""
+    """A table whose names and errors contain the markup of every format."""
 
     def change(item):
         if item["choices"]["regularization"] == ["l1"]:
@@ -125,7 +125,7 @@ LONG = "+".join(factory.STRATEGIES[1:])
 
 
 def long(folder, rows=1):
-    """Labels, headings and groups wider than a terminal, and more rows than a page has lines."""
+    """A table with labels, headings and groups wider than a terminal, and more rows than a page has lines."""
 
     def change(item):
         if item["choices"]["regularization"]:

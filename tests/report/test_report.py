@@ -163,7 +163,7 @@ print("torch" in sys.modules, "matplotlib" in sys.modules, time.process_time())
 
 
 def test_a_complete_sweep_prints_its_table_at_once(written):
-    """In a fresh process, imports included; processor seconds, which a busy machine does not change much."""
+    """Measured in a fresh process with imports, in processor seconds, which a busy machine hardly changes."""
     folder, _ = written
     result = subprocess.run([sys.executable, "-c", AT_ONCE, str(folder)], capture_output=True, text=True, check=True)
     torch, matplotlib, seconds = result.stdout.split()[-3:]

@@ -36,7 +36,7 @@ def with_code(record, code, finished):
 
 
 def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp_path):
-    """Of two codes the later, seed by seed or not; a row of genbench's own methods has one code alone."""
+    """Of two versions of the user's code the later is shown; genbench's own methods have only one."""
     for seed in (0, 1, 2):
         factory.leave(tmp_path, factory.record("none", 0.0, seed))
         own = factory.record("mixup", 0.0, seed)
@@ -52,7 +52,7 @@ def test_the_newest_code_of_a_configuration_is_shown_and_the_rest_is_counted(tmp
 
 
 def test_a_measures_seed_of_0_is_not_the_runs(tmp_path):
-    """The first seed is trained again with new code: the earlier code of the other seeds is left out too."""
+    """If one seed trained again with new code, the earlier code of the other seeds is left out too."""
     for seed, code in ((0, "aa"), (1, "aa"), (2, "aa"), (0, "bb")):
         own = factory.record("mixup", 0.0, seed)
         own["config"]["measures"] = {"trace": {"_target_": "genbench.measures.hessian_trace", "seed": 0}}

@@ -75,7 +75,7 @@ def test_the_caption_counts_the_comparisons_of_each_column(ablation):
 
 
 def test_what_a_search_says_of_itself_is_no_footnote(tmp_path):
-    """Each run's text is another one: a footnote a seed would bury the table. All else that is said stands."""
+    """Each run's text differs, and a footnote per seed would bury the table; other notes stay."""
     key = "train/flatness/sam_sharpness"
 
     def change(item):

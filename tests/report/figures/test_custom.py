@@ -13,7 +13,7 @@ DRIFT = {"name": "drift", "title": "Accuracy along the drift", "y": "test/robust
 
 @pytest.fixture(scope="module")
 def sizes(tmp_path_factory):
-    """Strategies × two train sizes × three seeds, measured at three places of a drift."""
+    """Strategies × two train sizes × three seeds, measured at three steps of a drift."""
     folder = tmp_path_factory.mktemp("runs") / "sizes"
     for strategy in ("none", "l2"):
         for size in (100, 4000):

@@ -1,4 +1,4 @@
-"""What the figures of one network show, read back from the figures."""
+"""The figures of one network, read back from the figures."""
 
 import math
 from xml.etree import ElementTree
@@ -237,7 +237,7 @@ def test_every_figure_is_valid_svg_and_the_same_each_time():
 
 
 def inside(figure):
-    """All text of a figure within its edges, and tick labels, titles and axis labels that do not touch one another."""
+    """Assert that all text lies within the figure, and that tick labels, titles and axis labels do not overlap."""
     renderer = figure.canvas.get_renderer()
     page = figure.bbox
     boxes = []
