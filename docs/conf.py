@@ -24,6 +24,8 @@ exclude_patterns = ["_build", "measured"]
 html_theme = "furo"
 html_title = "genbench"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
