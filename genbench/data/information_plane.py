@@ -1,4 +1,4 @@
-"""The task of the information plane: twelve bits on a sphere, and a rule that does not change when it is turned."""
+"""The task of the information plane: patterns of bits on a sphere with a rotation-invariant label."""
 
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,17 @@ POINTS, DEGREES = 12, 8
 
 
 def icosahedron() -> np.ndarray:
-    """Twelve points spread evenly on the unit sphere [12, 3]: the corners of an icosahedron."""
+    """Return twelve points spread evenly on the unit sphere, [12, 3]: the corners of an icosahedron."""
     golden = (1 + 5**0.5) / 2
     edge = np.array([(0.0, one, other * golden) for one in (1, -1) for other in (1, -1)])
     return np.concatenate([np.roll(edge, turn, axis=1) for turn in range(3)]) / np.hypot(1, golden)
 
 
 def power_spectrum(x: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The power of patterns x [n, k] on points [k, 3] of the sphere by degree l = 0, 1, …, 7, [n, 8]:
-    Σ_m |Σ_i x_i Y_lm(p_i)|² = (2l + 1) / 4π · Σ_ij x_i x_j P_l(p_i · p_j), by the addition theorem."""
+    """Return the power spectrum [n, 8] of patterns x [n, k] on points p [k, 3] of the sphere, for degrees l = 0, …, 7.
+
+    By the addition theorem, it is Σ_m |Σ_i x_i Y_lm(p_i)|² = (2l + 1) / 4π · Σ_ij x_i x_j P_l(p_i · p_j).
+    """
     from scipy.special import eval_legendre
 
     angles = points @ points.T
@@ -35,18 +37,18 @@ def power_spectrum(x: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 class InformationPlane(TensorData):
-    """All 4096 patterns of twelve bits with a symmetric binary label, in the manner of Shwartz-Ziv & Tishby 2017
-    (arXiv 1703.00810, Section 3.1): inputs of shape (1, 12), 2 classes.
+    """All 4096 patterns of twelve bits with a symmetric binary label, after Shwartz-Ziv & Tishby 2017 (arXiv
+    1703.00810, Section 3.1): inputs of shape (1, 12), 2 classes.
 
-    Their bits stand for twelve points on a sphere; the label is 1 where a function of the pattern's power spectrum of
-    spherical harmonics, and so of nothing that a rotation changes, exceeds a threshold that makes both classes alike.
-    They give neither the points, the function, the threshold nor the gain of the sigmoid through which they draw. Here
-    the points are an icosahedron's corners, the function is the power at degrees 0 to 7 together, and the label is
-    certain: 2070 patterns are positive, H(Y) = 0.99992 bits. **This is not their file**, which has 2118
-    positives, H(Y) = 0.99916 bits: numbers that shall stand beside the published ones need it, by ``path``.
+    The bits stand for twelve points on a sphere. The label is 1 if a function of the pattern's power spectrum in
+    spherical harmonics, which no rotation changes, exceeds a threshold that balances the classes. The authors give
+    neither the points, the function, the threshold nor the gain of the sigmoid from which labels are drawn. Here the
+    points are the corners of an icosahedron, the function is the total power at degrees 0 to 7, and labels are
+    deterministic: 2070 patterns are positive, H(Y) = 0.99992 bits. **This is not the authors' file**, which has 2118
+    positives, H(Y) = 0.99916 bits; to compare with published numbers, pass that file as ``path``.
 
     Args:
-        path: the authors' ``var_u.mat``: arrays F [4096, 12] of inputs and y of 4096 labels; ``None`` for the rule
+        path: the authors' ``var_u.mat``: arrays F [4096, 12] of inputs and y of 4096 labels; ``None``: the rule
             above.
         train_fraction: share of the patterns to train on, in (0, 1), validation included; the first of one random
             order for each seed. The others are the test split.
@@ -69,7 +71,8 @@ class InformationPlane(TensorData):
 
 def _rule() -> tuple[Tensor, Tensor]:
     x = patterns(POINTS)
-    power = power_spectrum(x.double().numpy(), icosahedron()).sum(1).round(9)  # what is equal by symmetry is equal
+    # rounded, so that values that are equal by symmetry are equal
+    power = power_spectrum(x.double().numpy(), icosahedron()).sum(1).round(9)
     values, counts = np.unique(power, return_counts=True)
     above = len(power) - counts.cumsum()
     threshold = values[abs(above - len(power) / 2).argmin()]

@@ -10,10 +10,10 @@ from genbench.data.cache import Arrays, cached
 
 
 def generate() -> Arrays:
-    """The frozen MNIST-1D of its authors: x [4000, 40], y [4000], x_test [1000, 40], y_test [1000].
+    """Generate the authors' frozen MNIST-1D: x [4000, 40], y [4000], x_test [1000, 40], y_test [1000].
 
-    Made by the ``mnist1d`` package with the published defaults (seed 42, 5000 samples, 80 % for training). The package
-    seeds and draws from the global generators of Python and NumPy; both are put back as they were.
+    The package ``mnist1d`` makes it with the published defaults (seed 42, 5000 samples, 80 % for training). It seeds
+    the global generators of Python and NumPy; both are restored.
     """
     from mnist1d.data import get_dataset_args, make_dataset
 
@@ -37,6 +37,6 @@ class MNIST1D(TensorData):
 
     @staticmethod
     def load() -> Arrays:
-        """The frozen set of the authors, with a channel axis."""
+        """Return the frozen set of the authors, with a channel axis."""
         arrays = cached(f"mnist1d-{version('mnist1d')}", generate)
         return {key: value[:, None] if key.startswith("x") else value for key, value in arrays.items()}

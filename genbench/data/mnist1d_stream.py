@@ -1,4 +1,4 @@
-"""MNIST-1D without end: its generator, vectorized."""
+"""MNIST-1D as a stream of new examples, from a vectorized generator."""
 
 from dataclasses import dataclass, fields
 from functools import cache
@@ -12,9 +12,9 @@ from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
 from genbench.rng import StepRandom
 
-_POINTS = 72  # of a signal while it is made: the template's 12 and at most 60 of padding
+_POINTS = 72  # points of a signal before it is read off: 12 of the template and at most 60 of padding
 _PADDING = range(36, 61)
-_SCALING = 100_000  # examples that the mean and standard deviation of the distribution are taken from
+_SCALING = 100_000  # examples for the mean and standard deviation of the distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,10 @@ class Signals:
     frozen set as defaults.
 
     A template of 12 points is padded with 36 to 60 zeros, stretched to 72 points, multiplied by a factor from
-    1 ± ``scale`` / 2, moved circularly by less than ``translation`` points; what is zero is filled with noise of
-    standard deviation ``corr_noise``, smoothed by a Gaussian of 2 points; white noise of ``iid_noise`` and a line of
-    slope ± ``shear`` / 2 are added, and 40 points are read off. The package draws one example at a time in Python; here
-    every pair of a template and a padding at every shift is a row of a table, and all else a product of matrices.
+    1 ± ``scale`` / 2 and shifted circularly by less than ``translation`` points. Noise of standard deviation
+    ``corr_noise``, smoothed by a Gaussian of 2 points, replaces zeros; white noise of ``iid_noise`` and a line of slope
+    ± ``shear`` / 2 are added, and 40 points are read off. The package draws examples one by one in Python; here a table
+    holds every template with every padding and shift, and the rest is matrix products.
     """
 
     scale: float = 0.4
@@ -43,8 +43,10 @@ class Signals:
                 check_number(f"data.{field.name}", getattr(self, field.name), low=0)
 
     def sample(self, n: int, draw: StepRandom, site: str = "signals") -> tuple[Tensor, Tensor]:
-        """Signals [n, 1, 40] (float32) and classes [n], uniform; scaled as the distribution with its default constants
-        has mean 0 and standard deviation 1."""
+        """Draw signals [n, 1, 40] (float32) and uniform classes [n].
+
+        Signals are scaled such that the distribution with default constants has mean 0 and standard deviation 1.
+        """
         mean, std = _moments()
         x, y = self._raw(n, draw, site)
         return ((x - mean) / std)[:, None], y
@@ -61,8 +63,17 @@ class Signals:
     def made(
         self, y: Tensor, *, padding: Tensor, scale: Tensor, shift: Tensor, shear: Tensor, corr: Tensor, iid: Tensor
     ) -> Tensor:
-        """Signals [n, 40], not scaled, of classes [n]: ``padding`` in excess of 36, ``scale`` and ``shear`` on
-        (−1/2, 1/2), ``shift`` in points, all [n]; ``corr`` and ``iid`` standard normal [n, 72]."""
+        """Make signals [n, 40] of classes y [n], not yet scaled, from given random numbers.
+
+        Args:
+            y: classes [n].
+            padding: zeros beyond 36, [n].
+            scale: amplitude, on (−1/2, 1/2), [n].
+            shift: shift in points, [n].
+            shear: slope, on (−1/2, 1/2), [n].
+            corr: standard normal numbers of the smooth noise, [n, 72].
+            iid: standard normal numbers of the white noise, [n, 72].
+        """
         templates, smooth, read, slope = _tables_on(corr.device, corr.dtype)
         rows = (y * len(_PADDING) + padding) * _POINTS + shift
         template = templates.index_select(0, rows)
@@ -74,8 +85,10 @@ class Signals:
 
 @cache
 def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Each class with each padding at each shift [10 · 25 · 72, 72]; the smoothing [72, 72] and the reading [72, 40] as
-    matrices; the line, read off [40]."""
+    """Return all signals [10 · 25 · 72, 72] by class, padding and shift, and the matrices of a signal's generator.
+
+    These smooth [72, 72] and read off [72, 40]; the last tensor is the line that was read off, [40].
+    """
     from mnist1d.data import get_templates
     from scipy.ndimage import gaussian_filter1d
 
@@ -94,7 +107,7 @@ def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @cache
 def _tables_on(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return tuple(table.to(device, dtype) for table in _tables())  # kept: to convert them took most of a batch's time
+    return tuple(table.to(device, dtype) for table in _tables())  # cached: converting them took most of a batch's time
 
 
 @cache
@@ -104,11 +117,11 @@ def _moments() -> tuple[float, float]:
 
 
 class MNIST1DStream(StreamData):
-    """MNIST-1D without end: every batch is of fresh examples, or there is a frozen set of any size.
+    """MNIST-1D with new examples in every batch, or as a frozen set of any size.
 
     Args:
-        signals: the distribution of training and validation.
-        test_signals: that of the test split; another one is a shift.
+        signals: distribution of training and validation; ``None``: that of the authors.
+        test_signals: distribution of the test split, to study a shift; ``None``: that of training.
         settings: those of :class:`genbench.data.stream.StreamData`.
     """
 

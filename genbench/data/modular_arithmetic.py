@@ -21,14 +21,15 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 
 
 class ModularArithmetic(TokenData):
-    """The equations a ∘ b = c mod p (Power et al. 2022, arXiv 2201.02177, Appendix A.1.1): four tokens [a, ∘, b, =] of
-    a vocabulary of p + 2, and the answer c as one of p classes.
+    """Equations a ∘ b = c mod p as tokens [a, ∘, b, =] and the class c (Power et al. 2022, arXiv 2201.02177, Appendix
+    A.1.1).
 
-    Every pair is there once, b = 0 left out of a division; the first ``train_fraction`` of one random order is the
-    training set, the others are the test split. A smaller training set lies within a larger one.
+    The vocabulary has p + 2 tokens, and there are p classes. Every pair (a, b) occurs once, without b = 0 in a
+    division. The first ``train_fraction`` of one random order is the training set, and the rest is the test split;
+    smaller training sets lie within larger ones.
 
     Args:
-        p: a prime.
+        p: modulus, a prime.
         operation: ``add``, ``subtract``, ``multiply``, ``divide``, or ``polynomial``: a³ + ab² + b.
         train_fraction: share of the table to train on, in (0, 1), validation included.
         settings: the others of :class:`genbench.data.tokens.TokenData`.

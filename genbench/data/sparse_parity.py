@@ -1,4 +1,4 @@
-"""Sparse parity: the exclusive or of a few among many bits."""
+"""Sparse parity: the exclusive or of a few of many bits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,21 +18,21 @@ class Parity:
     relevant: int
 
     def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
-        """Bits [n, 1, bits], and 1 where an odd number of the relevant ones is −1, [n]."""
+        """Draw bits [n, 1, bits] and labels [n], 1 if an odd number of the relevant bits is −1."""
         x = 1 - 2 * (draw.uniform(f"{site}.bits", n, 1, self.bits) < 0.5).float()
         return x, (x[:, 0, : self.relevant] < 0).sum(1) % 2
 
 
 class SparseParity(StreamData):
-    """The (n, k)-sparse parity of Barak et al. 2022 (arXiv 2207.08799): n uniform bits in {−1, 1}, whose product over k
-    of them is the label; inputs of shape (1, n), 2 classes.
+    """The (n, k)-sparse parity of n uniform bits in {−1, 1}: the label is the product of k of them (Barak et al. 2022,
+    arXiv 2207.08799). Inputs of shape (1, n), 2 classes.
 
-    The relevant bits are the first: for a fully connected network which ones they are makes no difference; for one that
-    looks at neighbours, they are neighbours.
+    The relevant bits are the first ones: neighbours for a convolutional network, and any bits for a fully connected
+    one.
 
     Args:
-        bits: n, at least 1.
-        relevant: k, from 1 to n.
+        bits: number n of bits, at least 1.
+        relevant: number k of relevant bits, from 1 to n.
         settings: those of :class:`genbench.data.stream.StreamData`.
     """
 

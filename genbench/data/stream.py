@@ -1,4 +1,4 @@
-"""Data sets of a distribution that examples can be drawn from without end."""
+"""Data sets that draw new examples from a distribution."""
 
 from functools import lru_cache
 from typing import Any, Protocol
@@ -12,38 +12,38 @@ from genbench.data.batches import Batches, Stream
 from genbench.data.corruptions import replaced_labels
 from genbench.rng import StepRandom
 
-_PART = 1000  # examples of a frozen set that are drawn together
+_PART = 1000  # examples of a frozen set drawn at once
 
 
 class Source(Protocol):
-    """A distribution; two that are equal give the same examples (a frozen dataclass, say)."""
+    """A distribution of examples; equal ones draw the same examples, so use a frozen dataclass, for example."""
 
     def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
-        """Inputs [n, ...] (float32) and classes [n], on the draw's device."""
+        """Draw inputs [n, ...] (float32) and classes [n], on the device of ``draw``."""
         ...
 
     def __hash__(self) -> int: ...
 
 
 class StreamData(TensorData):
-    """Fresh examples in every batch, the ideal world of Nakkiran et al. 2021 (arXiv 2010.08127); or with
-    ``fresh=False`` a frozen set of any size from the same distribution, their real world.
+    """Draws new examples in every batch, or with ``fresh=False`` a frozen set of any size from the same distribution.
 
-    A subclass sets ``source`` before it calls this constructor, and ``test_source`` where the test split is of another
-    distribution. An epoch of the stream is ``train_size`` examples. Its train split, which is measured, is a sample
-    that no step sees either: the gap to the test split is zero but for chance. Fresh labels are noisy at random with
-    probability ``label_noise``. The test split is the same for every seed.
+    These are the ideal and the real world of Nakkiran et al. 2021 (arXiv 2010.08127). A subclass sets ``source`` before
+    it calls this constructor, and ``test_source`` if the test split has another distribution. An epoch of new examples
+    has ``train_size`` of them. Their train split, used for measures, is a sample that no step sees: its expected gap to
+    the test split is zero. Labels of new examples are noisy with probability ``label_noise``. The test split is the
+    same for every seed.
 
     Attributes:
-        bayes_error: the smallest error that a classifier can have on the test distribution, with its standard error (0
-            if exact), where the source knows it; in a record ``test/performance/bayes_error``.
+        bayes_error: smallest error of any classifier on the test distribution, with its standard error (0 if exact), if
+            the source knows it; in a record ``test/performance/bayes_error``.
 
     Args:
-        train_size: examples of an epoch, or of the frozen set; those for validation included.
-        test_size: examples of the test split.
-        fresh: whether each batch is new.
-        settings: the others of :class:`genbench.data.TensorData`; what repeats, selects or randomizes a set
-            (``imbalance``, ``duplicates``, ``inputs``) is for frozen ones.
+        train_size: examples of an epoch, or of the frozen set, those for validation included; at least 1.
+        test_size: examples of the test split, at least 1.
+        fresh: whether every batch has new examples.
+        settings: the others of :class:`genbench.data.TensorData`; ``imbalance``, ``duplicates`` and ``inputs`` need
+            ``fresh=False``.
     """
 
     source: Source
@@ -90,7 +90,7 @@ class StreamData(TensorData):
 
 
 def some(source: Source, n: int, *, seed: int, site: str) -> tuple[Tensor, Tensor]:
-    """n examples of a frozen set, of which smaller ones are the beginning."""
+    """Draw n examples of a frozen set; smaller sets are its beginning."""
     parts = [source.sample(_PART, StepRandom(seed, part), site) for part in range(-(-n // _PART))]
     x, y = (torch.cat(tensors)[:n] for tensors in zip(*parts, strict=True))
     return x, y

@@ -1,4 +1,4 @@
-"""Tasks whose inputs can be listed: some of them are trained on, all the others tested."""
+"""Split tasks with finitely many inputs: some for training, all others for testing."""
 
 from torch import Tensor
 
@@ -7,11 +7,12 @@ from genbench.rng import StepRandom
 
 
 def divided(x: Tensor, y: Tensor, train: int, *, seed: int) -> Arrays:
-    """The table of a task, inputs [n, ...] and answers [n]: ``train`` of them to train on, the others as test set. The
-    training set is the beginning of one random order for each seed, so that smaller ones lie within larger.
+    """Split the table of a task, inputs [n, ...] and labels [n], into ``train`` training examples and a test set.
+
+    The training set is the beginning of one random order for each seed, so that smaller ones lie within larger ones.
 
     Raises:
-        ValueError: nothing would be left on a side.
+        ValueError: a split would be empty.
     """
     if not 1 <= train < len(y):
         raise ValueError(

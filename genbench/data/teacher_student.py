@@ -1,4 +1,4 @@
-"""Labels by a network with random weights, whose Bayes error is known."""
+"""Labels from a random network, with a known Bayes error."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +12,14 @@ from genbench.checks import check_integer, check_number
 from genbench.data.stream import StreamData
 from genbench.rng import StepRandom
 
-_EXAMPLES = 100_000  # that the Bayes error is estimated from
+_EXAMPLES = 100_000  # examples for the estimate of the Bayes error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """Inputs N(0, 1), and classes drawn from the softmax of a teacher's outputs divided by ``temperature``, or at 0 the
-    class of the largest. The teacher has ``depth`` hidden layers of ``width`` tanh units and weights N(0, 1 / fan-in).
+    """Inputs N(0, I), and classes drawn from the softmax of a teacher's outputs / ``temperature``; at 0, the largest.
+
+    The teacher has ``depth`` hidden layers of ``width`` tanh units and weights N(0, 1 / fan-in).
     """
 
     classes: int
@@ -30,20 +31,20 @@ class Teacher:
 
     @cached_property
     def weights(self) -> list[Tensor]:
-        """Of each layer, [inputs, outputs]."""
+        """Weights of each layer, [inputs, outputs]."""
         sizes = [self.dimension, *[self.width] * self.depth, self.classes]
         draw = StepRandom(self.seed, 0)
         return [draw.normal(f"teacher.{i}", a, b) / sqrt(a) for i, (a, b) in enumerate(pairwise(sizes))]
 
     def outputs(self, x: Tensor) -> Tensor:
-        """What the teacher makes of inputs [n, dimension], [n, classes]."""
+        """Return the teacher's outputs [n, classes] for inputs [n, dimension]."""
         *hidden, last = (w.to(x.device) for w in self.weights)
         for w in hidden:
             x = (x @ w).tanh()
         return x @ last
 
     def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
-        """Inputs [n, 1, dimension] and classes [n]."""
+        """Draw inputs [n, 1, dimension] and classes [n]."""
         x = draw.normal(f"{site}.inputs", n, self.dimension)
         outputs = self.outputs(x)
         if self.temperature == 0:
@@ -52,8 +53,8 @@ class Teacher:
 
     @cached_property
     def bayes_error(self) -> tuple[float, float]:
-        """The smallest error of a classifier, E[1 − max_k p_k(x)] over the inputs, estimated with 100,000 of them, and
-        its standard error; both 0 at temperature 0."""
+        """The smallest error of any classifier, E[1 − max_k p_k(x)], estimated from 100,000 inputs, and its standard
+        error; both 0 at temperature 0."""
         if self.temperature == 0:
             return 0.0, 0.0
         outputs = self.outputs(StepRandom(0, 0).normal("teacher.bayes", _EXAMPLES, self.dimension))
@@ -62,20 +63,20 @@ class Teacher:
 
 
 class TeacherStudent(StreamData):
-    """Gaussian inputs that a random network has labelled: the best classifier is the teacher, and its error is known up
-    to a small standard error (``bayes_error``; in a record ``test/performance/bayes_error``). Inputs of shape
-    (1, dimension).
+    """Gaussian inputs of shape (1, dimension), labelled by a random network, the teacher.
 
-    tanh is odd and there are no biases: of two classes both are as frequent.
+    The teacher is the best classifier, and its error is known up to a small standard error (``bayes_error``; in a
+    record ``test/performance/bayes_error``). With two classes, both are equally frequent, as tanh is odd and the
+    teacher has no biases.
 
     Args:
-        dimension: of the inputs, at least 1.
+        dimension: dimension of the inputs, at least 1.
         teacher_classes: outputs of the teacher, at least 2.
         teacher_width: units of each hidden layer of the teacher, at least 1.
-        teacher_depth: hidden layers of the teacher, at least 0; 0 is a linear one.
-        temperature: labels are drawn from the softmax of the teacher's outputs (of standard deviation 0.6 with one
-            hidden layer) divided by it; at least 0, where labels are certain.
-        teacher_seed: the teacher, at least 0; the same for every ``seed``.
+        teacher_depth: hidden layers of the teacher, at least 0; 0: a linear teacher.
+        temperature: divides the teacher's outputs (of standard deviation 0.6 with one hidden layer) before the softmax
+            from which labels are drawn; at least 0; 0: labels are deterministic.
+        teacher_seed: seed of the teacher's weights, at least 0; independent of ``seed``.
         settings: those of :class:`genbench.data.stream.StreamData`.
     """
 

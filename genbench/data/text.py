@@ -1,4 +1,4 @@
-"""Text as tokens."""
+"""Turn text into tokens."""
 
 import re
 from collections import Counter
@@ -12,29 +12,31 @@ PADDING, UNKNOWN = 0, 1  # tokens of every vocabulary
 
 
 def split(text: str, unit: str) -> list[str]:
-    """A text's characters; or in lower case its words and, each by itself, the other signs that are no space."""
+    """Split a text into characters, or in lower case into words and single signs other than spaces."""
     return list(text) if unit == "character" else re.findall(r"\w+|[^\w\s]", text.lower())
 
 
 def vocabulary(texts: Iterable[list[str]], size: int | None = None) -> dict[str, int]:
-    """A token for each distinct unit of some texts, the more frequent the smaller, those as frequent in alphabetical
-    order; of at most ``size`` tokens with the two for padding and for what is not in it."""
+    """Return a token for each distinct unit of some texts, by descending frequency and then in alphabetical order.
+
+    There are at most ``size`` tokens, with those for padding and unknown units.
+    """
     counts = Counter(unit for text in texts for unit in text)
     ordered = sorted(counts, key=lambda unit: (-counts[unit], unit))[: None if size is None else size - 2]
     return {unit: token for token, unit in enumerate(ordered, UNKNOWN + 1)}
 
 
 def encoded(texts: Iterable[list[str]], known: dict[str, int], length: int) -> np.ndarray:
-    """Texts as rows of ``length`` tokens [n, length]: what is longer is cut, what is shorter padded at the end."""
+    """Return texts as rows of tokens [n, length], cut or padded at the end."""
     rows = [[known.get(unit, UNKNOWN) for unit in text[:length]] for text in texts]
     return np.array([row + [PADDING] * (length - len(row)) for row in rows], dtype=np.int64).reshape(-1, length)
 
 
 def stamp(path: str | None) -> tuple[int, int] | None:
-    """Size and time of a file, by which it is known whether it must be read again; None of none.
+    """Return size and time of a file, which tell whether it changed; ``None`` for no file.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the file cannot be read.
     """
     if path is None:
         return None
@@ -46,10 +48,10 @@ def stamp(path: str | None) -> tuple[int, int] | None:
 
 
 def read(path: str) -> str:
-    """The text of a file in UTF-8.
+    """Return the text of a file in UTF-8.
 
     Raises:
-        ValueError: it cannot be read, or is no text.
+        ValueError: the file cannot be read, or is not UTF-8.
     """
     try:
         return Path(path).read_text(encoding="utf-8")

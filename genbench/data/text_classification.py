@@ -1,4 +1,4 @@
-"""Classes of texts."""
+"""Classification of texts."""
 
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -21,25 +21,27 @@ _SHORTEST = 40  # characters of a paragraph
 
 
 class TextClassification(TokenData):
-    """Texts and their classes: of a CSV file with the columns ``text`` and ``label``, of a data set of the hub with the
-    same, or, for something that is always there, the paragraphs of Python's own ``pydoc_data.topics``, whose class is
-    the topic: of the ten topics with the most text, paragraphs that other topics repeat left out.
+    """Texts and their classes from a CSV file, a data set of the hub, or Python's own help pages.
 
-    A text is a row of ``length`` tokens, cut or padded at the end. The vocabulary is that of the training set, the most
-    frequent units first, with a token for padding and one for all others. Classes are the distinct labels of training
-    and validation in their order, numbers by value. Texts that are the same row of units are all in one split, but for
-    the hub's own test split.
+    Files and data sets have the columns ``text`` and ``label``. The help pages (``pydoc_data.topics``) need no file:
+    texts are the paragraphs of the ten longest topics, classes are the topics, and paragraphs that occur in several
+    topics are left out.
+
+    A text is a row of ``length`` tokens, cut or padded at the end. The vocabulary is that of the training set, by
+    descending frequency, with tokens for padding and unknown units. Classes are the distinct labels of training and
+    validation in order, numbers by value. Equal rows of units are all in the same split, except in the hub's own test
+    split.
 
     Args:
-        path: a CSV file; ``None`` for none.
-        hub: a name on the hub, which the library ``datasets`` fetches; ``None`` for none.
-        unit: ``word`` (in lower case; other signs by themselves) or ``character``.
+        path: a CSV file.
+        hub: name of a data set of the hub, fetched by the library ``datasets``.
+        unit: ``word`` (in lower case; other signs are units too) or ``character``.
         length: tokens of a text, at least 1.
-        vocabulary_size: tokens at most, the two special ones included; at least 3.
-        test_fraction: share of the texts for the test split, in (0, 1), the same for every seed, or more by the copies
-            of the last one; a set of the hub has its own.
-        val_fraction: share of the other texts for the validation split, in [0, 1), chosen alike. Of ``train_size``
-            texts as large a share is validated on as of all.
+        vocabulary_size: largest number of tokens, the two special ones included; at least 3.
+        test_fraction: share of the texts for the test split, in (0, 1), the same for every seed, and slightly more if
+            the last text has copies; a data set of the hub has its own test split.
+        val_fraction: share of the other texts for the validation split, in [0, 1), the same for every seed; the same
+            share of ``train_size`` texts.
         settings: those of :class:`genbench.data.tokens.TokenData`.
     """
 
@@ -82,7 +84,7 @@ def _made(
     vocabulary_size: int,
     shares: tuple[float, float],
 ) -> tuple[tuple[dict[str, Tensor], str], int, int]:
-    """The tensors with their digest, the number of classes and that of tokens."""
+    """Return the tensors with their digest, the number of classes and the number of tokens."""
 
     def parted(found: Examples, name: str, share: float) -> tuple[Examples, Examples]:
         return _parted(found, share, [tuple(split(text, unit)[:length]) for text in found[0]], name=name)
@@ -112,8 +114,10 @@ def _made(
 def _parted(
     found: Examples, share: float, keys: Sequence[Hashable] | None = None, *, name: str = "data.test_fraction"
 ) -> tuple[Examples, Examples]:
-    """The examples in two parts, the second with a share of them, the same for every seed; those with the same key
-    (``None``: the same text) are all in one."""
+    """Split examples in two parts, the second with a share of them, the same for every seed.
+
+    Examples with the same key (``None``: the same text) are in the same part.
+    """
     texts, labels = found
     n = len(texts)
     count = round(share * n)
@@ -182,7 +186,7 @@ def _of_hub(name: str, part: str) -> Examples:
     try:
         table = load_dataset(name, split=part)
         return [str(text) for text in table["text"]], [str(label) for label in table["label"]]
-    except Exception as error:  # of the network, the hub and the library: dozens
+    except Exception as error:  # network, hub and library raise dozens of kinds
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise ValueError(
             f"data.hub={name!r} cannot be read, for which a network is needed once ({reason}); accepted also: {file}"

@@ -9,8 +9,8 @@ from genbench.data.base import TensorData
 class TokenData(TensorData):
     """Sequences of tokens, int64 [n, T], each a number below ``vocabulary``.
 
-    A network that asks for the shape of an input is built for the tokens' learned embedding, [B, channels, T], and
-    wrapped in it (:class:`genbench.models.embedded.Embedded`); one that does not is given the tokens themselves.
+    A network whose constructor takes ``input_shape`` is built for a learned embedding of the tokens, [B, channels, T],
+    and wrapped in it (:class:`genbench.models.embedded.Embedded`); other networks get the tokens themselves.
 
     Args:
         channels: width of the embedding, at least 1.

@@ -1,1 +1,1 @@
-"""Changed inputs: attacks and common corruptions."""
+"""Changes of inputs: adversarial attacks and common corruptions."""

@@ -1,4 +1,4 @@
-"""Adversarial inputs: the ascent of a loss in a ball around each input."""
+"""Adversarial attacks: gradient ascent of a loss in a ball around each input."""
 
 from collections.abc import Callable
 
@@ -25,22 +25,22 @@ def perturb(
     low: float | None = None,
     high: float | None = None,
 ) -> Tensor:
-    """Projected gradient ascent of the cross-entropy (Madry et al. 2018, arXiv 1706.06083): ``steps`` times
-    x' ← Π(x' + step_size · u), where u is the sign of the gradient by x' (``linf``), or the gradient over its norm
-    (``l2``), and Π the projection on the ball of radius ``epsilon`` around x, then on [low, high].
+    """Attack inputs by projected gradient ascent of the cross-entropy (Madry et al. 2018, arXiv 1706.06083).
 
-    One step from x itself with ``step_size`` ≥ ``epsilon`` is the fast gradient (sign) method (Goodfellow et al. 2015,
-    arXiv 1412.6572). It can be computed under ``torch.vmap``, and leaves no gradient anywhere.
+    ``steps`` times, x' ← Π(x' + step_size · u), where u is the sign of the gradient by x' (``linf``) or the gradient
+    divided by its norm (``l2``), and Π projects on the ball of radius ``epsilon`` around x and then on [low, high]. One
+    step from x with ``step_size`` ≥ ``epsilon`` is the fast gradient (sign) method (Goodfellow et al. 2015, arXiv
+    1412.6572). It works under ``torch.vmap`` and leaves gradients unchanged.
 
     Args:
         net: inputs [B, ...] -> logits [B, K, ...].
         x: inputs within [low, high].
         y: classes [B, ...] or class probabilities.
-        norm: of the ball and the steps, ``linf`` or ``l2``, over all entries of an input.
-        start: where in the unit ball to begin, [B, ...]; ``None``: in its centre.
+        norm: norm of the ball and the steps, ``linf`` or ``l2``, over all entries of an input.
+        start: first point, in units of the ball, [B, ...]; ``None``: the centre.
 
     Returns:
-        the inputs after the last step, [B, ...].
+        Inputs after the last step, [B, ...].
     """
     slope = torch.func.grad(lambda z: F.cross_entropy(net(z), y, reduction="sum"))
     radius, stride = (torch.as_tensor(size, device=x.device).to(x.dtype) for size in (epsilon, step_size))
@@ -63,21 +63,21 @@ def perturb(
 
 
 def random_start(draw: StepRandom, site: str, x: Tensor, norm: str) -> Tensor:
-    """Uniform points of the unit ball, in the shape of x [B, ...]."""
+    """Draw uniform points of the unit ball, in the shape of x [B, ...]."""
     if norm == "linf":
         return (2 * draw.uniform(site, *x.shape) - 1).to(x)
-    # n coordinates of a point on the sphere in n + 2 dimensions (Voelker et al. 2017)
+    # the first n coordinates of a uniform point on the sphere in n + 2 dimensions (Voelker et al. 2017)
     sphere = draw.normal(site, len(x), x[0].numel() + 2)
     return (sphere / _norms(sphere))[:, :-2].reshape(x.shape).to(x)
 
 
 def stride_of(name: str, step_size: float | None, *, epsilon: float, steps: int) -> float:
-    """The step size; where it is None the customary 2.5 · epsilon / steps, with which every point can be reached."""
+    """Return the step size; ``None``: the usual 2.5 · epsilon / steps, which can reach every point of the ball."""
     return 2.5 * epsilon / steps if step_size is None else check_number(name, step_size, low=0)
 
 
 def check_range(name: str, low: float | None, high: float | None) -> None:
-    """Refuse ends of a range that are not numbers or None, or in the wrong order."""
+    """Refuse ends of a range that are neither numbers nor ``None``, or are in the wrong order."""
     ends = [
         check_number(f"{name} {end}", value, low=-float("inf"))
         for end, value in (("low", low), ("high", high))
@@ -88,6 +88,6 @@ def check_range(name: str, low: float | None, high: float | None) -> None:
 
 
 def _norms(x: Tensor) -> Tensor:
-    """‖x_b‖₂ [B, 1, ...], never zero."""
+    """Return ‖x_b‖₂ [B, 1, ...], at least 1e-12."""
     norms = x.flatten(1).norm(dim=1).clamp(min=1e-12)
     return norms.reshape(-1, *[1] * (x.ndim - 1))
