@@ -39,7 +39,7 @@ def test_the_help_of_a_choice_lists_its_settings_with_their_ranges():
     page = catalog.page("", ["regularization=[sam,l2]", "model=cnn"])
     assert "regularization=sam: sharpness-aware minimization" in page
     assert "  regularization.sam.rho=0.05  radius of the ℓ2 ball, ≥ 0" in page
-    assert "  regularization.l2.strength=1e-2  ≥ 0, times Σw²" in page
+    assert "  regularization.l2.strength=1e-2  multiplies Σw², ≥ 0" in page
     assert re.search(r"model\.width=25 +channels of each convolution, at least 1", page)
     launcher = catalog.page("", ["hydra/launcher=packed"])
     assert "hydra.launcher.n_jobs=2" in launcher  # of the file that it is made of
@@ -68,8 +68,8 @@ def test_settings_of_included_files_are_in_the_help_and_the_files_are_no_choices
     kind = r"symmetric: by a uniformly drawn class; asymmetric: by the next class; or a confusion matrix \(rows, .*\)"
     assert len(re.findall(rf"^  data\.noise_kind=symmetric +{kind}$", page, re.M)) == 4
     assert re.search(r"^  data\.inputs=original +original, shuffled_pixels \(one order", page, re.M)  # its own comment
-    assert re.search(r"^  data\.label=fine_label +the column of the labels", page, re.M)  # that of the file it extends
-    assert re.search(r"^  data\.path=null +instead, a local folder", page, re.M)
+    assert re.search(r"^  data\.label=fine_label +column of the labels", page, re.M)  # that of the file it extends
+    assert re.search(r"^  data\.path=null +local folder instead of hub", page, re.M)
     for lines in (part.splitlines() for part in page.split("\n\n")):
         assert lines[-1].startswith("  data.seed=${seed} ")  # what is included is last
         assert all(re.search(r"=\S+ +\S", line) for line in lines[1:] if "data.hub" not in line), lines
