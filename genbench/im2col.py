@@ -1,5 +1,5 @@
-"""Convolutions and linear layers as plain products of matrices: the same sums in another order, several times faster
-where convolutions are small and differentiated twice, or where many networks are computed at once."""
+"""Convolutions and linear layers as matrix products (im2col). The sums are the same in another order, several times
+faster where small convolutions are differentiated twice or many networks are computed at once."""
 
 import itertools
 import math
@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
-_LARGEST = 2**23  # entries of the matrix of patches: beyond that it would no longer be cheap
+_LARGEST = 2**23  # entries of the matrix of patches, which would be slow beyond
 _ALL = slice(None)
-_FEW = 16  # outputs of a linear layer that are computed in columns, which is up to three times faster
+_FEW = 16  # outputs: up to so many, a linear layer is computed in columns, up to three times faster
 
 
 class Im2col(TorchFunctionMode):
-    """Within it, a convolution without groups multiplies the matrix of its input's patches by its weight, and weight
-    norm is right when it is differentiated twice. Double backward of torch's own convolution takes most of the time of
-    a Hessian product of a small CNN, and ``torch.vmap`` over networks makes grouped convolutions of it, which are slow
-    and change in the last bit with the number of networks."""
+    """Within it, a convolution without groups is the product of its input's patches and its weight, and weight norm has
+    right second derivatives. torch's own convolution takes most of the time of a Hessian product of a small CNN in its
+    double backward. ``torch.vmap`` over networks turns it into grouped convolutions, which are slow and change in the
+    last bit with the number of networks."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -35,13 +35,13 @@ class Im2col(TorchFunctionMode):
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """g v/‖v‖. The gradient of torch's own kernel takes ‖v‖ for a constant when it is differentiated again, so that
-    second derivatives are wrong (``torch.autograd.gradgradcheck`` of it fails, in torch 2.13)."""
+    """g v/‖v‖. torch's own kernel treats ‖v‖ as a constant when its gradient is differentiated, so second derivatives
+    are wrong (``torch.autograd.gradgradcheck`` fails in torch 2.13)."""
     return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """As torch.nn.functional.linear; under ``torch.vmap`` over all its arguments without a copy of any of them."""
+    """torch.nn.functional.linear, which copies no argument under ``torch.vmap`` over all of them."""
     return _Linear.apply(x, weight, bias)
 
 
@@ -74,8 +74,8 @@ class _Linear(torch.autograd.Function):
 
 
 class _Products(torch.autograd.Function):
-    """The linear layers of many networks: rows [L, n, in], weight [L, out, in], bias [L, out]. With a backward of its
-    own, as torch's of the columns would hand on transposed gradients, which all that comes after it is slow with."""
+    """The linear layers of many networks: rows [L, n, in], weight [L, out, in], bias [L, out]. The backward pass is
+    written out: torch's own would return transposed gradients, which make all later operations slow."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -94,7 +94,7 @@ class _Products(torch.autograd.Function):
 
 
 class _Window(NamedTuple):
-    """Where the patches of a convolution lie, one entry a spatial dimension."""
+    """The geometry of a convolution, one entry per spatial dimension."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -104,7 +104,7 @@ class _Window(NamedTuple):
     dilation: tuple[int, ...]
 
     def taps(self) -> Iterator[tuple[Any, Any]]:
-        """Of each point of the kernel: the outputs that have it inside the input, and the inputs they have there."""
+        """For each point of the kernel: the outputs for which it lies inside the input, and the inputs there."""
         for offset in itertools.product(*map(range, self.kernel)):
             to, source = [], []
             for o, n, m, s, p, d in zip(
@@ -119,8 +119,8 @@ class _Window(NamedTuple):
 
 
 class _Unfold(torch.autograd.Function):
-    """Patches [..., *outputs, taps, C] of an input [..., *inputs, C], zero where they lie outside; or ``back``, the
-    transpose: every entry of the patches is added to where it came from. Each is the other's derivative."""
+    """The patches [..., *outputs, taps, C] of an input [..., *inputs, C], zero outside of it; with ``back`` the
+    transpose, which adds every entry of the patches to its place in the input. Each is the derivative of the other."""
 
     @staticmethod
     def forward(x: Tensor, window: _Window, back: bool) -> Tensor:
@@ -165,7 +165,7 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """The convolution, channels last inside; None where torch's own is the better or the only choice."""
+    """The convolution, computed with channels last; None where torch's own is faster or the only one."""
     sizes = tuple(weight.shape[2:])
     if groups != 1 or isinstance(padding, str) or input.ndim != weight.ndim or input.device.type != "cpu":
         return None

@@ -30,27 +30,27 @@ class ModuleTensors:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.restored = False  # whether somebody else has put everything back
+        self.restored = False  # set by a caller that has put everything back itself
         self._modules = list(module.modules())
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.buffers: dict[str, Tensor] = dict(module.named_buffers())
         self.tensors = self.parameters | self.buffers
         names = {id(tensor): name for name, tensor in self.tensors.items()}
-        self._places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in self.tensors}
+        self._holders: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in self.tensors}
         for owner in self._modules:
-            if isinstance(owner, torch.jit.ScriptModule):  # holds its tensors where Python cannot reach
+            if isinstance(owner, torch.jit.ScriptModule):  # its tensors are out of Python's reach
                 continue
             for held in (owner._parameters, owner._buffers):
                 for key, tensor in held.items():
                     if tensor is not None:
-                        self._places[names[id(tensor)]].append((held, key))
+                        self._holders[names[id(tensor)]].append((held, key))
 
     @contextmanager
     def replace_data(self, values: Mapping[str, Tensor], *, leaves: Collection[str]) -> Iterator[None]:
-        """The live tensors have these values, and those in ``leaves`` alone are differentiable, until the context ends.
+        """Give the live tensors these values within the context; only those in ``leaves`` are differentiable.
 
-        Nothing is copied: a live tensor takes the storage of its value, and then its old one back, as a view if it was
-        one.
+        Nothing is copied: a live tensor takes the storage of its value, and then its old storage back, as a view if it
+        was one.
         """
         before: list[tuple[Tensor, Tensor, bool]] = []
         try:
@@ -67,14 +67,14 @@ class ModuleTensors:
 
     @contextmanager
     def replace_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """The modules hold these tensors instead of their own until the context ends."""
+        """Put these tensors into the modules in place of their own within the context."""
         kept: list[tuple[dict[str, Any], str, Any]] = []
         attributes = attributes_of(self._modules)
         try:
             for name, tensor in tensors.items():
-                if not self._places[name]:
+                if not self._holders[name]:
                     raise ValueError(f"tensor {name!r} lies in a compiled script, where no other can be put")
-                for held, key in self._places[name]:
+                for held, key in self._holders[name]:
                     kept.append((held, key, held[key]))
                     held[key] = tensor
             yield
@@ -91,8 +91,8 @@ class ModuleTensors:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode of every module within, and then the mode that each had. ``eval`` and ``train`` are not called:
-    what overrides them keeps some modules in a mode of their own, returns nothing or raises."""
+    """Set evaluation mode within the context, then the mode that each module had. ``eval`` and ``train`` are not
+    called: an override may keep some modules in another mode, return nothing or raise."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in modes:
@@ -104,7 +104,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside torch.compile, DataParallel and DistributedDataParallel."""
+    """Return the network inside torch.compile, DataParallel and DistributedDataParallel."""
     while True:
         inner = getattr(module, "_orig_mod", None)
         if not isinstance(inner, nn.Module) and isinstance(
@@ -117,20 +117,21 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def renamed(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
-    """A state under the module's own names, whichever of the two torch.compile, DataParallel or DistributedDataParallel
-    has wrapped, whole or in part."""
+    """Return a state under the module's own names. Either may be wrapped, whole or in part, by torch.compile,
+    DataParallel or DistributedDataParallel."""
     own = {name.replace("_orig_mod.", ""): name for name in module.state_dict(keep_vars=True)}
     found = {name: name.replace("_orig_mod.", "") for name in state}
     return {own.get(name, own.get(name.removeprefix("module."), old)): state[old] for old, name in found.items()}
 
 
 def attributes_of(modules: list[nn.Module]) -> list[tuple[nn.Module, dict[str, Any]]]:
-    """What modules have as plain attributes: the old ``weight_norm`` leaves the weight there that acted last, a
-    recurrent layer a list of those that it was last called with, others a state or a cache."""
+    """Copy the plain attributes of modules. They hold tensors too: the old ``weight_norm`` its last weight, a recurrent
+    layer the list of its last weights, other modules a state or a cache."""
     return [(m, vars(m).copy()) for m in _python(modules)]
 
 
 def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Any]]]) -> None:
+    """Put back what :func:`attributes_of` has copied."""
     for m, before in attributes:
         own = vars(m)
         if own.keys() != before.keys() or any(own[key] is not value for key, value in before.items()):
@@ -144,7 +145,7 @@ def _python(modules: list[nn.Module]) -> list[nn.Module]:
 
 
 def restore_fully(restore: Any) -> None:
-    """Calls what puts things back, and once more if a signal has broken it off."""
+    """Call ``restore``, and once more if a signal interrupted it."""
     try:
         restore()
     except BaseException:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *names: int | str) -> int:
-    """A 63-bit seed for one purpose: the hash of ``seed`` and ``names``.
+    """Hash ``seed`` and ``names`` to a 63-bit seed for one purpose.
 
     >>> derive_seed(0, "order", 1) == derive_seed(0, "order", 1) != derive_seed(0, "order", 2)
     True
@@ -19,10 +19,10 @@ def derive_seed(seed: int, *names: int | str) -> int:
 
 
 class StepRandom:
-    """The random draws of one training step.
+    """The random numbers of one training step.
 
-    Every draw is keyed by (seed, step, site): it depends neither on what was drawn before nor on what else runs in
-    the process, and it never touches a global generator. ``site`` names the place that draws (``"mixup"``).
+    Every number follows from (seed, step, site) alone. It depends neither on earlier numbers nor on what else runs in
+    the process, and no global generator is used. ``site`` names the place in the code that draws (``"mixup"``).
 
     >>> draw = StepRandom(seed=0, step=7)
     >>> torch.equal(draw.uniform("mixup", 3), draw.uniform("mixup", 3))
@@ -35,15 +35,15 @@ class StepRandom:
         self.device = torch.device(device)
 
     def generator(self, site: str) -> torch.Generator:
-        """A fresh generator for one site, on the draw's device."""
+        """A fresh generator for one site, on ``device``."""
         return torch.Generator(self.device).manual_seed(derive_seed(self.seed, self.step, site))
 
     def uniform(self, site: str, *shape: int) -> Tensor:
-        """Uniform numbers on [0, 1) of the given shape."""
+        """Uniform numbers on [0, 1), of the given shape."""
         return torch.rand(shape, generator=self.generator(site), device=self.device)
 
     def normal(self, site: str, *shape: int) -> Tensor:
-        """Standard normal numbers of the given shape."""
+        """Standard normal numbers, of the given shape."""
         return torch.randn(shape, generator=self.generator(site), device=self.device)
 
     def permutation(self, site: str, n: int) -> Tensor:
@@ -51,12 +51,12 @@ class StepRandom:
         return torch.randperm(n, generator=self.generator(site), device=self.device)
 
     def classes(self, site: str, p: Tensor) -> Tensor:
-        """A class for each row of probabilities [n, K], [n]."""
+        """Classes [n], one drawn from each row of the probabilities ``p`` [n, K]."""
         reached = p.double().cumsum(1) <= self.uniform(site, len(p)).double()[:, None]
-        return reached.sum(1).clamp(max=p.shape[1] - 1)  # rows sum to 1 but for rounding
+        return reached.sum(1).clamp(max=p.shape[1] - 1)  # rounding: a row may sum to less than 1
 
     def beta(self, site: str, alpha: float | Tensor) -> Tensor:
-        """One number from Beta(alpha, alpha), float64; 1 for ``alpha`` = 0, where all its mass lies at the ends."""
+        """One number from Beta(alpha, alpha), float64. It is 1 for ``alpha`` = 0, where all mass lies at 0 and 1."""
         import numpy as np
 
         alpha = float(alpha)
@@ -65,16 +65,16 @@ class StepRandom:
 
 
 class PackRandom:
-    """The draws of several lanes, stacked: each lane's are those of its own ``StepRandom``, whatever the others' are.
+    """The random numbers of several lanes, stacked; each lane has those of its own ``StepRandom``.
 
-    What a step draws is learnt by recording one step of every lane: the i-th calls ``recorders[i]`` as it would its own
-    draw. ``at(step)`` then makes all draws of a step, for use inside ``torch.vmap``, where nothing may be drawn.
+    Inside ``torch.vmap`` nothing can be drawn, so the numbers are drawn before. First, one step of every lane is
+    recorded: lane i draws from ``recorders[i]``. Then ``at(step)`` draws the numbers of any step at the recorded sites.
 
-    >>> draws = PackRandom(seeds=[1, 2])
-    >>> for record in draws.recorders: record.uniform("mask", 3).shape
+    >>> random = PackRandom(seeds=[1, 2])
+    >>> for recorder in random.recorders: recorder.uniform("mask", 3).shape
     torch.Size([3])
     torch.Size([3])
-    >>> draws.at(7)["mask"].shape
+    >>> random.at(7)["mask"].shape
     torch.Size([2, 3])
     """
 
@@ -84,29 +84,29 @@ class PackRandom:
         self.recorders = [_Recorder(seed, device) for seed in seeds]
 
     def at(self, step: int) -> dict[str, Tensor]:
-        """Every draw of a step by its site, [lanes, ...]."""
-        first = self.recorders[0].made
+        """The numbers of a step: site -> [lanes, ...]."""
+        first = self.recorders[0].calls
         for other in self.recorders[1:]:
-            if other.made.keys() != first.keys():
-                raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.made)}")
-        draws = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
-        made = {"step": torch.full((len(draws),), step, device=self.device)}
+            if other.calls.keys() != first.keys():
+                raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.calls)}")
+        lanes = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
+        numbers = {"step": torch.full((len(lanes),), step, device=self.device)}
         for site in first:
-            asked = [record.made[site] for record in self.recorders]
-            made[site] = torch.stack(
-                [getattr(draw, kind)(site, *args) for draw, (kind, args) in zip(draws, asked, strict=True)]
+            calls = [recorder.calls[site] for recorder in self.recorders]
+            numbers[site] = torch.stack(
+                [getattr(lane, kind)(site, *args) for lane, (kind, args) in zip(lanes, calls, strict=True)]
             )
-        return made
+        return numbers
 
 
 class PredrawnRandom(StepRandom):
-    """The draw of one lane whose numbers were made before: see :meth:`PackRandom.at`."""
+    """Random numbers of one lane that :meth:`PackRandom.at` has drawn before."""
 
-    step: Any  # a tensor, as it changes while what is computed of it is written down once
+    step: Any  # a tensor: a number would be a constant of the traced step
 
-    def __init__(self, made: Mapping[str, Tensor]) -> None:
-        self.numbers = made
-        self.step = made["step"]
+    def __init__(self, numbers: Mapping[str, Tensor]) -> None:
+        self.numbers = numbers
+        self.step = numbers["step"]
 
     def generator(self, site: str) -> torch.Generator:
         raise ValueError(f"the draw at {site!r} takes a generator, which a pack cannot make for its lanes")
@@ -125,24 +125,24 @@ class PredrawnRandom(StepRandom):
 
 
 class _Recorder(StepRandom):
-    """A draw that notes what it is asked for."""
+    """Random numbers that record which of them are used."""
 
     def __init__(self, seed: int, device: torch.device | str) -> None:
         super().__init__(seed, 0, device=device)
-        self.made: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        self.calls: dict[str, tuple[str, tuple[Any, ...]]] = {}
 
     def uniform(self, site: str, *shape: int) -> Tensor:
-        self.made[site] = ("uniform", shape)
+        self.calls[site] = ("uniform", shape)
         return super().uniform(site, *shape)
 
     def normal(self, site: str, *shape: int) -> Tensor:
-        self.made[site] = ("normal", shape)
+        self.calls[site] = ("normal", shape)
         return super().normal(site, *shape)
 
     def permutation(self, site: str, n: int) -> Tensor:
-        self.made[site] = ("permutation", (n,))
+        self.calls[site] = ("permutation", (n,))
         return super().permutation(site, n)
 
     def beta(self, site: str, alpha: float | Tensor) -> Tensor:
-        self.made[site] = ("beta", (float(alpha),))
+        self.calls[site] = ("beta", (float(alpha),))
         return super().beta(site, alpha)

@@ -1,4 +1,4 @@
-"""What a regularization may change about one training step."""
+"""The base class of all regularization methods."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ Validate = Callable[[str], dict[str, float]]
 
 
 class Method(nn.Module):
-    """The implementation of one regularization: override the hooks it needs and nothing else.
+    """One regularization: overrides the hooks that it needs.
 
     Several methods apply in ascending ``order``, then by name. In one training step:
 
@@ -29,23 +29,30 @@ class Method(nn.Module):
     5. ``before_step`` and ``after_step`` change the weights around the optimizer's step, in place.
 
     ``build`` changes the network before training, ``after_epoch`` may end training, ``finish`` sets the final weights
-    or makes another network of the trained one. ``scheduler`` is for a method that a learning-rate schedule is part of.
-    The loss that is reported as performance is never touched.
+    or returns another network in place of the trained one. ``scheduler`` is for a method that includes a learning-rate
+    schedule. The loss that is reported as performance never changes.
 
-    Randomness comes from ``draw`` alone. Numeric settings are 0-d buffers (see ``setting``) and everything a method
-    remembers is a buffer too: the state of a method then travels with checkpoints and devices, and stacks over lanes.
-    Steps 1 to 5 are vectorized over lanes by ``torch.vmap`` where runs are packed: they may not read the value of a
-    tensor (``float(t)``, ``if t > 0``). A method that cannot be written so has its runs trained separately.
+    All random numbers come from ``draw``. Numeric settings are 0-d buffers (see ``setting``), and all state of a method
+    is in buffers too: it then moves with checkpoints and devices, and stacks over lanes. Where runs are packed,
+    ``torch.vmap`` vectorizes hooks 1 to 5 over lanes: they may not read the value of a tensor (``float(t)``,
+    ``if t > 0``). Runs of a method that does are trained separately.
 
-    Where several processes share a run (``trainer=ddp``), ``transform`` is given the whole batch and ``perturb``,
-    ``gradient`` and what follows the whole batch's gradient, on every process; ``loss`` and ``penalty`` are given the
-    process's share, and averaged: each is a mean over the examples, or does not depend on them.
+    Where several processes train a run (``trainer=ddp``), every process calls ``transform`` with the whole batch, and
+    ``perturb``, ``gradient`` and later hooks with the gradient of the whole batch. ``loss`` and ``penalty`` get the
+    process's shard of the batch, and are averaged: each must be a mean over the examples or not depend on them.
+
+    Attributes:
+        order: methods apply in ascending order.
+        members: number of networks that a run trains side by side.
+        per_lane: settings in which the runs of one pack may differ; None: all numbers. Name those on which the
+            operations of a step do not depend.
+        alters: why raw curvature of the networks may not be compared with that of others; tables say it.
     """
 
     order: int = 0
-    members: int = 1  # networks this run trains side by side
-    per_lane: tuple[str, ...] | None = None  # settings in which runs of one pack may differ; None: all numbers
-    alters: str = ""  # why raw curvature of its networks may not be compared with others'; tables say it
+    members: int = 1
+    per_lane: tuple[str, ...] | None = None
+    alters: str = ""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -54,13 +61,12 @@ class Method(nn.Module):
 
     @staticmethod
     def identity(settings: dict[str, Any]) -> dict[str, Any]:
-        """What stands for the constructor's settings in a record and in what identifies a run: of a file, its content
-        instead of its path."""
+        """Return the settings as records hold them and ``run_id`` hashes them: files by content, not by path."""
         return settings
 
     @staticmethod
     def scheduler(settings: dict[str, Any]) -> dict[str, Any] | None:
-        """The node of the learning-rate schedule that the method has in place of the run's own, if it has one."""
+        """Return the node of the learning-rate schedule that replaces the run's own, or None."""
         return None
 
     def setting(self, name: str, value: float, **limits: Any) -> None:
@@ -74,42 +80,42 @@ class Method(nn.Module):
             self.register_buffer(f"{name}_{index}", tensor.detach().clone())
 
     def recall(self, name: str) -> list[Tensor]:
-        """The tensors kept under ``name``."""
+        """Return the tensors kept under ``name``."""
         return [buffer for key, buffer in self.named_buffers() if re.fullmatch(rf"{name}_\d+", key)]
 
     def build(self, net: nn.Module) -> nn.Module:
-        """The network to train; called once, before the weights are copied as the initial ones."""
+        """Return the network to train; called once, before the initial weights are copied."""
         return net
 
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
-        """The batch to train on: ``x`` [B, ...], ``y`` classes [B, ...] or class probabilities
-        [B, C, ...]."""
+        """Return the batch to train on: ``x`` [B, ...], ``y`` classes [B, ...] or class probabilities [B, C, ...]."""
         return x, y
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """The training loss in place of the cross-entropy, a mean over the batch."""
+        """Return the training loss in place of the cross-entropy, a mean over the batch."""
         raise NotImplementedError
 
     def penalty(self, net: nn.Module, x: Tensor, y: Tensor, output: Tensor, draw: StepRandom) -> Tensor:
-        """A term added to the training loss; ``output`` is the network's at ``x``.
+        """Return a term to add to the training loss; ``output`` is the network's at ``x``.
 
-        A pass of its own has the masks of the step; ``frozen_norm_statistics`` keeps batch norms from counting it.
+        Another forward pass uses the dropout masks of the step; ``frozen_norm_statistics`` keeps batch norms from
+        counting it.
         """
         raise NotImplementedError
 
     def perturb(self, params: Parameters, grads: Parameters) -> Parameters:
-        """The weights at which the gradient of this step is taken."""
+        """Return the weights at which the gradient of this step is taken again."""
         raise NotImplementedError
 
     def gradient(self, params: Parameters, grads: Parameters, draw: StepRandom) -> Parameters:
-        """The gradient handed to the optimizer."""
+        """Return the gradient for the optimizer."""
         return grads
 
     def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
         """Change the weights in place before the optimizer's step at learning rate ``lr``, a float64 number."""
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
-        """Change or remember the weights after the optimizer's step; ``progress`` is the share of steps done."""
+        """Change or remember the weights after the optimizer's step; ``progress`` is the fraction of all steps done."""
 
     def after_epoch(self, net: nn.Module, validate: Validate) -> bool:
         """Called at the end of each epoch; ``True`` ends the training of this network.
@@ -119,12 +125,12 @@ class Method(nn.Module):
         return False
 
     def finish(self, net: nn.Module, batches: Batches) -> nn.Module:
-        """The network that training ends with; ``batches`` are the unaugmented train examples."""
+        """Return the final network; ``batches`` are the unaugmented train examples."""
         return net
 
 
 class WeightPenalty(Method):
-    """Adds strength · Σ ``size(p)`` over ``weights``, all trainable parameters, to the loss."""
+    """Adds strength · Σ ``size(p)`` over ``weights`` to the loss, by default over all trainable parameters."""
 
     order = 100  # sees the parameters that other methods add
 
@@ -136,15 +142,15 @@ class WeightPenalty(Method):
         self._frozen: frozenset[str] = frozenset()
 
     def size(self, parameter: Tensor) -> Tensor:
-        """What a parameter adds."""
+        """Return the penalty of one parameter, before the strength."""
         raise NotImplementedError
 
     def weights(self, net: nn.Module) -> list[Tensor]:
-        """What is penalized."""
+        """Return the penalized parameters."""
         return [p for name, p in net.named_parameters() if name not in self._frozen]
 
     def build(self, net: nn.Module) -> nn.Module:
-        # known by name, as inside vmap no tensor says of itself whether it is trained
+        # by name: inside vmap a tensor does not know whether it is trained
         self._frozen = frozenset(name for name, p in net.named_parameters() if not p.requires_grad)
         return net
 
@@ -155,13 +161,13 @@ class WeightPenalty(Method):
 class SlotNormalization(Method):
     """Fills every normalization slot of the network with ``layer(slot)``.
 
-    It changes the function a set of weights stands for: compare raw curvature and norms across it with care.
+    The same weights then stand for another function: compare raw curvature and norms with care.
     """
 
     alters = SCALE_FREE
 
     def layer(self, slot: Normalization) -> nn.Module:
-        """What fills a slot."""
+        """Return the layer for a slot."""
         raise NotImplementedError
 
     def build(self, net: nn.Module) -> nn.Module:
@@ -182,7 +188,7 @@ class SlotNormalization(Method):
 
 
 def refuse_tokens(method: Method, x: Tensor) -> None:
-    """For what differentiates by the inputs: an error where they are tokens."""
+    """Raise ValueError if the inputs are tokens, by which nothing can be differentiated."""
     if not x.is_floating_point():
         raise ValueError(
             f"regularization {type(method).__name__}: differentiates by the inputs, which tokens do not allow; "
@@ -191,23 +197,23 @@ def refuse_tokens(method: Method, x: Tensor) -> None:
 
 
 def matrices(params: Iterable[Tensor]) -> list[Tensor]:
-    """The weights among parameters, those of two axes or more, as matrices out × rest."""
+    """Return the parameters with two axes or more as matrices out × rest."""
     return [p.flatten(1) for p in params if p.ndim > 1]
 
 
 def expected(cost: Tensor, y: Tensor) -> Tensor:
-    """The mean over the batch of what the target costs: ``cost`` [B, C, ...] of each class, ``y`` classes [B, ...] or
+    """Return the mean cost of the targets over the batch: ``cost`` [B, C, ...] of each class, ``y`` classes [B, ...] or
     class probabilities [B, C, ...]."""
     return (cost * y).sum(1).mean() if y.is_floating_point() else cost.gather(1, y.unsqueeze(1)).mean()
 
 
 def overriding(methods: Iterable[Method], hook: str) -> list[Method]:
-    """The methods that override a hook, in their order; the others cost a step nothing."""
+    """Return the methods that override a hook, in their order. A step calls only these."""
     return [method for method in methods if getattr(type(method), hook) is not getattr(Method, hook)]
 
 
 def in_order(methods: dict[str, Method]) -> list[Method]:
-    """Methods by (order, name), refusing combinations that have no meaning."""
+    """Sort methods by (order, name); raise ValueError if several replace the same thing."""
     ordered = [methods[name] for name in sorted(methods, key=lambda name: (methods[name].order, name))]
     names = {id(method): name for name, method in methods.items()}
     exclusive = {

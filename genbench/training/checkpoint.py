@@ -20,9 +20,9 @@ from genbench.records import opened, write_atomic
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """One file beside its target, synced and renamed, ending in the SHA-256 of what stands before it.
+    """Writes beside the target, syncs and renames. A file ends in the SHA-256 of the bytes before it.
 
-    Lightning's own writer stages in the temporary folder and moves: across file systems a kill then leaves an
+    Lightning's own writer stages in the temporary folder and moves. Across file systems a kill then leaves an
     unreadable file, and a full disk destroys the previous good one.
     """
 
@@ -33,7 +33,7 @@ class AtomicCheckpointIO(CheckpointIO):
         write_atomic(Path(path), content + hashlib.sha256(content).digest())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """The checkpoint; ValueError if the file is damaged. Only tensors and plain values are read."""
+        """Return the checkpoint; raise ValueError if the file is damaged. Only tensors and plain values are read."""
         with opened(path) as file:
             data = file.read()
         content, digest = data[:-32], data[-32:]
@@ -46,17 +46,17 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def position(trainer: pl.Trainer) -> dict[str, Any] | None:
-    """Where in its epoch the loader of a training is; None where that is somebody else's.
+    """The position of the training loader within its epoch; None for a loader that is not genbench's.
 
-    Lightning keeps it as well, but hands it back before the loader is there to whoever asks how many steps there will
-    be, as schedules do.
+    Lightning keeps a position too, but a schedule that asks for the number of steps makes Lightning restore it before
+    the loader exists.
     """
     loader = trainer.train_dataloader
     return loader.state_dict() if isinstance(loader, Batches | Epochs) else None
 
 
 def set_position(trainer: pl.Trainer, kept: dict[str, Any] | None) -> None:
-    """Have the loader go on from there; once it exists, at the start of training."""
+    """Set the position of the loader at the start of training, when it exists."""
     if kept is not None:
         loader = trainer.train_dataloader
         assert isinstance(loader, Batches | Epochs)
@@ -64,14 +64,14 @@ def set_position(trainer: pl.Trainer, kept: dict[str, Any] | None) -> None:
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
-    """Keeps the state of a run, from which it continues bit for bit; the last of the callbacks.
+    """Writes the state of a run, from which it continues bit for bit; the last of the callbacks.
 
-    It is written after a step or an epoch: every ``seconds``, but for no more than a twentieth of the time, and at once
-    when the process is asked to end, which it then does (KeyboardInterrupt). What cannot be written, for want of room
-    say, leaves the one before and is tried again. Loggers are flushed first, so that they have all that is not done
-    again. Not written after the last step: what a finished run leaves is its record and weights.
+    A checkpoint is due every ``seconds`` after a step or an epoch, but writing takes a twentieth of the time at most.
+    When the process is asked to end, it is written at once, and KeyboardInterrupt is raised. If writing fails, as on a
+    full disk, the previous checkpoint stays and writing is tried again. Loggers are flushed first: they must hold
+    everything up to the checkpoint. None is written after the last step; a finished run leaves record and weights.
 
-    With a loader that is not genbench's it is written after epochs alone, and that is said when a step's was due.
+    With a loader that is not genbench's it is written after epochs only, and a warning says so.
     """
 
     def __init__(self, path: Path, *, seconds: float = 10.0, loggers: Sequence[Any] = ()) -> None:
@@ -82,8 +82,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self._said: set[str] = set()
 
     def drop_if_unusable(self, reason: BaseException) -> None:
-        """Remove the file if training failed for ``reason`` before it had begun: it may be one that cannot be continued
-        from, and would fail for ever."""
+        """Remove the file if training failed for ``reason`` before its first step: continuing from it might fail for
+        ever."""
         if not self._started and not isinstance(reason, OSError | MemoryError):
             self.path.unlink(missing_ok=True)
 
@@ -96,7 +96,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.after_step(trainer, last=trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
     def after_step(self, trainer: pl.Trainer, *, last: bool) -> None:
-        """Write it if it is time; ``last`` of its epoch, which soon ends."""
+        """Write a checkpoint if one is due; ``last``: after the last step of an epoch, whose end soon follows."""
         if last or trainer.should_stop or not (asked() or time.monotonic() >= self._due):
             return
         if position(trainer) is None:
@@ -137,7 +137,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # a network of the user's own may draw from the global generators (torch's dropout, say)
+        # a user's network may draw from the global generators, as torch's dropout does
         kind, keys, *rest = np.random.get_state(legacy=True)
         assert isinstance(keys, np.ndarray)
         checkpoint["random"] = {

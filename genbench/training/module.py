@@ -1,4 +1,4 @@
-"""The one LightningModule."""
+"""The LightningModule of a run."""
 
 import math
 import time
@@ -29,23 +29,23 @@ class Diverged(RuntimeError):
 
 
 class Training(pl.LightningModule):
-    """Trains lanes side by side: an ordinary run has one, an ensemble one a member.
+    """Trains lanes side by side: one for an ordinary run, one for each member of an ensemble.
 
-    One optimizer serves all lanes, a parameter group each. ``network`` is what the run gives: the lane's network, or
-    the ensemble of them; what it is after ``finish`` may be another.
+    One optimizer serves all lanes, with a parameter group for each. ``network`` is the result of the run: the lane's
+    network, or the ensemble of them. ``finish`` may replace it.
 
-    An optimizer with modes, ``train()`` and ``eval()``, trains at other weights than those it is for, the averaged ones
-    (schedule-free, Defazio et al. 2024, arXiv 2405.15682). It is in training mode from a step's gradient to its update
-    alone: whatever is measured, validated, remembered by a method or kept is averaged. Batch-norm statistics are those
-    of the weights it trains at until training ends, and are then estimated anew.
+    An optimizer with the modes ``train()`` and ``eval()`` takes gradients at other weights than the averaged ones that
+    it is for (schedule-free, Defazio et al. 2024, arXiv 2405.15682). It is in training mode only within a step. So
+    measures, validation, methods and checkpoints see averaged weights. Batch-norm statistics belong to the weights of
+    the gradients until training ends, and are then estimated anew.
 
     Args:
         lanes: networks with their methods.
         optimizer: parameter groups -> optimizer.
         scheduler: (optimizer, total steps) -> learning-rate schedule by step, or None.
-        max_steps: training ends after so many steps, or with the Trainer's epochs. Not the Trainer's own setting of
-            that name: with it Lightning 2.6 resumes a checkpoint of an epoch's end by one step of that epoch.
-        shard: this process's part where several train the run together; each needs the callback ``StopTogether`` then.
+        max_steps: training ends after so many steps, or with the Trainer's epochs. The Trainer's own ``max_steps`` is
+            not used: with it, Lightning 2.6 resumes from an epoch's end by repeating one step of that epoch.
+        shard: set where several processes train the run together. Each then needs the callback ``StopTogether``.
     """
 
     network: nn.Module
@@ -71,18 +71,18 @@ class Training(pl.LightningModule):
             lane.shard = shard
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
-        self._position: dict[str, Any] | None = None  # of the loader, in a checkpoint
-        self.seconds_before = 0.0  # spent before the checkpoint that training continues from
-        self.history: list[dict[str, Any]] = []  # the training objective, a mean over each epoch
-        self.pace: Pace | None = None  # where it notes how far it is
+        self._position: dict[str, Any] | None = None  # of the loader within its epoch, from a checkpoint
+        self.seconds_before = 0.0  # until the checkpoint that training continues from
+        self.history: list[dict[str, Any]] = []  # the mean training objective of each epoch
+        self.pace: Pace | None = None  # receives the progress
         self.ended: Callable[[Any], None] | None = None  # called with the Trainer once the network is final
-        self.unfinished: Unfinished | None = None  # from then on: what has been measured of it
+        self.unfinished: Unfinished | None = None  # then keeps the measures taken so far
         self._assemble()
 
     def _assemble(self) -> None:
         networks = [lane.network for lane in self._lanes]
         members = [m for net in networks for m in (net.members if isinstance(net, Ensemble) else [net])]
-        # not registered: its members' weights are the lanes' already
+        # not registered: its weights are registered in the lanes
         object.__setattr__(self, "network", networks[0] if len(networks) == 1 else Ensemble(members))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ class Training(pl.LightningModule):
             self.trainer.should_stop = True
 
     def log_step(self, step: int, values: Callable[[], tuple[float, float]]) -> None:
-        """Give the loggers a step's training objective and learning rate, every ``trainer.log_every_n_steps`` steps;
-        ``values`` reads them, for which a GPU waits."""
+        """Log a step's training objective and learning rate, every ``trainer.log_every_n_steps`` steps. ``values`` is
+        called only then, as a GPU waits for it."""
         trainer: Any = self.trainer
         if not trainer.loggers or step % trainer.log_every_n_steps:
             return
@@ -132,13 +132,13 @@ class Training(pl.LightningModule):
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole training, if nothing ends it early."""
+        """Number of steps of the whole training if nothing ends it early."""
         steps = int(self.trainer.estimated_stepping_batches)
         return steps if self._max_steps is None else min(steps, self._max_steps)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training until now, with those before the checkpoint that it continues from."""
+        """Seconds of training until now, including those before the checkpoint that it continues from."""
         return self.seconds_before + time.perf_counter() - self._started
 
     @property
@@ -147,7 +147,7 @@ class Training(pl.LightningModule):
         return any(lane.validates for lane in self._lanes)
 
     def try_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """One forward and backward pass of every lane, to see whether it works, and the schedule as it would be."""
+        """Run one forward and backward pass of every lane, and build the schedule, to see whether they work."""
         x, y = batch
         for index, lane in enumerate(self._lanes):
             lane.gradient_step(x[index], y[index], draw=StepRandom(lane.seed, 0, device=x.device), lr=0.0)
@@ -165,13 +165,13 @@ class Training(pl.LightningModule):
         set_position(self.trainer, self._position)
 
     def on_train_epoch_end(self) -> None:
-        # read once an epoch, so that a GPU never waits for the CPU within one
+        # read once per epoch: within an epoch a GPU must not wait for the CPU
         objectives = torch.stack(self._objectives, 1).tolist()
         self._objectives.clear()
         self.end_epoch(objectives)
 
     def end_epoch(self, objectives: Sequence[Sequence[float]]) -> None:
-        """Note what an epoch came to; ``objectives`` [lanes, steps] of the lanes that trained in it."""
+        """Record an epoch; ``objectives`` [lanes, steps] are those of the lanes that trained in it."""
         means = [sum(lanes) / len(lanes) for lanes in zip(*objectives, strict=True)]
         for step, mean in enumerate(means):
             if not math.isfinite(mean):
@@ -187,7 +187,7 @@ class Training(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = list(self.history)
-        checkpoint["objectives"] = list(self._objectives)  # of the epoch in whose midst it is
+        checkpoint["objectives"] = list(self._objectives)  # of the present epoch
         checkpoint["loader"] = position(self.trainer)
         checkpoint["seconds"] = self.seconds
 
@@ -197,7 +197,7 @@ class Training(pl.LightningModule):
         self._position = checkpoint["loader"]
 
     def continue_from(self, kept: Mapping[str, Any]) -> None:
-        """Take over the past of this training."""
+        """Take over history and seconds from a checkpoint."""
         self.history[:] = kept["history"]
         self.seconds_before = kept["seconds"]
 
@@ -221,7 +221,7 @@ class Training(pl.LightningModule):
 
 
 class Finish(pl.Callback):
-    """Sets the final network before any other callback measures it; stands first in the list."""
+    """Sets the final network before any other callback measures it; the first of the callbacks."""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Training)
@@ -236,7 +236,7 @@ class Finish(pl.Callback):
 
 @torch.no_grad()
 def evaluate(net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy over the labels of the batches, in evaluation mode."""
+    """Mean cross-entropy (nats) and accuracy over all labels of the batches, in evaluation mode."""
     with eval_mode(net):
         outputs = [(net(x), y) for x, y in batches]
     n = sum(y.numel() for _, y in outputs)

@@ -1,4 +1,4 @@
-"""Muon."""
+"""The optimizer Muon."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,19 +18,19 @@ def muon(
     weight_decay: float = 0.0,
     adamw_lr: float = 0.003,
 ) -> Optimizer:
-    """Momentum whose update of each matrix is orthogonalized by ``ns_steps`` Newton–Schulz iterations, in bfloat16
-    (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon); pytorch-optimizer's, with the usual division of a
-    network: AdamW trains the last matrix, which is the head, and what is no matrix. Kernels of convolutions are
-    matrices of output channels × rest.
+    """Orthogonalize the momentum of each matrix by ``ns_steps`` Newton–Schulz iterations, in bfloat16 (Jordan et al.
+    2024, https://kellerjordan.github.io/posts/muon). This is pytorch-optimizer's Muon with the usual division of a
+    network: AdamW trains the last matrix, which is the head, and all vectors. A kernel of a convolution is a matrix of
+    output channels × rest.
 
     Args:
-        params: parameter groups, one a network. The optimizer's first groups are their matrices, in this order, the
-            others what AdamW trains.
+        params: parameter groups, one per network. The optimizer's first groups are the matrices of each network, in
+            this order; the others are trained by AdamW.
         lr: learning rate of the matrices, positive.
         momentum: in [0, 1).
-        nesterov: whether the momentum looks ahead.
+        nesterov: Nesterov momentum.
         ns_steps: at least 1.
-        weight_decay: at least 0, decoupled, times the learning rate a step; of all parameters.
+        weight_decay: at least 0, decoupled: times the learning rate per step, of all parameters.
         adamw_lr: learning rate of AdamW, positive; its betas are 0.9 and 0.95.
     """
     library = require("pytorch_optimizer", extra="optimizers", needed_by="muon")

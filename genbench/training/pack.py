@@ -19,7 +19,7 @@ from genbench.training.stack import Stack
 from genbench.training.step import gradient_step, training_step
 
 MakeOptimizer = Callable[..., torch.optim.Optimizer]  # parameter groups -> optimizer
-# what treats every parameter by itself, so that those of a network may be one vector
+# optimizers that treat every parameter by itself: all parameters of a network can be one vector
 ELEMENTWISE = (
     torch.optim.SGD,
     torch.optim.Adam,
@@ -33,32 +33,32 @@ ELEMENTWISE = (
 
 
 def out_of_memory(reason: BaseException) -> bool:
-    """Whether something failed for want of memory, the GPU's included."""
+    """Whether an error is a lack of memory, on a GPU or not."""
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(reason, kinds) or (isinstance(reason, RuntimeError) and "can't allocate memory" in str(reason))
 
 
 class Unpackable(ValueError):
-    """Networks, methods or an optimizer that cannot be vectorized; the reason, in one line."""
+    """Networks, methods or an optimizer cannot be vectorized; the message is one line."""
 
 
 class Pack(pl.LightningModule):
     """Trains networks of one structure as one, several times faster than one after the other.
 
-    Each network's weights follow, to rounding, those of its own training with the same batches; what one does,
-    diverging included, changes no bit of the others. The networks stay ordinary modules, with the present weights.
+    Up to rounding, each network gets the weights of its own training with the same batches. Nothing that one network
+    does, divergence included, changes a bit of the others. The networks stay ordinary modules with the present weights.
 
     Args:
-        networks: of the same structure, initialized as they shall start; or lanes, networks with their methods.
+        networks: initialized networks of one structure, or lanes: networks with their methods.
         loss: (output, target) -> mean over the batch.
-        optimizer: parameter groups -> optimizer, ``partial(torch.optim.Adam, lr=0.01)`` say; one for all, or one for
-            each network. It must treat every parameter by itself, as SGD and the Adam family do.
+        optimizer: parameter groups -> optimizer, such as ``partial(torch.optim.Adam, lr=0.01)``; one for all, or one
+            for each network. It must treat every parameter by itself, as SGD and the Adam family do.
         scheduler: (optimizer, total_steps=) -> schedule by step, or None; one for all, or one for each.
         own_batches: batches are (x [networks, B, ...], y [networks, B, ...]); else (x [B, ...], y [B, ...]) for all.
 
     Raises:
         ValueError: networks of different structure.
-        Unpackable: in the first step, what cannot be vectorized.
+        Unpackable: in the first step, if it cannot be vectorized.
 
     Example:
         >>> networks = [nn.Linear(3, 2) for _ in range(8)]
@@ -94,7 +94,7 @@ class Pack(pl.LightningModule):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """The networks, as they are now."""
+        """The networks with their present weights."""
         return [lane.network for lane in self._lanes]
 
     # -- Lightning
@@ -104,11 +104,11 @@ class Pack(pl.LightningModule):
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole training, if nothing ends it early."""
+        """Number of steps of the whole training if nothing ends it early."""
         return int(self.trainer.estimated_stepping_batches)
 
     def prepare(self, *, total_steps: int) -> "LaneOptimizer":
-        """Stack the lanes, now that they are on their device, and make their optimizers."""
+        """Stack the lanes, which are on their device by now, and make their optimizers."""
         self._stack = _stacked(self._lanes)
         self.lane_optimizer = LaneOptimizer(
             self._stack, self._make_optimizers, self._make_schedulers, total_steps=total_steps
@@ -120,7 +120,7 @@ class Pack(pl.LightningModule):
         self.log("train/optimization/objective", self.objectives.mean(), on_step=False, on_epoch=True)
 
     def advance(self, x: Tensor, y: Tensor, *, total_steps: int) -> None:
-        """One step of every lane; its training objectives [lanes] are in ``objectives``."""
+        """Take one step of every lane; set ``objectives`` to the training objectives [lanes]."""
         if not self._own_batches:
             x, y = (t.expand(len(self._lanes), *t.shape) for t in (x, y))
         self.objectives = training_step(
@@ -152,14 +152,14 @@ class Pack(pl.LightningModule):
         return objectives
 
     def after_step(self, progress: float) -> None:
-        """What the methods do once the optimizer has moved the weights."""
+        """Let the methods act on the weights that the optimizer has moved."""
         if self._lanes[0].changes_weights_after:
             assert self._stack is not None
             at = torch.tensor(progress, dtype=torch.float64, device=self._stack.flat.device)
             self._program("after", self._after_step, at)
 
     def _program(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """The function's result; it is traced once for each set of shapes."""
+        """Return function(*args), which is traced once for each set of shapes."""
         assert self._stack is not None
         key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
         if key not in self._programs:
@@ -167,7 +167,7 @@ class Pack(pl.LightningModule):
                 self._programs[key] = self._stack.traced(function, *args)
             except Unpackable:
                 raise
-            except Exception as error:  # whatever a network or a method does that has no batched form
+            except Exception as error:  # an operation of a network or method without a batched form
                 if out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:200]
@@ -185,13 +185,13 @@ class Pack(pl.LightningModule):
         return Vmapped(self._stack, weights).apply(self._lanes[0].after_step, weights, shared=(progress,))
 
     def release(self, index: int) -> None:
-        """Stop training a lane; it keeps its present weights."""
+        """Stop training a lane, which keeps its present weights."""
         if self._stack is not None:  # training has begun
             self._stack.release(index)
 
     @torch.no_grad()
     def _rehearsed(self, x: Tensor, y: Tensor) -> PackRandom:
-        """The random numbers that the lanes use in a step."""
+        """Run the parts of a step once, to learn which random numbers the lanes use."""
         assert self._stack is not None
         random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
         with self._stack.preserved():
@@ -257,8 +257,7 @@ class Rehearsal:
 class LaneOptimizer(torch.optim.Optimizer):
     """The optimizers of all lanes, with their learning-rate schedules.
 
-    Lanes of equal settings that lie side by side share one, over their parameters as a single tensor: a step of it is
-    then a single call.
+    Neighbouring lanes with equal settings share one optimizer over one tensor, so that a step is a single call.
 
     Args:
         stack: the lanes.
@@ -309,11 +308,11 @@ class LaneOptimizer(torch.optim.Optimizer):
 
     @property
     def groups(self) -> list[int]:
-        """Of each lane, which optimizer it shares."""
+        """For each lane, the index of its optimizer."""
         return [index for index, (places, *_) in enumerate(self._parts) for _ in places]
 
     def lane_state(self, lane: int) -> dict[str, Any]:
-        """What the optimizer and the schedule of one lane remember, each tensor of the size of the lane's weights."""
+        """The state of one lane's optimizer and schedule; its tensors have the size of the lane's weights."""
         places, optimizer, schedule = self._part(lane)
         (kept,) = optimizer.state.values() or ({},)
         row = lane - places.start
@@ -321,7 +320,7 @@ class LaneOptimizer(torch.optim.Optimizer):
         return {"state": own, "schedule": None if schedule is None else schedule.state_dict()}
 
     def load_lane_state(self, lane: int, state: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`lane_state` gave."""
+        """Continue from a state that :meth:`lane_state` returned."""
         places, optimizer, schedule = self._part(lane)
         (rows,) = optimizer.param_groups[0]["params"]
         kept = optimizer.state[rows]
@@ -348,7 +347,7 @@ class LaneOptimizer(torch.optim.Optimizer):
 
 
 def _settings(make: Any) -> Any:
-    """What tells two makers apart; a maker itself, where that is not known."""
+    """Equal for makers that make equal optimizers or schedules; the maker itself where that is unknown."""
     if isinstance(make, partial) and not make.args:
         return make.func, repr(sorted(make.keywords.items()))
     return make
@@ -356,7 +355,7 @@ def _settings(make: Any) -> Any:
 
 def _stacked(lanes: Sequence[Lane]) -> Stack:
     for slots in zip(*([m for m in lane.modules() if isinstance(m, Masked)] for lane in lanes), strict=False):
-        active = any(slot.active for slot in slots)  # a rate of 0 is one of the rates
+        active = any(slot.active for slot in slots)  # lanes may have rate 0 and others not
         for slot in slots:
             slot.active = active
     return Stack(lanes)
@@ -371,7 +370,7 @@ def _each(name: str, value: Any, n: int) -> list[Any]:
 
 
 def _fused(make: MakeOptimizer) -> MakeOptimizer:
-    """The optimizer's single kernel where it has one and nothing else was chosen."""
+    """Choose the optimizer's fused kernel where it has one and nothing else was chosen."""
     kind, chosen = (make.func, make.keywords) if isinstance(make, partial) else (make, {})
     if kind not in ELEMENTWISE or "fused" not in inspect.signature(kind).parameters:
         return make

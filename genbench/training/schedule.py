@@ -1,4 +1,4 @@
-"""Learning-rate schedules by step, over the whole length of a run."""
+"""Learning-rate schedules by step, over the whole run."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def constant(optimizer: Optimizer, *, total_steps: int) -> None:
 
 
 def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.0) -> LRScheduler:
-    """Linear warm-up over a share of the steps, then cosine decay to zero (Loshchilov & Hutter 2017)."""
+    """Linear warm-up over the share ``warmup`` of the steps, then cosine decay to zero (Loshchilov & Hutter 2017)."""
     rising = _rising(warmup, total_steps)
     decay = CosineAnnealingLR(optimizer, max(1, total_steps - rising))
     return SequentialLR(optimizer, [_linear(optimizer, rising), decay], [rising]) if rising else decay
@@ -30,7 +30,7 @@ def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.0) -> LR
 
 def cyclic(optimizer: Optimizer, *, total_steps: int, cycles: int = 5) -> LRScheduler:
     """From the learning rate to nearly zero along a half cosine, ``cycles`` times (Loshchilov & Hutter 2017; Huang et
-    al. 2017, arXiv 1704.00109, Eq. 2). Cycle i of them ends with step ⌊i · steps / cycles⌋."""
+    al. 2017, arXiv 1704.00109, Eq. 2). Cycle i ends with step ⌊i · steps / cycles⌋."""
     check_integer("scheduler.cycles", cycles, least=1)
 
     def factor(step: int) -> float:
@@ -42,9 +42,9 @@ def cyclic(optimizer: Optimizer, *, total_steps: int, cycles: int = 5) -> LRSche
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.3) -> LRScheduler:
-    """From 1/25 of the learning rate up to it over a share of the steps, then down to 1/250,000, both along a half
-    cosine; the momentum stays (Smith & Topin 2017, arXiv 1708.07120, as torch has it)."""
-    steps = max(3, total_steps)  # fewer are no cycle; torch divides by the length of each half
+    """From 1/25 of the learning rate up to it over the share ``warmup`` of the steps, then down to 1/250,000, along half
+    cosines; the momentum is constant (Smith & Topin 2017, arXiv 1708.07120, in torch's version)."""
+    steps = max(3, total_steps)  # torch divides by the length of each half
     rising = min(max(2, _rising(warmup, steps)), steps - 1)
     rates = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=rising / steps, cycle_momentum=False)
@@ -53,23 +53,23 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.3) ->
 def step(
     optimizer: Optimizer, *, total_steps: int, milestones: Sequence[float] = (0.5, 0.75), factor: float = 0.1
 ) -> LRScheduler:
-    """Multiply by ``factor`` at each of the shares ``milestones`` of the run."""
+    """Multiply the learning rate by ``factor`` at each of the shares ``milestones`` of the run."""
     if not all(0 < share < 1 for share in milestones) or factor <= 0:
         raise ValueError(f"scheduler.milestones={list(milestones)!r}, factor={factor!r}: shares in (0, 1), factor > 0")
     return MultiStepLR(optimizer, [round(share * total_steps) for share in milestones], factor)
 
 
 def warmup(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.1) -> LRScheduler | None:
-    """Linear warm-up over a share of the steps, then constant (Goyal et al. 2017, arXiv 1706.02677)."""
+    """Linear warm-up over the share ``warmup`` of the steps, then constant (Goyal et al. 2017, arXiv 1706.02677)."""
     rising = _rising(warmup, total_steps)
     return _linear(optimizer, rising) if rising else None
 
 
 def _rising(warmup: float, total_steps: int) -> int:
-    """The steps of a warm-up."""
+    """Number of steps of a warm-up."""
     return round(check_number("scheduler.warmup", warmup, low=0, high=1, open_high=True) * total_steps)
 
 
 def _linear(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """From 1/steps of the learning rate to all of it."""
+    """From 1/steps of the learning rate to the whole."""
     return LinearLR(optimizer, 1 / steps, 1.0, steps - 1 or 1)

@@ -1,4 +1,4 @@
-"""One process's part in the training of a network that several processes train together."""
+"""Training one run on several processes: each computes on its shard of every batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,11 +57,11 @@ class Shard:
         grads = [p.grad for p in params]
         used = objective.new_tensor([g is not None for g in grads])
         parts = [torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)]
-        flat = torch.cat([part.flatten() for part in (*parts, used, objective)])  # one message for all
+        flat = torch.cat([part.flatten() for part in (*parts, used, objective)])  # one message for all tensors
         _sum(flat).div_(self.world_size)
         *means, used, objective = flat.split([*(p.numel() for p in params), len(params), 1])
         for index, (p, mean) in enumerate(zip(params, means, strict=True)):
-            if p.grad is None and used[index] == 0:  # no process's examples used it: the optimizer shall skip it
+            if p.grad is None and used[index] == 0:  # unused by all processes: the optimizer skips it
                 continue
             p.grad = mean.view_as(p).to(p.dtype)
         return objective[0]
@@ -69,17 +69,17 @@ class Shard:
     def broadcast(self, value: T) -> T:
         """The value that process 0 passes; the values of the others are ignored."""
         box: list[Any] = [value if self.rank == 0 else None]
-        with _noticing():
+        with _detecting_loss():
             dist.broadcast_object_list(box, device=torch.device("cpu"))
         return box[0]
 
 
 class StopTogether(pl.Callback):
-    """Ends the training of all processes when a callback of the first one asks for it; the last of the callbacks.
+    """Ends the training of all processes when a callback of process 0 asks for it; the last of the callbacks.
 
     Args:
-        shard: this process's.
-        each_batch: whether a callback may ask for it in the midst of an epoch.
+        shard: the shard of this process.
+        each_batch: whether a callback may ask within an epoch.
     """
 
     def __init__(self, shard: Shard, *, each_batch: bool) -> None:
@@ -96,7 +96,7 @@ class StopTogether(pl.Callback):
 
 
 class _Rows(StepRandom):
-    """The draws of some examples of a batch: rows of what is drawn for all ``n``."""
+    """The random numbers of some examples: rows of the numbers for all ``n`` examples of the batch."""
 
     def __init__(self, draw: StepRandom, rows: range, n: int) -> None:
         super().__init__(draw.seed, draw.step, device=draw.device)
@@ -122,7 +122,7 @@ class _Rows(StepRandom):
 
 @contextmanager
 def synchronized_batch_norms(net: nn.Module) -> Iterator[None]:
-    """Batch norms take the statistics of the whole batch, of which this process passes its shard."""
+    """Within, batch norms use the statistics of the whole batch, averaged over the processes."""
     norms = [m for m in net.modules() if isinstance(m, _Norm)]
     for norm in norms:
         norm.forward = partial(_normalized, norm)  # type: ignore[method-assign]
@@ -134,8 +134,8 @@ def synchronized_batch_norms(net: nn.Module) -> Iterator[None]:
 
 
 def _normalized(norm: _Norm, x: Tensor) -> Tensor:
-    """What a batch norm makes of x [B, C, ...], with mean and variance over the processes; torch's own version of it
-    (SyncBatchNorm) refuses to work on a CPU."""
+    """The output of a batch norm for x [B, C, ...], with mean and variance over all processes. torch's SyncBatchNorm
+    refuses to work on a CPU."""
     if not norm.training and norm.running_mean is not None:
         return type(norm).forward(norm, x)
     norm._check_input_dim(x)
@@ -171,7 +171,7 @@ class _Average(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing to remember; apart from forward, as torch.func asks for."""
+        """Empty; torch.func requires it apart from forward."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -179,14 +179,14 @@ class _Average(torch.autograd.Function):
 
 
 def _sum(t: Tensor) -> Tensor:
-    with _noticing():
+    with _detecting_loss():
         dist.all_reduce(t)
     return t
 
 
 @contextmanager
-def _noticing() -> Iterator[None]:
-    """Tell the end of another process from errors of this one."""
+def _detecting_loss() -> Iterator[None]:
+    """Raise :class:`ProcessLost` where communication fails because another process has ended."""
     try:
         yield
     except RuntimeError as error:

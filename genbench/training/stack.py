@@ -1,4 +1,4 @@
-"""Modules of one structure that compute as one."""
+"""Compute modules of one structure as one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +18,18 @@ _VECTOR = 64  # bytes of the longest vectors that processors compute with
 class Stack:
     """Modules that differ in nothing but the values of their tensors, computed as one by ``torch.vmap``.
 
-    Their tensors become views of common storage, so that each stays an ordinary module: whatever changes a module
-    changes its row, and the other way round.
+    Their tensors become views of common storage, so that each stays an ordinary module: a change of the module is a
+    change of its row, and the other way round.
 
     Args:
         modules: at least one.
 
     Attributes:
-        flat: the trainable parameters [modules, size], a row a module, and zeros up to whole vectors of the processor:
-            what is left over is computed otherwise, and rows that share an optimizer would change one another's bits.
-        weights: the same, views [modules, ...] of each parameter in turn.
-        gradient: room for their gradient, as ``flat``; its last columns are ``padding``.
+        flat: the trainable parameters [modules, size], one row per module. Zeros pad a row to whole vectors of the
+            processor: a kernel computes a remainder in another way, so that rows in one tensor would change each
+            other's bits.
+        weights: views [modules, ...] of ``flat``, one per parameter.
+        gradient: their gradient, shaped as ``flat``; its last columns are ``padding``.
         rest: buffers and frozen parameters [modules, ...].
 
     Raises:
@@ -69,8 +70,8 @@ class Stack:
     def map(
         self, function: Callable[..., Any], *args: Any, weights: Sequence[Tensor], shared: Sequence[Any] = ()
     ) -> Any:
-        """function(module, *args) of every module at once, at ``weights``: ``args`` are tensors with a leading axis of
-        modules, or containers of such; ``shared`` follow them and are the same for all."""
+        """Return function(module, *args, *shared) of every module at once, at ``weights``. ``args`` are tensors with a
+        leading axis of modules, or containers of such; ``shared`` is the same for all modules."""
         own = dict(zip(self._spans, weights, strict=True)) | dict(zip(self._rest, self.rest, strict=True))
 
         def one(own: dict[str, Tensor], *args: Any) -> Any:
@@ -81,11 +82,11 @@ class Stack:
             return torch.vmap(one)(own, *args)
 
     def traced(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-        """function(weights, *args) written down as the operations that it makes on stacked tensors, backward passes
-        included, and compiled to them: without the overhead of modules, vmap and autograd, most of a small step's time.
+        """Trace function(weights, *args) to its operations on stacked tensors, backward passes included. A call then
+        runs these alone, without modules, vmap and autograd, which take most of the time of a small step.
 
-        ``args`` are examples of those of the calls to come, all tensors. What the function does to the modules' tensors
-        in place happens again at every call; a number that it reads from elsewhere is fixed.
+        ``args`` are examples for later calls, all tensors. Changes of the modules' tensors in place happen at every
+        call; a Python number that the function reads becomes a constant.
         """
         from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -107,7 +108,7 @@ class Stack:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Every tensor of every module is as before afterwards."""
+        """Put back every tensor of every module when the context ends."""
         live = [self.flat, *self.rest]
         kept = [tensor.clone() for tensor in live]
         try:
@@ -117,7 +118,7 @@ class Stack:
                 tensor.copy_(before)
 
     def release(self, index: int) -> None:
-        """Give a module tensors of its own, so that it stays as it is whatever becomes of its row."""
+        """Give a module tensors of its own, so that changes of its row no longer reach it."""
         module = self.modules[index]
         for p in module.parameters():
             p.data = p.data.clone()
@@ -137,7 +138,7 @@ class Stack:
 
 
 def _shortened(program: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """The program without the operations that give a tensor as it is: what vmap and autograd leave, two in five."""
+    """Remove operations that return their input unchanged: vmap and autograd leave many, two operations in five."""
     same_shape = (torch.ops.aten.view.default, torch.ops.aten.expand.default)
     for node in program.graph.nodes:
         given = node.args[0] if node.args else None
@@ -155,9 +156,8 @@ def _shortened(program: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 class Lanewise(Im2col):
-    """Within it, convolutions, recurrences and batch normalization are written in operations whose result for one lane
-    does not depend on how many others there are; torch's own change in the last bit with the number of lanes, or have
-    no batching rule."""
+    """Replaces convolutions, recurrences and batch normalization by operations whose result for a lane does not depend
+    on the number of lanes. torch's own change in the last bit with that number, or have no batching rule."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear:
@@ -180,7 +180,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """As torch.nn.functional.batch_norm."""
+    """torch.nn.functional.batch_norm."""
     axes, shape = [0, *range(2, input.ndim)], [1, -1, *[1] * (input.ndim - 2)]
     if training:
         mean = input.mean(axes)
@@ -212,10 +212,10 @@ def _recurrent(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[Tensor, ...]:
-    """As torch's own of the unit, which have no batching rule; both directions of a layer are computed together.
+    """torch's recurrent layers, which have no batching rule; both directions of a layer are computed together.
 
-    ``unit`` makes of what the inputs and the outputs before contribute, each [directions, B, gates · width], and of the
-    state the new state, the output first.
+    ``unit(inputs, outputs, *state)`` returns the new state, the output first. ``inputs`` and ``outputs`` are the
+    contributions of this step's input and of the previous output, each [directions, B, gates · width].
     """
     if dropout and train:
         raise ValueError("a recurrence's own dropout draws from torch's generator; accepted: slots between layers")
@@ -271,23 +271,23 @@ _UNITS: dict[Any, Callable[..., tuple[Tensor, ...]]] = {
 
 
 def _fixed(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What training by gradient does not change: buffers and frozen parameters, each once."""
+    """Buffers and frozen parameters, each once."""
     yield from ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
     yield from module.named_buffers()
 
 
 def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """Every place of a buffer: its owner, and its name there."""
+    """The owner, name and tensor of every buffer."""
     return [(m, name, b) for m in module.modules() for name, b in m._buffers.items() if b is not None]
 
 
 def _difference(first: nn.Module, other: nn.Module) -> str | None:
-    """What keeps two modules from being stacked."""
+    """The difference that keeps two modules from being stacked, or None."""
 
     def described(module: nn.Module) -> dict[str, str]:
         tensors = [*module.named_parameters(), *module.named_buffers()]
         found = {name: f"{type(m).__qualname__}({m.extra_repr()})" for name, m in module.named_modules()}
-        for name, m in list(module.named_modules())[1:]:  # numbers that are no tensors would be the first one's for all
+        for name, m in list(module.named_modules())[1:]:  # a plain number would be that of module 0 for all
             plain = {k: v for k, v in vars(m).items() if isinstance(v, int | float | str) and not k.startswith("_")}
             found |= {f"{name}.{k}": repr(v) for k, v in plain.items()}
         return found | {
