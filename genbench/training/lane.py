@@ -81,10 +81,10 @@ class Lane(nn.Module):
         backward: Callable[[Tensor], None] = Tensor.backward,
     ) -> Tensor:
         """Leave in ``.grad`` the gradient for the optimizer; return the training objective, detached."""
-        rate = torch.tensor(lr, dtype=torch.float64)
-        objective, grads = gradient_step(self, Direct(self, backward), x, y, draw, rate)
-        for p, g in zip(self._params, grads, strict=True):
-            p.grad = g
+        objective, grads = gradient_step(self, Direct(self, backward), x, y, draw, lr)
+        if self.changes_gradient:
+            for p, g in zip(self._params, grads, strict=True):
+                p.grad = g
         return objective
 
     # -- the parts of a step
@@ -125,8 +125,9 @@ class Lane(nn.Module):
             grads = method.gradient(params, grads, draw)
         return grads
 
-    def before_step(self, params: Parameters, lr: Tensor, draw: StepRandom) -> None:
+    def before_step(self, params: Parameters, lr: float | Tensor, draw: StepRandom) -> None:
         """Let the methods act on the weights before the optimizer moves them."""
+        lr = lr if isinstance(lr, Tensor) else torch.tensor(lr, dtype=torch.float64)
         for method in self._before:
             method.before_step(params, lr, draw)
 

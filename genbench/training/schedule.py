@@ -42,8 +42,8 @@ def cyclic(optimizer: Optimizer, *, total_steps: int, cycles: int = 5) -> LRSche
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.3) -> LRScheduler:
-    """From 1/25 of the learning rate up to it over the share ``warmup`` of the steps, then down to 1/250,000, along half
-    cosines; the momentum is constant (Smith & Topin 2017, arXiv 1708.07120, in torch's version)."""
+    """From 1/25 of the learning rate up to it over the share ``warmup`` of the steps, then down to 1/250,000, both
+    along a half cosine; the momentum is constant (Smith & Topin 2017, arXiv 1708.07120, in torch's version)."""
     steps = max(3, total_steps)  # torch divides by the length of each half
     rising = min(max(2, _rising(warmup, steps)), steps - 1)
     rates = [group["lr"] for group in optimizer.param_groups]

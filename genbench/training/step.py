@@ -43,7 +43,7 @@ class Lanes(Protocol):
 
 
 def gradient_step(
-    lane: Lane, backend: Backend, x: Tensor, y: Tensor, draw: StepRandom, lr: Tensor
+    lane: Lane, backend: Backend, x: Tensor, y: Tensor, draw: StepRandom, lr: float | Tensor
 ) -> tuple[Tensor, Parameters]:
     """The training objective, and the gradient for the optimizer.
 
