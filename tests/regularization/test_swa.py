@@ -30,5 +30,5 @@ def test_swa_that_never_began_leaves_the_weights():
 
 @pytest.mark.parametrize("start", [-0.1, 1.1, "half"])
 def test_what_is_no_share_of_training_is_refused(start):
-    with pytest.raises(ValueError, match=r"SWA: start=.* is not a number in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"SWA: start is .*; accepted: a number in \[0, 1\]"):
         SWA(start=start)

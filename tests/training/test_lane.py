@@ -61,5 +61,5 @@ def test_methods_that_exclude_each_other_are_refused():
 )
 def test_bad_settings_are_named(method, settings):
     (name,) = settings
-    with pytest.raises(ValueError, match=f"{method.__name__}: {name}="):
+    with pytest.raises(ValueError, match=f"{method.__name__}: {name} is "):
         method(**settings)
