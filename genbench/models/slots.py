@@ -130,10 +130,15 @@ def use_draw(net: nn.Module, draw: StepRandom | None) -> None:
         slot.draw, slot.site = draw, site
 
 
+def tracked_norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return the batch norms that keep running statistics."""
+    return [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+
+
 @contextmanager
 def frozen_norm_statistics(net: nn.Module) -> Iterator[None]:
     """Let batch norms normalize by the batch without updating their running statistics."""
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = tracked_norms(net)
     for norm in norms:
         norm.track_running_stats = False
     kept = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from genbench.models.slots import tracked_norms
 from genbench.module_state import eval_mode
 from genbench.regularization.base import Batches, Method, Parameters
 
@@ -73,7 +74,7 @@ def trainable(net: nn.Module) -> list[nn.Parameter]:
 @torch.no_grad()
 def estimate_norm_statistics(net: nn.Module, batches: Batches) -> None:
     """Set each batch norm's running statistics to their mean over the batches at the current weights."""
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = tracked_norms(net)
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
