@@ -18,8 +18,9 @@ from genbench.callbacks.splits import take as take  # also importable from here
 from genbench.callbacks.subject import is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
-from genbench.measures.snapshot import Forward, Loss, preserved_random_state
-from genbench.measures.watch import told
+from genbench.measures.measure_progress import progress_to
+from genbench.measures.random_state import restoring_random_state
+from genbench.measures.snapshot import Forward, Loss
 from genbench.privacy import clean
 from genbench.process.termination import terminable
 from genbench.records.unfinished import Unfinished
@@ -150,8 +151,8 @@ class Measuring(pl.Callback):
             self.history.pop()  # the weights changed after the last step, as by early stopping
         # Lightning reacts to SIGTERM only between steps, and measures may take minutes
         pace: Any = getattr(pl_module, "pace", None)  # genbench's own training shows its progress
-        shown = nullcontext() if pace is None else told(lambda line, urgent=False: pace.say(line))
-        with preserved_random_state(), terminable(), shown:
+        shown = nullcontext() if pace is None else progress_to(lambda line, urgent=False: pace.say(line))
+        with restoring_random_state(), terminable(), shown:
             found = self.measure(trainer, pl_module)
         self.results = noted(found, self._notes)
         values = {key: estimate.value for key, estimate in self.results.items()}

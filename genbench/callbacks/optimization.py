@@ -13,7 +13,8 @@ from genbench.callbacks.base import Measuring
 from genbench.checks import check_flag
 from genbench.measures import Estimate, cross_entropy, gradient_variance
 from genbench.measures.base import MeasureOf, attempt, reason
-from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+from genbench.measures.random_state import restoring_random_state
+from genbench.measures.snapshot import Forward, Loss
 
 _MISSED = "not reached"
 _LOSSES = {"1e-1": 0.1, "1e-2": 0.01}  # a dot in a metric key marks a layer
@@ -133,7 +134,7 @@ class Optimization(Measuring):
         return Estimate(None, note=note)
 
     def _variance(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Estimate:
-        with preserved_random_state():
+        with restoring_random_state():
             estimate = self._measured(gradient_variance, trainer, pl_module)
         self.seconds += estimate.seconds
         return estimate

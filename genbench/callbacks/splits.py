@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
+from genbench.measures.batches import fresh_workers
 from genbench.measures.examples import EXAMPLES_FIRST, Layout, length
-from genbench.measures.passes import apart
-from genbench.measures.preserve import generators_of, preserved_random_state
+from genbench.measures.random_state import generators_of, restoring_random_state
 from genbench.records.estimate import Estimate
 
 SPLITS = ("train", "val", "test")
@@ -100,7 +100,7 @@ class Splits:
             return []
         if combined is not None and combined._mode != "sequential" and isinstance(combined.iterables, _SEVERAL):
             return [_Limited(_Together(combined), limit, ends=ends)]  # each step gets a batch of every loader
-        return [_Limited(apart(loader), limit, ends=ends) for loader in _listed(found)]
+        return [_Limited(fresh_workers(loader), limit, ends=ends) for loader in _listed(found)]
 
     def _made(self, owner: Any, hook: str) -> Any:
         """Return the loaders that a hook of a module or datamodule makes; ``None`` if nobody wrote that hook."""
@@ -177,7 +177,7 @@ def _random_state(seed: int, parts: Iterable["_Limited"]) -> Iterator[None]:
     """Seed Python, NumPy, torch and the loaders' own generators; restore them afterwards."""
     with ExitStack() as restored:
         for part in parts:
-            restored.enter_context(preserved_random_state(part.batches))
+            restored.enter_context(restoring_random_state(part.batches))
             for generator in generators_of(part.batches):
                 generator.manual_seed(seed)
         random.seed(seed)
@@ -316,7 +316,7 @@ class _Together:
     def __iter__(self) -> Iterator[Any]:
         own = copy.copy(self._combined)  # training uses the original's iterator
         own._iterator = None
-        own.flattened = [apart(loader) for loader in own.flattened]
+        own.flattened = [fresh_workers(loader) for loader in own.flattened]
         return (batch for batch, *_ in own)
 
 

@@ -9,7 +9,8 @@ from genbench.callbacks.subject import network, probe
 from genbench.checks import check_integer, check_number
 from genbench.measures import Snapshot, accuracy
 from genbench.measures.base import reason
-from genbench.measures.snapshot import Forward, Loss, preserved_random_state
+from genbench.measures.random_state import restoring_random_state
+from genbench.measures.snapshot import Forward, Loss
 
 
 class Stop(pl.Callback):
@@ -55,7 +56,7 @@ class Stop(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (self.train_loss, self.train_accuracy) == (None, None) or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
-        with preserved_random_state():
+        with restoring_random_state():
             try:
                 reached = self._reached(trainer, pl_module)
             except Exception as error:  # a failed measurement never ends training

@@ -10,8 +10,8 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from genbench.measures.measure_progress import MeasureProgress
 from genbench.measures.snapshot import Snapshot
-from genbench.measures.watch import Watch
 from genbench.records.estimate import Estimate
 
 P = ParamSpec("P")
@@ -109,7 +109,7 @@ def evaluate(
         keep: is given each measure's name and its estimates by key as soon as there are.
     """
     results: dict[str, Estimate] = {}
-    watch = Watch([name for name in measures if name not in (known or {})])
+    watch = MeasureProgress([name for name in measures if name not in (known or {})])
     with ExitStack() as protection:
         protection.enter_context(snapshot.measuring())  # once for all
         protection.enter_context(snapshot.watched(watch))

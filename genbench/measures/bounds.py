@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.measures.acting import acting
 from genbench.measures.base import measure
+from genbench.measures.effective_weights import effective_weights
 from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.pacbayes import (
     Noise,
@@ -55,7 +55,7 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
 
     held: dict[nn.Module, dict[str, int]] = {}  # the trainable weights of each module that has weights
     with torch.no_grad():
-        for each in acting(snapshot.model):
+        for each in effective_weights(snapshot.model):
             size = each.of(snapshot.state).numel() if any(s in snapshot.parameters for s in each.sources) else 0
             held.setdefault(each.module, {})[each.name] = size
     handles = [m.register_forward_hook(count) for m in held]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.measures.leaves import flatten
+from genbench.measures.pytree import flatten
 
 
 @dataclass(frozen=True)

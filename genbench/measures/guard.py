@@ -1,89 +1,137 @@
-"""What no measure may be taken of: weights of which this process holds a part, a packed form, or nothing."""
+"""Restore a network after measuring: tensors, gradients, modes, hooks, attributes and generators."""
 
-import sys
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genbench.measures.random_state import held_by
+from genbench.module_state import attributes_of, restore_attributes, restore_fully
 
-def check_weights(model: nn.Module) -> None:
-    """Refuses weights that are sharded, quantized or without data: a norm or a gradient of them is not the network's.
-
-    Sharded: parameters of FSDP (flat, or ``DTensor``) and of DeepSpeed's third stage. Quantized: tensor subclasses with
-    a layout of their own (torchao), one-byte parameters (bitsandbytes, HQQ, float8), integer tensors that are named a
-    weight (GPTQ, AWQ), and modules of torch.ao that keep packed weights outside their parameters. Without data:
-    parameters on the meta device, as of weights offloaded to disk.
-
-    Raises:
-        ValueError: one line, with the name of the first such weight.
-    """
-    reason = next(_unmeasurable(model), None)
-    if reason:
-        raise ValueError(f"{reason}; accepted: whole weights in floating point, in memory")
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # of torch's own
+_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "hooks_with_kwargs", "always_called")))
 
 
-def _unmeasurable(model: nn.Module) -> Iterator[str]:
-    fsdp = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", None)  # never imported here
-    for name, module in model.named_modules():
-        if fsdp is not None and isinstance(module, fsdp):
-            yield f"the weights of {name or 'the model'!r} are sharded (FullyShardedDataParallel)"
-        packed = any(isinstance(value, torch.ScriptObject) for value in vars(module).values())
-        if packed and ".quantized." in type(module).__module__:
-            yield f"the weights of {name.removesuffix('._packed_params')!r} are quantized (torch.ao, packed)"
-    for name, p in model.named_parameters():
-        if type(p).__module__.startswith("torch.distributed.") or hasattr(p, "ds_id"):
-            yield f"weights {name!r} are sharded ({'DeepSpeed' if hasattr(p, 'ds_id') else type(p).__name__})"
-        if p.device.type == "meta":
-            yield f"weights {name!r} have no data (meta device)"
-        if p.is_complex():
-            yield f"weights {name!r} are complex"
-        if p.dtype.itemsize == 1 and p.dtype != torch.bool:
-            yield f"weights {name!r} are quantized ({_name(p)})"
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        whole = tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool
-        if not whole and name.endswith("weight"):
-            yield f"weights {name!r} are quantized ({_name(tensor)})"
-        if hasattr(tensor, "__tensor_flatten__"):
-            yield f"weights {name!r} are quantized or packed ({type(tensor).__name__})"
+@contextmanager
+def restoring(model: nn.Module) -> Iterator[None]:
+    """Restores parameters and buffers with their values and places, gradients, modes, hooks, plain attributes (tensors,
+    lists, dicts and sets with what is in them), and generators of random numbers that modules have. Hooks on the
+    parameters' own gradients do not act meanwhile: what they make of a gradient is for the optimizer."""
+    modules = list(model.modules())
+    python = [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    modes = [(m, m.training) for m in modules]
+    sparse = [(m, m.sparse) for m in modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    hooks = [(getattr(m, name), getattr(m, name).copy()) for m in python for name in _HOOKS]
+    places = [(held, dict(held)) for m in python for held in (m._parameters, m._buffers)]
+    attributes, generators = attributes_of(python), [*_own_generators(python), *_contents(python)]
+    live = [*model.parameters(), *model.buffers()]
+    saved = [
+        (t, t.data, t.detach().clone(), t.requires_grad, t.grad, None if t.grad is None else t.grad.clone())
+        for t in live
+    ]
+    watched = [(t, t._backward_hooks) for t in live if t._backward_hooks]
+
+    def restore() -> None:
+        for module, training in modes:
+            module.training = training
+        for embedding, was in sparse:
+            embedding.sparse = was
+        for current, entries in [*hooks, *places]:
+            if not _same_entries(current, entries):
+                current.clear()
+                current.update(entries)
+        restore_attributes(attributes)
+        with torch.no_grad():
+            for tensor, data, value, requires_grad, grad, grad_value in saved:
+                if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape:
+                    tensor.data = data
+                _copy(tensor, value)
+                if tensor.requires_grad != requires_grad:
+                    tensor.requires_grad_(requires_grad)
+                if grad is not None and grad_value is not None:
+                    _copy(grad, grad_value)
+                if tensor.grad is not grad:
+                    tensor.grad = grad
+        for tensor, entries in watched:
+            tensor._backward_hooks = entries
+        for put_back in generators:
+            put_back()
+
+    try:
+        for tensor, _ in watched:
+            tensor._backward_hooks = None
+        yield
+    finally:
+        restore_fully(restore)
 
 
-def in_common(model: nn.Module) -> str | None:
-    """What every estimate says where two parameters have elements in common, as views of one tensor have."""
-    storages: dict[int, list[tuple[str, nn.Parameter]]] = {}
-    for name, p in model.named_parameters():
-        if p.layout == torch.strided and p.numel():
-            storages.setdefault(p.untyped_storage().data_ptr(), []).append((name, p))
-    for held in storages.values():
-        held.sort(key=lambda each: each[1].storage_offset())
-        near: list[tuple[str, nn.Parameter]] = []
-        for second, b in held:
-            near = [(first, a) for first, a in near if _range(a)[1] > b.storage_offset()]
-            for first, a in near:
-                if _overlap(a, b):
-                    return (
-                        f"weights {first!r} and {second!r} have memory in common, and count as two that move apart; "
-                        "one parameter that is registered in both places counts once"
-                    )
-            near.append((second, b))
-    return None
+def _same_entries(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
+    return list(a) == list(b) and all(a[key] is b[key] for key in a)
 
 
-def _overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one storage, whose ranges overlap, have elements in common."""
-    (start, end), (other, last) = _range(a), _range(b)
-    first = min(start, other)
-    seen = torch.zeros(max(end, last) - first, dtype=torch.bool)
-    seen.as_strided(a.shape, a.stride(), start - first).fill_(True)
-    return bool(seen.as_strided(b.shape, b.stride(), other - first).any())
+def _copy(tensor: Tensor, value: Tensor) -> None:
+    if not torch.equal(tensor, value):  # copying would count as a change of the tensor
+        tensor.copy_(value)
 
 
-def _range(tensor: Tensor) -> tuple[int, int]:
-    """The first element of its storage that a tensor reaches, and the one behind the last."""
-    start = int(tensor.storage_offset())
-    return start, start + 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+def _contents(modules: list[nn.Module]) -> list[Any]:
+    """What puts back the content of each attribute that a forward pass may change in place."""
+    found: list[Any] = []
+    for module in modules:
+        for key, value in vars(module).items():
+            if key in _TABLES:
+                continue
+            if isinstance(value, Tensor) and value.is_leaf:
+                found.append(partial(_copy_back, value, value.detach().clone()))
+            elif type(value) in (list, dict, set, deque):
+                found.append(partial(_refill, value, value.copy()))
+    return found
 
 
-def _name(tensor: Tensor) -> str:
-    kind = type(tensor).__name__
-    return str(tensor.dtype).removeprefix("torch.") if kind in ("Tensor", "Parameter") else kind
+def _copy_back(tensor: Tensor, value: Tensor) -> None:
+    if tensor.shape == value.shape and not tensor.is_sparse:
+        with torch.no_grad():
+            _copy(tensor, value)
+
+
+def _refill(held: Any, before: Any) -> None:
+    pairs = (
+        zip(held.items(), before.items(), strict=False) if isinstance(held, dict) else zip(held, before, strict=False)
+    )
+    if len(held) == len(before) and all(_is(a, b) for a, b in pairs):
+        return
+    held.clear()
+    held.extend(before) if isinstance(held, list | deque) else held.update(before)
+
+
+def _is(a: Any, b: Any) -> bool:
+    return all(map(_is, a, b)) if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) == 2 else a is b
+
+
+@contextmanager
+def plain_kernels(device: torch.device) -> Iterator[None]:
+    """No autocast and none of torch's shortcuts of inference: both keep weights, or compute another function, where
+    gradients are not wanted. What ``parametrize.cached`` has kept is not used either."""
+    parametrize: Any = torch.nn.utils.parametrize
+    fast, cached = torch.backends.mha.get_fastpath_enabled(), parametrize._cache_enabled
+
+    def restore() -> None:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        parametrize._cache_enabled = cached
+
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        parametrize._cache_enabled = 0
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        restore_fully(restore)
+
+
+def _own_generators(modules: list[nn.Module]) -> list[Any]:
+    """What puts back the state of each generator that a module has as an attribute."""
+    return [partial(g.set_state, g.get_state()) for module in modules for g in held_by(module)]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_number
-from genbench.measures.acting import acting, of_factors
 from genbench.measures.base import measure
+from genbench.measures.effective_weights import effective_weights, noting_low_rank
 from genbench.measures.outputs import Reading, undefined, with_logits
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
@@ -58,7 +58,7 @@ def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 
 
 @measure("margin")
-@of_factors
+@noting_low_rank
 def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str, Estimate]:
     """γ, the percentile of :func:`margin`, over the size that the weights alone can give it:
 
@@ -195,5 +195,5 @@ def _over(gamma: float, log: float) -> float:
 def _matrices(snapshot: Snapshot) -> list[Tensor]:
     """The weights of two or more dimensions as matrices, float64, one for each layer that uses it."""
     with torch.no_grad():
-        found = [each.of(snapshot.state) for each in acting(snapshot.model)]
+        found = [each.of(snapshot.state) for each in effective_weights(snapshot.model)]
     return [w.double().reshape(len(w), -1) for w in found if w.ndim >= 2 and w.numel()]

@@ -6,7 +6,8 @@ others: out × in of a linear layer, out × (in · kernel) of a convolution, the
 projections of attention stacked; tied weights once; d is their number. Vectors (biases, scales of a normalization) have
 no matrix norm, but count in ‖w‖ and in the number of parameters. A batch norm is not folded into the layer before it.
 A weight that a parametrization computes from parameters (weight norm, spectral norm) is the one that acts: see
-:mod:`genbench.measures.acting`. Where trainable matrices are the factors of LoRA, a note says that norms are of those.
+:mod:`genbench.measures.effective_weights`. Where trainable matrices are the factors of LoRA, a note says that norms
+are of those.
 Values are the plain complexity μ: Jiang et al. rank by √(μ/m), m the number of examples.
 """
 
@@ -16,8 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genbench.measures.acting import initial_weights, of_factors, weights
 from genbench.measures.base import measure
+from genbench.measures.effective_weights import initial_weights, noting_low_rank, weights
 from genbench.measures.margins import margin_percentile, spectral_square
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -30,14 +31,14 @@ _NO_MATRICES = "undefined: the network has no weight matrices"
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def l2_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """‖w‖₂ of all trainable weights as ``l2``, of each as ``l2.<name>``."""
     return _euclidean("l2", weights(snapshot))
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
     """‖w − w⁰‖₂ of all trainable weights as ``distance``, of each as ``distance.<name>``; ``None`` where the
     snapshot has no initial weights, or of other names or shapes."""
@@ -48,7 +49,7 @@ def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def parameter_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """What takes all trainable weights, biases included: ‖w‖₂² as ``param_norm``, ‖w‖₁ as ``l1`` and of each as
     ``l1.<name>``; and the number ω of the parameters that are trained as ``params``."""
@@ -61,7 +62,7 @@ def parameter_norms(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """The largest singular value of each trainable weight as ``spectral.<name>`` and the largest of them as
     ``spectral``; exact, from the eigenvalues of WWᵀ in float64.
@@ -73,7 +74,7 @@ def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def matrix_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """Sums and products of the norms of the weight matrices.
 
@@ -94,7 +95,7 @@ def matrix_norms(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def matrix_distances(snapshot: Snapshot) -> dict[str, Estimate]:
     """Σ ‖W − W⁰‖_F² as ``fro_dist`` and Σ ‖W − W⁰‖₂² as ``dist_spec_init``, W⁰ the initial weights, and of each matrix
     as ``fro_dist.<name>`` and ``dist_spec_init.<name>``; ``None`` where there are no initial weights of these names
@@ -106,7 +107,7 @@ def matrix_distances(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm")
-@of_factors
+@noting_low_rank
 def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
     """Products of norms over γ², γ the 10th percentile of the margins of these data: see
     :func:`genbench.measures.margins.margin_percentile`.
@@ -129,7 +130,7 @@ def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
 
 
 @measure("norm")
-@of_factors
+@noting_low_rank
 def convolution_spectral_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """The measures built of spectral norms, with those of the convolutions as linear maps of their whole input in place
     of those of reshaped weights: ``spectral_fft`` and ``spectral_fft.<name>``, ``log_prod_of_spec_fft``,

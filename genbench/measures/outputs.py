@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.measures.leaves import leaves, rebuilt
+from genbench.measures.pytree import leaves, rebuilt
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 

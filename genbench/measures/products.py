@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.measures.leaves import flatten
+from genbench.measures.pytree import flatten
 
 Loss = Callable[[Any, Any], Tensor]
 Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]

@@ -5,8 +5,8 @@ import math
 import torch
 
 from genbench.checks import check_integer, nearest
-from genbench.measures.acting import weights
 from genbench.measures.base import measure
+from genbench.measures.effective_weights import weights
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed

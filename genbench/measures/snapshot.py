@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genbench.checks import nearest
-from genbench.measures import inputs
-from genbench.measures.acting import layers
+from genbench.measures import model_inputs
+from genbench.measures.batch_structure import BatchResult, BatchStructure, find_structure
+from genbench.measures.batches import Batches, BatchesWithTargets
+from genbench.measures.effective_weights import layers
+from genbench.measures.example_gradients import by_example
 from genbench.measures.examples import (
     EXAMPLES_FIRST,
     Layout,
@@ -29,14 +32,12 @@ from genbench.measures.examples import (
     mean_of,
     tensors_of,
 )
-from genbench.measures.graphs import allowed, product_with
-from genbench.measures.guard import check_weights, in_common
-from genbench.measures.passes import Paired, Passes
-from genbench.measures.per_example import by_example
+from genbench.measures.guard import plain_kernels, restoring
+from genbench.measures.operators import allowed, product_with
 from genbench.measures.precision import in_precision, precise
-from genbench.measures.preserve import plain_kernels, preserved, preserved_random_state
-from genbench.measures.probing import Probe, Run, probed
 from genbench.measures.products import Loss, flat, gauss_newton, gradient, hessian
+from genbench.measures.random_state import restoring_random_state
+from genbench.measures.supported import check_weights, shared_memory_note
 from genbench.module_state import ModuleTensors, attributes_of, renamed, restore_attributes, unwrapped
 
 P = ParamSpec("P")
@@ -152,7 +153,7 @@ class Snapshot:
         self.forward = forward
         self.scaling = scaling
         self.count = count
-        self._passes = batches if isinstance(batches, Passes) else Passes(batches)
+        self._passes = batches if isinstance(batches, Batches) else Batches(batches)
 
         live = dict(inner.named_parameters())
         lazy = [name for name, p in live.items() if nn.parameter.is_lazy(p)]
@@ -161,7 +162,7 @@ class Snapshot:
         if not any(p.requires_grad for p in live.values()):
             raise ValueError("model has no trainable parameters (none has requires_grad)")
         check_weights(inner)
-        self.note_of_weights = in_common(inner)  # what every estimate has to say
+        self.note_of_weights = shared_memory_note(inner)  # what every estimate has to say
         with torch.no_grad(), torch.inference_mode(False):
             self.parameters = {name: p.detach().clone() for name, p in live.items() if p.requires_grad}
             self._fixed = {name: p.detach().clone() for name, p in live.items() if not p.requires_grad}
@@ -230,12 +231,12 @@ class Snapshot:
         The first is the data themselves. An input says what the layers before it have made of the data, their
         activations, normalization and residual sums included, whatever the architecture. Kept on the model's device.
         """
-        return self.shared("representations", lambda: inputs.representations(self))
+        return self.shared("representations", lambda: model_inputs.representations(self))
 
     @property
     def first_input(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, by position and by name, that the model is given for the first example."""
-        return self.shared("first input", lambda: inputs.first_input(self))
+        return self.shared("first input", lambda: model_inputs.first_input(self))
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The model's output for other arguments, at these weights and in evaluation mode."""
@@ -263,7 +264,7 @@ class Snapshot:
 
     @_stepwise
     def _at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
-        return inputs.at_inputs(self)
+        return model_inputs.at_inputs(self)
 
     @_stepwise
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -273,7 +274,7 @@ class Snapshot:
         Raises:
             ValueError: batches that are no pairs of tensors with the examples as first axis.
         """
-        return inputs.blocks(self, size)
+        return model_inputs.blocks(self, size)
 
     @_stepwise
     def example_gradients(self, vector: Tensor | None = None) -> Iterator[Tensor]:
@@ -370,7 +371,9 @@ class Snapshot:
             inner, target = batch
             return forward(model, inner)[0], target
 
-        return self._view(("vector", "representations"), _passes=Paired(self._passes, targets), forward=replaced)
+        return self._view(
+            ("vector", "representations"), _passes=BatchesWithTargets(self._passes, targets), forward=replaced
+        )
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
@@ -378,7 +381,7 @@ class Snapshot:
 
     def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
         """The same network and loss on other batches of the same form."""
-        return self._view(("vector",), _passes=Passes(batches), **changes)
+        return self._view(("vector",), _passes=Batches(batches), **changes)
 
     @contextmanager
     def watched(self, watch: Any) -> Iterator[None]:
@@ -472,7 +475,7 @@ class Snapshot:
                     if len(rows):
                         found.append(layout.rows(batch, n, rows))
                 first += n
-        return [self._view(("vector", "probe"), _passes=Passes(self._joined(found))) for found in pieces]
+        return [self._view(("vector", "probe"), _passes=Batches(self._joined(found))) for found in pieces]
 
     def _joined(self, pieces: list[Any]) -> list[Any]:
         """Pieces of several batches as one batch where they fit together: small ones are slow."""
@@ -533,10 +536,10 @@ class Snapshot:
                 yield
             return
         with ExitStack() as stack:
-            stack.enter_context(preserved_random_state())
-            stack.enter_context(preserved(self.model))
+            stack.enter_context(restoring_random_state())
+            stack.enter_context(restoring(self.model))
             if isinstance(self.loss, nn.Module):
-                stack.enter_context(preserved(self.loss))
+                stack.enter_context(restoring(self.loss))
                 for module in self.loss.modules():
                     module.training = False
             stack.enter_context(plain_kernels(self.device))
@@ -624,7 +627,7 @@ class Snapshot:
     # -- how
 
     @property
-    def _probe(self) -> Probe:
+    def _probe(self) -> BatchStructure:
         """How the network and the loss treat the examples, seen on the first batch."""
         with self.measuring():
             return self.shared("probe", lambda: self._probed(next(self._each())))
@@ -649,8 +652,8 @@ class Snapshot:
             )
         return layout
 
-    def _probed(self, batch: Any) -> Probe:
-        return probed(lambda some, layout: self._run(some, layout=layout), batch, pair=self._paired(batch))
+    def _probed(self, batch: Any) -> BatchStructure:
+        return find_structure(lambda some, layout: self._run(some, layout=layout), batch, pair=self._paired(batch))
 
     def _number(self, batch: Any, layout: Layout) -> int:
         """The examples of a batch, which need not be run where it is known what its target is."""
@@ -679,11 +682,11 @@ class Snapshot:
             weights, held, samples, common = [], 0, Samples(self.loss, self.count), None
             for batch in self._each():
                 if "probe" not in self._shared:
-                    with preserved_random_state():  # the passes to come do not draw what this draws
+                    with restoring_random_state():  # the passes to come do not draw what this draws
                         self._shared["probe"] = self._probed(batch)
                 run = self._run(batch)
                 if self._probe.examples == 1 < run.n:  # one example shows little
-                    with preserved_random_state():
+                    with restoring_random_state():
                         self._shared["probe"] = self._probed(batch)
                 common = self._fitted(batch, run.n, common)
                 losses.append((run.loss, run.n))
@@ -753,7 +756,7 @@ class Snapshot:
             return tensor.to(self.device, self._dtype)
         return tensor.to(self.device)
 
-    def _run(self, batch: Any, *, layout: Layout | None = None) -> Run:
+    def _run(self, batch: Any, *, layout: Layout | None = None) -> BatchResult:
         """One batch through the network as it is placed."""
         output, target = self._answer(batch)
         if layout is None:
@@ -774,7 +777,7 @@ class Snapshot:
         restore_attributes(
             self._open.attributes
         )  # what a pass keeps, weights that are merged or a state, is not the next one's
-        return Run(output, target, loss.reshape(()), weight, n)
+        return BatchResult(output, target, loss.reshape(()), weight, n)
 
     def _answer(self, batch: Any) -> tuple[Any, Any]:
         """(output, target) of the forward pass, without a graph where none is asked for."""

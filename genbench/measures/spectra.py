@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_integer
-from genbench.measures.acting import of_factors, weights
 from genbench.measures.base import measure
+from genbench.measures.effective_weights import noting_low_rank, weights
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -57,7 +57,7 @@ class Spectrum:
 
 
 @measure("norm", of_weights=True)
-@of_factors
+@noting_low_rank
 def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
     """The tails of the weights' spectra: α small where they are heavy.
 

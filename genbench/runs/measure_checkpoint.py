@@ -18,7 +18,7 @@ from genbench.config import ConfigError, bind
 from genbench.measures import Estimate
 from genbench.measures.base import check_settings, evaluate, of_flatness
 from genbench.measures.gap import performance_and_gaps
-from genbench.measures.watch import Say, log, told
+from genbench.measures.measure_progress import Say, log, progress_to
 from genbench.privacy import clean, shared
 from genbench.runs import build, curves
 from genbench.runs.provenance import provenance
@@ -79,7 +79,7 @@ def run(config: Config, *, say: Say = log, page: Page | None = None) -> Measured
             known[name] = noted(found, notes)
             files.write_unfinished(known, left=[name for name in measures if name not in known])
 
-        with told(say):
+        with progress_to(say):
             estimates = noted(performance_and_gaps(snapshots), notes)
             found = evaluate(measures, snapshots[split], split=split, few=few, known=dict(known), keep=keep)
             estimates |= noted(found, notes)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import genbench.measures.graphs as module
-import genbench.measures.per_example as per_example
+import genbench.measures.example_gradients as per_example
+import genbench.measures.operators as module
 import genbench.measures.snapshot as whole
 from genbench.measures import Snapshot, hessian_eigenvalues, l2_norm
 from tests.helpers.networks import NETS, build, dense_gauss_newton, dense_hessian

@@ -32,7 +32,7 @@ from genbench.measures import (
     path_norm,
     sam_sharpness,
 )
-from genbench.measures.preserve import preserved
+from genbench.measures.guard import restoring
 from genbench.records.estimate import Estimate
 
 CE = F.cross_entropy
@@ -788,13 +788,13 @@ def test_a_signal_while_things_are_put_back(monkeypatch, step):
             raise KeyboardInterrupt
         return plain(*args)
 
-    with preserved(net):
+    with restoring(net):
         for p in net.parameters():
             p.data = torch.zeros_like(p)
         net.layers[0].requires_grad_(False)
         monkeypatch.setattr(torch, "equal", interrupted)
         context = pytest.raises(KeyboardInterrupt) if step < 6 else pytest.MonkeyPatch.context()
-        with context, preserved(net):
+        with context, restoring(net):
             pass
         monkeypatch.setattr(torch, "equal", plain)
         assert not any(p.any() for p in net.parameters())
@@ -803,7 +803,7 @@ def test_a_signal_while_things_are_put_back(monkeypatch, step):
 
 
 def test_graphs_are_kept_within_the_memory_that_is_free(monkeypatch):
-    import genbench.measures.graphs as module
+    import genbench.measures.operators as module
 
     torch.manual_seed(0)
     net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data(400)

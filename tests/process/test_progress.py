@@ -9,7 +9,7 @@ import time
 import pytest
 import rich.console
 
-from genbench.measures import graphs, watch
+from genbench.measures import measure_progress, operators
 from genbench.process import progress
 from genbench.process.progress import Note, Pace
 from genbench.runs import execute, plan
@@ -110,15 +110,15 @@ def test_a_run_notes_the_loss_of_its_steps(configure, notes):
 
 
 def test_a_pack_notes_which_measure_of_which_run_is_taken_and_what_is_left(configure, notes, monkeypatch):
-    monkeypatch.setattr(watch, "_OFTEN", -1.0)  # each pass is noted
-    product = graphs._summed
+    monkeypatch.setattr(measure_progress, "_OFTEN", -1.0)  # each pass is noted
+    product = operators._summed
 
     def slow(snapshot, *args):
         time.sleep(0.02)
         return product(snapshot, *args)
 
-    monkeypatch.setattr(graphs, "_summed", slow)
-    monkeypatch.setattr(watch, "SLOW", 0.0)
+    monkeypatch.setattr(operators, "_summed", slow)
+    monkeypatch.setattr(measure_progress, "SLOW", 0.0)
     few = ("~measures.adaptive_sharpness", "~measures.average_sharpness", "~measures.sam_sharpness")
     configs = configure(*few, "~callbacks.gap", each=[{"seed": 0}, {"seed": 1}])
     execute.run_packed(configs, choices=[{}, {}], overrides=[(), ()])
@@ -246,6 +246,6 @@ def test_what_is_measured_at_the_end_is_said(configure, monkeypatch):
     said = []
     plain = Pace.say
     monkeypatch.setattr(Pace, "say", lambda self, doing: said.append(doing) or plain(self, doing))
-    monkeypatch.setattr("genbench.measures.watch._OFTEN", 0.0)
+    monkeypatch.setattr("genbench.measures.measure_progress._OFTEN", 0.0)
     assert execute.run(configure("logger={}"))["status"] == "completed"
     assert any(line.startswith("measuring trace: 1 of at most 24 passes") for line in said)

@@ -31,7 +31,7 @@ from genbench.measures import (
     spectral_norm,
     vc_dimension,
 )
-from genbench.measures.acting import factors, weights
+from genbench.measures.effective_weights import low_rank_note, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
 OF_THE_FUNCTION = (
@@ -380,7 +380,7 @@ def test_norms_of_factors_say_so(layer, names):
     net = nn.Sequential(layer(), nn.ReLU(), nn.Linear(5, 3))
     snapshot = Snapshot(net, F.cross_entropy, [(torch.randn(9, 6), torch.randint(3, (9,)))])
     said = f"of low-rank factors ({names}, …) of a change of frozen weights, not of what acts"
-    assert factors(snapshot) == said
+    assert low_rank_note(snapshot) == said
     for function in (l2_norm, parameter_norms, spectral_norm, matrix_norms, normalized_margin, power_law):
         noted = [e.note for e in function(snapshot).values() if e.value is not None]
         assert noted
@@ -403,7 +403,7 @@ def test_factors_inside_a_parametrization_are_no_weights():
     parametrize.register_parametrization(layer, "weight", LoraParametrization())
     snapshot = Snapshot(layer, F.cross_entropy, [(torch.randn(9, 6), torch.randint(5, (9,)))])
     assert [*weights(snapshot)] == ["weight"]
-    assert factors(snapshot) is None
+    assert low_rank_note(snapshot) is None
     found = matrix_norms(snapshot)
     assert found["fro_norm"].value == pytest.approx(float(layer.weight.double().square().sum()), rel=1e-6)
     assert found["fro_norm"].note is None
@@ -416,4 +416,4 @@ def test_other_networks_have_no_factors():
     for model in (network(), net, bottleneck, nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 3))):
         given = data() if isinstance(model[0], nn.Conv1d) else (x, y)
         given = (torch.randint(9, (9, 6)), y) if isinstance(model[0], nn.Embedding) else given
-        assert factors(Snapshot(model, F.cross_entropy, [given])) is None
+        assert low_rank_note(Snapshot(model, F.cross_entropy, [given])) is None

@@ -1,4 +1,4 @@
-"""Passes over a loader that draws random numbers where no seed is found: the same data each time, or one line."""
+"""Batches over a loader that draws random numbers where no seed is found: the same data each time, or one line."""
 
 import random
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-import genbench.measures.passes as module
+import genbench.measures.batches as module
 from genbench.measures import Snapshot, gradient_norm, sam_sharpness
 
 CE = F.cross_entropy
@@ -154,7 +154,7 @@ def test_batches_of_any_type_are_compared(monkeypatch, dtype):
     monkeypatch.setattr(module, "room", lambda _device: 0)
     x = (torch.randn(8, 3) > 0).float()
     batches = [x.to(dtype), (1 - x).to(dtype)]
-    passes = module.Passes(Given(batches))
+    passes = module.Batches(Given(batches))
     for _ in range(2):
         assert all(torch.equal(a.float(), b.float()) for a, b in zip(passes, batches, strict=True))
     batches.reverse()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench.measures.examples import EXAMPLES_FIRST, Layout
-from genbench.measures.graphs import SLICE
+from genbench.measures.operators import SLICE
 
 if TYPE_CHECKING:
     from genbench.measures.snapshot import Snapshot

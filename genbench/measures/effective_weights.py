@@ -31,7 +31,7 @@ Values = Mapping[str, Tensor]  # by the names of a state dict
 
 
 @dataclass(frozen=True)
-class Acting:
+class EffectiveWeight:
     """A tensor that a module acts with, ``<module>.<attribute>``, and the entries of the state that it is of."""
 
     name: str
@@ -49,7 +49,7 @@ class Acting:
         return self.compute(tuple(values[name] for name in self.sources))
 
 
-def acting(model: nn.Module) -> Iterator[Acting]:
+def effective_weights(model: nn.Module) -> Iterator[EffectiveWeight]:
     """What each module acts with, in the order of the modules; tensors that several modules share, for each of them."""
     first: dict[int, str] = {}
     for name, tensor in chain(
@@ -64,10 +64,10 @@ def acting(model: nn.Module) -> Iterator[Acting]:
         prefix, used = f"{paths[id(module)]}.".removeprefix("."), set()
         for name, (tensors, compute) in _computed(module).items():
             used |= {id(tensor) for tensor in tensors}
-            yield Acting(f"{prefix}{name}", module, tuple(first[id(tensor)] for tensor in tensors), compute)
+            yield EffectiveWeight(f"{prefix}{name}", module, tuple(first[id(tensor)] for tensor in tensors), compute)
         for p in module._parameters.values():
             if p is not None and id(p) not in used:
-                yield Acting(first[id(p)], module, (first[id(p)],), _itself)
+                yield EffectiveWeight(first[id(p)], module, (first[id(p)],), _itself)
 
 
 def weights(snapshot: "Snapshot") -> dict[str, Tensor]:
@@ -99,16 +99,16 @@ def layers(snapshot: "Snapshot") -> dict[str, nn.Module]:
     """The modules that act with a tensor of two or more dimensions themselves, by name, in the order of the model."""
     state = snapshot.state
     with snapshot.measuring(), torch.no_grad():
-        owners = {id(each.module) for each in acting(snapshot.model) if each.of(state).ndim >= 2}
+        owners = {id(each.module) for each in effective_weights(snapshot.model) if each.of(state).ndim >= 2}
     return {name: module for name, module in snapshot.model.named_modules() if id(module) in owners}
 
 
-def of_factors(norms: Callable[Concatenate["Snapshot", P], Norms]) -> Callable[Concatenate["Snapshot", P], Norms]:
-    """Notes of norms what :func:`factors` says."""
+def noting_low_rank(norms: Callable[Concatenate["Snapshot", P], Norms]) -> Callable[Concatenate["Snapshot", P], Norms]:
+    """Notes of norms what :func:`low_rank_note` says."""
 
     @wraps(norms)
     def noted(snapshot: "Snapshot", /, *args: P.args, **settings: P.kwargs) -> Norms:
-        found, note = norms(snapshot, *args, **settings), factors(snapshot)
+        found, note = norms(snapshot, *args, **settings), low_rank_note(snapshot)
         if note is None:
             return found
         return {
@@ -119,7 +119,7 @@ def of_factors(norms: Callable[Concatenate["Snapshot", P], Norms]) -> Callable[C
     return noted
 
 
-def factors(snapshot: "Snapshot") -> str | None:
+def low_rank_note(snapshot: "Snapshot") -> str | None:
     """What is said of norms where trainable matrices are low-rank factors of a change of frozen ones (LoRA, Hu et al.
     2022, arXiv 2106.09685): those that are named so, or A and B beside a frozen W of the shape of their product."""
     acts = [name for name, w in weights(snapshot).items() if w.ndim >= 2 and name in snapshot.parameters]
@@ -142,9 +142,9 @@ def factors(snapshot: "Snapshot") -> str | None:
     return f"of low-rank factors ({', '.join(list(found)[:2])}, …) of a change of frozen weights, not of what acts"
 
 
-def _trainable(snapshot: "Snapshot") -> list[Acting]:
-    found: dict[str, Acting] = {}
-    for each in acting(snapshot.model):
+def _trainable(snapshot: "Snapshot") -> list[EffectiveWeight]:
+    found: dict[str, EffectiveWeight] = {}
+    for each in effective_weights(snapshot.model):
         if any(name in snapshot.parameters for name in each.sources):
             found.setdefault(each.name, each)
     return list(found.values())

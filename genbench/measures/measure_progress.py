@@ -24,7 +24,7 @@ _say: ContextVar[Say] = ContextVar("say", default=log)
 
 
 @contextmanager
-def told(say: Say) -> Iterator[None]:
+def progress_to(say: Say) -> Iterator[None]:
     """Within it, how far measuring is goes to ``say``, about once a second; else to the log, twice a minute. What takes
     long is urgent, and told before it is spent."""
     token = _say.set(say)
@@ -34,7 +34,7 @@ def told(say: Say) -> Iterator[None]:
         _say.reset(token)
 
 
-class Watch:
+class MeasureProgress:
     """Counts the passes over the data of a set of measures.
 
     Args:

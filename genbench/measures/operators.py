@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from genbench.im2col import Im2col
+from genbench.measures.batch_structure import EXAMINED
+from genbench.measures.batches import Batches
 from genbench.measures.examples import mean_of, tolerance
-from genbench.measures.passes import Passes
-from genbench.measures.probing import PROBED
 from genbench.measures.products import Curvature, Product, flat, hessian
 from genbench.process.memory import Allocated, room
 
@@ -98,7 +98,7 @@ def _allot(snapshot: "Snapshot", kept: _Kept, batch: Any, curvature: Curvature, 
     """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
     probe, n = snapshot._probe, snapshot.losses[0][1]
     sliced = snapshot.forward is None and snapshot._dividable
-    m = min(n, PROBED // 2) if sliced else n
+    m = min(n, EXAMINED // 2) if sliced else n
     some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
     with Allocated() as allocated, Im2col():
         run = snapshot._run(some)
@@ -120,7 +120,7 @@ def _check_second(snapshot: "Snapshot", some: Any) -> None:
       and a rounding that is passed straight through has another. Products are of this gradient, where its derivative
       is symmetric.
     """
-    few = snapshot._view(("vector", "probe"), _passes=Passes([some]))
+    few = snapshot._view(("vector", "probe"), _passes=Batches([some]))
     exact = few if _is_double(few) else few.in_precision(torch.float64)
     if exact is None:
         return

@@ -4,11 +4,11 @@ from functools import partial
 
 import torch.nn.functional as F
 
-import genbench.measures.graphs as graphs
-import genbench.measures.watch as module
+import genbench.measures.measure_progress as module
+import genbench.measures.operators as operators
 from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace, l2_norm
 from genbench.measures.base import evaluate
-from genbench.measures.watch import told
+from genbench.measures.measure_progress import progress_to
 from tests.helpers.networks import build
 
 
@@ -17,20 +17,20 @@ def test_which_measure_runs_and_how_far(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
-    product = graphs._summed
+    product = operators._summed
 
     def slow(*args):
         now[0] += 30
         return product(*args)
 
-    monkeypatch.setattr(graphs, "_summed", slow)
+    monkeypatch.setattr(operators, "_summed", slow)
     lines = []
     measures = {
         "l2": l2_norm,
         "trace": partial(hessian_trace, deflation=3, probes=4),
         "lambda_1": hessian_eigenvalues,
     }
-    with told(lambda line, urgent=False: lines.append((line, urgent))):
+    with progress_to(lambda line, urgent=False: lines.append((line, urgent))):
         found = evaluate(measures, snapshot, split="train")
     assert found["train/flatness/trace"].value is not None
     assert lines[0] == ("measuring trace: 1 of at most 7 passes of about 30 s, at most 3 min left; then lambda_1", True)

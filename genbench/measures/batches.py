@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from genbench.measures.examples import copied, mapped, tensors_of
-from genbench.measures.leaves import leaves
-from genbench.measures.preserve import (
+from genbench.measures.pytree import leaves
+from genbench.measures.random_state import (
     generators_of,
-    preserved_generators,
-    preserved_random_state,
     random_state,
+    restoring_generators,
+    restoring_random_state,
     set_random_state,
 )
 from genbench.process.memory import room
@@ -26,7 +26,7 @@ _PLAIN = (Tensor, np.ndarray, str, bytes, int, float, type(None))  # what tells 
 _SAMPLE = 64  # entries of a tensor that tell it from another
 
 
-class Passes:
+class Batches:
     """The batches of a list or a loader, the same at every pass.
 
     What gives its batches once is read at once. All passes over a loader start from the same random state: Python's,
@@ -45,7 +45,7 @@ class Passes:
         self._source = batches
         self.kept: Sequence[Any] | None = batches if isinstance(batches, list | tuple) else None
         if isinstance(batches, Iterator):
-            with preserved_random_state():
+            with restoring_random_state():
                 self.kept = [copied(batch) for batch in batches]  # one buffer may serve all of them
         self._first: list[Any] | None = None  # what tells the batches of the first whole pass from others
         self._generators = [] if self.kept is not None else generators_of(batches)
@@ -66,10 +66,10 @@ class Passes:
         left = 0
         while True:
             # nobody else's draws are the loader's
-            with preserved_random_state(), preserved_generators(self._generators):
+            with restoring_random_state(), restoring_generators(self._generators):
                 self._set(state)
                 if source is None:
-                    source = iter(apart(self._source))
+                    source = iter(fresh_workers(self._source))
                 batch = next(source, _END)
                 state = self._state()
             if batch is _END:
@@ -102,10 +102,10 @@ class Passes:
             generator.set_state(each)
 
 
-class Paired(Passes):
+class BatchesWithTargets(Batches):
     """Pairs of each batch of other passes and its other target."""
 
-    def __init__(self, batches: Passes, targets: Sequence[Any]) -> None:
+    def __init__(self, batches: Batches, targets: Sequence[Any]) -> None:
         super().__init__([])
         self.kept, self._batches, self._targets = None, batches, targets
 
@@ -113,7 +113,7 @@ class Paired(Passes):
         return zip(self._batches, self._targets, strict=True)
 
 
-def apart(loader: Any) -> Any:
+def fresh_workers(loader: Any) -> Any:
     """Copy a loader with persistent workers, whose only iterator training may be using; return others as they are.
 
     The copy starts its workers anew at each pass, so that they repeat their random numbers.

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from genbench.measures.guard import check_weights
+from genbench.measures.supported import check_weights
 from tests.helpers.networks import NETS, build
 
 

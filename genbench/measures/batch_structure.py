@@ -17,13 +17,13 @@ from genbench.measures.examples import (
     length,
     tensors_of,
 )
-from genbench.measures.preserve import preserved_random_state, seed_all
+from genbench.measures.random_state import restoring_random_state, seed_all
 from genbench.process.memory import Allocated
 
-PROBED = 32  # examples
+EXAMINED = 32  # examples
 
 
-class Run(NamedTuple):
+class BatchResult(NamedTuple):
     """What one batch gives: ``weight`` is what it counts in the mean over the batches, ``n`` its examples."""
 
     output: Any
@@ -33,7 +33,7 @@ class Run(NamedTuple):
     n: int
 
 
-class Probe(NamedTuple):
+class BatchStructure(NamedTuple):
     """How a network and its loss treat the examples of a batch.
 
     ``layout`` is None where they cannot be told apart. ``independent``: an example's output does not depend on the
@@ -55,7 +55,7 @@ class _Random(ValueError):
     """The network draws random numbers."""
 
 
-def probed(run: Callable[[Any, Layout], Run], batch: Any, *, pair: bool) -> Probe:
+def find_structure(run: Callable[[Any, Layout], BatchResult], batch: Any, *, pair: bool) -> BatchStructure:
     """The probe of a batch, which is a ``pair`` (input, target), or else anything.
 
     The parts of a batch that are as long as it are taken for its examples; where the network does not compute some
@@ -64,9 +64,9 @@ def probed(run: Callable[[Any, Layout], Run], batch: Any, *, pair: bool) -> Prob
     Raises:
         ValueError: the network draws random numbers, or the loss is the sum over the examples.
     """
-    probing, known = _Probing(run), pair and isinstance(batch[1], Tensor)
+    examination, known = _Examination(run), pair and isinstance(batch[1], Tensor)
     with torch.no_grad():
-        coupled: list[Probe] = []
+        coupled: list[BatchStructure] = []
         seen: list[Any] = []
         for axes in LAYOUTS:
             try:
@@ -80,31 +80,31 @@ def probed(run: Callable[[Any, Layout], Run], batch: Any, *, pair: bool) -> Prob
                     continue
                 seen.append(key)
                 try:
-                    probe = probing.in_layout(layout, batch, n)
+                    probe = examination.in_layout(layout, batch, n)
                 except _Random:
                     raise
                 except Exception:  # a batch that cannot be taken apart so
                     continue
                 if probe.independent and (index == 0 or (probe.mean and probe.seen)):
-                    probing.refuse_sum(probe, batch)
+                    examination.refuse_sum(probe, batch)
                     _, _, long = replace(layout, parts=None).apart(batch, n)
                     shared = [i for i, a in enumerate(long) if a is not None and layout.parts[i] is None]
                     return probe._replace(shared=tuple(shared))
                 if index == 0:
                     coupled.append(probe)
-        probing.refuse_random(batch, run(batch, EXAMPLES_FIRST), EXAMPLES_FIRST)
+        examination.refuse_random(batch, run(batch, EXAMPLES_FIRST), EXAMPLES_FIRST)
         if len(coupled) == 1 and coupled[0].layout == EXAMPLES_FIRST:  # examples that are coupled, as by batch norm
             return coupled[0]
-        return Probe(None, independent=False, mean=False)
+        return BatchStructure(None, independent=False, mean=False)
 
 
-class _Probing:
-    def __init__(self, run: Callable[[Any, Layout], Run]) -> None:
+class _Examination:
+    def __init__(self, run: Callable[[Any, Layout], BatchResult]) -> None:
         self._run = run
 
-    def in_layout(self, layout: Layout, batch: Any, n: int) -> Probe:
+    def in_layout(self, layout: Layout, batch: Any, n: int) -> BatchStructure:
         """Raises whatever the network raises on some of the batch's examples, if they are taken for those."""
-        rows = torch.linspace(0, n - 1, min(n, PROBED)).round().long()
+        rows = torch.linspace(0, n - 1, min(n, EXAMINED)).round().long()
         some = layout.rows(batch, n, rows)
         with Allocated() as allocated:
             whole = self._run(some, layout)
@@ -115,7 +115,7 @@ class _Probing:
         if len(rows) == 1:
             parts, _, axes = layout.apart(batch, n)
             known = all(a is not None for p, a in zip(parts, axes, strict=True) if isinstance(p, Tensor) and p.ndim)
-            return Probe(layout, independent=known, bytes=each, examples=1)
+            return BatchStructure(layout, independent=known, bytes=each, examples=1)
         half = len(rows) // 2
         halves = torch.arange(half), torch.arange(half, len(rows))
         runs = [self._run(layout.rows(some, len(rows), part), layout) for part in halves]
@@ -130,9 +130,9 @@ class _Probing:
         mean = equal_means((whole.loss, whole.weight), [(run.loss, run.weight) for run in runs])
         mean = mean and not is_sum(whole.loss, [run.loss for run in runs])
         seen = bool(layout.of_output(whole.output, len(rows), halves[0]))
-        return Probe(layout, independent, mean, each, len(rows), seen)
+        return BatchStructure(layout, independent, mean, each, len(rows), seen)
 
-    def refuse_sum(self, probe: Probe, batch: Any) -> None:
+    def refuse_sum(self, probe: BatchStructure, batch: Any) -> None:
         """Refuses a loss that adds up its examples': every measure would be wrong by a factor."""
         layout = probe.layout
         if probe.mean or layout is None:
@@ -144,9 +144,9 @@ class _Probing:
         if is_sum(both, parts):
             raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
 
-    def refuse_random(self, batch: Any, run: Run, layout: Layout) -> None:
+    def refuse_random(self, batch: Any, run: BatchResult, layout: Layout) -> None:
         """Refuses a network whose output is another under other seeds."""
-        with preserved_random_state():
+        with restoring_random_state():
             seed_all(torch.initial_seed() % 2**31 + 1)
             again = self._run(batch, layout)
         if not close([*tensors_of(again.output), again.loss], [*tensors_of(run.output), run.loss]):
