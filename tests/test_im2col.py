@@ -71,7 +71,7 @@ def test_hessian_of_a_net_of_images():
     h = dense_hessian(net, x, y)
     v = torch.randn(len(h), dtype=torch.float64)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
-    torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), h @ v, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])

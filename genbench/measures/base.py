@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from genbench.measures.measure_progress import MeasureProgress
+from genbench.measures.precision import precise
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -31,9 +32,9 @@ def measure(
     """Makes a measure of a function of a snapshot: runs it inside ``snapshot.measuring()``, fills in the seconds, and
     turns a value that is not finite into ``None`` with a note.
 
-    ``passes`` tells from the settings how many passes over the data a measure makes at most, for those who wait. A
-    measure of flatness is taken in the precision that it needs, which for one that ``moves`` the weights is more: see
-    :meth:`Snapshot.precise`. What the snapshot has to say of its loss is said by every estimate of more than weights.
+    ``passes`` maps the settings to the maximum number of passes over the data, for progress messages. A measure of
+    flatness is computed in the precision that it needs, which is higher for one that ``moves`` the weights: see
+    :mod:`genbench.measures.precision`. Estimates of more than the weights carry the snapshot's note on its loss.
 
     ``family`` and the split it is measured on are the first parts of its metric key, ``split/family/name``; of a
     measure ``of_weights``, which needs neither data nor loss, ``weights/family/name``. Both are attributes of the
@@ -50,7 +51,7 @@ def measure(
                 return _noted(result, snapshot.note_of_weights)
             rounding = None
             if family == "flatness":
-                snapshot, rounding = snapshot.precise(moved=moves)
+                snapshot, rounding = precise(snapshot, moved=moves)
             with snapshot.measuring():
                 result = function(snapshot, *args, **settings)
             for note in (rounding, snapshot.note_of_weights, snapshot.note):
@@ -112,7 +113,7 @@ def evaluate(
     watch = MeasureProgress([name for name in measures if name not in (known or {})])
     with ExitStack() as protection:
         protection.enter_context(snapshot.measuring())  # once for all
-        protection.enter_context(snapshot.watched(watch))
+        protection.enter_context(snapshot.reporting(watch))
         for name, function in measures.items():
             prefix = key_prefix(function, split)
             if known and name in known:
@@ -126,7 +127,7 @@ def evaluate(
             if name in found and found[name].value is None:  # it may have broken off, and left anything behind
                 protection.close()
                 protection.enter_context(snapshot.measuring())
-                protection.enter_context(snapshot.watched(watch))
+                protection.enter_context(snapshot.reporting(watch))
             for entry, estimate in found.items():
                 key = f"{prefix}/{entry}"
                 if key in results and results[key].value != estimate.value:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
-from genbench.measures.outputs import read, undefined, wrong_answers
+from genbench.measures.outputs import read, undefined
+from genbench.measures.performance import wrong_answers
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.lanczos import Lanczos
+from genbench.measures.operators import CurvatureOperator
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed
@@ -63,7 +64,7 @@ def gauss_newton_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
     """As :func:`hessian_eigenvalues`, of the generalized Gauss–Newton matrix (the Fisher matrix, where the loss is
-    cross-entropy of logits; see ``Snapshot.gauss_newton_product``), as ``ggn_lambda_1``, … and ``ggn_lambda_min_1``, ….
+    cross-entropy of logits; see ``Snapshot.gauss_newton``), as ``ggn_lambda_1``, … and ``ggn_lambda_min_1``, ….
     """
     return _eigenvalues(snapshot, "gauss_newton", "ggn_", k, bottom, tolerance, max_steps, seed)
 
@@ -275,7 +276,7 @@ def leading_vectors(snapshot: Snapshot, k: int, *, scale: Tensor, seed: int) -> 
         _lanczos(snapshot, "hessian", seed)
         if plain
         else Lanczos(
-            lambda v: scale * snapshot.hessian_product(scale * v),
+            lambda v: scale * snapshot.hessian.matvec(scale * v),
             snapshot.size,
             seed=derive_seed(seed, "lanczos"),
             device=snapshot.device,
@@ -355,7 +356,7 @@ def _completed(
             return found._replace(complete=True)
         last = found.values[-1]
         lanczos = Lanczos(
-            _product(snapshot, matrix),
+            _operator(snapshot, matrix).matvec,
             snapshot.size,
             seed=derive_seed(seed, "deflated", sign, index),
             device=snapshot.device,
@@ -456,7 +457,7 @@ def _lanczos(snapshot: Snapshot, matrix: str, seed: int) -> Lanczos:
     check_integer("seed", seed, least=0)
     seed, key = derive_seed(seed, "lanczos"), ("lanczos", matrix, seed)
     return snapshot.shared(
-        key, lambda: Lanczos(_product(snapshot, matrix), snapshot.size, seed=seed, device=snapshot.device)
+        key, lambda: Lanczos(_operator(snapshot, matrix).matvec, snapshot.size, seed=seed, device=snapshot.device)
     )
 
 
@@ -465,7 +466,7 @@ def _probe(snapshot: Snapshot, matrix: str, seed: int, index: int) -> tuple[Tens
     check_integer("seed", seed, least=0)
     generator = torch.Generator().manual_seed(derive_seed(seed, "probe", index))
     z = torch.randint(2, (snapshot.size,), generator=generator).double().mul_(2).sub_(1).to(snapshot.device)
-    return z, snapshot.shared(("probe", matrix, seed, index), lambda: _product(snapshot, matrix)(z))
+    return z, snapshot.shared(("probe", matrix, seed, index), lambda: _operator(snapshot, matrix).matvec(z))
 
 
 def _quadrature(snapshot: Snapshot, matrix: str, seed: int, index: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -473,7 +474,7 @@ def _quadrature(snapshot: Snapshot, matrix: str, seed: int, index: int, steps: i
 
     def make() -> tuple[np.ndarray, np.ndarray]:
         run = Lanczos(
-            _product(snapshot, matrix),
+            _operator(snapshot, matrix).matvec,
             snapshot.size,
             seed=derive_seed(seed, "run", index),
             device=snapshot.device,
@@ -484,9 +485,8 @@ def _quadrature(snapshot: Snapshot, matrix: str, seed: int, index: int, steps: i
     return snapshot.shared(("quadrature", matrix, seed, index, steps), make)
 
 
-def _product(snapshot: Snapshot, matrix: str) -> Callable[[Tensor], Tensor]:
-    # looked up at every call, so that what replaces a snapshot's product is what is used
-    return lambda v: getattr(snapshot, f"{matrix}_product")(v)
+def _operator(snapshot: Snapshot, matrix: str) -> CurvatureOperator:
+    return snapshot.hessian if matrix == "hessian" else snapshot.gauss_newton
 
 
 def _matrix(matrix: str) -> str:

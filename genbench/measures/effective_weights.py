@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import chain, permutations
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,10 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from genbench.measures.frozen_network import FrozenNetwork
 from genbench.records.estimate import Estimate
 
-if TYPE_CHECKING:
-    from genbench.measures.snapshot import Snapshot
-
+N = TypeVar("N", bound=FrozenNetwork)
 P = ParamSpec("P")
 Norms = dict[str, Estimate]
 Values = Mapping[str, Tensor]  # by the names of a state dict
@@ -70,44 +69,41 @@ def effective_weights(model: nn.Module) -> Iterator[EffectiveWeight]:
                 yield EffectiveWeight(first[id(p)], module, (first[id(p)],), _itself)
 
 
-def weights(snapshot: "Snapshot") -> dict[str, Tensor]:
+def weights(network: FrozenNetwork) -> dict[str, Tensor]:
     """The tensors that depend on a trainable parameter, by name, shared ones once."""
-    return snapshot.shared("acting weights", lambda: _weights(snapshot, snapshot.state))
+    return network.shared("acting weights", lambda: _weights(network, network.state))
 
 
-def initial_weights(snapshot: "Snapshot") -> dict[str, Tensor] | str:
-    """:func:`weights` at the initial state, on the snapshot's device, or why there are none."""
-    if snapshot.initial is None:
+def initial_weights(network: FrozenNetwork) -> dict[str, Tensor] | str:
+    """:func:`weights` at the initial state, on the network's device, or why there are none."""
+    if network.initial is None:
         return "no initial weights given"
-    own, stored = snapshot.state, snapshot.model.state_dict().keys()
+    own, stored = network.state, network.model.state_dict().keys()
     initial = {name: tensor for name, tensor in own.items() if name not in stored}  # buffers that no state dict holds
-    initial |= {name: t.to(snapshot.device) for name, t in snapshot.initial.items() if isinstance(t, Tensor)}
-    for each in _trainable(snapshot):
+    initial |= {name: t.to(network.device) for name, t in network.initial.items() if isinstance(t, Tensor)}
+    for each in _trainable(network):
         if each.computed and each.name in initial:
             continue  # the start of the same network without the parametrization
         for name in each.sources:
             if name not in initial or initial[name].shape != own[name].shape:
                 return f"initial weights have no {name!r} of shape {tuple(own[name].shape)}"
-    found = _weights(snapshot, initial)
-    for name, weight in weights(snapshot).items():
+    found = _weights(network, initial)
+    for name, weight in weights(network).items():
         if found[name].shape != weight.shape:
             return f"initial weights have no {name!r} of shape {tuple(weight.shape)}"
     return found
 
 
-def layers(snapshot: "Snapshot") -> dict[str, nn.Module]:
+def layers(network: FrozenNetwork) -> dict[str, nn.Module]:
     """The modules that act with a tensor of two or more dimensions themselves, by name, in the order of the model."""
-    state = snapshot.state
-    with snapshot.measuring(), torch.no_grad():
-        owners = {id(each.module) for each in effective_weights(snapshot.model) if each.of(state).ndim >= 2}
-    return {name: module for name, module in snapshot.model.named_modules() if id(module) in owners}
+    return network.shared("layers", lambda: _layers(network))
 
 
-def noting_low_rank(norms: Callable[Concatenate["Snapshot", P], Norms]) -> Callable[Concatenate["Snapshot", P], Norms]:
+def noting_low_rank(norms: Callable[Concatenate[N, P], Norms]) -> Callable[Concatenate[N, P], Norms]:
     """Notes of norms what :func:`low_rank_note` says."""
 
     @wraps(norms)
-    def noted(snapshot: "Snapshot", /, *args: P.args, **settings: P.kwargs) -> Norms:
+    def noted(snapshot: N, /, *args: P.args, **settings: P.kwargs) -> Norms:
         found, note = norms(snapshot, *args, **settings), low_rank_note(snapshot)
         if note is None:
             return found
@@ -119,19 +115,19 @@ def noting_low_rank(norms: Callable[Concatenate["Snapshot", P], Norms]) -> Calla
     return noted
 
 
-def low_rank_note(snapshot: "Snapshot") -> str | None:
+def low_rank_note(network: FrozenNetwork) -> str | None:
     """What is said of norms where trainable matrices are low-rank factors of a change of frozen ones (LoRA, Hu et al.
     2022, arXiv 2106.09685): those that are named so, or A and B beside a frozen W of the shape of their product."""
-    acts = [name for name, w in weights(snapshot).items() if w.ndim >= 2 and name in snapshot.parameters]
+    acts = [name for name, w in weights(network).items() if w.ndim >= 2 and name in network.parameters]
     found = {name: None for name in acts if "lora" in name.lower()}
-    for path, module in snapshot.model.named_modules():
+    for path, module in network.model.named_modules():
         named = "lora" in type(module).__name__.lower()
         near = dict(module.named_parameters(prefix=path, recurse=False))
         for name, child in module.named_children():
             near |= child.named_parameters(prefix=f"{path}.{name}" if path else name, recurse=False)
         own = [name for name in near if named or name.rpartition(".")[0] == path]
         trained = [name for name in own if near[name].ndim == 2 and name in acts]
-        frozen = [p.shape for name, p in near.items() if p.ndim == 2 and name not in snapshot.parameters]
+        frozen = [p.shape for name, p in near.items() if p.ndim == 2 and name not in network.parameters]
         for a, b in permutations(trained, 2):
             for rows, columns in frozen:
                 rank = next((r for r in near[a].shape if r in near[b].shape and r < min(rows, columns)), 0)
@@ -142,19 +138,26 @@ def low_rank_note(snapshot: "Snapshot") -> str | None:
     return f"of low-rank factors ({', '.join(list(found)[:2])}, …) of a change of frozen weights, not of what acts"
 
 
-def _trainable(snapshot: "Snapshot") -> list[EffectiveWeight]:
+def _layers(network: FrozenNetwork) -> dict[str, nn.Module]:
+    state = network.state
+    with network.measuring(), torch.no_grad():
+        owners = {id(each.module) for each in effective_weights(network.model) if each.of(state).ndim >= 2}
+    return {name: module for name, module in network.model.named_modules() if id(module) in owners}
+
+
+def _trainable(network: FrozenNetwork) -> list[EffectiveWeight]:
     found: dict[str, EffectiveWeight] = {}
-    for each in effective_weights(snapshot.model):
-        if any(name in snapshot.parameters for name in each.sources):
+    for each in effective_weights(network.model):
+        if any(name in network.parameters for name in each.sources):
             found.setdefault(each.name, each)
     return list(found.values())
 
 
-def _weights(snapshot: "Snapshot", values: Values) -> dict[str, Tensor]:
-    with snapshot.measuring(), torch.no_grad():
+def _weights(network: FrozenNetwork, values: Values) -> dict[str, Tensor]:
+    with network.measuring(), torch.no_grad():
         return {
             each.name: values[each.name] if each.computed and each.name in values else each.of(values)
-            for each in _trainable(snapshot)
+            for each in _trainable(network)
         }
 
 

@@ -1,32 +1,50 @@
-"""Gradients of each example of a batch."""
+"""The gradient of each example's loss."""
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from genbench.measures.evaluation import Evaluation
 from genbench.measures.examples import between, tensors_of, tolerance
 from genbench.measures.products import dense, gradient
 
-if TYPE_CHECKING:
-    from genbench.measures.snapshot import Snapshot
-
-_ENTRIES = 2**22  # of gradients at a time: more would leave the cache, and be slower
+_ENTRIES = 2**22  # numbers in the gradients made at a time: more leave the cache, and are slower
 
 
-def by_example(snapshot: "Snapshot", batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """(gradients [b, size], losses [b]) of the examples of one batch, a few at a time.
+def example_gradients(evaluation: Evaluation, vector: Tensor, *, check: bool) -> Iterator[Tensor]:
+    """∇ℓᵢ of each example at the weights ``vector``, [b, size], a few examples at a time.
 
-    They are vectorized where two of them agree with plain autograd, and their graph has no other leaf than the
-    weights that are vectorized; else they are made one by one.
+    Raises:
+        ValueError: with ``check``, the loss of a batch is not the mean of its examples' losses; or the axis of the
+            examples cannot be told.
     """
-    layout = snapshot._known_layout()
+    whole = evaluation.losses
+    rounding = max(1e-3, 8 * max(torch.finfo(p.dtype).eps for p in evaluation.parameters.values()))
+    for index, batch in enumerate(evaluation.each_batch()):
+        loss, n = whole[index]
+        values = []
+        for gradients, losses in _of_batch(evaluation, batch, n, vector):
+            values.append(losses)
+            yield gradients
+        mean = float(torch.cat(values).double().mean())
+        if check and not math.isclose(mean, float(loss), rel_tol=rounding, abs_tol=1e-6):
+            raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
+
+
+def _of_batch(evaluation: Evaluation, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """(gradients [b, size], losses [b]) of the examples of one batch of ``n``, a few at a time.
+
+    Vectorized where two gradients agree with plain autograd and the graph has no leaves but the vectorized weights;
+    else one by one.
+    """
+    layout = evaluation.known_layout()
     leaves, rebuilt, axes = layout.apart(batch, n)
     vectorizable = all(isinstance(leaf, Tensor) or not tensors_of(leaf) for leaf in leaves)
-    parameters = {name: p.detach() for name, p in snapshot._split(vector).items()}
-    places = snapshot._open.places
-    assert places is not None
+    parameters = {name: p.detach() for name, p in evaluation.split(vector).items()}
+    live = evaluation.live
 
     def loss(p: dict[str, Tensor], parts: tuple[Tensor, ...]) -> Tensor:
         rest = iter(parts)
@@ -34,25 +52,25 @@ def by_example(snapshot: "Snapshot", batch: Any, n: int, vector: Tensor) -> Iter
             next(rest).unsqueeze(a) if isinstance(leaf, Tensor) and a is not None else leaf
             for leaf, a in zip(leaves, axes, strict=True)
         ]
-        with places.replace_tensors(p):
-            return snapshot._run(rebuilt(whole)).loss
+        with live.replace_tensors(p):
+            return evaluation.run(rebuilt(whole)).loss
 
     vectorized = torch.func.grad_and_value(loss)
     tensors = [(leaf, a) for leaf, a in zip(leaves, axes, strict=True) if isinstance(leaf, Tensor) and a is not None]
     parts = tuple(tensor.movedim(a, 0) for tensor, a in tensors)
-    chunk = max(1, _ENTRIES // snapshot.size)
-    # some recurrent layers are batched only where their weights are, too
-    recurrent = snapshot._recurrent and snapshot.device.type != "cpu"
+    chunk = max(1, _ENTRIES // evaluation.size)
+    # vmap batches some recurrent layers only if their weights are batched too
+    recurrent = evaluation.recurrent and evaluation.device.type != "cpu"
     ways: list[Any] = [(None, 0), (0, 0)] if vectorizable and not recurrent else []
     for first in range(0, n, chunk):
         m = min(chunk, n - first)
         some = tuple(part[first : first + m] for part in parts)
         found = None
-        with snapshot._placed(parameters) as own:
+        with evaluation.placed(parameters) as own:
 
             def alone(i: int, own: dict[str, Tensor] = own, start: int = first) -> tuple[Tensor, Tensor]:
                 one = [between(leaf, a, start + i, start + i + 1) for leaf, a in zip(leaves, axes, strict=True)]
-                value = snapshot._run(rebuilt(one)).loss
+                value = evaluation.run(rebuilt(one)).loss
                 slopes = gradient(value, own)
                 return torch.cat([dense(g).detach().reshape(-1) for g in slopes]), value.detach()
 

@@ -1,27 +1,25 @@
-"""The inputs of a network and of its layers, as measures ask for them."""
+"""The inputs of a network and of its layers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genbench.measures.effective_weights import layers
+from genbench.measures.evaluation import SLICE, Evaluation
 from genbench.measures.examples import EXAMPLES_FIRST, Layout
-from genbench.measures.operators import SLICE
-
-if TYPE_CHECKING:
-    from genbench.measures.snapshot import Snapshot
 
 
-def at_inputs(snapshot: "Snapshot") -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+def at_inputs(evaluation: Evaluation) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
     """See :meth:`Snapshot.at_inputs`."""
-    layout = snapshot._probe.layout or EXAMPLES_FIRST
-    for batch in snapshot._each():
-        for piece in snapshot._pieces(batch, SLICE):
-            n = snapshot._number(piece, layout)
+    layout = evaluation.structure.layout or EXAMPLES_FIRST
+    for batch in evaluation.each_batch():
+        for piece in evaluation.pieces(batch, SLICE):
+            n = evaluation.number_of_examples(piece, layout)
             leaves, rebuilt, axes = layout.apart(piece, n)
-            of_target = 0 if snapshot.forward else len(layout.apart((piece[1],), n)[0])
+            of_target = 0 if evaluation.forward else len(layout.apart((piece[1],), n)[0])
             real = [
                 isinstance(leaf, Tensor) and leaf.is_floating_point() and a is not None
                 for leaf, a in zip(leaves, axes, strict=True)
@@ -36,17 +34,17 @@ def at_inputs(snapshot: "Snapshot") -> Iterator[tuple[tuple[Tensor, ...], Any, A
             moved = rebuilt(
                 [next(rest).movedim(0, axis) if r else leaf for leaf, axis, r in zip(leaves, axes, real, strict=True)]
             )
-            run = snapshot._run(moved)
-            yield tuple(inputs), run.output, run.target
+            result = evaluation.run(moved)
+            yield tuple(inputs), result.output, result.target
 
 
-def blocks(snapshot: "Snapshot", size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def blocks(evaluation: Evaluation, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """See :meth:`Snapshot.blocks`."""
     left: list[tuple[Tensor, Tensor]] = []
-    for batch in snapshot._each():
+    for batch in evaluation.each_batch():
         if (
-            not snapshot._paired(batch)
-            or snapshot._probe.layout != EXAMPLES_FIRST
+            not evaluation.is_pair(batch)
+            or evaluation.structure.layout != EXAMPLES_FIRST
             or not all(isinstance(t, Tensor) and t.ndim for t in batch)
             or len(batch[0]) != len(batch[1])
         ):
@@ -62,12 +60,12 @@ def blocks(snapshot: "Snapshot", size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield x, y
 
 
-def representations(snapshot: "Snapshot") -> dict[str, Tensor]:
+def representations(evaluation: Evaluation) -> dict[str, Tensor]:
     """See :attr:`Snapshot.representations`."""
     found: dict[str, list[Tensor]] = {}
     now: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[..., None]:
+    def keep(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             if args and isinstance(args[0], Tensor):
                 now.pop(name, None)  # the order is that of the last call
@@ -76,13 +74,13 @@ def representations(snapshot: "Snapshot") -> dict[str, Tensor]:
 
         return hook
 
-    with snapshot.measuring(), torch.no_grad():
-        order = Layout((0, 1)) if snapshot._known_layout() != EXAMPLES_FIRST else EXAMPLES_FIRST
-        handles = [module.register_forward_pre_hook(watch(name)) for name, module in snapshot.layers.items()]
+    with evaluation.measuring(), torch.no_grad():
+        order = Layout((0, 1)) if evaluation.known_layout() != EXAMPLES_FIRST else EXAMPLES_FIRST
+        handles = [module.register_forward_pre_hook(keep(name)) for name, module in layers(evaluation).items()]
         try:
-            for batch in snapshot._each():
+            for batch in evaluation.each_batch():
                 now.clear()
-                output, *_, n = snapshot._run(batch)
+                output, *_, n = evaluation.run(batch)
                 if isinstance(output, Tensor):
                     now["output"] = output
                 for name, value in now.items():
@@ -94,21 +92,21 @@ def representations(snapshot: "Snapshot") -> dict[str, Tensor]:
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def first_input(snapshot: "Snapshot") -> tuple[tuple[Any, ...], dict[str, Any]]:
+def first_input(evaluation: Evaluation) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """See :attr:`Snapshot.first_input`."""
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.append((args, kwargs))
 
-    with snapshot.measuring(), torch.no_grad():
-        layout = snapshot._probe.layout or EXAMPLES_FIRST
-        batch = next(snapshot._each())
-        if snapshot._paired(batch) and (n := snapshot._number(batch, layout)):
+    with evaluation.measuring(), torch.no_grad():
+        layout = evaluation.structure.layout or EXAMPLES_FIRST
+        batch = next(evaluation.each_batch())
+        if evaluation.is_pair(batch) and (n := evaluation.number_of_examples(batch, layout)):
             return (layout.first(batch, n, 1)[0],), {}
-        handle = snapshot.model.register_forward_pre_hook(hook, with_kwargs=True)
+        handle = evaluation.model.register_forward_pre_hook(hook, with_kwargs=True)
         try:
-            *_, n = snapshot._run(batch)
+            *_, n = evaluation.run(batch)
         finally:
             handle.remove()
     if not found:

@@ -1,30 +1,115 @@
-"""Products with the curvature of the mean loss over all batches, over graphs that are kept within the free memory."""
+"""The Hessian, the Gauss–Newton and the Fisher matrix of the mean loss over all batches, as linear operators."""
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from genbench.im2col import Im2col
 from genbench.measures.batch_structure import EXAMINED
 from genbench.measures.batches import Batches
+from genbench.measures.evaluation import SLICE, Evaluation, graph_memory
 from genbench.measures.examples import mean_of, tolerance
+from genbench.measures.precision import in_precision
 from genbench.measures.products import Curvature, Product, flat, hessian
-from genbench.process.memory import Allocated, room
+from genbench.process.memory import Allocated
 
 if TYPE_CHECKING:
-    from genbench.measures.snapshot import Snapshot
+    from scipy.sparse.linalg import LinearOperator
 
-Graph = tuple[float, Product]  # share of the examples, product with the curvature of their mean loss
+Graph = tuple[float, Product]  # weight of some examples, product with the curvature of their mean loss
+Tensors = tuple[Tensor, ...]
 
-SLICE = 1024  # examples
 _STEP = 1e-6  # relative, of the difference of two gradients
-_SHARE = 0.25  # of the memory that is free, for graphs that are kept
+
+
+class CurvatureOperator:
+    """A symmetric curvature matrix C(w) [size, size] of the mean loss, known by its products.
+
+    The graphs of the gradient are kept as far as a quarter of the free memory holds them; the others are built anew
+    for each product.
+
+    Args:
+        evaluation: network, loss and data.
+        curvature: product with the curvature of one batch's loss, see :mod:`genbench.measures.products`.
+        name: of the matrix; operators of one evaluation and name share their graphs.
+    """
+
+    def __init__(self, evaluation: Evaluation, curvature: Curvature, *, name: str) -> None:
+        self.name = name
+        self._evaluation, self._curvature = evaluation, curvature
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(size, size), the number of trainable parameters twice."""
+        return self._evaluation.size, self._evaluation.size
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """C · ``vector``, [size] float64.
+
+        Raises:
+            ValueError: a vector of another shape, or a network without a second derivative.
+        """
+        if vector.shape != self.shape[:1]:
+            raise ValueError(f"vector has shape {tuple(vector.shape)}; accepted: {self.shape[:1]}")
+        return self._products([vector])[0]
+
+    def matmat(self, matrix: Tensor) -> Tensor:
+        """C · ``matrix``, [size, k] float64: the products with k columns in one pass over the data.
+
+        Raises:
+            ValueError: a matrix of another shape, or a network without a second derivative.
+        """
+        if matrix.ndim != 2 or len(matrix) != self.shape[0]:
+            raise ValueError(f"matrix has shape {tuple(matrix.shape)}; accepted: ({self.shape[0]}, columns)")
+        return self._products(list(matrix.unbind(1))).T
+
+    def to_scipy(self) -> "LinearOperator":
+        """The operator for SciPy's solvers: float64 arrays on the CPU.
+
+        Example:
+            >>> from genbench.measures import Snapshot
+            >>> from scipy.sparse.linalg import eigsh
+            >>> batches = [(torch.eye(2), torch.ones(2, 1))]
+            >>> snapshot = Snapshot(torch.nn.Linear(2, 1), torch.nn.functional.mse_loss, batches)
+            >>> eigsh(snapshot.hessian.to_scipy(), k=1)[0].round(3)
+            array([3.])
+        """
+        from scipy.sparse.linalg import LinearOperator
+
+        def on_device(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.array(array, dtype=np.float64)).to(self._evaluation.device)
+
+        def matvec(array: np.ndarray) -> np.ndarray:
+            return self.matvec(on_device(array).reshape(-1)).cpu().numpy()
+
+        def matmat(array: np.ndarray) -> np.ndarray:
+            return self.matmat(on_device(array)).cpu().numpy()
+
+        return LinearOperator(
+            self.shape, matvec=matvec, rmatvec=matvec, matmat=matmat, rmatmat=matmat, dtype=np.dtype(np.float64)
+        )
+
+    def _products(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The products as rows [k, size]."""
+        evaluation = self._evaluation
+        with evaluation.measuring():
+            columns = [tuple(evaluation.split(vector).values()) for vector in vectors]
+            kept: _Kept = evaluation.shared(f"graphs of {self.name}", _Kept)
+            while True:
+                try:
+                    found = _summed(evaluation, columns, self._curvature, kept)
+                    evaluation.count_pass()
+                    return found
+                except _Unsliceable:
+                    kept.clear(())
+                    kept.size = sys.maxsize
 
 
 @dataclass
@@ -52,64 +137,51 @@ class _Unsliceable(Exception):
     """The loss of a batch is not the mean of its parts'."""
 
 
-def allowed(device: torch.device) -> int:
-    """Bytes that graphs may take."""
-    return int(_SHARE * room(device))
-
-
-def product_with(snapshot: "Snapshot", vector: Tensor, curvature: Curvature) -> Tensor:
-    with snapshot.measuring():
-        v = tuple(snapshot._split(vector).values())
-        kept: _Kept = snapshot.shared(f"graphs of {curvature.__name__}", _Kept)
-        while True:
-            try:
-                found = _summed(snapshot, v, curvature, kept)
-                snapshot._tick()
-                return found
-            except _Unsliceable:
-                kept.clear(())
-                kept.size = sys.maxsize
-
-
-def _summed(snapshot: "Snapshot", v: tuple[Tensor, ...], curvature: Curvature, kept: _Kept) -> Tensor:
-    whole = snapshot.losses  # the first pass refuses what cannot be measured
-    total = torch.zeros(snapshot.size, dtype=torch.float64, device=snapshot.device)
-    with snapshot._placed() as leaves:
-        state = _state_of(snapshot, leaves)
+def _summed(evaluation: Evaluation, columns: Sequence[Tensors], curvature: Curvature, kept: _Kept) -> Tensor:
+    whole = evaluation.losses  # the first pass refuses what cannot be measured
+    total = torch.zeros(len(columns), evaluation.size, dtype=torch.float64, device=evaluation.device)
+    with evaluation.placed() as leaves:
+        state = _state_of(evaluation, leaves)
         if not kept.is_of(state):
             kept.clear(state)
         if kept.complete:  # the data need not be read again
-            for share, product in kept.graphs.values():
-                total += share * flat(product(v))
+            for graph in kept.graphs.values():
+                _add(total, graph, columns)
             return total
         made = 0
-        for index, batch in enumerate(snapshot._each()):
+        for index, batch in enumerate(evaluation.each_batch()):
             if not kept.size:
-                _allot(snapshot, kept, batch, curvature, leaves)
-            for share, product in _graphs(snapshot, index, batch, whole[index][0], curvature, kept, leaves):
-                total += share * flat(product(v))
+                _allot(evaluation, kept, batch, curvature, leaves)
+            for graph in _graphs(evaluation, index, batch, whole[index][0], curvature, kept, leaves):
+                _add(total, graph, columns)
                 made += 1
-                del product  # before the next is built
+                del graph  # before the next is built
         kept.complete = made == len(kept.graphs)
     return total
 
 
-def _allot(snapshot: "Snapshot", kept: _Kept, batch: Any, curvature: Curvature, leaves: Mapping[str, Tensor]) -> None:
+def _add(total: Tensor, graph: Graph, columns: Sequence[Tensors]) -> None:
+    weight, product = graph
+    for row, v in zip(total, columns, strict=True):
+        row += weight * flat(product(v))
+
+
+def _allot(evaluation: Evaluation, kept: _Kept, batch: Any, curvature: Curvature, leaves: Mapping[str, Tensor]) -> None:
     """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
-    probe, n = snapshot._probe, snapshot.losses[0][1]
-    sliced = snapshot.forward is None and snapshot._dividable
+    structure, n = evaluation.structure, evaluation.losses[0][1]
+    sliced = evaluation.forward is None and evaluation.divisible
     m = min(n, EXAMINED // 2) if sliced else n
-    some = probe.layout.first(batch, n, m) if sliced and probe.layout else batch
+    some = structure.layout.first(batch, n, m) if sliced and structure.layout else batch
     with Allocated() as allocated, Im2col():
-        run = snapshot._run(some)
-        curvature(snapshot.loss, run.output, run.target, run.loss, leaves)
-    snapshot.shared("second derivative", lambda: _check_second(snapshot, some))
+        result = evaluation.run(some)
+        curvature(evaluation.loss, result.output, result.target, result.loss, leaves)
+    evaluation.shared("second derivative", lambda: _check_second(evaluation, some))
     kept.each = max(1, allocated.bytes // max(1, m))
-    kept.room = allowed(snapshot.device)
-    kept.size = max(1, min(SLICE if snapshot.device.type == "cpu" else sys.maxsize, kept.room // (4 * kept.each)))
+    kept.room = graph_memory(evaluation.device)
+    kept.size = max(1, min(SLICE if evaluation.device.type == "cpu" else sys.maxsize, kept.room // (4 * kept.each)))
 
 
-def _check_second(snapshot: "Snapshot", some: Any) -> None:
+def _check_second(evaluation: Evaluation, some: Any) -> None:
     """Compares a product with the Hessian of a few examples with differences of the gradient, in float64 where the
     network can be computed so: a backward pass that leaves autograd, or a hook that does, gives right gradients and
     wrong products. There is no verdict where
@@ -120,24 +192,26 @@ def _check_second(snapshot: "Snapshot", some: Any) -> None:
       and a rounding that is passed straight through has another. Products are of this gradient, where its derivative
       is symmetric.
     """
-    few = snapshot._view(("vector", "probe"), _passes=Batches([some]))
-    exact = few if _is_double(few) else few.in_precision(torch.float64)
+    few = evaluation.view(("vector", "structure"), passes=Batches([some]))
+    exact = few if _is_double(few) else in_precision(few, torch.float64)
     if exact is None:
         return
     w = exact.vector
     draw = torch.randn(len(w), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w.device)
     v = draw * (w.norm() / math.sqrt(len(w)) or 1.0)
-    with exact.measuring(), exact.watched(None):  # a few examples are no pass over the data
-        batch = next(exact._each())
-        with exact._placed() as leaves, Im2col():
-            run = exact._run(batch)
+    with exact.measuring(), exact.reporting(None):  # a few examples are no pass over the data
+        batch = next(exact.each_batch())
+        with exact.placed() as leaves, Im2col():
+            result = exact.run(batch)
             if not torch.equal(flat(leaves.values()), w):  # a forward pass that writes its weights
                 return
             product = flat(
-                hessian(exact.loss, run.output, run.target, run.loss, leaves)(tuple(exact._split(v).values()))
+                hessian(exact.loss, result.output, result.target, result.loss, leaves)(tuple(exact.split(v).values()))
             )
-        _, slope = exact.gradient_at(w)
-        (above, up), (_, far), (below, down) = (exact.gradient_at(w + h * v) for h in (_STEP, 2 * _STEP, -_STEP))
+        _, slope = exact.gradient_with(exact.split(w))
+        (above, up), (_, far), (below, down) = (
+            exact.gradient_with(exact.split(w + h * v)) for h in (_STEP, 2 * _STEP, -_STEP)
+        )
     ahead, twice, behind = (up - slope) / _STEP, (far - slope) / (2 * _STEP), (slope - down) / _STEP
     size = max(float(ahead.norm()), float(product.norm()))
     smooth = max(float((ahead - other).norm()) for other in (twice, behind)) <= 1e-3 * size
@@ -152,12 +226,12 @@ def _check_second(snapshot: "Snapshot", some: Any) -> None:
         )
 
 
-def _is_double(snapshot: "Snapshot") -> bool:
-    return all(p.dtype == torch.float64 for p in snapshot.parameters.values())
+def _is_double(evaluation: Evaluation) -> bool:
+    return all(p.dtype == torch.float64 for p in evaluation.parameters.values())
 
 
 def _graphs(
-    snapshot: "Snapshot",
+    evaluation: Evaluation,
     index: int,
     batch: Any,
     loss: Tensor,
@@ -166,33 +240,32 @@ def _graphs(
     leaves: Mapping[str, Tensor],
 ) -> Iterator[Graph]:
     """The curvature of one batch, part by part: parts stay in the processor's cache, and fit into memory."""
-    total: float = sum(snapshot._shared["weights"])
+    total: float = sum(evaluation.weights)
     losses: list[tuple[Tensor, float]] = []
-    pieces = snapshot._pieces(batch, kept.size)
+    pieces = evaluation.pieces(batch, kept.size)
     for part, piece in enumerate(pieces):
         if (index, part) in kept.graphs:
             yield kept.graphs[index, part]
             continue
         with Im2col():
-            run = snapshot._run(piece)
-        losses.append((run.loss.detach(), run.weight))
-        if not run.weight:
+            result = evaluation.run(piece)
+        losses.append((result.loss.detach(), result.weight))
+        if not result.weight:
             continue
         if part + 1 == len(pieces) == len(losses) > 1:
             near = tolerance(loss) * abs(float(loss)) + 1e-6
             if abs(mean_of(losses) - float(loss)) > near:
                 raise _Unsliceable
-        graph = run.weight / total, curvature(snapshot.loss, run.output, run.target, run.loss, leaves)
-        if kept.held + run.n * kept.each <= kept.room:
+        graph = result.weight / total, curvature(evaluation.loss, result.output, result.target, result.loss, leaves)
+        if kept.held + result.n * kept.each <= kept.room:
             kept.graphs[index, part] = graph
-            kept.held += run.n * kept.each
+            kept.held += result.n * kept.each
         yield graph
-        del graph, run
+        del graph, result
 
 
-def _state_of(snapshot: "Snapshot", leaves: Mapping[str, Tensor]) -> tuple[Any, ...]:
+def _state_of(evaluation: Evaluation, leaves: Mapping[str, Tensor]) -> tuple[Any, ...]:
     """What a kept graph depends on: it refers to the network's own tensors, which training changes in place, and
     which other types or devices give other leaves."""
-    assert snapshot._open.places is not None
-    versions = tuple(t._version for t in snapshot._open.places.tensors.values())
+    versions = tuple(t._version for t in evaluation.live.tensors.values())
     return versions, tuple(torch.autograd.graph.get_gradient_edge(p).node for p in leaves.values())

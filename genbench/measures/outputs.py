@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genbench.measures.evaluation import Evaluation
 from genbench.measures.pytree import leaves, rebuilt
-from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 _PROBES = 8  # examples that the loss is asked about
@@ -85,14 +85,14 @@ class Reading:
         return (answers != self.labels(output, target)) | ~finite.reshape(answers.shape)
 
 
-def read(snapshot: Snapshot) -> Reading | str:
+def read(evaluation: Evaluation) -> Reading | str:
     """How the network's outputs are read, or why it is no classifier."""
-    return snapshot.shared("reading", lambda: _read(snapshot))
+    return evaluation.shared("reading", lambda: _read(evaluation))
 
 
-def with_logits(snapshot: Snapshot) -> Reading | str:
+def with_logits(evaluation: Evaluation) -> Reading | str:
     """:func:`read`, or why the outputs have no logits."""
-    reading = read(snapshot)
+    reading = read(evaluation)
     return reading if isinstance(reading, str) else reading.reason or reading
 
 
@@ -101,53 +101,47 @@ def undefined(reason: str) -> Estimate:
     return Estimate(None, note=f"undefined: {reason}")
 
 
-def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float:
-    """The share of wrong answers at other weights [size]."""
-    wrong = [reading.wrong(output, target) for output, target, *_ in snapshot.predictions_at(vector)]
-    return sum(int(e.sum()) for e in wrong) / sum(e.numel() for e in wrong)
-
-
-def _read(snapshot: Snapshot) -> Reading | str:
-    output, target = snapshot.predictions[0]
+def _read(evaluation: Evaluation) -> Reading | str:
+    output, target = evaluation.predictions[0]
     if not isinstance(target, Tensor):
         return f"the targets are no class labels but {_kind(target)}"
-    index = _index(snapshot, output, target)
+    index = _index(evaluation, output, target)
     if isinstance(index, str):
         return index
     x = leaves(output)[index]
     if x.ndim == 1 or x.shape[1] == 1:
-        return _of_two(snapshot, index)
+        return _of_two(evaluation, index)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         return f"the targets are no class labels but {_kind(target)}"
     axes = [axis for axis in dict.fromkeys((1, x.ndim - 1)) if target.shape == (*x.shape[:axis], *x.shape[axis + 1 :])]
     if not axes:
         return f"outputs of shape {tuple(x.shape)} and targets of shape {tuple(target.shape)} are no classes and labels"
-    return _of_many(snapshot, index, axes)
+    return _of_many(evaluation, index, axes)
 
 
-def _of_many(snapshot: Snapshot, index: int, axes: list[int]) -> Reading | str:
+def _of_many(evaluation: Evaluation, index: int, axes: list[int]) -> Reading | str:
     """K ≥ 2 outputs and a label."""
-    x = leaves(snapshot.predictions[0][0])[index]
-    lowest, highest = (int(f(torch.stack([f(y) for _, y in snapshot.predictions]))) for f in (torch.min, torch.max))
+    x = leaves(evaluation.predictions[0][0])[index]
+    lowest, highest = (int(f(torch.stack([f(y) for _, y in evaluation.predictions]))) for f in (torch.min, torch.max))
     if highest >= x.shape[axes[0]]:
         accepted = f"0 to {x.shape[axes[0]] - 1}, the columns of the output"
         raise ValueError(f"labels lie in [{lowest}, {highest}]; accepted: {accepted}")
     if lowest < 0:
         return f"labels lie in [{lowest}, {highest}], and those below 0 are no classes"
-    ask = _Asked(snapshot, index)
+    ask = _Asked(evaluation, index)
     invariant = [axis for axis in axes if ask.ignores_constants(axis)]
     if invariant and (scale := ask.scale(invariant[0])):
         return Reading("logits", invariant[0], index, scale=scale)
-    found = Reading("logits", invariant[0], index) if invariant else _by_sums(snapshot, index, axes)
+    found = Reading("logits", invariant[0], index) if invariant else _by_sums(evaluation, index, axes)
     assert found.axis is not None
     if ask.falls_with_label(found.axis):
         return found
     return "the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
 
 
-def _by_sums(snapshot: Snapshot, index: int, axes: list[int]) -> Reading:
+def _by_sums(evaluation: Evaluation, index: int, axes: list[int]) -> Reading:
     """What the sums over the classes say of outputs that are no logits."""
-    x = leaves(snapshot.predictions[0][0])[index]
+    x = leaves(evaluation.predictions[0][0])[index]
     tolerance = max(1e-4, 4 * torch.finfo(x.dtype).eps)
     for axis in axes:
         for kind, p in (("probabilities", x.double()), ("log-probabilities", x.double().exp())):
@@ -160,16 +154,16 @@ def _by_sums(snapshot: Snapshot, index: int, axes: list[int]) -> Reading:
     return Reading("scores", axes[0], index, reason)
 
 
-def _of_two(snapshot: Snapshot, index: int) -> Reading | str:
+def _of_two(evaluation: Evaluation, index: int) -> Reading | str:
     """One output an example and a target 0 or 1."""
-    for output, target in snapshot.predictions:
+    for output, target in evaluation.predictions:
         x = leaves(output)[index]
         if target.shape not in (x.shape, (len(x), *x.shape[2:])) or not ((target == 0) | (target == 1)).all():
             return "the targets are no class labels: there is one output an example, and they are not 0 or 1"
-    ask = _Asked(snapshot, index)
+    ask = _Asked(evaluation, index)
     if ask.alike(0.0):  # the boundary is at 0
         return Reading("logits", None, index)
-    inside = all(x.min() >= 0 and x.max() <= 1 for x in (leaves(o)[index] for o, _ in snapshot.predictions))
+    inside = all(x.min() >= 0 and x.max() <= 1 for x in (leaves(o)[index] for o, _ in evaluation.predictions))
     if inside and ask.alike(0.5) and ask.is_logarithm():
         return Reading("probabilities", None, index)
     return (
@@ -181,9 +175,9 @@ def _of_two(snapshot: Snapshot, index: int) -> Reading | str:
 class _Asked:
     """The loss of a snapshot at outputs of our own, all in [0, 1] and of a few examples."""
 
-    def __init__(self, snapshot: Snapshot, index: int) -> None:
-        output, target = snapshot.predictions[0]
-        self._loss, self._index = snapshot.loss, index
+    def __init__(self, evaluation: Evaluation, index: int) -> None:
+        output, target = evaluation.predictions[0]
+        self._loss, self._index = evaluation.loss, index
         self._take(output, target)
         if isinstance(output, Tensor):  # fewer are enough, unless the loss wants all
             self._take(output[:_PROBES], target[:_PROBES])
@@ -260,7 +254,7 @@ class _Asked:
         return abs(a - b) <= rounding * (1 + abs(b))
 
 
-def _index(snapshot: Snapshot, output: Any, target: Tensor) -> int | str:
+def _index(evaluation: Evaluation, output: Any, target: Tensor) -> int | str:
     """Which leaf of the output answers: the one named ``logits``, else the only one on which the loss depends."""
     tensors = leaves(output)
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -271,7 +265,7 @@ def _index(snapshot: Snapshot, output: Any, target: Tensor) -> int | str:
     if len(real) > 1:
         points = {i: tensors[i].detach().requires_grad_() for i in real}
         with torch.enable_grad():
-            value = snapshot.loss(rebuilt(output, lambda i, leaf: points.get(i, leaf)), target)
+            value = evaluation.loss(rebuilt(output, lambda i, leaf: points.get(i, leaf)), target)
             known = value.requires_grad
             slopes = (
                 torch.autograd.grad(value, tuple(points.values()), allow_unused=True) if known else [None] * len(real)

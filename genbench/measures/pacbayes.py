@@ -10,7 +10,8 @@ from torch import Tensor
 from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.boxes import Attacks, largest_box
-from genbench.measures.outputs import read, undefined, wrong_answers
+from genbench.measures.outputs import read, undefined
+from genbench.measures.performance import wrong_answers
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed

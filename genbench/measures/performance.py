@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
-from genbench.measures.outputs import read, undefined, with_logits
+from genbench.measures.outputs import Reading, read, undefined, with_logits
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -76,6 +76,12 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     # of logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
     value = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins, validate_args=False)
     return Estimate(float(value))
+
+
+def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float:
+    """The share of wrong answers at other weights [size]."""
+    wrong = [reading.wrong(output, target) for output, target, *_ in snapshot.predictions_at(vector)]
+    return sum(int(e.sum()) for e in wrong) / sum(e.numel() for e in wrong)
 
 
 def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:

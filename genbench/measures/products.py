@@ -60,6 +60,21 @@ def gauss_newton(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Ma
     return product
 
 
+def fisher(logits: Callable[[Any], Tensor]) -> Curvature:
+    """v -> Jᵀ(diag p − p pᵀ)J v, J the derivative of the logits by the weights, p their softmax: the Gauss–Newton
+    matrix of the cross-entropy, which no label enters."""
+
+    def curvature(loss: Loss, output: Any, target: Any, value: Tensor, leaves: Mapping[str, Tensor]) -> Product:
+        return gauss_newton(lambda z, _: log_partition(z), logits(output), target, value, leaves)
+
+    return curvature
+
+
+def log_partition(logits: Tensor) -> Tensor:
+    """The mean of log Σₖ exp zₖ over logits [N, K, ...]: the cross-entropy up to a term linear in the logits."""
+    return logits.logsumexp(1).mean()
+
+
 def nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
     """The nodes of the graph that tensors come from, each once."""
     seen: set[Any] = set()

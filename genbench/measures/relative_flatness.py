@@ -71,7 +71,7 @@ def relative_flatness(
 def _curvature(part: Snapshot, z: torch.Tensor) -> float:
     """⟨z, Hz⟩."""
     flat = z.reshape(-1)
-    return float(flat @ part.hessian_product(flat))
+    return float(flat @ part.hessian.matvec(flat))
 
 
 def _weight(snapshot: Snapshot, layer: str | None) -> str | None:

@@ -21,6 +21,7 @@ from genbench.measures import (
 )
 from genbench.measures.curvature import hessian_eigenvectors, spectral_density
 from genbench.measures.lanczos import Lanczos
+from genbench.measures.operators import CurvatureOperator
 from tests.helpers.networks import NETS, build, dense_gauss_newton, dense_hessian, quadratic
 
 
@@ -78,7 +79,7 @@ def test_dense_oracle(name):
     snapshot = Snapshot(net, F.cross_entropy, [(x[:10], y[:10]), (x[10:], y[10:])])
     assert snapshot.size == len(h)
     v = torch.randn(len(h), dtype=torch.float64)
-    torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), h @ v, rtol=1e-9, atol=1e-12)
     top = hessian_eigenvalues(snapshot, k=3, tolerance=1e-6)
     assert all(e.converged for e in top.values())
     assert values(top) == pytest.approx(exact[:3].tolist(), rel=1e-9)
@@ -180,7 +181,7 @@ def test_multiplicities_of_a_head_that_starts_at_zero():
     estimates, vectors = hessian_eigenvectors(snapshot, k=4, tolerance=1e-6)
     torch.testing.assert_close(vectors @ vectors.T, torch.eye(4, dtype=torch.float64), atol=1e-9, rtol=0)
     for e, v in zip(estimates.values(), vectors, strict=True):
-        assert float((snapshot.hessian_product(v) - e.value * v).norm()) <= 1e-5 * e.value
+        assert float((snapshot.hessian.matvec(v) - e.value * v).norm()) <= 1e-5 * e.value
 
 
 @pytest.mark.parametrize(("name", "seed"), [("frozen", 4), ("tied", 3), ("conv", 5)])
@@ -287,14 +288,14 @@ def test_deflation_pays():
     assert hessian_trace(snapshot, deflation=20).stderr < 0.1 * hessian_trace(snapshot, deflation=0).stderr
 
 
-def test_same_whatever_was_measured_before_and_one_lanczos_run_for_both():
+def test_same_whatever_was_measured_before_and_one_lanczos_run_for_both(monkeypatch):
     net, x, y = build("mlp")
     alone = hessian_trace(Snapshot(net, F.cross_entropy, [(x, y)]), deflation=10)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     hessian_eigenvalues(snapshot, k=5, tolerance=1e-8)
     calls = []
-    product = snapshot.hessian_product
-    snapshot.hessian_product = lambda v: calls.append(1) or product(v)
+    product = CurvatureOperator.matvec
+    monkeypatch.setattr(CurvatureOperator, "matvec", lambda self, v: calls.append(1) or product(self, v))
     after = hessian_trace(snapshot, deflation=10, probes=7)
     assert len(calls) == 7
     again = hessian_trace(snapshot, deflation=10)
@@ -341,7 +342,7 @@ def test_products_against_finite_differences(name):
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     v = torch.randn(snapshot.size, dtype=torch.float64)
     ahead, behind = (snapshot.gradient_at(snapshot.vector + step * v)[1] for step in (1e-6, -1e-6))
-    torch.testing.assert_close(snapshot.hessian_product(v), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, lambda f, y: f.square().mean(0).square().sum()])
@@ -351,8 +352,8 @@ def test_large_batches(loss):
     snapshot = Snapshot(net, loss, [(x, y)])
     v = torch.randn(snapshot.size, dtype=torch.float64)
     h = dense_hessian(net, x, y, loss)
-    torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(snapshot.hessian_product(v), h @ v, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), h @ v, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), h @ v, rtol=1e-9, atol=1e-12)
 
 
 # -- the smallest eigenvalues, eigenvectors
@@ -418,7 +419,7 @@ def test_linear_models_have_one_curvature():
     x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(3, (30,))
     snapshot = Snapshot(nn.Linear(4, 3).double(), F.cross_entropy, [(x, y)])
     v = torch.randn(15, dtype=torch.float64)
-    torch.testing.assert_close(snapshot.hessian_product(v), snapshot.gauss_newton_product(v))
+    torch.testing.assert_close(snapshot.hessian.matvec(v), snapshot.gauss_newton.matvec(v))
     one, other = spectral_density(snapshot), spectral_density(snapshot, matrix="gauss_newton")
     assert one.mean(lambda t: t).value == pytest.approx(other.mean(lambda t: t).value)
 
@@ -448,12 +449,12 @@ def test_frobenius_coverage(deflation):
     assert 0.90 <= covered / 200 <= 0.99
 
 
-def test_trace_and_frobenius_norm_share_their_products():
+def test_trace_and_frobenius_norm_share_their_products(monkeypatch):
     net, x, y = build("mlp")
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     calls = []
-    product = snapshot.hessian_product
-    snapshot.hessian_product = lambda v: calls.append(1) or product(v)
+    product = CurvatureOperator.matvec
+    monkeypatch.setattr(CurvatureOperator, "matvec", lambda self, v: calls.append(1) or product(self, v))
     hessian_trace(snapshot, deflation=10, probes=7)
     assert len(calls) == 17
     hessian_frobenius_norm(snapshot, deflation=10, probes=7)

@@ -275,7 +275,7 @@ def test_curvature_is_the_change_of_the_gradient(kind):
     for _ in range(3):
         v = torch.randn(snapshot.size, generator=generator, dtype=torch.float64)
         after, before = (snapshot.gradient_at(snapshot.vector + sign * 1e-5 * v)[1] for sign in (1, -1))
-        torch.testing.assert_close(snapshot.hessian_product(v), (after - before) / 2e-5, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(snapshot.hessian.matvec(v), (after - before) / 2e-5, rtol=1e-5, atol=1e-7)
 
 
 def test_relative_flatness_has_no_hessian_by_a_computed_weight():

@@ -119,7 +119,7 @@ def test_of_several_labels_an_example_it_is_the_mean_over_positions():
         found = fisher_trace(snapshot, seed=seed, passes=4)
         inside += abs(found.value - expected) <= 2 * found.stderr
     assert 90 <= inside <= 99
-    dense = [snapshot.gauss_newton_product(e)[i] for i, e in enumerate(torch.eye(12, dtype=torch.float64))]
+    dense = [snapshot.gauss_newton.matvec(e)[i] for i, e in enumerate(torch.eye(12, dtype=torch.float64))]
     assert float(sum(dense)) == pytest.approx(expected, rel=1e-9)
 
 

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import genbench.measures.example_gradients as per_example
+import genbench.measures.evaluation as evaluation
+import genbench.measures.example_gradients as example_gradients
 import genbench.measures.operators as module
-import genbench.measures.snapshot as whole
 from genbench.measures import Snapshot, hessian_eigenvalues, l2_norm
 from tests.helpers.networks import NETS, build, dense_gauss_newton, dense_hessian
 
@@ -20,7 +20,7 @@ def test_gauss_newton_against_the_dense_matrix(name):
     for batches in ([(x, y)], [(x[:10], y[:10]), (x[10:], y[10:])]):
         snapshot = Snapshot(net, F.cross_entropy, batches)
         for _ in range(2):  # with and without kept graphs
-            torch.testing.assert_close(snapshot.gauss_newton_product(v), g @ v, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(snapshot.gauss_newton.matvec(v), g @ v, rtol=1e-9, atol=1e-12)
 
 
 def test_gauss_newton_of_other_losses():
@@ -30,9 +30,9 @@ def test_gauss_newton_of_other_losses():
         g = dense_gauss_newton(net, x, target, loss)
         v = torch.randn(len(g), dtype=torch.float64)
         snapshot = Snapshot(net, loss, [(x, target)])
-        torch.testing.assert_close(snapshot.gauss_newton_product(v), g @ v, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(snapshot.gauss_newton.matvec(v), g @ v, rtol=1e-9, atol=1e-12)
     linear = Snapshot(net, lambda f, t: (f * t).mean(), [(x, target)])
-    assert not linear.gauss_newton_product(v).any()
+    assert not linear.gauss_newton.matvec(v).any()
 
 
 def test_outputs_of_several_parts():
@@ -45,7 +45,7 @@ def test_outputs_of_several_parts():
         forward=lambda m, b: ({"first": m(b[0])[:, :1], "rest": m(b[0])[:, 1:]}, b[1]),
     )
     v = torch.randn(whole.size, dtype=torch.float64)
-    torch.testing.assert_close(parts.gauss_newton_product(v), whole.gauss_newton_product(v))
+    torch.testing.assert_close(parts.gauss_newton.matvec(v), whole.gauss_newton.matvec(v))
     assert parts.mean_loss == pytest.approx(whole.mean_loss)
 
 
@@ -54,11 +54,11 @@ def test_what_is_kept_changes_nothing(monkeypatch, kept):
     net, x, y = build("conv")
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     v = torch.randn(snapshot.size, dtype=torch.float64)
-    expected = snapshot.hessian_product(v)
+    expected = snapshot.hessian.matvec(v)
     each = snapshot.shared("graphs of hessian", module._Kept).each  # bytes of an example
-    monkeypatch.setattr(module, "room", lambda _device: 4 * each * (5 * kept + 3) if kept else 0)
+    monkeypatch.setattr(evaluation, "room", lambda _device: 4 * each * (5 * kept + 3) if kept else 0)
     parts = Snapshot(net, F.cross_entropy, list(zip(x.split(5), y.split(5), strict=True)))
-    first, second = parts.hessian_product(v), parts.hessian_product(v)
+    first, second = parts.hessian.matvec(v), parts.hessian.matvec(v)
     torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(first, expected, rtol=1e-10, atol=1e-13)
     held = parts.shared("graphs of hessian", module._Kept)
@@ -75,7 +75,7 @@ def test_outputs_are_kept_once_asked_for_and_dropped_beyond_a_bound(monkeypatch)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     assert snapshot.examples == len(snapshot.predictions[0][1]) == 100
     assert len(calls) == 1
-    monkeypatch.setattr(whole, "_OUTPUTS", 0)
+    monkeypatch.setattr(evaluation, "_OUTPUTS", 0)
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     assert snapshot.mean_loss
     assert "predictions" not in snapshot._shared
@@ -94,7 +94,7 @@ def test_a_selected_layer_is_a_block_of_the_whole(name):
         part = whole.select(key)
         assert part.size == p.numel()
         v = torch.randn(p.numel(), dtype=torch.float64)
-        torch.testing.assert_close(part.hessian_product(v), block @ v, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(part.hessian.matvec(v), block @ v, rtol=1e-9, atol=1e-12)
         assert l2_norm(part)["l2"].value == pytest.approx(float(p.norm()))
         start += p.numel()
 
@@ -137,7 +137,7 @@ def test_representations_of_every_net(name):
 def test_example_gradients(name, monkeypatch):
     net, x, y = build(name)
     snapshot = Snapshot(net, F.cross_entropy, [(x[:10], y[:10]), (x[10:], y[10:])])
-    monkeypatch.setattr(per_example, "_ENTRIES", 7 * snapshot.size)
+    monkeypatch.setattr(example_gradients, "_ENTRIES", 7 * snapshot.size)
     each = torch.cat(list(snapshot.example_gradients()))
     assert each.shape == (24, snapshot.size)
     _, mean = snapshot.gradient_at(snapshot.vector)
@@ -150,8 +150,8 @@ def test_example_gradients_of_recurrent_layers_are_batched(monkeypatch):
     net, x, y = build("gru")
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
     calls = []
-    run = snapshot._run
-    monkeypatch.setattr(snapshot, "_run", lambda *args, **settings: calls.append(1) or run(*args, **settings))
+    run = snapshot.run
+    monkeypatch.setattr(snapshot, "run", lambda *args, **settings: calls.append(1) or run(*args, **settings))
     assert len(next(snapshot.example_gradients())) == 24
     assert len(calls) < 10  # not one by one
 

@@ -110,7 +110,7 @@ def test_passes_over_an_augmenting_shuffling_loader_agree():
     snapshot = Snapshot(dropout_net(), F.cross_entropy, restless())
     assert snapshot.loss_at(snapshot.vector) == pytest.approx(snapshot.mean_loss, rel=1e-7)
     v = torch.randn(snapshot.size, dtype=torch.float64)
-    assert torch.equal(snapshot.hessian_product(v), snapshot.hessian_product(v))
+    assert torch.equal(snapshot.hessian.matvec(v), snapshot.hessian.matvec(v))
 
 
 def test_training_on_changes_no_snapshot():

@@ -33,6 +33,7 @@ from genbench.measures import (
     sam_sharpness,
 )
 from genbench.measures.guard import restoring
+from genbench.measures.precision import precise
 from genbench.records.estimate import Estimate
 
 CE = F.cross_entropy
@@ -58,7 +59,7 @@ def dense(net: nn.Module, objective) -> tuple[Tensor, Tensor]:
 
 def products(snapshot: Snapshot) -> Tensor:
     """The whole Hessian, column by column, over kept graphs."""
-    return torch.stack([snapshot.hessian_product(v) for v in torch.eye(snapshot.size, dtype=torch.float64)])
+    return torch.stack([snapshot.hessian.matvec(v) for v in torch.eye(snapshot.size, dtype=torch.float64)])
 
 
 def check(net: nn.Module, loss, batches, objective) -> Snapshot:
@@ -328,7 +329,7 @@ def test_weights_in_bfloat16_are_moved_in_float32():
         found, expected = function(half), function(exact)
         assert found.value == pytest.approx(expected.value, rel=1e-2)
         assert found.note == expected.note
-    view, _ = half.precise(moved=True)
+    view, _ = precise(half, moved=True)
     assert {p.dtype for p in view.parameters.values()} == {torch.float32}
     assert net[0].weight.dtype == torch.bfloat16
 
@@ -343,7 +344,7 @@ def test_a_large_constant_in_bfloat16(narrow):
 
     half, exact = Snapshot(net, loss, [(x, y)]), Snapshot(copy.deepcopy(net).double(), CE, [(x.double(), y)])
     found, expected = sam_sharpness(half), sam_sharpness(exact)
-    view, _ = half.precise(moved=True)
+    view, _ = precise(half, moved=True)
     assert {p.dtype for p in view.parameters.values()} == {torch.float64}
     if narrow:  # the loss itself is of float32, whatever the network is
         assert "the mean loss is 1.0e+05 and computed in float32: rounding may show" in found.note
@@ -413,7 +414,7 @@ def test_a_loss_that_is_large_by_its_scale_stays_in_its_precision():
     net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), data()
     snapshot = Snapshot(net, lambda output, target: 1e4 * CE(output, target), [(x.float(), y)])
     exact = Snapshot(copy.deepcopy(net).double(), lambda output, target: 1e4 * CE(output, target), [(x, y)])
-    assert snapshot.precise(moved=True) == (snapshot, None)
+    assert precise(snapshot, moved=True) == (snapshot, None)
     assert sam_sharpness(snapshot).value == pytest.approx(sam_sharpness(exact).value, rel=1e-3)
 
 
@@ -803,20 +804,21 @@ def test_a_signal_while_things_are_put_back(monkeypatch, step):
 
 
 def test_graphs_are_kept_within_the_memory_that_is_free(monkeypatch):
+    import genbench.measures.evaluation as evaluation
     import genbench.measures.operators as module
 
     torch.manual_seed(0)
     net, (x, y) = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), data(400)
     whole = Snapshot(net, CE, [(x, y)])
     v = torch.randn(whole.size, dtype=torch.float64)
-    expected = whole.hessian_product(v), whole.gradient_at(whole.vector)[1]
+    expected = whole.hessian.matvec(v), whole.gradient_at(whole.vector)[1]
     each = whole.shared("graphs of hessian", module._Kept).each
     sizes = []
     net.register_forward_pre_hook(lambda _module, args: sizes.append(len(args[0])))
-    monkeypatch.setattr(module, "room", lambda _device: 400 * each)  # a quarter of the graphs
+    monkeypatch.setattr(evaluation, "room", lambda _device: 400 * each)  # a quarter of the graphs
     sliced = Snapshot(net, CE, [(x, y)])
     for _ in range(2):
-        torch.testing.assert_close(sliced.hessian_product(v), expected[0], rtol=1e-10, atol=1e-13)
+        torch.testing.assert_close(sliced.hessian.matvec(v), expected[0], rtol=1e-10, atol=1e-13)
         torch.testing.assert_close(sliced.gradient_at(sliced.vector)[1], expected[1], rtol=1e-10, atol=1e-13)
     kept = sliced.shared("graphs of hessian", module._Kept)
     assert 0 < len(kept.graphs) <= 4
@@ -855,7 +857,7 @@ def test_sharpness_of_a_network_without_a_second_derivative():
     plain = sam_sharpness(Snapshot(nn.Sequential(net.a, nn.Tanh(), net.b), CE, [(x, y)]))
     assert found.value == pytest.approx(plain.value, rel=1e-2)  # the largest maximum, from other starts
     snapshot = Snapshot(net, CE, [(x, y)])
-    for product in (snapshot.hessian_product, snapshot.gauss_newton_product):
+    for product in (snapshot.hessian.matvec, snapshot.gauss_newton.matvec):
         with pytest.raises(ValueError, match="no second derivative"):  # torch takes the function for a constant
             product(torch.randn(snapshot.size, dtype=torch.float64))
 
@@ -1151,7 +1153,7 @@ def test_units_that_have_decayed_are_no_lost_derivatives(size):
 
     matrix = torch.autograd.functional.hessian(loss, snapshot.vector)
     v = torch.randn(len(matrix), dtype=torch.float64)
-    torch.testing.assert_close(snapshot.hessian_product(v), matrix @ v, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), matrix @ v, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["padding", "reversal"])
@@ -1181,7 +1183,7 @@ def test_a_gradient_that_is_not_the_losss_is_no_lost_derivative(kind):
     slopes = torch.autograd.grad(CE(net(x), y), parameters, create_graph=True)
     product = torch.autograd.grad(torch.cat([g.reshape(-1) for g in slopes]) @ v, parameters)
     expected = torch.cat([p.reshape(-1) for p in product])
-    torch.testing.assert_close(snapshot.hessian_product(v), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(snapshot.hessian.matvec(v), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_graphs_of_one_number_each():
