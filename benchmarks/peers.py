@@ -52,7 +52,7 @@ class Ours(Library):
         return hessian_trace(self._snapshot(), deflation=deflation, probes=products - deflation, seed=seed).value
 
     def density(self, seed: int) -> Any:
-        from genbench.measures.curvature import spectral_density
+        from genbench.measures.spectral_density import spectral_density
 
         return spectral_density(self._snapshot(), runs=10, steps=80, seed=seed).curve()
 

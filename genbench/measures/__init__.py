@@ -65,14 +65,11 @@ from genbench.measures.representation import (
     neural_collapse,
     participation_ratio,
 )
-from genbench.measures.sharpness import (
+from genbench.measures.sharpness import adaptive_sharpness, keskar_sharpness, m_sharpness, sam_sharpness
+from genbench.measures.sharpness_average import (
     adaptive_average_sharpness,
-    adaptive_sharpness,
     average_sharpness,
-    keskar_sharpness,
     low_pass_filter_sharpness,
-    m_sharpness,
-    sam_sharpness,
 )
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genbench.measures.margins import signed
 from genbench.measures.outputs import Reading
-from genbench.measures.sharpness import generator_of, uniform
+from genbench.measures.perturbations import generator_of, uniform
 from genbench.measures.snapshot import Snapshot
 
 _RATE, _LAST = 0.4, 0.05  # of an ascent: its first step relative to the box, and its last relative to the first

@@ -33,9 +33,10 @@ def compute(snapshot: Snapshot, settings: Mapping[str, Any], *, seed: int) -> tu
         ``weight_spectra``: layer -> spectrum; ``margins``: those of the examples, and their percentile, a pair.
         Second, for each that could not be computed, the reason.
     """
-    from genbench.measures.curvature import hessian_eigenvectors, spectral_density
+    from genbench.measures.curvature import hessian_eigenvectors
     from genbench.measures.margins import example_margins, margin_percentile
     from genbench.measures.spectra import weight_spectrum
+    from genbench.measures.spectral_density import spectral_density
     from genbench.measures.surface import interpolation, loss_line, loss_plane
 
     def lines() -> dict[str, Any]:

@@ -19,9 +19,10 @@ from genbench.measures import (
     hessian_trace,
     layer_curvature,
 )
-from genbench.measures.curvature import hessian_eigenvectors, spectral_density
+from genbench.measures.curvature import hessian_eigenvectors
 from genbench.measures.lanczos import Lanczos
 from genbench.measures.operators import CurvatureOperator
+from genbench.measures.spectral_density import spectral_density
 from tests.helpers.networks import NETS, build, dense_gauss_newton, dense_hessian, quadratic
 
 

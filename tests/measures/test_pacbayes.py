@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import nn
 
 from genbench.measures import Snapshot, pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
-from genbench.measures.sharpness import Ball, ascend
+from genbench.measures.sharpness_ascent import Ball, ascend
 from tests.helpers.networks import NETS, build
 
 bce = F.binary_cross_entropy_with_logits

@@ -22,7 +22,7 @@ from genbench.measures import (
     m_sharpness,
     sam_sharpness,
 )
-from genbench.measures.sharpness import Ball, Climb, _highest, directions
+from genbench.measures.sharpness_ascent import Ball, Climb, directions, highest
 from tests.helpers.networks import NETS, build, quadratic
 
 
@@ -96,7 +96,7 @@ def highest_on_the_circle(snapshot, rho):
     return float(rise.max())
 
 
-def test_the_gradient_leads_to_a_local_maximum_and_other_starts_to_the_highest():
+def test_the_gradient_leads_to_a_local_maximum_and_other_starts_to_thehighest():
     # many examples fall a little to one side; one that is well fitted falls far to the other
     many = [(2.0, 1.0 + 0.1 * i, 0.2 * i) for i in range(6)]
     snapshot = logistic(*many, (6.0, -12.0, 3.0), (7.0, -12.0, 2.0))
@@ -115,12 +115,12 @@ def test_the_gradient_leads_to_a_local_maximum_and_other_starts_to_the_highest()
 
 
 def test_a_mirror_image_is_no_second_start():
-    mirrored = _highest([Climb(0, 1.0, 0.0), Climb(0, 1.0, 0.0), Climb(1, 0.5, 0.0)], 1e-3)
+    mirrored = highest([Climb(0, 1.0, 0.0), Climb(0, 1.0, 0.0), Climb(1, 0.5, 0.0)], 1e-3)
     assert (mirrored.value, mirrored.converged) == (1.0, False)
     assert mirrored.note == "search: 3 starts, 2 reached it, the lowest 0.5"
-    assert _highest([Climb(0, 1.0, 0.0), Climb(1, 0.9995, 0.0)], 1e-3).converged
-    assert not _highest([Climb(0, 1.0, 0.0), Climb(1, 0.998, 0.0)], 1e-3).converged
-    assert not _highest([Climb(0, 1.0, 0.1), Climb(1, 1.0, 0.1)], 1e-3).converged  # nowhere stationary
+    assert highest([Climb(0, 1.0, 0.0), Climb(1, 0.9995, 0.0)], 1e-3).converged
+    assert not highest([Climb(0, 1.0, 0.0), Climb(1, 0.998, 0.0)], 1e-3).converged
+    assert not highest([Climb(0, 1.0, 0.1), Climb(1, 1.0, 0.1)], 1e-3).converged  # nowhere stationary
 
 
 def test_no_start_twice_and_mirror_images_on_one_line():

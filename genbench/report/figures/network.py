@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from genbench.measures import Estimate, Plane, Slice
-    from genbench.measures.curvature import Density
     from genbench.measures.spectra import Spectrum
+    from genbench.measures.spectral_density import Density
 
 _PANELS = 12
 

@@ -9,8 +9,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.contour import ContourSet
 
 from genbench.measures import Estimate, Plane, Slice
-from genbench.measures.curvature import Density
 from genbench.measures.spectra import PowerLaw, Spectrum
+from genbench.measures.spectral_density import Density
 from genbench.report.figures import network
 from genbench.report.figures.style import saved
 

@@ -1,0 +1,201 @@
+"""Ascents of the loss in a ball around the weights: where they start, how they climb, and the largest rise."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from genbench.measures.curvature import leading_vectors
+from genbench.measures.perturbations import gaussian, generator_of
+from genbench.measures.snapshot import Snapshot
+from genbench.records import SEARCH
+from genbench.records.estimate import Estimate
+
+_PARALLEL = 1 - 1e-9  # cosine from which two directions are one
+ONE_START = "one start: nothing says that it is more than a local maximum"
+
+
+class Ball:
+    """The perturbations scale·u with ‖u‖ ≤ ρ, in ``l2`` or ``linf``."""
+
+    def __init__(self, scale: Tensor, rho: float, norm: str) -> None:
+        self.scale = scale
+        self.rho, self.norm = rho, norm
+
+    def towards(self, slope: Tensor) -> Tensor:
+        """The point u of the ball that is farthest along ``slope``."""
+        if self.norm == "linf":
+            return self.rho * slope.sign()
+        return self.rho * slope / slope.norm().clamp_min(1e-300)
+
+    def reach(self, slopes: Tensor) -> Tensor:
+        """max slope·u over the ball, of each of ``slopes`` [N, size]: ρ times the dual norm."""
+        return self.rho * slopes.norm(dim=1, p=1 if self.norm == "linf" else 2)
+
+    def outwards(self, u: Tensor, slope: Tensor) -> Tensor:
+        """On the sphere instead of inside it, where the loss rises along ``u``."""
+        if self.norm == "l2" and slope @ u > 0:
+            return self.rho * u / u.norm()
+        return u
+
+
+def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> list[tuple[int, Tensor]]:
+    """Where ascents in the ball start, as slopes of u where the weights are w + scale·u: see :func:`sam_sharpness`.
+
+    Each with the number of its line through the centre, which mirror images have in common; none twice, so that there
+    may be fewer than ``starts``."""
+    found: list[tuple[int, Tensor]] = []
+    lines: list[Tensor] = []
+    for slope in _slopes(snapshot, ball, starts, generator_of(seed, "sharpness"), seed):
+        length = slope.norm()
+        if not (length > 0 and length.isfinite()):
+            continue
+        unit = slope / length
+        line = next((i for i, other in enumerate(lines) if abs(float(other @ unit)) > _PARALLEL), len(lines))
+        if line == len(lines):
+            lines.append(unit)
+        elif any(i == line and float(lines[i] @ unit) * float(lines[i] @ other) > 0 for i, other in found):
+            continue
+        found.append((line, unit))
+        if len(found) == starts:
+            break
+    return found
+
+
+def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Generator, seed: int) -> Iterator[Tensor]:
+    """Candidates, the most promising first; zero where a kind of them is none."""
+    slope = snapshot.gradient_at(snapshot.vector)[1] * ball.scale
+    # at a stationary point any direction may rise
+    yield slope if slope.any() else gaussian(snapshot, generator)
+    if starts == 1:
+        return
+    several = (starts - 1) // 6
+    yield from _worst_examples(snapshot, ball, starts - 1 - 3 * several)
+    if several:
+        try:
+            vectors = list(leading_vectors(snapshot, several, scale=ball.scale, seed=seed))
+        except (RuntimeError, ValueError):  # the network has no second derivative, or none that is finite
+            vectors = []
+        for vector in vectors:
+            yield vector
+            yield -vector
+    for _ in range(2 * starts):  # also for what is missing above; some may lie on a line that there is
+        yield gaussian(snapshot, generator)
+
+
+def _worst_examples(snapshot: Snapshot, ball: Ball, count: int) -> list[Tensor]:
+    """The gradients, as slopes of u, of the examples whose own loss can become largest in the ball; none where the
+    examples' losses cannot be told apart."""
+    if snapshot.examples == 1:  # the mean gradient is its
+        return []
+    plain = bool((ball.scale == 1).all())
+    kept: list[tuple[float, Tensor]] = []
+    first = 0
+    try:
+        losses = _example_losses(snapshot)
+        positive = bool((losses >= 0).all())
+        for some in snapshot.example_gradients():
+            slopes = some if plain else some * ball.scale
+            value = losses[first : first + len(some)]
+            first += len(some)
+            highest = value + ball.reach(slopes).double()
+            if positive:
+                # q and what stands before ∇ℓ in ∇q; −expm1(−ℓ) is 1 − e^−ℓ without cancellation
+                room = -torch.expm1(-value)
+                highest = torch.where(value > 0, value + room.log() + (highest - value) / room, -math.inf)
+            top = highest.topk(min(count, len(highest)))
+            kept += [(float(q), slopes[i].double()) for q, i in zip(*top, strict=True)]
+            kept = sorted(kept, key=lambda pair: -pair[0])[:count]
+    except (RuntimeError, TypeError, ValueError):  # a loss that is no mean over examples, or cannot take one alone
+        return []
+    return [slope for _, slope in kept]
+
+
+def _example_losses(snapshot: Snapshot) -> Tensor:
+    """ℓᵢ [N], float64, from the outputs."""
+    found = []
+    with torch.no_grad():
+        for (output, target), (_, n) in zip(snapshot.predictions, snapshot.losses, strict=True):
+            leaves, spec = tree_flatten((output, target))
+            split = [isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == n for leaf in leaves]
+
+            def loss(*rows: Tensor, leaves: Any = leaves, split: Any = split, spec: Any = spec) -> Tensor:
+                rest = iter(rows)
+                whole = [next(rest)[None] if s else leaf for leaf, s in zip(leaves, split, strict=True)]
+                return snapshot.loss(*tree_unflatten(whole, spec)).reshape(())
+
+            parts = [leaf for leaf, s in zip(leaves, split, strict=True) if s]
+            try:
+                found.append(torch.vmap(loss)(*parts))
+            except RuntimeError:  # an operation that has no batching rule, or control flow on values
+                found.append(torch.stack([loss(*rows) for rows in zip(*parts, strict=True)]))
+    return torch.cat(found).double()
+
+
+def ascend(snapshot: Snapshot, ball: Ball, slope: Tensor, *, steps: int) -> Iterator[tuple[Tensor, float, float]]:
+    """Conditional-gradient ascent in the ball from its point along ``slope``, see :func:`sam_sharpness`.
+
+    Where it starts and where it is after each of ``steps`` steps: the perturbation, its loss, which never falls, and
+    the gap max_s ∇L·(s − δ)."""
+
+    def evaluate(u: Tensor) -> tuple[float, Tensor]:
+        loss, gradient = snapshot.gradient_at(snapshot.vector + ball.scale * u)
+        return loss, gradient * ball.scale
+
+    u = ball.towards(slope)
+    loss, slope = evaluate(u)
+    rate = 1.0
+    for _ in range(steps):
+        target = ball.towards(slope)
+        yield ball.scale * u, loss, float(slope @ (target - u))
+        step = ball.outwards(u + rate * (target - u), slope)
+        new_loss, new_slope = evaluate(step)
+        if new_loss > loss:
+            u, loss, slope, rate = step, new_loss, new_slope, min(2 * rate, 1.0)
+        else:
+            rate /= 2
+    yield ball.scale * u, loss, float(slope @ (ball.towards(slope) - u))
+
+
+class Climb(NamedTuple):
+    """Where an ascent ended: the line it started on, the rise, and the gap that the gradient still promises."""
+
+    line: int
+    rise: float
+    gap: float
+
+
+def worst_case(snapshot: Snapshot, ball: Ball, *, starts: int, steps: int, tolerance: float, seed: int) -> Estimate:
+    """max L(w + δ) − L(w) over the ball."""
+    base = snapshot.mean_loss
+    climbs = []
+    for line, direction in directions(snapshot, ball, starts=starts, seed=seed):
+        rise, gap = 0.0, math.inf
+        for _, loss, gap in ascend(snapshot, ball, direction, steps=steps):
+            if not math.isfinite(loss):
+                return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
+            rise = max(rise, loss - base)
+            if gap <= tolerance * rise:
+                break
+        climbs.append(Climb(line, rise, gap))
+    return highest(climbs, tolerance)
+
+
+def highest(climbs: Sequence[Climb], tolerance: float, *, scale: float = 1.0) -> Estimate:
+    """The largest rise, whether it is to be believed, and how far apart the ascents ended."""
+    best = max(climbs, key=lambda climb: climb.rise)
+    reached = [climb for climb in climbs if climb.rise >= (1 - tolerance) * best.rise]
+    # where nothing rises the relative gap is no number
+    residual = best.gap / best.rise if best.rise > 0 and math.isfinite(best.gap) else None
+    low = min(climb.rise for climb in climbs)
+    return Estimate(
+        scale * best.rise,
+        converged=best.gap <= tolerance * best.rise and any(climb.line != best.line for climb in reached),
+        residual=residual,
+        note=ONE_START
+        if len(climbs) == 1
+        else f"{SEARCH}{len(climbs)} starts, {len(reached)} reached it, the lowest {scale * low:.3g}",
+    )
