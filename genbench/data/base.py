@@ -14,7 +14,7 @@ from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
 from genbench.rng import StepRandom
 
-_EVALUATION_BATCH = 4096  # labels
+_EVALUATION_BATCH = 4096  # labels in a batch of an evaluation
 
 
 class TensorData(LightningDataModule):

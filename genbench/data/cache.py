@@ -50,7 +50,7 @@ def cached(name: str, make: Callable[[], Arrays]) -> Arrays:
             return arrays
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
-            if (arrays := _read(path)) is not None:  # another process made it while this one waited
+            if (arrays := _read(path)) is not None:  # made by another process in the meantime
                 return arrays
             arrays = make()
             _write(path, arrays)
@@ -77,7 +77,7 @@ def cached_folder(name: str, make: Callable[[Path], None], *, whole: Callable[[P
     with FileLock(f"{path}.lock"):
         if whole(path):
             return path
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # by a process that was killed
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # left by a killed process
             shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
@@ -104,7 +104,7 @@ def _read(path: Path) -> Arrays | None:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # by a process that was killed
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # left by a killed process
         left.unlink(missing_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -98,7 +98,7 @@ def _windows(
     apart = max(stride, window) if targets == "all" else stride
     end = cut
     if shares[1] > 0:
-        end = min(cut, -(-(cut - round(shares[1] * cut)) // stride) * stride)  # where a window starts
+        end = min(cut, -(-(cut - round(shares[1] * cut)) // stride) * stride)  # the start of a window
     x, y = windows("training", token[:end], stride)
     x_test, y_test = windows("test", token[cut:], apart)
     arrays: Arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test}

@@ -16,7 +16,7 @@ from genbench import hub
 from genbench.checks import require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_ROWS = 256  # of a parquet file that are read at a time
+_ROWS = 256  # rows of a parquet file that are read at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def _of_hub(source: Source, split: str) -> _Hub:
     hub.go_offline()
     try:
         dataset = load_dataset(source.hub, name=source.subset, split=split)
-    except Exception as error:  # of the network, the hub and the library: dozens
+    except Exception as error:  # network, hub and library raise dozens of kinds
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise ValueError(
             f"data.hub={source.hub!r} cannot be read, for which a network is needed once ({reason}); accepted also: "

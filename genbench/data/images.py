@@ -102,7 +102,7 @@ class ImageData(TensorData):
         mean, std = self._decoded.mean, self._decoded.std
         if normalize == "none":
             mean, std = [0.0] * channels, [255.0] * channels
-        if normalize != "images":  # of which each image has its own
+        if normalize != "images":  # which standardizes each image by itself
             self.scaling = [m / 255 for m in mean], [(s or 1.0) / 255 for s in std]
         scaling = None if normalize == "images" else Scaling(mean, std)
         stored = {split: _stored(file, self._decoded.shapes[split]) for split, file in self._decoded.files.items()}
@@ -114,7 +114,7 @@ class ImageData(TensorData):
         self._splits: dict[str, tuple[Any, Tensor]] = dict(images)
         if inputs != "original":
             size = sum(4 * prod(x.shape) for x, _ in images.values())
-            if not _fits(2 * size, torch.device("cpu")):  # before and after
+            if not _fits(2 * size, torch.device("cpu")):  # the images before and after randomization
                 raise ValueError(
                     f"data.inputs is {inputs!r}; accepted: original, as {self.name} takes {size / 2**30:.1f} GiB as "
                     "float32, which do not fit in memory twice"

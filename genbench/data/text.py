@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 UNITS = ("character", "word")
-PADDING, UNKNOWN = 0, 1  # tokens of every vocabulary
+PADDING, UNKNOWN = 0, 1  # the two tokens that every vocabulary has
 
 
 def split(text: str, unit: str) -> list[str]:

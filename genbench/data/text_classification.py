@@ -17,7 +17,7 @@ from genbench.rng import StepRandom
 Examples = tuple[Sequence[str], Sequence[str]]  # texts and their classes
 
 _TOPICS = 10
-_SHORTEST = 40  # characters of a paragraph
+_SHORTEST = 40  # fewest characters of a paragraph that counts
 
 
 class TextClassification(TokenData):

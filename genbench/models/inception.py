@@ -9,7 +9,7 @@ from genbench.checks import check_integer
 from genbench.models.base import Classifier, activation, convolution, max_pool, normalization
 from genbench.models.slots import Dropout
 
-# channels of the 1 × 1 and the 3 × 3 convolutions of each module; one number: of the convolution that halves the sides
+# channels of the 1 × 1 and 3 × 3 convolutions of each module; a single number: those of a downsampling convolution
 _MODULES = ((32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160))
 
 

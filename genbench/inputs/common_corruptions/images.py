@@ -60,10 +60,13 @@ def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: StepRandom) -> Tenso
     sigma, delta, rounds = c[0] * scale(x), max(1, round(c[1] * scale(x))), c[2]
     batch, _, height, width = x.shape
     blurred = smoothed(x, sigma)
-    # one point after the other, of all images at once
+    # points in sequence, all images at once
     order = np.tile(np.arange(height * width), (batch, 1))
     rows = np.arange(batch)
-    ys, xs = range(height - delta, delta, -1), range(width - delta, delta, -1)  # as the original: its first stays
+    ys, xs = (
+        range(height - delta, delta, -1),
+        range(width - delta, delta, -1),
+    )  # as in the original, which leaves the first ones
     u = draw.uniform("glass_blur", batch, rounds, len(ys), len(xs), 2)
     offset = ((u * 2 * delta).long() - delta).numpy()  # −delta to delta − 1
     step = offset[..., 0] * width + offset[..., 1]
@@ -172,7 +175,7 @@ def _rotation(x: Tensor, degrees: float, draw: StepRandom) -> Tensor:
     """Rotate about the centre, counter-clockwise, bilinear, with zeros outside."""
     turn = math.radians(degrees)
     height, width = x.shape[2:]
-    # in the coordinates of an affine grid a side has length 2
+    # sides have length 2 in the coordinates of an affine grid
     matrix = x.new_tensor(
         [
             [math.cos(turn), -math.sin(turn) * height / width, 0],
