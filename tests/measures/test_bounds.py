@@ -13,8 +13,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from genbench.measures import Snapshot, pac_bayes_bound, pacbayes_sigma, vc_bound, vc_dimension
 from genbench.measures.bounds import kl_inverse
+from tests.helpers.measured import independent
 from tests.helpers.networks import NETS, build
-from tests.measures.test_pacbayes import independent
 
 
 def formula(layers, parameters, units, breakpoints=1):

@@ -18,8 +18,8 @@ from genbench.measures import (
     gradient_norm,
     gradient_variance,
 )
+from tests.helpers.measured import one_by_one
 from tests.helpers.networks import NETS, build
-from tests.measures.test_optimization import one_by_one
 
 
 def every_label(net: nn.Module, x: torch.Tensor) -> float:

@@ -12,8 +12,8 @@ from torch import nn
 from genbench.data import Digits
 from genbench.measures import Snapshot, ood_auroc
 from genbench.measures.ood import auroc
+from tests.helpers.measured import Table
 from tests.helpers.networks import build, taught
-from tests.measures.test_performance import Table
 
 
 class Elsewhere:

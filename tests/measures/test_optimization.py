@@ -12,18 +12,8 @@ from torch import nn
 
 from genbench.measures import Snapshot, gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
 from genbench.measures.optimization import Gradients
+from tests.helpers.measured import one_by_one
 from tests.helpers.networks import NETS, build
-
-
-def one_by_one(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss=F.cross_entropy) -> torch.Tensor:
-    """∇ℓᵢ [N, size] by a loop of backward passes."""
-    net.eval()
-    rows = []
-    for i in range(len(x)):
-        trained = [p for p in net.parameters() if p.requires_grad]
-        grads = torch.autograd.grad(loss(net(x[i : i + 1]), y[i : i + 1]), trained, materialize_grads=True)
-        rows.append(torch.cat([g.reshape(-1) for g in grads]))
-    return torch.stack(rows)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -10,6 +10,7 @@ from torch import nn
 
 from genbench.measures import Snapshot, pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.sharpness_ascent import Ball, ascend
+from tests.helpers.measured import independent
 from tests.helpers.networks import NETS, build
 
 bce = F.binary_cross_entropy_with_logits
@@ -30,16 +31,6 @@ def thresholds(theta: float) -> Snapshot:
     """Examples at every distance up to 1 from each θⱼ = θ: a step by t costs t/2 of its accuracy."""
     x = (theta + torch.linspace(-1, 1, 61, dtype=torch.float64)).repeat_interleave(30)[:, None]
     return Snapshot(Thresholds(theta), bce, [(x, (x > theta).double())])
-
-
-def independent(margins: torch.Tensor) -> Snapshot:
-    """Example i is decided by weight i alone, which is its margin."""
-    n = len(margins)
-    x = torch.eye(n, dtype=torch.float64)
-    net = nn.Linear(n, 1, bias=False).double()
-    with torch.no_grad():
-        net.weight.copy_(margins)
-    return Snapshot(net, bce, [(x, torch.ones(n, 1, dtype=torch.float64))])
 
 
 @pytest.mark.parametrize("theta", [1.0, 5.0])

@@ -16,19 +16,11 @@ from genbench.measures import (
     generalization_gap,
     soft_error,
 )
+from tests.helpers.measured import Table
 from tests.helpers.networks import build
 
 LOGITS = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0], [math.log(3), 0.0], [0.0, 0.0]])
 LABELS = torch.tensor([1, 0, 1, 1])
-
-
-class Table(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * x
 
 
 @pytest.fixture
