@@ -1,5 +1,4 @@
-"""What every measure shares: its clock, its protection of the network, what an ensemble's value is, and how a set of
-measures is taken."""
+"""Parts that all measures share: timing, restoring the network, ensembles; and the evaluation of a set of measures."""
 
 import inspect
 import math
@@ -29,8 +28,8 @@ def measure(
     moves: bool = False,
     passes: Callable[[Mapping[str, Any]], int] | None = None,
 ) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
-    """Makes a measure of a function of a snapshot: runs it inside ``snapshot.measuring()``, fills in the seconds, and
-    turns a value that is not finite into ``None`` with a note.
+    """Turn a function of a snapshot into a measure: run it inside ``snapshot.measuring()``, fill in the seconds, and
+    replace a value that is not finite by ``None`` with a note.
 
     ``passes`` maps the settings to the maximum number of passes over the data, for progress messages. A measure of
     flatness is computed in the precision that it needs, which is higher for one that ``moves`` the weights: see
@@ -98,16 +97,17 @@ def evaluate(
 ) -> dict[str, Estimate]:
     """The estimates of a set of measures by metric key: ``split/family/name``, or ``weights/family/name``.
 
-    ``name`` is the measure's in the set, or what it calls its estimates itself. A function that :func:`measure` gave
-    no family has ``other``. What fails is an estimate without a value that says why: see :func:`attempt`.
+    ``name`` is the measure's name in the set, or the name under which it returns an estimate. A function without a
+    family (see :func:`measure`) has ``other``. A measure that fails gives an estimate without a value, with the reason:
+    see :func:`attempt`.
 
     Args:
         measures: name -> function of a snapshot.
         snapshot: network, loss and data.
-        split: of the data.
-        few: of curvature and sharpness, the same network on some of the data.
-        known: what was measured before, by the measure's name and by key: it is not measured again.
-        keep: is given each measure's name and its estimates by key as soon as there are.
+        split: name of the data's split.
+        few: the same network on some of the data, for curvature and sharpness.
+        known: earlier estimates by the measure's name and by key; these measures are not repeated.
+        keep: called with each measure's name and its estimates by key as soon as they are computed.
     """
     results: dict[str, Estimate] = {}
     watch = MeasureProgress([name for name in measures if name not in (known or {})])
@@ -124,7 +124,7 @@ def evaluate(
             found = attempt(name, timed, few if few is not None and of_flatness(function) else snapshot)
             if keep is not None:
                 keep(name, {f"{prefix}/{entry}": estimate for entry, estimate in found.items()})
-            if name in found and found[name].value is None:  # it may have broken off, and left anything behind
+            if name in found and found[name].value is None:  # a measure that raised may leave the network in any state
                 protection.close()
                 protection.enter_context(snapshot.measuring())
                 protection.enter_context(snapshot.reporting(watch))
@@ -137,7 +137,7 @@ def evaluate(
 
 
 class _Unseen(Snapshot):
-    """Stands for a snapshot before there is one: who looks at it has found nothing wrong with its settings."""
+    """Placeholder for a snapshot: a measure that reads an attribute of it has accepted its settings."""
 
     def __init__(self) -> None:
         pass
@@ -151,10 +151,10 @@ class _Looked(BaseException):
 
 
 def check_settings(measures: Mapping[str, MeasureOf]) -> None:
-    """Have measures check their settings as far as they do before they look at the snapshot, which is not there yet.
+    """Let measures check their settings without a snapshot, as far as they do before they read it.
 
     Raises:
-        ValueError: a measure fails before it looks, as it would each time.
+        ValueError: a measure fails before it reads the snapshot, so that it would always fail.
     """
     for name, function in measures.items():
         settings: dict[str, Any] = {}
@@ -175,22 +175,22 @@ def check_settings(measures: Mapping[str, MeasureOf]) -> None:
 
 
 def key_prefix(function: MeasureOf, split: str) -> str:
-    """What stands before the name in a measure's metric key."""
+    """The part of a measure's metric key before its name."""
     return f"{split if needs_data(function) else 'weights'}/{getattr(_declared(function), 'family', 'other')}"
 
 
 def needs_data(function: MeasureOf) -> bool:
-    """Whether a measure is of more than the weights."""
+    """Whether a measure needs data or loss."""
     return not getattr(_declared(function), "of_weights", False)
 
 
 def of_flatness(function: MeasureOf) -> bool:
-    """Whether a measure is of curvature or sharpness, which takes many passes over the data."""
+    """Whether a measure is one of curvature or sharpness, which makes many passes over the data."""
     return needs_data(function) and getattr(_declared(function), "family", None) == "flatness"
 
 
 def _bound(function: MeasureOf) -> int | None:
-    """The passes that a measure makes at most, where it tells."""
+    """The maximum number of passes of a measure, if it declares one."""
     declared: Any = _declared(function)
     if getattr(declared, "passes", None) is None:
         return None
@@ -202,17 +202,17 @@ def _bound(function: MeasureOf) -> int | None:
 
 
 def attempt(name: str, function: MeasureOf, snapshot: Snapshot) -> dict[str, Estimate]:
-    """The estimates of a measure by name; where it raises, one without a value and with the reason."""
+    """The estimates of a measure by name; if it raises, one without a value and with the reason."""
     start = perf_counter()
     try:
         result = function(snapshot)
-    except Exception as error:  # whatever is wrong with a measure, nobody's training shall end by it
+    except Exception as error:  # a faulty measure must not end the training
         result = Estimate(None, note=reason(error), seconds=perf_counter() - start)
     return {name: result} if isinstance(result, Estimate) else result
 
 
 def reason(error: Exception) -> str:
-    """Why something was not measured, in one line: what a ValueError says, of other errors their type as well."""
+    """The message of an error in one line; of errors other than ValueError with their type."""
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 

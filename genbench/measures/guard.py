@@ -18,9 +18,12 @@ _HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "ho
 
 @contextmanager
 def restoring(model: nn.Module) -> Iterator[None]:
-    """Restores parameters and buffers with their values and places, gradients, modes, hooks, plain attributes (tensors,
-    lists, dicts and sets with what is in them), and generators of random numbers that modules have. Hooks on the
-    parameters' own gradients do not act meanwhile: what they make of a gradient is for the optimizer."""
+    """Restore a network on leaving the context.
+
+    Restored: parameters and buffers with their values and places, gradients, modes, hooks, plain attributes (tensors,
+    lists, dicts and sets with their content), and the modules' random generators. Hooks on the parameters' gradients
+    are off within the context: they change gradients for the optimizer.
+    """
     modules = list(model.modules())
     python = [m for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     modes = [(m, m.training) for m in modules]
@@ -79,7 +82,7 @@ def _copy(tensor: Tensor, value: Tensor) -> None:
 
 
 def _contents(modules: list[nn.Module]) -> list[Any]:
-    """What puts back the content of each attribute that a forward pass may change in place."""
+    """Functions that restore the content of each attribute that a forward pass may change in place."""
     found: list[Any] = []
     for module in modules:
         for key, value in vars(module).items():
@@ -114,8 +117,10 @@ def _is(a: Any, b: Any) -> bool:
 
 @contextmanager
 def plain_kernels(device: torch.device) -> Iterator[None]:
-    """No autocast and none of torch's shortcuts of inference: both keep weights, or compute another function, where
-    gradients are not wanted. What ``parametrize.cached`` has kept is not used either."""
+    """Turn off autocast, torch's inference shortcuts and the cache of ``parametrize.cached``.
+
+    Without gradients they keep weights, or compute another function.
+    """
     parametrize: Any = torch.nn.utils.parametrize
     fast, cached = torch.backends.mha.get_fastpath_enabled(), parametrize._cache_enabled
 
@@ -133,5 +138,5 @@ def plain_kernels(device: torch.device) -> Iterator[None]:
 
 
 def _own_generators(modules: list[nn.Module]) -> list[Any]:
-    """What puts back the state of each generator that a module has as an attribute."""
+    """Functions that restore the state of each generator among the modules' attributes."""
     return [partial(g.set_state, g.get_state()) for module in modules for g in held_by(module)]

@@ -1,4 +1,4 @@
-"""Margins: how far the outputs are from another answer, sign kept: a misclassified example's margin is negative."""
+"""Margins: distances of the outputs from another answer; a misclassified example's margin is negative."""
 
 import math
 from typing import Any
@@ -47,8 +47,10 @@ def margin_quantiles(snapshot: Snapshot) -> dict[str, Estimate]:
 
 @measure("margin", by_member=False)
 def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
-    """1/γ², γ that of :func:`margin` (Jiang et al. 2020, arXiv 1912.02178);
-    ``None`` where γ ≤ 0, which the note tells: a square would make a misfit look like a margin."""
+    """1/γ² with γ of :func:`margin` (Jiang et al. 2020, arXiv 1912.02178).
+
+    ``None`` with a note if γ ≤ 0: a square would make a misfit look like a margin.
+    """
     gamma = margin_percentile(snapshot, percentile=percentile)
     if isinstance(gamma, str):
         return undefined(gamma)
@@ -60,7 +62,7 @@ def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
 @measure("margin")
 @noting_low_rank
 def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str, Estimate]:
-    """γ, the percentile of :func:`margin`, over the size that the weights alone can give it:
+    """γ, the percentile of :func:`margin`, divided by a size that the weights alone can give it:
 
     - ``margin_over_spectral``: γ / Π‖W‖₂;
     - ``margin_over_frobenius``: γ / Π‖W‖_F;

@@ -1,4 +1,4 @@
-"""How far measuring is: which measure runs, how many passes over the data it has made, and what they take."""
+"""Progress of measuring: the current measure, its passes over the data, and their seconds."""
 
 import logging
 import time
@@ -8,15 +8,15 @@ from contextvars import ContextVar
 
 from genbench.process.progress import LINES, duration
 
-LONG, SLOW = 60.0, 5.0  # seconds of a measure and of one of its passes that are told before they are spent
-_OFTEN = 1.0  # seconds between two lines to one who shows them as he likes
+LONG, SLOW = 60.0, 5.0  # seconds of a measure and of a pass from which it is announced
+_OFTEN = 1.0  # seconds between two lines to a given ``say``
 _log = logging.getLogger(__name__)
 
 Say = Callable[..., None]  # (line, urgent=False)
 
 
 def log(line: str, urgent: bool = False) -> None:
-    """Where a line goes if nobody shows it."""
+    """The default ``say``."""
     _log.info(line)
 
 
@@ -25,8 +25,8 @@ _say: ContextVar[Say] = ContextVar("say", default=log)
 
 @contextmanager
 def progress_to(say: Say) -> Iterator[None]:
-    """Within it, how far measuring is goes to ``say``, about once a second; else to the log, twice a minute. What takes
-    long is urgent, and told before it is spent."""
+    """Send progress lines to ``say`` within the context, about once a second; otherwise they go to the log, twice a
+    minute. A measure that will take long is announced at its first pass, as urgent."""
     token = _say.set(say)
     try:
         yield
@@ -35,7 +35,7 @@ def progress_to(say: Say) -> Iterator[None]:
 
 
 class MeasureProgress:
-    """Counts the passes over the data of a set of measures.
+    """Count the passes over the data of a set of measures.
 
     Args:
         names: of the measures, in their order.
@@ -51,13 +51,13 @@ class MeasureProgress:
         self._begun = self._line = time.monotonic()
 
     def begin(self, name: str, bound: int | None) -> None:
-        """A measure that makes at most ``bound`` passes, where that is known."""
+        """Start a measure that makes at most ``bound`` passes (None if unknown)."""
         self._left.remove(name)
         self._name, self._bound, self._passes = name, bound, 0
         self._begun = time.monotonic()
 
     def tick(self) -> None:
-        """A pass over the data has been made."""
+        """Count one pass over the data."""
         self._passes += 1
         now = time.monotonic()
         each = (now - self._begun) / self._passes

@@ -1,13 +1,14 @@
-"""Norms of the weights, whole and per parameter, and the capacities of Jiang et al. built of them.
+"""Norms of the weights, whole and per parameter, and the capacities of Jiang et al. computed from them.
 
 The names are those of Jiang et al. 2020 (arXiv 1912.02178, appendix C) as Dziugaite et al. 2020 (arXiv 2010.11924)
 write them. W is each trainable weight of two or more dimensions, taken as the matrix of its first dimension × all
 others: out × in of a linear layer, out × (in · kernel) of a convolution, the gates of a recurrent layer and the three
 projections of attention stacked; tied weights once; d is their number. Vectors (biases, scales of a normalization) have
 no matrix norm, but count in ‖w‖ and in the number of parameters. A batch norm is not folded into the layer before it.
-A weight that a parametrization computes from parameters (weight norm, spectral norm) is the one that acts: see
-:mod:`genbench.measures.effective_weights`. Where trainable matrices are the factors of LoRA, a note says that norms
+Under a parametrization (weight norm, spectral norm) W is the effective weight: see
+:mod:`genbench.measures.effective_weights`. If trainable matrices are the factors of LoRA, a note says that the norms
 are of those.
+
 Values are the plain complexity μ: Jiang et al. rank by √(μ/m), m the number of examples.
 """
 
@@ -24,7 +25,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 Norms = dict[str, float]  # squared, by the name of the parameter
-Grid = tuple[int, ...] | str  # points of the circle in each dimension, or why there is none
+Grid = tuple[int, ...] | str  # size of the circular convolution per dimension, or why there is none
 
 _BLOCKS = 2**21  # entries of a convolution's Fourier blocks at a time
 _NO_MATRICES = "undefined: the network has no weight matrices"
@@ -51,8 +52,8 @@ def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
 @measure("norm", of_weights=True)
 @noting_low_rank
 def parameter_norms(snapshot: Snapshot) -> dict[str, Estimate]:
-    """What takes all trainable weights, biases included: ‖w‖₂² as ``param_norm``, ‖w‖₁ as ``l1`` and of each as
-    ``l1.<name>``; and the number ω of the parameters that are trained as ``params``."""
+    """Norms of all trainable weights, biases included: ‖w‖₂² as ``param_norm``, ‖w‖₁ as ``l1`` and of each as
+    ``l1.<name>``; and the number ω of trainable parameters as ``params``."""
     w = weights(snapshot)
     sums = {name: float(p.abs().sum(dtype=torch.float64)) for name, p in w.items()}
     flat = torch.cat([p.reshape(-1).double() for p in w.values()])
@@ -121,7 +122,7 @@ def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
     ``log_spec_orig_main``            log (Π ‖W‖₂² / γ²) Σ ‖W‖_F²/‖W‖₂²
     ================================  =========================================================
 
-    ``None`` where γ is not positive: γ² would pass a network that is wrong for one that is right.
+    ``None`` if γ is not positive: γ² would make a wrong network look like a right one.
     """
     fro, spec = _frobenius(_matrices(weights(snapshot))), _nonzero(_spectral(snapshot))
     moved, margin = _moved(snapshot), positive_margin(snapshot)
@@ -132,18 +133,18 @@ def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
 @measure("norm")
 @noting_low_rank
 def convolution_spectral_norms(snapshot: Snapshot) -> dict[str, Estimate]:
-    """The measures built of spectral norms, with those of the convolutions as linear maps of their whole input in place
-    of those of reshaped weights: ``spectral_fft`` and ``spectral_fft.<name>``, ``log_prod_of_spec_fft``,
+    """The measures computed from spectral norms, with convolutions as linear maps of their whole input instead of
+    reshaped weights: ``spectral_fft`` and ``spectral_fft.<name>``, ``log_prod_of_spec_fft``,
     ``log_sum_of_spec_fft``, ``fro_over_spec_fft``, ``dist_spec_init_fft``, and over the margin
     ``log_prod_of_spec_over_margin_fft``, ``log_sum_of_spec_over_margin_fft``, ``log_spec_init_main_fft``,
     ``log_spec_orig_main_fft``. Frobenius norms stay those of the weights.
 
     The Fourier transform makes a convolution on a circle of N points block-diagonal, one block for each frequency
-    (Sedghi, Gupta and Long 2019, arXiv 1805.10408). With a stride, the frequencies that become one share a block. N is
-    the size of what the layer is given, and of its zero padding on one side (both ends may share it), rounded up to a
-    multiple of the stride. The value is exact for circular padding of half the kernel; with zeros or no padding the
-    layer is a part of that on the circle, and the value an upper bound, close where the kernel is small against N.
-    (Sedghi et al. leave the padding out of N, which gives neither bound.) ``None`` where the padding repeats inputs. A
+    (Sedghi, Gupta and Long 2019, arXiv 1805.10408). With a stride, aliased frequencies share a block. N is the
+    input size plus the zero padding of one side (both ends may share it), rounded up to a multiple of the stride. The
+    value is exact for circular padding of half the kernel. With zeros or no padding the circular convolution contains
+    the layer, and the value is an upper bound, close if the kernel is small against N.
+    (Sedghi et al. leave the padding out of N, which gives neither bound.) ``None`` if the padding repeats inputs. A
     transposed convolution is the transpose of one, with the same norm. The other weights, and convolutions that are
     no ``torch.nn.Conv*``, have the norms of :func:`spectral_norm`.
     """
@@ -362,7 +363,8 @@ def _convolutions(snapshot: Snapshot) -> dict[str, tuple[nn.Module, Grid]]:
 
 
 def _grid(module: nn.modules.conv._ConvNd, size: Sequence[int]) -> Grid:
-    """The circle in each dimension of which the layer's map from ``size`` points is a part, or why there is none."""
+    """Size, per dimension, of the circular convolution that contains this layer's map from ``size`` points; or the
+    reason why there is none."""
     grid = []
     for dim, n in enumerate(size):
         stride, reach = module.stride[dim], module.dilation[dim] * (module.kernel_size[dim] - 1)

@@ -1,4 +1,4 @@
-"""Random perturbations of the weights, and the loss of normalized logits that they are measured by."""
+"""Random perturbations of the weights, and the loss of normalized logits."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ NO_LOGITS = Estimate(
 
 
 def logit_normalized(snapshot: Snapshot, normalize: bool) -> Snapshot | None:
-    """The snapshot under the loss of normalized logits; None where the outputs are no logits."""
+    """The snapshot under the loss of normalized logits; None if the outputs are not logits."""
     if not check_flag("normalize_logits", normalize):
         return snapshot
     reading = with_logits(snapshot)
@@ -38,19 +38,22 @@ def _normalized(logits: Any) -> Tensor:
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
+    """The generator of a measure, by its seed and name."""
     return torch.Generator().manual_seed(derive_seed(check_integer("seed", seed, least=0), name))
 
 
 def gaussian(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
+    """Standard normal, [size] float64."""
     return torch.randn(snapshot.size, generator=generator, dtype=torch.float64).to(snapshot.device)
 
 
 def uniform(snapshot: Snapshot, generator: torch.Generator) -> Tensor:
-    """Uniform on [−1, 1)."""
+    """Uniform on [−1, 1), [size] float64."""
     return torch.rand(snapshot.size, generator=generator, dtype=torch.float64).mul_(2).sub_(1).to(snapshot.device)
 
 
 def check_positive(name: str, value: float) -> float:
+    """``value`` as a float > 0."""
     if check_number(name, value, low=0) == 0:
         raise ValueError(f"{name} is {value!r}; accepted: a number > 0")
     return float(value)

@@ -1,4 +1,4 @@
-"""The tensors of an output that consists of several."""
+"""Flatten and rebuild nested outputs and batches, dataclasses and dict-like classes included."""
 
 from collections import UserDict
 from collections.abc import Callable, Iterable
@@ -18,8 +18,10 @@ from torch.utils._pytree import (
 
 
 def open_containers(value: Any) -> None:
-    """Makes torch see the tensors in dataclasses and in classes derived from dict or UserDict, as outputs and batches
-    of transformers are: what torch does not know is one leaf, and no tensor."""
+    """Register dataclasses and classes derived from dict or UserDict with torch's pytrees.
+
+    Outputs and batches of transformers are such classes; torch takes a class that it does not know for one leaf.
+    """
     for leaf in tree_leaves(value):
         kind = type(leaf)
         if kind in SUPPORTED_NODES:
@@ -42,8 +44,8 @@ def _of_entries(kind: type[Any], values: Iterable[Any], keys: list[Any]) -> Any:
 
 
 def flatten(value: Any, whole: Callable[[Any], bool] | None = None) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
-    """The leaves of lists, tuples, dicts and dataclasses, in order, and what makes the same structure of others. What
-    is ``whole`` is a leaf."""
+    """The leaves of lists, tuples, dicts and dataclasses, in order, and a function that rebuilds the structure from
+    others. A part for which ``whole`` is true stays one leaf."""
     open_containers(value)
     found, spec = tree_flatten(value, is_leaf=whole)
     return found, lambda leaves: tree_unflatten(leaves, spec)

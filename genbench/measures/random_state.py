@@ -19,7 +19,7 @@ from genbench.module_state import restore_fully
 
 @contextmanager
 def restoring_random_state(batches: object = None) -> Iterator[None]:
-    """Restores Python's, NumPy's and torch's global random state, and that of a loader's own generators."""
+    """Restore Python's, NumPy's and torch's global random state, and that of a loader's own generators."""
     state = random_state()
     try:
         with restoring_generators(generators_of(batches)):
@@ -30,7 +30,7 @@ def restoring_random_state(batches: object = None) -> Iterator[None]:
 
 @contextmanager
 def restoring_generators(generators: Iterable["Generator"]) -> Iterator[None]:
-    """Restores the state of generators."""
+    """Restore the state of generators on leaving the context."""
     before = [(g, g.get_state()) for g in generators]
 
     def restore() -> None:
@@ -44,12 +44,14 @@ def restoring_generators(generators: Iterable["Generator"]) -> Iterator[None]:
 
 
 def random_state() -> tuple[Any, ...]:
+    """The global state of Python's, NumPy's, torch's and CUDA's generators."""
     # a state of the CUDA generators exists once CUDA is in use
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
 
 def set_random_state(state: tuple[Any, ...]) -> None:
+    """Set what :func:`random_state` returned."""
     python, numpy, cpu, cuda = state
     random.setstate(python)
     np.random.set_state(numpy)
@@ -59,7 +61,7 @@ def set_random_state(state: tuple[Any, ...]) -> None:
 
 
 def seed_all(seed: int) -> None:
-    """Seeds every global generator."""
+    """Seed every global generator."""
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
@@ -69,7 +71,7 @@ def seed_all(seed: int) -> None:
 
 @dataclass(frozen=True)
 class Generator:
-    """A random generator of torch, NumPy or Python that somebody holds, under torch's names."""
+    """A random generator of torch, NumPy or Python under the interface of torch's."""
 
     held: Any
 
@@ -96,7 +98,7 @@ class Generator:
 
 
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-# where wrappers that look up their attributes keep what draws: order and augmentation
+# attributes of wrappers with __getattr__ that may hold generators, of the order or of augmentation
 _PARTS = ("parts", "dataset", "datasets", "sampler", "batch_sampler", "transform", "target_transform", "transforms")
 _NO_OWNERS = (Tensor, np.ndarray, ModuleType, type, str, bytes, int, float, type(None))
 _LOOKED_AT = 1000  # objects
@@ -115,7 +117,7 @@ def _draws(value: Any) -> bool:
 
 
 def _known_to(function: Any) -> list[Any]:
-    """What a function refers to: in its closure, its defaults, and among the globals of its module."""
+    """Objects that a function refers to: in its closure, its defaults, and the generators among its globals."""
     if not isinstance(function, FunctionType):
         return []
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
@@ -125,7 +127,7 @@ def _known_to(function: Any) -> list[Any]:
 
 
 def generators_of(batches: object) -> list[Generator]:
-    """The generators of loaders, their samplers, data sets, transforms and whatever these hold, each once."""
+    """The generators of loaders, their samplers, data sets, transforms and everything these hold, each once."""
     found: dict[int, Generator] = {}
     owners: deque[Any] = deque([batches])
     seen: dict[int, Any] = {}
@@ -147,7 +149,7 @@ def generators_of(batches: object) -> list[Generator]:
         else:
             found |= {id(generator.held): generator for generator in held_by(owner)}
             for name in _PARTS:
-                with suppress(Exception):  # a property of somebody's that asks for more
+                with suppress(Exception):  # a property may raise anything
                     owners += [part] if (part := getattr(owner, name, None)) is not None else []
             owners += [value for key, value in getattr(owner, "__dict__", {}).items() if key != "_iterator"]
     return list(found.values())

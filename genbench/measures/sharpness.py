@@ -1,4 +1,4 @@
-"""Sharpness: how much the loss rises near the weights."""
+"""Worst-case sharpness: the largest rise of the loss near the weights."""
 
 import math
 
@@ -27,24 +27,24 @@ def sam_sharpness(
     normalize_logits: bool = False,
     seed: int = 0,
 ) -> Estimate:
-    """max L(w + δ) − L(w) over ‖δ‖ ≤ ρ (Foret et al. 2021, arXiv 2010.01412, eq. 1): the largest rise that was found,
-    a lower bound of the maximum.
+    """max L(w + δ) − L(w) over ‖δ‖ ≤ ρ (Foret et al. 2021, arXiv 2010.01412, eq. 1), estimated by several ascents.
 
-    The loss has many local maxima in the ball: of a network that fits its data, one or more for each example that can
-    be lost in it. ``starts`` ascents look for the largest: from SAM's own perturbation ρ∇L/‖∇L‖ (ρ sign ∇L in ℓ∞; it
-    alone with ``starts=1``, as in the paper), from the gradients of the examples whose own loss can become largest in
-    the ball, and for every six further starts from the two ends of an eigenvector of the Hessian (the largest first,
-    from 12 Lanczos steps) and from a random direction.
+    The value is the largest rise found, a lower bound of the maximum. The loss has many local maxima in the ball: if
+    the network fits its data, at least one for each example that it can lose there. ``starts`` ascents start from
 
-    Each is a conditional-gradient ascent: a step moves towards the point of the ball that the gradient names, all the
-    way for a rising loss and half as far after each fall. No direction rises any more if the gap max_s ∇L·(s − δ),
-    reported as ``residual`` relative to the rise, is at most ``tolerance``.
+    - SAM's own perturbation ρ∇L/‖∇L‖ (ρ sign ∇L in ℓ∞); with ``starts=1`` from it alone, as in the paper;
+    - the gradients of the examples whose own loss can become largest in the ball: those with the largest
+      q + max_δ ∇q·δ, q = log(e^ℓ − 1), to first order (−margin for a binary cross-entropy ℓ; q = ℓ if a loss is
+      negative);
+    - for every six further starts, both ends of an eigenvector of the Hessian (the largest first, from 12 Lanczos
+      steps) and a random direction.
 
-    ``converged``: the largest rise has such a gap, and another start, not its mirror image, came within ``tolerance``
-    of it; never with one start. The note says how many did and how far apart the ends are.
+    Each is a conditional-gradient ascent: a step moves towards the point of the ball farthest along the gradient, all
+    the way while the loss rises and half as far after each fall. It stops when the remaining first-order gain
+    max_s ∇L·(s − δ), divided by the rise and reported as ``residual``, is at most ``tolerance``.
 
-    Which examples can become worst: with q = log(e^ℓ − 1), which is −margin for a binary cross-entropy ℓ, those of the
-    largest q + max_δ ∇q·δ, one pass over the examples' gradients; with ℓ for q where a loss is negative.
+    ``converged``: the best ascent reached that tolerance, and another start, not its mirror image, came within
+    ``tolerance`` of its rise; never with one start. The note says how many starts did and the lowest rise.
 
     Args:
         snapshot: network, loss and data.
@@ -79,10 +79,10 @@ def adaptive_sharpness(
     """Worst-case adaptive sharpness, logit-normalized: max L̃(w + δ) − L̃(w) over ‖δ / |w|‖ ≤ ρ, where L̃ is the loss of
     the logits (f − f̄) / √(1/K Σᵢ (fᵢ − f̄)²) (Andriushchenko et al. 2023, arXiv 2302.07011, eqs. 1–3 and section 3).
 
-    Each weight moves in proportion to its size, so the value does not change when units or layers of a ReLU network are
-    rescaled without changing its function; nor, through the normalization, when the last layer is rescaled. The
-    ascents, their starts and ``converged`` are those of :func:`sam_sharpness`; a weight that is zero does not move. The
-    authors' code divides logits by their norm (√K times smaller); the paper's standard deviation is used here.
+    Each weight moves in proportion to its size. Rescaling units or layers of a ReLU network without changing its
+    function therefore does not change the value; nor, by the normalization, does rescaling the last layer. A weight
+    that is zero does not move. Ascents, starts and ``converged`` are those of :func:`sam_sharpness`. The authors' code
+    divides logits by their norm (√K times smaller); here they are divided by the paper's standard deviation.
 
     Args:
         snapshot: network, loss and data; outputs are logits [N, K, ...], K ≥ 2.
@@ -116,18 +116,18 @@ def m_sharpness(
     normalize_logits: bool = False,
     seed: int = 0,
 ) -> Estimate:
-    """The mean over batches of m examples of the largest rise of the batch's own loss in the ball ‖δ‖ ≤ ρ, with its
+    """The mean, over batches of m examples, of the maximum rise of the batch's own loss in the ball ‖δ‖ ≤ ρ, with its
     standard error over batches (Foret et al. 2021, arXiv 2010.01412, section 4.1; Andriushchenko et al. 2023, arXiv
     2302.07011: 8 batches of 128).
 
-    The batches are drawn from all examples without replacement, whatever batches the data come in: no more than there
-    are, and ``None`` for fewer than m examples. The maximum is that of :func:`sam_sharpness`; ``converged`` says
-    whether all were reached, ``residual`` is the largest, the note says how many ascents agree in each batch.
+    Draws the batches from all examples without replacement, whatever the batches of the data; ``None`` for fewer than
+    m examples. The maxima are those of :func:`sam_sharpness`. ``converged``: all of them converged; ``residual``: the
+    largest; the note says how many batches converged.
 
     Args:
         snapshot: network, loss and data.
         m: examples a batch, at least 1.
-        batches: how many, at least 2.
+        batches: number of batches, at least 2.
         rho, norm, starts, steps, tolerance, normalize_logits: as in :func:`sam_sharpness`.
         seed: of the batches, and as there.
     """
@@ -171,20 +171,19 @@ def keskar_sharpness(
     seed: int = 0,
 ) -> Estimate:
     """100 · (max L(w + δ) − L(w)) / (1 + L(w)) over the box |δᵢ| ≤ ε(|wᵢ| + 1) (Keskar et al. 2017, arXiv 1609.04836,
-    metric 2.1 in the full space), in percent: the largest value that was found, a lower bound.
+    metric 2.1 in the full space), in percent; the largest value found, a lower bound.
 
-    As in the paper, the maximum is sought by ten iterations of L-BFGS-B, once. It does not say from where: here from
-    the corner of the box that the gradient at w names, which is as far from w for a converged network, whose gradient
-    is nearly zero, as for any other; from a random corner where it is zero. More ``starts`` are those of
-    :func:`sam_sharpness`, as corners, and ``converged`` is as there, so never with one start: ``residual`` is the gap
-    max_s ∇L·(s − δ) over the box relative to the rise.
+    The paper takes ten iterations of L-BFGS-B from an unnamed start. Here the start is the corner of the box along the
+    gradient at w, which is far from w also for a converged network with a gradient near zero; a random corner if the
+    gradient is zero. More ``starts`` are those of :func:`sam_sharpness`, as corners. ``converged`` is as there, so
+    never with one start; ``residual`` is the remaining first-order gain max_s ∇L·(s − δ) in the box over the rise.
 
     Args:
         snapshot: network, loss and data.
         epsilon: ε > 0; the paper reports 1e-3 and 5e-4.
         starts: runs of L-BFGS-B, at least 1.
-        steps: bound on the iterations of each; the passes forward and backward are at most 20 times as many, twice as
-            a rule.
+        steps: maximum number of iterations of each run; the passes forward and backward are about twice, at most 20
+            times as many.
         tolerance: relative gap that counts as stationary, and relative difference at which two runs agree, > 0.
         seed: of random corners.
     """

@@ -36,17 +36,18 @@ class Ball:
         return self.rho * slopes.norm(dim=1, p=1 if self.norm == "linf" else 2)
 
     def outwards(self, u: Tensor, slope: Tensor) -> Tensor:
-        """On the sphere instead of inside it, where the loss rises along ``u``."""
+        """Move a point inside the ball to the sphere if the loss rises along ``u``."""
         if self.norm == "l2" and slope @ u > 0:
             return self.rho * u / u.norm()
         return u
 
 
 def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> list[tuple[int, Tensor]]:
-    """Where ascents in the ball start, as slopes of u where the weights are w + scale·u: see :func:`sam_sharpness`.
+    """Start directions of ascents in the ball, as slopes of u for weights w + scale·u: see :func:`sam_sharpness`.
 
-    Each with the number of its line through the centre, which mirror images have in common; none twice, so that there
-    may be fewer than ``starts``."""
+    Pairs (line, direction): mirror images have the same line through the centre. No direction occurs twice, so that
+    there may be fewer than ``starts``.
+    """
     found: list[tuple[int, Tensor]] = []
     lines: list[Tensor] = []
     for slope in _slopes(snapshot, ball, starts, generator_of(seed, "sharpness"), seed):
@@ -66,7 +67,7 @@ def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> lis
 
 
 def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Generator, seed: int) -> Iterator[Tensor]:
-    """Candidates, the most promising first; zero where a kind of them is none."""
+    """Candidates of directions, the most promising first."""
     slope = snapshot.gradient_at(snapshot.vector)[1] * ball.scale
     # at a stationary point any direction may rise
     yield slope if slope.any() else gaussian(snapshot, generator)
@@ -87,8 +88,8 @@ def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Genera
 
 
 def _worst_examples(snapshot: Snapshot, ball: Ball, count: int) -> list[Tensor]:
-    """The gradients, as slopes of u, of the examples whose own loss can become largest in the ball; none where the
-    examples' losses cannot be told apart."""
+    """The gradients, as slopes of u, of the examples whose own loss can become largest in the ball; none if the loss
+    does not split into the examples' losses."""
     if snapshot.examples == 1:  # the mean gradient is its
         return []
     plain = bool((ball.scale == 1).all())
@@ -136,10 +137,11 @@ def _example_losses(snapshot: Snapshot) -> Tensor:
 
 
 def ascend(snapshot: Snapshot, ball: Ball, slope: Tensor, *, steps: int) -> Iterator[tuple[Tensor, float, float]]:
-    """Conditional-gradient ascent in the ball from its point along ``slope``, see :func:`sam_sharpness`.
+    """Conditional-gradient ascent in the ball from its point along ``slope``: see :func:`sam_sharpness`.
 
-    Where it starts and where it is after each of ``steps`` steps: the perturbation, its loss, which never falls, and
-    the gap max_s ∇L·(s − δ)."""
+    Yields, at the start and after each of ``steps`` steps, the perturbation δ, its loss (which never falls) and the
+    gap max_s ∇L·(s − δ).
+    """
 
     def evaluate(u: Tensor) -> tuple[float, Tensor]:
         loss, gradient = snapshot.gradient_at(snapshot.vector + ball.scale * u)
@@ -161,7 +163,7 @@ def ascend(snapshot: Snapshot, ball: Ball, slope: Tensor, *, steps: int) -> Iter
 
 
 class Climb(NamedTuple):
-    """Where an ascent ended: the line it started on, the rise, and the gap that the gradient still promises."""
+    """The end of an ascent: the line of its start, the rise, and the remaining first-order gain."""
 
     line: int
     rise: float
@@ -185,10 +187,10 @@ def worst_case(snapshot: Snapshot, ball: Ball, *, starts: int, steps: int, toler
 
 
 def highest(climbs: Sequence[Climb], tolerance: float, *, scale: float = 1.0) -> Estimate:
-    """The largest rise, whether it is to be believed, and how far apart the ascents ended."""
+    """Estimate of the maximum rise; the residual is the remaining first-order gain divided by it."""
     best = max(climbs, key=lambda climb: climb.rise)
     reached = [climb for climb in climbs if climb.rise >= (1 - tolerance) * best.rise]
-    # where nothing rises the relative gap is no number
+    # without a rise the ratio is undefined
     residual = best.gap / best.rise if best.rise > 0 and math.isfinite(best.gap) else None
     low = min(climb.rise for climb in climbs)
     return Estimate(

@@ -94,8 +94,8 @@ def adaptive_average_sharpness(
 @measure("flatness", moves=True, passes=lambda given: 2 * given["pairs"])
 def low_pass_filter_sharpness(snapshot: Snapshot, *, sigma: float = 0.01, pairs: int = 50, seed: int = 0) -> Estimate:
     """The loss convolved with a Gaussian kernel, E L(w + δ), δ ~ N(0, σ²I), with its standard error (Bisla et al. 2022,
-    arXiv 2201.08025: σ = 0.01 and 100 draws). The loss itself is not subtracted: a network that does not fit its
-    data is sharp by this measure. The authors' code first divides each unit's weights and bias by ‖w‖ + |b| and puts
+    arXiv 2201.08025: σ = 0.01 and 100 draws). L(w) is not subtracted: a network that does not fit its data is sharp
+    by this measure. The authors' code first divides each unit's weights and bias by ‖w‖ + |b| and puts
     the scale back by a fixed factor behind it; here the weights stay as they are, so that the value depends on their
     scale and σ = 0.01 is not the same noise.
 

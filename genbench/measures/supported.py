@@ -1,4 +1,4 @@
-"""What no measure may be taken of: weights of which this process holds a part, a packed form, or nothing."""
+"""Refuse weights that cannot be measured: sharded, quantized or without data."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def check_weights(model: nn.Module) -> None:
-    """Refuses weights that are sharded, quantized or without data: a norm or a gradient of them is not the network's.
+    """Refuse weights that are sharded, quantized or without data: a norm or a gradient of them is not the network's.
 
     Sharded: parameters of FSDP (flat, or ``DTensor``) and of DeepSpeed's third stage. Quantized: tensor subclasses with
     a layout of their own (torchao), one-byte parameters (bitsandbytes, HQQ, float8), integer tensors that are named a
@@ -49,7 +49,7 @@ def _unmeasurable(model: nn.Module) -> Iterator[str]:
 
 
 def shared_memory_note(model: nn.Module) -> str | None:
-    """What every estimate says where two parameters have elements in common, as views of one tensor have."""
+    """The note of every estimate if two parameters share memory, as views of one tensor do; else None."""
     storages: dict[int, list[tuple[str, nn.Parameter]]] = {}
     for name, p in model.named_parameters():
         if p.layout == torch.strided and p.numel():
@@ -79,7 +79,7 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 
 
 def _range(tensor: Tensor) -> tuple[int, int]:
-    """The first element of its storage that a tensor reaches, and the one behind the last."""
+    """The first element of its storage that a tensor uses, and the one after the last."""
     start = int(tensor.storage_offset())
     return start, start + 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
