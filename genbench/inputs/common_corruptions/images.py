@@ -63,10 +63,8 @@ def _glass_blur(x: Tensor, c: tuple[float, int, int], draw: StepRandom) -> Tenso
     # points in sequence, all images at once
     order = np.tile(np.arange(height * width), (batch, 1))
     rows = np.arange(batch)
-    ys, xs = (
-        range(height - delta, delta, -1),
-        range(width - delta, delta, -1),
-    )  # as in the original, which leaves the first ones
+    # as in the original, the first rows and columns stay
+    ys, xs = range(height - delta, delta, -1), range(width - delta, delta, -1)
     u = draw.uniform("glass_blur", batch, rounds, len(ys), len(xs), 2)
     offset = ((u * 2 * delta).long() - delta).numpy()  # −delta to delta − 1
     step = offset[..., 0] * width + offset[..., 1]
