@@ -1,4 +1,4 @@
-"""How a network and its loss treat the examples of a batch, seen on a few of them."""
+"""Find out, on a few examples, how a network and its loss treat the examples of a batch."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ EXAMINED = 32  # examples
 
 
 class BatchResult(NamedTuple):
-    """What one batch gives: ``weight`` is what it counts in the mean over the batches, ``n`` its examples."""
+    """The result of one batch: ``weight`` is its weight in the mean over the batches, ``n`` its number of examples."""
 
     output: Any
     target: Any
@@ -36,10 +36,14 @@ class BatchResult(NamedTuple):
 class BatchStructure(NamedTuple):
     """How a network and its loss treat the examples of a batch.
 
-    ``layout`` is None where they cannot be told apart. ``independent``: an example's output does not depend on the
-    others. ``mean``: the loss is the mean over the examples (their counts). ``bytes``: what a forward pass allocates
-    for one. ``examples``: how many were looked at; ``seen``: whether outputs have some. ``shared``: parts of the batch,
-    by index, that belong to every example though they are as long as the batch.
+    Attributes:
+        layout: where the examples lie; None if that cannot be told.
+        independent: an example's output does not depend on the others.
+        mean: the loss is the mean over the examples, weighted by their counts.
+        bytes: allocated by a forward pass, for one example.
+        examples: number of examples that were examined.
+        seen: the outputs have an axis of examples.
+        shared: indices of the parts that all examples share although they are as long as the batch.
     """
 
     layout: Layout | None
@@ -56,10 +60,10 @@ class _Random(ValueError):
 
 
 def find_structure(run: Callable[[Any, Layout], BatchResult], batch: Any, *, pair: bool) -> BatchStructure:
-    """The probe of a batch, which is a ``pair`` (input, target), or else anything.
+    """Find the structure of a batch, which is a ``pair`` (input, target) or anything else.
 
-    The parts of a batch that are as long as it are taken for its examples; where the network does not compute some
-    of these as it computes all, some of the parts for what belongs to every example: prototypes, a graph, a codebook.
+    Takes the parts that are as long as the batch for its examples. If the network computes some of these examples
+    differently from all, takes some parts for shared by all examples: prototypes, a graph, a codebook.
 
     Raises:
         ValueError: the network draws random numbers, or the loss is the sum over the examples.
@@ -103,7 +107,7 @@ class _Examination:
         self._run = run
 
     def in_layout(self, layout: Layout, batch: Any, n: int) -> BatchStructure:
-        """Raises whatever the network raises on some of the batch's examples, if they are taken for those."""
+        """Examine a batch of ``n`` in one layout; raises whatever the network raises on some of these examples."""
         rows = torch.linspace(0, n - 1, min(n, EXAMINED)).round().long()
         some = layout.rows(batch, n, rows)
         with Allocated() as allocated:
@@ -133,7 +137,7 @@ class _Examination:
         return BatchStructure(layout, independent, mean, each, len(rows), seen)
 
     def refuse_sum(self, probe: BatchStructure, batch: Any) -> None:
-        """Refuses a loss that adds up its examples': every measure would be wrong by a factor."""
+        """Refuse a loss that is a sum over the examples: every measure would be wrong by a factor."""
         layout = probe.layout
         if probe.mean or layout is None:
             return
@@ -145,7 +149,7 @@ class _Examination:
             raise ValueError("loss is the sum over the examples of a batch; accepted: their mean (reduction='mean')")
 
     def refuse_random(self, batch: Any, run: BatchResult, layout: Layout) -> None:
-        """Refuses a network whose output is another under other seeds."""
+        """Refuse a network whose output depends on the random seed."""
         with restoring_random_state():
             seed_all(torch.initial_seed() % 2**31 + 1)
             again = self._run(batch, layout)

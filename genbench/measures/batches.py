@@ -20,25 +20,25 @@ from genbench.measures.random_state import (
 )
 from genbench.process.memory import room
 
-_SHARE = 1 / 8  # of the memory that is free, for batches that are kept
+_SHARE = 1 / 8  # of the free memory, for kept batches
 _END = object()
-_PLAIN = (Tensor, np.ndarray, str, bytes, int, float, type(None))  # what tells a batch from another
-_SAMPLE = 64  # entries of a tensor that tell it from another
+_PLAIN = (Tensor, np.ndarray, str, bytes, int, float, type(None))  # leaves that a fingerprint compares
+_SAMPLE = 64  # entries of a tensor in its fingerprint
 
 
 class Batches:
     """The batches of a list or a loader, the same at every pass.
 
-    What gives its batches once is read at once. All passes over a loader start from the same random state: Python's,
-    NumPy's and torch's, and that of the generators that are found in it. Since others may draw besides, an augmentation
-    with a fresh generator or a worker that lives on, the batches of the first whole pass are kept as far as an eighth
-    of the free memory holds them; beyond it, every pass is compared with the first.
+    An iterator is read at once. All passes over a loader start from the same random state: Python's, NumPy's, torch's
+    and that of the generators found in the loader. An augmentation with a fresh generator, or a worker that lives on,
+    may draw other numbers all the same. The batches of the first complete pass are therefore kept, within an eighth of
+    the free memory; beyond it, every pass is compared with the first.
 
     Attributes:
-        kept: the batches, as soon as they are kept.
+        kept: the batches once they are kept, else None.
 
     Raises:
-        ValueError: no batches, or others than at the first pass.
+        ValueError: no batches, or a pass that differs from the first.
     """
 
     def __init__(self, batches: Iterable[Any]) -> None:
@@ -47,7 +47,7 @@ class Batches:
         if isinstance(batches, Iterator):
             with restoring_random_state():
                 self.kept = [copied(batch) for batch in batches]  # one buffer may serve all of them
-        self._first: list[Any] | None = None  # what tells the batches of the first whole pass from others
+        self._first: list[Any] | None = None  # fingerprints of the first complete pass
         self._generators = [] if self.kept is not None else generators_of(batches)
         self._start = None if self.kept is not None else self._state()
 
@@ -61,11 +61,11 @@ class Batches:
 
     def _read(self) -> Iterator[Any]:
         source, state = None, self._start
-        found: list[Any] = []  # what tells these batches from others
+        found: list[Any] = []  # fingerprints of this pass
         batches: list[Any] | None = []
         left = 0
         while True:
-            # nobody else's draws are the loader's
+            # the loader must draw the same numbers whatever others draw
             with restoring_random_state(), restoring_generators(self._generators):
                 self._set(state)
                 if source is None:
@@ -89,7 +89,9 @@ class Batches:
         if self._first is not None and len(found) != len(self._first):
             raise _differing(len(found))
         self._first = found
-        if batches is not None and [_digest(batch) for batch in batches] == found:  # else one buffer serves all of them
+        if (
+            batches is not None and [_digest(batch) for batch in batches] == found
+        ):  # else the loader has written all of them into one buffer
             self.kept = batches
 
     def _state(self) -> tuple[Any, list[Any]]:
@@ -103,7 +105,7 @@ class Batches:
 
 
 class BatchesWithTargets(Batches):
-    """Pairs of each batch of other passes and its other target."""
+    """Pairs of each batch of other :class:`Batches` and a new target for it."""
 
     def __init__(self, batches: Batches, targets: Sequence[Any]) -> None:
         super().__init__([])
@@ -126,7 +128,7 @@ def fresh_workers(loader: Any) -> Any:
 
 
 def _private(tensor: Tensor) -> Tensor:
-    """A worker's tensors lie in memory that is shared, of which systems give little."""
+    """Copy a worker's tensor out of shared memory, which is scarce."""
     return tensor.clone() if tensor.device.type == "cpu" and tensor.is_shared() else tensor
 
 
@@ -143,7 +145,7 @@ def _differing(index: int) -> ValueError:
 
 
 def _known(batch: Any, depth: int = 3) -> list[Any]:
-    """The plain values, arrays and tensors of a batch, those too that objects of other kinds hold, some levels down."""
+    """The plain values, arrays and tensors of a batch, also those that other objects hold, ``depth`` levels down."""
     found: list[Any] = []
     for leaf in leaves(batch):
         if isinstance(leaf, _PLAIN):
@@ -158,8 +160,7 @@ def _bytes(batch: Any) -> int:
 
 
 def _digest(batch: Any) -> list[Any]:
-    """What is another for other data: the plain values, each array's bytes, and each tensor's shape, sum and some of
-    its entries."""
+    """A fingerprint of a batch: plain values, each array's bytes, and each tensor's shape, sum and some entries."""
     return [_of(leaf) if isinstance(leaf, Tensor) else _of_plain(leaf) for leaf in _known(batch)]
 
 

@@ -1,4 +1,4 @@
-"""Generalization bounds as numbers: what holds for the error on new examples with probability 1 − δ over the data."""
+"""Generalization bounds as numbers: bounds on the error on new examples, with probability 1 − δ over the data."""
 
 import math
 from typing import Any
@@ -33,13 +33,13 @@ def vc_dimension(snapshot: Snapshot) -> Estimate:
 
         L + Σᵢ Wᵢ · log₂(4epR log₂(2epR))
 
-    (Bartlett et al. 2019, arXiv 1703.02930, theorem 6 of that version), p the breakpoints of the activations: one
-    (ReLU), or two where the network holds a module that has as many (ReLU6, hard tanh, hard sigmoid, shrinkage), which
-    is not seen of activations called as functions. Layers i = 1 … L are the calls of modules that have weights of their
-    own, kᵢ the numbers that one gives for an example, Wᵢ the trainable weights up to it, shared ones once, and of a
-    weight that is computed from parameters its own entries. Of K ≥ 2 logits, the set of answers that are right is
-    meant, which the signs of K(K − 1)/2 differences decide, the kᵢ of the last layer. Jiang et al. 2020 (arXiv
-    1912.02178) use a looser form for convolutions.
+    (Bartlett et al. 2019, arXiv 1703.02930, theorem 6 of that version), p the breakpoints of the activations: two
+    if the network holds a module with two (ReLU6, hard tanh, hard sigmoid, shrinkage), else one (ReLU); activations
+    called as functions are not seen. Layers i = 1 … L are the calls of modules with weights of their own, kᵢ the
+    numbers that a layer gives for an example, Wᵢ the trainable weights up to it: shared ones once, and for a weight
+    that is computed from parameters its own entries. Of K ≥ 2 logits, the dimension is that of the set of right
+    answers, decided by the signs of K(K − 1)/2 differences, which are the kᵢ of the last layer. Jiang et al. 2020
+    (arXiv 1912.02178) use a looser form for convolutions.
 
     Defined for outputs that are piecewise linear in the input, which is tried on some examples: ReLU networks, batch
     normalization in evaluation included. The comparisons of max pooling are not counted.
@@ -198,7 +198,7 @@ def _divergence(square: float, size: int, sigma: float) -> tuple[float, float]:
 
 
 def _said(snapshot: Snapshot, bound: float) -> Estimate:
-    """A bound, with a note where it says nothing."""
+    """A bound, with a note if it is not below the error of guessing."""
     reading = read(snapshot)
     assert isinstance(reading, Reading)
     guessing = 1 - 1 / reading.logits(snapshot.predictions[0][0]).shape[1]
@@ -217,7 +217,7 @@ def _decisions(snapshot: Snapshot, output: Any, n: int) -> int:
 
 
 def _tensor(snapshot: Snapshot, output: Any) -> Any:
-    """The tensor that answers, where one does."""
+    """The tensor of the answers, if there is one."""
     reading = read(snapshot)
     return output if isinstance(reading, str) else reading.tensor(output)
 

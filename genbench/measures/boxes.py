@@ -29,10 +29,10 @@ class Attacks:
 
     - ``easiest``: −Σ max(m, 0) over the answers of smallest margin, as many as have to be wrong;
     - ``soft``: Σ σ(−m / τ) over all, τ the size of the largest of those margins;
-    - ``loss``: the loss, as in the paper. It spends itself on few examples that it makes very wrong.
+    - ``loss``: the loss, as in the paper. It makes few examples very wrong.
 
     Args:
-        scale: [size], what u is relative to.
+        scale: [size], the unit of u.
         base: the share of wrong answers at w.
     """
 
@@ -109,7 +109,7 @@ class Attacks:
         return float(torch.cat(wrong).double().mean()) > self.allowed, torch.cat(margins)
 
     def _needed(self, margins: Tensor) -> int:
-        """How many answers have to be wrong."""
+        """The number of answers that have to be wrong."""
         return min(math.floor(self.allowed * len(margins)) + 1, len(margins))
 
     def _of_easiest(self, output: Any, target: Any) -> Tensor:
@@ -144,7 +144,7 @@ def largest_box(attacks: Attacks, start: float, *, tolerance: float, evaluations
         else:
             known = attacks.shortest(found)
             high = float(known.abs().max())
-            if verifying:  # what withstood the attacks so far says nothing
+            if verifying:  # a box that withstood weaker attacks proves nothing
                 low, reach = 0.0, 1 + tolerance
         if high == math.inf:
             trial = 4 * low

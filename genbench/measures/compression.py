@@ -1,4 +1,4 @@
-"""Compressed size of the weights, and what the compressed network still does."""
+"""Compressed size of the weights, and the performance of the compressed network."""
 
 import lzma
 

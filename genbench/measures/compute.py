@@ -1,4 +1,4 @@
-"""What a network costs to compute."""
+"""The cost of computing a network."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode

@@ -31,21 +31,21 @@ def hessian_eigenvalues(
     the smallest first, as ``lambda_min_1``, ….
 
     Lanczos with full reorthogonalization, one Hessian-vector product a step, until every residual ‖Hv − λv‖/|λ| is at
-    most ``tolerance``, or ``max_steps``; an eigenvalue of H then lies within residual·|λ| of the value, and usually far
-    nearer (the error falls with the residual's square). ``converged`` says whether it was reached.
+    most ``tolerance``, or for ``max_steps``; an eigenvalue of H then lies within residual·|λ| of the value, and usually
+    far nearer (the error falls with the residual's square). ``converged`` says whether the tolerance was reached.
 
-    One start finds an eigenvalue that occurs several times once, and may miss one of which it has little. Of two or
-    more values of an end, therefore, further runs, on what is orthogonal to the eigenvectors that are known, from
-    starts of their own, each of up to ``max_steps`` products, add what was missed, until one finds nothing beyond the
-    last value; only then is any but the first of them called converged. The smallest eigenvalues of a trained network
-    are near zero and lie close together: expect them to need many more steps.
+    One run finds a multiple eigenvalue only once, and may miss one that its start vector is nearly orthogonal to. If
+    two or more values of an end are asked for, further runs therefore search the complement of the known eigenvectors,
+    each from a start of its own and with up to ``max_steps`` products, until one finds nothing beyond the last value.
+    Only then are the second and later values called converged. The smallest eigenvalues of a trained network are near
+    zero and close together: expect them to need many more steps.
 
     Args:
         snapshot: network, loss and data.
-        k: how many of the largest, at most the number of parameters.
-        bottom: how many of the smallest.
+        k: number of the largest eigenvalues, at most the number of parameters.
+        bottom: number of the smallest eigenvalues.
         tolerance: relative residual, > 0.
-        max_steps: bound on the Hessian-vector products of each run.
+        max_steps: maximum number of Hessian-vector products of each run.
         seed: of the start vectors, from generators of their own.
 
     Returns:
@@ -58,7 +58,7 @@ def hessian_eigenvalues(
 def gauss_newton_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
-    """As :func:`hessian_eigenvalues`, of the generalized Gauss–Newton matrix (the Fisher matrix, where the loss is
+    """As :func:`hessian_eigenvalues`, of the generalized Gauss–Newton matrix (the Fisher matrix if the loss is the
     cross-entropy of logits; see ``Snapshot.gauss_newton``), as ``ggn_lambda_1``, … and ``ggn_lambda_min_1``, ….
     """
     return _eigenvalues(snapshot, "gauss_newton", "ggn_", k, bottom, tolerance, max_steps, seed)
@@ -71,8 +71,8 @@ def hessian_trace(snapshot: Snapshot, *, deflation: int = 12, probes: int = 12, 
     tr H = tr QᵀHQ + tr PHP, P = I − QQᵀ. Q holds the first ``deflation`` Lanczos vectors (those of
     :func:`hessian_eigenvalues` with the same seed, which are not computed twice), so that the first part is known
     exactly and holds the large eigenvalues; the rest is estimated without bias from ``probes`` Rademacher vectors z
-    as the mean of zᵀPHPz, whose spread is the standard error. Exact where ``deflation`` reaches the number of
-    parameters, Hutchinson's estimator where it is 0.
+    as the mean of zᵀPHPz, whose spread gives the standard error. Exact if ``deflation`` reaches the number of
+    parameters; Hutchinson's estimator if it is 0.
 
     Args:
         snapshot: network, loss and data.

@@ -17,8 +17,8 @@ def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estima
     the examples (that of a binomial proportion; positions of [N, K, ...] outputs count within their example).
 
     On new examples it equals the test error in expectation for two runs of the same training from different seeds,
-    as far as their ensemble is calibrated (Jiang et al. 2022, arXiv 2106.13799). No label is needed but to tell a
-    classifier.
+    if their ensemble is calibrated (Jiang et al. 2022, arXiv 2106.13799). Labels only serve to
+    recognize a classifier.
 
     Args:
         snapshot: network, loss and data.

@@ -1,6 +1,6 @@
-"""The weights that act: what layers multiply by, whatever parameters they are computed from.
+"""Effective weights: the tensors that layers multiply by, whatever parameters they are computed from.
 
-Of most layers these are its parameters. A parametrization of ``torch.nn.utils.parametrize`` (weight norm, spectral
+In most layers they are the parameters. A parametrization of ``torch.nn.utils.parametrize`` (weight norm, spectral
 norm, orthogonal, one's own) and the older hooks of ``torch.nn.utils`` (``weight_norm``, ``spectral_norm``, ``prune``)
 compute a layer's ``weight`` from others, which are no weights of the function: multiplying the v of g v/‖v‖ by ten
 changes nothing.
@@ -31,7 +31,7 @@ Values = Mapping[str, Tensor]  # by the names of a state dict
 
 @dataclass(frozen=True)
 class EffectiveWeight:
-    """A tensor that a module acts with, ``<module>.<attribute>``, and the entries of the state that it is of."""
+    """A tensor that a module multiplies by, ``<module>.<attribute>``, and the state entries it is computed from."""
 
     name: str
     module: nn.Module
@@ -40,16 +40,16 @@ class EffectiveWeight:
 
     @property
     def computed(self) -> bool:
-        """Whether it is no parameter itself."""
+        """Whether it is computed, and not a parameter itself."""
         return self.sources != (self.name,)
 
     def of(self, values: Values) -> Tensor:
-        """Its value at these parameters and buffers."""
+        """The tensor at these parameters and buffers."""
         return self.compute(tuple(values[name] for name in self.sources))
 
 
 def effective_weights(model: nn.Module) -> Iterator[EffectiveWeight]:
-    """What each module acts with, in the order of the modules; tensors that several modules share, for each of them."""
+    """The effective weights of each module, in the order of the modules; shared tensors once for each module."""
     first: dict[int, str] = {}
     for name, tensor in chain(
         model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
@@ -70,7 +70,7 @@ def effective_weights(model: nn.Module) -> Iterator[EffectiveWeight]:
 
 
 def weights(network: FrozenNetwork) -> dict[str, Tensor]:
-    """The tensors that depend on a trainable parameter, by name, shared ones once."""
+    """The effective weights that depend on a trainable parameter, by name, shared ones once."""
     return network.shared("acting weights", lambda: _weights(network, network.state))
 
 
@@ -95,12 +95,12 @@ def initial_weights(network: FrozenNetwork) -> dict[str, Tensor] | str:
 
 
 def layers(network: FrozenNetwork) -> dict[str, nn.Module]:
-    """The modules that act with a tensor of two or more dimensions themselves, by name, in the order of the model."""
+    """The modules with an effective weight of two or more dimensions of their own, by name, in the model's order."""
     return network.shared("layers", lambda: _layers(network))
 
 
 def noting_low_rank(norms: Callable[Concatenate[N, P], Norms]) -> Callable[Concatenate[N, P], Norms]:
-    """Notes of norms what :func:`low_rank_note` says."""
+    """Add :func:`low_rank_note` to the notes of norms."""
 
     @wraps(norms)
     def noted(snapshot: N, /, *args: P.args, **settings: P.kwargs) -> Norms:
@@ -116,8 +116,8 @@ def noting_low_rank(norms: Callable[Concatenate[N, P], Norms]) -> Callable[Conca
 
 
 def low_rank_note(network: FrozenNetwork) -> str | None:
-    """What is said of norms where trainable matrices are low-rank factors of a change of frozen ones (LoRA, Hu et al.
-    2022, arXiv 2106.09685): those that are named so, or A and B beside a frozen W of the shape of their product."""
+    """The note on norms if trainable matrices are low-rank factors of a change of frozen ones (LoRA, Hu et al. 2022,
+    arXiv 2106.09685): matrices named so, or A and B next to a frozen W of the shape of their product."""
     acts = [name for name, w in weights(network).items() if w.ndim >= 2 and name in network.parameters]
     found = {name: None for name in acts if "lora" in name.lower()}
     for path, module in network.model.named_modules():
@@ -166,7 +166,7 @@ def _itself(tensors: tuple[Tensor, ...]) -> Tensor:
 
 
 def _computed(module: nn.Module) -> dict[str, tuple[list[Tensor], Callable[[tuple[Tensor, ...]], Tensor]]]:
-    """What a module computes anew at every pass: by attribute the tensors that it is of, and how."""
+    """The attributes that a module computes at every pass: name -> (tensors it is computed from, function of them)."""
     found: dict[str, tuple[list[Tensor], Callable[[tuple[Tensor, ...]], Tensor]]] = {}
     lists = getattr(module, "parametrizations", None)
     if isinstance(lists, nn.ModuleDict):

@@ -1,4 +1,4 @@
-"""What each further member adds to an ensemble."""
+"""Performance of an ensemble by its number of members."""
 
 import math
 
@@ -23,7 +23,7 @@ def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]
 
     Each is the mean over the M sets of m consecutive members, the first following the last. The standard error is that
     over members, s / √⌊M/m⌋, as so many of the sets have no member in common; ``None`` where there is one.
-    Members from one training (``regularization=snapshots``) are not independent: of them it only says how they spread.
+    Members from one training (``regularization=snapshots``) are not independent: theirs describes only the spread.
     """
     check_integer("bins", bins, least=1)
     if not snapshot.members:

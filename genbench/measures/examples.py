@@ -1,4 +1,4 @@
-"""Where the examples of a batch lie, and some of them taken out of it."""
+"""Locate the examples of a batch, take some of them out, and average losses over them."""
 
 import copy
 import math
@@ -15,12 +15,14 @@ from genbench.measures.pytree import flatten
 
 @dataclass(frozen=True)
 class Layout:
-    """Where examples lie: in the axes of ``axes`` in turn for a tensor of the input, the first of the length of the
-    batch, and in ``target`` for the target and the output; and in lists of that length that are no lists of such
-    tensors. What has no such axis belongs to every example.
+    """The axes that hold the examples of a batch.
 
-    A length may be that of the batch by chance. ``parts`` is what was found of a batch's parts by more than their
-    length: the axis of each, None where it belongs to every example; ``lists`` whether lists are parts.
+    In a tensor of the input it is the first of ``axes`` that is as long as the batch, in target and output the axis
+    ``target``. A list of that length has one entry an example, unless it is a list of such tensors. A part without such
+    an axis belongs to every example.
+
+    A length may equal that of the batch by chance. ``parts`` holds the axis of each part as found by more than its
+    length, None for a part that belongs to every example; ``lists`` tells whether lists are parts.
     """
 
     axes: tuple[int, ...]
@@ -29,9 +31,11 @@ class Layout:
     lists: bool | None = field(default=None, compare=False)
 
     def count(self, output: Any, target: Any, given: Any = (), lists: int = 1) -> int:
-        """The number of examples: the length of the target, of the output where that has none; 0 for neither. A target
-        that is a list of other things than one tensor an output has one entry for each example; where the output is a
-        list too, only if in what was ``given`` there are so many of something, or so many ``lists``."""
+        """The number of examples: the length of the target, or of the output if the target has none; 0 for neither.
+
+        A target that is a list, but not of one tensor for each output, has one entry an example. If the output is a
+        list too, this holds only if the input ``given`` has something of that length, or so many ``lists``.
+        """
         if isinstance(target, Tensor) and target.ndim > self.target:
             return target.shape[self.target]
         lengths = {t.shape[self.target] for t in tensors_of(target) if t.ndim > self.target}
@@ -43,7 +47,7 @@ class Layout:
         return length(target, self.target) or of_output
 
     def axis(self, leaf: Any, n: int) -> int | None:
-        """The axis of a part that is as long as the batch; None for none."""
+        """The axis of a part that is as long as the batch, or None."""
         if isinstance(leaf, _LISTS):
             return 0 if len(leaf) == n else None
         if isinstance(leaf, Tensor):
@@ -51,7 +55,7 @@ class Layout:
         return None
 
     def apart(self, value: Any, n: int) -> tuple[list[Any], Callable[[Iterable[Any]], Any], list[int | None]]:
-        """The parts of a batch of ``n``, what makes a batch of others, and the axis of the examples in each."""
+        """The parts of a batch of ``n``, a function that rebuilds it, and the axis of the examples in each part."""
 
         def whole(part: Any) -> bool:
             if part is value or not isinstance(part, _LISTS) or hasattr(part, "_fields") or len(part) != n:
@@ -70,8 +74,8 @@ class Layout:
         return parts, rebuilt, axes
 
     def choices(self, value: Any, n: int) -> Iterator["Layout"]:
-        """This layout with the axes of a batch's parts settled: those of the length of the batch first, then others and
-        none for some of them, the fewest first."""
+        """Candidates of this layout with a fixed axis for each part of a batch: first the axes as long as the batch,
+        then other axes or none for some parts, few parts first."""
         seen = set()
         for lists in (None, True, False):  # a list may be as long as the batch, or as the tensors in it, by chance
             parts, _, axes = replace(self, lists=lists).apart(value, n)
@@ -95,8 +99,7 @@ class Layout:
                     yield tuple(found)
 
     def of_all(self, batches: Sequence[tuple[Any, int]]) -> "Layout":
-        """This layout with the axes of a batch's parts that are as long as each of several batches, each with its
-        number of examples."""
+        """This layout with the axes that are as long as the batch in all of several (batch, number of examples)."""
         if not batches:
             return self
         lists = any(isinstance(part, _LISTS) for value, n in batches for part in self.apart(value, n)[0])
@@ -107,7 +110,7 @@ class Layout:
         return found
 
     def fitting(self, value: Any, n: int) -> "Layout":
-        """This layout without the axes that are not as long as another batch."""
+        """This layout without the axes whose length differs from that of a further batch of ``n``."""
         if self.parts is None:
             return self
         parts, _, axes = self.apart(value, n)
@@ -124,14 +127,14 @@ class Layout:
         return next(self.split(value, n, m))
 
     def split(self, value: Any, n: int, size: int) -> Iterator[Any]:
-        """A batch of ``n`` examples in parts of ``size``, as views, the last of what is left."""
+        """A batch of ``n`` examples in parts of ``size``, as views, the last one smaller."""
         parts, rebuilt, axes = self.apart(value, n)
         for start in range(0, n, size):
             end = min(start + size, n)
             yield rebuilt([between(part, a, start, end) for part, a in zip(parts, axes, strict=True)])
 
     def joined(self, first: tuple[Any, int], second: tuple[Any, int]) -> Any:
-        """Two values, each with its number of examples, as one."""
+        """Join two (value, number of examples) into one value."""
         (ours, rebuilt, axes), (theirs, _, others) = self.apart(*first), self.apart(*second)
         if axes != others:
             raise ValueError("values of other forms")
@@ -143,7 +146,7 @@ class Layout:
         )
 
     def of_output(self, value: Any, n: int, rows: Tensor) -> list[Tensor]:
-        """Some rows of the output's tensors that have one an example."""
+        """Some rows of those tensors of an output that have one row an example."""
         parts, _, axes = self.outputs.apart(value, n)
         return [
             tensor
@@ -174,7 +177,7 @@ def _rows(part: Any, axis: int | None, rows: Tensor) -> Any:
 
 
 def _has(value: Any, n: int, lists: int) -> bool:
-    """Whether there is a tensor of length ``n`` in a value, in either of its first axes, or so many lists are of it."""
+    """Whether a value has a tensor with ``n`` in its first two axes, or at least ``lists`` lists of that length."""
     parts, _ = flatten(value, lambda part: part is not value and isinstance(part, _LISTS) and len(part) == n)
     found = sum(isinstance(part, _LISTS) for part in parts)
     return found >= lists or any(isinstance(part, Tensor) and n in part.shape[:2] for part in parts)
@@ -187,7 +190,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _long(part: Any, axis: int) -> int:
-    """How long a part is along an axis; −1 where it has no such axis."""
+    """The length of a part along an axis; −1 without such an axis."""
     if isinstance(part, Tensor):
         return part.shape[axis] if part.ndim > axis else -1
     return len(part) if axis == 0 else -1
@@ -201,8 +204,9 @@ LAYOUTS = (EXAMPLES_FIRST, Layout((1, 0)), Layout((1, 0), 1))  # time first, in 
 
 
 class Samples:
-    """Some examples' outputs and targets, which show whether a loss is the mean over the examples: weights of classes
-    or padding make it another one, and may tell between batches only.
+    """Find out, on samples of outputs and targets, whether a loss is the mean over the examples.
+
+    Weights of classes or padding make it another mean, which may show between batches only.
 
     Attributes:
         mean: whether the loss of two parts together was always their mean, each counted as ``count`` says.
@@ -216,8 +220,11 @@ class Samples:
         self.mean = True
 
     def add(self, value: tuple[Any, Any], n: int, found: tuple[Tensor, float], layout: Layout | None) -> None:
-        """The (output, target) of a batch, whose loss and what it counts are ``found``. One class or one padded token
-        may be anywhere: the halves of every batch are looked at, and some rows of it beside some of the one before."""
+        """Add the (output, target) of a batch with its (loss, weight) ``found``.
+
+        One rare class or padded token may be anywhere: compares the halves of every batch, and some of its rows joined
+        with some of the batch before.
+        """
         if not (self.mean and layout):
             return
         order, half = layout.outputs, n // 2
@@ -240,7 +247,7 @@ class Samples:
 
 
 def mean_of(values: Sequence[tuple[Tensor, float]]) -> float:
-    """Σ weight·loss / Σ weight, summed in float64; what counts nothing, as the mean over no tokens, is left out."""
+    """Σ weight·loss / Σ weight, summed in float64; losses of weight 0 (the mean over no tokens) are left out."""
     values = [value for value in values if value[1]]
     if not values:
         raise ValueError(NO_COUNT)
@@ -250,8 +257,7 @@ def mean_of(values: Sequence[tuple[Tensor, float]]) -> float:
 
 
 def equal_means(whole: tuple[Tensor, float], parts: Iterable[tuple[Tensor, float]]) -> bool:
-    """Whether a loss is the mean of its parts' losses, each with what it counts, within rounding; what counts nothing,
-    as a mean over no tokens, says nothing."""
+    """Whether a loss is the weighted mean of its parts' losses, within rounding; parts of weight 0 are ignored."""
     counted = [(float(loss), weight) for loss, weight in parts if weight]
     if not counted or not whole[1]:
         return True
@@ -281,8 +287,7 @@ def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """The same value with tensors of its own, and objects of other kinds copied as far as they can be: a network may
-    change what it is given."""
+    """Copy the tensors of a value, and other objects if they can be copied: a network may change its input."""
     leaves, rebuilt = flatten(value)
     return rebuilt([leaf.clone() if isinstance(leaf, Tensor) else _copied(leaf) for leaf in leaves])
 
@@ -292,12 +297,12 @@ def _copied(leaf: Any) -> Any:
         return leaf
     try:
         return copy.deepcopy(leaf)
-    except Exception:  # what it holds cannot be copied
+    except Exception:  # it holds something that cannot be copied
         return leaf
 
 
 def close(found: list[Tensor], expected: list[Tensor]) -> bool:
-    """Equal within rounding, relative to the largest entry."""
+    """Whether tensors are equal within rounding, relative to the largest entry."""
     if len(found) != len(expected) or any(a.shape != b.shape for a, b in zip(found, expected, strict=True)):
         return False
     for a, b in zip(found, expected, strict=True):
@@ -317,12 +322,12 @@ def close(found: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 def tolerance(tensor: Tensor) -> float:
-    """What rounding may come to, relative to the largest entry."""
+    """The bound of rounding errors, relative to the largest entry."""
     return max(1e-4, 16 * torch.finfo(tensor.dtype).eps)
 
 
 def describe(value: Any) -> str:
-    """What something is, for messages."""
+    """A short description of a value, for messages."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):

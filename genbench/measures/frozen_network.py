@@ -26,7 +26,7 @@ N = TypeVar("N", bound="FrozenNetwork")
 
 @dataclass
 class Session:
-    """What all views of one network share while it is measured."""
+    """State that all views of one network share while it is measured."""
 
     live: ModuleTensors | None = None  # None while nobody measures
     attributes: Any = ()  # of the modules, restored after each pass

@@ -1,4 +1,4 @@
-"""The gap between what a network does on the data it was trained on and on others."""
+"""The gap between a network's performance on its training data and on other data."""
 
 from collections.abc import Iterable, Mapping
 
@@ -24,7 +24,7 @@ def generalization_gap(snapshot: Snapshot, train: Snapshot) -> dict[str, Estimat
     train: full passes with the same weights, no augmentation, no penalty. Where the outputs are no logits of labels,
     ``loss``, the snapshot's own, on its data − on train.
 
-    The standard error is that of the snapshot's data as a sample; the training set is what it is.
+    The standard error takes the snapshot's data as a sample, and the training set as fixed.
     """
     results: dict[str, Estimate] = {}
     known: dict[str, Estimate] = {}
@@ -40,8 +40,8 @@ def performance_and_gaps(
     snapshots: Mapping[str, Snapshot | str], *, unmeasured: Iterable[str] = PERFORMANCE
 ) -> dict[str, Estimate]:
     """Performance on each split and the gaps to ``train``, by metric key: ``split/performance/name``,
-    ``split/gap/name``. Where a split could not be made a snapshot of, the reason stands in its place, under the names
-    of another split or else ``unmeasured``."""
+    ``split/gap/name``. A split without a snapshot gives the reason, under the names of another split, or else
+    ``unmeasured``."""
     found: dict[str, dict[str, Estimate]] = {}
     for split, snapshot in snapshots.items():
         if not isinstance(snapshot, str):
@@ -62,7 +62,7 @@ def performance_and_gaps(
 
 
 def _of(snapshot: Snapshot) -> dict[str, MeasureOf]:
-    """What says how well a network does: of one whose outputs are no probabilities of classes, its own loss."""
+    """The measures of performance: accuracy and others for a classifier, else its own loss."""
     try:
         reading = read(snapshot)
     except Exception:  # each of them says so

@@ -62,7 +62,7 @@ class Lanczos:
         return image
 
     def extend(self, steps: int) -> int:
-        """Makes at least ``steps`` steps, as long as dimensions are left; the number that can be used of them."""
+        """Make at least ``steps`` steps, as long as dimensions are left; gives the number that can be used."""
         while self.steps < steps and self._next is not None:
             self._step(self._next)
         return min(steps, self.steps)
@@ -78,7 +78,7 @@ class Lanczos:
         return values, vectors[0] ** 2
 
     def ritz_vectors(self, steps: int, k: int, *, lowest: bool = False) -> Tensor:
-        """Those of the ``k`` largest (smallest) Ritz values, as orthonormal rows [k, size], the outermost first."""
+        """Vectors of the ``k`` largest (smallest) Ritz values, as orthonormal rows [k, size], the outermost first."""
         _, vectors = self._eigen(steps)
         chosen = vectors[:, ::-1][:, :k] if lowest else vectors[:, :k]
         return self._basis.combined(chosen.T.copy())
@@ -121,7 +121,7 @@ class Lanczos:
 
 
 class _Rows:
-    """Vectors that are added one by one, in blocks, so that none of them is ever copied."""
+    """Vectors that are added one by one and stored in blocks, so that none is ever copied."""
 
     _BLOCK = 16
     _LONG = 2**21  # entries of a vector that is kept in float32
@@ -142,7 +142,7 @@ class _Rows:
         self._count += 1
 
     def without(self, vector: Tensor) -> Tensor:
-        """What is left of a vector after its parts along the rows, which are orthonormal."""
+        """A vector without its components along the rows, which are orthonormal."""
         for block in self._filled(self._count):
             along = block @ vector.to(self._dtype)
             vector = vector - block.T @ along

@@ -114,8 +114,11 @@ class CurvatureOperator:
 
 @dataclass
 class _Kept:
-    """Graphs that serve every product, by batch and part; ``size`` is the examples of a part, 0 while it is not known,
-    ``each`` the bytes of an example, ``room`` those that may be held."""
+    """Graphs that serve every product, by (batch, part).
+
+    ``size`` is the number of examples of a part, 0 while unknown; ``each`` the bytes of an example's graph, ``held``
+    those that are kept, ``room`` those that may be.
+    """
 
     graphs: dict[tuple[int, int], Graph] = field(default_factory=dict)
     state: tuple[Any, ...] = ()
@@ -167,7 +170,7 @@ def _add(total: Tensor, graph: Graph, columns: Sequence[Tensors]) -> None:
 
 
 def _allot(evaluation: Evaluation, kept: _Kept, batch: Any, curvature: Curvature, leaves: Mapping[str, Tensor]) -> None:
-    """How many examples a graph is of, and how many of them may be kept: from what that of a few allocates."""
+    """Set the number of examples of a graph and the bytes to keep, from what the graph of a few examples allocates."""
     structure, n = evaluation.structure, evaluation.losses[0][1]
     sliced = evaluation.forward is None and evaluation.divisible
     m = min(n, EXAMINED // 2) if sliced else n
@@ -182,15 +185,14 @@ def _allot(evaluation: Evaluation, kept: _Kept, batch: Any, curvature: Curvature
 
 
 def _check_second(evaluation: Evaluation, some: Any) -> None:
-    """Compares a product with the Hessian of a few examples with differences of the gradient, in float64 where the
-    network can be computed so: a backward pass that leaves autograd, or a hook that does, gives right gradients and
-    wrong products. There is no verdict where
+    """Compare a Hessian product of a few examples with differences of the gradient, in float64 if the network allows.
 
-    - differences over h, 2 h and −h disagree: a ReLU is switched between them, or has its kink at the weights
-      themselves, as a unit whose weights have decayed to nothing;
-    - the gradient is not the loss's, whose differences it disagrees with: the row of an embedding's padding has none,
-      and a rounding that is passed straight through has another. Products are of this gradient, where its derivative
-      is symmetric.
+    A backward pass or a hook that leaves autograd gives right gradients and wrong products. There is no verdict if
+
+    - differences over h, 2 h and −h disagree: a ReLU switches between them, or has its kink at the weights
+      themselves, as a unit whose weights have decayed to zero;
+    - the gradient disagrees with differences of the loss: the padding row of an embedding has none, and a
+      straight-through rounding has another. Products are of that gradient, if its derivative is symmetric.
     """
     few = evaluation.view(("vector", "structure"), passes=Batches([some]))
     exact = few if _is_double(few) else in_precision(few, torch.float64)
@@ -203,7 +205,7 @@ def _check_second(evaluation: Evaluation, some: Any) -> None:
         batch = next(exact.each_batch())
         with exact.placed() as leaves, Im2col():
             result = exact.run(batch)
-            if not torch.equal(flat(leaves.values()), w):  # a forward pass that writes its weights
+            if not torch.equal(flat(leaves.values()), w):  # the forward pass writes its weights
                 return
             product = flat(
                 hessian(exact.loss, result.output, result.target, result.loss, leaves)(tuple(exact.split(v).values()))
@@ -239,7 +241,7 @@ def _graphs(
     kept: _Kept,
     leaves: Mapping[str, Tensor],
 ) -> Iterator[Graph]:
-    """The curvature of one batch, part by part: parts stay in the processor's cache, and fit into memory."""
+    """The curvature of one batch, part by part: parts fit into memory and stay in the processor's cache."""
     total: float = sum(evaluation.weights)
     losses: list[tuple[Tensor, float]] = []
     pieces = evaluation.pieces(batch, kept.size)
@@ -265,7 +267,7 @@ def _graphs(
 
 
 def _state_of(evaluation: Evaluation, leaves: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    """What a kept graph depends on: it refers to the network's own tensors, which training changes in place, and
-    which other types or devices give other leaves."""
+    """The state that a kept graph is valid for: it refers to the live tensors, which training changes in place and
+    which have other leaves in another dtype or on another device."""
     versions = tuple(t._version for t in evaluation.live.tensors.values())
     return versions, tuple(torch.autograd.graph.get_gradient_edge(p).node for p in leaves.values())

@@ -16,7 +16,7 @@ _ENTRIES = 2**21  # of gradients that are held in float64 at a time
 
 
 class Gradients(NamedTuple):
-    """What one pass over the gradients ∇ℓᵢ of the examples gives, in float64."""
+    """Moments of the examples' gradients ∇ℓᵢ, from one pass over them, in float64."""
 
     examples: int
     mean: Tensor  # ∇L [size]

@@ -1,9 +1,9 @@
-"""What a network's outputs are: logits, probabilities, log-probabilities, or nothing that says how sure it is.
+"""Find out whether a network's outputs are logits, probabilities, log-probabilities or mere scores.
 
-The loss tells: one that does not change when a constant is added to all outputs of an example is of logits; if it is
-the cross-entropy of the outputs times a number (a temperature, or −1 of distances), that number belongs to them. Of
-other losses, rows in [0, 1] that sum to 1 are probabilities, and rows whose exponentials do are log-probabilities. All
-measures of answers, margins and likelihoods read outputs here.
+The loss tells. A loss that does not change when a constant is added to all outputs of an example takes logits; if it is
+the cross-entropy of the outputs times a number (a temperature, or −1 for distances), that number belongs to the logits.
+With other losses, rows in [0, 1] that sum to 1 are probabilities, and rows whose exponentials do are log-probabilities.
+All measures of answers, margins and likelihoods read outputs here.
 """
 
 import math
@@ -19,12 +19,12 @@ from genbench.measures.evaluation import Evaluation
 from genbench.measures.pytree import leaves, rebuilt
 from genbench.records.estimate import Estimate
 
-_PROBES = 8  # examples that the loss is asked about
+_PROBES = 8  # examples that the loss is evaluated on
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How outputs and targets are read: which tensor of the output, where its classes are, what its numbers are.
+    """The way to read outputs and targets: the tensor of the output, the axis of its classes, the kind of its numbers.
 
     ``kind`` is ``logits``, ``probabilities`` or ``log-probabilities``, of K ≥ 2 classes along ``axis``, or, where
     ``axis`` is None, of the second of two classes, one number an example. ``scores`` are outputs of which only the
@@ -38,7 +38,7 @@ class Reading:
     scale: float = 1.0  # logits over outputs
 
     def tensor(self, output: Any) -> Tensor:
-        """The tensor that answers."""
+        """The tensor of the answers."""
         return output if isinstance(output, Tensor) else leaves(output)[self.index]
 
     def logits(self, output: Any) -> Tensor:
@@ -86,7 +86,7 @@ class Reading:
 
 
 def read(evaluation: Evaluation) -> Reading | str:
-    """How the network's outputs are read, or why it is no classifier."""
+    """The way to read the network's outputs, or the reason why it is no classifier."""
     return evaluation.shared("reading", lambda: _read(evaluation))
 
 
@@ -140,7 +140,7 @@ def _of_many(evaluation: Evaluation, index: int, axes: list[int]) -> Reading | s
 
 
 def _by_sums(evaluation: Evaluation, index: int, axes: list[int]) -> Reading:
-    """What the sums over the classes say of outputs that are no logits."""
+    """Tell the kind of outputs that are no logits by their sums over the classes."""
     x = leaves(evaluation.predictions[0][0])[index]
     tolerance = max(1e-4, 4 * torch.finfo(x.dtype).eps)
     for axis in axes:
@@ -173,7 +173,7 @@ def _of_two(evaluation: Evaluation, index: int) -> Reading | str:
 
 
 class _Asked:
-    """The loss of a snapshot at outputs of our own, all in [0, 1] and of a few examples."""
+    """The loss of a snapshot at artificial outputs of a few examples, all in [0, 1]."""
 
     def __init__(self, evaluation: Evaluation, index: int) -> None:
         output, target = evaluation.predictions[0]
@@ -195,7 +195,7 @@ class _Asked:
             with torch.no_grad():
                 point = _replaced(self._output, self._index, x.clone())  # it may write into what it is given
                 return float(self._loss(point, self.target if target is None else target))
-        except Exception:  # what the loss says to outputs of our own is its own affair
+        except Exception:  # a loss may refuse artificial outputs
             return math.nan
 
     def ignores_constants(self, axis: int) -> bool:

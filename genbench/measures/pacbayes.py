@@ -1,4 +1,4 @@
-"""How far the weights can move before a tenth of the examples is lost, and the PAC-Bayes measures built on it."""
+"""The distance that the weights can move before a tenth of the examples is lost, and the PAC-Bayes measures from it."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How well the outputs fit the labels; ``None`` where the network is no classifier.
+"""Performance of the outputs on the labels; ``None`` if the network is no classifier.
 
 Standard errors are those of a mean over the examples, taken as a sample of all that could have been drawn; positions
 of [N, K, ...] outputs are no examples of their own.

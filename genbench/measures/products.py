@@ -1,4 +1,4 @@
-"""Products with the curvature of one batch's loss, over a graph that is kept."""
+"""Products with the curvature of one batch's loss, over a kept graph."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Curvature = Callable[[Loss, Any, Any, Tensor, Mapping[str, Tensor]], Product]
 
 
 def gradient(loss: Tensor, leaves: Mapping[str, Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
-    """The gradient of a loss by the leaves, zero where it does not depend on one."""
+    """The gradient of a loss by the leaves, zero for a leaf that it does not depend on."""
     if not loss.requires_grad:
         raise ValueError("loss does not depend on the trainable parameters through autograd")
     return torch.autograd.grad(loss, tuple(leaves.values()), create_graph=create_graph, materialize_grads=True)
@@ -89,8 +89,8 @@ def nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
 
 
 def _check_second(gradients: Iterable[Tensor]) -> None:
-    """Refuses a function of the network whose backward pass torch cannot differentiate: where its result leads to no
-    leaf, torch takes it for a constant instead of raising."""
+    """Refuse a function whose backward pass torch cannot differentiate: torch takes its result for a constant, if it
+    leads to no leaf, instead of raising."""
     names = {node.name() for node in nodes(gradients)}
     if names & {"torch::autograd::Error", "NotImplemented"}:
         raise ValueError(

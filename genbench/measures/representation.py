@@ -230,7 +230,7 @@ def _centred(x: Tensor) -> Tensor:
 
 
 def check_same_data(snapshot: Snapshot, other: Snapshot) -> None:
-    """Refuses a second network whose examples or targets are others, or in another order."""
+    """Refuse a second network with other examples or targets, or in another order."""
     if other.examples != snapshot.examples:
         raise ValueError(f"other has {other.examples} examples; accepted: the same data, {snapshot.examples} examples")
     targets = [

@@ -129,7 +129,7 @@ def m_sharpness(
         m: examples a batch, at least 1.
         batches: number of batches, at least 2.
         rho, norm, starts, steps, tolerance, normalize_logits: as in :func:`sam_sharpness`.
-        seed: of the batches, and as there.
+        seed: of the batches, the Lanczos iteration and random directions.
     """
     check_integer("m", m, least=1)
     check_integer("batches", batches, least=2)

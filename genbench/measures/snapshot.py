@@ -149,7 +149,7 @@ class Snapshot(Evaluation):
 
     @property
     def layers(self) -> dict[str, nn.Module]:
-        """The modules that act with a weight of two or more dimensions, by name, in the order of the model."""
+        """The modules with an effective weight of two or more dimensions, by name, in the order of the model."""
         return layers(self)
 
     @property
