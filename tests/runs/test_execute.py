@@ -548,7 +548,7 @@ def test_a_run_is_identified_by_the_users_code_that_trains_it(configure, own_cod
 
 def test_without_code_of_the_users_own_a_run_keeps_its_name(configure):
     """The identity of version 0.1: configuration and data alone."""
-    from genbench.config import digest
+    from genbench.records import digest
 
     planned = plan.plan(configure())
     data = build.build_data(configure())
