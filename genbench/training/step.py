@@ -1,17 +1,32 @@
 """The order of a training step, stated once for lanes that compute separately and for lanes that compute as one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from genbench.regularization.base import Parameters
 from genbench.rng import StepRandom
 
-if TYPE_CHECKING:
-    from genbench.training.lane import Lane
+
+class Parts(Protocol):
+    """The parts of a step, which a lane has, and which of them its methods use."""
+
+    transforms: bool
+    perturbs: bool
+    changes_gradient: bool
+    changes_weights_before: bool
+
+    @property
+    def transformed(self) -> Callable[..., tuple[Tensor, Tensor]]: ...
+    @property
+    def objective(self) -> Callable[..., Tensor]: ...
+    @property
+    def perturbed(self) -> Callable[..., Parameters]: ...
+    @property
+    def changed(self) -> Callable[..., Parameters]: ...
+    @property
+    def before_step(self) -> Callable[..., None]: ...
 
 
 class Backend(Protocol):
@@ -43,7 +58,7 @@ class Lanes(Protocol):
 
 
 def gradient_step(
-    lane: Lane, backend: Backend, x: Tensor, y: Tensor, draw: StepRandom, lr: float | Tensor
+    lane: Parts, backend: Backend, x: Tensor, y: Tensor, draw: StepRandom, lr: float | Tensor
 ) -> tuple[Tensor, Parameters]:
     """The training objective, and the gradient for the optimizer.
 
