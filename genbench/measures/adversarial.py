@@ -30,8 +30,8 @@ def adversarial_accuracy(
     high: float | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """The share of labels that stay the answer at the input and at all points that projected gradient ascent of the
-    cross-entropy finds within ``epsilon`` of it, in [0, 1] (PGD, Madry et al. 2018, arXiv 1706.06083; see
+    """The share of labels that the network still answers at the input and at all points that projected gradient ascent
+    of the cross-entropy finds within ``epsilon`` of it, in [0, 1] (PGD, Madry et al. 2018, arXiv 1706.06083; see
     :func:`genbench.inputs.attacks.perturb`). An upper bound of the accuracy under the worst perturbation; more random
     starts never raise it.
 

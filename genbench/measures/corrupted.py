@@ -31,7 +31,7 @@ def corrupted_performance(
 
     ``corrupted_{accuracy, cross_entropy, brier_score, calibration_error}`` are means over corruptions and severities,
     with ``_1`` to ``_5`` means over the corruptions at a severity; ``corrupted_accuracy_<corruption>`` is the mean over
-    severities, of which :func:`mean_corruption_error` is made. Standard errors are over the examples, each with the
+    severities, which :func:`mean_corruption_error` uses. Standard errors are over the examples, each with the
     mean of its values; calibration errors (of 15 bins) are those of each corruption and severity, averaged.
 
     Args:
@@ -40,7 +40,7 @@ def corrupted_performance(
         seed: of the corruptions, at least 0.
 
     Raises:
-        ValueError: a corruption that is not there, or images outside [0, 1].
+        ValueError: an unknown corruption, or images outside [0, 1].
     """
     check_integer("seed", seed, least=0)
     if corruptions is not None:
@@ -88,12 +88,13 @@ def mean_corruption_error(
     Dietterich 2019, Sect. 4.2), as a share: 1 for the baseline itself.
 
     Args:
-        metrics: of the network, as in its record, with those of :func:`corrupted_performance`.
-        baseline: those of the baseline.
-        split: that was measured.
+        metrics: the network's, as in its record, with those of :func:`corrupted_performance`.
+        baseline: the baseline's metrics.
+        split: the measured split.
 
     Raises:
-        ValueError: no corruption is in both, one is missing in either, or the baseline makes no error under one.
+        ValueError: they share no corruption, one lacks a corruption of the other, or the baseline makes no error under
+            one.
     """
     prefix = f"{split}/robustness/corrupted_accuracy_"
     names = {key.removeprefix(prefix) for key in (*metrics, *baseline) if key.startswith(prefix)}
@@ -115,7 +116,7 @@ INAPPLICABLE = Estimate(None, note="undefined: inputs are neither sequences [B, 
 
 
 def applicable(snapshot: Snapshot) -> tuple[str, ...] | None:
-    """The corruptions of the snapshot's inputs; None where there are none of such inputs."""
+    """The corruptions that apply to the snapshot's inputs; None if there are none."""
     args, _ = snapshot.first_input
     try:
         return common_corruptions_of(args[0])
@@ -129,7 +130,7 @@ def under_corruption(snapshot: Snapshot, corruption: str, severity: int, *, seed
 
 
 class _Corrupted:
-    """Examples after a corruption, some at a time, at every pass the same."""
+    """Batches of corrupted examples, the same at every pass."""
 
     def __init__(self, snapshot: Snapshot, corruption: str, severity: int, seed: int) -> None:
         self._snapshot, self._corruption, self._severity, self._seed = snapshot, corruption, severity, seed

@@ -19,8 +19,8 @@ def drift_accuracy(
     shift: str = "gaussian_noise",
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """The accuracy while the data drift: ``drift_<shift>_0`` to ``drift_<shift>_5`` on the same examples at severity 0,
-    as they are, to 5.
+    """The accuracy while the data drift: ``drift_<shift>_0`` to ``drift_<shift>_5``, on the same examples at severity 0
+    (unchanged) to 5.
 
     Args:
         snapshot: a classifier of sequences [B, C, L] or images [B, C, H, W].
@@ -61,7 +61,7 @@ def generator_drift_accuracy(
 ) -> dict[str, Estimate]:
     """The accuracy of a classifier of MNIST-1D while a parameter of the generator of its signals
     (:class:`genbench.data.Signals`) drifts: ``drift_<parameter>_0`` to ``drift_<parameter>_<steps>`` on fresh examples,
-    from the value that the frozen set was made with to ``end`` in equal steps. All steps have the same draws.
+    from the value of the frozen set to ``end`` in equal steps. All steps use the same random numbers.
 
     Args:
         snapshot: a classifier of signals [B, 1, 40]; of its data only the shape counts.

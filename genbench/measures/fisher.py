@@ -59,8 +59,8 @@ def fisher_trace(snapshot: Snapshot, *, passes: int = 10, seed: int = 0) -> Esti
 
 @measure("flatness")
 def empirical_fisher_trace(snapshot: Snapshot) -> Estimate:
-    """1/N Σᵢ ‖∇ℓᵢ(w)‖₂²: the trace of the Fisher matrix with the labels of the data in place of those the network would
-    draw (Kunstner et al. 2019, arXiv 1905.12558, on how far apart the two may lie).
+    """1/N Σᵢ ‖∇ℓᵢ(w)‖₂²: the trace of the Fisher matrix with the labels of the data instead of labels drawn by the
+    network (Kunstner et al. 2019, arXiv 1905.12558, on how far apart the two may lie).
 
     Raises:
         ValueError: the loss of a batch is not the mean of its examples' losses.

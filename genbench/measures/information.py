@@ -1,9 +1,9 @@
 """The information plane: mutual information of the layers' activations T with input X and label Y, in bits.
 
-A layer's T is what the layer is given, [N, D] flattened, by the layer's name, and the network's ``output``; the results
-without a layer's name are those of the layer called last. The data themselves, which the first layer is given, are left
-out. The distribution is that of the N examples, each with probability 1/N, so that no estimate exceeds log₂ N; a note
-tells where one comes within 1 % of it, for then it says more about N than about the network.
+A layer's T is its input, flattened to [N, D], under the layer's name; the network's ``output`` is one more. Results
+without a layer's name are those of the layer called last. The input of the first layer, the data, is left out. The
+distribution is that of the N examples, each with probability 1/N, so that no estimate exceeds log₂ N. A note marks an
+estimate within 1 % of that: it says more about N than about the network.
 """
 
 import math
@@ -74,7 +74,7 @@ def mutual_information_kde(snapshot: Snapshot, *, variance: float = 0.1, example
     Args:
         snapshot: network and data; targets are classes.
         variance: σ² of the noise, > 0, in units of the activations squared. Saxe et al. print 0.1; their code has 1e-3.
-        examples: at most so many, evenly spaced over the data, at least 2; the kernel costs their square in time, not
+        examples: maximum number of examples, evenly spaced, at least 2; the kernel costs their square in time, not
             in memory.
     """
     if check_number("variance", variance, low=0) == 0:
@@ -94,7 +94,7 @@ def equal_edges(low: float, high: float, bins: int) -> Tensor:
 
 def discretize(x: Tensor, edges: Tensor) -> Tensor:
     """Numbers [N] for the rows of x [N, D]: the same for rows whose values all lie in the same bins [eᵢ, eᵢ₊₁). The
-    outer bins have all that is beyond the edges, too."""
+    outer bins also hold the values beyond the edges."""
     inner = edges[1:-1].to(x.device)
     known: dict[bytes, int] = {}
     numbers = []
@@ -158,7 +158,7 @@ def _plane(
 
 
 def _range(snapshot: Snapshot, x: Tensor) -> tuple[float, float]:
-    """The range of the values' activation where it is bounded, otherwise of the values."""
+    """The range of the activation if it is bounded, else that of the values."""
     low, high = float(x.min()), float(x.max())
     for (least, most), activations in _BOUNDED.items():
         if least <= low and high <= most and any(isinstance(m, activations) for m in snapshot.model.modules()):

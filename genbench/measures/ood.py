@@ -1,4 +1,4 @@
-"""Detection of inputs that are from elsewhere."""
+"""Detection of out-of-distribution inputs."""
 
 import math
 from collections.abc import Iterable
@@ -32,10 +32,10 @@ def ood_auroc(
 ) -> Estimate:
     """The area under the ROC curve of telling the data from outliers by a score of the outputs: the probability that an
     example of the data has the higher score, ties counted half; 0.5 is chance. The standard error is DeLong's (1988),
-    of pairs where an outlier is made of each example.
+    of pairs if each outlier is made from an example.
 
     Scores: ``max_softmax``, the largest probability (Hendrycks & Gimpel 2017, arXiv 1610.02136); ``energy``,
-    log Σ exp of the logits (Liu et al. 2020, arXiv 2010.03759), without meaning where they are log-probabilities;
+    log Σ exp of the logits (Liu et al. 2020, arXiv 2010.03759), without meaning for log-probabilities;
     ``entropy``, that of the probabilities, negated.
 
     Args:
@@ -107,7 +107,7 @@ def auroc(inside: np.ndarray, outside: np.ndarray, *, paired: bool = False) -> t
 
 
 def _scores(logits: Tensor, score: str) -> Tensor:
-    """High where the network knows the input, [N] float64."""
+    """Scores [N], float64, high for inputs like the data."""
     logits = logits.double()
     if score == "energy":
         return logits.logsumexp(1)

@@ -1,4 +1,4 @@
-"""The gradients of the examples: their mean, their spread, and the ratio of the two."""
+"""Gradients of the examples: mean, spread, and the ratio of the two."""
 
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ def gradient_noise_scale(snapshot: Snapshot) -> Estimate:
     batch's gradient, tr Σ / B, is as large as the gradient (McCandlish et al. 2018, arXiv 1812.06162, the simple noise
     scale). Below it twice the batch is nearly worth two steps, above it hardly more than one.
 
-    ``∇L`` and Σ are those of all examples of the snapshot, so that nothing is estimated.
+    ``∇L`` and Σ are over all examples of the snapshot: exact, not estimated.
 
     Raises:
         ValueError: the loss of a batch is not the mean of its examples' losses.
@@ -66,9 +66,9 @@ def gradient_snr(snapshot: Snapshot) -> Estimate:
     """The mean over the parameters j of the gradient's signal-to-noise ratio μⱼ²/σⱼ², μⱼ and σⱼ² the mean and the
     variance of ∂ℓᵢ/∂wⱼ over the examples (Liu et al. 2020, arXiv 2001.07384, Definition 1).
 
-    Left out are parameters on which no example's loss depends (those of dead units, or attention's key biases): whose
-    gradients are within rounding of zero, √(μⱼ² + σⱼ²) ≤ 16 ε max, ε that of the weights' precision. ``None`` where one
-    has the same gradient for every example, so that its ratio is infinite.
+    Leaves out parameters on which no example's loss depends (of dead units, or attention's key biases): gradients
+    within rounding of zero, √(μⱼ² + σⱼ²) ≤ 16 ε max with ε of the weights' precision. ``None`` if a parameter has the
+    same gradient for every example, so that its ratio is infinite.
 
     Raises:
         ValueError: the loss of a batch is not the mean of its examples' losses.

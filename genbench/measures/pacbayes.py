@@ -169,7 +169,7 @@ def sharpness_measures(
       ``sharpness_mag_orig``: ‖w‖² in the numerator;
     - ``sharpness_mag_flatness``: 1/α′².
 
-    The paper leaves log(m/σ) in these without a σ; α and α′ stand for it here. Public reimplementations disagree: some
+    The paper writes log(m/σ) in these, without a σ; here it is α or α′. Public reimplementations disagree: some
     have log(m/δ) there, and log(2ω/δ) for log(2ω).
 
     Args:
@@ -229,7 +229,7 @@ def _measures(
 
 
 def _at(radius: Estimate, function: Callable[[Tensor], Tensor] | None) -> Estimate:
-    """The function of an estimate, its error by the slope; no function without initial weights."""
+    """A function of an estimate, with its error by the slope; without value if there are no initial weights."""
     if radius.value is None:
         return radius
     if function is None:
@@ -242,7 +242,7 @@ def _at(radius: Estimate, function: Callable[[Tensor], Tensor] | None) -> Estima
 
 
 class Noise:
-    """The error rates under the same draws of noise at any scale."""
+    """The error rates under noise of any scale, always with the same random numbers."""
 
     def __init__(self, snapshot: Snapshot, samples: int, seed: int) -> None:
         self.snapshot = snapshot
@@ -313,7 +313,7 @@ def _largest_box(
 
 
 def _next(low: float, high: float, share: float = 0.5) -> float:
-    """The radius to try between one that is too small and one that is too large, 0 and ∞ where none is known: at a
+    """The next radius between one that is too small (0 if unknown) and one that is too large (∞ if unknown): at a
     ``share`` of the way on a logarithmic scale."""
     if high == math.inf:
         return low * _STEP
@@ -321,7 +321,7 @@ def _next(low: float, high: float, share: float = 0.5) -> float:
 
 
 def _start(snapshot: Snapshot, drop: float) -> tuple[float, Estimate | None]:
-    """The error rate, and why the accuracy cannot fall by ``drop``."""
+    """The error rate, and the reason if the accuracy cannot fall by ``drop``."""
     if isinstance(reason := read(snapshot), str):
         return 1.0, undefined(reason)
     base = error_rate(snapshot, snapshot.vector)
@@ -336,7 +336,7 @@ def _out_of_range(accuracy: float, drop: float, low: float, high: float) -> Esti
 
 
 def _spread(w: Tensor) -> float:
-    """A tenth of the root mean square of the weights, where the search starts."""
+    """A tenth of the root mean square of the weights, the start of the search."""
     return 0.1 * float(w.square().mean().sqrt()) or 0.1
 
 

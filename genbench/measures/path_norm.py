@@ -1,4 +1,4 @@
-"""The path norm, of any network that sums over paths."""
+"""The path norm of any network that sums over paths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +18,15 @@ from genbench.records.estimate import Estimate
 def path_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """``path_norm``, Σ over outputs of f_{w²}(1): the network with all its weights squared, frozen ones too, run on one
     input of ones (Jiang et al. 2020, arXiv 1912.02178, eq. 44); and ``path_norm_over_margin``, that over γ², γ the 10th
-    percentile of the margins of these data (eq. 43), ``None`` where γ is not positive.
+    percentile of the margins of these data (eq. 43), ``None`` if γ is not positive.
 
     In a ReLU network it is the sum, over all paths from an input or a bias to an output, of the product of the squared
     weights on the path. No root is taken: the path norm of Neyshabur et al. 2015 (arXiv 1503.00036, 1506.02617) is its
     square root. Neither permuting units nor rescaling a unit's inputs by c > 0 and its outputs by 1/c changes it.
 
-    - A batch norm is the affine map that it is in evaluation mode, x · s + t. Such maps, and biases, that follow each
-      other without anything between are one map, whose factor and shift are squared: a network with batch norms has the
-      path norm of the one in which they are folded into the layers before.
+    - A batch norm is its affine map in evaluation mode, x · s + t. Adjacent such maps and biases are one map, whose
+      factor and shift are squared: a network with batch norms has the path norm of the network in which they are folded
+      into the layers before.
     - Fixed factors and constants count as weights and are squared.
     - ReLU, leaky ReLU, sums, concatenation and reshaping pass paths on. Average and maximum pooling do to the squares
       what they do in f, as in the code of Dziugaite et al.; by the sum over paths an average of n would

@@ -1,7 +1,7 @@
 """Performance of the outputs on the labels; ``None`` if the network is no classifier.
 
-Standard errors are those of a mean over the examples, taken as a sample of all that could have been drawn; positions
-of [N, K, ...] outputs are no examples of their own.
+Standard errors are those of a mean over the examples, taken as a random sample; positions of [N, K, ...]
+outputs are not examples of their own.
 """
 
 import math
@@ -21,8 +21,10 @@ from genbench.records.estimate import Estimate
 
 @measure("performance", by_member=False)
 def accuracy(snapshot: Snapshot) -> Estimate:
-    """The share of labels that have the largest output, in [0, 1]; where nothing but that says that the outputs are a
-    classifier's (they are no logits and no probabilities), a note says so."""
+    """The share of labels that have the largest output, in [0, 1].
+
+    If the outputs are neither logits nor probabilities, a note says that this is the largest output, and why.
+    """
     reading = read(snapshot)
     if isinstance(reading, str):
         return undefined(reading)
@@ -42,7 +44,7 @@ def cross_entropy(snapshot: Snapshot) -> Estimate:
 
 @measure("performance", by_member=False)
 def soft_error(snapshot: Snapshot) -> Estimate:
-    """Mean of 1 − p(label), p the network's probabilities, in [0, 1]: the error expected of an answer drawn from p."""
+    """Mean of 1 − p(label), p the network's probabilities, in [0, 1]: the expected error of an answer drawn from p."""
     known = labelled(snapshot)
     if isinstance(known, str):
         return undefined(known)
@@ -51,7 +53,7 @@ def soft_error(snapshot: Snapshot) -> Estimate:
 
 @measure("performance", by_member=False)
 def mean_loss(snapshot: Snapshot) -> Estimate:
-    """The snapshot's own loss, its mean over the examples."""
+    """The mean of the snapshot's own loss over the examples."""
     return Estimate(snapshot.mean_loss, stderr=_error_of_losses(snapshot))
 
 
@@ -85,7 +87,7 @@ def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float
 
 
 def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
-    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; or why there are no probabilities."""
+    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; or the reason why there are none."""
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
@@ -144,7 +146,7 @@ def _error(snapshot: Snapshot, values: Tensor) -> float | None:
 
 
 def _error_of_losses(snapshot: Snapshot) -> float | None:
-    """The standard error of the mean loss over the examples; None where the loss cannot be taken of each alone."""
+    """The standard error of the mean loss over the examples; None if the loss of one example alone fails."""
 
     def each(output: Any, target: Any) -> Tensor:
         return snapshot.loss(*tree_map(lambda t: t[None] if isinstance(t, Tensor) else t, (output, target)))

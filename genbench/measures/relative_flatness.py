@@ -1,4 +1,4 @@
-"""Relative flatness: curvature in one layer, weighed by its weights."""
+"""Relative flatness: the curvature of one layer, weighted by its weights."""
 
 import math
 
@@ -21,7 +21,7 @@ def relative_flatness(
 
     Rescaling the layers of a ReLU network without changing its function does not change it; rescaling single units
     does, and the authors' experiments first scale each input of the layer to standard deviation 1. With W = UΣVᵀ it
-    is the trace of H in the basis σᵣuᵣ ⊗ eⱼ: rank × inputs Hessian–vector products give it exactly. Where these are
+    is the trace of H in the basis σᵣuᵣ ⊗ eⱼ: rank × inputs Hessian–vector products give it exactly. If these are
     more than ``probes``, it is estimated without bias as the mean of ⟨Z, HZ⟩ over Z = UΣE, E [rank, inputs] of random
     signs, with the standard error. A weight of more than two dimensions is taken as out × rest; the bias is left out.
     The authors' code of the regularizer divides by the number of inputs, the paper does not.
@@ -33,7 +33,7 @@ def relative_flatness(
         seed: of the random signs, from a generator of its own.
 
     Returns:
-        ``relative_flatness``, and the same under ``relative_flatness.<weight>``, which says of which.
+        ``relative_flatness``, and the same value under ``relative_flatness.<weight>``, with the name of the weight.
     """
     check_integer("probes", probes, least=2)
     generator = torch.Generator().manual_seed(derive_seed(check_integer("seed", seed, least=0), "relative_flatness"))

@@ -1,8 +1,7 @@
-"""Representations: how many dimensions the layers use, how the classes lie in them, and how alike two networks are.
+"""Representations: their dimension, the geometry of the classes in them, and the similarity of two networks.
 
-A layer's representation is what the layer is given, [N, D] flattened, by the layer's name; the network's is that of the
-layer called last, its penultimate features, and carries the measure's plain name. The data themselves, which the first
-layer is given, are left out.
+A layer's representation is its input, flattened to [N, D], under the layer's name. That of the layer called last, the
+penultimate features, carries the measure's plain name. The input of the first layer, the data, is left out.
 """
 
 from collections.abc import Callable
@@ -62,12 +61,12 @@ def intrinsic_dimension(snapshot: Snapshot, *, examples: int = 2000, discard: fl
 
 @measure("representation")
 def neural_collapse(snapshot: Snapshot) -> Estimate:
-    """NC1, tr(Σ_W Σ_B†) / K of the penultimate features: 0 where all examples of a class have the same
+    """NC1, tr(Σ_W Σ_B†) / K of the penultimate features: 0 if all examples of a class have the same
     (Papyan, Han & Donoho 2020, arXiv 2008.08186).
 
     Σ_W is the covariance within a class, averaged over the K classes that occur, Σ_B that of the class means around
-    their mean: classes weigh equally, as in the paper, whose classes are of equal size. Undefined where no class has
-    two examples, or where the class means are all the same.
+    their mean: classes weigh equally, as in the paper, whose classes are of equal size. Undefined if no class has
+    two examples, or if all class means are the same.
     """
     features, labels = hidden(snapshot), class_labels(snapshot)
     last = penultimate(features)
@@ -86,8 +85,8 @@ def linear_cka(snapshot: Snapshot, *, other: Snapshot | None = None) -> dict[str
 
     Args:
         snapshot: network, loss and data.
-        other: the second network, on the same data in the same order; without it, the same network at its initial
-            weights, ``None`` where there are none.
+        other: the second network, on the same data in the same order; by default the same network at its initial
+            weights; ``None`` if there are none.
 
     Raises:
         ValueError: ``other`` has another number of examples, or other targets.
@@ -123,13 +122,13 @@ def hidden(snapshot: Snapshot) -> dict[str, Tensor]:
 
 
 def penultimate(features: dict[str, Tensor]) -> str | None:
-    """The name of the layer that was called last; None without hidden layers."""
+    """The name of the layer called last; None without hidden layers."""
     layers = [layer for layer in features if layer != "output"]
     return layers[-1] if layers else None
 
 
 def some(count: int, most: int) -> Tensor:
-    """Rows of ``count``, at most ``most``, evenly spaced."""
+    """At most ``most`` of ``count`` rows, evenly spaced."""
     size = min(count, most)
     return torch.arange(size) * count // size
 
@@ -218,7 +217,7 @@ def _linear_cka(x: Tensor, y: Tensor) -> Estimate:
 
 
 def _overlap(x: Tensor, y: Tensor) -> float:
-    """‖YᵀX‖_F² = ⟨XXᵀ, YYᵀ⟩, the way that needs less memory."""
+    """‖YᵀX‖_F² = ⟨XXᵀ, YYᵀ⟩, by the side that needs less memory."""
     if len(x) < min(x.shape[1], y.shape[1]):
         return float(((x @ x.T) * (y @ y.T)).sum())
     return float((y.T @ x).square().sum())

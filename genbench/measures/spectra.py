@@ -1,4 +1,4 @@
-"""The spectra of the weights, and how heavy their tails are (heavy-tailed self-regularization)."""
+"""Spectra of the weights and the power laws of their tails (heavy-tailed self-regularization)."""
 
 import math
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PowerLaw(NamedTuple):
 @dataclass(frozen=True)
 class Spectrum:
     """The eigenvalues of WᵀW, ascending, for the ``matrices`` (rows × columns) that a weight consists of, and the power
-    law of their tail, ``None`` where there are too few of them to fit one.
+    law of their tail, ``None`` if they are too few to fit one.
 
     Divided by the larger of rows and columns, N, those of random weights of variance 1 fill (1 ± √(M/N))², M the
     smaller one (Marchenko–Pastur).
@@ -59,7 +59,7 @@ class Spectrum:
 @measure("norm", of_weights=True)
 @noting_low_rank
 def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
-    """The tails of the weights' spectra: α small where they are heavy.
+    """Power laws of the tails of the weights' spectra: a small α is a heavy tail.
 
     ===================  ===============================================================================
     ``alpha``            exponent α of the power law λ^−α fitted to the largest eigenvalues λ of WᵀW
@@ -72,7 +72,7 @@ def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
     Of each weight as ``alpha.<parameter>`` and so on; ``alpha`` is the mean over those weights that have one. The
     standard error of α is that of the fit, (α − 1)/√n for n eigenvalues in the tail at given x_min.
 
-    W is each trainable weight of two or more dimensions, as it acts, tied ones once, the gates of a recurrent layer
+    W is each trainable weight of two or more dimensions, as effective, tied ones once, the gates of a recurrent layer
     stacked. Of more than two dimensions (a convolution [out, in, *kernel]) it is one out × in matrix for each point of
     the kernel, and λ are the eigenvalues of all of them together, as WeightWatcher takes them (Martin, Peng and Mahoney
     2021, arXiv 2002.06716). WᵀW is not normalized, neither by the number of rows, as in Martin and Mahoney 2019 (arXiv
@@ -92,7 +92,7 @@ def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
 
 
 def weight_spectrum(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Spectrum]:
-    """The spectrum of each weight by its name: what :func:`power_law` is computed from."""
+    """The spectrum of each weight by its name, from which :func:`power_law` is computed."""
     check_integer("min_tail", min_tail, least=2)
     return snapshot.shared(
         ("weight spectra", min_tail),
@@ -107,7 +107,7 @@ def fit_power_law(values: np.ndarray, *, xmin: float | None = None, min_tail: in
     the n values ≥ x_min. Without a given ``xmin`` it is that of all values for which the tail has the smallest
     Kolmogorov–Smirnov distance from its fit (Clauset, Shalizi and Newman 2009, arXiv 0706.1062).
 
-    ``None`` where fewer than ``min_tail`` values, or none that differ, are in the tail.
+    ``None`` if the tail has fewer than ``min_tail`` values, or no two that differ.
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     if xmin is not None:
@@ -119,7 +119,7 @@ def fit_power_law(values: np.ndarray, *, xmin: float | None = None, min_tail: in
 
 
 def _fit(logs: np.ndarray, xmin: float) -> PowerLaw | None:
-    """Of ln(x/x_min), ascending, which is exponential with rate α − 1."""
+    """Fit to ``logs``, the ascending ln(x/x_min), which are exponential with rate α − 1."""
     n, total = len(logs), float(logs.sum())
     if total <= 0:
         return None

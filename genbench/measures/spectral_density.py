@@ -67,7 +67,7 @@ class Density:
 
 
 def quadrature_error(function: Callable[[np.ndarray], np.ndarray], nodes: np.ndarray, weights: np.ndarray) -> float:
-    """A bound on, or an estimate of, the error of Σ τ f(θ), whichever is smaller.
+    """The smaller of a bound on and an estimate of the error of Σ τ f(θ).
 
     The distribution of the spectrum along the start vector differs from that of the nodes, between two of them, by at
     most the larger of their weights (Chebyshev, Markov and Stieltjes: Szegő, Orthogonal Polynomials, section 3.41): the

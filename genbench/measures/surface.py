@@ -30,7 +30,7 @@ class Slice:
 
     @property
     def note(self) -> str | None:
-        """Where the loss is not finite."""
+        """Mask of the points with a loss that is not finite."""
         return _note(self.loss)
 
 
@@ -46,7 +46,7 @@ class Plane:
 
     @property
     def note(self) -> str | None:
-        """Where the loss is not finite."""
+        """Mask of the points with a loss that is not finite."""
         return _note(self.loss)
 
 
