@@ -20,8 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, Container, DictConfig, OmegaConf
 
-from genbench.checks import ConfigError as ConfigError  # also found here
-from genbench.checks import missing_extra, nearest
+from genbench.checks import ConfigError, missing_extra, nearest
 from genbench.privacy import clean
 from genbench.process import leftovers
 

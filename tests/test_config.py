@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from genbench.checks import nearest
-from genbench.config import ConfigError, bind
+from genbench.checks import ConfigError, nearest
+from genbench.config import bind
 from genbench.runs import execute, plan
 
 COSINE = {"_target_": "genbench.training.schedule.cosine", "_partial_": True}

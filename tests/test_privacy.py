@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from genbench import privacy, report
-from genbench.config import ConfigError, folder
+from genbench.checks import ConfigError
+from genbench.config import folder
 from genbench.privacy import clean, shared
 from genbench.report.measures_page import drawn_page
 from genbench.runs import measure_checkpoint, sweep, sweep_plan

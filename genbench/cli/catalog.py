@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.checks import nearest
-from genbench.config import ConfigError, folder
+from genbench.checks import ConfigError, nearest
+from genbench.config import folder
 
 MOST_NODES = 100_000  # of a file with its aliases expanded; no file written by hand comes near
 _GLOBAL = "# @package _global_"

@@ -5,8 +5,7 @@ from typing import Any
 from torch import nn
 
 from genbench import records
-from genbench.checks import check_choice
-from genbench.config import ConfigError
+from genbench.checks import ConfigError, check_choice
 from genbench.models.slots import Masked
 from genbench.records.weights import file_of, matched, read_state
 from genbench.regularization.base import Method

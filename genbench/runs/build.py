@@ -16,7 +16,8 @@ from hydra.utils import get_object, instantiate
 from pytorch_lightning.callbacks import ProgressBar
 from torch import Tensor
 
-from genbench.config import PASSED, ConfigError, one_line, signature
+from genbench.checks import ConfigError
+from genbench.config import PASSED, one_line, signature
 from genbench.models.embedded import Embedded
 from genbench.module_state import eval_mode
 from genbench.process.termination import patient

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from hydra.utils import get_object
 
 from genbench import records
-from genbench.config import ConfigError, is_bar
+from genbench.checks import ConfigError
+from genbench.config import is_bar
 from genbench.process.memory import keep_freed
 from genbench.runs import distributed, pack_checkpoints, packed, process_group, remeasure, single
 from genbench.runs.build import Config, quiet, threads_of

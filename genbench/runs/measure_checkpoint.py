@@ -13,8 +13,8 @@ import torch
 from genbench import records
 from genbench.callbacks.splits import AUTO, FEW, SPLITS, noted
 from genbench.callbacks.splits import few as on_few
-from genbench.checks import check_choice, check_integer
-from genbench.config import ConfigError, bind
+from genbench.checks import ConfigError, check_choice, check_integer
+from genbench.config import bind
 from genbench.measures import Estimate
 from genbench.measures.base import check_settings, evaluate, of_flatness
 from genbench.measures.gap import performance_and_gaps

@@ -11,8 +11,8 @@ from hydra.utils import get_object
 
 from genbench import loggers
 from genbench.callbacks.base import Measuring
-from genbench.checks import check_choice, check_integer, check_number, nearest
-from genbench.config import PARTS, ConfigError, bind, one_line
+from genbench.checks import ConfigError, check_choice, check_integer, check_number, nearest
+from genbench.config import PARTS, bind, one_line
 from genbench.records import digest
 from genbench.runs import process_group, source
 from genbench.runs.build import (

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from genbench.checks import check_choice, check_integer
-from genbench.config import ConfigError
+from genbench.checks import ConfigError, check_choice, check_integer
 from genbench.training import Shard
 
 ERROR = "error"  # key in the store: the error that has ended a process

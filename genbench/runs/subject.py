@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from genbench import records
 from genbench.callbacks.splits import SPLITS, Data, take
-from genbench.checks import check_choice, nearest
-from genbench.config import ConfigError, bind
+from genbench.checks import ConfigError, check_choice, nearest
+from genbench.config import bind
 from genbench.measures import Snapshot
 from genbench.privacy import HIDDEN
 from genbench.records.weights import States, matched, read_state, record_of

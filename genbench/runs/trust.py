@@ -13,7 +13,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.config import KEYED, ConfigError, folder
+from genbench.checks import ConfigError
+from genbench.config import KEYED, folder
 
 _LIBRARIES = {  # components of other libraries that genbench's own choices use
     "optimizer": re.compile(r"torch\.optim\.[A-Z]\w*|pytorch_optimizer\.(Lion|SOAP|ScheduleFreeAdamW|ScheduleFreeSGD)"),

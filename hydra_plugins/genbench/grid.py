@@ -8,7 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 
 MOST = 100_000  # runs of a sweep
 

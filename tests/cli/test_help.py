@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from genbench.checks import ConfigError
 from genbench.cli import catalog
 from genbench.cli.commands import MEASURE_HELP, TRAIN_HELP
-from genbench.config import ConfigError, folder
+from genbench.config import folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from genbench import config
+from genbench.checks import ConfigError
 from genbench.cli import catalog
 from genbench.cli.explain import explain
 from genbench.runs import plan
@@ -249,7 +250,7 @@ def test_a_file_that_aliases_make_endless_is_refused(tmp_path):
     arguments = ["--config-dir", str(tmp_path), "experiment=mine"]
     for text in (bomb, "a: &a [*a]\n"):
         (folder / "mine.yaml").write_text(text)
-        with pytest.raises(config.ConfigError, match=r"mine\.yaml: its aliases .* larger than 100,000 nodes"):
+        with pytest.raises(ConfigError, match=r"mine\.yaml: its aliases .* larger than 100,000 nodes"):
             catalog.check_files(arguments)
     (folder / "mine.yaml").write_text("a: &a {lr: 0.1}\nb: *a\nc: *a\n# 3 * 4 & 5\n")
     catalog.check_files(arguments)

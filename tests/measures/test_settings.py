@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from genbench.callbacks import Measures
-from genbench.config import ConfigError, folder
+from genbench.checks import ConfigError
+from genbench.config import folder
 from genbench.measures import Estimate, Snapshot, hessian_trace, l2_norm, measure
 from genbench.measures.base import check_settings
 from genbench.runs import execute, measure_checkpoint

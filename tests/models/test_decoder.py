@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench import config
+from genbench.checks import ConfigError
 from genbench.models import Decoder, Ensemble
 from genbench.models.embedded import Embedded
 from genbench.regularization import LabelSmoothing
@@ -141,15 +141,13 @@ def test_only_causal_networks_with_an_answer_everywhere_are_accepted(configure):
         "accepted where data.targets=all: model=decoder with model.patch=1 or another causal network with outputs "
     )
     for model, fault in (("mlp", "not one at each of 8 positions"), ("transformer", "not one at each of 8 positions")):
-        with pytest.raises(config.ConfigError, match=f"^model Embedded gives outputs of .*, {fault}; {accepted}"):
+        with pytest.raises(ConfigError, match=f"^model Embedded gives outputs of .*, {fault}; {accepted}"):
             plan.check(configure(*ALL, f"model={model}"))
-    with pytest.raises(config.ConfigError, match="not one at each of 8 positions"):
+    with pytest.raises(ConfigError, match="not one at each of 8 positions"):
         plan.check(configure(*ALL, *SMALL, "model.patch=4"))
     each = configure(*ALL)
     each["model"] = {"_target_": f"{__name__}.Anticausal"}
-    with pytest.raises(
-        config.ConfigError, match=f"^model Anticausal sees the tokens that it is to predict; {accepted}"
-    ):
+    with pytest.raises(ConfigError, match=f"^model Anticausal sees the tokens that it is to predict; {accepted}"):
         plan.check(each)
     each["model"] = {"_target_": f"{__name__}.Bigram"}
     plan.check(each)

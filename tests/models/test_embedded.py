@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from genbench import config
+from genbench.checks import ConfigError
 from genbench.models.embedded import Embedded
 from genbench.models.mlp import MLP
 from genbench.rng import StepRandom
@@ -96,9 +97,7 @@ def test_a_network_that_asks_for_no_shape_is_given_the_tokens(configure):
 
 @pytest.mark.parametrize("method", ["mixup", "augmentation"])
 def test_methods_that_move_inputs_refuse_tokens_in_one_line(configure, method):
-    with pytest.raises(
-        config.ConfigError, match=f"the first training step fails: ValueError: regularization (?i:{method}):"
-    ):
+    with pytest.raises(ConfigError, match=f"the first training step fails: ValueError: regularization (?i:{method}):"):
         plan.check(configure(*TOKENS, f"regularization={method}"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.records.weights import read_state
 from genbench.runs.subject import load_weights
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.models import MLP
 from genbench.regularization.curriculum import Curriculum
 from genbench.rng import StepRandom

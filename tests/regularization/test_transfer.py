@@ -13,7 +13,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from genbench import records
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.models import MLP
 from genbench.models.embedded import Embedded
 from genbench.regularization import BatchNorm, Dropout
@@ -170,7 +170,7 @@ def test_a_folder_of_the_hubs_layout_is_a_source(tmp_path, name):
 
 IDENTIFY = """
 import json, sys
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.regularization.transfer import Transfer
 for source in sys.argv[1:]:
     try:

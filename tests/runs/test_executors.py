@@ -11,7 +11,8 @@ import yaml
 from hydra.utils import get_object
 
 from genbench import records
-from genbench.config import ConfigError, folder
+from genbench.checks import ConfigError
+from genbench.config import folder
 from genbench.runs import executors, sweep, sweep_plan
 from genbench.runs.executors import base, processes
 

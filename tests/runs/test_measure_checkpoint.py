@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench import records
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.data import MNIST1D, Digits, image_sources
 from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
 from genbench.models import CNN, MLP

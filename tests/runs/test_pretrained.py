@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genbench import records
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.runs import pretrained, sweep_plan
 from genbench.runs.sweep import Job, Outcome
 from tests.helpers.commands import command

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from genbench import config, records
-from genbench.config import ConfigError
+from genbench.checks import ConfigError
 from genbench.privacy import shared
 from genbench.runs import execute, measure_checkpoint, trust
 from tests.helpers.choices import merged

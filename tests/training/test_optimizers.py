@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from genbench import config
+from genbench.checks import ConfigError
 from genbench.config import folder
 from genbench.regularization.base import Method
 from genbench.runs import build, execute, packing
@@ -145,6 +146,6 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(configure, mon
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     config._signature.cache_clear()
     plain = configure(f"optimizer={name}")
-    with pytest.raises(config.ConfigError) as refused:
+    with pytest.raises(ConfigError) as refused:
         execute.run(plain)
     assert str(refused.value) == message
