@@ -1,6 +1,7 @@
 """The rooms of the package: what imports what, and how long a file may be. Imports inside functions count."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def circle(arrows: dict[str, set[str]]) -> list[str]:
         return []
 
     return next((found for name in sorted(arrows) if (found := visit(name, []))), [])
+
+
+def test_the_page_of_the_architecture_says_what_each_room_may_import():
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) \|$", page, re.M)
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    assert {room: set(re.findall(r"`(\w+)`", said)) for room, said in rows} == {
+        room: others & rooms for room, others in ALLOWED.items() if room in rooms
+    }
 
 
 def test_no_module_imports_itself_through_others():
