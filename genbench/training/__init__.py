@@ -1,4 +1,4 @@
-"""How networks train."""
+"""The training of networks: lanes, the step, packs, checkpoints."""
 
 from genbench.training.checkpoint import AtomicCheckpointIO, Checkpoint
 from genbench.training.lane import Lane

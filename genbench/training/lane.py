@@ -19,7 +19,7 @@ from genbench.training.step import gradient_step
 class Lane(nn.Module):
     """A network and its methods, with the parts of a training step; :mod:`genbench.training.step` states their order.
 
-    ``loss`` (output, target) -> mean over the batch is what a method may replace. ``shard`` is set where several
+    A method may replace ``loss`` (output, target) -> mean over the batch. ``shard`` is set where several
     processes train the lane together.
     """
 
