@@ -36,13 +36,16 @@ def places(arguments: Sequence[str]) -> list[Path]:
 
 
 def groups(arguments: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
-    """Return the file of each choice of each group; files whose names begin with ``_`` are included by choices."""
+    """Return the file of each choice of each group: of two, the one that Hydra composes, ours.
+
+    Files whose names begin with ``_`` are included by choices.
+    """
     found: dict[str, dict[str, Path]] = {}
     for place in places(arguments):
         for path in sorted(place.rglob("*.yaml")):
             group = path.parent.relative_to(place).as_posix()
             if group != "." and not path.name.startswith("_"):
-                found.setdefault(group, {})[path.stem] = path
+                found.setdefault(group, {}).setdefault(path.stem, path)
     return found
 
 

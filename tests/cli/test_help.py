@@ -97,3 +97,13 @@ def test_what_needs_no_torch_imports_none(words, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+def test_help_shows_the_file_that_hydra_composes(tmp_path):
+    """A user's file under a name of ours is not found by Hydra, which looks into our folder first."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mlp.yaml").write_text("# mine\n_target_: mine.Net\n")
+    (tmp_path / "model" / "own.yaml").write_text("# my network\n_target_: mine.Net\n")
+    found = catalog.groups(("--config-dir", str(tmp_path)))["model"]
+    assert found["mlp"] == folder() / "model" / "mlp.yaml"
+    assert found["own"] == tmp_path / "model" / "own.yaml"
