@@ -44,8 +44,8 @@ class Method(nn.Module):
     Attributes:
         order: methods apply in ascending order.
         members: number of networks that a run trains side by side.
-        per_lane: settings in which the runs of one pack may differ; None: all numbers. Name those on which the
-            operations of a step do not depend.
+        per_lane: settings in which the runs of one pack may differ: those on which the operations of a step do not
+            depend. None: all numbers but counts (``n``, ``steps``, ``members``, …).
         alters: why raw curvature of the networks may not be compared with that of others; tables say it.
     """
 

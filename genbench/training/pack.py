@@ -164,7 +164,9 @@ class Pack(pl.LightningModule):
         key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
         if key not in self._programs:
             try:
+                before = self._lanes[0].attributes()
                 self._programs[key] = self._stack.traced(function, *args)
+                _refuse_attributes(before, self._lanes[0].attributes())
             except Unpackable:
                 raise
             except Exception as error:  # an operation of a network or method without a batched form
@@ -359,6 +361,30 @@ def _stacked(lanes: Sequence[Lane]) -> Stack:
         for slot in slots:
             slot.active = active
     return Stack(lanes)
+
+
+def _refuse_attributes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Refuse methods that keep what changes from step to step in a plain attribute: a traced step would fix it.
+
+    Raises:
+        Unpackable: names the attribute.
+    """
+    for name, value in after.items():
+        if name not in before or not _is_same(before[name], value):
+            raise Unpackable(
+                f"{name} changes in a step, and a pack keeps buffers alone; "
+                "accepted: self.register_buffer, changed in place"
+            )
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Tell whether a plain attribute is as before; a tensor must be the same object."""
+    if a is b:
+        return True
+    try:
+        return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
+    except Exception:  # of a type whose comparison is no single truth value, as an array's
+        return False
 
 
 def _each(name: str, value: Any, n: int) -> list[Any]:

@@ -14,6 +14,8 @@ from genbench.module_state import ModuleTensors
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
+OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch keeps in every module
+
 
 class Stack:
     """Modules that differ in nothing but the values of their tensors, computed as one by ``torch.vmap``.
@@ -288,7 +290,7 @@ def _difference(first: nn.Module, other: nn.Module) -> str | None:
         tensors = [*module.named_parameters(), *module.named_buffers()]
         found = {name: f"{type(m).__qualname__}({m.extra_repr()})" for name, m in module.named_modules()}
         for name, m in list(module.named_modules())[1:]:  # a plain number would be that of module 0 for all
-            plain = {k: v for k, v in vars(m).items() if isinstance(v, int | float | str) and not k.startswith("_")}
+            plain = {k: v for k, v in vars(m).items() if isinstance(v, int | float | str) and k not in OF_MODULES}
             found |= {f"{name}.{k}": repr(v) for k, v in plain.items()}
         return found | {
             name: f"{tuple(t.shape)} {t.dtype} on {t.device}" + (", trained" if t.requires_grad else "")

@@ -659,7 +659,7 @@ class Scaled(Net):
 
 
 def test_a_component_of_the_users_own_declares_what_may_differ(configure):
-    """Undeclared, the numbers of a method may differ, and nothing of a datamodule or a network."""
+    """Undeclared, the numbers of a method may differ, but its counts, and nothing of a datamodule or a network."""
     ours = {"_target_": f"{__name__}.Own", "rate": 0.1, "steps": 3, "kind": "a", "on": True, "inner": {"size": 2}}
     bound = {
         "seed": 0,
@@ -681,9 +681,9 @@ def test_a_component_of_the_users_own_declares_what_may_differ(configure):
 
     common = changed("seed", 1)
     own, declared = "regularization.own", "regularization.declared"
-    for path in (f"{own}.rate", f"{own}.steps", f"{own}.inner.size", f"{declared}.rate", "optimizer.lr"):
+    for path in (f"{own}.rate", f"{own}.inner.size", f"{declared}.rate", "optimizer.lr"):
         assert changed(path, 7) == common, path
-    for path, value in ((f"{own}.kind", "b"), (f"{own}.on", False), (f"{declared}.steps", 4)):
+    for path, value in ((f"{own}.kind", "b"), (f"{own}.steps", 7), (f"{own}.on", False), (f"{declared}.steps", 4)):
         assert changed(path, value) != common, path
     for path, value in (("data.label_noise", 0.2), ("data.seed", 1), ("model.dropout", 0.2)):
         assert changed(path, value) != common, path

@@ -425,3 +425,70 @@ def test_strengths_differ_by_lane():
     for i in range(4):
         for j in range(i):
             assert apart(packed[i], packed[j]) > 1e-6
+
+
+class Remembers(Method):
+    """Decays noise by the progress that it remembers: in a plain attribute, or in a buffer."""
+
+    def __init__(self, *, buffer: bool) -> None:
+        super().__init__()
+        self.seen, self.buffer = [0.0], buffer
+        self.register_buffer("progress", torch.tensor(0.0))
+
+    def gradient(self, params, grads, draw):
+        left = 1 - (self.progress if self.buffer else self.seen[0])
+        return [g + left * draw.normal(f"noise{i}", *g.shape) for i, g in enumerate(grads)]
+
+    def after_step(self, params, progress):
+        if self.buffer:
+            self.progress.copy_(progress)
+        else:
+            self.seen[0] = progress
+
+
+@pytest.mark.parametrize("buffer", [True, False])
+def test_what_a_method_remembers_in_a_plain_attribute_cannot_be_packed(buffer):
+    """A traced step would read the value of its first step for ever."""
+    batches = [(torch.randn(12, 5, dtype=torch.float64), torch.randint(3, (12,))) for _ in range(3)]
+    packed, alone = ([Lane(network(seed), [Remembers(buffer=buffer)], seed=seed) for seed in range(2)] for _ in "ab")
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    pack = Pack(packed, optimizer=sgd, own_batches=True)
+    optimizer = pack.prepare(total_steps=3)
+
+    def train():
+        for step, (x, y) in enumerate(batches):
+            pack.gradient_step(torch.stack([x, x]), torch.stack([y, y]), step=step)
+            optimizer.step()
+            pack.after_step((step + 1) / 3)
+
+    if not buffer:
+        with pytest.raises(Unpackable, match=r"^Remembers\.seen changes in a step, .*accepted: self.register_buffer"):
+            train()
+        return
+    train()
+    for ours, lane in zip(packed, alone, strict=True):
+        own = sgd(lane.trained)
+        for step, (x, y) in enumerate(batches):
+            draw = StepRandom(lane.seed, step)
+            lane.gradient_step(x, y, draw=draw, lr=0.1, backward=lambda loss: loss.backward())
+            own.step()
+            lane.after_step(lane.trained, (step + 1) / 3)
+        assert apart(ours, lane) < 1e-12
+
+
+class Repeats(Method):
+    """Keeps a count in a private attribute, which every lane of a pack would take from the first."""
+
+    def __init__(self, *, k: int) -> None:
+        super().__init__()
+        self._k = k
+
+    def penalty(self, net, x, y, output, draw):
+        return sum(output.square().mean() for _ in range(self._k))
+
+
+def test_lanes_that_count_otherwise_are_not_stacked():
+    lanes = [Lane(network(seed), [Repeats(k=k)], seed=seed) for seed, k in enumerate((1, 4))]
+    pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
+    with pytest.raises(ValueError, match=r"^network 1 cannot be stacked on network 0: methods.0._k is 4, not 1$"):
+        pack.prepare(total_steps=1)
