@@ -74,9 +74,14 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def nearest(word: str, accepted: Sequence[str]) -> str:
-    """The end of an error message: the accepted word nearest to a misspelt one, or all of them."""
-    close = difflib.get_close_matches(word, [other for other in accepted if other != word], n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"
+    """The end of an error message: the accepted word nearest to a misspelt one, in any case, or all of them.
+
+    >>> nearest("SAM", ["none", "sam"])
+    "did you mean 'sam'?"
+    """
+    words = {other.casefold(): other for other in reversed(accepted) if other != word}
+    close = difflib.get_close_matches(word.casefold(), list(words)[::-1], n=1, cutoff=0.6)
+    return f"did you mean {words[close[0]]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"
 
 
 def require(module: str, *, extra: str, needed_by: str, otherwise: str = "") -> Any:

@@ -26,7 +26,7 @@ Settings are key=value: a choice of a group below, or any key that --cfg job pri
   --config-dir DIR: your own files    --version    --hydra-help: all flags, shell completion among them"""
 
 MEASURE_HELP = """\
-genbench-measure measures a trained network: a table here, measures.{json,csv,html} beside its checkpoint.
+genbench-measure measures a trained network: a table here, measures.{json,csv,html} in a folder beside its checkpoint.
 
 Examples
   genbench-measure checkpoint=runs/ablation/RUN_ID                    a run: model and data are its own
