@@ -54,8 +54,8 @@ def page(folder: Path, experiments: Sequence[Selection]) -> str:
 def described(target: str) -> str:
     """Return the docstring of a class as Markdown, without its arguments.
 
-    >>> described("genbench.regularization.SAM").partition(".")[0]
-    'Takes the gradient at w + rho · g/‖g‖₂, the worst point of the ρ-ball to first order (Foret et al'
+    >>> described("genbench.regularization.SAM").partition(", ")[0]
+    'Takes the gradient at w + rho · g/‖g‖₂'
     """
     from hydra.utils import get_object
 
