@@ -290,7 +290,12 @@ def _difference(first: nn.Module, other: nn.Module) -> str | None:
         tensors = [*module.named_parameters(), *module.named_buffers()]
         found = {name: f"{type(m).__qualname__}({m.extra_repr()})" for name, m in module.named_modules()}
         for name, m in list(module.named_modules())[1:]:  # a plain number would be that of module 0 for all
-            plain = {k: v for k, v in vars(m).items() if isinstance(v, int | float | str) and k not in OF_MODULES}
+            private = name.startswith("methods.")  # a network's private numbers may be those that it starts from
+            plain = {
+                k: v
+                for k, v in vars(m).items()
+                if isinstance(v, int | float | str) and k not in OF_MODULES and (private or not k.startswith("_"))
+            }
             found |= {f"{name}.{k}": repr(v) for k, v in plain.items()}
         return found | {
             name: f"{tuple(t.shape)} {t.dtype} on {t.device}" + (", trained" if t.requires_grad else "")
