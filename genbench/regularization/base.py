@@ -45,13 +45,15 @@ class Method(nn.Module):
         order: methods apply in ascending order.
         members: number of networks that a run trains side by side.
         per_lane: settings in which the runs of one pack may differ: those on which the operations of a step do not
-            depend. None: all numbers but counts (``n``, ``steps``, ``members``, …).
+            depend. None: all numbers but ``counts``.
+        counts: numbers on which the operations of a step usually depend.
         alters: why raw curvature of the networks may not be compared with that of others; tables say it.
     """
 
     order: int = 0
     members: int = 1
     per_lane: tuple[str, ...] | None = None
+    counts: tuple[str, ...] = ("members", "n", "steps", "projections", "groups", "cycles")
     alters: str = ""
 
     def __init_subclass__(cls, **settings: Any) -> None:

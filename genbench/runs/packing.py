@@ -14,34 +14,34 @@ from genbench.runs.plan import Plan
 from genbench.training import Pack, Unpackable
 
 PER_RUN = ("seed", "optimizer", "scheduler", "callbacks")  # what a pack makes for each of its runs
-# numbers of a method that declares nothing on which the operations of a step usually depend
-COUNTS = ("members", "n", "steps", "projections", "groups", "cycles")
 MOST_LANES_ON_CPU = 128  # beyond it a lane-step takes longer (benchmarks/lanes.py)
 
 
 def key(planned: Plan) -> str:
     """What runs must have in common to train as one: everything but :data:`PER_RUN` and what a component declares as
     ``per_lane``. A datamodule or model that declares nothing has no such settings, a method all its numbers but
-    :data:`COUNTS`."""
+    its ``counts``."""
     bound: dict[str, Any] = {name: None if name in PER_RUN else node for name, node in planned.bound.items()}
     for name in ("data", "model"):
-        bound[name] = _common(bound[name], _declared(bound[name]) or ())
+        bound[name] = _common(bound[name], _declared(bound[name], "per_lane") or ())
     methods = bound["regularization"]
-    bound["regularization"] = {name: _common(node, _declared(node)) for name, node in methods.items()}
+    bound["regularization"] = {
+        name: _common(node, _declared(node, "per_lane"), _declared(node, "counts")) for name, node in methods.items()
+    }
     return json.dumps([bound, planned.steps_per_epoch, planned.batch_size], sort_keys=True)
 
 
-def _declared(node: Config) -> tuple[str, ...] | None:
-    return getattr(get_object(node["_target_"]), "per_lane", None)
+def _declared(node: Config, name: str) -> tuple[str, ...] | None:
+    return getattr(get_object(node["_target_"]), name, None)
 
 
-def _common(node: Any, per_lane: tuple[str, ...] | None) -> Any:
+def _common(node: Any, per_lane: tuple[str, ...] | None, counts: tuple[str, ...] | None = None) -> Any:
     """A node with None in place of the settings in which lanes may differ: those in ``per_lane``, or all numbers
-    but :data:`COUNTS`."""
+    but ``counts``."""
     if per_lane is not None:
         return {name: None if name in per_lane else value for name, value in node.items()}
     if isinstance(node, Mapping):
-        return {name: value if name in COUNTS else _common(value, None) for name, value in node.items()}
+        return {n: value if n in (counts or ()) else _common(value, None, counts) for n, value in node.items()}
     return None if isinstance(node, float | int) and not isinstance(node, bool) else node
 
 
