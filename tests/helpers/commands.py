@@ -152,6 +152,18 @@ def composed(*overrides):
         return OmegaConf.to_container(compose("measure", list(overrides)), resolve=True)
 
 
+def ctrl_c(process: subprocess.Popen[str], *, once: Callable[[], object]) -> None:
+    """Press Ctrl-C in the terminal of a command when ``once`` is true: it ends with the line that says so."""
+    deadline = time.monotonic() + 120
+    while not once() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command continues" in err
+    assert "Traceback" not in out + err
+
+
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
     """Modules in a folder can be imported, here and by workers, and are forgotten afterwards."""

@@ -14,7 +14,19 @@ import pytest
 from genbench import records
 from genbench.cli import catalog
 from tests.helpers.choices import choices
-from tests.helpers.commands import GENBENCH, TINY, alone, by_override, cells, importable, numbers, start, sweep, typed
+from tests.helpers.commands import (
+    GENBENCH,
+    TINY,
+    alone,
+    by_override,
+    cells,
+    ctrl_c,
+    importable,
+    numbers,
+    start,
+    sweep,
+    typed,
+)
 
 FAULTS = '''
 """Regularizations that misbehave."""
@@ -235,14 +247,7 @@ def test_files_that_cannot_be_written_leave_nothing_half_written(work):
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(work):
     arguments = ["--config-dir", str(work.parent / "conf"), "-m", *TINY, "regularization=slow", "seed=range(8)"]
     process = start(work, *arguments)
-    deadline = time.monotonic() + 120
-    while not list(work.glob("runs/default/*/record.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "the same command continues" in err
-    assert "Traceback" not in out + err
+    ctrl_c(process, once=lambda: list(work.glob("runs/default/*/record.json")))
     assert 1 <= len(records.load(work / "runs" / "default").records) < 8
 
 
