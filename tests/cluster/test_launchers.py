@@ -20,43 +20,22 @@ from filelock import FileLock
 from genbench import records
 from tests.cluster import slurm
 from tests.helpers.commands import TINY, ended_by, start
+from tests.helpers.faults import Counts, Faulty, offer
 
 pytestmark = pytest.mark.cluster
 
-METHODS = '''
-"""A regularization that makes trouble, and a callback that leaves time to do so."""
-import os, signal, time
-import pytorch_lightning as pl
-from genbench.regularization import Method
-
-class Kills(Method):
-    """Killed by the system in the middle of training, at every try."""
-    def after_step(self, params, progress):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Slow(pl.Callback):
-    """Takes its time and leaves a line for every step of a run, whoever makes it."""
-    def on_train_batch_end(self, trainer, *_):
-        with open("steps.txt", "a") as file:
-            file.write("step\\n")
-        time.sleep(0.05)
-'''
 LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "ray")
 SHORT = (*TINY, "trainer.max_steps=20")
 
 
 class Work:
-    """A folder to sweep in, with the methods above at hand and, in PATH, the stand-in for SLURM."""
+    """A folder to sweep in, with faults to choose and, in PATH, the stand-in for SLURM."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.mark = path / "work", uuid.uuid4().hex
         self.path.mkdir(parents=True, exist_ok=True)
-        (path / "methods.py").write_text(METHODS)
-        group = path / "conf" / "regularization"
-        group.mkdir(parents=True, exist_ok=True)
-        (group / "kills.yaml").write_text("kills:\n  _target_: methods.Kills\n")
-        (path / "conf" / "callbacks").mkdir(exist_ok=True)
-        (path / "conf" / "callbacks" / "slow.yaml").write_text("defaults: [default]\nslow:\n  _target_: methods.Slow\n")
+        offer(path / "conf" / "regularization" / "kills", Faulty, what="kill", after=0)
+        offer(path / "conf" / "callbacks" / "slow", Counts, file="steps.txt")
         self.cluster = path / "slurm"
         root = Path(__file__).parents[2]
         self.environment = {
@@ -201,14 +180,14 @@ def test_a_signal_to_the_command_ends_its_jobs_and_the_same_command_continues(la
     chosen = (f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=1", "callbacks=slow", "seed=0,1")
     process = work.start(*chosen)
     steps = work.path / "steps.txt"
-    wait_for(lambda: (steps.exists() and steps.read_text().count("\n") >= 12) or process.poll() is not None)
+    wait_for(lambda: (steps.exists() and steps.stat().st_size >= 12) or process.poll() is not None)
     ended_by(process, number, within=40)
     work.assert_nothing_is_left()
     assert list(work.experiment.glob("*/checkpoint.ckpt"))
     status, _, err = work.sweep(*chosen)
     assert status == 0, err
     assert_same(work, reference["null"], lanes=1)
-    assert 40 <= steps.read_text().count("\n") < 50  # from an epoch's end at the worst, of 10 steps
+    assert 40 <= steps.stat().st_size < 50  # from an epoch's end at the worst, of 10 steps
     work.assert_nothing_is_left()
 
 
@@ -217,7 +196,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, r
     chosen = (f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=1", "hydra.launcher.lanes=auto")
     process = work.start(*chosen, "callbacks=slow", "seed=0,1")
     steps = work.path / "steps.txt"
-    wait_for(lambda: steps.exists() and steps.read_text().count("\n") >= 24)  # 12 of each run; an epoch has 10
+    wait_for(lambda: steps.exists() and steps.stat().st_size >= 24)  # 12 of each run; an epoch has 10
 
     interrupted = [p for p in work.processes() if "submitit.core._submit" in p.cmdline()]
     for job in interrupted:
@@ -228,7 +207,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, r
     assert process.returncode == 0, err
     assert "Traceback" not in out + err, err
     assert_same(work, reference["auto"], lanes=2)
-    assert 40 < steps.read_text().count("\n") < 60  # begun anew it would be 64
+    assert 40 < steps.stat().st_size < 60  # begun anew it would be 64
     work.assert_nothing_is_left()
 
 

@@ -1,6 +1,5 @@
 """SIGTERM and SIGUSR1 end whole commands within seconds and with one line; nothing that was trained is done again."""
 
-import os
 import signal
 import time
 
@@ -37,7 +36,7 @@ def work(tmp_path):
 def test_a_command_that_is_asked_to_end_loses_no_step(work, number, arguments, checkpoints):
     steps = work / "steps.txt"
     runs = 2 if arguments else 1
-    process = start(work, *arguments, *SETTINGS, PYTHONPATH=os.getcwd())
+    process = start(work, *arguments, *SETTINGS)
     deadline = time.monotonic() + 120
     while not (steps.exists() and steps.stat().st_size >= 5 * runs) and process.poll() is None:
         assert time.monotonic() < deadline
@@ -48,7 +47,7 @@ def test_a_command_that_is_asked_to_end_loses_no_step(work, number, arguments, c
     assert not list(folder.glob("*/record.json"))
     before = steps.stat().st_size
     assert 5 * runs <= before < 40 * runs
-    process = start(work, *arguments, *SETTINGS, PYTHONPATH=os.getcwd())
+    process = start(work, *arguments, *SETTINGS)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert steps.stat().st_size == STEPS * runs

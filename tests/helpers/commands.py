@@ -82,8 +82,8 @@ def ended_by(process: subprocess.Popen[str], number: int, *, within: float) -> N
 
 
 def start(work, *arguments, command=GENBENCH, **more):
-    """A command in a folder, ``more`` in its environment."""
-    own = {"PYTHONPATH": str(work.parent), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    """A command in a folder, ``more`` in its environment; it can import tests and modules beside its folder."""
+    own = {"PYTHONPATH": f"{Path(__file__).parents[2]}:{work.parent}", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     environment = {**os.environ, **own, **more}
     environment.pop("HYDRA_FULL_ERROR", None)
     environment.pop("WANDB_SERVICE", None)  # a service of this process, which another test may have ended

@@ -13,49 +13,12 @@ import torch
 from torch import nn
 
 from genbench import records
-from genbench.regularization import Method
 from genbench.runs import distributed, execute, plan
 from genbench.runs.run import Interrupted
+from tests.helpers.faults import BROKEN, Faulty, Waits, node
 
 NOTHING = ("~callbacks.gap", "~callbacks.weight_norms", "~callbacks.measures")  # measured
 DDP = ("trainer=ddp",)
-
-
-class Second(Method):
-    """The second process raises, or is killed once, in the midst of training."""
-
-    def __init__(self, *, flag: str | None = None) -> None:
-        super().__init__()
-        self.flag = flag
-
-    def after_step(self, params, progress):
-        if progress > 0.6 and os.environ.get("RANK") == "1":
-            if self.flag is None:
-                raise RuntimeError("broken on purpose\nsecond line, in /some/folder/of/mine/file.py")
-            if not Path(self.flag).exists():
-                Path(self.flag).touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Both(Method):
-    """Every process raises."""
-
-    def after_step(self, params, progress):
-        if progress > 0.5:
-            raise SystemExit(3)
-
-
-class Slow(Method):
-    """Takes its time, once, and says who it is."""
-
-    def __init__(self, *, folder: str) -> None:
-        super().__init__()
-        self.folder = Path(folder)
-
-    def after_step(self, params, progress):
-        if progress > 0.6 and not (self.folder / "go").exists():
-            (self.folder / os.environ["RANK"]).write_text(str(os.getpid()))
-            time.sleep(0.5)
 
 
 class Torchs(nn.Module):
@@ -70,7 +33,7 @@ class Torchs(nn.Module):
 
 
 def probing(plain, method, **settings):
-    plain["regularization"] = {"probe": {"_target_": f"{__name__}.{method.__name__}", **settings}}
+    plain["regularization"] = {"probe": node(method, **settings)}
     return plain
 
 
@@ -100,7 +63,7 @@ def test_two_processes_leave_what_one_does(configure, tmp_path):
 
 
 def test_an_error_of_one_process_ends_the_run_at_once(configure, tmp_path, capfd):
-    record = execute.run(probing(configure(*DDP, *NOTHING), Second))
+    record = execute.run(probing(configure(*DDP, *NOTHING), Faulty, what=BROKEN, rank=1))
     assert record["status"] == "failed"
     assert record["error"] == "RuntimeError: broken on purpose second line, in …/file.py"
     folder = tmp_path / "runs" / "default" / record["run_id"]
@@ -110,7 +73,7 @@ def test_an_error_of_one_process_ends_the_run_at_once(configure, tmp_path, capfd
 
 
 def test_an_error_of_all_processes_is_recorded_as_that_of_one(configure):
-    record = execute.run(probing(configure(*DDP, *NOTHING), Both))
+    record = execute.run(probing(configure(*DDP, *NOTHING), Faulty, what="quit 3"))
     assert (record["status"], record["error"]) == ("failed", "SystemExit: the run called exit(3)")
     assert record["history"] == "history.csv"
 
@@ -121,7 +84,8 @@ def test_a_run_that_diverges_is_recorded_once(configure):
 
 
 def test_a_killed_process_ends_the_run_which_continues_from_its_checkpoint(configure, tmp_path):
-    plain = probing(configure(*DDP, *NOTHING, "checkpoint_seconds=0"), Second, flag=str(tmp_path / "flag"))
+    second = {"what": "kill", "after": 0.6, "rank": 1, "flag": str(tmp_path / "flag")}
+    plain = probing(configure(*DDP, *NOTHING, "checkpoint_seconds=0"), Faulty, **second)
     record = execute.run(plain)
     assert (record["status"], record["error"][:39]) == ("failed", "process 1 of 2: the process was killed ")
     folder = tmp_path / "runs" / "default" / record["run_id"]
@@ -144,7 +108,7 @@ def _run(plain):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_command_and_the_same_one_continues(configure, tmp_path, how):
-    plain = probing(configure(*DDP, *NOTHING, "checkpoint_seconds=0"), Slow, folder=str(tmp_path))
+    plain = probing(configure(*DDP, *NOTHING, "checkpoint_seconds=0"), Waits, folder=str(tmp_path))
     command = multiprocessing.get_context("spawn").Process(target=_run, args=(plain,))
     command.start()
     written = [tmp_path / "0", tmp_path / "1"]

@@ -22,57 +22,18 @@ import torch
 from genbench import records
 from genbench.data.base import TensorData
 from genbench.measures import Estimate
-from genbench.regularization import Method
 from genbench.runs import build, execute, plan
 from genbench.runs import run as run_module
 from genbench.runs.provenance import commit, user_commit
 from genbench.runs.results import final_record
 from genbench.runs.run import Interrupted
+from tests.helpers.faults import BROKEN, Faulty, Slow, node
 
 FAST = ("measures.sam_sharpness.starts=2", "~measures.trace", "~measures.adaptive_sharpness")
 
 
-class Raises(Method):
-    """Raises in the middle of training."""
-
-    def after_step(self, params, progress):
-        if progress > 0.5:
-            raise RuntimeError("broken on purpose\nsecond line, in /some/folder/of/mine/file.py")
-
-
-class Exits(Method):
-    """Calls exit, as a library may."""
-
-    def after_step(self, params, progress):
-        raise SystemExit(3)
-
-
-class Slow(Method):
-    """Takes its time, and is interrupted at a step."""
-
-    pause, stop_at = 0.05, None
-
-    def after_step(self, params, progress):
-        time.sleep(self.pause)
-        if self.stop_at is not None and progress * 27 > self.stop_at:
-            raise KeyboardInterrupt
-
-
-class Kills(Method):
-    """Dies in the middle of training, the first time only."""
-
-    def __init__(self, *, flag: str, at: float = 0.6) -> None:
-        super().__init__()
-        self.flag, self.at = Path(flag), at
-
-    def after_step(self, params, progress):
-        if progress > self.at and not self.flag.exists():
-            self.flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def using(plain, method, **settings):
-    plain["regularization"] = {"probe": {"_target_": f"{__name__}.{method.__name__}", **settings}}
+    plain["regularization"] = {"probe": node(method, **settings)}
     return plain
 
 
@@ -296,7 +257,7 @@ def test_a_damaged_run_is_detected_and_redone(configure, tmp_path, damage):
 
 
 def test_a_run_that_raises_is_recorded_with_its_reason_and_tried_again(configure, tmp_path):
-    plain = using(configure(*FAST), Raises)
+    plain = using(configure(*FAST), Faulty, what=BROKEN)
     record = execute.run(plain)
     assert record["status"] == "failed"
     assert record["error"] == "RuntimeError: broken on purpose second line, in …/file.py"
@@ -309,7 +270,7 @@ def test_a_run_that_raises_is_recorded_with_its_reason_and_tried_again(configure
 
 
 def test_a_run_that_exits_is_recorded(configure):
-    record = execute.run(using(configure(*FAST), Exits))
+    record = execute.run(using(configure(*FAST), Faulty, what="quit 3"))
     assert (record["status"], record["error"]) == ("failed", "SystemExit: the run called exit(3)")
 
 
@@ -330,7 +291,7 @@ def _run(plain):
 def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure, tmp_path):
     settings = ("checkpoint_seconds=0", "regularization=[]", "callbacks=full", *FAST)
     flag = tmp_path / "killed"
-    plain = using(configure(*settings), Kills, flag=str(flag))
+    plain = using(configure(*settings), Faulty, what="kill", after=0.6, flag=str(flag))
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(plain,))
     process.start()
     process.join(120)
@@ -378,15 +339,17 @@ def test_termination_does_not_wait_for_measures(configure, tmp_path):
 
 
 def test_seconds_of_a_continued_run_include_those_before_the_kill(configure, tmp_path):
-    plain = using(configure("checkpoint_seconds=0", *FAST), Slow)
+    pause, flag = 0.05, tmp_path / "interrupted"
+    plain = using(configure("checkpoint_seconds=0", *FAST), Slow, seconds=pause)
+    plain["regularization"]["fault"] = node(Faulty, what="interrupt", after=20 / 27, flag=str(flag))
+    flag.touch()
     whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Slow, "stop_at", 20)
-        with pytest.raises(KeyboardInterrupt):
-            execute.run(plain)
+    flag.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        execute.run(plain)
     resumed = execute.run(plain)
     assert resumed["metrics"] == whole["metrics"]
-    assert resumed["seconds"]["fit"] > 27 * Slow.pause
+    assert resumed["seconds"]["fit"] > 27 * pause
     assert resumed["seconds"]["total"] >= resumed["seconds"]["fit"] + resumed["seconds"]["measure"]
 
 

@@ -21,7 +21,8 @@ from genbench import records
 from genbench.process import progress
 from genbench.regularization import Method
 from genbench.runs import build, execute, pack_checkpoints, packed, packing, plan
-from tests.helpers.commands import TINY, cells, ctrl_c, importable, start, sweep, typed
+from tests.helpers.commands import TINY, cells, ctrl_c, start, sweep, typed
+from tests.helpers.faults import Decides, Misbehaves, node, offer
 
 FAST = (
     "measures.sam_sharpness.starts=2",
@@ -377,11 +378,6 @@ class Validates(pl.Callback):
         """A hook that no pack calls."""
 
 
-class Decides(Method):
-    def transform(self, net, x, y, draw):
-        return (x, y) if float(x.sum()) < 1e9 else (-x, y)
-
-
 class Grows(Method):
     """Its setting decides the structure of the network."""
 
@@ -405,7 +401,7 @@ class NoMemory(Method):
 def probed(configure, kinds, group="regularization"):
     configs = seeds(configure, n=len(kinds))
     for config, (kind, settings) in zip(configs, kinds, strict=True):
-        config[group] = {"probe": {"_target_": f"{__name__}.{kind.__name__}", **settings}}
+        config[group] = {"probe": node(kind, **settings)}
     return configs
 
 
@@ -443,18 +439,6 @@ class Kills(pl.Callback):
         if trainer.current_epoch == self.epoch and not os.path.exists(self.flag):
             open(self.flag, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Flaky(pl.Callback):
-    """Raises at the end of the first epoch, the first time only."""
-
-    def __init__(self, *, flag: str) -> None:
-        self.flag = flag
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        if not os.path.exists(self.flag):
-            open(self.flag, "w").close()
-            raise RuntimeError("the first time")
 
 
 def killed(configs, tmp_path):
@@ -557,7 +541,7 @@ def test_a_lane_of_another_group_that_has_ended_keeps_the_groups_as_they_were(co
 def test_a_run_that_failed_before_the_kill_starts_again_from_its_start(configure, tmp_path):
     configs = interrupting(seeds(configure), tmp_path, [2])
     flag = tmp_path / "flaky"
-    configs[1]["callbacks"]["flaky"] = {"_target_": f"{__name__}.Flaky", "flag": str(flag)}
+    configs[1]["callbacks"]["flaky"] = node(Misbehaves, what="raise the first time", flag=str(flag))
     flag.touch()
     whole = uninterrupted(configs, tmp_path, [2])
     flag.unlink()
@@ -701,47 +685,18 @@ def test_lanes_of_a_run(configure):
 
 # -- sweeps
 
-FAULTS = '''
-"""What a pack cannot take."""
-import os, signal
-import pytorch_lightning as pl
-from genbench.regularization import Method
-
-class Decides(Method):
-    """Looks at the value of a tensor."""
-    def transform(self, net, x, y, draw):
-        return (x, y) if float(x.sum()) < 1e9 else (-x, y)
-
-class Poison(pl.Callback):
-    """Kills the process, at every try."""
-    def on_train_epoch_end(self, trainer, pl_module):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Slow(pl.Callback):
-    """Leaves time to be killed."""
-    def on_train_epoch_end(self, trainer, pl_module):
-        import time
-        time.sleep(0.05)
-'''
 PACKED = "hydra/launcher=packed"
 
 
 @pytest.fixture
 def work(tmp_path):
-    """An empty folder beside which the faults can be found."""
-    (tmp_path / "faults.py").write_text(FAULTS)
+    """An empty folder beside one of configurations with faults."""
     conf = tmp_path / "conf"
-    for group, name, head in (
-        ("regularization", "Decides", ""),
-        ("callbacks", "Poison", "defaults: [default]\n"),
-        ("callbacks", "Slow", "defaults: [default]\n"),
-    ):
-        (conf / group).mkdir(parents=True, exist_ok=True)
-        text = f"{head}{name.lower()}:\n  _target_: faults.{name}\n"
-        (conf / group / f"{name.lower()}.yaml").write_text(text)
+    offer(conf / "regularization" / "decides", Decides)
+    offer(conf / "callbacks" / "poison", Misbehaves, what="kill", epoch=None)
+    offer(conf / "callbacks" / "slow", Misbehaves, what="sleep 0.05", epoch=None)
     (tmp_path / "work").mkdir()
-    with importable(tmp_path):
-        yield tmp_path / "work"
+    return tmp_path / "work"
 
 
 def lanes_of(path):

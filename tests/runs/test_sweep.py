@@ -21,62 +21,26 @@ from tests.helpers.commands import (
     by_override,
     cells,
     ctrl_c,
-    importable,
     numbers,
     start,
     sweep,
     typed,
 )
-
-FAULTS = '''
-"""Regularizations that misbehave."""
-import os, signal, time
-from genbench.regularization import Method
-
-class Kills(Method):
-    """Killed by the system in the middle of training, at every try."""
-    def after_step(self, params, progress):
-        if progress > 0.5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-class Exits(Method):
-    """Ends the process without a word, as native code may."""
-    def after_step(self, params, progress):
-        os._exit(7)
-
-class Raises(Method):
-    def after_step(self, params, progress):
-        raise MemoryError("cannot allocate 10 GiB")
-
-class Interrupts(Method):
-    """As if somebody had stopped this process alone."""
-    def after_step(self, params, progress):
-        raise KeyboardInterrupt
-
-class Slow(Method):
-    """Takes its time, so that it can be killed, and leaves a line for every training that begins."""
-    begun = False
-    def after_step(self, params, progress):
-        if not self.begun:
-            self.begun = True
-            with open("trainings.txt", "a") as file:
-                file.write("begun\\n")
-        time.sleep(0.05)
-'''
+from tests.helpers.faults import Faulty, Slow, offer
 
 
 @pytest.fixture
 def work(tmp_path):
-    """An empty folder beside which the misbehaving methods can be found."""
-    (tmp_path / "faults.py").write_text(FAULTS)
+    """An empty folder beside one of configurations with misbehaving methods."""
     group = tmp_path / "conf" / "regularization"
-    group.mkdir(parents=True)
-    for name in ("Kills", "Exits", "Raises", "Interrupts", "Slow"):
-        (group / f"{name.lower()}.yaml").write_text(f"{name.lower()}:\n  _target_: faults.{name}\n")
+    offer(group / "kills", Faulty, what="kill")
+    offer(group / "exits", Faulty, what="exit 7", after=0)
+    offer(group / "raises", Faulty, what="allocate 10 GiB", after=0)
+    offer(group / "interrupts", Faulty, what="interrupt", after=0)
+    offer(group / "slow", Slow, file="trainings.txt")
     folder = tmp_path / "work"
     folder.mkdir()
-    with importable(tmp_path):
-        yield folder
+    return folder
 
 
 def test_a_sweep_ends_with_its_table_and_files(work):
