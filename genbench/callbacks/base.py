@@ -20,7 +20,7 @@ from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.measure_progress import progress_to
 from genbench.measures.random_state import restoring_random_state
-from genbench.measures.snapshot import Forward, Loss
+from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.privacy import clean
 from genbench.process.termination import terminable
 from genbench.records.unfinished import Unfinished
@@ -55,6 +55,8 @@ class Measuring(pl.Callback):
         every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        count: (output, target) -> weight of a batch in the mean (see :class:`genbench.measures.Snapshot`); ``None`` for
+            its number of examples.
         examples: number of examples of a split to measure on, the same each time (see
             :func:`genbench.callbacks.splits.take`); ``None`` for all; ``"auto"`` for at most 1,024 in measures of
             curvature and sharpness and all in others.
@@ -74,6 +76,7 @@ class Measuring(pl.Callback):
         every_n_steps: int | str | None = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
+        count: Count | None = None,
         examples: int | str | None = None,
         network: str | None = None,
         log_details: bool = False,
@@ -90,6 +93,9 @@ class Measuring(pl.Callback):
             raise ValueError(f"{name} loss is {loss!r}; accepted: a function of output and target")
         self.loss = loss
         self.forward = forward
+        if count is not None and not callable(count):
+            raise ValueError(f"{name} count is {count!r}; accepted: a function of output and target, or null")
+        self.count = count
         if network is not None and not isinstance(network, str):
             raise ValueError(f"{name} network is {network!r}; accepted: the dotted name of a part of the module")
         self.examples = examples
@@ -196,7 +202,8 @@ class Measuring(pl.Callback):
         data = self._splits.data(trainer, pl_module, split, examples=examples)
         if data is None:
             return None
-        found = Snapshot(self.subject(pl_module), self.loss, data.batches, forward=self.forward, **settings)
+        model = self.subject(pl_module)
+        found = Snapshot(model, self.loss, data.batches, forward=self.forward, count=self.count, **settings)
         if split not in self._notes:  # the first time
             probe(found)
         self._notes[split] = data.note

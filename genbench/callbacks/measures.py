@@ -22,7 +22,7 @@ from genbench.measures import (
     spectral_norm,
 )
 from genbench.measures.base import MeasureOf, check_settings, evaluate, key_prefix, needs_data, of_flatness, reason
-from genbench.measures.snapshot import Forward, Loss
+from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.records.unfinished import Unfinished
 
 STANDARD: dict[str, MeasureOf] = {  # as in conf/measures/standard.yaml
@@ -56,6 +56,8 @@ class Measures(Measuring):
         every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        count: (output, target) -> weight of a batch in the mean (see :class:`genbench.measures.Snapshot`); ``None`` for
+            its number of examples.
         initial: state dict of the initial weights; ``None``: those at the start of training, kept in checkpoints.
         network: dotted name of the part of the module to measure; ``None`` for the module itself.
         log_details: whether loggers also get standard errors as ``stderr/<key>`` and costs as ``seconds/<key>``.
@@ -71,6 +73,7 @@ class Measures(Measuring):
         every_n_steps: int | str | None = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
+        count: Count | None = None,
         initial: Mapping[str, Tensor] | None = None,
         network: str | None = None,
         log_details: bool = False,
@@ -80,6 +83,7 @@ class Measures(Measuring):
             every_n_steps=every_n_steps,
             loss=loss,
             forward=forward,
+            count=count,
             examples=examples,
             network=network,
             log_details=log_details,

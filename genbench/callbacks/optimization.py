@@ -14,7 +14,7 @@ from genbench.checks import check_flag
 from genbench.measures import Estimate, cross_entropy, gradient_variance
 from genbench.measures.base import MeasureOf, attempt, reason
 from genbench.measures.random_state import restoring_random_state
-from genbench.measures.snapshot import Forward, Loss
+from genbench.measures.snapshot import Count, Forward, Loss
 
 _MISSED = "not reached"
 _LOSSES = {"1e-1": 0.1, "1e-2": 0.01}  # a dot in a metric key marks a layer
@@ -39,6 +39,8 @@ class Optimization(Measuring):
         path_length: whether to measure it; it costs a pass over the weights and a copy of them at every step.
         loss: (output, target) -> mean over the batch; its gradients are measured.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        count: (output, target) -> weight of a batch in the mean (see :class:`genbench.measures.Snapshot`); ``None`` for
+            its number of examples.
         examples: number of examples of the train split to measure on, the same each time (see
             :func:`genbench.callbacks.splits.take`); ``None`` for all.
         network: dotted name of the part of the module to measure; ``None`` for the module itself.
@@ -59,6 +61,7 @@ class Optimization(Measuring):
         path_length: bool = True,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
+        count: Count | None = None,
         examples: int | None = None,
         network: str | None = None,
         log_details: bool = False,
@@ -69,6 +72,7 @@ class Optimization(Measuring):
             every_n_steps=every_n_steps,
             loss=loss,
             forward=forward,
+            count=count,
             examples=examples,
             network=network,
             log_details=log_details,

@@ -10,7 +10,7 @@ from genbench.checks import check_integer, check_number
 from genbench.measures import Snapshot, accuracy
 from genbench.measures.base import reason
 from genbench.measures.random_state import restoring_random_state
-from genbench.measures.snapshot import Forward, Loss
+from genbench.measures.snapshot import Count, Forward, Loss
 
 
 class Stop(pl.Callback):
@@ -24,6 +24,8 @@ class Stop(pl.Callback):
         every_n_epochs: how often to check, at least 1.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
+        count: (output, target) -> weight of a batch in the mean (see :class:`genbench.measures.Snapshot`); ``None`` for
+            its number of examples.
         network: dotted name of the part of the module to measure; ``None`` for the module itself.
     """
 
@@ -35,6 +37,7 @@ class Stop(pl.Callback):
         every_n_epochs: int = 1,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
+        count: Count | None = None,
         network: str | None = None,
     ) -> None:
         for name, value, high in (("train_loss", train_loss, float("inf")), ("train_accuracy", train_accuracy, 1.0)):
@@ -45,6 +48,7 @@ class Stop(pl.Callback):
         self.every_n_epochs = check_integer("Stop every_n_epochs", every_n_epochs, least=1)
         self.loss = loss
         self.forward = forward
+        self.count = count
         self.network = network
         self._splits = Splits()
         self._probed = False
@@ -69,7 +73,8 @@ class Stop(pl.Callback):
         data = self._splits.data(trainer, pl_module, "train")
         if data is None:
             raise ValueError("there is no train split")
-        train = Snapshot(network(pl_module, self.network), self.loss, data.batches, forward=self.forward)
+        model = network(pl_module, self.network)
+        train = Snapshot(model, self.loss, data.batches, forward=self.forward, count=self.count)
         if not self._probed:
             probe(train)
             self._probed = True

@@ -62,6 +62,8 @@ def adversarial_accuracy(
     reading = with_logits(snapshot)
     if isinstance(reading, str):
         return undefined(reading)
+    if reading.ignored:
+        return undefined("attacks are of all labels, and the loss ignores some of them")
 
     def logits(x: Tensor) -> Tensor:
         return reading.logits(snapshot.call(x))

@@ -104,8 +104,9 @@ class Attacks:
         """Whether too many answers are wrong, and all margins [N], float64, −∞ of outputs that are not finite."""
         wrong, margins = [], []
         for output, target, *_ in self.snapshot.predictions_at(self._at(u)):
-            wrong.append(self.reading.wrong(output, target).reshape(-1))
-            margins.append(signed(self.reading, output, target).reshape(-1).nan_to_num(nan=-math.inf))
+            wrong.append(self.reading.wrong(output, target))
+            own = self.reading.counted(signed(self.reading, output, target), output, target)
+            margins.append(own.nan_to_num(nan=-math.inf))
         return float(torch.cat(wrong).double().mean()) > self.allowed, torch.cat(margins)
 
     def _needed(self, margins: Tensor) -> int:
@@ -114,10 +115,15 @@ class Attacks:
 
     def _of_easiest(self, output: Any, target: Any) -> Tensor:
         m = signed(self.reading, output, target)
-        return (m.clamp_min(0) * (m <= self._cut)).mean()
+        return self._mean(m.clamp_min(0) * (m <= self._cut), output, target)
 
     def _of_all(self, output: Any, target: Any) -> Tensor:
-        return torch.sigmoid(-signed(self.reading, output, target) / (self._width or 1.0)).mean()
+        m = signed(self.reading, output, target)
+        return self._mean(torch.sigmoid(-m / (self._width or 1.0)), output, target)
+
+    def _mean(self, values: Tensor, output: Any, target: Any) -> Tensor:
+        """The mean over the examples, with 0 for labels that the loss ignores."""
+        return (values * self.reading.counts(output, target) if self.reading.ignored else values).mean()
 
     def _at(self, u: Tensor) -> Tensor:
         return self.snapshot.vector + self.scale * u

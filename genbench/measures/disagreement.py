@@ -18,7 +18,7 @@ def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estima
 
     On new examples it equals the test error in expectation for two runs of the same training from different seeds,
     if their ensemble is calibrated (Jiang et al. 2022, arXiv 2106.13799). Labels only serve to
-    recognize a classifier.
+    recognize a classifier, so that positions without a label count too, with a note.
 
     Args:
         snapshot: network, loss and data.
@@ -30,11 +30,12 @@ def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estima
     if other is None:
         return Estimate(None, note="no other network given")
     check_same_data(snapshot, other)
-    found = []
+    found, ignored = [], False
     for each in (snapshot, other):
         reading = read(each)
         if isinstance(reading, str):
             return undefined(reading)
+        ignored = ignored or bool(reading.ignored)
         answers = (reading.answers(output) for output, _ in each.predictions)
         found.append(torch.cat([a.movedim(snapshot.target_axis, 0) if a.ndim > 1 else a for a in answers]))
     ours, theirs = found
@@ -43,4 +44,5 @@ def disagreement(snapshot: Snapshot, *, other: Snapshot | None = None) -> Estima
     shares = (ours != theirs.to(ours.device)).reshape(len(ours), -1).double().mean(1)
     n = len(shares)
     stderr = float(shares.std()) / math.sqrt(n) if n > 1 else None
-    return Estimate(float(shares.mean()), stderr=stderr)
+    note = "of all positions, also those whose label the loss ignores" if ignored else None
+    return Estimate(float(shares.mean()), stderr=stderr, note=note)

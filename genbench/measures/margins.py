@@ -1,4 +1,7 @@
-"""Margins: distances of the outputs from another answer; a misclassified example's margin is negative."""
+"""Margins: distances of the outputs from another answer; a misclassified example's margin is negative.
+
+Labels that the loss ignores (``ignore_index``, a class weight of 0) are left out.
+"""
 
 import math
 from typing import Any
@@ -124,7 +127,11 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
         margins = margins.movedim(snapshot.target_axis, 0).flatten(1) if margins.ndim > 1 else margins[:, None]
         slopes = torch.stack([_slopes(column, inputs) for column in margins.unbind(1)], 1)
         margins = margins.detach()
-        distances.append(torch.where(margins == 0, margins, margins / slopes).reshape(-1))
+        found = torch.where(margins == 0, margins, margins / slopes)
+        if reading.ignored:
+            counts = reading.counts(output, target)
+            found = found[counts.movedim(snapshot.target_axis, 0).flatten(1) if counts.ndim > 1 else counts[:, None]]
+        distances.append(found.reshape(-1))
     value = _percentile(torch.cat(distances), percentile)
     if not math.isfinite(value):
         return Estimate(None, note="undefined: the margins of that percentile do not depend on the input")
@@ -149,7 +156,8 @@ def margin_percentile(snapshot: Snapshot, *, percentile: float = 10) -> float | 
 
 
 def example_margins(snapshot: Snapshot) -> Tensor | str:
-    """The margins [N], float64, positions of [N, K, ...] outputs as examples, or why there are none."""
+    """The margins [N], float64, positions of [N, K, ...] outputs as examples, without labels that the loss ignores; or
+    why there are none."""
     return snapshot.shared("margins", lambda: _collect(snapshot))
 
 
@@ -163,12 +171,14 @@ def _collect(snapshot: Snapshot) -> Tensor | str:
     reading = with_logits(snapshot)
     if isinstance(reading, str):
         return reading
-    return torch.cat([signed(reading, *batch).reshape(-1) for batch in snapshot.predictions])
+    return torch.cat([reading.counted(signed(reading, *batch), *batch) for batch in snapshot.predictions])
 
 
 def signed(reading: Reading, output: Any, target: Any) -> Tensor:
-    """Margins [N, ...], float64."""
+    """Margins [N, ...], float64; of any class where the loss ignores the label."""
     z, label = reading.logits(output).double(), reading.labels(output, target).unsqueeze(1)
+    if reading.ignored:
+        label = label.clamp(0, z.shape[1] - 1)
     return (z.gather(1, label) - z.scatter(1, label, -torch.inf).amax(1, keepdim=True)).squeeze(1)
 
 

@@ -7,8 +7,8 @@ All measures of answers, margins and likelihoods read outputs here.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,8 @@ class Reading:
 
     ``kind`` is ``logits``, ``probabilities`` or ``log-probabilities``, of K ≥ 2 classes along ``axis``, or, where
     ``axis`` is None, of the second of two classes, one number an example. ``scores`` are outputs of which only the
-    largest is known to be the answer; ``reason`` says why.
+    largest is known to be the answer; ``reason`` says why. Labels that the loss ignores are in ``ignored``; ``note``
+    says which labels count, where that is not all of them or the loss takes others.
     """
 
     kind: str
@@ -36,6 +37,8 @@ class Reading:
     index: int  # of the tensor among the leaves of the output
     reason: str | None = None
     scale: float = 1.0  # logits over outputs
+    ignored: tuple[int, ...] = ()
+    note: str | None = None
 
     def tensor(self, output: Any) -> Tensor:
         """The tensor of the answers."""
@@ -78,11 +81,21 @@ class Reading:
         return self.logits(output).argmax(1)
 
     def wrong(self, output: Any, target: Any) -> Tensor:
-        """Whether the answers are wrong, bool [N, ...]; an output that is not finite is."""
+        """Whether the answers to the labels that count are wrong, bool [M]; an output that is not finite is."""
         x = self.tensor(output)
         finite = x.isfinite() if self.axis is None else x.isfinite().all(self.axis)
         answers = self.answers(output)
-        return (answers != self.labels(output, target)) | ~finite.reshape(answers.shape)
+        wrong = (answers != self.labels(output, target)) | ~finite.reshape(answers.shape)
+        return self.counted(wrong, output, target)
+
+    def counted(self, values: Tensor, output: Any, target: Any) -> Tensor:
+        """Those of values [N, ...] whose label the loss does not ignore, [M]."""
+        return values[self.counts(output, target)] if self.ignored else values.reshape(-1)
+
+    def counts(self, output: Any, target: Any) -> Tensor:
+        """Whether the loss does not ignore a label, bool [N, ...]."""
+        labels = self.labels(output, target)
+        return torch.isin(labels, torch.tensor(self.ignored, dtype=labels.dtype, device=labels.device), invert=True)
 
 
 def read(evaluation: Evaluation) -> Reading | str:
@@ -122,21 +135,28 @@ def _read(evaluation: Evaluation) -> Reading | str:
 def _of_many(evaluation: Evaluation, index: int, axes: list[int]) -> Reading | str:
     """K ≥ 2 outputs and a label."""
     x = leaves(evaluation.predictions[0][0])[index]
-    lowest, highest = (int(f(torch.stack([f(y) for _, y in evaluation.predictions]))) for f in (torch.min, torch.max))
+    labels = {label for _, y in evaluation.predictions for label in y.unique().tolist()}
+    ignored, note = _ignored(evaluation, index, axes, labels)
+    if labels == ignored:
+        return "the loss ignores all labels"
+    lowest, highest = min(labels - ignored), max(labels - ignored)
     if highest >= x.shape[axes[0]]:
         accepted = f"0 to {x.shape[axes[0]] - 1}, the columns of the output"
         raise ValueError(f"labels lie in [{lowest}, {highest}]; accepted: {accepted}")
     if lowest < 0:
         return f"labels lie in [{lowest}, {highest}], and those below 0 are no classes"
-    ask = _Asked(evaluation, index)
+    ask = _Asked(evaluation, index, ignored, lowest)
     invariant = [axis for axis in axes if ask.ignores_constants(axis)]
     if invariant and (scale := ask.scale(invariant[0])):
-        return Reading("logits", invariant[0], index, scale=scale)
-    found = Reading("logits", invariant[0], index) if invariant else _by_sums(evaluation, index, axes)
-    assert found.axis is not None
-    if ask.falls_with_label(found.axis):
-        return found
-    return "the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
+        found = Reading("logits", invariant[0], index, scale=scale)
+    else:
+        found = Reading("logits", invariant[0], index) if invariant else _by_sums(evaluation, index, axes)
+        assert found.axis is not None
+        if not ask.falls_with_label(found.axis):
+            return (
+                "the loss does not fall when the output of a label rises: they are paired otherwise, or are no scores"
+            )
+    return replace(found, ignored=tuple(sorted(ignored)), note=note)
 
 
 def _by_sums(evaluation: Evaluation, index: int, axes: list[int]) -> Reading:
@@ -172,11 +192,60 @@ def _of_two(evaluation: Evaluation, index: int) -> Reading | str:
     )
 
 
-class _Asked:
-    """The loss of a snapshot at artificial outputs of a few examples, all in [0, 1]."""
+def _ignored(evaluation: Evaluation, index: int, axes: list[int], labels: set[int]) -> tuple[set[int], str | None]:
+    """The labels that the loss ignores, as ``ignore_index`` and a class weight of 0 do, and a note on labels left out.
 
-    def __init__(self, evaluation: Evaluation, index: int) -> None:
+    The loss has no slope along the outputs beside such a label, wherever they are. Where that holds for some of the
+    places of a label, the loss chooses by something else, and no label counts as ignored.
+    """
+    ignored: set[int] = set()
+    counted: set[int] = set()
+    for output, target in evaluation.predictions:
+        if set(target.unique().tolist()) <= ignored | counted:
+            continue
+        flat = _slopeless(evaluation, output, target, index, axes)
+        ignored |= set(target[flat].tolist())
+        counted |= set(target[~flat].tolist())
+    if some := ignored & counted:
+        return set(), f"over all labels, of which the loss ignores some ({_shortened(some)})"
+    return ignored, f"without the labels that the loss ignores ({_shortened(ignored)})" if ignored else None
+
+
+def _slopeless(evaluation: Evaluation, output: Any, target: Tensor, index: int, axes: list[int]) -> Tensor:
+    """Whether the loss does not change with the outputs beside a label, bool of the target's shape."""
+    x = leaves(output)[index]
+    found = torch.ones_like(target, dtype=torch.bool)
+    wave = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 1e-2
+    for sign in (1, -1):  # a loss with a margin has no slope where the answer is right, and one of the two is wrong
+        point = (0.4 + sign * wave).to(x.device, torch.promote_types(x.dtype, torch.float32)).requires_grad_()
+        try:
+            with torch.enable_grad():
+                value = evaluation.loss(_replaced(output, index, point.clone()), target.clone())
+                (slope,) = torch.autograd.grad(value, point)
+        except Exception:  # a loss may refuse artificial outputs
+            return torch.zeros_like(found)
+        still = slope == 0
+        found &= torch.stack([still.all(axis) for axis in axes]).any(0)
+        if not found.any():
+            break
+    return found
+
+
+def _shortened(labels: set[int]) -> str:
+    first = ", ".join(map(str, sorted(labels)[:3]))
+    return first if len(labels) <= 3 else f"{first} and {len(labels) - 3} more"
+
+
+class _Asked:
+    """The loss of a snapshot at artificial outputs of a few examples, all in [0, 1].
+
+    The labels that the loss ignores are replaced by the label ``instead``.
+    """
+
+    def __init__(self, evaluation: Evaluation, index: int, ignored: Iterable[int] = (), instead: int = 0) -> None:
         output, target = evaluation.predictions[0]
+        for label in ignored:
+            target = target.masked_fill(target == label, instead)
         self._loss, self._index = evaluation.loss, index
         self._take(output, target)
         if isinstance(output, Tensor):  # fewer are enough, unless the loss wants all

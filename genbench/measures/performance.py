@@ -1,7 +1,8 @@
 """Performance of the outputs on the labels; ``None`` if the network is no classifier.
 
 Standard errors are those of a mean over the examples, taken as a random sample; positions of [N, K, ...]
-outputs are not examples of their own.
+outputs are not examples of their own. Labels that the loss ignores (``ignore_index``, a class weight of 0) are left
+out, with a note.
 """
 
 import math
@@ -28,9 +29,10 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     reading = read(snapshot)
     if isinstance(reading, str):
         return undefined(reading)
-    wrong = torch.cat([reading.wrong(*batch).reshape(-1) for batch in snapshot.predictions])
+    wrong = torch.cat([reading.wrong(*batch) for batch in snapshot.predictions])
     n, note = len(wrong), reading.reason and f"of the largest output: {reading.reason}"
-    return Estimate((n - int(wrong.sum())) / n, stderr=_error(snapshot, (~wrong).double()), note=note)
+    notes = "; ".join(filter(None, (note, reading.note)))
+    return Estimate((n - int(wrong.sum())) / n, stderr=_error(snapshot, (~wrong).double()), note=notes or None)
 
 
 @measure("performance", by_member=False)
@@ -77,7 +79,7 @@ def calibration_error(snapshot: Snapshot, *, bins: int = 15) -> Estimate:
     log_p, labels = known
     # of logits, torchmetrics would take those that happen to lie in [0, 1] for probabilities
     value = multiclass_calibration_error(log_p.exp(), labels, log_p.shape[1], n_bins=bins, validate_args=False)
-    return Estimate(float(value))
+    return Estimate(float(value), note=_reading(snapshot).note)
 
 
 def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float:
@@ -87,14 +89,15 @@ def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float
 
 
 def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
-    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples; or the reason why there are none."""
+    """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples, without labels that the loss ignores;
+    or the reason why there are none."""
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
 def mean_over_examples(snapshot: Snapshot, values: Tensor) -> Estimate:
-    """The mean of values at all positions of all examples, in the order of :func:`labelled`, with its standard error
-    over the examples."""
-    return Estimate(float(values.mean()), stderr=_error(snapshot, values))
+    """The mean of values at all positions that :func:`labelled` gives, in its order, with its standard error over the
+    examples."""
+    return Estimate(float(values.mean()), stderr=_error(snapshot, values), note=_reading(snapshot).note)
 
 
 def class_labels(snapshot: Snapshot) -> Tensor | None:
@@ -124,25 +127,40 @@ def _collect(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
         return reading
     logits, labels = [], []
     for output, target in snapshot.predictions:
-        z = reading.logits(output)
-        logits.append(z.movedim(1, -1).reshape(-1, z.shape[1]))
-        labels.append(reading.labels(output, target).reshape(-1))
+        z = reading.logits(output).movedim(1, -1)
+        logits.append(z[reading.counts(output, target)] if reading.ignored else z.reshape(-1, z.shape[-1]))
+        labels.append(reading.counted(reading.labels(output, target), output, target))
     return torch.cat(logits).log_softmax(1), torch.cat(labels)
 
 
 def _error(snapshot: Snapshot, values: Tensor) -> float | None:
-    """The standard error of the mean of values at all positions, from the sums over each example; s/√N of one each."""
-    axis, mean = snapshot.target_axis, values.mean()
-    targets = [target for _, target in snapshot.predictions]
-    sums = [
-        (part - mean).reshape(target.shape).movedim(axis, 0).flatten(1).sum(1) if target.ndim > 1 else part - mean
-        for part, target in zip(values.split([target.numel() for target in targets]), targets, strict=True)
-    ]
-    deviations = torch.cat(sums)
-    n = len(deviations)
+    """The standard error of the mean of values at all positions that count, from the sums over each example; s/√N of
+    one each."""
+    reading, deviations = _reading(snapshot), values - values.mean()
+    targets, n = [target for _, target in snapshot.predictions], None
+    if reading.ignored:
+        counts = [reading.counts(*batch) for batch in snapshot.predictions]
+        n = sum(int(_by_example(snapshot, each).any(1).sum()) for each in counts)
+        mask = torch.cat([each.reshape(-1) for each in counts])
+        deviations = deviations.new_zeros(len(mask)).masked_scatter(mask, deviations)
+    parts = deviations.split([target.numel() for target in targets])
+    rows = [_by_example(snapshot, part.reshape(y.shape)) for part, y in zip(parts, targets, strict=True)]
+    sums = torch.cat([row.sum(1) for row in rows])
+    n = len(sums) if n is None else n
     if n < 2:
         return None
-    return math.sqrt(float(deviations.square().sum()) * n / (n - 1)) / len(values)
+    return math.sqrt(float(sums.square().sum()) * n / (n - 1)) / len(values)
+
+
+def _by_example(snapshot: Snapshot, values: Tensor) -> Tensor:
+    """Values in the shape of a target as rows of the examples, [N, ·]."""
+    return values.movedim(snapshot.target_axis, 0).flatten(1) if values.ndim > 1 else values[:, None]
+
+
+def _reading(snapshot: Snapshot) -> Reading:
+    reading = read(snapshot)
+    assert isinstance(reading, Reading)
+    return reading
 
 
 def _error_of_losses(snapshot: Snapshot) -> float | None:

@@ -1,8 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
-from genbench.callbacks import Gap
+from genbench.callbacks import Gap, Measures
+from genbench.measures.performance import mean_loss
 from tests.helpers.lightning_projects import (
     Plain,
     data,
@@ -37,3 +39,51 @@ def test_gap_is_that_of_the_final_weights():
     for key, estimate in gap.results.items():
         assert float(ours.callback_metrics[key]) == pytest.approx(estimate.value, rel=1e-6)
     assert gap.seconds > 0
+
+
+class Padded(Plain):
+    """Sequences of three tokens, of which the label 0 is padding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.repeat(3, 1)).unflatten(0, (3, -1)).movedim(0, 1)  # [N, T, K]
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return padded_loss(self(batch[0]), batch[1])
+
+    def train_dataloader(self) -> DataLoader:
+        x, y = data(20, 0).tensors
+        return DataLoader(TensorDataset(x, torch.stack([y, y.roll(1), y.roll(2)], 1)), batch_size=6)
+
+    val_dataloader = train_dataloader
+    test_dataloader = train_dataloader
+
+
+def padded_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=0)
+
+
+def test_padding_counts_neither_in_the_accuracy_nor_in_the_loss():
+    def count(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (target != 0).sum()
+
+    gap, module = Gap(loss=padded_loss, count=count), Padded()
+    measures = Measures(measures={"loss": mean_loss}, loss=padded_loss, count=count, examples=None)
+    fit(module, [gap, measures])
+    module.eval()
+    x, y = (torch.cat(parts) for parts in zip(*module.train_dataloader(), strict=True))
+    output = module(x).detach()
+    right = (output.argmax(2) == y)[y != 0]
+    accuracy = gap.results["train/performance/accuracy"]
+    assert accuracy.value == pytest.approx(float(right.double().mean()))
+    assert accuracy.value != pytest.approx(float((output.argmax(2) == y).double().mean()), rel=1e-3)
+    assert accuracy.note == "without the labels that the loss ignores (0)"
+    exact = float(padded_loss(output, y))
+    assert gap.results["train/performance/cross_entropy"].value == pytest.approx(exact, rel=1e-5)
+    assert gap.results["val/gap/accuracy"].value == pytest.approx(0, abs=1e-9)
+    found = measures.results["train/performance/loss"]
+    assert (found.value, found.note) == (pytest.approx(exact, rel=1e-5), None)
+
+
+def test_a_count_that_is_no_function_is_refused():
+    with pytest.raises(ValueError, match="Gap count is 3; accepted: a function of output and target, or null"):
+        Gap(count=3)

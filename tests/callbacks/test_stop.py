@@ -1,7 +1,7 @@
+from torch.utils.data import DataLoader, TensorDataset
+
 from genbench.callbacks import Gap, Stop
-from tests.helpers.lightning_projects import (
-    fit,
-)
+from tests.helpers.lightning_projects import Plain, data, fit
 
 
 def test_stop():
@@ -16,3 +16,27 @@ def test_stop():
     assert losses[2] < min(losses[:2])
     assert fit(callbacks=[Stop(train_loss=threshold)], max_epochs=6).current_epoch == 3
     assert fit(callbacks=[Stop(train_loss=threshold, every_n_epochs=2)], max_epochs=6).current_epoch == 4
+
+
+def test_the_loss_is_the_mean_that_count_says():
+    threshold, seen = 1.0, []
+
+    def count(output, target):
+        seen.append(len(target))
+        return float((target == 0).sum())  # a batch counts by its labels 0
+
+    def loss(output, target):  # 0.5 in batches with a label 0, 2 in others
+        return output.sum() * 0 + (0.5 if (target == 0).any() else 2.0)
+
+    class Sorted(Plain):
+        def train_dataloader(self):
+            x, y = data(20, 0).tensors
+            return DataLoader(TensorDataset(x[y.argsort()], y.sort().values), batch_size=5)
+
+    labels = data(20, 0).tensors[1].sort().values.split(5)
+    plain = sum(0.5 if (y == 0).any() else 2.0 for y in labels) / len(labels)
+    assert plain > threshold  # without count= it would train on
+    assert fit(Sorted(), [Stop(train_loss=threshold, loss=loss)], max_epochs=3).current_epoch == 3
+    assert not seen
+    assert fit(Sorted(), [Stop(train_loss=threshold, loss=loss, count=count)], max_epochs=3).current_epoch == 1
+    assert seen

@@ -10,10 +10,13 @@ from torch import nn
 from genbench.measures import (
     Snapshot,
     accuracy,
+    adversarial_accuracy,
     brier_score,
     calibration_error,
     cross_entropy,
+    disagreement,
     generalization_gap,
+    margin,
     soft_error,
 )
 from tests.helpers.measured import Table
@@ -124,3 +127,82 @@ def test_positions_are_no_examples_of_their_own():
     for function in (accuracy, cross_entropy, soft_error):
         assert function(repeated).value == pytest.approx(function(once).value)
         assert function(repeated).stderr == pytest.approx(function(once).stderr)
+
+
+def by_hand(pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three sequences of two tokens, three of them padded: p(label) = ¾, ¼ and ¾."""
+    up, down = [0.0, math.log(3)], [math.log(3), 0.0]
+    logits = torch.tensor([[up, down], [up, up], [down, up]])  # [N, T, K]
+    labels = torch.tensor([[1, 1], [1, pad], [pad, pad]])
+    return torch.cat([torch.full((3, 2, 1), -9.0), logits], 2), torch.where(labels == 1, 2, labels)
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "by batch"])
+@pytest.mark.parametrize("pad", [-100, 0, 255])
+def test_labels_that_the_loss_ignores_are_left_out(pad, split):
+    logits, labels = by_hand(pad)
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=pad)
+
+    batches = list(zip(logits.split(2), labels.split(2), strict=True)) if split else [(logits, labels)]
+    snapshot = Snapshot(Table(), loss, batches, count=lambda _, target: (target != pad).sum())
+    p = torch.tensor([0.75, 0.25, 0.75]) / (1 + math.exp(-9) / 4)  # of the third class, too
+    expected = {
+        accuracy: 2 / 3,
+        cross_entropy: float(-p.log().mean()),
+        soft_error: float(1 - p.mean()),
+        calibration_error: abs(2 / 3 - float(p[0])),
+    }
+    for function, value in expected.items():
+        found = function(snapshot)
+        assert found.value == pytest.approx(value, rel=1e-4), function
+        assert found.note == f"without the labels that the loss ignores ({pad})", function
+    # the 10th percentile of −log 3, log 3 and log 3
+    assert margin(snapshot).value == pytest.approx(-0.6 * math.log(3))
+    assert snapshot.mean_loss == pytest.approx(expected[cross_entropy], rel=1e-4)
+    # two examples count, by sums of deviations from 2/3: 1 − 2/3 + 0 − 2/3 = −1/3 and 1 − 2/3 = 1/3
+    assert accuracy(snapshot).stderr == pytest.approx(math.sqrt(2 / 9 * 2) / 3)
+
+
+def test_a_class_of_weight_zero_is_left_out():
+    loss = torch.nn.CrossEntropyLoss(torch.tensor([1.0, 0.0]))
+    found = accuracy(Snapshot(Table(), loss, [(LOGITS, LABELS)]))
+    assert (found.value, found.note) == (1, "without the labels that the loss ignores (1)")
+
+
+def test_a_loss_that_chooses_by_the_place_says_that_all_labels_count():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 3, 4), torch.randint(3, (6, 4))
+    snapshot = Snapshot(Table(), lambda output, y: F.cross_entropy(output[..., -1], y[..., -1]), [(logits, labels)])
+    found = accuracy(snapshot)
+    assert found.value == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+    assert found.note == "over all labels, of which the loss ignores some (0, 1, 2)"
+
+
+def test_a_margin_that_is_reached_ignores_nothing():
+    logits = torch.tensor([[5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
+    for loss in (torch.nn.MultiMarginLoss(), torch.nn.MultiMarginLoss(margin=1e-6)):
+        found = accuracy(Snapshot(Table(), loss, [(logits, torch.tensor([0, 1, 1]))]))
+        assert found.value == pytest.approx(2 / 3)
+        assert "ignores" not in (found.note or "")
+
+
+def test_without_a_label_that_counts_there_is_no_accuracy():
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(output, target, reduction="sum") / (target >= 0).sum().clamp_min(1)
+
+    found = accuracy(Snapshot(Table(), loss, [(LOGITS, torch.full((4,), -100))]))
+    assert (found.value, found.note) == (None, "undefined: the loss ignores all labels")
+
+
+def test_measures_that_need_every_label_say_so():
+    x, y = LOGITS[:2], torch.tensor([1, -100])
+    snapshot, other = (Snapshot(Table(), F.cross_entropy, [(x, y)]) for _ in range(2))
+    assert disagreement(snapshot, other=other).value == 0
+    assert disagreement(snapshot, other=other).note == "of all positions, also those whose label the loss ignores"
+    found = adversarial_accuracy(snapshot)
+    assert (found.value, found.note) == (
+        None,
+        "undefined: attacks are of all labels, and the loss ignores some of them",
+    )
