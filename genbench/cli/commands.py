@@ -202,6 +202,7 @@ def _task(cfg: Any) -> float | None:
         key = None if pid == os.getpid() else key
         _report_errors(lambda: sweep_plan.write_plan(folder, plain, command=words, runs=[run], key=key))
     if alone:
+        sweep_plan.SWEPT.pop(folder, None)  # its numbers are shown as a list: a table of one row says less
         _show_run(record, folder / record["run_id"])
         if record["status"] != "completed":
             raise SystemExit(1)

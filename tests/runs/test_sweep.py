@@ -60,10 +60,13 @@ def test_a_sweep_ends_with_its_table_and_files(work):
     assert (status, again) == (0, out), err
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/record.json")} == before
 
-    # alone, with the same settings, a run is the one of the sweep
+    # alone, with the same settings, a run is the one of the sweep, and a list of its numbers is all that is printed
     config_dir = ["--config-dir", str(work.parent / "conf")]
-    status, _, err = typed(work, "genbench", *config_dir, *TINY, "regularization=l2", "runs_dir=alone")
+    status, out, err = typed(work, "genbench", *config_dir, *TINY, "regularization=l2", "runs_dir=alone")
     assert status == 0, err
+    assert re.search(r"(?m)^ +lambda_1 +\d", out)
+    assert out.splitlines()[-1].startswith("record: alone/default/")
+    assert not (work / "alone" / "default" / "table.md").exists()
     (single,) = records.load(work / "alone" / "default").records
     assert numbers(folder)[single["run_id"]] == numbers(work / "alone" / "default")[single["run_id"]]
 
