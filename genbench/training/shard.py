@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genbench.rng import StepRandom
+from genbench.training.batch_norm import batch_statistics, by_channel
 
 T = TypeVar("T")
 _Norm = nn.modules.batchnorm._BatchNorm
@@ -139,12 +140,8 @@ def _normalized(norm: _Norm, x: Tensor) -> Tensor:
     if not norm.training and norm.running_mean is not None:
         return type(norm).forward(norm, x)
     norm._check_input_dim(x)
-    axes = [0, *range(2, x.ndim)]
-    shape = [1, -1, *[1] * (x.ndim - 2)]
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    mean = _Average.apply(wide.mean(axes))
-    centred = wide - mean.view(shape)
-    variance = _Average.apply(centred.square().mean(axes))
+    mean, variance, centred = batch_statistics(wide, _Average.apply)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         n = x.numel() // x.shape[1] * dist.get_world_size()
         with torch.no_grad():
@@ -152,9 +149,9 @@ def _normalized(norm: _Norm, x: Tensor) -> Tensor:
             weight = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
             norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
             norm.running_var.lerp_((variance * n / max(1, n - 1)).to(norm.running_var.dtype), weight)
-    result = centred * (variance + norm.eps).rsqrt().view(shape)
+    result = centred * by_channel((variance + norm.eps).rsqrt(), x)
     if norm.weight is not None:
-        result = result * norm.weight.view(shape) + norm.bias.view(shape)
+        result = result * by_channel(norm.weight, x) + by_channel(norm.bias, x)
     return result.to(x.dtype)
 
 

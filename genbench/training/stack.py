@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genbench.im2col import Im2col, linear
 from genbench.module_state import ModuleTensors
+from genbench.training.batch_norm import batch_statistics, by_channel
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
@@ -183,11 +184,8 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """torch.nn.functional.batch_norm."""
-    axes, shape = [0, *range(2, input.ndim)], [1, -1, *[1] * (input.ndim - 2)]
     if training:
-        mean = input.mean(axes)
-        centred = input - mean.view(shape)
-        variance = centred.square().mean(axes)
+        mean, variance, centred = batch_statistics(input)
         if running_mean is not None and running_var is not None:
             n = input.numel() // input.shape[1]
             with torch.no_grad():
@@ -196,10 +194,10 @@ def _batch_norm(
     else:
         assert running_mean is not None
         assert running_var is not None
-        centred, variance = input - running_mean.view(shape), running_var
+        centred, variance = input - by_channel(running_mean, input), running_var
     scale = (variance + eps).rsqrt()
-    scaled = centred * (scale if weight is None else scale * weight).view(shape)
-    return scaled if bias is None else scaled + bias.view(shape)
+    scaled = centred * by_channel(scale if weight is None else scale * weight, input)
+    return scaled if bias is None else scaled + by_channel(bias, input)
 
 
 def _recurrent(
