@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from genbench import records
 from tests.cluster import slurm
-from tests.helpers.commands import TINY, ended_by, start
+from tests.helpers.commands import TINY, ended_by, start_afresh
 from tests.helpers.faults import Counts, Faulty, offer
 
 pytestmark = pytest.mark.cluster
@@ -51,7 +51,7 @@ class Work:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         own = str(self.path.parent / "conf")
-        return start(self.path, "--config-dir", own, "-m", *SHORT, *arguments, **self.environment)
+        return start_afresh(self.path, "--config-dir", own, "-m", *SHORT, *arguments, **self.environment)
 
     def sweep(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)

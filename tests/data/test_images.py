@@ -16,6 +16,7 @@ from genbench.data import cache, decoding, images
 from genbench.data.image_sources import Source
 from genbench.data.images import ImageData
 from genbench.runs import execute, plan
+from tests.helpers.forked import Forked
 from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
 
 TRAIN, TEST = [index % 3 for index in range(60)], [index % 3 for index in range(12)]
@@ -516,8 +517,8 @@ def test_a_hub_without_a_network_names_the_alternative(tmp_path):
     pytest.importorskip("datasets", reason="the hub needs the extra datasets")
     code = "from genbench.data.images import ImageData; ImageData(hub='uoft-cs/cifar10')"
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    last = done.stderr.strip().splitlines()[-1]
+    _, err = Forked(code, environment=env).communicate(60)
+    last = err.strip().splitlines()[-1]
     assert last.startswith(
         "ValueError: data.hub='uoft-cs/cifar10' cannot be read, for which a network is needed once ("
     )

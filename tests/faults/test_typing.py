@@ -2,7 +2,6 @@
 written; fifteen of them as commands of their own."""
 
 # ruff: noqa: E501 - tables
-import json
 import os
 import re
 import subprocess
@@ -20,7 +19,7 @@ from genbench.checks import ConfigError
 from genbench.cli import catalog
 from genbench.cli.explain import explain
 from genbench.runs import plan
-from tests.helpers.commands import command
+from tests.helpers.commands import command, program
 
 WRONG = "abc -1 1.5 null [1] {a:1} true nan"
 SHARE = "abc -1 1.5 null [1] {a:1} true nan inf"
@@ -277,48 +276,16 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-SERVER = """
-import json, os, sys, tempfile
-from genbench import cli
-from genbench.cli import catalog
-from genbench.runs import execute  # once for all
-for line in sys.stdin:
-    words = json.loads(line)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)
-            sys.argv = words
-            try:
-                cli.measure() if words[0] == "genbench-measure" else cli.train()
-                status = 0
-            except SystemExit as end:
-                status = end.code or 0
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-                status = 1
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        said = [file.seek(0) or file.read().decode() for file in (out, err)]
-    print(json.dumps([status, *said]), flush=True)
-"""
-
-
 def test_fifteen_of_them_as_commands(tmp_path):
-    """Each in a process of its own, forked from one that has imported what they need; three from their start, too."""
+    """Each in a process of its own; three import themselves what they need, too."""
     assert len(COMMANDS) == 15
-    lines = "".join(json.dumps(words) + "\n" for words, *_ in COMMANDS)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("HYDRA_FULL_ERROR", None)
-    server = subprocess.run(
-        [sys.executable, "-c", SERVER], input=lines, cwd=tmp_path, env=environment, capture_output=True, text=True,
-        timeout=240, check=True,
-    )  # fmt: skip
-    forked = [SimpleNamespace(**dict(zip(("returncode", "stdout", "stderr"), json.loads(line), strict=True)))
-              for line in server.stdout.splitlines()]  # fmt: skip
+    ended = [command(words, tmp_path) for words, *_ in COMMANDS]
     whole = [COMMANDS[0], COMMANDS[4], COMMANDS[-3]]
-    ended = [*forked, *(command(words, tmp_path) for words, *_ in whole)]
+    for words, *_ in whole:
+        afresh = [sys.executable, "-c", program(words)]
+        ended.append(subprocess.run(afresh, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120))
     for (words, status, out, err), done in zip([*COMMANDS, *whole], ended, strict=True):
         assert done.returncode == status, (words, done.stderr)
         assert re.search(out, done.stdout), (words, done.stdout)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,8 +19,10 @@ from omegaconf import OmegaConf
 
 from genbench import records
 from genbench.config import folder as config_folder
+from tests.helpers.forked import Forked
 
-GENBENCH = [sys.executable, "-c", "from genbench.cli import train; train()"]
+PROGRAM = "from genbench.cli import train; train()"
+GENBENCH = [sys.executable, "-c", PROGRAM]
 TINY = [
     "trainer.max_steps=40",
     "trainer.accelerator=cpu",
@@ -67,7 +69,7 @@ def typed(folder: Path, name: str, *arguments: str | Path, columns: int = 120) -
     return status, texts[0], texts[1]
 
 
-def ended_by(process: subprocess.Popen[str], number: int, *, within: float) -> None:
+def ended_by(process: "subprocess.Popen[str] | Forked", number: int, *, within: float) -> None:
     """Send a signal to a command alone, as whoever works for it is its own to end: it ends within these seconds, with
     the line that says so."""
     process.send_signal(number)
@@ -81,16 +83,19 @@ def ended_by(process: subprocess.Popen[str], number: int, *, within: float) -> N
     assert "Traceback" not in out + err, err
 
 
-def start(work, *arguments, command=GENBENCH, **more):
+def start(work: Path, *arguments: str, **more: str) -> Forked:
     """A command in a folder, ``more`` in its environment; it can import tests and modules beside its folder."""
-    own = {"PYTHONPATH": f"{Path(__file__).parents[2]}:{work.parent}", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    environment = {**os.environ, **own, **more}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    environment.pop("WANDB_SERVICE", None)  # a service of this process, which another test may have ended
+    return Forked(PROGRAM, *arguments, folder=work, environment=_environment(work, more))
+
+
+def start_afresh(
+    work: Path, *arguments: str, command: Sequence[str] = GENBENCH, **more: str
+) -> "subprocess.Popen[str]":
+    """A command that imports all that it needs itself, for what its interpreter or its children must be their own."""
     return subprocess.Popen(
         [*command, *arguments],
         cwd=work,
-        env=environment,
+        env=_environment(work, more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -101,9 +106,17 @@ def start(work, *arguments, command=GENBENCH, **more):
     )
 
 
-def alone(work, *arguments, command=GENBENCH):
+def _environment(work: Path, more: Mapping[str, str]) -> dict[str, str]:
+    own = {"PYTHONPATH": f"{Path(__file__).parents[2]}:{work.parent}", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment = {**os.environ, **own, **more}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    environment.pop("WANDB_SERVICE", None)  # a service of this process, which another test may have ended
+    return environment
+
+
+def alone(work: Path, *arguments: str, command: Sequence[str] | None = None) -> tuple[int | None, str, str]:
     """A command in a process of its own."""
-    process = start(work, *arguments, command=command)
+    process = start(work, *arguments) if command is None else start_afresh(work, *arguments, command=command)
     out, err = process.communicate(timeout=240)
     return process.returncode, out, err
 
@@ -135,15 +148,19 @@ def cells(folder):
     return [row for row in rows if "seconds" not in row["column"]]
 
 
-def command(words, folder, **more):
-    """A command of its own, as ``subprocess.run`` gives it."""
-    name = {"genbench": "train", "genbench-measure": "measure", "genbench-table": "table"}[words[0]]
-    code = f"import sys; sys.argv = {words!r}; from genbench.cli import {name}; {name}()"
+def command(words: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A command of its own, as :func:`subprocess.run` gives it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("HYDRA_FULL_ERROR", None)
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **more
-    )
+    process = Forked(program(words), folder=folder, environment=environment)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(list(words), process.wait(), out, err)
+
+
+def program(words: Sequence[str]) -> str:
+    """What a command is in Python."""
+    name = {"genbench": "train", "genbench-measure": "measure", "genbench-table": "table"}[words[0]]
+    return f"import sys; sys.argv = {list(words)!r}; from genbench.cli import {name}; {name}()"
 
 
 def composed(*overrides):
@@ -152,7 +169,7 @@ def composed(*overrides):
         return OmegaConf.to_container(compose("measure", list(overrides)), resolve=True)
 
 
-def ctrl_c(process: subprocess.Popen[str], *, once: Callable[[], object]) -> None:
+def ctrl_c(process: "subprocess.Popen[str] | Forked", *, once: Callable[[], object]) -> None:
     """Press Ctrl-C in the terminal of a command when ``once`` is true: it ends with the line that says so."""
     deadline = time.monotonic() + 120
     while not once() and time.monotonic() < deadline:

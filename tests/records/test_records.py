@@ -1,12 +1,12 @@
 import errno
 import json
-import multiprocessing
 import os
 
 import pytest
 from filelock import FileLock
 
 from genbench import records
+from genbench.runs.executors.processes import start_server
 
 
 def make(run_id="0123456789ab", **changes):
@@ -194,7 +194,7 @@ def test_status(tmp_path):
     (tmp_path / "damaged" / "record.json").write_text("{")
     (tmp_path / "locked").mkdir()
     (tmp_path / "completed" / ".lock").touch()
-    context = multiprocessing.get_context("spawn")
+    context = start_server()
     held, release = context.Event(), context.Event()
     process = context.Process(target=hold, args=(str(tmp_path / "locked" / ".lock"), held, release))
     process.start()

@@ -4,8 +4,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from genbench.models.embedded import Embedded
 from genbench.regularization import BatchNorm, Dropout
 from genbench.regularization.transfer import Transfer
 from genbench.runs import execute, plan, subject
+from tests.helpers.forked import Forked
 from tests.helpers.hub_server import Server
 
 QUIET = ("callbacks.gap.every_n_epochs=null", "~callbacks.weight_norms", "~callbacks.measures")
@@ -184,9 +183,10 @@ def identified(home, endpoint, *sources, **environment):
     """What a process says of sources; the hub's library reads its settings once, when it is imported."""
     env = {name: value for name, value in os.environ.items() if not name.lower().startswith(("hf_", "http"))}
     env |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "*"}
-    command = [sys.executable, "-c", IDENTIFY, *sources]
-    done = subprocess.run(command, env=env | environment, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    process = Forked(IDENTIFY, *sources, environment=env | environment)
+    out, err = process.communicate(120)
+    assert process.returncode == 0, err
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def test_a_model_of_the_hub_is_fetched_once_and_then_needs_no_network(tmp_path):

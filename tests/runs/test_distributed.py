@@ -1,10 +1,7 @@
 """One run on two processes of this machine, from the command to the record, and what may go wrong with one of them."""
 
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +11,11 @@ from torch import nn
 
 from genbench import records
 from genbench.runs import distributed, execute, plan
+from genbench.runs.executors.processes import start_server
 from genbench.runs.run import Interrupted
+from tests.helpers.commands import PROGRAM, alone
 from tests.helpers.faults import BROKEN, Faulty, Waits, node
+from tests.helpers.forked import Forked
 
 NOTHING = ("~callbacks.gap", "~callbacks.weight_norms", "~callbacks.measures")  # measured
 DDP = ("trainer=ddp",)
@@ -30,6 +30,16 @@ class Torchs(nn.Module):
 
     def forward(self, x):
         return self.layers(x)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """The processes of a run begin with torch imported; where a test does without this, they import it themselves."""
+
+    def start(environment, *, shown):
+        return Forked(distributed._PROGRAM, environment={**os.environ, **environment})
+
+    monkeypatch.setattr(distributed, "_start", start)
 
 
 def probing(plain, method, **settings):
@@ -62,6 +72,7 @@ def test_two_processes_leave_what_one_does(configure, tmp_path):
     assert all(torch.equal(initial[0][key], initial[1][key]) for key in initial[0])
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_error_of_one_process_ends_the_run_at_once(configure, tmp_path, capfd):
     record = execute.run(probing(configure(*DDP, *NOTHING), Faulty, what=BROKEN, rank=1))
     assert record["status"] == "failed"
@@ -72,17 +83,20 @@ def test_an_error_of_one_process_ends_the_run_at_once(configure, tmp_path, capfd
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_error_of_all_processes_is_recorded_as_that_of_one(configure):
     record = execute.run(probing(configure(*DDP, *NOTHING), Faulty, what="quit 3"))
     assert (record["status"], record["error"]) == ("failed", "SystemExit: the run called exit(3)")
     assert record["history"] == "history.csv"
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_that_diverges_is_recorded_once(configure):
     record = execute.run(configure(*DDP, *NOTHING, "optimizer=sgd", "optimizer.lr=1e30"))
     assert record["status"] == "diverged"
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_killed_process_ends_the_run_which_continues_from_its_checkpoint(configure, tmp_path):
     second = {"what": "kill", "after": 0.6, "rank": 1, "flag": str(tmp_path / "flag")}
     plain = probing(configure(*DDP, *NOTHING, "checkpoint_seconds=0"), Faulty, **second)
@@ -106,10 +120,11 @@ def _run(plain):
         os._exit(130)
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_command_and_the_same_one_continues(configure, tmp_path, how):
     plain = probing(configure(*DDP, *NOTHING, "checkpoint_seconds=0"), Waits, folder=str(tmp_path))
-    command = multiprocessing.get_context("spawn").Process(target=_run, args=(plain,))
+    command = start_server().Process(target=_run, args=(plain,))
     command.start()
     written = [tmp_path / "0", tmp_path / "1"]
     deadline = time.monotonic() + 120
@@ -174,34 +189,29 @@ def test_processes_of_another_number_are_refused(configure, monkeypatch):
         execute.run(configure(*DDP, "trainer.devices=4"))
 
 
-def command(tmp_path, *overrides):
+def overrides(tmp_path, *more):
     short = ["data.train_size=200", "data.batch_size=20", "trainer.max_steps=10", "trainer.accelerator=cpu"]
-    return [
-        *(sys.executable, "-c", "from genbench.cli import train; train()", *overrides, f"runs_dir={tmp_path / 'runs'}"),
-        *("trainer=ddp", *short, *NOTHING),
-    ]
+    return [*more, f"runs_dir={tmp_path / 'runs'}", "trainer=ddp", *short, *NOTHING]
 
 
 def test_runs_of_a_sweep_start_processes_of_their_own_which_no_pack_could(tmp_path):
-    sweep = command(tmp_path, "-m", "hydra/launcher=packed", "hydra.launcher.n_jobs=1", "seed=0,1")
-    done = subprocess.run(sweep, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    chosen = overrides(tmp_path, "-m", "hydra/launcher=packed", "hydra.launcher.n_jobs=1", "seed=0,1")
+    status, _, err = alone(tmp_path, *chosen)
+    assert status == 0, err
     found = [records.read(path) for path in (tmp_path / "runs").glob("*/*/record.json")]
     assert [record["status"] for record in found] == ["completed"] * 2
     said = "not packed: 2 runs (seed=0, seed=1): trainer=ddp shares one run among processes"
-    assert said in " ".join(done.stderr.split())
+    assert said in " ".join(err.split())
 
 
 def test_processes_that_torchrun_has_started_are_the_run(tmp_path):
     for _ in range(2):  # trained, and found to be
         with distributed.store() as (port, _):
             both = [
-                subprocess.Popen(
-                    command(tmp_path),
-                    env={**os.environ, **distributed.environment_of(rank, 2, port)},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
+                Forked(
+                    PROGRAM,
+                    *overrides(tmp_path),
+                    environment={**os.environ, **distributed.environment_of(rank, 2, port)},
                 )
                 for rank in range(2)
             ]

@@ -4,7 +4,6 @@ import csv
 import fcntl
 import json
 import math
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -24,6 +23,7 @@ from genbench.data.base import TensorData
 from genbench.measures import Estimate
 from genbench.runs import build, execute, plan
 from genbench.runs import run as run_module
+from genbench.runs.executors.processes import start_server
 from genbench.runs.provenance import commit, user_commit
 from genbench.runs.results import final_record
 from genbench.runs.run import Interrupted
@@ -292,7 +292,7 @@ def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure
     settings = ("checkpoint_seconds=0", "regularization=[]", "callbacks=full", *FAST)
     flag = tmp_path / "killed"
     plain = using(configure(*settings), Faulty, what="kill", after=0.6, flag=str(flag))
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(plain,))
+    process = start_server().Process(target=_run, args=(plain,))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL

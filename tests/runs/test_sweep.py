@@ -297,7 +297,7 @@ def test_help_is_quick_and_lists_every_choice(work):
     times = []
     for _ in range(3):
         started = time.monotonic()
-        status, out, _ = alone(work, "--help")
+        status, out, _ = alone(work, "--help", command=GENBENCH)
         times.append(time.monotonic() - started)
     assert status == 0
     assert min(times) < 2

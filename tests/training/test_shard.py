@@ -1,6 +1,6 @@
 """Two processes that share every batch against one: every method of the configuration folder, and what may go wrong."""
 
-import multiprocessing
+import os
 from datetime import timedelta
 from itertools import combinations
 
@@ -15,6 +15,7 @@ from genbench.models.slots import Dropout
 from genbench.regularization import Method
 from genbench.rng import StepRandom
 from genbench.runs import build, distributed, single
+from genbench.runs.executors.processes import start_server
 from genbench.training import Finish, Lane, Shard, StopTogether
 from tests.helpers.choices import METHOD, MODEL, SEPARATE, STRONG, choices
 
@@ -103,6 +104,7 @@ def trained(config, shard=None):
 def process(rank, of, port, configs, results):
     """One of the processes: trains everything in turn."""
     torch.set_num_threads(1)
+    os.environ |= distributed.environment_of(rank, of, port)  # its traffic stays on this machine
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=of, timeout=timedelta(seconds=60))
     torch.save({name: trained(config, Shard(rank, of)) for name, config in configs.items()}, results / f"{rank}.pt")
@@ -126,9 +128,8 @@ def processes(tmp_path_factory):
             configs[name] = OmegaConf.to_container(composed, resolve=True)
     configs["the midst of an epoch"]["callbacks"]["ends"] = {"_target_": f"{__name__}.Ends"}
     configs["parameters without gradients"]["model"] = {"_target_": f"{__name__}.Sometimes"}
-    with distributed.store() as (port, _), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", distributed.environment_of(0, 2, port)["GLOO_SOCKET_IFNAME"])
-        context = multiprocessing.get_context("spawn")
+    with distributed.store() as (port, _):
+        context = start_server()
         both = [
             context.Process(target=process, args=(rank, 2, port, configs, results), daemon=True) for rank in range(2)
         ]
