@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -254,7 +255,7 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
         package = target.partition(".")[0]
         if package in EXTRAS and importlib.util.find_spec(package) is None:
             raise missing_extra(EXTRAS[package], needed_by=f"{name}={target}") from None
-        reason = str(error.__cause__ or error).partition("\n")[0]
+        reason = _why_not(target, error.__cause__ or error)
         raise ConfigError(f"{name}._target_={target!r} cannot be imported: {reason}") from None
     finally:
         said.setLevel(level)
@@ -265,6 +266,23 @@ def _signature(target: str, name: str) -> tuple[dict[str, Any], tuple[str, ...] 
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     return defaults, None if anything else tuple(p.name for p in named)
+
+
+def _why_not(target: str, error: BaseException) -> str:
+    """Why a target cannot be imported, and where Python would find it."""
+    package, (parent, _, name) = target.partition(".")[0], target.rpartition(".")
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        here = [path for path in (Path(f"{package}.py"), Path(package)) if path.exists()]
+        where = (
+            f"{here[0]} lies in this folder: begin the command with PYTHONPATH=."
+            if here
+            else "is its folder in PYTHONPATH?"
+        )
+        return f"No module named {package!r}; {where}"
+    if isinstance(error, ModuleNotFoundError | AttributeError) and (module := sys.modules.get(parent)) is not None:
+        hint = nearest(name, [key for key, value in vars(module).items() if callable(value) and key[0] != "_"])
+        return f"{parent} has no {name!r}{f'; {hint}' if hint.startswith('did') else ''}"
+    return str(error).partition("\n")[0]
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

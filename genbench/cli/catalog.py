@@ -49,6 +49,18 @@ def groups(arguments: Sequence[str] = ()) -> dict[str, dict[str, Path]]:
     return found
 
 
+def shadowed(arguments: Sequence[str]) -> list[Path]:
+    """Return the user's files that Hydra does not read, as an earlier folder has another file of that name."""
+    before, found = places(arguments)[:1], []
+    for place in places(arguments)[1:]:
+        for path in sorted(place.rglob("*.yaml")):
+            first = next((each for other in before if (each := other / path.relative_to(place)).is_file()), None)
+            if first is not None and first.read_bytes() != path.read_bytes():
+                found.append(path)
+        before.append(place)
+    return found
+
+
 def about(path: Path) -> str:
     """Return the first comment of a file, which describes its choice."""
     for line in path.read_text().splitlines():

@@ -4,11 +4,14 @@ import contextlib
 import gc
 import json
 import os
+import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from genbench.checks import nearest
 
 TRAIN_HELP = """\
 genbench trains networks under competing regularizations and says what made them generalize.
@@ -108,8 +111,19 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
 
     _report_errors(lambda: catalog.check_files(sys.argv[1:]))
     parser = utils.get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print Hydra's usage
+    parser.allow_abbrev = False
+    flags = [*parser._option_string_actions, "--dry-run"]
+
+    def refuse(message: str) -> NoReturn:
+        print(f"{_command()}: {with_help(message, flags, _command())}", file=sys.stderr)
+        sys.exit(1)
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print Hydra's usage
     parser.parse_args()
+    if own := catalog.shadowed(sys.argv[1:]):
+        more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
+        said = "genbench has another file of that name, which comes first; rename yours"
+        print(f"{_command()}: {own[0]} is not read{more}: {said}", file=sys.stderr)
     # Hydra's own version prints tracebacks
     utils.run_and_report = lambda function: _note_folders(_report_errors(function))  # type: ignore[assignment]
     try:
@@ -274,9 +288,11 @@ def _show_sweep() -> int:
     return int(failed)
 
 
-def _refuse(message: str) -> NoReturn:
-    print(f"{_command()}: {message}; see {_command()} --help", file=sys.stderr)
-    sys.exit(1)
+def with_help(message: str, flags: Sequence[str], command: str) -> str:
+    """An error of argparse with the flag that an unknown one resembles, or the command that lists the flags."""
+    unknown = re.search(r"unrecognized arguments: (-[^\s=]+)", message)
+    hint = nearest(unknown[1], flags) if unknown else ""
+    return f"{message}; {hint if hint.startswith('did') else f'see {command} --help'}"
 
 
 def _report_errors(function: Callable[[], Any]) -> Any:

@@ -59,7 +59,10 @@ def _no_choice(found: re.Match[str], arguments: Sequence[str], root: str) -> str
         accepted = sorted({*accepted, "basic"})
     if not accepted:
         return f"{group}={name}: there is no group {group}; {nearest(group, [*catalog.groups(arguments)])}"
-    return catalog.no_such_choice(group, name, accepted)
+    said = catalog.no_such_choice(group, name, accepted)
+    if len(catalog.places(arguments)) == 1 and (here := sorted(Path().glob(f"*/{group}/{name}.yaml"))):
+        return f"{said.partition(';')[0]}; did you mean --config-dir {here[0].parents[len(Path(group).parts)]}?"
+    return said
 
 
 def _null_choice(found: re.Match[str], arguments: Sequence[str], root: str) -> str:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from genbench.cli.commands import to_reader, version_line
+from genbench.cli.commands import to_reader, version_line, with_help
 
 
 def table() -> None:
@@ -14,11 +14,13 @@ def table() -> None:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+            said = with_help(message, list(self._option_string_actions), self.prog)
+            print(f"{self.prog}: {said}", file=sys.stderr)
             sys.exit(1)
 
     parser = Parser(
         prog="genbench-table",
+        allow_abbrev=False,
         description="Print the table of an experiment; write table.{md,tex,csv} and report.html beside its runs. "
         "A CSV file of one line a run has a table as well.",
         epilog="examples: genbench-table runs/ablation --status; "
