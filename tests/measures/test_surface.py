@@ -452,13 +452,16 @@ def test_hessian_eigenvectors_are_those_of_the_plane():
     assert (loss_plane(snapshot, directions="hessian", points=3).loss == plane.loss).all()
 
 
-def test_ignored_labels_leave_the_loss_barrier_and_no_accuracy():
+def test_ignored_labels_are_left_out_of_both_barriers():
     net, x, y = build("mlp")
     other, *_ = build("mlp")
     with torch.no_grad():
         other[0].weight.mul_(-1)
-    y = y.clone()
-    y[0] = -100
-    found = linear_mode_connectivity(Snapshot(net, F.cross_entropy, [(x, y)]), other.state_dict())
-    assert found["barrier"].value >= 0
-    assert found["error_barrier"].value is None
+    ignored = torch.cat([torch.tensor([-100]), y[1:]])
+    found, exact = (
+        linear_mode_connectivity(Snapshot(net, F.cross_entropy, [batch]), other.state_dict())
+        for batch in ((x, ignored), (x[1:], y[1:]))
+    )
+    for name in ("barrier", "error_barrier"):
+        assert found[name].value == pytest.approx(exact[name].value, rel=1e-5)
+    assert exact["error_barrier"].value > 0
