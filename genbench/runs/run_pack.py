@@ -254,6 +254,7 @@ class RunPack(Pack):
                 "places": [places.start, places.stop],
                 "history": list(self.module_of(index).history),
                 "seconds": self.elapsed(),
+                "attributes": self.module_of(index).attributes(),
                 "callbacks": {callback.state_key: callback.state_dict() for callback in one.callbacks},
             }
 
@@ -266,6 +267,7 @@ class RunPack(Pack):
         for one, module in zip(self.runs, self._run_modules, strict=True):
             state = checkpoint["runs"][one.planned.run_id]
             module.continue_from(state)
+            module.load_attributes(state["attributes"])
             for callback in one.callbacks:
                 if state["callbacks"].get(callback.state_key):
                     callback.load_state_dict(state["callbacks"][callback.state_key])

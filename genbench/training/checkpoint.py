@@ -17,6 +17,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from genbench.data.batches import Batches, Epochs
 from genbench.process.termination import asked
 from genbench.records import opened, write_atomic
+from genbench.training.attributes import Unsavable
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -122,6 +123,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
             trainer.save_checkpoint(self.path)
         except OSError as error:
             self._say(f"the checkpoint could not be written ({error.strerror}): the one before, if any, stays")
+        except Unsavable as error:
+            self._say(str(error))
         now = time.monotonic()
         self._due = now + max(self._seconds, 20 * (now - started))
 

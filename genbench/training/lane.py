@@ -1,6 +1,5 @@
 """One network with its methods: a lane. An ordinary run trains one, an ensemble one for each member."""
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -13,8 +12,8 @@ from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
 from genbench.regularization.shared.pixels import together
 from genbench.rng import StepRandom
+from genbench.training.attributes import Attributes
 from genbench.training.shard import Shard, synchronized_batch_norms
-from genbench.training.stack import OF_MODULES
 from genbench.training.step import gradient_step
 
 
@@ -63,15 +62,9 @@ class Lane(nn.Module):
         self.changes_weights_before = bool(self._before)
         self.changes_weights_after = bool(self._after)
 
-    def attributes(self) -> dict[str, Any]:
-        """Return copies of the methods' plain attributes, by ``Class.attribute``: all but tensors and modules."""
-        found = {}
-        for method in self.methods:
-            for name, value in vars(method).items():
-                if name not in OF_MODULES:
-                    copied = copy.copy(value) if isinstance(value, list | dict | set) else value
-                    found[f"{type(method).__name__}.{name}"] = copied
-        return found
+    def attributes(self) -> Attributes:
+        """The methods' plain attributes at this time."""
+        return Attributes(list(self.methods), self)
 
     @property
     def validates(self) -> bool:

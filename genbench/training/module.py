@@ -18,6 +18,7 @@ from genbench.records.unfinished import Unfinished
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
 from genbench.rng import StepRandom
+from genbench.training.attributes import Attributes
 from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane, SeparateLanes, has_modes
 from genbench.training.shard import Shard
@@ -72,6 +73,8 @@ class Training(pl.LightningModule):
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader within its epoch, from a checkpoint
+        self._kept: list[Any] | None = None  # plain attributes of the lanes' methods, from a checkpoint
+        self._attributes: list[Attributes] = []  # one a lane, once training has begun
         self.seconds_before = 0.0  # until the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the mean training objective of each epoch
         self.pace: Pace | None = None  # receives the progress
@@ -163,6 +166,9 @@ class Training(pl.LightningModule):
         self._separate = SeparateLanes(self._lanes, self.optimizers(), backward=self.manual_backward)
         self._objectives[:] = [t.to(self.device) for t in self._objectives]
         set_position(self.trainer, self._position)
+        self._attributes = [lane.attributes() for lane in self._lanes]
+        for attributes, kept in zip(self._attributes, self._kept or (), strict=False):
+            attributes.load(kept, self.device)
 
     def on_train_epoch_end(self) -> None:
         # read once per epoch: within an epoch a GPU must not wait for the CPU
@@ -190,11 +196,25 @@ class Training(pl.LightningModule):
         checkpoint["objectives"] = list(self._objectives)  # of the present epoch
         checkpoint["loader"] = position(self.trainer)
         checkpoint["seconds"] = self.seconds
+        checkpoint["attributes"] = self.attributes()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.continue_from(checkpoint)
         self._objectives[:] = checkpoint["objectives"]
         self._position = checkpoint["loader"]
+        self.load_attributes(checkpoint["attributes"])
+
+    def attributes(self) -> list[Any]:
+        """The plain attributes of each lane's methods that have changed in training, for a checkpoint.
+
+        Raises:
+            Unsavable: names an attribute that a checkpoint cannot hold.
+        """
+        return [attributes.save() for attributes in self._attributes]
+
+    def load_attributes(self, kept: list[Any]) -> None:
+        """Set the attributes that :meth:`attributes` returned when training starts."""
+        self._kept = kept
 
     def continue_from(self, kept: Mapping[str, Any]) -> None:
         """Take over history and seconds from a checkpoint."""

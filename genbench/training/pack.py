@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
+from genbench.training.attributes import Attributes
 from genbench.training.lane import Lane
 from genbench.training.stack import Stack
 from genbench.training.step import gradient_step, training_step
@@ -164,9 +165,9 @@ class Pack(pl.LightningModule):
         key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
         if key not in self._programs:
             try:
-                before = self._lanes[0].attributes()
+                attributes = self._lanes[0].attributes()
                 self._programs[key] = self._stack.traced(function, *args)
-                _refuse_attributes(before, self._lanes[0].attributes())
+                _refuse_changes(attributes)
             except Unpackable:
                 raise
             except Exception as error:  # an operation of a network or method without a batched form
@@ -363,28 +364,17 @@ def _stacked(lanes: Sequence[Lane]) -> Stack:
     return Stack(lanes)
 
 
-def _refuse_attributes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def _refuse_changes(attributes: Attributes) -> None:
     """Refuse methods that keep what changes from step to step in a plain attribute: a traced step would fix it.
 
     Raises:
         Unpackable: names the attribute.
     """
-    for name, value in after.items():
-        if name not in before or not _is_same(before[name], value):
-            raise Unpackable(
-                f"{name} changes in a step, and a pack keeps buffers alone; "
-                "accepted: self.register_buffer, changed in place"
-            )
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    """Tell whether a plain attribute is as before; a tensor must be the same object."""
-    if a is b:
-        return True
-    try:
-        return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
-    except Exception:  # of a type whose comparison is no single truth value, as an array's
-        return False
+    for key in attributes.changed():
+        raise Unpackable(
+            f"{attributes.title(key)} changes in a step, and a pack keeps buffers alone; "
+            "accepted: self.register_buffer, changed in place"
+        )
 
 
 def _each(name: str, value: Any, n: int) -> list[Any]:

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from genbench.im2col import Im2col, linear
 from genbench.module_state import ModuleTensors
+from genbench.training.attributes import OF_MODULES
 from genbench.training.batch_norm import batch_statistics, by_channel
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
-
-OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch keeps in every module
 
 
 class Stack:

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
 import threading
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import torch
 from genbench import records
 from genbench.data.base import TensorData
 from genbench.measures import Estimate
+from genbench.regularization import Method
 from genbench.runs import build, execute, plan
 from genbench.runs import run as run_module
 from genbench.runs.executors.processes import start_server
@@ -309,6 +312,51 @@ def test_a_killed_run_continues_to_the_numbers_of_an_uninterrupted_one(configure
     a, b = weights(folder), weights(other)
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert (folder / "history.csv").read_text() == (other / "history.csv").read_text()
+
+
+class Remembers(Method):
+    """Pulls towards the last weights, with noise that falls with the steps; both are kept in plain attributes, and with
+    ``window`` in one that no checkpoint holds."""
+
+    def __init__(self, *, window: bool = False) -> None:
+        super().__init__()
+        self.window, self.seen, self.past = window, 0, []
+
+    def gradient(self, params, grads, draw):
+        self.seen += 1
+        for past in self.past:
+            grads = [g + 0.1 * (p.detach() - q) for g, p, q in zip(grads, params, past, strict=True)]
+        return [g + draw.normal(f"noise{i}", *g.shape) / self.seen for i, g in enumerate(grads)]
+
+    def after_step(self, params, progress):
+        self.past.append([p.detach().clone() for p in params])
+        self.past = deque(self.past, 3) if self.window else self.past[-3:]
+
+
+@pytest.mark.parametrize("window", [False, True])
+def test_a_method_that_remembers_in_plain_attributes_continues_bit_for_bit(configure, tmp_path, window, recwarn):
+    """Interrupted twice. What no checkpoint holds is said at once, and the run starts again."""
+    plain = using(configure("checkpoint_seconds=0", "~callbacks.gap", "measures=norms"), Remembers, window=window)
+    flags = [tmp_path / name for name in "ab"]
+    for flag, after in zip(flags, (8 / 27, 20 / 27), strict=True):
+        plain["regularization"][flag.name] = node(Faulty, what="interrupt", after=after, flag=str(flag))
+        flag.touch()
+    whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    assert whole["status"] == "completed"
+    for flag in flags:
+        flag.unlink()
+    for _ in flags:
+        recwarn.clear()
+        with pytest.raises(KeyboardInterrupt):
+            execute.run(plain)
+        assert len(list(tmp_path.glob("runs/*/*/checkpoint.ckpt"))) == (not window)
+        lines = [str(each.message) for each in recwarn if "Remembers" in str(each.message)]
+        assert len(lines) == window
+        assert all(re.match(r"Remembers\.past changes in training, .* this deque: ", line) for line in lines)
+    resumed = execute.run(plain)
+    assert resumed["metrics"] == whole["metrics"]
+    a, b = weights(folder_of(resumed, tmp_path)), weights(tmp_path / "whole" / "default" / whole["run_id"])
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def endless(snapshot):

@@ -496,6 +496,30 @@ def test_a_killed_pack_continues_bit_for_bit(configure, tmp_path, overrides):
     assert_identical(pack(configs), whole, tmp_path)
 
 
+class Counts(Method):
+    """Ends training after some epochs, which it counts in a plain attribute."""
+
+    def __init__(self, *, most: int) -> None:
+        super().__init__()
+        self.setting("most", most)
+        self.epochs = 0
+
+    def after_epoch(self, net, validate):
+        self.epochs += 1
+        return self.epochs >= self.most
+
+
+def test_a_killed_pack_remembers_what_methods_count_between_epochs(configure, tmp_path):
+    configs = interrupting(seeds(configure, "trainer.max_steps=90"), tmp_path, [3])
+    for config, most in zip(configs, (5, 4, 6), strict=True):
+        config["regularization"] = {"counts": node(Counts, most=most)}
+    whole = uninterrupted(configs, tmp_path, [3])
+    killed(configs, tmp_path)
+    found = pack(configs)
+    assert_identical(found, whole, tmp_path)
+    assert [len(history(folder(tmp_path, record))) for record in found] == [5, 4, 6]
+
+
 def test_each_run_of_a_killed_pack_can_be_continued_alone(configure, tmp_path):
     configs = interrupting(seeds(configure, "trainer.max_steps=45"), tmp_path, [3])
     whole = uninterrupted(configs, tmp_path, [3])

@@ -1,0 +1,110 @@
+"""Plain attributes of methods: which have changed, and what a checkpoint holds of them."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from genbench.regularization import Method
+from genbench.training import Lane
+from genbench.training.attributes import Unsavable
+from tests.helpers.networks import network
+
+
+@dataclass
+class Nested:
+    seen: list[int] = field(default_factory=list)
+
+
+class Keeps(Method):
+    """Has an attribute of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setting("strength", 1.0)
+        self.count, self.seen, self.by_name, self.window = 0, [1, [2]], {"a": [1.0]}, deque([1])
+        self.nested, self.tensor, self.rule = Nested(), torch.zeros(2), lambda x: x
+        self.last = None
+
+
+CHANGES = {
+    "count": lambda m: setattr(m, "count", 1),
+    "seen": lambda m: m.seen[1].append(3),
+    "by_name": lambda m: m.by_name["a"].append(2.0),
+    "window": lambda m: m.window.append(2),
+    "nested": lambda m: m.nested.seen.append(1),
+    "tensor": lambda m: m.tensor.add_(1),
+    "rule": lambda m: setattr(m, "rule", lambda x: -x),
+    "last": lambda m: setattr(m, "last", {"step": (1, True, None), "norms": {2.5}, "mean": torch.ones(1)}),
+    "new": lambda m: setattr(m, "new", "text"),
+}
+
+
+@pytest.fixture
+def lane():
+    return Lane(network(0), [Method(), Keeps()], seed=0)
+
+
+def test_what_does_not_change_is_not_found(lane):
+    attributes = lane.attributes()
+    method = lane.methods[1]
+    method.strength.fill_(2)  # a buffer
+    lane.trained[0].data.add_(1)
+    method.count, method.seen = 0, [1, [2]]  # set, to the same
+    assert attributes.changed() == []
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_found_at_any_depth(lane, name):
+    attributes = lane.attributes()
+    CHANGES[name](lane.methods[1])
+    assert attributes.changed() == [(1, name)]
+    assert attributes.title((1, name)) == f"Keeps.{name}"
+    assert attributes.changed() == [(1, name)]
+
+
+def test_what_is_saved_can_be_set_in_another_lane(lane, tmp_path):
+    attributes = lane.attributes()
+    plain = ("count", "seen", "by_name", "tensor", "last", "new")
+    for name in plain:
+        CHANGES[name](lane.methods[1])
+    torch.save(attributes.save(), tmp_path / "saved")
+    other = Lane(network(1), [Method(), Keeps()], seed=1)
+    again = other.attributes()
+    again.load(torch.load(tmp_path / "saved", weights_only=True), torch.device("cpu"))
+    assert sorted(name for _, name in again.changed()) == sorted(plain)
+    ours, theirs = (vars(each.methods[1]) for each in (lane, other))
+    for name in ("count", "seen", "by_name", "new"):
+        assert ours[name] == theirs[name], name
+    assert torch.equal(theirs["tensor"], torch.ones(2))
+    assert theirs["last"] == {"step": (1, True, None), "norms": {2.5}, "mean": torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("window", deque([2]), "deque"),
+        ("nested", Nested([1]), "Nested"),
+        ("rule", lambda x: -x, "function"),
+        ("last", SimpleNamespace(a=1), "SimpleNamespace"),
+    ],
+)
+def test_what_no_checkpoint_holds_is_named(lane, name, value, kind):
+    attributes = lane.attributes()
+    setattr(lane.methods[1], name, value)
+    with pytest.raises(Unsavable, match=rf"^Keeps\.{name} changes in training, .* this {kind}: .*; accepted: buffers"):
+        attributes.save()
+
+
+def test_a_reference_to_the_network_is_no_state_of_its_own(lane):
+    """A copy in its place would no longer follow the network."""
+    method = lane.methods[1]
+    method.last = list(lane.trained)
+    attributes = lane.attributes()
+    lane.trained[0].data.mul_(2)
+    assert attributes.save() == []
+    method.seen = [lane.trained[0]]
+    with pytest.raises(Unsavable, match=r"^Keeps\.seen changes"):
+        attributes.save()
