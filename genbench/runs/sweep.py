@@ -143,6 +143,7 @@ class _Sweep:
         self._plans = [one.plan for one in prepared]
         self._prepared = prepared
         self._varying = _varying(jobs)
+        self._groups: dict[str, list[int]] = {}  # jobs that may share a pack, by their key
         self._outcomes = {index: one.outcome for index, one in enumerate(prepared) if one.outcome is not None}
 
     @property
@@ -194,7 +195,31 @@ class _Sweep:
         alone = len(self._todo) - packs
         how = f" as {packs} {'pack' if packs == 1 else 'packs'}" + (f" and {alone} alone" if alone else "")
         total = f"{len(self._jobs)} {'run' if len(self._jobs) == 1 else 'runs'}"
-        return f"{total}: {missing} to train{how if packs else ''}" + (f"; {there}" if there else "")
+        summary = f"{total}: {missing} to train{how if packs else ''}" + (f"; {there}" if there else "")
+        return "\n".join([summary, *self._alone()])
+
+    def _alone(self) -> Iterator[str]:
+        """Say of a packed sweep which runs train alone, and why."""
+        found: dict[str, list[str]] = {}
+        for unit in self._todo:
+            if self._lanes is not None and not unit.packed and len(self._jobs) > 1:
+                (index,) = unit.jobs
+                found.setdefault(self._why_alone(index), []).append(" ".join(self._varying[index]))
+        for reason, names in found.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield f"  alone: {', '.join(names[:3])}{more} ({reason})"
+
+    def _why_alone(self, index: int) -> str:
+        if len(self._groups.get(self._group(index), ())) < 2:
+            return "no other run to train differs in numbers only"
+        if self._lanes != "auto":
+            return f"hydra.launcher.lanes={self._lanes}"
+        few = len(self._todo) <= self._workers
+        return f"so that {len(self._todo)} processes have work" if few else "no more fit in memory"
+
+    def _group(self, index: int) -> str:
+        """The key that jobs of one pack share."""
+        return f"{self._plans[index].folder.parent} {self._prepared[index].group}"
 
     def train(self) -> None:
         """Train the missing runs."""
@@ -229,10 +254,9 @@ class _Sweep:
                 if held:
                     packs.append(held)
                     missing = [i for i in missing if i not in held]
-        groups: dict[str, list[int]] = {}
         for index in missing:
-            groups.setdefault(f"{self._plans[index].folder.parent} {self._prepared[index].group}", []).append(index)
-        new = [part for group in groups.values() for part in self._parts(group, here)]
+            self._groups.setdefault(self._group(index), []).append(index)
+        new = [part for group in self._groups.values() for part in self._parts(group, here)]
         if self._lanes == "auto":
             while 0 < len(packs) + len(new) < self._workers and len(largest := max(new, key=len, default=[])) > 1:
                 new.remove(largest)

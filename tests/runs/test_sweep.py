@@ -332,3 +332,27 @@ def test_scripts_are_the_same_programs(work):
         status, out, err = alone(work, "--help", command=[sys.executable, str(scripts / f"{name}.py")])
         assert status == 0, err
         assert "genbench" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "packs", "reasons"),
+    [
+        ("regularization=none,batch_norm", "", ["regularization=none, regularization=batch_norm (no other run"]),
+        ("seed=0,1", "", ["seed=0, seed=1 (so that 2 processes have work)"]),
+        ("seed=range(5) hydra.launcher.lanes=1", "", ["seed=0, seed=1, seed=2 and 2 more (hydra.launcher.lanes=1)"]),
+        ("seed=0,1,2 hydra.launcher.n_jobs=1", " as 1 pack", []),
+        (
+            "regularization=none,l2 seed=0,1,2 hydra.launcher.lanes=2",
+            " as 2 packs and 2 alone",
+            ["regularization=none seed=2, regularization=l2 seed=2 (hydra.launcher.lanes=2)"],
+        ),
+    ],
+)
+def test_a_packed_sweep_says_which_runs_train_alone_and_why(tmp_path, words, packs, reasons):
+    status, out, err = typed(tmp_path, "genbench", "-m", *TINY, "hydra/launcher=packed", *words.split(), "--dry-run")
+    assert status == 0, err
+    runs = out.count("train  ")
+    _, _, said = out.partition(f"{runs} runs: {runs} to train{packs}\n")
+    assert [line.startswith(f"  alone: {reason}") for line, reason in zip(said.splitlines(), reasons, strict=True)] == [
+        True for _ in reasons
+    ]
