@@ -67,11 +67,9 @@ def strategies() -> Iterator[str]:
     yield "Choose one with `regularization=NAME`, or combine several: `'regularization=[l2,mixup,sam]'`. `none` is no"
     yield "regularization, the baseline of most tables."
     yield "Definitions and sources are the docstrings'. The numbers are measured: means over five seeds with Student-t"
-    yield "95 % intervals, and differences from the baseline, paired by seed. Better and worse is what a t test tells"
-    yield "at 0.05 after Holm's correction within the column of its experiment; undecided is not equal.\n"
-    for caption in captions:
-        about, _, statistics = caption.partition(" Mean ± half-width")
-        yield f"- {about} {re.search(r'[0-9]+ comparisons', statistics)[0]} in a column."
+    yield "95 % intervals, and differences from the baseline, paired by seed. *Better* and *worse* are differences with"
+    yield "p < 0.05 in a t test, after Holm's correction within the column; *undecided* does not mean equal."
+    yield "What was trained stands [at the end of the page](#the-experiments)."
     for name, path in choices("regularization"):
         node = yaml.safe_load(path.read_text())
         if not node:
@@ -82,6 +80,10 @@ def strategies() -> Iterator[str]:
         yield from settings_table("regularization", path)
         for line in re.findall(r"^\*\*.*$", results.get(name, ""), re.M):
             yield from measured_table(line)
+    yield "\n## The experiments\n"
+    for caption in captions:
+        about, _, statistics = caption.partition(" Mean ± half-width")
+        yield f"- {about} {re.search(r'[0-9]+ comparisons', statistics)[0]} in a column."
 
 
 def measured_table(line: str) -> Iterator[str]:

@@ -10,11 +10,10 @@ from genbench.rng import StepRandom
 
 
 class AdversarialTraining(Method):
-    """Trains on adversarial inputs instead of the given ones.
+    """Replaces each input by the one that projected gradient ascent of the cross-entropy finds within ``epsilon``, at
+    the current weights (Madry et al. 2018, arXiv 1706.06083; see :func:`genbench.inputs.attacks.perturb`).
 
-    Projected gradient ascent of the cross-entropy searches them within ``epsilon`` of the given inputs, at the current
-    weights (Madry et al. 2018, arXiv 1706.06083; see :func:`genbench.inputs.attacks.perturb`). One step without a
-    random start is training with the fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572).
+    One step without a random start is the fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572).
 
     A training step costs ``steps`` more passes. They run the network in training mode with the dropout masks of the
     step, but do not update batch-norm statistics.

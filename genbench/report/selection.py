@@ -96,7 +96,7 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
     damaged = {path.split("/")[0] for path, _ in loaded.problems}
     left_out = [f"{path} {reason}" for path, reason in loaded.problems]
     if earlier := records.earlier_code(loaded):
-        left_out.append(f"{len(earlier)} run{'s' * (len(earlier) > 1)} of earlier code left out")
+        left_out.append(f"{len(earlier)} run{'s' * (len(earlier) > 1)} of earlier code")
         by_id = {run_id: record for run_id, record in by_id.items() if run_id not in earlier}
     runs = []
     for plan in (loaded.sweep or {}).get("runs", []):
