@@ -117,7 +117,10 @@ class Evaluation(FrozenNetwork):
             return "the examples of a batch cannot be taken apart: the value may depend on the batches"
         if not self.structure.independent:
             return "an example's output depends on the others of its batch: the value is of these batches"
-        return "the loss is no mean over the examples: the value depends on the batches, count= says what one counts"
+        if self._shared.get("coupled"):
+            return "the loss of an example depends on the others of its batch: the value is of these batches"
+        mend = "count= says what one counts" if self.count is None else "count= does not give their weights in it"
+        return f"the loss is no mean over the examples: the value depends on the batches, {mend}"
 
     @stepwise
     def predictions_with(self, parameters: Mapping[str, Tensor]) -> Iterator[tuple[Any, Any, Tensor, float]]:
@@ -302,6 +305,7 @@ class Evaluation(FrozenNetwork):
         self._shared["losses"] = losses
         self._shared["weights"] = weights
         self._shared["mean"] = self.structure.mean and samples.mean
+        self._shared["coupled"] = samples.coupled
         if predictions is not None:
             self._shared["predictions"] = predictions
 

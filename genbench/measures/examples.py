@@ -210,14 +210,17 @@ class Samples:
 
     Attributes:
         mean: whether the loss of two parts together was always their mean, each counted as ``count`` says.
+        coupled: whether the loss of some examples was outside the range of the losses of each alone, so that it is no
+            mean of theirs under any weights.
     """
 
     _ROWS = 16  # of a batch, that are joined with those of the batch before
+    _SMALL = 1e-3  # a loss below it is compared at smaller outputs, since its rounding hides what it counts
 
     def __init__(self, loss: Callable[[Any, Any], Tensor], count: Callable[[Any, Any], Any] | None) -> None:
         self._loss, self._count = loss, count
         self._last: tuple[tuple[Any, int], tuple[Tensor, float]] | None = None
-        self.mean = True
+        self.mean, self.coupled = True, False
 
     def add(self, value: tuple[Any, Any], n: int, found: tuple[Tensor, float], layout: Layout | None) -> None:
         """Add the (output, target) of a batch with its (loss, weight) ``found``.
@@ -229,6 +232,8 @@ class Samples:
             return
         order, half = layout.outputs, n // 2
         try:
+            if abs(float(found[0])) < self._SMALL:
+                value, found = self._at_smaller_outputs(value, n) or (value, found)
             if half:
                 parts = zip(order.split(value, n, n - half), (n - half, half), strict=True)
                 self.mean = equal_means(found, [self._of(*part) for part in parts])
@@ -239,8 +244,27 @@ class Samples:
             if self.mean and before is not None:
                 both = self._of(order.joined(some, before[0]), some[1] + before[0][1])
                 self.mean = equal_means(both, [ours, before[1]])
+            if not self.mean:
+                alone = [float(self._loss(*part)) for part in order.split(some[0], some[1], 1)]
+                known = [loss for loss in alone if math.isfinite(loss)]  # the mean over no tokens is not
+                rounding = 1e-3 * max(map(abs, known), default=0.0)
+                whole = float(ours[0])
+                self.coupled = not known or not min(known) - rounding <= whole <= max(known) + rounding
         except Exception:  # parts of other forms, or a loss of whole batches alone
             return
+
+    def _at_smaller_outputs(
+        self, value: tuple[Any, Any], n: int
+    ) -> tuple[tuple[Any, Any], tuple[Tensor, float]] | None:
+        """The value with outputs in [−1, 1], and its (loss, weight); None where the loss takes no such outputs."""
+        outputs = [t for t in tensors_of(value[0]) if t.is_floating_point() and t.numel()]
+        largest = max((float(t.abs().max()) for t in outputs), default=0.0)
+        smaller = mapped(lambda t: t / max(1.0, largest) if t.is_floating_point() else t, value[0]), value[1]
+        try:
+            found = self._of(smaller, n)
+        except Exception:
+            return None
+        return (smaller, found) if math.isfinite(float(found[0])) else None
 
     def _of(self, value: Any, n: int) -> tuple[Tensor, float]:
         return self._loss(*value), n if self._count is None else float(self._count(*value))

@@ -280,7 +280,7 @@ class Snapshot(Evaluation):
             raise ValueError("no parameters are selected; accepted: names of parameters or layers")
         held = {name: p for name, p in self.parameters.items() if name not in chosen}
         return self.view(
-            ("predictions", "losses", "weights", "mean", "representations", "structure"),
+            ("predictions", "losses", "weights", "mean", "coupled", "representations", "structure"),
             parameters={name: p for name, p in self.parameters.items() if name in chosen},
             size=sum(p.numel() for p in chosen.values()),
             fixed={**self.fixed, **held},

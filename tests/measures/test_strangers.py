@@ -299,6 +299,39 @@ def test_a_loss_that_is_another_mean(make):
     assert gradient_norm(counted).value == pytest.approx(gradient_norm(Snapshot(net, loss, [(x, y)])).value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_class_weights_are_seen_however_small_the_loss_is(dtype):
+    torch.manual_seed(0)
+    y = torch.cat([torch.zeros(50), torch.ones(6), torch.full((4,), 2)]).long()[torch.randperm(60)]
+    x = torch.eye(3, dtype=dtype)[y] + 0.05 * torch.randn(60, 3, dtype=dtype)
+    net = nn.Linear(3, 3, bias=False).to(dtype)
+    with torch.no_grad():
+        net.weight.copy_(20 * torch.eye(3))
+    batches = list(zip(x.split(8), y.split(8), strict=True))
+    weighted = Snapshot(net, nn.CrossEntropyLoss(torch.tensor([0.2, 1.0, 5.0], dtype=dtype)), batches)
+    assert weighted.mean_loss < 1e-7
+    assert "count= says what one counts" in hessian_trace(weighted).note
+    assert "no mean" not in (hessian_trace(Snapshot(net, CE, batches)).note or "")
+
+
+def test_a_loss_of_whole_batches_has_no_weights_to_say():
+    """InfoNCE: each example is told from the others of its batch."""
+
+    def loss(output, _target):
+        first, second = output[:, :3], output[:, 3:]
+        return CE(first @ second.T, torch.arange(len(output)))
+
+    torch.manual_seed(0)
+    net, (x, y) = nn.Linear(6, 6).double(), data()
+    batches = list(zip(x.split(10), y.split(10), strict=True))
+    said = "the loss of an example depends on the others of its batch: the value is of these batches"
+    assert gradient_norm(Snapshot(net, loss, batches)).note == said
+    assert gradient_norm(Snapshot(net, loss, batches).select("weight")).note == said
+    weights = nn.CrossEntropyLoss(torch.tensor([0.2, 1.0, 5.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+    wrong = gradient_norm(Snapshot(net, weights, batches, count=lambda output, target: len(target)))
+    assert wrong.note.endswith("the value depends on the batches, count= does not give their weights in it")
+
+
 def test_examples_that_batch_norm_couples():
     torch.manual_seed(0)
     norm = nn.BatchNorm1d(4, track_running_stats=False)
