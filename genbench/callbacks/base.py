@@ -112,7 +112,7 @@ class Measuring(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._step = trainer.global_step
-        self.subject(pl_module)  # refuses a wrong name before training
+        self.check(pl_module)
         if trainer.global_step == 0:
             self._reset()
 
@@ -185,6 +185,10 @@ class Measuring(pl.Callback):
         return [key for key, estimate in self.results.items() if estimate.value is None]
 
     # -- what
+
+    def check(self, pl_module: pl.LightningModule) -> None:
+        """Refuse names of parts that the module does not have, before training."""
+        self.subject(pl_module)
 
     def subject(self, pl_module: pl.LightningModule) -> nn.Module:
         """Return the network to measure."""

@@ -21,7 +21,16 @@ from genbench.measures import (
     sam_sharpness,
     spectral_norm,
 )
-from genbench.measures.base import MeasureOf, check_settings, evaluate, key_prefix, needs_data, of_flatness, reason
+from genbench.measures.base import (
+    MeasureOf,
+    check_network,
+    check_settings,
+    evaluate,
+    key_prefix,
+    needs_data,
+    of_flatness,
+    reason,
+)
 from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.records.unfinished import Unfinished
 
@@ -106,6 +115,9 @@ class Measures(Measuring):
         super().on_train_start(trainer, pl_module)
         if self.initial is None and trainer.global_step == 0:
             self._start = self.weights(pl_module)
+
+    def check(self, pl_module: pl.LightningModule) -> None:
+        check_network(self.measures, self.subject(pl_module))
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
         initial = self._start if self.initial is None else self.initial

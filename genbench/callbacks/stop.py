@@ -54,8 +54,12 @@ class Stop(pl.Callback):
         self._probed = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        network(pl_module, self.network)  # refuses a wrong name before training
+        self.check(pl_module)
         self._splits, self._probed = Splits(), False
+
+    def check(self, pl_module: pl.LightningModule) -> None:
+        """Refuse the name of a part that the module does not have, before training."""
+        network(pl_module, self.network)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (self.train_loss, self.train_accuracy) == (None, None) or (trainer.current_epoch + 1) % self.every_n_epochs:

@@ -9,6 +9,8 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from torch import nn
+
 from genbench.measures.measure_progress import MeasureProgress
 from genbench.measures.precision import precise
 from genbench.measures.snapshot import Snapshot
@@ -27,11 +29,13 @@ def measure(
     by_member: bool = True,
     moves: bool = False,
     passes: Callable[[Mapping[str, Any]], int] | None = None,
+    check: Callable[[nn.Module, Mapping[str, Any]], None] | None = None,
 ) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
     """Turn a function of a snapshot into a measure: run it inside ``snapshot.measuring()``, fill in the seconds, and
     replace a value that is not finite by ``None`` with a note.
 
-    ``passes`` maps the settings to the maximum number of passes over the data, for progress messages. A measure of
+    ``passes`` maps the settings to the maximum number of passes over the data, for progress messages. ``check`` refuses
+    settings that a network does not take: see :func:`check_network`. A measure of
     flatness is computed in the precision that it needs, which is higher for one that ``moves`` the weights: see
     :mod:`genbench.measures.precision`. Estimates of more than the weights carry the snapshot's note on its loss.
 
@@ -80,7 +84,7 @@ def measure(
             return {key: _finish(estimate, seconds / len(result)) for key, estimate in result.items()}
 
         measured.family, measured.of_weights = family, of_weights  # type: ignore[attr-defined]
-        measured.passes = passes  # type: ignore[attr-defined]
+        measured.passes, measured.check = passes, check  # type: ignore[attr-defined]
         return measured
 
     return decorate
@@ -189,16 +193,39 @@ def of_flatness(function: MeasureOf) -> bool:
     return needs_data(function) and getattr(_declared(function), "family", None) == "flatness"
 
 
+def check_network(measures: Mapping[str, MeasureOf], model: nn.Module) -> None:
+    """Let measures that name a part of the network look for it, before it is trained.
+
+    Raises:
+        ValueError: a setting that this network does not take.
+    """
+    members = getattr(model, "members", None)
+    one = members[0] if isinstance(members, nn.ModuleList) and len(members) else model  # measured by member
+    for name, function in measures.items():
+        declared: Any = _declared(function)
+        settings = _settings(function)
+        if getattr(declared, "check", None) is not None:
+            try:
+                declared.check(one, settings)
+            except ValueError as error:
+                raise ValueError(f"measures.{name}.{error}") from error
+
+
 def _bound(function: MeasureOf) -> int | None:
     """The maximum number of passes of a measure, if it declares one."""
     declared: Any = _declared(function)
     if getattr(declared, "passes", None) is None:
         return None
-    settings = {name: p.default for name, p in inspect.signature(declared).parameters.items()}
+    return declared.passes(_settings(function))
+
+
+def _settings(function: MeasureOf) -> dict[str, Any]:
+    """The settings of a measure: those that were bound, else its defaults."""
+    bound: dict[str, Any] = {}
     while isinstance(function, partial):
-        settings |= function.keywords
+        bound = {**function.keywords, **bound}
         function = function.func
-    return declared.passes(settings)
+    return {name: p.default for name, p in inspect.signature(function).parameters.items()} | bound
 
 
 def attempt(name: str, function: MeasureOf, snapshot: Snapshot) -> dict[str, Estimate]:

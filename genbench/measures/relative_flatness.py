@@ -1,18 +1,27 @@
 """Relative flatness: the curvature of one layer, weighted by its weights."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import nn
 
 from genbench.checks import check_integer, nearest
 from genbench.measures.base import measure
 from genbench.measures.effective_weights import weights
+from genbench.measures.frozen_network import FrozenNetwork
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed
 
 
-@measure("flatness")
+def _check_layer(model: nn.Module, settings: Mapping[str, Any]) -> None:
+    if isinstance(settings["layer"], str):
+        _weight(FrozenNetwork(model), settings["layer"])
+
+
+@measure("flatness", check=_check_layer)
 def relative_flatness(
     snapshot: Snapshot, *, layer: str | None = None, probes: int = 200, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -74,9 +83,9 @@ def _curvature(part: Snapshot, z: torch.Tensor) -> float:
     return float(flat @ part.hessian.matvec(flat))
 
 
-def _weight(snapshot: Snapshot, layer: str | None) -> str | None:
+def _weight(network: FrozenNetwork, layer: str | None) -> str | None:
     """The name of a weight of two or more dimensions; None where there is none."""
-    found = {name: w.ndim for name, w in weights(snapshot).items() if w.ndim >= 2 and w.numel()}
+    found = {name: w.ndim for name, w in weights(network).items() if w.ndim >= 2 and w.numel()}
     if layer is None:
         return next(reversed([name for name, ndim in found.items() if ndim == 2] or [*found]), None)
     named = [name for name in found if name == layer or name == f"{layer}.weight"]

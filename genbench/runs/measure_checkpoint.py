@@ -16,7 +16,7 @@ from genbench.callbacks.splits import few as on_few
 from genbench.checks import ConfigError, check_choice, check_integer
 from genbench.config import bind
 from genbench.measures import Estimate
-from genbench.measures.base import check_settings, evaluate, of_flatness
+from genbench.measures.base import check_network, check_settings, evaluate, of_flatness
 from genbench.measures.gap import performance_and_gaps
 from genbench.measures.measure_progress import Say, log, progress_to
 from genbench.privacy import clean, shared
@@ -65,6 +65,7 @@ def run(config: Config, *, say: Say = log, page: Page | None = None) -> Measured
     torch.set_num_threads(config["threads"])
     try:
         subject, split = load(config), config["split"]
+        check_network(measures, subject.network)
         files = _Files(folder, subject, config)
         known = files.known()
         data = {split: subject.batches(split, examples, config) for split in subject.splits(split)}

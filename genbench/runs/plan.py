@@ -11,6 +11,7 @@ from hydra.utils import get_object
 
 from genbench import loggers
 from genbench.callbacks.base import Measuring
+from genbench.callbacks.stop import Stop
 from genbench.checks import ConfigError, check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, bind, one_line
 from genbench.records import digest
@@ -158,8 +159,8 @@ def check(config: Config, data: Any = None) -> None:
         data = build_data(config) if data is None else data
         module = build_module(config, data)
         for callback in build_callbacks(config).values():
-            if isinstance(callback, Measuring):
-                callback.subject(module)  # fails if it names a part that the network has not
+            if isinstance(callback, Measuring | Stop):
+                callback.check(module)
         loggers.check(config["logger"])
         build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:

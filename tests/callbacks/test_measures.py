@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch import nn
 
 from genbench.callbacks import Measures, Optimization
 from genbench.measures import (
@@ -19,6 +20,7 @@ from genbench.measures import (
     hessian_trace,
     l2_norm,
     measure,
+    relative_flatness,
     spectral_norm,
 )
 from tests.helpers.lightning_projects import (
@@ -204,3 +206,17 @@ def test_a_stranger_gets_the_full_set_without_subclassing():
     assert callback.results["train/optimization/gradient_norm"].value == pytest.approx(float(slope.norm()), rel=1e-4)
     for key in ("lambda_1", "trace", "sam_sharpness", "ggn_trace", "empirical_fisher_trace"):
         assert callback.results[f"train/flatness/{key}"].value > 0, key
+
+
+@pytest.mark.parametrize("members", [None, 2], ids=["network", "ensemble"])
+def test_a_layer_that_the_network_has_not_is_refused_before_training(members):
+    class Several(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            if members:
+                self.members = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+
+    found = {"flat": partial(relative_flatness, layer="nosuch")}
+    accepted = "weight" if members else "layers.0.weight"  # of a member, as it is measured by member
+    with pytest.raises(ValueError, match=rf"measures\.flat\.layer is 'nosuch'; accepted: {accepted}"):
+        fit(Several(), [Measures(measures=found)])

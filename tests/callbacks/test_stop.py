@@ -1,3 +1,4 @@
+import pytest
 from torch.utils.data import DataLoader, TensorDataset
 
 from genbench.callbacks import Gap, Stop
@@ -40,3 +41,8 @@ def test_the_loss_is_the_mean_that_count_says():
     assert not seen
     assert fit(Sorted(), [Stop(train_loss=threshold, loss=loss, count=count)], max_epochs=3).current_epoch == 1
     assert seen
+
+
+def test_a_part_that_the_module_has_not_is_refused_before_training():
+    with pytest.raises(ValueError, match="network='nosuch' is not a part of Plain; accepted: layers"):
+        fit(callbacks=[Stop(train_loss=1.0, network="nosuch")])

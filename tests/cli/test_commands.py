@@ -68,3 +68,17 @@ def test_a_file_behind_one_of_ours_is_said_not_to_be_read(work):
     for path in mine.parent.glob("l?.yaml"):
         path.rename(path.with_stem(f"my_{path.stem}"))
     assert typed(work, "genbench", *words)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("measures=full measures.relative_flatness.layer=nosuch", "measures.relative_flatness.layer is 'nosuch'; acc"),
+        ("+callbacks.stop.network=nosuch", "network='nosuch' is not a part of Training; accepted: lanes"),
+    ],
+)
+def test_a_part_that_the_network_has_not_is_refused_before_training(tmp_path, words, said):
+    status, out, err = typed(tmp_path, "genbench", *words.split())
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].startswith(f"genbench: {said}")
+    assert not list(tmp_path.iterdir())
