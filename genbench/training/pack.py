@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -15,10 +15,12 @@ from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
 from genbench.training.attributes import Attributes
+from genbench.training.effects import difference, effects
 from genbench.training.lane import Lane
-from genbench.training.stack import Stack
+from genbench.training.stack import Lanewise, Stack
 from genbench.training.step import gradient_step, training_step
 
+T = TypeVar("T")
 MakeOptimizer = Callable[..., torch.optim.Optimizer]  # parameter groups -> optimizer
 # optimizers that treat every parameter by itself: all parameters of a network can be one vector
 ELEMENTWISE = (
@@ -91,6 +93,7 @@ class Pack(pl.LightningModule):
         self._own_batches = own_batches
         self._stack: Stack | None = None
         self._random: PackRandom | None = None
+        self._after_is_compared = False
         self._programs: dict[Any, Callable[..., Any]] = {}
 
     @property
@@ -144,20 +147,38 @@ class Pack(pl.LightningModule):
             y: targets [lanes, B, ...].
             step: number of steps before this one, which keys the random numbers.
         """
-        assert self._stack is not None
         if self._random is None:
-            self._random = self._rehearsed(x, y)
-        numbers, lr = self._random.at(step), self.lane_optimizer.lr.to(x.device)
-        objectives, grads = self._program("gradient", self._gradient_step, x, y, numbers, lr)
-        torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
-        return objectives
+            self._random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
+            separate = partial(self._separate_steps, x, y)
+            if step == 0 and len(self._lanes) > 1:
+                return self._compared(separate, partial(self._joint_step, x, y, step))["objective"]
+            self._without_effect(separate)
+        return self._joint_step(x, y, step)["objective"]
 
     def after_step(self, progress: float) -> None:
         """Let the methods act on the weights that the optimizer has moved."""
         if self._lanes[0].changes_weights_after:
-            assert self._stack is not None
-            at = torch.tensor(progress, dtype=torch.float64, device=self._stack.flat.device)
-            self._program("after", self._after_step, at)
+            joint = partial(self._joint_after_step, progress)
+            if self._after_is_compared or len(self._lanes) == 1:
+                joint()
+            else:
+                self._after_is_compared = True
+                self._compared(partial(self._separate_after_steps, progress), joint)
+
+    def _joint_step(self, x: Tensor, y: Tensor, step: int) -> dict[str, Tensor]:
+        assert self._stack is not None
+        assert self._random is not None
+        numbers, lr = self._random.at(step), self.lane_optimizer.lr.to(x.device)
+        objectives, grads = self._program("gradient", self._gradient_step, x, y, numbers, lr)
+        torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
+        return {"objective": objectives, "gradient": self._stack.gradient}
+
+    def _joint_after_step(self, progress: float) -> dict[str, Tensor]:
+        assert self._stack is not None
+        self._program(
+            "after", self._after_step, torch.tensor(progress, dtype=torch.float64, device=self._stack.flat.device)
+        )
+        return {}
 
     def _program(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Return function(*args), which is traced once for each set of shapes."""
@@ -192,17 +213,55 @@ class Pack(pl.LightningModule):
         if self._stack is not None:  # training has begun
             self._stack.release(index)
 
-    @torch.no_grad()
-    def _rehearsed(self, x: Tensor, y: Tensor) -> PackRandom:
-        """Run the parts of a step once, to learn which random numbers the lanes use."""
+    # -- each lane by itself, once
+
+    def _compared(
+        self, separate: Callable[[], Mapping[str, Tensor]], joint: Callable[[], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return what ``joint`` returns, if lanes that compute separately have the same results and tensors.
+
+        Raises:
+            Unpackable: names the first lane that differs by more than rounding.
+        """
         assert self._stack is not None
-        random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
-        with self._stack.preserved():
-            for lane, draw, inputs, targets in zip(self._lanes, random.recorders, x, y, strict=True):
-                gradient_step(lane, Rehearsal(lane), inputs, targets, draw, self.lane_optimizer.lr[0])
+        alone = self._without_effect(partial(effects, self._stack, separate))
+        found = effects(self._stack, joint)
+        if (other := difference(self._stack, found, alone)) is not None:
+            index, what = other
+            raise Unpackable(
+                f"lane {index} has another {what} by itself: a method keeps a number of its own where a pack cannot "
+                "see it, as in a function; accepted: self.setting"
+            )
+        return {name: effect.value for name, effect in found.items()}
+
+    def _without_effect(self, part: Callable[[], T]) -> T:
+        """Call ``part`` and put back every tensor of the lanes."""
+        assert self._stack is not None
+        try:
+            with self._stack.preserved(), Lanewise(), torch.enable_grad():
+                return part()
+        finally:
+            for lane in self._lanes:
+                use_draw(lane.network, None)
+                for p in lane.parameters():
+                    p.grad = None
+
+    def _separate_steps(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Take the gradients of step 0 lane by lane, which records the random numbers that the lanes use."""
+        assert self._stack is not None
+        assert self._random is not None
+        objectives, gradients = [], []
+        for i, (lane, draw) in enumerate(zip(self._lanes, self._random.recorders, strict=True)):
+            objectives.append(lane.gradient_step(x[i], y[i], draw=draw, lr=float(self.lane_optimizer.lr[i])))
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in lane.parameters() if p.requires_grad]
+            gradients.append(torch.cat([g.flatten() for g in grads]))
+        gradient = torch.cat([torch.stack(gradients), self._stack.padding], 1)
+        return {"objective": torch.stack(objectives), "gradient": gradient}
+
+    def _separate_after_steps(self, progress: float) -> dict[str, Tensor]:
         for lane in self._lanes:
-            use_draw(lane.network, None)
-        return random
+            lane.after_step(lane.trained, progress)
+        return {}
 
 
 class Vmapped:
@@ -240,21 +299,6 @@ class Vmapped:
 
         plain = [a.numbers if isinstance(a, PredrawnRandom) else a for a in args]
         return self._stack.map(one, *plain, weights=weights, shared=shared)
-
-
-class Rehearsal:
-    """The backend that calls the parts of one lane without differentiating, to record the random numbers they use."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.weights = lane.trained
-
-    def apply(self, part: Callable[..., Any], *args: Any) -> Any:
-        return part(*args)
-
-    def differentiate(
-        self, objective: Callable[..., Tensor], x: Tensor, y: Tensor, draw: StepRandom, *, at: Parameters | None = None
-    ) -> tuple[Tensor, Parameters]:
-        return objective(x, y, draw, again=at is not None), [torch.zeros_like(p) for p in self.weights]
 
 
 class LaneOptimizer(torch.optim.Optimizer):

@@ -108,6 +108,11 @@ class Stack:
 
         return call
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the modules [modules, ...]: the weights as one, and what is not trained by its name."""
+        return {"weights": self.flat} | self._rest
+
     @contextmanager
     def preserved(self) -> Iterator[None]:
         """Put back every tensor of every module when the context ends."""

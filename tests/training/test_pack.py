@@ -492,3 +492,55 @@ def test_lanes_that_count_otherwise_are_not_stacked():
     pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
     with pytest.raises(ValueError, match=r"^network 1 cannot be stacked on network 0: methods.0._k is 4, not 1$"):
         pack.prepare(total_steps=1)
+
+
+class Hides(Method):
+    """Keeps a count where nothing but a training step shows it: in a function of the part ``where``."""
+
+    def __init__(self, *, k: int, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.repeated = lambda value: sum(value for _ in range(k))
+
+    def _in(self, where, value):
+        return self.repeated(value) if where == self.where else value
+
+    def penalty(self, net, x, y, output, draw):
+        return self._in("penalty", 0.01 * output.square().mean())
+
+    def gradient(self, params, grads, draw):
+        return [self._in("gradient", g) for g in grads]
+
+    @torch.no_grad()
+    def before_step(self, params, lr, draw):
+        for p in params:
+            p.mul_(1 - 0.001 * self._in("before_step", 1))
+
+    @torch.no_grad()
+    def after_step(self, params, progress):
+        for p in params:
+            p.mul_(1 - 0.001 * self._in("after_step", 1))
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [("penalty", "objective"), ("gradient", "gradient"), ("before_step", "weights"), ("after_step", "weights")],
+)
+@pytest.mark.parametrize("counts", [(3, 3), (1, 3)])
+def test_a_count_that_only_a_step_shows_is_found_in_the_first_step(where, what, counts):
+    """All lanes would have taken that of the first."""
+    lanes = [Lane(network(seed), [Hides(k=k, where=where)], seed=seed) for seed, k in enumerate(counts)]
+    pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
+    optimizer = pack.prepare(total_steps=4)
+    x, y = torch.randn(2, 12, 5, dtype=torch.float64), torch.randint(3, (2, 12))
+
+    def step():
+        pack.gradient_step(x, y, step=0)
+        optimizer.step()
+        pack.after_step(0.25)
+
+    if counts == (3, 3):
+        step()
+        return
+    with pytest.raises(Unpackable, match=rf"^lane 1 has another {what} by itself: .*accepted: self.setting$"):
+        step()
