@@ -12,6 +12,7 @@ from torch import Tensor
 from genbench.checks import check_number
 from genbench.measures.base import measure
 from genbench.measures.effective_weights import effective_weights, noting_low_rank
+from genbench.measures.model_inputs import why_no_inputs
 from genbench.measures.outputs import Reading, undefined, with_logits
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
@@ -122,7 +123,7 @@ def input_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
     distances = []
     for inputs, output, target in snapshot.at_inputs():
         if not inputs:
-            return Estimate(None, note="undefined: the input has no real numbers")
+            return undefined(why_no_inputs(snapshot))
         margins = signed(reading, output, target)
         margins = margins.movedim(snapshot.target_axis, 0).flatten(1) if margins.ndim > 1 else margins[:, None]
         slopes = torch.stack([_slopes(column, inputs) for column in margins.unbind(1)], 1)

@@ -38,6 +38,19 @@ def at_inputs(evaluation: Evaluation) -> Iterator[tuple[tuple[Tensor, ...], Any,
             yield tuple(inputs), result.output, result.target
 
 
+def why_no_inputs(evaluation: Evaluation) -> str:
+    """Why :func:`at_inputs` gives no inputs."""
+    layout = evaluation.structure.layout or EXAMPLES_FIRST
+    batch = next(evaluation.each_batch())
+    leaves, _, axes = layout.apart(batch, evaluation.number_of_examples(batch, layout))
+    for leaf, axis in zip(leaves, axes, strict=True):
+        if axis is not None and isinstance(leaf, list | tuple):
+            return (
+                "the input is a list with an entry for each example, and gradients by the input need one tensor of all"
+            )
+    return "the input has no real numbers"
+
+
 def blocks(evaluation: Evaluation, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """See :meth:`Snapshot.blocks`."""
     left: list[tuple[Tensor, Tensor]] = []

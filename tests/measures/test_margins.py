@@ -368,3 +368,19 @@ def test_an_ensemble_has_its_own_margin():
 def test_percentile(function, percentile):
     with pytest.raises(ValueError, match="percentile is"):
         function(table([[3.0, 1]], [0]), percentile=percentile)
+
+
+def test_a_list_of_inputs_has_no_gradient_by_one_tensor():
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, clouds: list[torch.Tensor]) -> torch.Tensor:
+            return self.layer(torch.stack([cloud.mean(0) for cloud in clouds]))
+
+    torch.manual_seed(0)
+    clouds = [torch.randn(2 + i, 4) for i in range(6)]
+    found = input_margin(Snapshot(Mean(), F.cross_entropy, [(clouds, torch.randint(3, (6,)))]))
+    assert found.value is None
+    assert found.note.startswith("undefined: the input is a list with an entry for each example")
