@@ -45,9 +45,7 @@ def why_no_inputs(evaluation: Evaluation) -> str:
     leaves, _, axes = layout.apart(batch, evaluation.number_of_examples(batch, layout))
     for leaf, axis in zip(leaves, axes, strict=True):
         if axis is not None and isinstance(leaf, list | tuple):
-            return (
-                "the input is a list with an entry for each example, and gradients by the input need one tensor of all"
-            )
+            return "the input is a list with an entry for each example, not one tensor of all"
     return "the input has no real numbers"
 
 

@@ -1,30 +1,34 @@
 """The runs that a table, a figure or a report shows."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from genbench import records
 from genbench.privacy import clean
 from genbench.report.format import show
 
+_CONTENT = "sha256:"  # prefix of weights that are known by their digest
 LARGEST = 1e100
 """Larger numbers are not averaged: squares of their sums may overflow float64."""
 
 
 @dataclass(frozen=True)
 class SelectedRun:
-    """A run that has a record or is planned; ``overrides`` are the plan's, ``state`` says how the run ended."""
+    """A run that has a record or is planned; ``overrides`` are the plan's, ``state`` says how the run ended. ``names``
+    are shown in place of digests of weights."""
 
     run_id: str
     state: str
     reason: str
     record: Mapping[str, Any] | None
     overrides: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -44,7 +48,8 @@ class SelectedRun:
     def _shown(self, record: Mapping[str, Any], key: str) -> str | None:
         if key in record["choices"]:
             return show(record["choices"][key])
-        return show(self.config[key]) if key in self.config else None
+        text = show(self.config[key]) if key in self.config else None
+        return self.names.get(text, text) if text is not None else None
 
     def value(self, key: str) -> Any:
         """Return a setting or choice of the record, by dotted key."""
@@ -118,9 +123,35 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
             left_out.append(f"{record['run_id']}: not in the last sweep; failed: {record['error']}")
         else:
             runs.append(of_record(record))
+    if names := _names(runs):
+        runs = [replace(run, names=names) for run in runs]
     named = loaded.sweep or (loaded.records[0] if loaded.records else {})
     name = str(named.get("experiment") or loaded.folder.resolve().name)
     return Selection(name, runs, left_out, loaded.folder, loaded.sweep, loaded.problems)
+
+
+def _names(runs: Sequence[SelectedRun]) -> dict[str, str]:
+    """Return the unambiguous names that the plan has for weights that records know by their digests."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for key, text in run.overrides.items():
+            own = run.config.get(key)
+            if isinstance(own, str) and own.startswith(_CONTENT) and text != own:
+                found.setdefault(own, set()).add(_name(text))
+    count = Counter(name for names in found.values() for name in names)
+    return {content: min(names) for content, names in found.items() if len(names) == 1 and count[min(names)] == 1}
+
+
+def _name(source: str) -> str:
+    """Return the name of weights: of a file its own, of a run its experiment's and its own.
+
+    >>> [_name(source) for source in ("teacher", "nets/teacher.pt", "runs/teachers/1ea98c14e70e", "hf://me/net")]
+    ['teacher', 'teacher.pt', 'teachers/1ea98c14e70e', 'hf://me/net']
+    """
+    if "://" in source or "/" not in source:
+        return source
+    path = PurePosixPath(source)
+    return path.name if path.suffix else "/".join(part for part in path.parts[-2:] if part != "…")
 
 
 def of_record(record: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> SelectedRun:

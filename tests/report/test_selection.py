@@ -81,3 +81,31 @@ def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
     assert len(records.earlier_code(records.load(tmp_path))) == 2
     records.write_sweep(tmp_path, {**plan, "planned": "2025-12-31T00:00:00+00:00"})  # an older plan
     assert not records.earlier_code(records.load(tmp_path))
+
+
+def transferred(folder, sources):
+    """Write two runs from each source: (name as typed, digest)."""
+    spec = {"rows": ["regularization.transfer.source"], "columns": [factory.ACCURACY]}
+    runs = []
+    for i, (typed, digest) in enumerate(sources):
+        for seed in (0, 1):
+            item = factory.record("none", 0.0, seed, run_id=f"{i}{seed}aaaaaaaaaa")
+            item["config"]["regularization"] = {"transfer": {"source": digest and f"sha256:{digest}"}}
+            factory.leave(folder, item)
+            overrides = [f"regularization.transfer.source={typed}", f"seed={seed}"]
+            runs.append({"run_id": item["run_id"], "overrides": overrides})
+    plan = {"schema": 2, "experiment": "transfer", "command": [], "table": spec, "runs": runs}
+    records.write_sweep(folder, plan)
+    return [row.label for row in build(load(folder)).rows]
+
+
+def test_rows_are_called_by_the_weights_that_they_start_from(tmp_path):
+    sources = [("null", None), ("teacher", "aa"), ("nets/teacher.pt", "bb"), ("runs/source/1ea98c14e70e", "cc")]
+    assert transferred(tmp_path, sources) == ["none", "teacher", "teacher.pt", "source/1ea98c14e70e"]
+    (folder := tmp_path / "again").mkdir()
+    # one name of two networks, as of a source that was trained again, is none
+    assert transferred(folder, [("teacher", "aa"), ("teacher", "bb"), ("other", "cc")]) == [
+        "sha256:aa",
+        "sha256:bb",
+        "other",
+    ]
