@@ -31,7 +31,15 @@ class Im2col(TorchFunctionMode):
                 return result
         if func is torch._weight_norm:
             return _weight_norm(*args, **kwargs)
+        if func in (F.group_norm, torch.group_norm):
+            return _group_norm(func, *args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _group_norm(group_norm: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """torch's group norm. On a CPU, its backward pass dies of a segmentation fault in torch 2.13 if the input has its
+    channels last, as a product of patches, and needs no gradient."""
+    return group_norm(input if input.requires_grad else input.contiguous(), *args, **kwargs)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from genbench.measures.batch_structure import EXAMINED
 from genbench.measures.batches import Batches
 from genbench.measures.evaluation import SLICE, Evaluation, graph_memory
 from genbench.measures.examples import mean_of, tolerance
-from genbench.measures.precision import in_precision
+from genbench.measures.precision import in_precision, movable
 from genbench.measures.products import Curvature, Product, flat, hessian
 from genbench.process.memory import Allocated
 
@@ -32,8 +32,8 @@ _STEP = 1e-6  # relative, of the difference of two gradients
 class CurvatureOperator:
     """A symmetric curvature matrix C(w) [size, size] of the mean loss, known by its products.
 
-    The graphs of the gradient are kept as far as a quarter of the free memory holds them; the others are built anew
-    for each product.
+    Products are computed in the precision of the weights, in float32 at least, and returned in float64. The graphs of
+    the gradient are kept as far as a quarter of the free memory holds them; the others are built anew for each product.
 
     Args:
         evaluation: network, loss and data.
@@ -98,7 +98,7 @@ class CurvatureOperator:
 
     def _products(self, vectors: Sequence[Tensor]) -> Tensor:
         """The products as rows [k, size]."""
-        evaluation = self._evaluation
+        evaluation = movable(self._evaluation)
         with evaluation.measuring():
             columns = [tuple(evaluation.split(vector).values()) for vector in vectors]
             kept: _Kept = evaluation.shared(f"graphs of {self.name}", _Kept)

@@ -1,5 +1,7 @@
 """The curvature matrices as linear operators, for our solvers and for SciPy's."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,32 @@ def test_a_network_without_probabilities_has_no_fisher_matrix():
     net, x, _ = build("mlp")
     with pytest.raises(ValueError, match="the Fisher matrix is undefined: the targets are no class labels"):
         _ = Snapshot(net, F.mse_loss, [(x, torch.randn(24, 3, dtype=torch.float64))]).fisher
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_group_norm_after_a_frozen_convolution(name):
+    """torch's backward pass of a group norm dies if its input is laid out otherwise and needs no gradient."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(36, 3)]
+    net = nn.Sequential(*layers).double()
+    layers[0].requires_grad_(False)
+    x, y = torch.randn(6, 1, 5, 5, dtype=torch.float64), torch.arange(6) % 3
+    operator = getattr(Snapshot(net, F.cross_entropy, [(x, y)]), name)
+    v = torch.randn(operator.shape[0], dtype=torch.float64)
+    head = nn.Sequential(*layers[1:])  # the same weights, by torch's own convolution
+    torch.testing.assert_close(operator.matvec(v), dense(name, head, layers[0](x).detach(), y) @ v)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_of_a_network_in_half_precision_are_of_float32(name, dtype):
+    net, x, y = build("mlp")
+    half = copy.deepcopy(net).to(dtype)
+    net.load_state_dict(half.state_dict())  # the rounded weights in float64
+    inputs = x.to(dtype)
+    operator = getattr(Snapshot(half, F.cross_entropy, [(inputs, y)]), name)
+    v = torch.randn(operator.shape[0], dtype=torch.float64)
+    exact = dense(name, net, inputs.double(), y) @ v
+    assert float((operator.matvec(v) - exact).norm() / exact.norm()) < 1e-5
+    assert float((torch.from_numpy(operator.to_scipy() @ v.numpy()) - exact).norm() / exact.norm()) < 1e-5
+    assert all(p.dtype == dtype for p in half.parameters())
