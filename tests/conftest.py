@@ -15,8 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Data sets are made once a session, outside the user's own cache."""
-    os.environ["GENBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Data sets are made once for all processes of the tests, outside the user's own cache."""
+    base = tmp_path_factory.getbasetemp()
+    own = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["GENBENCH_CACHE"] = str(own / "cache")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,14 +5,6 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _cache(tmp_path_factory):
-    """These tests neither read nor write the user's own cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GENBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture
 def untouched():
     """Fails where the test has changed a global random state."""

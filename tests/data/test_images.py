@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,6 @@ from tests.helpers.forked import Forked
 from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
 
 TRAIN, TEST = [index % 3 for index in range(60)], [index % 3 for index in range(12)]
-REAL = Path(os.environ.get("GENBENCH_DATA", ""))
-real = pytest.mark.skipif("GENBENCH_DATA" not in os.environ, reason="GENBENCH_DATA names no folder of real data")
 
 
 @pytest.fixture(autouse=True)
@@ -540,24 +537,3 @@ def test_the_hubs_own_library_reads_the_same(parquet, monkeypatch, tmp_path):
     hub = ImageData(hub=str(parquet), batch_size=10, normalize="none")
     assert hub.digest == local.digest
     assert hub.classes == 3
-
-
-# -- the real sets
-
-
-@real
-@pytest.mark.parametrize(
-    ("name", "channels", "mean", "labels"),
-    [
-        ("cifar10", 3, [0.4914, 0.4822, 0.4465], [3, 8, 1, 0, 4, 0, 9, 3, 4, 9]),
-        ("fashion_mnist", 1, [0.2860], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
-    ],
-)
-def test_real_images(name, channels, mean, labels):
-    pytest.importorskip("pyarrow", reason="parquet needs the extra datasets")
-    data = build(REAL / name, channels=channels)
-    assert [len(data.tensors(split)[1]) for split in data.splits] == [{1: 60_000, 3: 50_000}[channels], 10_000]
-    assert torch.bincount(data.tensors("test")[1]).tolist() == [1000] * 10
-    assert data.tensors("test")[1][:10].tolist() == labels
-    x = torch.cat([x.mean((2, 3)) for x, _ in data.evaluation_batches("train")])
-    assert x.mean(0).tolist() == pytest.approx(mean, abs=2e-4)
