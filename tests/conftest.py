@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Data sets are made once for all processes of the tests, outside the user's own cache."""
     base = tmp_path_factory.getbasetemp()
     own = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -33,24 +34,31 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["GENBENCH_TINY"] = str(write_tiny(tmp_path_factory.mktemp("images")))
 
 
+@cache
+def _composed(*overrides: str) -> Any:
+    """A composition takes longer than many a test."""
+    from hydra import compose, initialize_config_dir
+
+    from genbench.config import folder
+
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return compose("train", [*overrides])
+
+
 @pytest.fixture
 def configure(tmp_path: Path) -> Callable[..., Any]:
     """The plain configuration that overrides give, for a short run in a temporary folder; with ``each``, one for each
     of these changes of values, composed once, which takes longer than such a run."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
-
-    from genbench.config import folder
 
     def configure(*overrides: str, small: bool = True, each: Sequence[Mapping[str, Any]] | None = None) -> Any:
         short = ["data.train_size=200", "data.val_fraction=0.1", "data.batch_size=20", "trainer.max_steps=27"]
-        fixed = [f"runs_dir={tmp_path / 'runs'}", "trainer.accelerator=cpu"]
-        with initialize_config_dir(str(folder()), version_base="1.3"):
-            composed = compose("train", [*fixed, *(short if small else []), *overrides])
+        composed = _composed("trainer.accelerator=cpu", *(short if small else []), *overrides)
+        own = {} if any(word.startswith("runs_dir=") for word in overrides) else {"runs_dir": str(tmp_path / "runs")}
         found = []
         for changes in each or [{}]:
             changed = deepcopy(composed)
-            for key, value in changes.items():
+            for key, value in (own | dict(changes)).items():
                 OmegaConf.update(changed, key, value)
             found.append(OmegaConf.to_container(changed, resolve=True))
         return found[0] if each is None else found

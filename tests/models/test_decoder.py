@@ -16,7 +16,7 @@ from genbench.runs import build, execute, plan
 from genbench.training.module import evaluate
 from tests.helpers.choices import STRONG
 from tests.helpers.equality import apart
-from tests.helpers.packs import separately, together
+from tests.helpers.packs import LANES, separately, together
 
 ALL = ("data=char_lm", "data.targets=all", "data.window=8", "data.stride=8", "data.channels=4")
 SMALL = ("model=decoder", "model.width=4", "model.heads=2", "optimizer.lr=0.001")
@@ -96,8 +96,7 @@ METHODS += ["entropy_penalty", "dropout", "stochastic_depth", "sam", "swa", "ens
 @pytest.mark.parametrize("method", METHODS)
 def test_packed_runs_are_those_trained_alone(configure, method):
     settings = [*ALL, *SMALL, f"regularization={method}", *STRONG.get(method, [])]
-    lanes = (("seed=0",), ("seed=1", "data.label_noise=0.3"), ("seed=2", "optimizer.lr=0.003"))
-    configs = [configure(*settings, *lane) for lane in lanes]
+    configs = configure(*settings, each=LANES)
     alone = [lane for each in configs for lane in separately(each, torch.float64, 12)]
     assert max(map(apart, together(configs, torch.float64, 12), alone)) < 1e-9
 
