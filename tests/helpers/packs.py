@@ -1,6 +1,7 @@
 """Runs that train separately and as a pack, and how far they end apart."""
 
 import pytest
+import torch
 
 from genbench.runs.build import build_data, build_module
 from genbench.training import Pack
@@ -28,9 +29,17 @@ def batches(loader, dtype, steps):
             return found[:steps]
 
 
-def separately(config, dtype, steps):
-    """The lanes of one run after some steps, trained one by one."""
+def separately(config, dtype, steps, *, shaken=None):
+    """The lanes of one run after some steps, trained one by one; ``shaken``, a seed, moves each initial weight by one
+    rounding, up or down."""
     data, module = built(config, dtype)
+    if shaken is not None:
+        generator = torch.Generator().manual_seed(shaken)
+        for lane in module.lanes:
+            for p in lane.trained:
+                up = torch.rand(p.shape, generator=generator) < 0.5
+                ends = torch.full_like(p, torch.inf).where(up, -torch.inf)
+                p.data = torch.nextafter(p.detach(), ends)
     optimizer = module.make_optimizer([{"params": lane.trained} for lane in module.lanes])
     schedule = module.make_scheduler(optimizer, total_steps=steps)
     lanes = SeparateLanes(list(module.lanes), optimizer)
@@ -57,6 +66,19 @@ def together(configs, dtype, steps):
     for step, (x, y) in enumerate(batches(loader, dtype, steps)):
         training_step(pack, x, y, step=step, **settings)
     return [lane for _, lane in owners]
+
+
+def spread(configure, model, method, optimizer, scheduler, dtype):
+    """How far the same separate runs end apart, at most, when their initial weights move by one rounding: what no way
+    of training can keep to."""
+    chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}"]
+    found = 0.0
+    for config in configure(*chosen, *(needs(model, method) or ()), each=LANES):
+        plain = separately(config, dtype, STEPS)
+        for seed in range(3):
+            shaken = separately(config, dtype, STEPS, shaken=seed)
+            found = max([found, *map(apart, shaken, plain)])
+    return found
 
 
 def compare(configure, model, method, optimizer, scheduler, dtype, *more, steps=STEPS):

@@ -21,7 +21,7 @@ from genbench.training.stack import Lanewise, Stack
 from tests.helpers.choices import DATA, SEPARATE, choices, needs
 from tests.helpers.equality import apart
 from tests.helpers.networks import network
-from tests.helpers.packs import STEPS, compare, separately, together
+from tests.helpers.packs import STEPS, compare, separately, spread, together
 from tests.helpers.runs import descend, trainer
 
 SLOW = (
@@ -118,7 +118,10 @@ def test_after_two_hundred_steps_too(configure, model, method):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
 def test_the_whole_matrix(configure, model, optimizer, method):
-    assert max(compare(configure, model, method, optimizer, "cosine", torch.float64)) < 1e-9
+    """To 1e-9, or where training is chaotic as closely as the same separate run repeats itself when its initial weights
+    are rounded otherwise: RMSprop makes long steps of the rounding of a gradient that is zero."""
+    found = max(compare(configure, model, method, optimizer, "cosine", torch.float64))
+    assert found < 1e-9 or found < 20 * spread(configure, model, method, optimizer, "cosine", torch.float64)
 
 
 @pytest.mark.parametrize(
