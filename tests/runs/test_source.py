@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
 import sysconfig
 import textwrap
@@ -13,6 +12,7 @@ import types
 import pytest
 
 from genbench.runs import source
+from tests.helpers.forked import Forked
 
 
 class Project:
@@ -203,13 +203,11 @@ def test_imported_code_is_what_was_imported_until_it_is_reloaded(project):
     old = source.of(["pinned.Net"])
     project.write(pinned="import pinned_part\nx = 22")
     assert source.of(["pinned.Net"]) == old
-    other = subprocess.run(
-        [sys.executable, "-c", "from genbench.runs import source; print(source.of(['pinned.Net']).digest)"],
-        env={**os.environ, "PYTHONPATH": str(project.root)}, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+    code = "from genbench.runs import source; print(source.of(['pinned.Net']).digest)"
+    other, err = Forked(code, environment={**os.environ, "PYTHONPATH": str(project.root)}).communicate(60)
     importlib.reload(module)
     new = source.of(["pinned.Net"])
-    assert (new.digest != old.digest, new.digest) == (True, other)
+    assert (new.digest != old.digest, new.digest) == (True, other.strip()), err
     assert new.modules["pinned_part"] == old.modules["pinned_part"]
 
 
