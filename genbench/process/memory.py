@@ -1,5 +1,6 @@
 """Memory of this process."""
 
+import contextlib
 import ctypes
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 _M_TOP_PAD = -2  # glibc's mallopt
+_CGROUP = Path("/sys/fs/cgroup")  # a container's limits
 
 
 def keep_freed(size: int = 2**28) -> None:
@@ -53,9 +55,8 @@ def room(device: torch.device) -> int:
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
             free.append(limit - psutil.Process().memory_info().vms)
-    try:  # a container's limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free.append(limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no container, or one without a limit
+        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        free.append(limit - used + int(stat["inactive_file"]))  # files that were read are dropped when needed
     return max(0, min(free))

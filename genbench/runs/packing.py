@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 
-from genbench.process.memory import Allocated
+from genbench.process.memory import Allocated, room
 from genbench.runs.build import Config, build_data, build_module
 from genbench.runs.plan import Plan
 from genbench.training import Pack, Unpackable
@@ -60,14 +60,7 @@ def lanes_that_fit(config: Config, *, processes: int) -> int:
         pack.gradient_step(x[:1], y[:1], step=0)  # traces the step; the next one runs its operations alone
         with allocated:
             pack.gradient_step(x[:1], y[:1], step=1)
-    fit = max(1, _free() // (2 * processes * max(1, allocated.bytes)))
-    return fit if torch.cuda.is_available() else min(fit, MOST_LANES_ON_CPU)
-
-
-def _free() -> int:
-    """Bytes that can be allocated, on the GPU if there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
-    import psutil
-
-    return psutil.virtual_memory().available
+    gpu = torch.cuda.is_available()
+    free = room(torch.device("cuda" if gpu else "cpu"))
+    fit = max(1, free // (2 * processes * max(1, allocated.bytes)))
+    return fit if gpu else min(fit, MOST_LANES_ON_CPU)
