@@ -34,14 +34,15 @@ def effects(stack: Stack, part: Callable[[], Mapping[str, Tensor]]) -> dict[str,
 def difference(stack: Stack, ours: Mapping[str, Effect], theirs: Mapping[str, Effect]) -> tuple[int, str] | None:
     """The first lane whose effects differ by more than rounding, and the effect; None if there is none.
 
-    Rounding is at most √ε of the effect and 1000 ε of its scale, with ε of the trained weights, or of autocast. What is
-    not finite is not compared.
+    Rounding is at most √ε of the effect and 1000 ε of its scale, with ε of the trained weights, or of autocast. It is a
+    twentieth of a gradient, which jumps where a unit switches on. What is not finite is not compared.
     """
     kind, eps = stack.flat.device.type, torch.finfo(stack.flat.dtype).eps
     coarse = torch.finfo(torch.get_autocast_dtype(kind)).eps if torch.is_autocast_enabled(kind) else eps
     for name, (value, scale) in theirs.items():
         apart, size = _norms(ours[name].value - value), _norms(value)
-        far = (apart > coarse**0.5 * size + 1000 * eps * scale.double()) & apart.isfinite()
+        part = 0.05 if name == "gradient" else coarse**0.5
+        far = (apart > part * size + 1000 * eps * scale.double()) & apart.isfinite()
         if far.any():
             return int(far.int().argmax()), name
     return None
