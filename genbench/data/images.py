@@ -16,6 +16,7 @@ from genbench.data.batches import Batches
 from genbench.data.corruptions import INPUTS, randomized_inputs
 from genbench.data.decoding import decoded, prefetched
 from genbench.data.image_sources import Source
+from genbench.process.memory import room
 from genbench.rng import StepRandom
 
 NORMALIZATIONS = ("channels", "images", "none")
@@ -244,11 +245,7 @@ def _stored(path: Path, shape: tuple[int, ...]) -> Tensor | OnDisk:
 
 def _fits(size: int, device: torch.device) -> bool:
     """Return whether ``size`` bytes are at most half of the free memory."""
-    if device.type == "cuda":
-        return 2 * size <= torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return 2 * size <= psutil.virtual_memory().available
+    return 2 * size <= room(device)
 
 
 class Parts(Sequence[tuple[Tensor, Tensor]]):
