@@ -1,5 +1,6 @@
 """A pack against its networks trained one by one: every model, optimizer and method of the configuration folder."""
 
+from contextlib import nullcontext
 from functools import partial
 from itertools import product
 
@@ -547,3 +548,33 @@ def test_a_count_that_only_a_step_shows_is_found_in_the_first_step(where, what, 
         return
     with pytest.raises(Unpackable, match=rf"^lane 1 has another {what} by itself: .*accepted: self.setting$"):
         step()
+
+
+@pytest.mark.parametrize(
+    ("differences", "refused"), [([(1, "gradient"), None], False), ([(1, "gradient"), (0, "objective")], True)]
+)
+def test_a_difference_counts_if_it_is_there_at_other_weights_too(monkeypatch, differences, refused):
+    """In float32 a unit may switch on in one way of computing alone. The compared steps leave nothing behind."""
+    seen, found = [], iter(differences)
+    lanes = [Lane(network(seed), [Annealed()], seed=seed) for seed in range(2)]
+    pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1))
+    pack.prepare(total_steps=4)
+    before = pack._stack.flat.clone()
+    monkeypatch.setattr(
+        "genbench.training.pack.difference", lambda stack, *_: (seen.append(stack.flat.clone()), next(found))[1]
+    )
+    x, y = torch.randn(2, 12, 5, dtype=torch.float64), torch.randint(3, (2, 12))
+    with pytest.raises(Unpackable, match=r"^lane 0 has another objective") if refused else nullcontext():
+        pack.gradient_step(x, y, step=0)
+    assert torch.equal(seen[0], before)
+    assert not torch.equal(seen[1], before)
+    assert torch.equal(pack._stack.flat, before)
+    assert all(p.grad is None for lane in lanes for p in lane.parameters())
+
+
+def test_lanes_of_genbenchs_own_code_are_not_compared(monkeypatch):
+    monkeypatch.setattr("genbench.training.pack.difference", lambda *_: pytest.fail("compared"))
+    lanes = [Lane(build(i), [Dropout(rate=rate)], seed=i) for i, rate in enumerate((0.1, 0.5))]
+    pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1))
+    pack.prepare(total_steps=3)
+    assert len(pack.gradient_step(torch.randn(2, 8, 1, 6), torch.zeros(2, 8).long(), step=0)) == 2
