@@ -267,7 +267,6 @@ class RunPack(Pack):
         for one, module in zip(self.runs, self._run_modules, strict=True):
             state = checkpoint["runs"][one.planned.run_id]
             module.continue_from(state)
-            module.load_attributes(state["attributes"])
             for callback in one.callbacks:
                 if state["callbacks"].get(callback.state_key):
                     callback.load_state_dict(state["callbacks"][callback.state_key])

@@ -73,7 +73,7 @@ class Training(pl.LightningModule):
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader within its epoch, from a checkpoint
-        self._kept: list[Any] | None = None  # plain attributes of the lanes' methods, from a checkpoint
+        self._kept: list[Any] = []  # plain attributes of the lanes' methods, from a checkpoint
         self._attributes: list[Attributes] = []  # one a lane, once training has begun
         self.seconds_before = 0.0  # until the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the mean training objective of each epoch
@@ -167,7 +167,7 @@ class Training(pl.LightningModule):
         self._objectives[:] = [t.to(self.device) for t in self._objectives]
         set_position(self.trainer, self._position)
         self._attributes = [lane.attributes() for lane in self._lanes]
-        for attributes, kept in zip(self._attributes, self._kept or (), strict=False):
+        for attributes, kept in zip(self._attributes, self._kept, strict=False):
             attributes.load(kept, self.device)
 
     def on_train_epoch_end(self) -> None:
@@ -202,7 +202,6 @@ class Training(pl.LightningModule):
         self.continue_from(checkpoint)
         self._objectives[:] = checkpoint["objectives"]
         self._position = checkpoint["loader"]
-        self.load_attributes(checkpoint["attributes"])
 
     def attributes(self) -> list[Any]:
         """The plain attributes of each lane's methods that have changed in training, for a checkpoint.
@@ -212,13 +211,10 @@ class Training(pl.LightningModule):
         """
         return [attributes.save() for attributes in self._attributes]
 
-    def load_attributes(self, kept: list[Any]) -> None:
-        """Set the attributes that :meth:`attributes` returned when training starts."""
-        self._kept = kept
-
     def continue_from(self, kept: Mapping[str, Any]) -> None:
-        """Take over history and seconds from a checkpoint."""
+        """Take over history, seconds and, when training starts, the methods' plain attributes from a checkpoint."""
         self.history[:] = kept["history"]
+        self._kept = kept.get("attributes", [])  # absent from checkpoints of earlier code
         self.seconds_before = kept["seconds"]
 
     def finish(self, batches: Batches) -> None:
