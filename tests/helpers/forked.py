@@ -89,6 +89,8 @@ def _become(
 ) -> None:
     """Make this process what ``python -c`` would be, and run the program."""
     os.setsid()
+    # who starts tests in the background has them ignore Ctrl-C, and they would hand that on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
         os.dup2(stream.detach(), number)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
