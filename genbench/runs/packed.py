@@ -11,7 +11,7 @@ from genbench.runs.pack_callbacks import Dispatch
 from genbench.runs.run import Interrupted, Run, interrupted, opened
 from genbench.runs.run_pack import PackData, RunPack
 from genbench.training import Checkpoint, Unpackable
-from genbench.training.pack import out_of_memory
+from genbench.training.unpackable import out_of_memory
 
 
 class TooLarge(MemoryError):

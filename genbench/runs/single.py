@@ -6,8 +6,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from genbench.measures.random_state import restoring_random_state, seed_all
 from genbench.process.progress import Pace
 from genbench.process.termination import terminable
+from genbench.rng import derive_seed
 from genbench.runs.build import build_trainer, signals
 from genbench.runs.run import Run, ending, opened
 from genbench.runs.state import CHECKPOINT, ENDED, remove_state
@@ -42,7 +44,9 @@ def train(runs: Sequence[Run], *, shard: Shard | None = None) -> list[dict[str, 
             )
             begun = time.perf_counter()
             try:
-                with signals():
+                with signals(), restoring_random_state():
+                    # a user's network may draw from the global generators, as torch's dropout does
+                    seed_all(derive_seed(run.config["seed"], "global") % 2**32)
                     trainer.fit(run.module, datamodule=run.data, ckpt_path=path)
             finally:
                 seconds = time.perf_counter() - begun

@@ -19,6 +19,7 @@ from genbench.training.effects import difference, effects
 from genbench.training.lane import Lane
 from genbench.training.stack import Lanewise, Stack
 from genbench.training.step import gradient_step, training_step
+from genbench.training.unpackable import Unpackable, vectorizing
 
 T = TypeVar("T")
 MakeOptimizer = Callable[..., torch.optim.Optimizer]  # parameter groups -> optimizer
@@ -33,16 +34,6 @@ ELEMENTWISE = (
     torch.optim.NAdam,
     torch.optim.RAdam,
 )
-
-
-def out_of_memory(reason: BaseException) -> bool:
-    """Whether an error is a lack of memory, on a GPU or not."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(reason, kinds) or (isinstance(reason, RuntimeError) and "can't allocate memory" in str(reason))
-
-
-class Unpackable(ValueError):
-    """Networks, methods or an optimizer cannot be vectorized; the message is one line."""
 
 
 class Pack(pl.LightningModule):
@@ -150,10 +141,11 @@ class Pack(pl.LightningModule):
         if self._random is None:
             self._random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
             separate = partial(self._separate_steps, x, y)
-            if step == 0 and self._may_hide:
-                self._compare(separate, partial(self._joint_step, x, y, step))
-            else:
-                self._without_effect(separate)
+            with vectorizing():
+                if step == 0 and self._may_hide:
+                    self._compare(separate, partial(self._joint_step, x, y, step))
+                else:
+                    self._without_effect(separate)
         return self._joint_step(x, y, step)["objective"]
 
     def after_step(self, progress: float) -> None:
@@ -185,17 +177,13 @@ class Pack(pl.LightningModule):
         assert self._stack is not None
         key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
         if key not in self._programs:
-            try:
+            with vectorizing():
                 attributes = self._lanes[0].attributes()
-                self._programs[key] = self._stack.traced(function, *args)
+                program = self._stack.traced(function, *args)
                 _refuse_changes(attributes)
-            except Unpackable:
-                raise
-            except Exception as error:  # an operation of a network or method without a batched form
-                if out_of_memory(error):
-                    raise
-                reason = " ".join(str(error).split())[:200]
-                raise Unpackable(f"the training step cannot be vectorized: {reason}") from error
+                result = program(*args)
+                self._programs[key] = program
+                return result
         return self._programs[key](*args)
 
     def _gradient_step(
