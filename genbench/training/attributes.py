@@ -1,4 +1,4 @@
-"""What methods keep in plain Python attributes, beside the tensors and modules that torch keeps for them."""
+"""What modules keep in plain Python attributes, beside the tensors and modules that torch keeps for them."""
 
 import io
 import pickle
@@ -13,30 +13,35 @@ OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch keeps in ever
 
 
 class Unsavable(ValueError):
-    """A method keeps state that a checkpoint cannot hold; the message is one line."""
+    """A method or network keeps state that a checkpoint cannot hold; the message is one line."""
+
+
+def is_foreign(module: nn.Module) -> bool:
+    """Whether a module's class is neither genbench's nor torch's, so that nothing is known of what it does."""
+    return type(module).__module__.partition(".")[0] not in ("genbench", "torch")
 
 
 class Attributes:
-    """The plain attributes of methods at this time, to find those that change from now on, be it inside a list, a dict
+    """The plain attributes of modules at this time, to find those that change from now on, be it inside a list, a dict
     or another object that can be pickled.
 
     Args:
-        methods: the methods of a lane.
+        modules: the methods of a lane, and the parts of its network and methods that are foreign.
         owner: the lane. Its modules, parameters and buffers are not the state of an attribute that refers to them.
     """
 
-    def __init__(self, methods: Sequence[nn.Module], owner: nn.Module) -> None:
-        self._methods, self._owner = list(methods), owner
+    def __init__(self, modules: Sequence[nn.Module], owner: nn.Module) -> None:
+        self._modules, self._owner = list(modules), owner
         self._before = self._states()
 
     def changed(self) -> list[tuple[int, str]]:
-        """The attributes that are new or have changed, as index of the method and name."""
+        """The attributes that are new or have changed, as index of the module and name."""
         return [key for key, state in self._states().items() if self._content(key) != state.content]
 
     def title(self, key: tuple[int, str]) -> str:
         """An attribute as messages name it."""
         index, name = key
-        return f"{type(self._methods[index]).__name__}.{name}"
+        return f"{type(self._modules[index]).__name__}.{name}"
 
     def save(self) -> list[list[Any]]:
         """Return the changed attributes for a checkpoint.
@@ -47,7 +52,7 @@ class Attributes:
         saved, states = [], self._states()
         for key in self.changed():
             index, name = key
-            value = vars(self._methods[index])[name]
+            value = vars(self._modules[index])[name]
             if states[key].refers or not _is_plain(value):
                 raise Unsavable(
                     f"{self.title(key)} changes in training, and no checkpoint can hold this {type(value).__name__}: "
@@ -62,7 +67,7 @@ class Attributes:
         """Set the attributes that :meth:`save` returned. Tensors that were on a device move to this one."""
         for index, name, value, on_device in saved:
             moved = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
-            setattr(self._methods[index], name, moved if on_device else value)
+            setattr(self._modules[index], name, moved if on_device else value)
 
     def _content(self, key: tuple[int, str]) -> bytes | None:
         return self._before[key].content if key in self._before else None
@@ -71,8 +76,8 @@ class Attributes:
         own = {id(t) for t in (*self._owner.parameters(), *self._owner.buffers())}
         return {
             (index, name): _state(value, own)
-            for index, method in enumerate(self._methods)
-            for name, value in vars(method).items()
+            for index, module in enumerate(self._modules)
+            for name, value in vars(module).items()
             if name not in OF_MODULES
         }
 

@@ -12,7 +12,7 @@ from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
 from genbench.regularization.shared.pixels import together
 from genbench.rng import StepRandom
-from genbench.training.attributes import Attributes
+from genbench.training.attributes import Attributes, is_foreign
 from genbench.training.shard import Shard, synchronized_batch_norms
 from genbench.training.step import gradient_step
 
@@ -63,8 +63,9 @@ class Lane(nn.Module):
         self.changes_weights_after = bool(self._after)
 
     def attributes(self) -> Attributes:
-        """The methods' plain attributes at this time."""
-        return Attributes(list(self.methods), self)
+        """The plain attributes, at this time, of the methods and of the user's own modules."""
+        methods = list(self.methods)
+        return Attributes([*methods, *(m for m in self.modules() if is_foreign(m) and m not in methods)], self)
 
     @property
     def validates(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genbench.models.slots import Masked, use_draw
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
-from genbench.training.attributes import Attributes
+from genbench.training.attributes import Attributes, is_foreign
 from genbench.training.effects import difference, effects
 from genbench.training.lane import Lane
 from genbench.training.stack import Lanewise, Stack
@@ -206,8 +206,7 @@ class Pack(pl.LightningModule):
     @property
     def _may_hide(self) -> bool:
         """Whether lanes may differ in a number that nothing shows, as only code of the user's own may."""
-        modules = {type(module).__module__.partition(".")[0] for module in self._lanes[0].modules()}
-        return len(self._lanes) > 1 and not modules <= {"genbench", "torch"}
+        return len(self._lanes) > 1 and any(map(is_foreign, self._lanes[0].modules()))
 
     def _compare(self, separate: Callable[[], Mapping[str, Tensor]], joint: Callable[[], Mapping[str, Tensor]]) -> None:
         """Compare what lanes do together with what each does by itself, and if it differs once more at weights nearby,
@@ -234,11 +233,21 @@ class Pack(pl.LightningModule):
         )
 
     def _without_effect(self, part: Callable[[], T]) -> T:
-        """Call ``part`` and put back every tensor of the lanes."""
+        """Call ``part`` and put back every tensor of the lanes.
+
+        Raises:
+            Unpackable: the part keeps something in another place than a buffer that it changes.
+        """
         assert self._stack is not None
+        buffers, attributes = dict(self._lanes[0].named_buffers()), self._lanes[0].attributes()
         try:
             with self._stack.preserved(), Lanewise(), torch.enable_grad():
-                return part()
+                result = part()
+            _refuse_changes(attributes)
+            for name, buffer in self._lanes[0].named_buffers():
+                if buffer is not buffers.get(name):
+                    raise Unpackable(f"{name} is another buffer after a step; accepted: changed in place, as by copy_")
+            return result
         finally:
             for lane in self._lanes:
                 use_draw(lane.network, None)
@@ -408,7 +417,7 @@ def _stacked(lanes: Sequence[Lane]) -> Stack:
 
 
 def _refuse_changes(attributes: Attributes) -> None:
-    """Refuse methods that keep what changes from step to step in a plain attribute: a traced step would fix it.
+    """Refuse modules that keep what changes from step to step in a plain attribute: a traced step would fix it.
 
     Raises:
         Unpackable: names the attribute.

@@ -16,9 +16,11 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from genbench import records
 from genbench.data.base import TensorData
@@ -46,6 +48,30 @@ def weights(folder):
 
 def folder_of(record, tmp_path):
     return tmp_path / "runs" / record["experiment"] / record["run_id"]
+
+
+class Drops(nn.Module):
+    """Draws from torch's and NumPy's global generators, as a user's network may."""
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(40, 20), nn.Dropout(0.5), nn.Linear(20, classes))
+
+    def forward(self, x):
+        return self.layers(x) * (1 + 0.1 * np.random.rand() if self.training else 1)
+
+
+def test_a_network_that_draws_from_the_global_generators_repeats(configure, tmp_path):
+    """Whatever their states were before."""
+    plain = {**configure("~callbacks.measures"), "model": {"_target_": f"{__name__}.Drops"}}
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state), np.random.seed(state)
+        found.append(execute.run({**plain, "runs_dir": str(tmp_path / f"{state}")}))
+    assert [record["status"] for record in found] == ["completed"] * 2
+    assert found[0]["files"]["weights.pt"] == found[1]["files"]["weights.pt"]
+    other = execute.run({**plain, "seed": 1, "runs_dir": str(tmp_path / "other")})
+    assert other["files"]["weights.pt"] != found[0]["files"]["weights.pt"]
 
 
 def test_a_run_leaves_a_record_that_can_be_read_back(configure, tmp_path):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from genbench.regularization import Method
 from genbench.training import Lane
@@ -40,6 +41,36 @@ CHANGES = {
     "last": lambda m: setattr(m, "last", {"step": (1, True, None), "norms": {2.5}, "mean": torch.ones(1)}),
     "new": lambda m: setattr(m, "new", "text"),
 }
+
+
+class Part(nn.Module):
+    """A part of a network, or of a method, that counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = nn.Linear(5, 3).double(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x)
+
+
+class Wraps(Method):
+    """Keeps a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Part()
+
+
+def test_parts_of_networks_and_methods_are_watched():
+    lane, other = (Lane(nn.Sequential(Part(), nn.ReLU()), [Wraps()], seed=0) for _ in "ab")
+    attributes, again = lane.attributes(), other.attributes()
+    lane.network(torch.zeros(2, 5, dtype=torch.float64))
+    lane.methods[0].part.calls = 7
+    assert sorted(attributes.title(key) for key in attributes.changed()) == ["Part.calls"] * 2
+    again.load(attributes.save(), torch.device("cpu"))
+    assert (other.network[0].calls, other.methods[0].part.calls) == (1, 7)
 
 
 @pytest.fixture

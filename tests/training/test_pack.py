@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import yaml
 from hydra.utils import get_class
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from genbench.config import folder
@@ -478,6 +479,92 @@ def test_what_a_method_remembers_in_a_plain_attribute_cannot_be_packed(buffer):
             own.step()
             lane.after_step(lane.trained, (step + 1) / 3)
         assert apart(ours, lane) < 1e-12
+
+
+class Counts(nn.Module):
+    """A layer that fades in over its first calls, which it counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = nn.Linear(5, 3).double(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x) * min(1.0, self.calls / 5)
+
+
+class Averages(nn.Module):
+    """Subtracts a running mean of its inputs, which it assigns, or changes in place."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.inner, self.in_place = nn.Linear(5, 3).double(), in_place
+        self.register_buffer("mean", torch.zeros(5, dtype=torch.float64))
+
+    def forward(self, x):
+        mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        if self.in_place:
+            self.mean.copy_(mean)
+        else:
+            self.mean = mean
+        return self.inner(x - mean)
+
+
+class Holds(Method):
+    """Counts in a module of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Counts()
+
+    def penalty(self, net, x, y, output, draw):
+        return self.part(x).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda seed: Counts(), r"^Counts\.calls changes in a step, .*accepted: self\.register_buffer"),
+        (lambda seed: Lane(network(seed), [Holds()], seed=seed), r"^Counts\.calls changes in a step"),
+        (lambda seed: Averages(in_place=False), r"^network\.mean is another buffer .*accepted: changed in place"),
+        (lambda seed: Averages(in_place=True), None),
+    ],
+    ids=["network", "part of a method", "assigned buffer", "buffer in place"],
+)
+def test_state_that_a_step_changes_is_a_buffer_that_changes_in_place(make, message):
+    """A traced step would do the change of its first step alone."""
+    lanes = [make(seed) for seed in range(2)]
+    pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
+    pack.prepare(total_steps=3)
+    x, y = torch.randn(2, 12, 5, dtype=torch.float64), torch.randint(3, (2, 12))
+    if message is not None:
+        with pytest.raises(Unpackable, match=message):
+            pack.gradient_step(x, y, step=0)
+        return
+    for step in range(3):
+        pack.gradient_step(x, y, step=step)
+    for lane, inputs in zip(lanes, x, strict=True):
+        torch.testing.assert_close(lane.mean, (1 - 0.9**3) * inputs.mean(0))
+
+
+class Recomputes(nn.Module):
+    """Computes its hidden layer again in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 4).double(), nn.Linear(4, 3).double()
+
+    def forward(self, x):
+        return self.b(checkpoint(lambda x: self.a(x).relu(), x, use_reentrant=False))
+
+
+def test_an_error_of_the_first_step_together_says_that_it_cannot_be_vectorized():
+    x, y = torch.randn(2, 12, 5, dtype=torch.float64), torch.randint(3, (2, 12))
+    F.cross_entropy(Recomputes()(x[0]), y[0]).backward()  # by itself it trains
+    pack = Pack([Recomputes() for _ in "ab"], optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
+    pack.prepare(total_steps=1)
+    with pytest.raises(Unpackable, match=r"^the training step cannot be vectorized: [^\n]+$"):
+        pack.gradient_step(x, y, step=0)
 
 
 class Repeats(Method):
