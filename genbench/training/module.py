@@ -73,7 +73,7 @@ class Training(pl.LightningModule):
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader within its epoch, from a checkpoint
-        self._kept: list[Any] = []  # plain attributes of the lanes' methods, from a checkpoint
+        self._kept: list[Any] = []  # plain attributes of the lanes' modules, from a checkpoint
         self._attributes: list[Attributes] = []  # one a lane, once training has begun
         self.seconds_before = 0.0  # until the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the mean training objective of each epoch
@@ -204,7 +204,7 @@ class Training(pl.LightningModule):
         self._position = checkpoint["loader"]
 
     def attributes(self) -> list[Any]:
-        """The plain attributes of each lane's methods that have changed in training, for a checkpoint.
+        """The plain attributes of methods and foreign modules that have changed in training, for a checkpoint, by lane.
 
         Raises:
             Unsavable: names an attribute that a checkpoint cannot hold.
@@ -212,7 +212,7 @@ class Training(pl.LightningModule):
         return [attributes.save() for attributes in self._attributes]
 
     def continue_from(self, kept: Mapping[str, Any]) -> None:
-        """Take over history, seconds and, when training starts, the methods' plain attributes from a checkpoint."""
+        """Take over history, seconds and, when training starts, plain attributes from a checkpoint."""
         self.history[:] = kept["history"]
         self._kept = kept.get("attributes", [])  # absent from checkpoints of earlier code
         self.seconds_before = kept["seconds"]

@@ -12,6 +12,18 @@ from genbench.data import Digits
 K = 3
 
 
+class Counts(nn.Module):
+    """A layer that fades in over its first calls, which it counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = nn.Linear(5, 3).double(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner(x) * min(1.0, self.calls / 5)
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import nn
 from genbench.regularization import Method
 from genbench.training import Lane
 from genbench.training.attributes import Unsavable
-from tests.helpers.networks import network
+from tests.helpers.networks import Counts, network
 
 
 @dataclass
@@ -43,32 +43,20 @@ CHANGES = {
 }
 
 
-class Part(nn.Module):
-    """A part of a network, or of a method, that counts its calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.calls = nn.Linear(5, 3).double(), 0
-
-    def forward(self, x):
-        self.calls += 1
-        return self.inner(x)
-
-
 class Wraps(Method):
     """Keeps a module."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.part = Part()
+        self.part = Counts()
 
 
 def test_parts_of_networks_and_methods_are_watched():
-    lane, other = (Lane(nn.Sequential(Part(), nn.ReLU()), [Wraps()], seed=0) for _ in "ab")
+    lane, other = (Lane(nn.Sequential(Counts(), nn.ReLU()), [Wraps()], seed=0) for _ in "ab")
     attributes, again = lane.attributes(), other.attributes()
     lane.network(torch.zeros(2, 5, dtype=torch.float64))
     lane.methods[0].part.calls = 7
-    assert sorted(attributes.title(key) for key in attributes.changed()) == ["Part.calls"] * 2
+    assert sorted(attributes.title(key) for key in attributes.changed()) == ["Counts.calls"] * 2
     again.load(attributes.save(), torch.device("cpu"))
     assert (other.network[0].calls, other.methods[0].part.calls) == (1, 7)
 

@@ -22,7 +22,7 @@ from genbench.training import Lane, Pack, Unpackable
 from genbench.training.stack import Lanewise, Stack
 from tests.helpers.choices import DATA, SEPARATE, choices, needs
 from tests.helpers.equality import apart
-from tests.helpers.networks import network
+from tests.helpers.networks import Counts, network
 from tests.helpers.packs import STEPS, compare, separately, spread, together
 from tests.helpers.runs import descend, trainer
 
@@ -479,18 +479,6 @@ def test_what_a_method_remembers_in_a_plain_attribute_cannot_be_packed(buffer):
             own.step()
             lane.after_step(lane.trained, (step + 1) / 3)
         assert apart(ours, lane) < 1e-12
-
-
-class Counts(nn.Module):
-    """A layer that fades in over its first calls, which it counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.calls = nn.Linear(5, 3).double(), 0
-
-    def forward(self, x):
-        self.calls += 1
-        return self.inner(x) * min(1.0, self.calls / 5)
 
 
 class Averages(nn.Module):
