@@ -12,7 +12,8 @@ from genbench.models.slots import frozen_norm_statistics, use_draw
 from genbench.regularization.base import Batches, Method, Parameters, Validate, overriding
 from genbench.regularization.shared.pixels import together
 from genbench.rng import StepRandom
-from genbench.training.attributes import Attributes, is_foreign
+from genbench.training.attributes import Attributes
+from genbench.training.contents import is_foreign
 from genbench.training.shard import Shard, synchronized_batch_norms
 from genbench.training.step import gradient_step
 
@@ -63,9 +64,10 @@ class Lane(nn.Module):
         self.changes_weights_after = bool(self._after)
 
     def attributes(self) -> Attributes:
-        """The plain attributes, at this time, of the methods and of the user's own modules."""
+        """What the methods, the user's own modules and the loss keep in Python at this time."""
         methods = list(self.methods)
-        return Attributes([*methods, *(m for m in self.modules() if is_foreign(m) and m not in methods)], self)
+        foreign = (m for m in self.modules() if is_foreign(m) and m not in methods)
+        return Attributes([*methods, *foreign], self, self._loss)
 
     @property
     def validates(self) -> bool:

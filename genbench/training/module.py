@@ -18,7 +18,7 @@ from genbench.records.unfinished import Unfinished
 from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
 from genbench.rng import StepRandom
-from genbench.training.attributes import Attributes
+from genbench.training.attributes import Attributes, register_missing
 from genbench.training.checkpoint import position, set_position
 from genbench.training.lane import Lane, SeparateLanes, has_modes
 from genbench.training.shard import Shard
@@ -199,12 +199,13 @@ class Training(pl.LightningModule):
         checkpoint["attributes"] = self.attributes()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        register_missing(self, checkpoint["state_dict"])
         self.continue_from(checkpoint)
         self._objectives[:] = checkpoint["objectives"]
         self._position = checkpoint["loader"]
 
     def attributes(self) -> list[Any]:
-        """The plain attributes of methods and foreign modules that have changed in training, for a checkpoint, by lane.
+        """What methods and foreign modules keep in Python and has changed in training, for a checkpoint, by lane.
 
         Raises:
             Unsavable: names an attribute that a checkpoint cannot hold.

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genbench.models.slots import Masked, use_draw
+from genbench.models.slots import Masked
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
-from genbench.training.attributes import Attributes, is_foreign
-from genbench.training.effects import difference, effects
 from genbench.training.lane import Lane
-from genbench.training.stack import Lanewise, Stack
+from genbench.training.pack_checks import Checks, hidden_difference, may_hide
+from genbench.training.stack import Stack
 from genbench.training.step import gradient_step, training_step
 from genbench.training.unpackable import Unpackable, vectorizing
 
@@ -84,6 +83,7 @@ class Pack(pl.LightningModule):
         self._own_batches = own_batches
         self._stack: Stack | None = None
         self._random: PackRandom | None = None
+        self._checks: Checks | None = None
         self._after_is_compared = False
         self._programs: dict[Any, Callable[..., Any]] = {}
 
@@ -104,11 +104,18 @@ class Pack(pl.LightningModule):
 
     def prepare(self, *, total_steps: int) -> "LaneOptimizer":
         """Stack the lanes, which are on their device by now, and make their optimizers."""
+        reason = hidden_difference(self._lanes)  # read before their tensors move to common storage
         self._stack = _stacked(self._lanes)
+        if reason is not None:
+            raise Unpackable(reason)
         self.lane_optimizer = LaneOptimizer(
             self._stack, self._make_optimizers, self._make_schedulers, total_steps=total_steps
         )
         return self.lane_optimizer
+
+    def on_train_epoch_start(self) -> None:
+        if self._checks is not None:
+            self._checks.between_epochs()
 
     def training_step(self, batch: Any) -> None:
         self.advance(*batch, total_steps=self.total_steps)
@@ -139,22 +146,25 @@ class Pack(pl.LightningModule):
             step: number of steps before this one, which keys the random numbers.
         """
         if self._random is None:
+            assert self._stack is not None
             self._random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
+            self._checks = Checks(self._lanes, self._stack)
             separate = partial(self._separate_steps, x, y)
             with vectorizing():
-                if step == 0 and self._may_hide:
-                    self._compare(separate, partial(self._joint_step, x, y, step))
+                if step == 0 and may_hide(self._lanes):
+                    self._checks.compare(separate, partial(self._joint_step, x, y, step))
                 else:
-                    self._without_effect(separate)
+                    self._checks.without_effect(separate)
         return self._joint_step(x, y, step)["objective"]
 
     def after_step(self, progress: float) -> None:
         """Let the methods act on the weights that the optimizer has moved."""
         if self._lanes[0].changes_weights_after:
-            if self._may_hide and not self._after_is_compared:
-                self._after_is_compared = True
+            if not self._after_is_compared and may_hide(self._lanes):
+                assert self._checks is not None
                 separate = partial(self._separate_after_steps, progress)
-                self._compare(separate, partial(self._joint_after_step, progress))
+                self._checks.compare(separate, partial(self._joint_after_step, progress))
+            self._after_is_compared = True
             self._joint_after_step(progress)
 
     def _joint_step(self, x: Tensor, y: Tensor, step: int) -> dict[str, Tensor]:
@@ -175,12 +185,12 @@ class Pack(pl.LightningModule):
     def _program(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Return function(*args), which is traced once for each set of shapes."""
         assert self._stack is not None
+        assert self._checks is not None
         key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
         if key not in self._programs:
             with vectorizing():
-                attributes = self._lanes[0].attributes()
-                program = self._stack.traced(function, *args)
-                _refuse_changes(attributes)
+                with self._checks.tracing():
+                    program = self._stack.traced(function, *args)
                 result = program(*args)
                 self._programs[key] = program
                 return result
@@ -200,59 +210,10 @@ class Pack(pl.LightningModule):
         """Stop training a lane, which keeps its present weights."""
         if self._stack is not None:  # training has begun
             self._stack.release(index)
+        if self._checks is not None:
+            self._checks.release(index)
 
     # -- each lane by itself, once
-
-    @property
-    def _may_hide(self) -> bool:
-        """Whether lanes may differ in a number that nothing shows, as only code of the user's own may."""
-        return len(self._lanes) > 1 and any(map(is_foreign, self._lanes[0].modules()))
-
-    def _compare(self, separate: Callable[[], Mapping[str, Tensor]], joint: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Compare what lanes do together with what each does by itself, and if it differs once more at weights nearby,
-        as rounding may switch a unit on.
-
-        Raises:
-            Unpackable: names the first lane that differs.
-        """
-        assert self._stack is not None
-        flat = self._stack.flat
-        noise = torch.randn(flat.shape[1], generator=torch.Generator().manual_seed(0)).to(flat)
-        for nudge in (0.0, 1e-3):
-            with self._stack.preserved():
-                flat.mul_(1 + nudge * noise)
-                alone = self._without_effect(partial(effects, self._stack, separate))
-                other = difference(self._stack, effects(self._stack, joint), alone)
-            if other is None:
-                return
-        assert other is not None
-        index, what = other
-        raise Unpackable(
-            f"lane {index} has another {what} by itself: a method keeps a number of its own where a pack cannot "
-            "see it, as in a function; accepted: self.setting"
-        )
-
-    def _without_effect(self, part: Callable[[], T]) -> T:
-        """Call ``part`` and put back every tensor of the lanes.
-
-        Raises:
-            Unpackable: the part keeps something in another place than a buffer that it changes.
-        """
-        assert self._stack is not None
-        buffers, attributes = dict(self._lanes[0].named_buffers()), self._lanes[0].attributes()
-        try:
-            with self._stack.preserved(), Lanewise(), torch.enable_grad():
-                result = part()
-            _refuse_changes(attributes)
-            for name, buffer in self._lanes[0].named_buffers():
-                if buffer is not buffers.get(name):
-                    raise Unpackable(f"{name} is another buffer after a step; accepted: changed in place, as by copy_")
-            return result
-        finally:
-            for lane in self._lanes:
-                use_draw(lane.network, None)
-                for p in lane.parameters():
-                    p.grad = None
 
     def _separate_steps(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Take the gradients of step 0 lane by lane, which records the random numbers that the lanes use."""
@@ -414,19 +375,6 @@ def _stacked(lanes: Sequence[Lane]) -> Stack:
         for slot in slots:
             slot.active = active
     return Stack(lanes)
-
-
-def _refuse_changes(attributes: Attributes) -> None:
-    """Refuse modules that keep what changes from step to step in a plain attribute: a traced step would fix it.
-
-    Raises:
-        Unpackable: names the attribute.
-    """
-    for key in attributes.changed():
-        raise Unpackable(
-            f"{attributes.title(key)} changes in a step, and a pack keeps buffers alone; "
-            "accepted: self.register_buffer, changed in place"
-        )
 
 
 def _each(name: str, value: Any, n: int) -> list[Any]:

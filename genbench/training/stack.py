@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from genbench.im2col import Im2col, linear
 from genbench.module_state import ModuleTensors
-from genbench.training.attributes import OF_MODULES
 from genbench.training.batch_norm import batch_statistics, by_channel
+from genbench.training.contents import OF_MODULES
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
@@ -164,11 +164,14 @@ def _shortened(program: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 class Lanewise(Im2col):
     """Replaces convolutions, recurrences and batch normalization by operations whose result for a lane does not depend
-    on the number of lanes. torch's own change in the last bit with that number, or have no batching rule."""
+    on the number of lanes. torch's own change in the last bit with that number, have no batching rule, or, for the
+    padding of an embedding, a wrong one."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear:
             return linear(*args, **(kwargs or {}))
+        if func is F.embedding:
+            return _embedding(*args, **(kwargs or {}))
         if func is F.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
         if (unit := _UNITS.get(func)) is not None:
@@ -202,6 +205,14 @@ def _batch_norm(
     scale = (variance + eps).rsqrt()
     scaled = centred * by_channel(scale if weight is None else scale * weight, input)
     return scaled if bias is None else scaled + by_channel(bias, input)
+
+
+def _embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """torch.nn.functional.embedding. Under vmap, torch 2.13 trains the padding in all lanes but the first."""
+    output = F.embedding(input, weight, None, *args, **kwargs)
+    if padding_idx is None:
+        return output
+    return torch.where((input == padding_idx % len(weight))[..., None], output.detach(), output)
 
 
 def _recurrent(

@@ -3,8 +3,10 @@
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 import yaml
@@ -573,16 +575,182 @@ def test_lanes_that_count_otherwise_are_not_stacked():
         pack.prepare(total_steps=1)
 
 
+class Differs(Method):
+    """Multiplies the loss by a number that it keeps in Python, in a way of a test's own."""
+
+    def __init__(self, number, keep) -> None:
+        super().__init__()
+        self.keep = keep(number)
+
+    def penalty(self, net, x, y, output, draw):
+        return 0.0 * output.sum()
+
+
+def _default(number):
+    def value(k=number):
+        return k
+
+    return value
+
+
+KEEPS = {
+    "list": lambda k: [1, [k]],
+    "closure": lambda k: lambda: k,
+    "default": _default,
+    "partial": lambda k: partial(max, k),
+    "tensor": lambda k: torch.tensor([0.0, k]),
+    "module": lambda k: [nn.Dropout(k / 10)],
+    "weights": lambda k: (nn.init.constant_(nn.Linear(1, 1).weight, k),),
+    "generator": lambda k: (k for _ in range(3)),
+    "random": lambda k: torch.Generator().manual_seed(k),
+    "object": lambda k: SimpleNamespace(inner={"k": k}),
+    "method": lambda k: [k].count,
+    "function": lambda k: [None, F.relu, F.gelu][k],
+}
+
+
+@pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
+def test_lanes_that_differ_in_python_are_refused_before_a_step(keep):
+    """The number may act late, or too little to be seen in a step."""
+
+    def prepared(*numbers):
+        lanes = [Lane(network(seed), [Differs(k, keep)], seed=seed) for seed, k in enumerate(numbers)]
+        return Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+
+    prepared(1, 1, 1)
+    with pytest.raises(Unpackable, match=r"^Differs\.keep.* is another in lane 2 than in lane 0; accepted: buffers"):
+        prepared(1, 1, 2)
+
+
+def test_lanes_of_different_losses_or_hooks_are_refused():
+    def smoothed(amount):
+        return lambda output, y: F.cross_entropy(output, y, label_smoothing=amount)
+
+    lanes = [Lane(network(seed), seed=seed, loss=smoothed(seed / 10)) for seed in range(2)]
+    with pytest.raises(Unpackable, match=r"^the loss\.amount is another in lane 1"):
+        Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+    networks = [nn.Sequential(nn.Linear(5, 3)) for _ in range(2)]
+    networks[1][0].register_forward_hook(lambda *_: None)
+    with pytest.raises(Unpackable, match=r"^Linear's hooks: forward_hooks\[0\] is another in lane 1"):
+        Pack(networks, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+    networks = [nn.Sequential(nn.Linear(5, 3)) for _ in range(2)]
+    for net in networks:
+        net[0].weight.register_hook(lambda grad: 2 * grad)
+    with pytest.raises(Unpackable, match=r"^network\.0\.weight has a hook"):
+        Pack(networks, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+
+
+@pytest.mark.parametrize("kept", [lambda p: p, lambda p: p.detach(), lambda p: p.data[1:]], ids=["it", "view", "part"])
+def test_a_weight_that_is_kept_beside_the_network_is_refused(kept):
+    """A pack computes with other tensors, which it would not see."""
+    lanes = [Lane(network(seed), [Differs(0, lambda _: None)], seed=seed) for seed in range(2)]
+    for lane in lanes:
+        lane.methods[0].keep = {"first": [kept(lane.trained[0])]}
+    with pytest.raises(Unpackable, match=r"^Differs\.keep\['first'\]\[0\] keeps network\.\S+, which a pack replaces"):
+        Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+
+
+class Halves(Method):
+    """Halves its strength at the end of each epoch."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        if how == "attribute":
+            self.strength = 1.0
+        else:
+            self.register_buffer("strength", torch.tensor(1.0, dtype=torch.float64))
+
+    def penalty(self, net, x, y, output, draw):
+        return self.strength * output.square().mean()
+
+    def after_epoch(self, net, validate):
+        if self.how == "unread":
+            self.epochs = getattr(self, "epochs", 0) + 1
+            self.remember("best", net.parameters())
+        elif self.how == "in place":
+            self.strength.mul_(0.5)
+        else:
+            self.strength = self.strength * 0.5
+        if self.how == "new buffer":
+            self.strength = self.strength[None]
+        return False
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("attribute", r"^Halves\.strength changes after an epoch, .*accepted: self\.register_buffer"),
+        ("new buffer", r"^Halves\.strength is new after an epoch, .*accepted: self\.register_buffer"),
+        ("assigned", None),
+        ("in place", None),
+        ("unread", None),
+    ],
+)
+def test_what_an_epoch_changes_is_a_buffer(how, message):
+    batch = torch.randn(12, 5, dtype=torch.float64), torch.arange(12) % 3
+
+    def trained(pack):
+        trainer = pl.Trainer(
+            max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu"
+        )
+        trainer.fit(pack, DataLoader([batch], batch_size=None))
+        return pack
+
+    class Epochs(Pack):
+        def on_train_epoch_end(self):
+            for lane in self.lanes:
+                lane.after_epoch(lambda split: {})
+
+    def pack(seeds):
+        lanes = [Lane(network(seed), [Halves(how)], seed=seed) for seed in seeds]
+        return Epochs(lanes, optimizer=partial(torch.optim.SGD, lr=0.1))
+
+    if message is not None:
+        with pytest.raises(Unpackable, match=message):
+            trained(pack(range(2)))
+        return
+    together = trained(pack(range(2))).networks
+    for seed in range(2):
+        (alone,) = trained(pack([seed])).networks
+        for p, q in zip(alone.parameters(), together[seed].parameters(), strict=True):
+            torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("padding", [0, -1])
+def test_the_padding_of_an_embedding_is_not_trained_in_any_lane(padding):
+    """torch's vmap trains it in all lanes but the first."""
+
+    def networks():
+        for seed in range(3):
+            torch.manual_seed(seed)
+            net = nn.Sequential(nn.Embedding(7, 4, padding_idx=padding), nn.Flatten(), nn.Linear(20, 3)).double()
+            nn.init.normal_(net[0].weight)  # the padding too
+            yield net
+
+    x, y = torch.arange(60).reshape(12, 5) % 7, torch.arange(12) % 3
+    together, before = list(networks()), list(networks())
+    pack = Pack(together, optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
+    optimizer = pack.prepare(total_steps=1)
+    pack.gradient_step(x.expand(3, 12, 5), y.expand(3, 12), step=0)
+    optimizer.step()
+    for net, old in zip(together, before, strict=True):
+        F.cross_entropy(old(x), y).backward()
+        for p, q in zip(net.parameters(), old.parameters(), strict=True):
+            torch.testing.assert_close(p, q - 0.1 * q.grad)
+        assert torch.equal(net[0].weight[padding], old[0].weight[padding])
+
+
 class Hides(Method):
-    """Keeps a count where nothing but a training step shows it: in a function of the part ``where``."""
+    """Keeps a count where nothing but a training step shows it: in memory that Python cannot look into."""
 
     def __init__(self, *, k: int, where: str) -> None:
         super().__init__()
         self.where = where
-        self.repeated = lambda value: sum(value for _ in range(k))
+        self.count = memoryview(bytes([k]))
 
     def _in(self, where, value):
-        return self.repeated(value) if where == self.where else value
+        return sum(value for _ in range(self.count[0])) if where == self.where else value
 
     def penalty(self, net, x, y, output, draw):
         return self._in("penalty", 0.01 * output.square().mean())
@@ -621,7 +789,7 @@ def test_a_count_that_only_a_step_shows_is_found_in_the_first_step(where, what, 
     if counts == (3, 3):
         step()
         return
-    with pytest.raises(Unpackable, match=rf"^lane 1 has another {what} by itself: .*accepted: self.setting$"):
+    with pytest.raises(Unpackable, match=rf"^lane 1 has another {what} by itself than in a pack, .*accepted: buffers"):
         step()
 
 
@@ -636,7 +804,7 @@ def test_a_difference_counts_if_it_is_there_at_other_weights_too(monkeypatch, di
     pack.prepare(total_steps=4)
     before = pack._stack.flat.clone()
     monkeypatch.setattr(
-        "genbench.training.pack.difference", lambda stack, *_: (seen.append(stack.flat.clone()), next(found))[1]
+        "genbench.training.pack_checks._difference", lambda stack, *_: (seen.append(stack.flat.clone()), next(found))[1]
     )
     x, y = torch.randn(2, 12, 5, dtype=torch.float64), torch.randint(3, (2, 12))
     with pytest.raises(Unpackable, match=r"^lane 0 has another objective") if refused else nullcontext():
@@ -648,7 +816,7 @@ def test_a_difference_counts_if_it_is_there_at_other_weights_too(monkeypatch, di
 
 
 def test_lanes_of_genbenchs_own_code_are_not_compared(monkeypatch):
-    monkeypatch.setattr("genbench.training.pack.difference", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr("genbench.training.pack_checks._difference", lambda *_: pytest.fail("compared"))
     lanes = [Lane(build(i), [Dropout(rate=rate)], seed=i) for i, rate in enumerate((0.1, 0.5))]
     pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1))
     pack.prepare(total_steps=3)

@@ -1,0 +1,191 @@
+"""What keeps lanes from computing as one: found before they are stacked, in their first step, and between epochs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from genbench.models.slots import use_draw
+from genbench.training.attributes import WHOLE, Attributes, Key
+from genbench.training.contents import is_foreign
+from genbench.training.lane import Lane
+from genbench.training.stack import Lanewise, Stack
+from genbench.training.unpackable import Unpackable
+
+T = TypeVar("T")
+_BUFFERS = "and a pack keeps buffers alone; accepted: self.register_buffer, changed in place"
+
+
+def may_hide(lanes: Sequence[Lane]) -> bool:
+    """Whether lanes may differ in what no structure shows, as only code or networks of the user's own may."""
+    network = type(lanes[0].network).__module__.partition(".")[0]
+    return len(lanes) > 1 and (network != "genbench" or any(map(is_foreign, lanes[0].modules())))
+
+
+def hidden_difference(lanes: Sequence[Lane]) -> str | None:
+    """Why lanes whose tensors are stacked would not be what they are by themselves, or None. A pack calls the functions
+    of lane 0 for all, with the tensors of each."""
+    if not may_hide(lanes):
+        return None
+    first = lanes[0].attributes()
+    for attribute, tensor in first.aliases():
+        return f"{attribute} keeps {tensor}, which a pack replaces; accepted: read from the network in a step"
+    for name, p in lanes[0].named_parameters():
+        if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
+            return f"{name} has a hook, which a pack does not call; accepted: a method's gradient()"
+    for index, lane in enumerate(lanes[1:], 1):
+        if (what := first.difference(lane.attributes())) is not None:
+            return f"{what} is another in lane {index} than in lane 0; accepted: buffers, as of self.setting"
+    return None
+
+
+class Checks:
+    """Compares what the lanes of a stack do together with what each does by itself.
+
+    Args:
+        lanes: the lanes.
+        stack: the stack of them.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], stack: Stack) -> None:
+        self._lanes, self._stack = lanes, stack
+        self._kept = {i: (kept := lane.attributes(), kept.buffers()) for i, lane in enumerate(lanes)}
+        self._reads: set[Key] = set()  # by the traced step
+
+    def release(self, index: int) -> None:
+        """Check a lane that no longer trains no more."""
+        self._kept.pop(index, None)
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Note what a step reads while it is traced.
+
+        Raises:
+            Unpackable: the step changes what is not a buffer.
+        """
+        attributes = self._lanes[0].attributes()
+        with attributes.reading(self._reads):
+            yield
+        _refuse_changes(attributes)
+
+    def between_epochs(self) -> None:
+        """Take over buffers that ``after_epoch`` has assigned.
+
+        Raises:
+            Unpackable: it has changed something else that the step reads; a traced step would not see it.
+        """
+        for attributes, rows in self._kept.values():
+            for key in attributes.changed():
+                if key.kind != "attribute" or self._is_read(key.module, key.name):
+                    raise Unpackable(f"{attributes.title(key)} changes after an epoch, {_BUFFERS}")
+            for index, module in enumerate(attributes.modules):
+                for name, buffer in module._buffers.items():
+                    row = rows.get((index, name))
+                    if buffer is row:
+                        continue
+                    if row is not None and buffer is not None and _kind(row) == _kind(buffer):
+                        module._buffers[name] = row.copy_(buffer)
+                    elif self._is_read(index, name):
+                        raise Unpackable(f"{type(module).__name__}.{name} is new after an epoch, {_BUFFERS}")
+
+    def _is_read(self, module: int, name: str) -> bool:
+        return any(Key(module, "attribute", each) in self._reads for each in (name, *WHOLE))
+
+    def compare(self, separate: Callable[[], Mapping[str, Tensor]], joint: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Compare what lanes do together with what each does by itself, and if it differs once more at weights nearby,
+        as rounding may switch a unit on.
+
+        Raises:
+            Unpackable: names the first lane that differs.
+        """
+        flat = self._stack.flat
+        noise = torch.randn(flat.shape[1], generator=torch.Generator().manual_seed(0)).to(flat)
+        for nudge in (0.0, 1e-3):
+            with self._stack.preserved():
+                flat.mul_(1 + nudge * noise)
+                alone = self.without_effect(partial(_effects, self._stack, separate))
+                other = _difference(self._stack, _effects(self._stack, joint), alone)
+            if other is None:
+                return
+        assert other is not None
+        index, what = other
+        raise Unpackable(
+            f"lane {index} has another {what} by itself than in a pack, which sees nothing but tensors of its network "
+            "and methods; accepted: buffers, as of self.setting"
+        )
+
+    def without_effect(self, part: Callable[[], T]) -> T:
+        """Call ``part`` and put back every tensor of the lanes.
+
+        Raises:
+            Unpackable: the part keeps something in another place than a buffer that it changes.
+        """
+        buffers, attributes = dict(self._lanes[0].named_buffers()), self._lanes[0].attributes()
+        try:
+            with self._stack.preserved(), Lanewise(), torch.enable_grad():
+                result = part()
+            _refuse_changes(attributes)
+            for name, buffer in self._lanes[0].named_buffers():
+                if buffer is not buffers.get(name):
+                    raise Unpackable(f"{name} is another buffer after a step; accepted: changed in place, as by copy_")
+            return result
+        finally:
+            for lane in self._lanes:
+                use_draw(lane.network, None)
+                for p in lane.parameters():
+                    p.grad = None
+
+
+def _refuse_changes(attributes: Attributes) -> None:
+    for key in attributes.changed():
+        raise Unpackable(f"{attributes.title(key)} changes in a step, {_BUFFERS}")
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+class Effect(NamedTuple):
+    """A result of a part of a step, or the change that it makes to a tensor.
+
+    Attributes:
+        value: [lanes, ...].
+        scale: norm [lanes] of the numbers whose rounding it has, 1 at least.
+    """
+
+    value: Tensor
+    scale: Tensor
+
+
+def _effects(stack: Stack, part: Callable[[], Mapping[str, Tensor]]) -> dict[str, Effect]:
+    """Call ``part``, which returns results [lanes, ...] by name; return them and the changes of the stack's tensors."""
+    before = {name: tensor.clone() for name, tensor in stack.tensors.items()}
+    found = {name: Effect(value.clone(), value.new_ones(len(stack))) for name, value in part().items()}
+    for name, tensor in stack.tensors.items():
+        if tensor.is_floating_point():
+            found[name] = Effect(tensor - before[name], _norms(before[name]).clamp_min(1))
+    return found
+
+
+def _difference(stack: Stack, ours: Mapping[str, Effect], theirs: Mapping[str, Effect]) -> tuple[int, str] | None:
+    """The first lane whose effects differ by more than rounding, and the effect; None if there is none.
+
+    Rounding is at most √ε of the effect and 1000 ε of its scale, with ε of the trained weights, or of autocast. It is a
+    twentieth of a gradient, which jumps where a unit switches on. What is not finite is not compared.
+    """
+    kind, eps = stack.flat.device.type, torch.finfo(stack.flat.dtype).eps
+    coarse = torch.finfo(torch.get_autocast_dtype(kind)).eps if torch.is_autocast_enabled(kind) else eps
+    for name, (value, scale) in theirs.items():
+        apart, size = _norms(ours[name].value - value), _norms(value)
+        part = 0.05 if name == "gradient" else coarse**0.5
+        far = (apart > part * size + 1000 * eps * scale.double()) & apart.isfinite()
+        if far.any():
+            return int(far.int().argmax()), name
+    return None
+
+
+def _norms(tensor: Tensor) -> Tensor:
+    return tensor.double().reshape(len(tensor), -1).norm(dim=1)
