@@ -73,6 +73,17 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
+def check_function(name: str, value: object, *, of: str, optional: bool = False) -> None:
+    """Refuse what is no function ``of`` the named arguments; None is accepted if it is ``optional``.
+
+    >>> check_function("Gap count", 3, of="output and target", optional=True)
+    Traceback (most recent call last):
+    ValueError: Gap count is 3; accepted: a function of output and target, or null
+    """
+    if not callable(value) and not (optional and value is None):
+        raise ValueError(f"{name} is {value!r}; accepted: a function of {of}{', or null' if optional else ''}")
+
+
 def nearest(word: str, accepted: Sequence[str]) -> str:
     """The end of an error message: the accepted word nearest to a misspelt one, in any case, or all of them.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genbench.callbacks.splits import AUTO, Splits, noted
 from genbench.callbacks.splits import take as take  # also importable from here
-from genbench.callbacks.subject import is_own, network, probe, weights
+from genbench.callbacks.subject import check_subject, is_own, network, probe, weights
 from genbench.checks import check_flag, check_integer
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.measure_progress import progress_to
@@ -89,15 +89,10 @@ class Measuring(pl.Callback):
             check_integer(f"{name} examples", examples, least=1, note="or auto, or null")
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
-        if not callable(loss):
-            raise ValueError(f"{name} loss is {loss!r}; accepted: a function of output and target")
+        check_subject(name, loss=loss, forward=forward, count=count, network=network)
         self.loss = loss
         self.forward = forward
-        if count is not None and not callable(count):
-            raise ValueError(f"{name} count is {count!r}; accepted: a function of output and target, or null")
         self.count = count
-        if network is not None and not isinstance(network, str):
-            raise ValueError(f"{name} network is {network!r}; accepted: the dotted name of a part of the module")
         self.examples = examples
         self.network = network
         self.log_details = check_flag(f"{name} log_details", log_details)

@@ -5,7 +5,7 @@ from torch import nn
 
 from genbench.callbacks.base import warn
 from genbench.callbacks.splits import Splits
-from genbench.callbacks.subject import network, probe
+from genbench.callbacks.subject import check_subject, network, probe
 from genbench.checks import check_integer, check_number
 from genbench.measures import Snapshot, accuracy
 from genbench.measures.base import reason
@@ -43,6 +43,7 @@ class Stop(pl.Callback):
         for name, value, high in (("train_loss", train_loss, float("inf")), ("train_accuracy", train_accuracy, 1.0)):
             if value is not None and check_number(f"Stop {name}", value, low=0, high=high) == 0:
                 raise ValueError(f"Stop {name} is {value!r}; accepted: a number > 0")
+        check_subject("Stop", loss=loss, forward=forward, count=count, network=network)
         self.train_loss = train_loss
         self.train_accuracy = train_accuracy
         self.every_n_epochs = check_integer("Stop every_n_epochs", every_n_epochs, least=1)

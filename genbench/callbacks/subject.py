@@ -7,11 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genbench.checks import check_function
 from genbench.measures import Snapshot
 from genbench.measures.base import reason
 from genbench.module_state import unwrapped
 
 FORWARD = "forward=(model, batch) -> (output, target)"
+
+
+def check_subject(owner: str, *, loss: object, forward: object, count: object, network: object) -> None:
+    """Refuse arguments of the callback ``owner`` that do not say what it measures."""
+    check_function(f"{owner} loss", loss, of="output and target")
+    check_function(f"{owner} forward", forward, of="model and batch", optional=True)
+    check_function(f"{owner} count", count, of="output and target", optional=True)
+    if network is not None and not isinstance(network, str):
+        raise ValueError(f"{owner} network is {network!r}; accepted: the dotted name of a part of the module, or null")
 
 
 def is_own(pl_module: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genbench.checks import check_function
 from genbench.measures.batch_structure import BatchResult, BatchStructure, find_structure
 from genbench.measures.batches import Batches
 from genbench.measures.examples import (
@@ -58,8 +59,9 @@ class Evaluation(FrozenNetwork):
         count: Count | None = None,
     ) -> None:
         super().__init__(model, initial=initial)
-        if not callable(loss):
-            raise ValueError(f"loss is {loss!r}; accepted: a function of (output, target)")
+        check_function("loss", loss, of="output and target")
+        check_function("forward", forward, of="model and batch", optional=True)
+        check_function("count", count, of="output and target", optional=True)
         if not isinstance(batches, Iterable):
             raise ValueError(f"batches is {type(batches).__name__!r}; accepted: an iterable of batches")
         self.loss = _copied(loss, self.model)

@@ -401,3 +401,18 @@ def test_other_losses():
 def test_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [Gap, Measures, Optimization, Stop])
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("loss", None, "a function of output and target"),
+        ("forward", "net", "a function of model and batch, or null"),
+        ("count", 3, "a function of output and target, or null"),
+        ("network", 1, "the dotted name of a part of the module, or null"),
+    ],
+)
+def test_arguments_that_cannot_be_called_or_name_no_part_are_refused_at_once(kind, name, value, accepted):
+    with pytest.raises(ValueError, match=f"^{kind.__name__} {name} is {value!r}; accepted: {accepted}$"):
+        kind(**{name: value})

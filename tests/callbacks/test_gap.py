@@ -82,8 +82,3 @@ def test_padding_counts_neither_in_the_accuracy_nor_in_the_loss():
     assert gap.results["val/gap/accuracy"].value == pytest.approx(0, abs=1e-9)
     found = measures.results["train/performance/loss"]
     assert (found.value, found.note) == (pytest.approx(exact, rel=1e-5), None)
-
-
-def test_a_count_that_is_no_function_is_refused():
-    with pytest.raises(ValueError, match="Gap count is 3; accepted: a function of output and target, or null"):
-        Gap(count=3)

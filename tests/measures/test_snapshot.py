@@ -236,7 +236,10 @@ def bad(name):
         net = nn.LazyLinear(3)
     elif name == "function":
         net = net.forward
-    return lambda: hessian_trace(Snapshot(net, loss, batches), deflation=2, probes=2)
+    elif name == "no loss":
+        loss = "cross_entropy"
+    more = {name.removeprefix("no "): 3} if name in ("no forward", "no count") else {}
+    return lambda: hessian_trace(Snapshot(net, loss, batches, **more), deflation=2, probes=2)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +261,9 @@ def bad(name):
         ("no examples", "no examples"),
         ("lazy", "'weight' is not initialized"),
         ("function", "model is 'method'"),
+        ("no loss", "loss is 'cross_entropy'; accepted: a function of output and target$"),
+        ("no forward", "forward is 3; accepted: a function of model and batch, or null"),
+        ("no count", "count is 3; accepted: a function of output and target, or null"),
     ],
 )
 def test_bad_input_is_one_clear_line(name, message):
