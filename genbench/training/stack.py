@@ -90,6 +90,8 @@ class Stack:
         ``args`` are examples for later calls, all tensors. Changes of the modules' tensors in place happen at every
         call; a Python number that the function reads becomes a constant.
         """
+        from torch._guards import TracingContext, tracing
+        from torch._subclasses import FakeTensorMode
         from torch.fx.experimental.proxy_tensor import make_fx
 
         def whole(weights: list[Tensor], rest: list[Tensor], *args: Any) -> Any:
@@ -99,7 +101,8 @@ class Stack:
             finally:
                 self.rest = before
 
-        with self.preserved():
+        # one mode for the shapes of all operations: make_fx would make one for each, which is half of its time
+        with self.preserved(), tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
             program = _shortened(make_fx(whole)(self.weights, self.rest, *args))
 
         @torch.no_grad()
