@@ -31,6 +31,20 @@ def patient() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Deliver Ctrl-C and the signals after the block, not within; processes that it starts have Ctrl-C blocked."""
+    came: list[int] = []
+    with _handled(lambda number, frame: came.append(number), (signal.SIGINT, *SIGNALS)):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a handler is not inherited
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # the handler now gets what was pending
+    for number in came:
+        signal.raise_signal(number)
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     _ASKED.set()
     raise KeyboardInterrupt
@@ -41,13 +55,13 @@ def _note(signum: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handled(handler: Callable[[int, FrameType | None], None], numbers: tuple[int, ...] = SIGNALS) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     if not {signal.getsignal(number) for number in SIGNALS} & {_interrupt, _note}:
         _ASKED.clear()
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -3,7 +3,11 @@
 import importlib
 import os
 import pickle
+import shutil
 import signal
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from hydra.utils import get_object
 from genbench import records
 from genbench.checks import ConfigError
 from genbench.config import folder
+from genbench.process import termination
 from genbench.runs import executors, sweep, sweep_plan
 from genbench.runs.executors import base, processes
 
@@ -153,3 +158,48 @@ def test_how_a_process_ended_is_said():
     assert executors.cause_of_death(7) == "the process ended with exit status 7"
     assert executors.cause_of_death(-signal.SIGTERM) == "the process was killed by SIGTERM"
     assert executors.cause_of_death(-signal.SIGKILL) == "the process was killed by SIGKILL (out of memory?)"
+
+
+class Submitting:
+    """A module submitit whose executor starts a process and gets signals while it submits."""
+
+    def __init__(self, *numbers):
+        self.numbers, self.log, self.job_id, self.state = numbers, [], "17", "RUNNING"
+
+    def AutoExecutor(self, *_args, **_settings):
+        return self
+
+    def update_parameters(self, **_settings):
+        pass
+
+    def submit(self, _call):
+        says = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        for number in self.numbers:
+            os.kill(os.getpid(), number)
+        self.log += ["submitted", subprocess.check_output([sys.executable, "-c", says], text=True).strip()]
+        return self
+
+    def cancel(self, check):
+        self.log.append("cancelled")
+
+    def done(self):
+        return "cancelled" in self.log
+
+    core = SimpleNamespace(utils=SimpleNamespace(FailedJobError=OSError))
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGUSR1)])
+def test_a_signal_while_a_job_is_submitted_ends_the_command_once_it_has_the_jobs_number(monkeypatch, tmp_path, numbers):
+    submitit = Submitting(*numbers)
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    executor = executors.Submitit(n_jobs=1, cluster="slurm", **SUBMITIT)
+    executor.start(units=1, folder=tmp_path)
+    (tmp_path / "submitit").mkdir()
+    before = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(KeyboardInterrupt), termination.terminable():
+        executor.submit(print)
+    assert submitit.log == ["submitted", "True"]  # the job's process does not get Ctrl-C
+    assert (signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
+    executor.stop(abort=True)
+    assert submitit.log[2:] == ["cancelled"]

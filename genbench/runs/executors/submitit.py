@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from genbench.checks import ConfigError, check_choice, check_integer, check_number, require
+from genbench.process.termination import deferred
 from genbench.runs.executors.base import GRACE, Call, Died, Executor, last_line
 
 
@@ -51,16 +52,13 @@ class Submitit(Executor):
         self._jobs: dict[Future[Any], Any] = {}
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        # its local processes would print tracebacks at Ctrl-C in the terminal; stop() ends them
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            job = self._executor.submit(_Requeued(function, args))
-        except self._submitit.core.utils.FailedJobError as error:
-            raise ConfigError(f"SLURM does not take the job: {last_line(error)}") from None
-        finally:
-            signal.signal(signal.SIGINT, before)
         future: Future[Any] = Future()
-        self._jobs[future] = job
+        # stop() needs every job's number, and ends local processes: at Ctrl-C they would print tracebacks
+        with deferred():
+            try:
+                job = self._jobs[future] = self._executor.submit(_Requeued(function, args))
+            except self._submitit.core.utils.FailedJobError as error:
+                raise ConfigError(f"SLURM does not take the job: {last_line(error)}") from None
         threading.Thread(target=self._follow, args=(job, future), daemon=True).start()
         return future
 
@@ -137,6 +135,7 @@ class _Requeued(Call):
         signal.signal(number, interrupt)
         for number in (signal.SIGINT, signal.SIGTERM):  # the user ends the sweep, or SLURM the job
             signal.signal(number, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return super().__call__()
 
     def checkpoint(self) -> Any:
