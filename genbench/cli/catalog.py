@@ -1,5 +1,6 @@
 """List choices and settings from the YAML files alone, without heavy imports, so that help answers at once."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.checks import ConfigError, nearest
-from genbench.config import folder
+from genbench.config import KEYED, folder
 
 MOST_NODES = 100_000  # of a file with its aliases expanded; no file written by hand comes near
 _GLOBAL = "# @package _global_"
@@ -61,9 +62,43 @@ def shadowed(arguments: Sequence[str]) -> list[Path]:
     return found
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file; raise ConfigError if it has none."""
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{_name(path)} is no text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{_name(path)} cannot be read: {error.strerror}") from None
+
+
+def node_of(path: Path) -> Any:
+    """Return the root node of a YAML file, None of an empty one; raise ConfigError if it is malformed."""
+    import yaml
+
+    try:
+        return yaml.compose(text_of(path), yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(fault(error, path)) from None
+    except RecursionError:
+        raise ConfigError(f"{_name(path)} is nested too deeply, or refers to itself") from None
+
+
+def fault(error: Any, path: Path) -> str:
+    """Return one line for an error of the YAML parser: the file, the line and the fault."""
+    if (mark := getattr(error, "problem_mark", None)) is None:
+        return f"{_name(path)}: {str(error).partition(chr(10))[0]}"
+    since = f" ({error.context} of line {error.context_mark.line + 1})" if error.context_mark else ""
+    return f"{_name(path)}, line {mark.line + 1}: {error.problem}{since}"
+
+
+def _name(path: Path) -> str:
+    return "/".join(path.parts[-2:])
+
+
 def about(path: Path) -> str:
     """Return the first comment of a file, which describes its choice."""
-    for line in path.read_text().splitlines():
+    for line in text_of(path).splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ").strip()
         if not line.startswith("#"):
@@ -78,8 +113,7 @@ def settings(group: str, path: Path) -> list[Setting]:
     """
     import yaml
 
-    text = path.read_text()
-    root = yaml.compose(text, yaml.SafeLoader)
+    text, root = text_of(path), node_of(path)
     if not isinstance(root, yaml.MappingNode):
         return []
     prefix = () if text.startswith(_GLOBAL) else tuple(group.split("/"))
@@ -107,6 +141,8 @@ def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
     if any(key.value == "_target_" and str(value.value).startswith(_LOOK_UP) for key, value in node.value):
         return
     for key, value in node.value:
+        if key.id != "scalar":
+            continue
         if value.id == "mapping" and not value.flow_style:
             yield from _leaves(value, (*path, key.value))
         else:
@@ -127,12 +163,11 @@ def owners(arguments: tuple[str, ...] = ()) -> dict[str, list[str]]:
 
 
 def check_files(arguments: Sequence[str]) -> None:
-    """Refuse a file of the user's whose aliases expand beyond memory, before anything reads it.
+    """Refuse a file of the user's that is no text, or whose aliases expand beyond memory, before anything reads it.
 
     Raises:
         ConfigError: there is such a file.
     """
-    import yaml
 
     def size(node: Any, sizes: dict[int, int]) -> int:
         """Nodes with every alias written out; what contains itself never ends."""
@@ -145,15 +180,49 @@ def check_files(arguments: Sequence[str]) -> None:
 
     for place in places(arguments)[1:]:
         for path in sorted(place.rglob("*.yaml")):
-            text = path.read_text(errors="replace")
-            if not re.search(r"[*&]\w", text):
+            if not re.search(r"[*&]\w", text_of(path)):
                 continue
             try:
-                root = yaml.compose(text, yaml.SafeLoader)
-            except (yaml.YAMLError, RecursionError):
+                root = node_of(path)
+            except ConfigError:
                 continue  # reported when it is read
             if root is not None and size(root, {}) > MOST_NODES:
                 raise ConfigError(f"{path.name}: its aliases (*name) make it larger than {MOST_NODES:,} nodes")
+
+
+@contextlib.contextmanager
+def refusing_empty_choices() -> Iterator[None]:
+    """Have Hydra refuse a choice of the user's that sets nothing, comments alone say: it would compose without it."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    load = FileConfigSource.load_config
+
+    def checked(source: Any, config_path: str) -> Any:
+        found = load(source, config_path)
+        if Path(source.path) != folder():
+            _check_not_empty(config_path, found.config)
+        return found
+
+    FileConfigSource.load_config = checked  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        FileConfigSource.load_config = load  # type: ignore[method-assign]
+
+
+def _check_not_empty(choice: str, config: Any) -> None:
+    """Refuse the choice ``group/name`` if its file holds no value but null; ``none`` may be empty."""
+    from omegaconf import OmegaConf
+
+    group, _, name = choice.removesuffix(".yaml").rpartition("/")
+    values = OmegaConf.to_container(config)
+    if name.startswith("_") or name == "none" or not isinstance(values, dict):  # Hydra refuses another form
+        return
+    if any(value is not None for value in values.values()):
+        return
+    target = "_target_: my_package.MyClass"
+    accepted = {"experiment": f"name: {name}"} | dict.fromkeys(KEYED, f"{name}: {{{target}}}")
+    raise ConfigError(f"{group}/{name}.yaml sets nothing; accepted: {accepted.get(group, target)}, say")
 
 
 def page(introduction: str, arguments: Sequence[str], shown: Sequence[str] | None = None) -> str:

@@ -2,9 +2,9 @@
 
 import contextlib
 import gc
+import importlib
 import json
 import os
-import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +119,7 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
         sys.exit(1)
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse would print Hydra's usage
+    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]  # flags between settings
     parser.parse_args()
     if own := catalog.shadowed(sys.argv[1:]):
         more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
@@ -126,8 +127,10 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
         print(f"{_command()}: {own[0]} is not read{more}: {said}", file=sys.stderr)
     # Hydra's own version prints tracebacks
     utils.run_and_report = lambda function: _note_folders(_report_errors(function))  # type: ignore[assignment]
+    importlib.import_module("hydra.main").get_args_parser = lambda: parser  # type: ignore[attr-defined]
     try:
-        hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
+        with catalog.refusing_empty_choices():
+            hydra.main(config_path=str(config.folder()), config_name=name, version_base="1.3")(task)()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
@@ -290,8 +293,10 @@ def _show_sweep() -> int:
 
 def with_help(message: str, flags: Sequence[str], command: str) -> str:
     """An error of argparse with the flag that an unknown one resembles, or the command that lists the flags."""
-    unknown = re.search(r"unrecognized arguments: (-[^\s=]+)", message)
-    hint = nearest(unknown[1], flags) if unknown else ""
+    start, unrecognized, words = message.partition("unrecognized arguments: ")
+    unknown = [word for word in words.split() if word.startswith("-")]  # argparse adds the settings behind them
+    message = start + unrecognized + (" ".join(unknown) or words)
+    hint = nearest(unknown[0].partition("=")[0], flags) if unknown else ""
     return f"{message}; {hint if hint.startswith('did') else f'see {command} --help'}"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from genbench.checks import nearest
+from genbench.checks import ConfigError, nearest
 from genbench.cli import catalog
 from genbench.config import KEYED, Config, MeasureConfig
 
@@ -19,12 +20,22 @@ _LISTED = 12  # maximum number of settings in a message
 def explain(error: Exception, arguments: Sequence[str], *, root: str = "train") -> str:
     """Return the message for an error of a command with these arguments; ``root`` is its configuration.
 
-    One line; three for a key that resembles no setting.
+    One line; three for a key that resembles no setting. It is that of a malformed file of the user's if looking for
+    what was meant comes across one.
     """
+    try:
+        return _explained(error, arguments, root)
+    except ConfigError as other:
+        return str(other)
+
+
+def _explained(error: Exception, arguments: Sequence[str], root: str) -> str:
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(error, HydraException | OmegaConfBaseException) or text.startswith("Config group override"):
         return _of_configuration(error, lines, arguments, root)
+    if isinstance(error, YAMLError):  # of a file that Hydra read
+        return catalog.fault(error, Path(str(getattr(getattr(error, "problem_mark", error), "name", "a file"))))
     if isinstance(error, ValueError):
         return " ".join(lines)
     if isinstance(error, OSError) and error.strerror:
@@ -85,6 +96,10 @@ def _several(found: re.Match[str], arguments: Sequence[str], root: str) -> str:
 
 _SAID: tuple[tuple[str, Callable[[re.Match[str], Sequence[str], str], str]], ...] = (
     (r"Could not (?:find|load) '([^']+)/([^'/]*)'", _no_choice),
+    (
+        r"In '(experiment/[^']+)': .*\nKey 'experiment' not in",
+        lambda found, arguments, root: f"{found[1]}.yaml must begin with the line: # @package _global_",
+    ),
     (r"Could not override '([^']+)'", _no_setting),
     (r"Key '([^']+)' (?:not in|is not in)", _no_setting),
     (

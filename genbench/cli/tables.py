@@ -51,7 +51,7 @@ def table() -> None:
     chosen.add_argument("--baseline", metavar="LABEL", help="the row that the others are compared with")
     chosen.add_argument("--seed", metavar="NAME", help="of a CSV file: the column that pairs its runs (default: seed)")
     chosen.add_argument("--output", type=Path, metavar="FOLDER", help="write table.{md,tex,csv} there")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.json and not arguments.dashboard:
         parser.error("--json is of --dashboard")
     try:

@@ -1,5 +1,7 @@
 """What a newcomer types wrong, and what the commands say of it."""
 
+import re
+
 import pytest
 
 from tests.helpers.commands import importable, typed
@@ -82,3 +84,139 @@ def test_a_part_that_the_network_has_not_is_refused_before_training(tmp_path, wo
     assert (status, out) == (1, "")
     assert err.splitlines()[-1].startswith(f"genbench: {said}")
     assert not list(tmp_path.iterdir())
+
+
+COMMENTS = "# words\n\n  # more words\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "accepted"),
+    [
+        ("regularization", COMMENTS, "mine: {_target_: my_package.MyClass}"),
+        ("regularization", "mine:\n", "mine: {_target_: my_package.MyClass}"),
+        ("measures", COMMENTS, "mine: {_target_: my_package.MyClass}"),
+        ("callbacks", "", "mine: {_target_: my_package.MyClass}"),
+        ("logger", "---\n{}\n", "mine: {_target_: my_package.MyClass}"),
+        ("data", COMMENTS, "_target_: my_package.MyClass"),
+        ("model", COMMENTS, "_target_: my_package.MyClass"),
+        ("optimizer", COMMENTS, "_target_: my_package.MyClass"),
+        ("scheduler", COMMENTS, "_target_: my_package.MyClass"),
+        ("trainer", COMMENTS, "_target_: my_package.MyClass"),
+        ("experiment", f"# @package _global_\n{COMMENTS}", "name: mine"),
+    ],
+)
+def test_a_choice_that_sets_nothing_is_refused(work, group, text, accepted):
+    (work / "my_conf" / group).mkdir(exist_ok=True)
+    (work / "my_conf" / group / "mine.yaml").write_text(text)
+    status, out, err = typed(work, "genbench", "--config-dir", "my_conf", f"{group}=mine")
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1] == f"genbench: {group}/mine.yaml sets nothing; accepted: {accepted}, say"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("genbench", ["-m", "regularization=none,mine"]),
+        ("genbench", ["-m", "regularization=[l2,mine]"]),
+        ("genbench-measure", ["measures=mine", "checkpoint=nosuch"]),
+    ],
+)
+def test_a_choice_that_sets_nothing_is_refused_among_others(work, name, words):
+    for group in ("regularization", "measures"):
+        (work / "my_conf" / group).mkdir(exist_ok=True)
+        (work / "my_conf" / group / "mine.yaml").write_text(COMMENTS)
+    status, _, err = typed(work, name, "--config-dir", "my_conf", *words)
+    assert status == 1
+    assert re.search(rf"\A(genbench: a sweep .*\n)?{name}: \w+/mine\.yaml sets nothing; accepted: .*\n\Z", err)
+
+
+def test_a_choice_called_none_may_set_nothing(work):
+    for group in ("regularization", "callbacks"):
+        (work / "my_conf" / group).mkdir(exist_ok=True)
+        (work / "my_conf" / group / "none.yaml").write_text(COMMENTS)
+    words = ["--config-dir", "my_conf", "callbacks=none", "--cfg", "job", "--package", "callbacks"]
+    status, out, err = typed(work, "genbench", *words, "regularization=none")
+    assert (status, out.split()) == (0, ["#", "@package", "callbacks", "{}"]), err
+
+
+MALFORMED = b"mine:\n  a: [1\n  b: 2\n"
+UNREADABLE = [
+    (
+        MALFORMED,
+        "mine.yaml, line 3: expected ',' or ']', but got ':' (while parsing a flow sequence of line 2)",
+    ),
+    (b"mine:\n  a: b: c\n", "mine.yaml, line 2: mapping values are not allowed here"),
+    (b"# caf\xe9\n", "mine.yaml is no text in UTF-8"),
+    (b"a: \x07\n", "mine.yaml: unacceptable character #x0007: special characters are not allowed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "said"),
+    [
+        *(("regularization=mine", *file) for file in UNREADABLE),
+        ("modl=cnn", *UNREADABLE[0]),
+        ("--help", *UNREADABLE[2]),
+        ("regularization=mine --help", *UNREADABLE[0]),
+        ("--cfg job modl=cnn", *UNREADABLE[0]),
+    ],
+    ids=str,
+)
+def test_a_malformed_file_is_named_with_the_line_of_its_fault(work, words, content, said):
+    (work / "my_conf" / "regularization" / "mine.yaml").write_bytes(content)
+    status, out, err = typed(work, "genbench", *words.split(), "--config-dir", "my_conf")
+    assert (status, out, err) == (1, "", f"genbench: regularization/{said}\n")
+
+
+def test_a_malformed_file_that_is_not_read_is_no_obstacle(work):
+    (work / "my_conf" / "regularization" / "mine.yaml").write_bytes(MALFORMED)
+    status, out, err = typed(work, "genbench", "--config-dir", "my_conf", "--cfg", "job", "seed=3")
+    assert (status, err) == (0, "")
+    assert "\nseed: 3\n" in out
+
+
+def test_an_experiment_without_its_first_line_is_told_it(work):
+    (work / "my_conf" / "experiment").mkdir()
+    (work / "my_conf" / "experiment" / "mine.yaml").write_text("name: mine\n")
+    status, _, err = typed(work, "genbench", "--config-dir", "my_conf", "experiment=mine")
+    assert (status, err) == (1, "genbench: experiment/mine.yaml must begin with the line: # @package _global_\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-m seed=0,1 --dry-run model.width=4 --config-dir my_conf optimizer.lr=0.1",
+        "seed=0,1 model.width=4 optimizer.lr=0.1 --dry-run -cd my_conf -m",
+    ],
+)
+def test_flags_and_settings_stand_in_any_order(work, words):
+    status, out, err = typed(work, "genbench", *words.split())
+    assert status == 0, err
+    runs = [line.split("  ", 2) for line in out.splitlines()[:2]]
+    assert [words for *_, words in runs] == ["seed=0", "seed=1"]
+    assert out.endswith("\n2 runs: 2 to train\n")
+
+
+def test_settings_between_flags_are_applied(work):
+    status, out, _ = typed(
+        work, "genbench", "seed=3", "--cfg", "job", "name=mine", "--package", "_global_", "threads=2"
+    )
+    assert status == 0
+    assert {"seed: 3", "name: mine", "threads: 2"} <= set(out.splitlines())
+    status, out, _ = typed(work, "genbench-measure", "checkpoint=x", "--cfg", "job", "split=test")
+    assert status == 0
+    assert {"checkpoint: x", "split: test"} <= set(out.splitlines())
+
+
+def test_a_flag_between_the_folders_of_tables(work):
+    for name in ("one", "two"):
+        (work / f"{name}.csv").write_text(f"method,seed,accuracy\n{name},0,0.5\n")
+    words = ["one.csv", "--format", "csv", "two.csv", "--columns", "accuracy"]
+    status, out, err = typed(work, "genbench-table", *words)
+    assert (status, err) == (0, "")
+    assert [name in out for name in ("one", "two")] == [True, True]
+
+
+def test_an_unknown_flag_between_settings_is_named_alone(work):
+    status, _, err = typed(work, "genbench", "-m", "seed=0,1", "--dryrun", "model=cnn")
+    assert (status, err) == (1, "genbench: unrecognized arguments: --dryrun; did you mean '--dry-run'?\n")
