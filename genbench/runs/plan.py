@@ -14,6 +14,7 @@ from genbench.callbacks.base import Measuring
 from genbench.callbacks.stop import Stop
 from genbench.checks import ConfigError, check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, bind, one_line
+from genbench.measures.random_state import restoring_random_state
 from genbench.records import digest
 from genbench.runs import process_group, source
 from genbench.runs.build import (
@@ -80,8 +81,9 @@ class Plan:
         return {**self.__dict__, "datamodule": None}
 
 
+@restoring_random_state()
 def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Sequence[str] = ()) -> Plan:
-    """Check a configuration, identify its run and build its data; nothing is written.
+    """Check a configuration, identify its run and build its data; nothing is written, and no global generator moves.
 
     ``run_id`` hashes the bound configuration (see ``config.bind``), the content of the data and the user's own code
     (see ``genbench.runs.source``). Files are hashed by content, not by path, and the schedule of a method replaces that
@@ -141,6 +143,7 @@ def _measures(config: Config) -> dict[str, str]:
     return found
 
 
+@restoring_random_state()
 def check(config: Config, data: Any = None) -> None:
     """Build the parts of a run, try one training step and discard them, so that errors come before files.
 

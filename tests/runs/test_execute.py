@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import random
 import re
 import shutil
 import signal
@@ -23,6 +24,7 @@ import torch
 from torch import nn
 
 from genbench import records
+from genbench.data import MNIST1D
 from genbench.data.base import TensorData
 from genbench.measures import Estimate
 from genbench.regularization import Method
@@ -72,6 +74,30 @@ def test_a_network_that_draws_from_the_global_generators_repeats(configure, tmp_
     assert found[0]["files"]["weights.pt"] == found[1]["files"]["weights.pt"]
     other = execute.run({**plain, "seed": 1, "runs_dir": str(tmp_path / "other")})
     assert other["files"]["weights.pt"] != found[0]["files"]["weights.pt"]
+
+
+class Drawing(MNIST1D):
+    """Draws from every global generator when it is made and in each batch, as a user's data may."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**settings)
+        self.drawn = torch.rand(1), np.random.rand(), random.random()
+
+    def train_dataloader(self):
+        torch.rand(1), np.random.rand(), random.random()
+        return super().train_dataloader()
+
+
+def test_planning_and_checking_a_run_move_no_global_generator(configure):
+    plain = configure("~callbacks.measures")
+    plain |= {"model": {"_target_": f"{__name__}.Drops"}, "data": {**plain["data"], "_target_": f"{__name__}.Drawing"}}
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    planned = plan.plan(plain)
+    plan.check(plain, planned.datamodule)
+    torch.testing.assert_close(torch.get_rng_state(), before[0], rtol=0, atol=0)
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
+    assert planned.datamodule.drawn[0] == torch.rand(1)
 
 
 def test_a_run_leaves_a_record_that_can_be_read_back(configure, tmp_path):
