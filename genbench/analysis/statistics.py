@@ -17,8 +17,10 @@ _RESAMPLES = 2000
 _MIN_GROUPS = 5
 # with more groups, resampled correlations keep only first-order terms in the weights: the rest is smaller by 1/G
 _MANY = 300
-# differences closer than this, relative to their operands, differ only by the rounding of the subtraction
-_ROUNDING = 1e-12
+LARGEST = 1e100
+"""Larger numbers are not averaged: squares of their sums may overflow float64."""
+ROUNDING = 1e-12
+"""Differences that are closer, relative to their operands, differ only by the rounding of the subtraction."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def paired_difference(
     left, right = _finite([values[seed] for seed in seeds]), _finite([baseline[seed] for seed in seeds])
     differences = left - right
     scale = float(max(np.abs(left).max(), np.abs(right).max()))
-    if np.ptp(differences) <= _ROUNDING * scale:  # as 0.92 - 0.90 and 0.93 - 0.91
-        value = float(differences.mean()) if np.abs(differences).max() > _ROUNDING * scale else 0.0
+    if np.ptp(differences) <= ROUNDING * scale:  # as 0.92 - 0.90 and 0.93 - 0.91
+        value = float(differences.mean()) if np.abs(differences).max() > ROUNDING * scale else 0.0
         n = len(seeds)
         return Difference(value, 0.0 if n > 1 else None, n, 1.0 if value == 0 and n > 1 else None)
     from scipy.special import stdtr

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from genbench import records
 from genbench.checks import nearest
 from genbench.privacy import clean
-from genbench.report.format import listed, show
+from genbench.records.settings import show
+from genbench.report.format import listed
 from genbench.report.model import Table
 from genbench.report.selection import SelectedRun, Selection, of_record
 from genbench.report.table import build

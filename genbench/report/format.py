@@ -3,29 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from genbench.privacy import clean
 from genbench.report.model import Cell, Column, Table
 
 PIECE = re.compile(r"[^\s+/,_:.=-]*[\s+/,_:.=-]*")  # a piece of a label, which may be broken after it
-
-
-def show(value: Any) -> str:
-    """Return a setting as a table shows it.
-
-    >>> show(0.0), show(["l2", "sam"]), show([]), show(None), show(1e-4)
-    ('0', 'l2+sam', 'none', 'none', '0.0001')
-    """
-    if isinstance(value, list | tuple):
-        return "+".join(show(item) for item in value) or "none"
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return clean(value)
 
 
 def decimals(table: Table) -> list[list[int | None]]:

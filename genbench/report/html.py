@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.privacy import clean
+from genbench.records.settings import show
 from genbench.report import render
-from genbench.report.format import decimals, half, letter, number, show
+from genbench.report.format import decimals, half, letter, number
 from genbench.report.model import Point, Table
 from genbench.report.selection import Selection
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genbench.report.format import show
+from genbench.records.settings import ABSENT, described, differing, show
 from genbench.report.selection import SelectedRun
 
-ABSENT = "–"
 Values = tuple[str | None, ...]
 """The values of some settings, as shown."""
 
@@ -64,25 +63,15 @@ class Lookup:
 
 def differences(runs: Sequence[SelectedRun]) -> dict[str, list[str]]:
     """Return the settings in which recorded runs differ, except for the seed, with the values as shown."""
-    members = [run for run in runs if run.record]
-    if len(members) < 2:
-        return {}
-    seeds = [run.record["seed"] for run in members if run.record]
-    differing = {}
-    for key in sorted({key for run in members for key in run.config}):
-        values = [run.config.get(key, ABSENT) for run in members]
-        if any(value != values[0] for value in values) and values != seeds:
-            differing[key] = list(dict.fromkeys(show(value) for value in values))
-    return differing
+    members = [(run.config, run.record["seed"]) for run in runs if run.record]
+    return differing([config for config, _ in members], [seed for _, seed in members])
 
 
 def refuse_mixture(runs: Sequence[SelectedRun], where: str) -> None:
     """Raise ValueError (one line) if a cell would mix two configurations or hold a seed twice."""
-    if differing := differences(runs):
-        shown = [f"{key} is {' and '.join(values)}" for key, values in list(differing.items())[:3]]
-        more = f" (and {len(differing) - 3} keys more)" if len(differing) > 3 else ""
+    if found := differences(runs):
         raise ValueError(
-            f"{where} mixes configurations: {'; '.join(shown)}{more}; "
+            f"{where} mixes configurations: {described(found)}; "
             "name them in the table's rows or the column's where, or keep the runs apart with name="
         )
     seen: dict[int, str] = {}
@@ -100,6 +89,6 @@ def extend(runs: Sequence[SelectedRun], keys: Sequence[str], wheres: Sequence[Ma
     recorded = [run for run in runs if run.record]
     for where in wheres:
         inside = lookup.matching(recorded, where)
-        while differing := next(filter(None, map(differences, lookup.rows(inside, keys).values())), None):
-            keys.append(next(iter(differing)))
+        while found := next(filter(None, map(differences, lookup.rows(inside, keys).values())), None):
+            keys.append(next(iter(found)))
     return keys

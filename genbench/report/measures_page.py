@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.privacy import clean
-from genbench.report.format import letter, number, show
+from genbench.records.settings import show
+from genbench.report.format import letter, number
 from genbench.report.html import Picture, environment, public, versions
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from genbench import records
+from genbench.analysis.statistics import LARGEST
 from genbench.privacy import clean
-from genbench.report.format import show
+from genbench.records.settings import show
 
 _CONTENT = "sha256:"  # prefix of weights that are known by their digest
-LARGEST = 1e100
-"""Larger numbers are not averaged: squares of their sums may overflow float64."""
 
 
 @dataclass(frozen=True)

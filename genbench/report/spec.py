@@ -8,7 +8,7 @@ from typing import Any
 from genbench import records
 from genbench.checks import nearest
 from genbench.privacy import clean
-from genbench.report.format import show
+from genbench.records.settings import show
 from genbench.report.model import Column
 
 RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))

@@ -8,9 +8,10 @@ from genbench import records
 from genbench.analysis import statistics
 from genbench.checks import nearest
 from genbench.privacy import clean
+from genbench.records.settings import show
 from genbench.report.best_setting import choose
 from genbench.report.caption import caption_of, changes
-from genbench.report.format import listed, natural, show
+from genbench.report.format import listed, natural
 from genbench.report.lookup import Lookup, Values, extend, label, refuse_mixture
 from genbench.report.model import Cell, Column, Point, Row, Table
 from genbench.report.selection import SelectedRun, Selection

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from genbench.analysis import statistics
+from genbench.analysis.statistics import LARGEST
 from genbench.privacy import clean
+from genbench.records.settings import show
 from genbench.report.figures.style import COLOURS, Drawing, blank, logarithmic, plain
-from genbench.report.format import show
 from genbench.report.model import Point
-from genbench.report.selection import LARGEST
 from genbench.report.spec import Curve
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))

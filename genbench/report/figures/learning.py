@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from genbench import records
+from genbench.analysis.statistics import LARGEST
 from genbench.report.figures.style import COLOURS, INK, Drawing, blank, logarithmic, plain
 from genbench.report.format import wrapped
 from genbench.report.model import Point
-from genbench.report.selection import LARGEST, Selection
+from genbench.report.selection import Selection
 
 _DRAWN = ("performance/accuracy", "performance/cross_entropy")
 

@@ -1,0 +1,53 @@
+"""Settings of recorded runs: how they are written, and in which of them runs differ."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genbench.privacy import clean
+
+ABSENT = "–"
+
+
+def show(value: Any) -> str:
+    """Return a setting as tables and claims show it.
+
+    >>> show(0.0), show(["l2", "sam"]), show([]), show(None), show(1e-4)
+    ('0', 'l2+sam', 'none', 'none', '0.0001')
+    """
+    if isinstance(value, list | tuple):
+        return "+".join(show(item) for item in value) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return clean(value)
+
+
+def differing(configs: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, list[str]]:
+    """Return the settings in which runs differ, except for the seed, with the values as shown.
+
+    Args:
+        configs: the settings of each run, by dotted key (:func:`genbench.records.flatten`).
+        seeds: the seed of each run.
+    """
+    if len(configs) < 2:
+        return {}
+    found = {}
+    for key in sorted({key for config in configs for key in config}):
+        values = [config.get(key, ABSENT) for config in configs]
+        if any(value != values[0] for value in values) and values != list(seeds):
+            found[key] = list(dict.fromkeys(show(value) for value in values))
+    return found
+
+
+def described(differences: Mapping[str, Sequence[str]]) -> str:
+    """Return the settings in which runs differ, in one line.
+
+    >>> described({"optimizer.lr": ["0.1", "0.01"]})
+    'optimizer.lr is 0.1 and 0.01'
+    """
+    shown = [f"{key} is {' and '.join(values)}" for key, values in list(differences.items())[:3]]
+    more = f" (and {len(differences) - 3} keys more)" if len(differences) > 3 else ""
+    return "; ".join(shown) + more
