@@ -5,16 +5,28 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_any, tree_map
 
-from genbench.training.contents import OF_MODULES, Contents, Opaque, Reader, is_foreign
+from genbench.training.contents import (
+    OF_MODULES,
+    Contents,
+    Opaque,
+    Reader,
+    alike,
+    attributes_of,
+    is_foreign,
+    is_genbench,
+)
 
 # names by which code gets at all attributes or buffers of a module at once
 WHOLE = ("__dict__", "_buffers", "buffers", "named_buffers", "recall", "state_dict")
+# functions of a class that are not called in a step
+_BETWEEN = ("build", "after_epoch", "finish", "identity", "scheduler")
 
 
 class Unsavable(ValueError):
@@ -26,89 +38,113 @@ class Key(NamedTuple):
 
     Attributes:
         module: its index in the lane's.
-        kind: "attribute"; "buffer", one that a state dict leaves out; "class", the data of its class; "hooks";
-            "frozen", which of its own parameters are trained; "loss", of the lane.
-        name: of the attribute or buffer.
+        kind: "attribute"; "buffer", one that a state dict leaves out; "class", data of its class, or what a function of
+            the class refers to; "hooks"; "parameters", which it has and which are trained; "modules", its parts;
+            "loss", of the lane.
+        name: of the attribute, buffer, or member of the class.
     """
 
     module: int
     kind: str
-    name: str
+    name: str = ""
+
+    @property
+    def of_step(self) -> bool:
+        """Whether a step may see it, if it is not an attribute."""
+        return self.kind not in ("attribute", "buffer") and not (self.kind == "class" and self.name in _BETWEEN)
+
+
+def _all_but_buffers(key: Key) -> bool:
+    return key.kind != "buffer"
 
 
 class Attributes:
     """What the modules of a lane keep in Python at this time, to find what changes from now on.
 
     Args:
-        modules: the methods of a lane, and the parts of its network and methods that are foreign.
+        modules: those of the lane that come first: its methods, and the foreign parts of its network and methods.
+            Attributes of other modules of genbench are not looked at.
         owner: the lane. Its modules, parameters and buffers are not the state of an attribute that refers to them.
         loss: the loss of the lane.
 
     Attributes:
-        modules: all of the lane's, those of the argument first.
+        modules: all of the lane's.
     """
 
     def __init__(self, modules: Sequence[nn.Module], owner: nn.Module, loss: Any) -> None:
-        self._owner, self._loss, self._watched = owner, loss, len(modules)
+        self._owner, self._loss = owner, loss
         others = {id(module): module for module in owner.modules()}
-        for module in modules:
+        for module in (owner, *modules):
             others.pop(id(module), None)
-        self.modules = [*modules, *others.values()]
-        self._before = self._states()
+        self.modules, self._first = [*modules, *others.values()], len(modules)
+        self._before = self._states(lambda key: True)
 
-    def changed(self, *, buffers: bool = False) -> list[Key]:
-        """What is new, gone or has changed; of buffers only on demand, as they may change."""
-        states = self._states()
+    def changed(self, among: Callable[[Key], bool] = _all_but_buffers) -> list[Key]:
+        """What is new, gone or has changed ``among`` some keys; by default all but buffers, which may change."""
+        states = self._states(among)
         return [
             key
             for key in dict.fromkeys((*states, *self._before))
-            if self._leaves(states, key) != self._leaves(self._before, key) and (buffers or key.kind != "buffer")
+            if among(key) and _leaves(states, key) != _leaves(self._before, key)
         ]
 
     @contextmanager
-    def reading(self, reads: set[Key]) -> Iterator[None]:
-        """Add to ``reads`` what is read of the modules' attributes, buffers included, within the context."""
-        watched = {id(module): index for index, module in enumerate(self.modules[: self._watched])}
+    def reading(self, reads: set[Key]) -> Iterator[set[Key]]:
+        """Add to ``reads`` the attributes, buffers included, that are read within the context before it sets them;
+        give those that it sets first."""
+        places = {id(module): index for index, module in enumerate(self.modules)}
+        first: set[Key] = set()
 
-        def note(module: nn.Module, name: str) -> None:
+        def read(module: nn.Module, name: str) -> None:
             reader = sys._getframe(2).f_globals.get("__name__", "").partition(".")[0]
-            if id(module) in watched and (name not in WHOLE or reader not in ("genbench", "torch")):
-                reads.add(Key(watched[id(module)], "attribute", name))
+            key = Key(places.get(id(module), -1), "attribute", name)
+            if key.module >= 0 and key not in first and (name not in WHOLE or reader not in ("genbench", "torch")):
+                reads.add(key)
+
+        def write(module: nn.Module, name: str) -> None:
+            key = Key(places.get(id(module), -1), "attribute", name)
+            if key not in reads:
+                first.add(key)
 
         with contextlib.ExitStack() as stack:
-            for kind in {type(module) for module in self.modules[: self._watched]}:
-                stack.enter_context(_observed(kind, note))
-            yield
+            for kind in {type(module) for module in self.modules}:
+                stack.enter_context(_observed(kind, read, write))
+            yield first
 
-    def difference(self, other: "Attributes") -> str | None:
-        """The first thing that another lane's modules, of the same classes, keep and these do not, or None. Plain
-        attributes of genbench's own methods are left out."""
+    def differences(self, other: "Attributes") -> dict[Key, str]:
+        """What modules of another lane, of the same structure, keep otherwise, with a name of each."""
+        found = {}
         for key, (leaves, _) in self._before.items():
-            if key.kind == "attribute" and not is_foreign(self.modules[key.module]):
+            shared = key.kind == "class" and type(self.modules[key.module]) is type(other.modules[key.module])
+            if shared or key.kind == "modules":
                 continue
-            theirs = self._leaves(other._before, key)
+            theirs = _leaves(other._before, key)
             for path in dict.fromkeys((*leaves, *theirs)):
-                a, b = leaves.get(path), theirs.get(path)
-                if a != b and not (isinstance(a, Opaque) and isinstance(b, Opaque) and type(a.value) is type(b.value)):
-                    return f"{self.title(key)}{path}"
-        return None
+                if not alike(leaves.get(path), theirs.get(path)):
+                    found[key] = f"{self.title(key)}{path}"
+                    break
+        return found
+
+    def aliases(self) -> dict[Key, tuple[str, str]]:
+        """The plain attributes that refer to tensors of the lane: a name of the attribute, and of the tensor."""
+        tensors = {name for name, _ in (*self._owner.named_parameters(), *self._owner.named_buffers())}
+        return {
+            key: (f"{self.title(key)}{path}", name)
+            for key, contents in self._before.items()
+            if key.kind == "attribute"
+            for path, name in contents.own.items()
+            if name in tensors
+        }
 
     def buffers(self) -> dict[tuple[int, str], Tensor | None]:
         """The buffers of all modules at the time of this call, by module and name."""
         return {(i, name): buffer for i, module in enumerate(self.modules) for name, buffer in module._buffers.items()}
 
-    def aliases(self) -> Iterator[tuple[str, str]]:
-        """The plain attributes of foreign modules that refer to tensors of the lane, with the names of these."""
-        tensors = {name for name, _ in (*self._owner.named_parameters(), *self._owner.named_buffers())}
-        for key, contents in self._before.items():
-            if key.kind == "attribute" and is_foreign(self.modules[key.module]):
-                yield from ((f"{self.title(key)}{path}", n) for path, n in contents.own.items() if n in tensors)
-
     def title(self, key: Key) -> str:
         """A key as messages name it."""
         if key.kind == "loss":
             return "the loss"
-        ends = {"class": "", "hooks": "'s hooks", "frozen": ".requires_grad"}
+        ends = {"hooks": "'s hooks", "parameters": "'s parameters", "modules": "'s parts"}
         return f"{type(self.modules[key.module]).__name__}{ends.get(key.kind, f'.{key.name}')}"
 
     def save(self) -> list[list[Any]]:
@@ -118,15 +154,15 @@ class Attributes:
             Unsavable: names what a checkpoint cannot hold.
         """
         saved: list[list[Any]] = []
-        states = self._states()
-        for key in self.changed(buffers=True):
+        states = self._states(lambda key: True)
+        for key in self.changed(lambda key: True):
             if key not in states and key.kind == "attribute":
                 saved.append([key.module, key.name])
                 continue
             value = getattr(self.modules[key.module], key.name) if key.kind in ("attribute", "buffer") else None
             if key.kind == "buffer":
                 saved.append([key.module, key.name, value, True])
-            elif key.kind != "attribute" or states[key].own or not _is_plain(value):
+            elif key.kind != "attribute" or states[key].own or _has_gradient(states[key]) or not _is_plain(value):
                 what = f"this {type(value).__name__}" if key.kind == "attribute" else "it"
                 raise Unsavable(
                     f"{self.title(key)} changes in training, and no checkpoint can hold {what}: "
@@ -151,45 +187,56 @@ class Attributes:
                 moved = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
                 setattr(module, name, moved if on_device else value)
 
-    @staticmethod
-    def _leaves(states: dict[Key, Contents], key: Key) -> dict[str, Any]:
-        return states[key].leaves if key in states else {}
-
-    def _states(self) -> dict[Key, Contents]:
+    def _states(self, among: Callable[[Key], bool]) -> dict[Key, Contents]:
         reader = Reader(self._owner)
-        states = {Key(-1, "loss", ""): reader.read(self._loss)}
-        classes = {type(module): reader.read_class(type(module)) for module in self.modules if is_foreign(module)}
+        readers: dict[Key, Callable[[], Contents]] = {Key(-1, "loss"): partial(reader.read, self._loss)}
         for index, module in enumerate(self.modules):
-            states[Key(index, "hooks", "")] = reader.read_hooks(module)
-            flags = {name: p is not None and p.requires_grad for name, p in module._parameters.items()}
-            states[Key(index, "frozen", "")] = Contents(dict(flags), {})
-            if index < self._watched:
-                for name in [name for name in vars(module) if name not in OF_MODULES]:
-                    states[Key(index, "attribute", name)] = reader.read(vars(module)[name])
-                for name in module._non_persistent_buffers_set:
-                    states[Key(index, "buffer", name)] = reader.read(_copied(module._buffers.get(name)))
-            if is_foreign(module):
-                states[Key(index, "class", "")] = classes[type(module)]
+            readers[Key(index, "hooks")] = partial(reader.read_hooks, module)
+            readers[Key(index, "parameters")] = partial(reader.read_parameters, module)
+            parts: dict[str, Any] = {f".{name}": Opaque(part) for name, part in module._modules.items()}
+            readers[Key(index, "modules")] = partial(Contents, parts, {})
+            for name, value in attributes_of(module).items() if index < self._first or not is_genbench(module) else ():
+                if name not in OF_MODULES:
+                    readers[Key(index, "attribute", name)] = partial(reader.read, value)
+            for name in module._non_persistent_buffers_set:
+                readers[Key(index, "buffer", name)] = partial(reader.read_copy, module._buffers.get(name))
+        states = {key: read() for key, read in readers.items() if among(key)}
+        for index, module in enumerate(self.modules):
+            if is_foreign(module) and among(Key(index, "class")):
+                for name, contents in reader.read_class(type(module)).items():
+                    if among(Key(index, "class", name)):
+                        states[Key(index, "class", name)] = contents
         return states
 
 
+def _leaves(states: dict[Key, Contents], key: Key) -> dict[str, Any]:
+    return states[key].leaves if key in states else {}
+
+
 @contextmanager
-def _observed(kind: Any, note: Callable[[Any, str], None]) -> Iterator[None]:
-    """Call ``note`` with the object and the name of each attribute that is read of an object of the class ``kind``."""
-    own, get = vars(kind).get("__getattribute__"), kind.__getattribute__
+def _observed(kind: Any, read: Callable[[Any, str], None], write: Callable[[Any, str], None]) -> Iterator[None]:
+    """Call ``read`` or ``write`` with the object and the name of each attribute that is read or set of an object of the
+    class ``kind``."""
+    own = {name: vars(kind)[name] for name in ("__getattribute__", "__setattr__") if name in vars(kind)}
+    get, set_ = kind.__getattribute__, kind.__setattr__
 
     def getattribute(self: Any, name: str) -> Any:
-        note(self, name)
+        read(self, name)
         return get(self, name)
 
-    kind.__getattribute__ = getattribute
+    def setattribute(self: Any, name: str, value: Any) -> None:
+        write(self, name)
+        set_(self, name, value)
+
+    kind.__getattribute__, kind.__setattr__ = getattribute, setattribute
     try:
         yield
     finally:
-        if own is None:
-            del kind.__getattribute__
-        else:
-            kind.__getattribute__ = own
+        for name in ("__getattribute__", "__setattr__"):
+            if name in own:
+                setattr(kind, name, own[name])
+            else:
+                delattr(kind, name)
 
 
 def register_missing(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -200,8 +247,8 @@ def register_missing(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             module.get_submodule(owner).register_buffer(last, torch.empty_like(state[name]))
 
 
-def _copied(buffer: Tensor | None) -> Tensor | None:
-    return None if buffer is None else buffer.detach().clone()
+def _has_gradient(contents: Contents) -> bool:
+    return any(path.endswith(".grad") for path in contents.leaves)
 
 
 def _is_plain(value: Any) -> bool:

@@ -5,23 +5,42 @@ import sys
 import types
 import weakref
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, ItemsView, Iterable, KeysView, Mapping, ValuesView
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-OF_MODULES = frozenset(vars(nn.Module()))  # attributes that torch keeps in every module
-_PLAIN = (bool, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, types.CodeType)
-_DATA = (int, *_PLAIN, list, tuple, dict, set, frozenset, Tensor, np.ndarray)
+# attributes that torch keeps in every module, and those of recurrent layers that follow the weights
+OF_MODULES = frozenset({*vars(nn.Module()), "_flat_weights", "_flat_weight_refs"}) - {"training"}
+_NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, types.CodeType)
+_NOT_IN_TRAINING = ("__init__", "__new__", "__init_subclass__", "extra_repr", "__repr__")  # functions of a class
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _WEIGHT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+# objects of these packages are not looked into: machinery whose state is not that of a training
+_MACHINERY = ("pytorch_lightning", "lightning", "logging", "threading", "concurrent", "multiprocessing")
 
 
 def is_foreign(module: nn.Module) -> bool:
     """Whether a module's class is neither genbench's nor torch's, so that nothing is known of what it does."""
     return _is_foreign(type(module))
+
+
+def is_genbench(module: nn.Module) -> bool:
+    """Whether a module's class is genbench's."""
+    return _package(type(module)) == "genbench"
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """The attributes of an object that are in its ``__dict__`` or in slots."""
+    found = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ()) if _is_of_user(kind) else ()
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
+                found[name] = getattr(value, name)
+    return found
 
 
 class Opaque:
@@ -38,6 +57,28 @@ class Opaque:
 
     def __str__(self) -> str:
         return f"another {type(self.value).__name__}"
+
+
+class Whole:
+    """All that a global object holds, as one leaf."""
+
+    def __init__(self, leaves: dict[str, Hashable]) -> None:
+        self.leaves = leaves
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Whole) and self.leaves == other.leaves
+
+    def __hash__(self) -> int:
+        return len(self.leaves)
+
+
+def alike(ours: Hashable, theirs: Hashable) -> bool:
+    """Whether two leaves are equal, where objects that Python cannot look into are of one class."""
+    if isinstance(ours, Opaque) and isinstance(theirs, Opaque):
+        return type(ours.value) is type(theirs.value)
+    if isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
+        return all(map(alike, ours, theirs))
+    return ours == theirs
 
 
 class Contents(NamedTuple):
@@ -62,25 +103,36 @@ class Reader:
         self._tensors = {id(t): name for name, t in tensors.items()}
         spans = sorted((t.data_ptr(), t.data_ptr() + t.nbytes, name) for name, t in tensors.items() if _address(t))
         self._starts, self._spans = [start for start, *_ in spans], spans
+        self._classes: dict[type, dict[str, Contents]] = {}
+        self._globals: dict[int, tuple[Any, Whole]] = {}
 
     def read(self, value: Any) -> Contents:
         """What a value holds."""
         return self._reading(lambda reading: reading.visit("", value))
 
-    def read_class(self, kind: type) -> Contents:
-        """The data of a class and its bases and what their methods refer to, as far as they are the user's own."""
+    def read_copy(self, buffer: Tensor | None) -> Contents:
+        """The values of a buffer of the owner."""
+        return self.read(None if buffer is None else buffer.detach().clone())
 
-        def visit(reading: "_Reading") -> None:
-            for base in kind.__mro__:
-                if _is_of_user(base):
-                    for name, value in vars(base).items():
-                        value = getattr(value, "__func__", getattr(value, "fget", value))
-                        if isinstance(value, (types.FunctionType, *_DATA)) and not name.startswith("__"):
-                            reading.visit(f".{name}", value)
-                        elif isinstance(value, types.FunctionType):
-                            reading.visit_names(f".{name}", value)
+    def read_class(self, kind: type) -> dict[str, Contents]:
+        """The data of a class and its bases and what each of their functions refers to, by name, as far as they are
+        the user's own."""
+        if kind not in self._classes:
+            found: dict[str, Contents] = {}
+            self._classes[kind] = found  # of a class whose functions name it: what is read of it by then
+            for base in reversed(kind.__mro__):
+                for name, value in vars(base).items() if _is_of_user(base) else ():
+                    if name in _NOT_IN_TRAINING:
+                        continue
+                    found |= {name: self._reading(partial(_Reading.visit_member, path=name, value=value))}
+        return self._classes[kind]
 
-        return self._reading(visit)
+    def read_global(self, value: Any) -> "Whole":
+        """What a global object holds, read once: many functions name it."""
+        if id(value) not in self._globals:
+            self._globals[id(value)] = value, Whole({})  # for what it holds that names it in turn
+            self._globals[id(value)] = value, Whole(self.read(value).leaves)
+        return self._globals[id(value)][1]
 
     def read_hooks(self, module: nn.Module) -> Contents:
         """The hooks of a module, and of its parameters."""
@@ -92,6 +144,17 @@ class Reader:
                 if p is not None:
                     for kind in _WEIGHT_HOOKS:
                         reading.visit_all(f": {kind.strip('_')} of {name}", (getattr(p, kind, None) or {}).values())
+
+        return self._reading(visit)
+
+    def read_parameters(self, module: nn.Module) -> Contents:
+        """Which parameters of its own a module has, which are trained, and their Python attributes."""
+
+        def visit(reading: "_Reading") -> None:
+            for name, p in module._parameters.items():
+                reading.leaves[f" {name}"] = Opaque(p), p is not None and p.requires_grad
+                if p is not None:
+                    reading.visit_attributes(f" {name}", p)
 
         return self._reading(visit)
 
@@ -123,8 +186,8 @@ class _Reading:
     def visit(self, path: str, value: Any) -> None:
         if isinstance(value, int | nn.Module | Tensor) and (name := self._reader.name_of(value)) is not None:
             self.own[path], self.leaves[path] = name, ("of the lane", name)
-        elif isinstance(value, (int, *_PLAIN)):
-            self.leaves[path] = type(value).__name__, value if value == value else str(value)
+        elif type(value) in _NUMBERS:
+            self.leaves[path] = type(value).__name__, repr(value) if isinstance(value, float | complex) else value
         elif (first := self._seen.get(id(value))) is not None:
             self.leaves[path] = "the same as", first
         else:
@@ -133,14 +196,23 @@ class _Reading:
             try:
                 self._visit(path, value)
             except Exception:  # of many kinds: what cannot be copied cannot be read
-                self.leaves[path] = Opaque(value)
+                self.leaves.setdefault(path, Opaque(value))
 
     def visit_all(self, path: str, values: Iterable[Any]) -> None:
         for index, value in enumerate(values):
             self.visit(f"{path}[{index}]", value)
 
+    def visit_member(self, *, path: str, value: Any) -> None:
+        """A member of a class: data, or what a function refers to."""
+        for function in (value.fget, value.fset) if isinstance(value, property) else (value,):
+            function = getattr(function, "__func__", getattr(function, "__wrapped__", function))
+            if isinstance(function, types.FunctionType):
+                self.visit_names("", function)
+            elif not path.startswith("__") and not path.startswith("_abc_") and _is_data(function):
+                self.visit("", function)
+
     def visit_names(self, path: str, function: types.FunctionType) -> None:
-        """What a function refers to: its closure, defaults, attributes, and global data of its module."""
+        """What a function refers to: its closure, defaults, attributes, and global data of the user's own."""
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 value = cell.cell_contents
@@ -148,32 +220,36 @@ class _Reading:
                 continue
             self.visit(f"{path}.{name}", value)
         self.visit_all(f"{path} default", function.__defaults__ or ())
-        self.visit(f"{path} default", function.__kwdefaults__)
-        self.visit(f"{path} attributes", vars(function))
+        for name, value in (function.__kwdefaults__ or {}).items():
+            self.visit(f"{path}.{name}", value)
+        self.visit_attributes(path, function)
         if _is_of_user(function):
             for name in sorted(_names(function.__code__)):
-                if isinstance(value := function.__globals__.get(name), _DATA) and not name.startswith("__"):
-                    self.visit(f"{path}.{name}", value)
+                value = function.__globals__.get(name)
+                if value is not None and not name.startswith("__") and (_is_data(value) or _is_of_user(value)):
+                    self.leaves[f"{path}.{name}"] = self._reader.read_global(value)
+
+    def visit_attributes(self, path: str, value: Any) -> None:
+        """What :func:`attributes_of` an object are."""
+        for name, inner in attributes_of(value).items():
+            self.visit(f"{path}.{name}", inner)
 
     def _visit(self, path: str, value: Any) -> None:
+        kind = type(value)
+        self.leaves[path] = kind.__module__, kind.__qualname__
         if isinstance(value, Tensor):
             self.leaves[path] = _of_tensor(value)
+            self.visit_attributes(path, value)
+            if value.is_leaf and value.grad is not None:
+                self.visit(f"{path}.grad", value.grad)
         elif isinstance(value, torch.Generator):
             self.leaves[path] = _of_tensor(value.get_state())
         elif isinstance(value, nn.Module):
             self.visit(path, {k: v for k, v in vars(value).items() if k not in _HOOKS})
-        elif isinstance(value, Mapping) and type(value).__name__ in ("dict", "OrderedDict", "defaultdict", "Counter"):
-            self.leaves[path] = type(value).__name__, len(value)
-            for index, (key, inner) in enumerate(value.items()):
-                if not isinstance(key, str):
-                    self.visit(f"{path} key {index}", key)
-                self.visit(f"{path}[{key!r}]" if isinstance(key, str) else f"{path}[{index}]", inner)
-        elif isinstance(value, list | tuple):
-            self.leaves[path] = type(value).__name__, len(value)
-            self.visit_all(path, value)
-        elif isinstance(value, set | frozenset):
-            self.leaves[path] = type(value).__name__, len(value)
-            self.visit_all(path, sorted(value, key=repr))
+        elif isinstance(value, type):
+            self.leaves[path] = "class", Opaque(value)
+            for name, contents in self._reader.read_class(value).items() if _is_of_user(value) else ():
+                self.leaves |= {f"{path}.{name}{place}": leaf for place, leaf in contents.leaves.items()}
         elif isinstance(value, types.FunctionType):
             self.leaves[path] = "function", value.__code__
             self.visit_names(path, value)
@@ -182,31 +258,55 @@ class _Reading:
             self.visit(f"{path}.__func__", value.__func__)
         elif isinstance(value, types.GeneratorType):
             self.leaves[path] = "generator", value.gi_code, value.gi_frame and value.gi_frame.f_lasti
-            self.visit(path, dict(value.gi_frame.f_locals) if value.gi_frame else None)
-        elif isinstance(value, type | types.ModuleType):
-            self.leaves[path] = getattr(value, "__module__", None), getattr(value, "__qualname__", value.__name__)
-        elif isinstance(value, weakref.ReferenceType) or _package(type(value)) in ("pytorch_lightning", "lightning"):
+            self.visit(path + " locals", dict(value.gi_frame.f_locals) if value.gi_frame else None)
+        elif isinstance(value, types.ModuleType):
+            self.leaves[path] = "module", value.__name__
+        elif isinstance(value, weakref.ReferenceType):
+            self.visit(f"{path}()", value())
+        elif isinstance(value, memoryview):
+            self.leaves[path] = value.tobytes()
+        elif hasattr(value, "cache_info") and hasattr(value, "__wrapped__"):  # functools.lru_cache
+            self.visit(path + ".__wrapped__", value.__wrapped__)
+        elif _package(kind) in _MACHINERY or isinstance(value, torch.utils.hooks.RemovableHandle):
             self.leaves[path] = Opaque(value)
         else:
-            self._visit_parts(path, value)
+            self._visit_object(path, value)
 
-    def _visit_parts(self, path: str, value: Any) -> None:
-        """What pickle would write of an object."""
-        self.leaves[path] = type(value).__module__, type(value).__qualname__
-        reduced = value.__reduce_ex__(4)
-        if isinstance(reduced, str):
-            self.leaves[f"{path} name"] = getattr(value, "__module__", None), reduced
-            return
-        function, args, state, items, pairs = (*reduced, None, None, None)[:5]
-        self.visit(f"{path} made by", function)
-        self.visit(f"{path} from", args)
-        self.visit(f"{path}.", state)
-        self.visit_all(path, items or ())
-        self.visit(path + " items", dict(pairs) if pairs else None)
+    def _visit_object(self, path: str, value: Any) -> None:
+        """The attributes of an object, and what containers and pickle hold of it."""
+        if type(value).__module__ != "builtins":
+            self.visit_attributes(path, value)
+        if isinstance(value, Mapping | types.MappingProxyType):
+            self.leaves[f"{path} keys"] = tuple(key if isinstance(key, str) else "" for key in value)
+            for index, (key, inner) in enumerate(value.items()):
+                if not isinstance(key, str):
+                    self.visit(f"{path} key {index}", key)
+                self.visit(f"{path}[{key!r}]" if isinstance(key, str) else f"{path}[{index}]", inner)
+            if hasattr(value, "default_factory"):
+                self.visit(f"{path}.default_factory", value.default_factory)
+        elif isinstance(value, list | tuple | KeysView | ValuesView | ItemsView):
+            self.leaves[f"{path} length"] = len(value)
+            self.visit_all(path, value)
+        elif isinstance(value, set | frozenset):
+            self.leaves[f"{path} length"] = len(value)
+            self.visit_all(path, sorted(value, key=repr))
+        else:
+            reduced = value.__reduce_ex__(4)
+            if isinstance(reduced, str):
+                self.leaves[f"{path} name"] = getattr(value, "__module__", None), reduced
+                return
+            _, args, state, items, pairs = (*reduced, None, None, None)[:5]
+            self.visit_all(f"{path} from", args)
+            if not isinstance(state, dict) or state.keys() != getattr(value, "__dict__", {}).keys():
+                self.visit(f"{path}.", state)
+            self.visit_all(path, items or ())
+            self.visit(path + " items", dict(pairs) if pairs else None)
 
 
 def _of_tensor(tensor: Tensor) -> Hashable:
     """Type, shape and a digest of the values."""
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
     plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return str(tensor.dtype), tuple(tensor.shape), tensor.requires_grad, hashlib.blake2b(plain.data).digest()
 
@@ -223,6 +323,11 @@ def _names(code: types.CodeType) -> set[str]:
     """The names that a function and the functions within it read, global ones among them."""
     inner = (_names(part) for part in code.co_consts if isinstance(part, types.CodeType))
     return set(code.co_names).union(*inner)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether an object may hold the state of a training, which functions, classes and modules of others do not."""
+    return not isinstance(value, type | types.ModuleType | types.FunctionType | types.BuiltinFunctionType | classmethod)
 
 
 def _package(kind: Any) -> str:

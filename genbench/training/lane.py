@@ -47,6 +47,9 @@ class Lane(nn.Module):
         self._params: list[Tensor] = [p for p in network.parameters() if p.requires_grad]
         if not self._params:
             raise ValueError(f"model {type(network).__name__} has no trainable parameters")
+        trained = {id(p) for p in self._params}
+        # as of a teacher that is not frozen
+        self._left_out = {n: p for n, p in self.named_parameters() if p.requires_grad and id(p) not in trained}
         self._transforms = together(overriding(methods, "transform"))
         self._penalties = overriding(methods, "penalty")
         self._gradients = overriding(methods, "gradient")
@@ -75,6 +78,11 @@ class Lane(nn.Module):
         return bool(self._watching)
 
     @property
+    def left_out(self) -> list[str]:
+        """The names of parameters of methods that are not frozen. No optimizer gets them."""
+        return list(self._left_out)
+
+    @property
     def trained(self) -> list[Tensor]:
         """The trainable parameters."""
         return self._params
@@ -88,8 +96,18 @@ class Lane(nn.Module):
         lr: float,
         backward: Callable[[Tensor], None] = Tensor.backward,
     ) -> Tensor:
-        """Leave in ``.grad`` the gradient for the optimizer; return the training objective, detached."""
+        """Leave in ``.grad`` the gradient for the optimizer; return the training objective, detached.
+
+        Raises:
+            ValueError: a parameter of a method has a gradient too. It would look trained.
+        """
         objective, grads = gradient_step(self, Direct(self, backward), x, y, draw, lr)
+        for name, left_out in self._left_out.items():
+            if left_out.grad is not None:
+                raise ValueError(
+                    f"{name} has a gradient, and the optimizer gets the weights of the network alone; accepted: a part "
+                    "that build() adds to the network, or requires_grad_(False)"
+                )
         if self.changes_gradient:
             for p, g in zip(self._params, grads, strict=True):
                 p.grad = g

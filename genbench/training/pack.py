@@ -15,7 +15,7 @@ from genbench.models.slots import Masked
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
 from genbench.training.lane import Lane
-from genbench.training.pack_checks import Checks, hidden_difference, may_hide
+from genbench.training.pack_checks import Checks, hidden_differences
 from genbench.training.stack import Stack
 from genbench.training.step import gradient_step, training_step
 from genbench.training.unpackable import Unpackable, vectorizing
@@ -104,10 +104,9 @@ class Pack(pl.LightningModule):
 
     def prepare(self, *, total_steps: int) -> "LaneOptimizer":
         """Stack the lanes, which are on their device by now, and make their optimizers."""
-        reason = hidden_difference(self._lanes)  # read before their tensors move to common storage
+        hidden = hidden_differences(self._lanes)  # before their tensors move to common storage
         self._stack = _stacked(self._lanes)
-        if reason is not None:
-            raise Unpackable(reason)
+        self._checks = Checks(self._lanes, self._stack, hidden)
         self.lane_optimizer = LaneOptimizer(
             self._stack, self._make_optimizers, self._make_schedulers, total_steps=total_steps
         )
@@ -146,12 +145,12 @@ class Pack(pl.LightningModule):
             step: number of steps before this one, which keys the random numbers.
         """
         if self._random is None:
-            assert self._stack is not None
+            assert self._checks is not None
             self._random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
-            self._checks = Checks(self._lanes, self._stack)
+            self._checks.begin()
             separate = partial(self._separate_steps, x, y)
             with vectorizing():
-                if step == 0 and may_hide(self._lanes):
+                if step == 0 and self._checks.compares:
                     self._checks.compare(separate, partial(self._joint_step, x, y, step))
                 else:
                     self._checks.without_effect(separate)
@@ -160,8 +159,8 @@ class Pack(pl.LightningModule):
     def after_step(self, progress: float) -> None:
         """Let the methods act on the weights that the optimizer has moved."""
         if self._lanes[0].changes_weights_after:
-            if not self._after_is_compared and may_hide(self._lanes):
-                assert self._checks is not None
+            assert self._checks is not None
+            if self._checks.compares and not self._after_is_compared:
                 separate = partial(self._separate_after_steps, progress)
                 self._checks.compare(separate, partial(self._joint_after_step, progress))
             self._after_is_compared = True
@@ -222,7 +221,7 @@ class Pack(pl.LightningModule):
         objectives, gradients = [], []
         for i, (lane, draw) in enumerate(zip(self._lanes, self._random.recorders, strict=True)):
             objectives.append(lane.gradient_step(x[i], y[i], draw=draw, lr=float(self.lane_optimizer.lr[i])))
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in lane.parameters() if p.requires_grad]
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in lane.trained]
             gradients.append(torch.cat([g.flatten() for g in grads]))
         gradient = torch.cat([torch.stack(gradients), self._stack.padding], 1)
         return {"objective": torch.stack(objectives), "gradient": gradient}
@@ -374,7 +373,7 @@ def _stacked(lanes: Sequence[Lane]) -> Stack:
         active = any(slot.active for slot in slots)  # lanes may have rate 0 and others not
         for slot in slots:
             slot.active = active
-    return Stack(lanes)
+    return Stack(lanes, fixed=lanes[0].left_out)
 
 
 def _each(name: str, value: Any, n: int) -> list[Any]:

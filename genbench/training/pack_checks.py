@@ -1,7 +1,7 @@
 """What keeps lanes from computing as one: found before they are stacked, in their first step, and between epochs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.models.slots import use_draw
 from genbench.training.attributes import WHOLE, Attributes, Key
-from genbench.training.contents import is_foreign
+from genbench.training.contents import is_foreign, is_genbench
 from genbench.training.lane import Lane
 from genbench.training.stack import Lanewise, Stack
 from genbench.training.unpackable import Unpackable
@@ -19,27 +19,31 @@ T = TypeVar("T")
 _BUFFERS = "and a pack keeps buffers alone; accepted: self.register_buffer, changed in place"
 
 
-def may_hide(lanes: Sequence[Lane]) -> bool:
-    """Whether lanes may differ in what no structure shows, as only code or networks of the user's own may."""
-    network = type(lanes[0].network).__module__.partition(".")[0]
-    return len(lanes) > 1 and (network != "genbench" or any(map(is_foreign, lanes[0].modules())))
+def is_known(lane: Lane) -> bool:
+    """Whether network and methods are genbench's own, which are made and tested for packs."""
+    return is_genbench(lane.network) and not any(map(is_foreign, lane.modules()))
 
 
-def hidden_difference(lanes: Sequence[Lane]) -> str | None:
-    """Why lanes whose tensors are stacked would not be what they are by themselves, or None. A pack calls the functions
-    of lane 0 for all, with the tensors of each."""
-    if not may_hide(lanes):
-        return None
+def hidden_differences(lanes: Sequence[Lane]) -> dict[Key, str]:
+    """Why lanes whose tensors are stacked would not be what they are by themselves, by what they keep. A pack calls the
+    functions of lane 0 for all, with the tensors of each."""
+    if is_known(lanes[0]):
+        return {}
     first = lanes[0].attributes()
-    for attribute, tensor in first.aliases():
-        return f"{attribute} keeps {tensor}, which a pack replaces; accepted: read from the network in a step"
-    for name, p in lanes[0].named_parameters():
-        if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
-            return f"{name} has a hook, which a pack does not call; accepted: a method's gradient()"
+    found: dict[Key, str] = {}
     for index, lane in enumerate(lanes[1:], 1):
-        if (what := first.difference(lane.attributes())) is not None:
-            return f"{what} is another in lane {index} than in lane 0; accepted: buffers, as of self.setting"
-    return None
+        for key, what in first.differences(lane.attributes()).items():
+            found.setdefault(
+                key, f"{what} is another in lane {index} than in lane 0; accepted: buffers, as of self.setting"
+            )
+    for key, (what, tensor) in first.aliases().items():
+        found[key] = f"{what} keeps {tensor}, which a pack replaces; accepted: read from the network in a step"
+    for index, module in enumerate(first.modules):
+        for name, p in module._parameters.items():
+            if p is not None and (p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)):
+                weight = f"{type(module).__name__}.{name}"
+                found[Key(index, "hooks")] = f"{weight} has a hook, which a pack does not call; accepted: gradient()"
+    return found
 
 
 class Checks:
@@ -48,12 +52,28 @@ class Checks:
     Args:
         lanes: the lanes.
         stack: the stack of them.
+        hidden: their :func:`hidden_differences` before they were stacked.
+
+    Raises:
+        Unpackable: names a difference that a step may see.
     """
 
-    def __init__(self, lanes: Sequence[Lane], stack: Stack) -> None:
-        self._lanes, self._stack = lanes, stack
-        self._kept = {i: (kept := lane.attributes(), kept.buffers()) for i, lane in enumerate(lanes)}
+    def __init__(self, lanes: Sequence[Lane], stack: Stack, hidden: Mapping[Key, str]) -> None:
+        self._lanes, self._stack, self._hidden = lanes, stack, hidden
+        for key, reason in hidden.items():
+            if key.of_step:
+                raise Unpackable(reason)
+        self._known = is_known(lanes[0])
+        self.compares = len(lanes) > 1 and not self._known
         self._reads: set[Key] = set()  # by the traced step
+        self._kept: dict[int, tuple[Attributes, dict[tuple[int, str], Tensor | None], list[Tensor]]] = {}
+
+    def begin(self) -> None:
+        """Note what the lanes keep before their first step."""
+        if not self._known:
+            for index, lane in enumerate(self._lanes):
+                kept = lane.attributes()
+                self._kept[index] = kept, kept.buffers(), [p.data for p in lane.parameters()]
 
     def release(self, index: int) -> None:
         """Check a lane that no longer trains no more."""
@@ -64,35 +84,54 @@ class Checks:
         """Note what a step reads while it is traced.
 
         Raises:
-            Unpackable: the step changes what is not a buffer.
+            Unpackable: the step changes what is not a buffer, or reads what differs between lanes.
         """
-        attributes = self._lanes[0].attributes()
-        with attributes.reading(self._reads):
+        with self._unchanged(self._reads):
             yield
-        _refuse_changes(attributes)
+        for key, reason in self._hidden.items():
+            if self._is_read(key):
+                raise Unpackable(reason)
 
     def between_epochs(self) -> None:
-        """Take over buffers that ``after_epoch`` has assigned.
+        """Take over buffers and weights that ``after_epoch`` has assigned.
 
         Raises:
             Unpackable: it has changed something else that the step reads; a traced step would not see it.
         """
-        for attributes, rows in self._kept.values():
-            for key in attributes.changed():
-                if key.kind != "attribute" or self._is_read(key.module, key.name):
-                    raise Unpackable(f"{attributes.title(key)} changes after an epoch, {_BUFFERS}")
+        for place, (attributes, rows, weights) in self._kept.items():
+            shared = place != min(self._kept)  # the data of classes were looked at already
+
+            def may_be_seen(key: Key, shared: bool = shared) -> bool:
+                return self._is_read(key) or (key.of_step and not (shared and key.kind == "class"))
+
+            for key in attributes.changed(may_be_seen):
+                raise Unpackable(f"{attributes.title(key)} changes after an epoch, {_BUFFERS}")
+            for p, row in zip(self._lanes[place].parameters(), weights, strict=True):
+                if p.data_ptr() != row.data_ptr():
+                    p.data = row.copy_(p.data)
             for index, module in enumerate(attributes.modules):
                 for name, buffer in module._buffers.items():
-                    row = rows.get((index, name))
-                    if buffer is row:
+                    kept = rows.get((index, name))
+                    if buffer is kept:
                         continue
-                    if row is not None and buffer is not None and _kind(row) == _kind(buffer):
-                        module._buffers[name] = row.copy_(buffer)
-                    elif self._is_read(index, name):
+                    if kept is not None and buffer is not None and _kind(kept) == _kind(buffer):
+                        module._buffers[name] = kept.copy_(buffer)
+                    elif self._is_read(Key(index, "attribute", name)):
                         raise Unpackable(f"{type(module).__name__}.{name} is new after an epoch, {_BUFFERS}")
 
-    def _is_read(self, module: int, name: str) -> bool:
-        return any(Key(module, "attribute", each) in self._reads for each in (name, *WHOLE))
+    def _is_read(self, key: Key) -> bool:
+        return key.kind == "attribute" and any(key._replace(name=name) in self._reads for name in (key.name, *WHOLE))
+
+    @contextmanager
+    def _unchanged(self, reads: set[Key]) -> Iterator[None]:
+        """Raise Unpackable if the context changes what lane 0 keeps in Python, unless it reads that only after it has
+        set it."""
+        attributes = self._lanes[0].attributes()
+        with nullcontext(set[Key]()) if self._known else attributes.reading(reads) as first:
+            yield
+        for key in attributes.changed(lambda key: key.kind == "attribute" or key.of_step):
+            if key not in first or key in reads:
+                raise Unpackable(f"{attributes.title(key)} changes in a step, {_BUFFERS}")
 
     def compare(self, separate: Callable[[], Mapping[str, Tensor]], joint: Callable[[], Mapping[str, Tensor]]) -> None:
         """Compare what lanes do together with what each does by itself, and if it differs once more at weights nearby,
@@ -123,25 +162,20 @@ class Checks:
         Raises:
             Unpackable: the part keeps something in another place than a buffer that it changes.
         """
-        buffers, attributes = dict(self._lanes[0].named_buffers()), self._lanes[0].attributes()
-        try:
-            with self._stack.preserved(), Lanewise(), torch.enable_grad():
-                result = part()
-            _refuse_changes(attributes)
-            for name, buffer in self._lanes[0].named_buffers():
-                if buffer is not buffers.get(name):
-                    raise Unpackable(f"{name} is another buffer after a step; accepted: changed in place, as by copy_")
-            return result
-        finally:
-            for lane in self._lanes:
-                use_draw(lane.network, None)
-                for p in lane.parameters():
-                    p.grad = None
-
-
-def _refuse_changes(attributes: Attributes) -> None:
-    for key in attributes.changed():
-        raise Unpackable(f"{attributes.title(key)} changes in a step, {_BUFFERS}")
+        buffers = dict(self._lanes[0].named_buffers())
+        with self._unchanged(set()):
+            try:
+                with self._stack.preserved(), Lanewise(), torch.enable_grad():
+                    result = part()
+            finally:
+                for lane in self._lanes:
+                    use_draw(lane.network, None)
+                    for p in lane.parameters():
+                        p.grad = None
+        for name, buffer in self._lanes[0].named_buffers():
+            if buffer is not buffers.get(name):
+                raise Unpackable(f"{name} is another buffer after a step; accepted: changed in place, as by copy_")
+        return result
 
 
 def _kind(tensor: Tensor) -> tuple[Any, ...]:

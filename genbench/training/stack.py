@@ -1,6 +1,6 @@
 """Compute modules of one structure as one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genbench.im2col import Im2col, linear
 from genbench.module_state import ModuleTensors
 from genbench.training.batch_norm import batch_statistics, by_channel
-from genbench.training.contents import OF_MODULES
+from genbench.training.contents import OF_MODULES, is_foreign
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
@@ -25,6 +25,7 @@ class Stack:
 
     Args:
         modules: at least one.
+        fixed: names of parameters that are not trained although they are not frozen.
 
     Attributes:
         flat: the trainable parameters [modules, size], one row per module. Zeros pad a row to whole vectors of the
@@ -38,15 +39,22 @@ class Stack:
         ValueError: modules of different structure, or trainable parameters of several types or devices.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, modules: Sequence[nn.Module], *, fixed: Collection[str] = ()) -> None:
+        def is_trained(name: str, p: Tensor) -> bool:
+            return p.requires_grad and name not in fixed
+
+        def rest_of(module: nn.Module) -> dict[str, Tensor]:
+            untrained = {name: p for name, p in module.named_parameters() if not is_trained(name, p)}
+            return untrained | dict(module.named_buffers())
+
         first = modules[0]
         for index, other in enumerate(modules):
             if (difference := _difference(first, other)) is not None:
                 raise ValueError(f"network {index} cannot be stacked on network 0: {difference}")
         self.modules = list(modules)
         self._tensors = ModuleTensors(first)
-        shapes = {name: p.shape for name, p in first.named_parameters() if p.requires_grad}
-        kinds = sorted({f"{p.dtype} on {p.device}" for p in first.parameters() if p.requires_grad})
+        shapes = {name: p.shape for name, p in first.named_parameters() if is_trained(name, p)}
+        kinds = sorted({f"{p.dtype} on {p.device}" for name, p in first.named_parameters() if name in shapes})
         if len(kinds) != 1:
             raise ValueError(f"trainable parameters are {' and '.join(kinds) or 'missing'}; accepted: of one type")
 
@@ -54,13 +62,14 @@ class Stack:
         self._spans = dict(zip(shapes, pairwise(ends), strict=True))
         with torch.no_grad():
             rows = torch.stack(
-                [torch.cat([p.detach().reshape(-1) for p in m.parameters() if p.requires_grad]) for m in modules]
+                [torch.cat([p.detach().reshape(-1) for n, p in m.named_parameters() if n in shapes]) for m in modules]
             )
             self.padding = rows.new_zeros(len(modules), -rows.shape[1] % (_VECTOR // rows.itemsize))
             self.flat = torch.cat([rows, self.padding], 1)
         self.gradient = torch.zeros_like(self.flat)
         self.weights = [self.flat[:, a:b].unflatten(1, shapes[name]) for name, (a, b) in self._spans.items()]
-        rest = {name: [dict(_fixed(m))[name].detach() for m in modules] for name, _ in _fixed(first)}
+        every = [rest_of(module) for module in modules]
+        rest = {name: [tensors[name].detach() for tensors in every] for name in every[0]}
         self._rest = {name: torch.stack(tensors) for name, tensors in rest.items()}
         self.rest = list(self._rest.values())
         for index, module in enumerate(modules):
@@ -288,12 +297,6 @@ _UNITS: dict[Any, Callable[..., tuple[Tensor, ...]]] = {
 }
 
 
-def _fixed(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Buffers and frozen parameters, each once."""
-    yield from ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
-    yield from module.named_buffers()
-
-
 def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
     """The owner, name and tensor of every buffer."""
     return [(m, name, b) for m in module.modules() for name, b in m._buffers.items() if b is not None]
@@ -310,7 +313,10 @@ def _difference(first: nn.Module, other: nn.Module) -> str | None:
             plain = {
                 k: v
                 for k, v in vars(m).items()
-                if isinstance(v, int | float | str) and k not in OF_MODULES and (private or not k.startswith("_"))
+                if isinstance(v, int | float | str)
+                and k not in OF_MODULES
+                and (private or not k.startswith("_"))
+                and not is_foreign(m)  # of which a pack looks whether a step reads it
             }
             found |= {f"{name}.{k}": repr(v) for k, v in plain.items()}
         return found | {

@@ -115,9 +115,9 @@ def test_a_change_is_found_at_any_depth(lane, name):
 @pytest.mark.parametrize(
     ("change", "title"),
     [
-        (lambda method: method.calls.append(1), "Keeps"),
-        (lambda method: TABLE.update(k=TABLE["k"] + 1), "Keeps"),
-        (lambda method: method.scale.requires_grad_(False), "Keeps.requires_grad"),
+        (lambda method: method.calls.append(1), "Keeps.calls"),
+        (lambda method: TABLE.update(k=TABLE["k"] + 1), "Keeps.decay"),
+        (lambda method: method.scale.requires_grad_(False), "Keeps's parameters"),
         (lambda method: method.register_forward_hook(lambda *_: None), "Keeps's hooks"),
         (lambda method: method.scale.register_hook(lambda grad: grad), "Keeps's hooks"),
     ],

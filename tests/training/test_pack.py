@@ -1,6 +1,9 @@
 """A pack against its networks trained one by one: every model, optimizer and method of the configuration folder."""
 
+import ctypes
+from collections import OrderedDict
 from contextlib import nullcontext
+from copy import deepcopy
 from functools import partial
 from itertools import product
 from types import SimpleNamespace
@@ -256,7 +259,7 @@ def test_a_setting_that_is_no_tensor_must_be_the_same():
             return self.factor * F.cross_entropy(output, y)
 
     lanes = [Lane(network(i), [Scaled(factor)], seed=i) for i, factor in enumerate((1.0, 2.0))]
-    with pytest.raises(ValueError, match=r"factor is 2\.0, not 1\.0"):
+    with pytest.raises(Unpackable, match=r"^Scaled\.factor is another in lane 1 than in lane 0"):
         fit(lanes)
 
 
@@ -505,7 +508,7 @@ class Holds(Method):
 
     def __init__(self) -> None:
         super().__init__()
-        self.part = Counts()
+        self.part = Counts().requires_grad_(False)
 
     def penalty(self, net, x, y, output, draw):
         return self.part(x).square().mean()
@@ -570,20 +573,27 @@ class Repeats(Method):
 
 def test_lanes_that_count_otherwise_are_not_stacked():
     lanes = [Lane(network(seed), [Repeats(k=k)], seed=seed) for seed, k in enumerate((1, 4))]
+    with pytest.raises(Unpackable, match=r"^Repeats\._k is another in lane 1 than in lane 0"):
+        first_step(lanes)
+
+
+def first_step(lanes):
+    """Take the gradients of the first step of a pack."""
     pack = Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1), own_batches=True)
-    with pytest.raises(ValueError, match=r"^network 1 cannot be stacked on network 0: methods.0._k is 4, not 1$"):
-        pack.prepare(total_steps=1)
+    pack.prepare(total_steps=2)
+    x, y = torch.randn(len(lanes), 12, 5, dtype=torch.float64), torch.randint(3, (len(lanes), 12))
+    return pack.gradient_step(x, y, step=0)
 
 
 class Differs(Method):
-    """Multiplies the loss by a number that it keeps in Python, in a way of a test's own."""
+    """Keeps a number in Python, in a way of a test's own, and reads it in a step that it does not change."""
 
-    def __init__(self, number, keep) -> None:
+    def __init__(self, number, keep, *, reads: bool = True) -> None:
         super().__init__()
-        self.keep = keep(number)
+        self.keep, self.reads = keep(number), reads
 
     def penalty(self, net, x, y, output, draw):
-        return 0.0 * output.sum()
+        return 0.0 * output.sum() if self.reads and self.keep is not None else output.mean()
 
 
 def _default(number):
@@ -610,48 +620,113 @@ KEEPS = {
 
 
 @pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
-def test_lanes_that_differ_in_python_are_refused_before_a_step(keep):
+def test_lanes_that_differ_in_what_a_step_reads_are_refused(keep):
     """The number may act late, or too little to be seen in a step."""
 
-    def prepared(*numbers):
-        lanes = [Lane(network(seed), [Differs(k, keep)], seed=seed) for seed, k in enumerate(numbers)]
-        return Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+    def step(*numbers, **settings):
+        return first_step([Lane(network(i), [Differs(k, keep, **settings)], seed=i) for i, k in enumerate(numbers)])
 
-    prepared(1, 1, 1)
+    step(1, 1, 1)
+    step(1, 1, 2, reads=False)
     with pytest.raises(Unpackable, match=r"^Differs\.keep.* is another in lane 2 than in lane 0; accepted: buffers"):
-        prepared(1, 1, 2)
+        step(1, 1, 2)
 
 
 def test_lanes_of_different_losses_or_hooks_are_refused():
     def smoothed(amount):
         return lambda output, y: F.cross_entropy(output, y, label_smoothing=amount)
 
-    lanes = [Lane(network(seed), seed=seed, loss=smoothed(seed / 10)) for seed in range(2)]
     with pytest.raises(Unpackable, match=r"^the loss\.amount is another in lane 1"):
-        Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
-    networks = [nn.Sequential(nn.Linear(5, 3)) for _ in range(2)]
+        first_step([Lane(network(seed), seed=seed, loss=smoothed(seed / 10)) for seed in range(2)])
+    networks = [nn.Sequential(nn.Linear(5, 3)).double() for _ in range(2)]
     networks[1][0].register_forward_hook(lambda *_: None)
     with pytest.raises(Unpackable, match=r"^Linear's hooks: forward_hooks\[0\] is another in lane 1"):
-        Pack(networks, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
-    networks = [nn.Sequential(nn.Linear(5, 3)) for _ in range(2)]
+        first_step(networks)
+    networks = [nn.Sequential(nn.Linear(5, 3)).double() for _ in range(2)]
     for net in networks:
         net[0].weight.register_hook(lambda grad: 2 * grad)
-    with pytest.raises(Unpackable, match=r"^network\.0\.weight has a hook"):
-        Pack(networks, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+    with pytest.raises(Unpackable, match=r"^Linear\.weight has a hook, which a pack does not call"):
+        first_step(networks)
 
 
 @pytest.mark.parametrize("kept", [lambda p: p, lambda p: p.detach(), lambda p: p.data[1:]], ids=["it", "view", "part"])
-def test_a_weight_that_is_kept_beside_the_network_is_refused(kept):
+def test_a_weight_that_a_step_reads_beside_the_network_is_refused(kept):
     """A pack computes with other tensors, which it would not see."""
-    lanes = [Lane(network(seed), [Differs(0, lambda _: None)], seed=seed) for seed in range(2)]
-    for lane in lanes:
-        lane.methods[0].keep = {"first": [kept(lane.trained[0])]}
+    for reads in (False, True):
+        lanes = [Lane(network(i), [Differs(0, lambda _: None, reads=reads)], seed=i) for i in range(2)]
+        for lane in lanes:
+            lane.methods[0].keep = {"first": [kept(lane.trained[0])]}
+        if not reads:
+            first_step(lanes)
     with pytest.raises(Unpackable, match=r"^Differs\.keep\['first'\]\[0\] keeps network\.\S+, which a pack replaces"):
-        Pack(lanes, optimizer=partial(torch.optim.SGD, lr=0.1)).prepare(total_steps=1)
+        first_step(lanes)
+
+
+class Features(nn.Module):
+    """Keeps its features for whoever wants to look, and the number of its calls unless ``calls`` is None."""
+
+    def __init__(self, *, calls: int | None = None) -> None:
+        super().__init__()
+        self.a, self.b, self.calls = nn.Linear(5, 4).double(), nn.Linear(4, 3).double(), calls
+
+    def forward(self, x):
+        self.h = self.a(x).tanh()
+        if self.calls is not None:
+            self.calls += 1
+        return self.b(self.h)
+
+
+def test_what_a_step_sets_before_it_reads_it_is_no_state():
+    first_step([Features() for _ in range(2)])
+    with pytest.raises(Unpackable, match=r"^Features\.calls changes in a step"):
+        first_step([Features(calls=0) for _ in range(2)])
+
+
+class Teaches(Method):
+    """Pulls the outputs towards those of a copy of the first network, which is not frozen, or of a part of its own."""
+
+    def __init__(self, *, learns: bool) -> None:
+        super().__init__()
+        self.learns = learns
+
+    def build(self, net):
+        self.teacher = deepcopy(net)
+        return net
+
+    def penalty(self, net, x, y, output, draw):
+        with nullcontext() if self.learns else torch.no_grad():
+            return (output - self.teacher(x)).square().mean()
+
+    @torch.no_grad()
+    def after_step(self, params, progress):
+        for p, mean in zip(params, self.teacher.parameters(), strict=True):
+            mean.lerp_(p, 0.1)
+
+
+def test_a_part_of_a_method_is_not_trained_in_a_pack_either():
+    def lanes():
+        return [Lane(network(seed), [Teaches(learns=False)], seed=seed) for seed in range(3)]
+
+    x, y = torch.randn(3, 12, 5, dtype=torch.float64), torch.randint(3, (3, 12))
+    settings = {"optimizer": partial(torch.optim.SGD, lr=0.1), "own_batches": True}
+    together = lanes()
+    every = [(together, Pack(together, **settings)), *(([lane], Pack([lane], **settings)) for lane in lanes())]
+    for own, pack in every:
+        optimizer = pack.prepare(total_steps=4)
+        for step in range(4):
+            seeds = [lane.seed for lane in own]
+            pack.gradient_step(x[seeds], y[seeds], step=step)
+            optimizer.step()
+            pack.after_step(step / 4)
+    for lane, (other,) in zip(together, [own for own, _ in every[1:]], strict=True):
+        torch.testing.assert_close(lane.state_dict(), other.state_dict())
+    message = r"methods\.0\.teacher\.\S+ has a gradient, and the optimizer gets the weights of the network alone"
+    with pytest.raises(ValueError, match=message):
+        Lane(network(0), [Teaches(learns=True)], seed=0).gradient_step(x[0], y[0], draw=StepRandom(0, 0), lr=0.1)
 
 
 class Halves(Method):
-    """Halves its strength at the end of each epoch."""
+    """Halves its strength at the end of each epoch, or changes something else of a lane."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -668,6 +743,11 @@ class Halves(Method):
         if self.how == "unread":
             self.epochs = getattr(self, "epochs", 0) + 1
             self.remember("best", net.parameters())
+        elif self.how == "slope":
+            net.slope.negative_slope *= 2
+        elif self.how == "weights":
+            for p in net.parameters():
+                p.data = p.data * 0.5
         elif self.how == "in place":
             self.strength.mul_(0.5)
         else:
@@ -682,39 +762,39 @@ class Halves(Method):
     [
         ("attribute", r"^Halves\.strength changes after an epoch, .*accepted: self\.register_buffer"),
         ("new buffer", r"^Halves\.strength is new after an epoch, .*accepted: self\.register_buffer"),
+        ("slope", r"^LeakyReLU\.negative_slope changes after an epoch"),
         ("assigned", None),
         ("in place", None),
         ("unread", None),
+        ("weights", None),
     ],
 )
-def test_what_an_epoch_changes_is_a_buffer(how, message):
-    batch = torch.randn(12, 5, dtype=torch.float64), torch.arange(12) % 3
+def test_what_an_epoch_changes_is_a_tensor(how, message):
+    x, y = torch.randn(12, 5, dtype=torch.float64), torch.arange(12) % 3
 
-    def trained(pack):
-        trainer = pl.Trainer(
-            max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu"
-        )
-        trainer.fit(pack, DataLoader([batch], batch_size=None))
-        return pack
+    def lane(seed):
+        net = nn.Sequential(OrderedDict(a=network(seed), slope=nn.LeakyReLU()))
+        return Lane(net, [Halves(how)], seed=seed)
 
     class Epochs(Pack):
         def on_train_epoch_end(self):
             for lane in self.lanes:
                 lane.after_epoch(lambda split: {})
 
-    def pack(seeds):
-        lanes = [Lane(network(seed), [Halves(how)], seed=seed) for seed in seeds]
-        return Epochs(lanes, optimizer=partial(torch.optim.SGD, lr=0.1))
-
-    if message is not None:
-        with pytest.raises(Unpackable, match=message):
-            trained(pack(range(2)))
-        return
-    together = trained(pack(range(2))).networks
-    for seed in range(2):
-        (alone,) = trained(pack([seed])).networks
-        for p, q in zip(alone.parameters(), together[seed].parameters(), strict=True):
-            torch.testing.assert_close(p, q)
+    pack = Epochs([lane(seed) for seed in range(2)], optimizer=partial(torch.optim.SGD, lr=0.1))
+    trainer = pl.Trainer(
+        max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu"
+    )
+    with nullcontext() if message is None else pytest.raises(Unpackable, match=message):
+        trainer.fit(pack, DataLoader([(x, y)], batch_size=None))
+    for seed in range(2) if message is None else ():
+        alone = lane(seed)
+        optimizer = torch.optim.SGD(alone.trained, lr=0.1)
+        for step in range(3):
+            alone.gradient_step(x, y, draw=StepRandom(seed, step), lr=0.1)
+            optimizer.step()
+            alone.after_epoch(lambda split: {})
+        torch.testing.assert_close(alone.network.state_dict(), pack.networks[seed].state_dict())
 
 
 @pytest.mark.parametrize("padding", [0, -1])
@@ -747,10 +827,10 @@ class Hides(Method):
     def __init__(self, *, k: int, where: str) -> None:
         super().__init__()
         self.where = where
-        self.count = memoryview(bytes([k]))
+        self.count = ctypes.pointer(ctypes.c_int(k))
 
     def _in(self, where, value):
-        return sum(value for _ in range(self.count[0])) if where == self.where else value
+        return sum(value for _ in range(self.count.contents.value)) if where == self.where else value
 
     def penalty(self, net, x, y, output, draw):
         return self._in("penalty", 0.01 * output.square().mean())
