@@ -38,6 +38,11 @@ class Lookup:
             return own
         return ABSENT if run.record else self._default(key)
 
+    def shown(self, value: Any) -> str:
+        """Return a value of a table's spec as shown: weights by their name, also if the spec gives their digest."""
+        text = show(value)
+        return self.runs[0].names.get(text, text) if self.runs else text
+
     def row(self, run: SelectedRun, keys: Sequence[str]) -> Values:
         """Return the values of several settings."""
         return tuple(self.value(run, key) for key in keys)
@@ -51,7 +56,7 @@ class Lookup:
 
     def matching(self, runs: Sequence[SelectedRun], where: Mapping[str, Any]) -> list[SelectedRun]:
         """Return the runs that have these settings."""
-        wanted = {key: show(value) for key, value in where.items()}
+        wanted = {key: self.shown(value) for key, value in where.items()}
         return [run for run in runs if all(self.value(run, key) == text for key, text in wanted.items())]
 
     def _default(self, key: str) -> str | None:

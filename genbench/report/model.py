@@ -93,8 +93,9 @@ class Table:
 class Point:
     """A completed run with its row's label and its condition: all else that varies, except the seed.
 
-    ``config`` is the record's, by dotted key. ``setting`` is the setting tried for its row, by dotted key; it is empty
-    if only one was tried. ``chosen`` says whether the table shows that setting.
+    ``config`` is the record's, by dotted key; ``names`` are shown in place of digests in it. ``setting`` is the setting
+    tried for its row, by dotted key; it is empty if only one was tried. ``chosen`` says whether the table shows that
+    setting.
     """
 
     record: Mapping[str, Any]
@@ -104,3 +105,4 @@ class Point:
     comparable: bool  # in raw measures, with the baseline's row
     setting: Mapping[str, Any]
     chosen: bool
+    names: Mapping[str, str] = field(default_factory=dict)

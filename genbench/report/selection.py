@@ -41,13 +41,16 @@ class SelectedRun:
     def text(self, key: str) -> str | None:
         """Return a setting or choice as shown, from the record, or without one from the plan; None if absent."""
         if key not in self._texts:
-            self._texts[key] = self.overrides.get(key) if self.record is None else self._shown(self.record, key)
+            self._texts[key] = self._shown(key)
         return self._texts[key]
 
-    def _shown(self, record: Mapping[str, Any], key: str) -> str | None:
-        if key in record["choices"]:
-            return show(record["choices"][key])
-        text = show(self.config[key]) if key in self.config else None
+    def _shown(self, key: str) -> str | None:
+        if self.record is None:
+            text = self.overrides.get(key)
+        elif key in self.record["choices"]:
+            return show(self.record["choices"][key])
+        else:
+            text = show(self.config[key]) if key in self.config else None
         return self.names.get(text, text) if text is not None else None
 
     def value(self, key: str) -> Any:
@@ -130,15 +133,19 @@ def select(loaded: records.Records, *, everything: bool = False) -> Selection:
 
 
 def _names(runs: Sequence[SelectedRun]) -> dict[str, str]:
-    """Return the unambiguous names that the plan has for weights that records know by their digests."""
+    """Return the unambiguous names that the plan has for weights, by the digest in records and by the source as typed:
+    a run without a record has no digest."""
     found: dict[str, set[str]] = {}
+    typed: dict[str, str] = {}
     for run in runs:
         for key, text in run.overrides.items():
             own = run.config.get(key)
             if isinstance(own, str) and own.startswith(_CONTENT) and text != own:
                 found.setdefault(own, set()).add(_name(text))
+                typed[text] = own
     count = Counter(name for names in found.values() for name in names)
-    return {content: min(names) for content, names in found.items() if len(names) == 1 and count[min(names)] == 1}
+    names = {content: min(names) for content, names in found.items() if len(names) == 1 and count[min(names)] == 1}
+    return names | {text: names[content] for text, content in typed.items() if content in names}
 
 
 def _name(source: str) -> str:

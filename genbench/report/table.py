@@ -8,7 +8,6 @@ from genbench import records
 from genbench.analysis import statistics
 from genbench.checks import nearest
 from genbench.privacy import clean
-from genbench.records.settings import show
 from genbench.report.best_setting import choose
 from genbench.report.caption import caption_of, changes
 from genbench.report.format import listed, natural
@@ -43,7 +42,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     for key in [*keys, *(key for column in columns for key in column.where)]:
         lookup.require(key)
     found = lookup.rows(runs, keys)
-    baseline_key = _baseline(spec, keys, found)
+    baseline_key = _baseline(spec, keys, found, lookup)
     problems = [f"{run.run_id}: {run.reason}; its row is unknown" for row in found if None in row for run in found[row]]
     row_keys = [row for row in found if None not in row]
     if not selection.sweep:
@@ -121,13 +120,14 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
         if run.record and run.record["status"] == "completed"
     ]
     complete.sort(key=lambda each: (each[0], [natural(str(part)) for part in each[2]], each[3]["seed"]))
-    baseline = _baseline(spec, keys, rows)
+    baseline = _baseline(spec, keys, rows, lookup)
     home = [each[3] for each in complete if each[1] == baseline] or [each[3] for each in complete]
     names = [key.rsplit(".", 1)[-1].replace("_", " ") for key in others]
     return [
         Point(
             record=record,
             config=run.config,
+            names=run.names,
             row=label(row),
             condition=", ".join(f"{name} {value}" for name, value in zip(names, condition, strict=True)),
             comparable=_alteration(record, home[0]) is None,
@@ -169,19 +169,19 @@ def _row_keys(spec: Mapping[str, Any], runs: Sequence[SelectedRun], columns: Seq
     return keys or (["regularization"] if "regularization" in groups or not groups else groups[:1])
 
 
-def _baseline(spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Values]) -> Values | None:
+def _baseline(spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Values], lookup: Lookup) -> Values | None:
     """Return the baseline's row, which the spec names by its label or by its values."""
     given = spec.get("baseline")
     if isinstance(given, str):
         labels = {label(row): row for row in rows if None not in row}
-        if given not in labels:
+        if (name := lookup.shown(given)) not in labels:
             raise ValueError(f"there is no row {given!r} to be the baseline; {nearest(given, [*labels])}")
-        return labels[given]
+        return labels[name]
     if given is None:
         return ("none",) if list(keys) == ["regularization"] and "baseline" not in spec else None
     if len(given) != len(keys):
         raise ValueError(f"table: baseline {given!r} must have one value for each of the rows' keys {list(keys)!r}")
-    return tuple(show(value) for value in given)
+    return tuple(map(lookup.shown, given))
 
 
 _Line = list[tuple[Cell, list[str]]]

@@ -1,5 +1,11 @@
+import shutil
+
+import pytest
+
 from genbench import records
+from genbench.report.figures import custom, style
 from genbench.report.selection import load
+from genbench.report.spec import curves_of
 from genbench.report.table import build, points
 from tests.helpers import factory
 
@@ -83,16 +89,19 @@ def test_planned_code_is_the_newest_before_it_has_run(tmp_path):
     assert not records.earlier_code(records.load(tmp_path))
 
 
+SOURCE = "regularization.transfer.source"
+
+
 def transferred(folder, sources):
     """Write two runs from each source: (name as typed, digest)."""
-    spec = {"rows": ["regularization.transfer.source"], "columns": [factory.ACCURACY]}
+    spec = {"rows": [SOURCE], "columns": [factory.ACCURACY]}
     runs = []
     for i, (typed, digest) in enumerate(sources):
         for seed in (0, 1):
             item = factory.record("none", 0.0, seed, run_id=f"{i}{seed}aaaaaaaaaa")
             item["config"]["regularization"] = {"transfer": {"source": digest and f"sha256:{digest}"}}
             factory.leave(folder, item)
-            overrides = [f"regularization.transfer.source={typed}", f"seed={seed}"]
+            overrides = [f"{SOURCE}={typed}", f"seed={seed}"]
             runs.append({"run_id": item["run_id"], "overrides": overrides})
     plan = {"schema": 2, "experiment": "transfer", "command": [], "table": spec, "runs": runs}
     records.write_sweep(folder, plan)
@@ -109,3 +118,29 @@ def test_rows_are_called_by_the_weights_that_they_start_from(tmp_path):
         "sha256:bb",
         "other",
     ]
+
+
+@pytest.mark.parametrize("source", ["teacher.pt", "sha256:bb"])
+def test_a_spec_names_weights_as_the_table_does_or_by_their_digest(tmp_path, source):
+    transferred(tmp_path, [("null", None), ("nets/teacher.pt", "bb"), ("nets/other.pt", "cc")])
+    selection = load(tmp_path)
+    column = factory.ACCURACY | {"where": {SOURCE: source}}
+    table = build(selection, {"rows": [SOURCE], "columns": [column], "baseline": [source]})
+    assert [row.label for row in table.rows] == ["none", "teacher.pt", "other.pt"]
+    assert [[cell.planned for cell in line] for line in table.cells] == [[0], [2], [0]]
+    assert table.baseline == 1
+    assert build(selection, {"rows": [SOURCE], "columns": [factory.ACCURACY], "baseline": source}).baseline == 1
+    metric = factory.ACCURACY["metric"]
+    figure = {"name": "f", "title": "f", "x": "seed", "y": metric, "lines": [SOURCE], "where": {SOURCE: [source]}}
+    with style.context():
+        (curve,) = curves_of([figure])
+        drawn = custom.draw(curve, points(selection))
+        assert [text.get_text() for text in drawn.figure.legends[0].texts] == ["teacher.pt"]
+
+
+def test_a_run_that_is_missing_is_in_the_row_of_its_weights(tmp_path):
+    transferred(tmp_path, [("nets/teacher.pt", "bb"), ("nets/other.pt", "cc")])
+    shutil.rmtree(next(tmp_path.glob("01*")))
+    table = build(load(tmp_path))
+    assert [row.label for row in table.rows] == ["teacher.pt", "other.pt"]
+    assert [[(cell.planned, cell.status) for cell in line] for line in table.cells] == [[(2, "n=1/2")], [(2, "")]]

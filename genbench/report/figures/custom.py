@@ -22,7 +22,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     """Draw a figure of the completed runs that the table shows; None if they lack the metric."""
     from matplotlib.lines import Line2D
 
-    inside = [p for p in points if p.chosen and all(_text(p, key) in _any(value) for key, value in curve.where.items())]
+    inside = [p for p in points if p.chosen and all(_matches(p, key, value) for key, value in curve.where.items())]
     measured: dict[str, dict[str, dict[float, list[float]]]] = {}
     for point in inside:
         line = ", ".join(_text(point, key) for key in curve.lines) or point.row
@@ -90,11 +90,18 @@ def _value(point: Point, key: str) -> Any:
 
 
 def _text(point: Point, key: str) -> str:
-    return show(_value(point, key))
+    return _shown(point, _value(point, key))
 
 
-def _any(value: Any) -> list[str]:
-    return [show(each) for each in value] if isinstance(value, list | tuple) else [show(value)]
+def _shown(point: Point, value: Any) -> str:
+    text = show(value)
+    return point.names.get(text, text)
+
+
+def _matches(point: Point, key: str, value: Any) -> bool:
+    """Whether a setting is this value, or one of these values."""
+    accepted = value if isinstance(value, list | tuple) else [value]
+    return _text(point, key) in [_shown(point, each) for each in accepted]
 
 
 def _name(key: str) -> str:
