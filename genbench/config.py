@@ -177,6 +177,9 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
     for group in KEYED:
         entries = config.get(group) or {}
         for name, node in entries.items():
+            # a callback may be null, and Measures refuses such a measure
+            if node is None and group in ("regularization", "logger"):
+                raise ConfigError(f"{group}.{name} is null; accepted: ~{group}.{name}, which takes it out")
             if node is not None and (not isinstance(node, Mapping) or "_target_" not in node):
                 chosen = [key for key, other in entries.items() if isinstance(other, Mapping) and "_target_" in other]
                 raise ConfigError(f"{group}.{name} is not chosen, so it cannot be set; {nearest(name, chosen)}")

@@ -175,6 +175,16 @@ def test_a_malformed_file_that_is_not_read_is_no_obstacle(work):
     assert "\nseed: 3\n" in out
 
 
+@pytest.mark.parametrize("key", ["regularization.l2", "logger.csv"])
+def test_a_choice_that_is_set_to_null_says_how_to_take_it_out(work, key):
+    words = ["regularization=l2", "trainer.accelerator=cpu", "trainer.max_steps=5", "--dry-run"]
+    status, _, err = typed(work, "genbench", *words, f"{key}=null")
+    assert (status, err.splitlines()[-1]) == (1, f"genbench: {key} is null; accepted: ~{key}, which takes it out")
+    status, out, err = typed(work, "genbench", *words, f"~{key}")
+    assert status == 0, err
+    assert out.endswith("\n1 run: 1 to train\n")
+
+
 def test_an_experiment_without_its_first_line_is_told_it(work):
     (work / "my_conf" / "experiment").mkdir()
     (work / "my_conf" / "experiment" / "mine.yaml").write_text("name: mine\n")
