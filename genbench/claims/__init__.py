@@ -1,0 +1,1 @@
+"""Claims about the runs of an experiment: decision rules over seeds, and verdicts."""

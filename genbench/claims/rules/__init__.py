@@ -1,0 +1,25 @@
+"""Decision rules: each reduces the runs of a seed to one number and tests over seeds."""
+
+from genbench.claims.rules.base import Rule
+from genbench.claims.rules.combined import All, Any, Exact
+from genbench.claims.rules.correlations import Correlation, CorrelationDifference
+from genbench.claims.rules.curves import Peak, Slope, Trend
+from genbench.claims.rules.differences import Difference, Equivalence, Order
+from genbench.claims.rules.shares import Proportion, Sooner
+
+__all__ = [
+    "All",
+    "Any",
+    "Correlation",
+    "CorrelationDifference",
+    "Difference",
+    "Equivalence",
+    "Exact",
+    "Order",
+    "Peak",
+    "Proportion",
+    "Rule",
+    "Slope",
+    "Sooner",
+    "Trend",
+]

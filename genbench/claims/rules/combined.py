@@ -1,0 +1,180 @@
+"""Claims of several parts, and claims without chance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any as Anything
+
+import numpy as np
+
+from genbench.checks import check_number
+from genbench.claims.rules.base import Rule, check_metric, check_where, larger, set_plain, smallest
+from genbench.claims.rules.grid import check_grid, settings_of
+from genbench.claims.runs import ClaimRuns, named
+from genbench.claims.verdict import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class All:
+    """Every part holds.
+
+    Replicated by the largest p of the parts; not replicated by the smallest times their number (Bonferroni). A part
+    that is exact has p = 0 or 1.
+
+    Args:
+        parts: the rules.
+
+    Source: Berger 1982, Multiparameter hypothesis testing and acceptance sampling (intersection-union test).
+    """
+
+    parts: Sequence[Rule]
+
+    def __post_init__(self) -> None:
+        set_plain(self, parts=_checked(self.parts))
+
+    @property
+    def words(self) -> str:
+        return "; and ".join(part.words for part in self.parts)
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`."""
+        found = [part.evidence(runs, worst=worst) for part in self.parts]
+        return conjunction(found, [part.words for part in self.parts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Any:
+    """At least one part holds.
+
+    Replicated by the smallest p of the parts times their number (Holm's smallest); not replicated if every part is
+    not: by the largest p.
+
+    Args:
+        parts: the rules; none of them exact.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+
+    parts: Sequence[Rule]
+
+    def __post_init__(self) -> None:
+        set_plain(self, parts=_checked(self.parts))
+
+    @property
+    def words(self) -> str:
+        return "; or ".join(part.words for part in self.parts)
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`."""
+        found = [part.evidence(runs, worst=worst) for part in self.parts]
+        if any(each.exact for each in found):
+            raise ValueError("a part of Any is Exact; accepted: rules that have a p")
+        return Evidence(
+            supports=smallest(*(each.supports for each in found)),
+            contradicts=larger(*(each.contradicts for each in found)),
+            n=min(each.n for each in found),
+            interest=any(each.interest for each in found),
+            **_joined(found, [part.words for part in self.parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact:
+    """A metric equals a number, to a tolerance, in every run: |metric - equals| ≤ tolerance.
+
+    It is no statement about chance and has no p: one violation is not replicated, a missing run is undecided.
+
+    Args:
+        metric: of the runs.
+        of: their settings, one run a seed.
+        over: further settings and their values, every combination of which has one run a seed.
+        equals: the number.
+        tolerance: the largest deviation.
+    """
+
+    metric: str
+    of: Mapping[str, Anything]
+    over: Mapping[str, Sequence[Anything]] | Sequence[Mapping[str, Anything]] = ()
+    equals: float = 0.0
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        check_metric("metric", self.metric)
+        check_number("equals", self.equals)
+        check_number("tolerance", self.tolerance, low=0)
+        set_plain(self, of=check_where("of", self.of), over=check_grid("over", self.over, least=0))
+
+    @property
+    def words(self) -> str:
+        return f"{self.metric} is {self.equals:g} ± {self.tolerance:g} in every run of {named(self.of)}"
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`. ``worst`` changes nothing: without a number nothing is known."""
+        settings = settings_of(self.of, self.over)
+        samples = [runs.sample(self.metric, where) for where in settings]
+        violations, deviations, seeds = [], [0.0], 0
+        for where, sample in zip(settings, samples, strict=True):
+            known = sample.low == sample.high
+            off = np.abs(sample.low - self.equals)
+            bad = known & (off > self.tolerance + sample.rounding)
+            for position in np.flatnonzero(bad):
+                violations.append(f"seed {runs.seeds[position]} of {named(where)}: {sample.low[position]:.6g}")
+            deviations += off[known].tolist()
+            seeds = max(seeds, int(known.sum()))
+        return Evidence(
+            supports=None,
+            contradicts=None,
+            statistic=max(deviations) if seeds else None,
+            n=seeds,
+            words=f"largest deviation {max(deviations):.3g} in {len(deviations) - 1} runs",
+            missing=tuple(text for sample in samples for text in sample.missing),
+            unknown=tuple(text for sample in samples for text in sample.unknown),
+            exact=True,
+            violations=tuple(violations),
+        )
+
+
+def conjunction(found: Sequence[Evidence], names: Sequence[str]) -> Evidence:
+    """Return the evidence for "every part holds"; ``names`` are those of the parts."""
+    random = [each for each in found if not each.exact]
+    exact = [each for each in found if each.exact]
+    joined = _joined(found, names)
+    if not random:
+        return Evidence(
+            supports=None,
+            contradicts=None,
+            n=min(each.n for each in found),
+            exact=True,
+            **joined,
+        )
+    supports, contradicts = (
+        larger(*(each.supports for each in random)),
+        smallest(*(each.contradicts for each in random)),
+    )
+    if any(each.violations for each in exact):
+        supports, contradicts = 1.0, 0.0
+    elif any(each.unknown or not each.n for each in exact):
+        supports = 1.0
+    return Evidence(
+        supports=supports,
+        contradicts=contradicts,
+        n=min(each.n for each in random),
+        interest=any(each.interest for each in random),
+        tests=tuple(test for each in random for test in each.tests),
+        **joined,
+    )
+
+
+def _joined(found: Sequence[Evidence], names: Sequence[str]) -> dict[str, Anything]:
+    return {
+        "words": "; ".join(f"{name}: {each.words}" for name, each in zip(names, found, strict=True)),
+        **{
+            name: tuple(dict.fromkeys(text for each in found for text in getattr(each, name)))
+            for name in ("missing", "unknown", "violations")
+        },
+    }
+
+
+def _checked(parts: object) -> list[Rule]:
+    if not isinstance(parts, Sequence) or not parts or not all(hasattr(part, "evidence") for part in parts):
+        raise ValueError(f"parts is {parts!r}; accepted: a list of rules")
+    return list(parts)

@@ -1,0 +1,245 @@
+"""A metric along a setting, within each seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from genbench.checks import check_choice, check_flag, check_number
+from genbench.claims.numbers import Numbers, combined, difference, reduced, stacked
+from genbench.claims.p_values import kendall
+from genbench.claims.rules.base import (
+    check_beyond,
+    check_bounds,
+    check_levels,
+    check_metric,
+    check_where,
+    larger,
+    mean_evidence,
+    set_plain,
+    smallest,
+)
+from genbench.claims.rules.combined import conjunction
+from genbench.claims.rules.shares import share_evidence
+from genbench.claims.runs import ClaimRuns, named
+from genbench.claims.verdict import Evidence
+
+RISES, FALLS = "rises", "falls"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """A metric rises (falls) along a setting.
+
+    A conjunction: the share of seeds whose Kendall's τ-b of the setting and the metric is at least ``tau`` is above one
+    half (exact binomial test), and the metric at the last level exceeds that at the first by more than ``margin`` (t
+    test paired by seed). Replicated by the larger p; not replicated by twice the smaller. A metric that is equal at all
+    levels has no trend.
+
+    Args:
+        metric: of the runs.
+        along: the setting and its levels, in ascending order, at least three.
+        of: further settings of the runs.
+        direction: ``rises`` or ``falls``.
+        tau: the least τ of a seed, in (0, 1]; of a falling metric, of its negative.
+        margin: the least difference of the extreme levels, in the direction.
+        interest: the smallest such difference that matters.
+        bounds: the least and the largest number of the metric, for runs that diverged.
+
+    Source: Kendall 1938, A new measure of rank correlation.
+    """
+
+    metric: str
+    along: Mapping[str, Sequence[float]]
+    of: Mapping[str, Any]
+    direction: str = RISES
+    tau: float
+    margin: float = 0.0
+    interest: float | None = None
+    bounds: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_number("tau", self.tau, low=0, high=1, open_low=True)
+        _check_curve(self)
+
+    @property
+    def words(self) -> str:
+        seeds = f"τ at least {self.tau:g} in more than half of the seeds"
+        return f"{_curve_words(self)} ({seeds}), by more than {self.margin:g}"
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`."""
+        levels, parts = _curve(self, runs)
+        low, known, absent = stacked(parts)
+        taus = np.full(len(known), np.nan)
+        taus[known] = kendall(levels, low[:, known])
+        holds = np.nan_to_num(taus, nan=-1.0) >= self.tau - 1e-12
+        least = np.where(absent, np.nan, np.where(known, holds, 0.0))
+        most = np.where(absent, np.nan, np.where(known, holds, 1.0))
+        shares = share_evidence(reduced(parts, least, most), share=0.5, interest=None, worst=worst)
+        ends = mean_evidence(
+            difference(parts[-1], parts[0]),
+            margin=self.margin,
+            interest=self.interest,
+            what="mean difference",
+            worst=worst,
+        )
+        found = conjunction([shares, ends], [f"τ at least {self.tau:g}", "last level above the first"])
+        return replace(found, statistic=shares.statistic, interval=shares.interval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slope:
+    """The least-squares slope of a metric along a setting exceeds a margin.
+
+    The number of a seed is Σ (x - x̄) y / Σ (x - x̄)², y the metric and x the setting, or the logarithms of either;
+    t test over seeds.
+
+    Args:
+        metric: of the runs.
+        along: the setting and its levels, in ascending order.
+        of: further settings of the runs.
+        direction: ``rises``, or ``falls``: then the slope of the negative metric counts.
+        log_along: take the logarithm of the setting.
+        log: take the logarithm of the metric.
+        margin: the slope to exceed.
+        interest: the smallest slope that matters.
+        bounds: the least and the largest number of the metric, for runs that diverged.
+    """
+
+    metric: str
+    along: Mapping[str, Sequence[float]]
+    of: Mapping[str, Any]
+    direction: str = RISES
+    log_along: bool = False
+    log: bool = False
+    margin: float = 0.0
+    interest: float | None = None
+    bounds: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_flag("log", self.log)
+        check_flag("log_along", self.log_along)
+        _check_curve(self, least=2)
+        setting, levels = next(iter(self.along.items()))
+        if self.log_along and min(levels) <= 0:
+            raise ValueError(f"along.{setting} is {levels!r}; accepted with log_along: positive numbers")
+
+    @property
+    def words(self) -> str:
+        setting = next(iter(self.along))
+        x, y = (f"log {name}" if log else name for name, log in ((setting, self.log_along), (self.metric, self.log)))
+        sign = "" if self.direction == RISES else "minus "
+        return f"{sign}the slope of {y} on {x}, of {named(self.of)}, exceeds {self.margin:g}"
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`."""
+        levels, parts = _curve(self, runs, log=self.log)
+        x = np.log(levels) if self.log_along else levels
+        x = x - x.mean()
+        slopes = combined((x / float(x @ x)).tolist(), parts)
+        return mean_evidence(slopes, margin=self.margin, interest=self.interest, what="mean slope", worst=worst)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """A metric along a setting has a maximum (minimum) inside: some interior level exceeds both ends.
+
+    p = K · min over the K interior levels of the larger of the p values of both differences, from the first level and
+    from the last (t tests paired by seed); the maximum may not be chosen on the data that are tested. Not replicated if
+    every interior level is short of the interest on a side: by the largest over levels of twice the smaller p.
+
+    Args:
+        metric: of the runs.
+        along: the setting and its levels, in ascending order, at least three.
+        of: further settings of the runs.
+        kind: ``maximum`` or ``minimum``.
+        margin: the least height above both ends.
+        interest: the smallest height that matters.
+        bounds: the least and the largest number of the metric, for runs that diverged.
+    """
+
+    metric: str
+    along: Mapping[str, Sequence[float]]
+    of: Mapping[str, Any]
+    kind: str = "maximum"
+    margin: float = 0.0
+    interest: float | None = None
+    bounds: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, ("maximum", "minimum"))
+        _check_curve(self)
+
+    @property
+    def words(self) -> str:
+        setting, levels = next(iter(self.along.items()))
+        return (
+            f"{self.metric} of {named(self.of)} has a {self.kind} inside {setting} = {levels[0]:g} … {levels[-1]:g}, "
+            f"beyond both ends by more than {self.margin:g}"
+        )
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`."""
+        levels, parts = _curve(self, runs)
+        inside = [
+            [
+                mean_evidence(
+                    difference(part, end), margin=self.margin, interest=self.interest, what="height", worst=worst
+                )
+                for end in (parts[0], parts[-1])
+            ]
+            for part in parts[1:-1]
+        ]
+        supports = [larger(*(side.supports for side in sides)) for sides in inside]
+        known = [(p, i) for i, p in enumerate(supports) if p is not None]
+        best = min(known)[1] if known else 0
+        sides = inside[best]
+        low = min((side for side in sides if side.statistic is not None), key=_statistic, default=sides[0])
+        return Evidence(
+            supports=smallest(*supports),
+            contradicts=larger(*(smallest(*(side.contradicts for side in sides)) for sides in inside)),
+            statistic=low.statistic,
+            interval=low.interval,
+            n=min(side.n for sides in inside for side in sides),
+            words=f"at {levels[1 + best]:g}, above the higher end: {low.words}",
+            interest=self.interest is not None,
+            missing=tuple(dict.fromkeys(text for part in parts for text in part.missing)),
+            unknown=tuple(dict.fromkeys(text for part in parts for text in part.unknown)),
+            tests=tuple(test for side in sides for test in side.tests),
+        )
+
+
+def _statistic(side: Evidence) -> float:
+    assert side.statistic is not None
+    return side.statistic
+
+
+def _check_curve(rule: Trend | Slope | Peak, *, least: int = 3) -> None:
+    check_metric("metric", rule.metric)
+    if not isinstance(rule, Peak):
+        check_choice("direction", rule.direction, (RISES, FALLS))
+    margin = check_number("margin", rule.margin)
+    setting, levels = check_levels("along", rule.along, least=least)
+    set_plain(
+        rule,
+        along={setting: levels},
+        of=check_where("of", rule.of),
+        interest=check_beyond(margin, rule.interest),
+        bounds=check_bounds(rule.bounds),
+    )
+
+
+def _curve(rule: Trend | Slope | Peak, runs: ClaimRuns, *, log: bool = False) -> tuple[np.ndarray, list[Numbers]]:
+    """Return the levels, and the metric at each: its negative if the rule is about falling or a minimum."""
+    setting, levels = next(iter(rule.along.items()))
+    parts = [runs.sample(rule.metric, {**rule.of, setting: level}, bounds=rule.bounds) for level in levels]
+    parts = [part.log() for part in parts] if log else parts
+    down = rule.kind == "minimum" if isinstance(rule, Peak) else rule.direction == FALLS
+    return np.asarray(levels, dtype=np.float64), [combined([-1], [part]) for part in parts] if down else parts
+
+
+def _curve_words(rule: Trend) -> str:
+    setting, levels = next(iter(rule.along.items()))
+    return f"{rule.metric} of {named(rule.of)} {rule.direction} along {setting} = {levels[0]:g} … {levels[-1]:g}"

@@ -1,0 +1,39 @@
+"""The settings over which a rule goes within a seed."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genbench.claims.rules.base import check_where
+
+Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+"""Settings and their values, of which every combination counts; or a list of settings."""
+
+
+def check_grid(name: str, value: object, *, least: int) -> Any:
+    """``value`` as a grid of at least ``least`` settings, in plain dicts and lists."""
+    accepted = f"settings and lists of their values, or a list of settings, at least {least} in all"
+    if isinstance(value, Mapping):
+        grid: Any = check_where(name, value)
+        fine = all(isinstance(levels, list) and levels for levels in grid.values())
+    else:
+        fine = isinstance(value, Sequence) and not isinstance(value, str)
+        grid = [check_where(name, where) for where in value] if isinstance(value, Sequence) and fine else []
+    if not fine or len(settings_of({}, grid)) < least:
+        raise ValueError(f"{name} is {value!r}; accepted: {accepted}")
+    return grid
+
+
+def settings_of(of: Mapping[str, Any], over: Grid) -> list[dict[str, Any]]:
+    """Return the settings of every point of a grid.
+
+    >>> settings_of({"model": "mlp"}, {"lr": [0.1, 0.2]})
+    [{'model': 'mlp', 'lr': 0.1}, {'model': 'mlp', 'lr': 0.2}]
+    >>> settings_of({"model": "mlp"}, [])
+    [{'model': 'mlp'}]
+    """
+    if isinstance(over, Mapping):
+        points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+    else:
+        points = [dict(where) for where in over] or [{}]
+    return [{**of, **point} for point in points]

@@ -1,0 +1,147 @@
+"""The runs of an experiment, as decision rules read them: a metric by seed."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from genbench.analysis.statistics import LARGEST
+from genbench.checks import nearest
+from genbench.claims.numbers import Numbers
+from genbench.records import flatten
+from genbench.records.settings import described, differing, show
+
+Where = Mapping[str, Any]
+"""Settings that select runs: a dotted key of the configuration or a group of choices -> a value, or a list of values of
+which a run has one. A setting that is a list itself is written as tables show it: ``l2+mixup``."""
+
+
+class ClaimRuns:
+    """The records of an experiment's folder, for decision rules.
+
+    Args:
+        records: completed, diverged and failed runs; a failed run counts as missing.
+        seeds: the seeds whose runs are read, registered before the runs; None: all seeds that the records have.
+    """
+
+    def __init__(self, records: Iterable[Mapping[str, Any]], seeds: Iterable[int] | None = None) -> None:
+        self._records = list(records)
+        found = {record["seed"] for record in self._records}
+        self.seeds = tuple(sorted(found if seeds is None else set(seeds)))
+        self._indices: dict[str, dict[str, frozenset[int]]] = {}
+        self._metrics = {name for record in self._records for name in record["metrics"]}
+        self._metrics |= {f"seconds.{name}" for record in self._records for name in record["seconds"]}
+        self._completed = any(record["status"] == "completed" for record in self._records)
+        self._configs = [flatten(record["config"]) for record in self._records]
+
+    def of(self, seeds: Iterable[int]) -> "ClaimRuns":
+        """Return the same runs, of other ``seeds``."""
+        other = copy.copy(self)
+        other.seeds = tuple(sorted(set(seeds)))
+        return other
+
+    def sample(
+        self, metric: str, where: Where, *, bounds: Sequence[float] | None = None, null: float | None = None
+    ) -> Numbers:
+        """Return the metric of the runs that have these settings, by seed.
+
+        Args:
+            metric: a metric of the records, or ``seconds.<name>``.
+            where: the settings.
+            bounds: the least and the largest number that the metric can be. A run that diverged, or whose metric is
+                null, has a number between them.
+            null: the number of a completed run whose metric is null; None: unknown.
+
+        Raises:
+            ValueError: no record has the metric or a setting, or the runs differ in another setting than the seed.
+        """
+        if self._completed and metric not in self._metrics:
+            raise ValueError(f"a claim names the metric {metric!r}; {nearest(metric, sorted(self._metrics))}")
+        by_seed = self._by_seed(where, f"{metric} of {named(where)}")
+        least, largest = (-np.inf, np.inf) if bounds is None else bounds
+        low, high = np.full(len(self.seeds), np.nan), np.full(len(self.seeds), np.nan)
+        missing, unknown = [], []
+        for position, seed in enumerate(self.seeds):
+            record = by_seed.get(seed)
+            if record is None:
+                missing.append(f"seed {seed} of {named(where)}")
+            elif record["status"] == "failed":
+                missing.append(f"seed {seed} of {named(where)} (failed)")
+            else:
+                value, reason = _number(record, metric, null)
+                low[position], high[position] = (least, largest) if value is None else (value, value)
+                if value is None:
+                    unknown.append(f"seed {seed} of {named(where)}: {reason}")
+        scale = float(np.abs(low[np.isfinite(low)]).max(initial=0.0))
+        return Numbers(low=low, high=high, scale=scale, missing=tuple(missing), unknown=tuple(unknown))
+
+    def _by_seed(self, where: Where, what: str) -> dict[int, Mapping[str, Any]]:
+        seeds = set(self.seeds)
+        found = [i for i in sorted(self._matching(where)) if self._records[i]["seed"] in seeds]
+        runs = [self._records[i] for i in found]
+        # what the claim itself lists may differ between seeds
+        listed = {key for key, value in where.items() if _is_list(value)}
+        configs = [{key: self._configs[i][key] for key in self._configs[i].keys() - listed} for i in found]
+        if differences := differing(configs, [run["seed"] for run in runs]):
+            raise ValueError(f"{what} mixes configurations: {described(differences)}; name them in the claim's where")
+        by_seed: dict[int, Mapping[str, Any]] = {}
+        for run in runs:
+            if (other := by_seed.setdefault(run["seed"], run)) is not run:
+                raise ValueError(
+                    f"{what} holds seed {run['seed']} twice ({other['run_id']}, {run['run_id']}): their inputs or what "
+                    "the claim lists differ; remove one of the two or name one value in the claim's where"
+                )
+        return by_seed
+
+    def _matching(self, where: Where) -> frozenset[int]:
+        found = frozenset(range(len(self._records)))
+        for key, value in where.items():
+            index = self._index(key)
+            texts = {show(item) for item in value} if _is_list(value) else {show(value)}
+            found &= frozenset().union(*(index.get(text, frozenset()) for text in texts))
+        return found
+
+    def _index(self, key: str) -> dict[str, frozenset[int]]:
+        """Value of a setting, as shown -> the records that have it."""
+        if key not in self._indices:
+            positions: dict[str, set[int]] = {}
+            for i, (record, config) in enumerate(zip(self._records, self._configs, strict=True)):
+                if key in record["choices"]:
+                    positions.setdefault(show(record["choices"][key]), set()).add(i)
+                elif key in config:
+                    positions.setdefault(show(config[key]), set()).add(i)
+            if not positions and self._records:
+                known = {name for record in self._records for name in record["choices"]}.union(*self._configs)
+                raise ValueError(f"a claim names the setting {key!r}, which no run has; {nearest(key, sorted(known))}")
+            self._indices[key] = {text: frozenset(found) for text, found in positions.items()}
+        return self._indices[key]
+
+
+def named(where: Where) -> str:
+    """Return the settings in words.
+
+    >>> named({"data.label_noise": 0.0, "model": ["mlp", "cnn"]}), named({})
+    ('data.label_noise=0, model=mlp or cnn', 'the runs')
+    """
+    shown = (
+        f"{key}={' or '.join(map(show, value)) if _is_list(value) else show(value)}" for key, value in where.items()
+    )
+    return ", ".join(shown) or "the runs"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _number(record: Mapping[str, Any], metric: str, null: float | None) -> tuple[float | None, str]:
+    """Return the number of a run, or None and the reason."""
+    if record["status"] == "diverged":
+        return None, "diverged"
+    if metric.startswith("seconds."):
+        value = record["seconds"].get(metric.removeprefix("seconds."))
+    else:
+        value = record["metrics"].get(metric)
+    if value is None:
+        return null, f"{metric} is null"
+    return (float(value), "") if abs(value) <= LARGEST else (None, f"{metric} is too large to be averaged")

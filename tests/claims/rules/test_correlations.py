@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from genbench.claims.rules import Correlation, CorrelationDifference
+from genbench.claims.runs import ClaimRuns
+from tests.helpers.claims import record
+
+LEVELS = [0, 1, 2, 3, 4, 5]
+DRAWN = np.random.default_rng(3).normal(size=(3, 6, 8))
+VALUES = {"a": DRAWN[0], "b": 0.9 * DRAWN[0] + DRAWN[1], "c": 0.3 * DRAWN[0] + DRAWN[2]}  # [settings, seeds]
+OVER = {"data.x": LEVELS}
+
+
+def runs(values=VALUES):
+    return ClaimRuns(
+        record(seed, {name: float(of[x, seed]) for name, of in values.items()}, x=x)
+        for x in LEVELS
+        for seed in range(8)
+    )
+
+
+def fisher(a, b):
+    largest = 1 - 6 / (6**3 - 6)
+    rhos = [stats.spearmanr(x, y).statistic for x, y in zip(a.T, b.T, strict=True)]
+    return np.arctanh(np.clip(rhos, -largest, largest)).tolist()
+
+
+def greater(values, bound):
+    return stats.ttest_1samp(values, bound, alternative="greater").pvalue
+
+
+def less(values, bound):
+    return stats.ttest_1samp(values, bound, alternative="less").pvalue
+
+
+def test_correlations_are_tested_over_seeds_by_fishers_z():
+    found = Correlation(metrics=["a", "b"], over=OVER, of={}, margin=0.2, interest=0.9).evidence(runs())
+    z = fisher(VALUES["a"], VALUES["b"])
+    assert found.supports == pytest.approx(greater(z, math.atanh(0.2)))
+    assert found.contradicts == pytest.approx(less(z, math.atanh(0.9)))
+    assert found.statistic == pytest.approx(math.tanh(np.mean(z)))
+    assert found.n == 8
+
+
+def test_a_negative_correlation():
+    rule = Correlation(metrics=["a", "b"], over=[{"data.x": x} for x in LEVELS], of={}, sign=-1)
+    found = rule.evidence(runs({**VALUES, "b": -VALUES["b"]}))
+    assert found.supports == pytest.approx(greater(fisher(VALUES["a"], VALUES["b"]), 0))
+
+
+def test_perfect_correlations_are_finite_and_equal():
+    found = Correlation(metrics=["a", "a"], over=OVER, of={}).evidence(runs())
+    assert found.supports == 2**-8
+    assert found.statistic == pytest.approx(1 - 6 / 210)
+
+
+def test_a_constant_metric_has_no_correlation():
+    flat = VALUES["b"].copy()
+    flat[:, 2] = 0.5
+    rule = Correlation(metrics=["a", "b"], over=OVER, of={})
+    found = rule.evidence(runs({**VALUES, "b": flat}))
+    z = np.delete(fisher(VALUES["a"], VALUES["b"]), 2)
+    assert found.supports == pytest.approx(greater(z, 0))
+    assert found.unknown == ("seed 2: a metric is equal in all settings",)
+    worst = rule.evidence(runs({**VALUES, "b": flat}), worst=True)
+    assert worst.supports == pytest.approx(greater([*z, -math.atanh(1 - 6 / 210)], 0))
+    all_flat = rule.evidence(runs({**VALUES, "b": np.ones((6, 8))}))
+    assert (all_flat.supports, all_flat.n, all_flat.statistic) == (None, 0, None)
+
+
+def test_a_difference_of_correlations_is_tested_over_seeds():
+    rule = CorrelationDifference(
+        plus=[{"metrics": ["a", "b"]}], minus=[{"metrics": ["a", "c"]}], over=OVER, of={}, margin=0.1, interest=2
+    )
+    found = rule.evidence(runs())
+    z = np.array(fisher(VALUES["a"], VALUES["b"])) - fisher(VALUES["a"], VALUES["c"])
+    assert found.supports == pytest.approx(greater(z, 0.1))
+    assert found.contradicts == pytest.approx(less(z, 2))
+    assert found.statistic == pytest.approx(z.mean())
+    assert rule.words == "z(a, b) minus z(a, c) over data.x of the runs exceeds 0.1"
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match=r"^metrics is 'a'; accepted: two metrics$"):
+        Correlation(metrics="a", over=OVER, of={})
+    with pytest.raises(ValueError, match=r"^over is \{'data.x': \[1, 2, 3\]\}; accepted: .*at least 4 in all$"):
+        Correlation(metrics=["a", "b"], over={"data.x": [1, 2, 3]}, of={})
+    with pytest.raises(ValueError, match=r"^margin is 1; accepted: a number in \(-1, 1\)$"):
+        Correlation(metrics=["a", "b"], over=OVER, of={}, margin=1)
+    with pytest.raises(ValueError, match=r"^sign is 0; accepted: 1, -1$"):
+        Correlation(metrics=["a", "b"], over=OVER, of={}, sign=0)
+    with pytest.raises(ValueError, match=r"^plus and minus have fewer than two pairs"):
+        CorrelationDifference(plus=[{"metrics": ["a", "b"]}], over=OVER, of={})
+    with pytest.raises(ValueError, match=r"^plus holds \{'metric': 1\}; accepted: a list of pairs"):
+        CorrelationDifference(plus=[{"metric": 1}], over=OVER, of={})
