@@ -1,7 +1,7 @@
 """The runs of an experiment, as decision rules read them: a metric by seed."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,9 @@ class ClaimRuns:
         seeds = set(self.seeds)
         found = [i for i in sorted(self._matching(where)) if self._records[i]["seed"] in seeds]
         runs = [self._records[i] for i in found]
-        # what the claim itself lists may differ between seeds
-        listed = {key for key, value in where.items() if _is_list(value)}
-        configs = [{key: self._configs[i][key] for key in self._configs[i].keys() - listed} for i in found]
+        configs = [self._configs[i] for i in found]
+        if listed := {key for key, value in where.items() if _is_list(value)}:  # which may differ between seeds
+            configs = [{key: config[key] for key in config.keys() - listed} for config in configs]
         if differences := differing(configs, [run["seed"] for run in runs]):
             raise ValueError(f"{what} mixes configurations: {described(differences)}; name them in the claim's where")
         by_seed: dict[int, Mapping[str, Any]] = {}
@@ -94,13 +94,14 @@ class ClaimRuns:
                 )
         return by_seed
 
-    def _matching(self, where: Where) -> frozenset[int]:
-        found = frozenset(range(len(self._records)))
+    def _matching(self, where: Where) -> Collection[int]:
+        found: frozenset[int] | None = None
         for key, value in where.items():
             index = self._index(key)
             texts = {show(item) for item in value} if _is_list(value) else {show(value)}
-            found &= frozenset().union(*(index.get(text, frozenset()) for text in texts))
-        return found
+            own = frozenset().union(*(index.get(text, frozenset()) for text in texts))
+            found = own if found is None else found & own
+        return range(len(self._records)) if found is None else found
 
     def _index(self, key: str) -> dict[str, frozenset[int]]:
         """Value of a setting, as shown -> the records that have it."""

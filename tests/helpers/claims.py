@@ -57,6 +57,9 @@ class Drawn:
         self.values = values
         self.seeds = range(len(next(iter(values.values()))))
 
+    def of(self, seeds):
+        return Drawn({key: values[list(seeds)] for key, values in self.values.items()})
+
     def sample(self, metric, where, *, bounds=None, null=None):
         values = np.asarray(self.values[metric, where.get("data.x")], dtype=np.float64)
         return Numbers(low=values, high=values, scale=float(np.abs(values[np.isfinite(values)]).max(initial=0)))

@@ -106,6 +106,8 @@ class Slope:
         margin: the slope to exceed.
         interest: the smallest slope that matters.
         bounds: the least and the largest number of the metric, for runs that diverged.
+
+    Source: Matthews et al. 1990, Analysis of serial measurements in medical research (one summary a subject).
     """
 
     metric: str
@@ -158,6 +160,9 @@ class Peak:
         margin: the least height above both ends.
         interest: the smallest height that matters.
         bounds: the least and the largest number of the metric, for runs that diverged.
+
+    Source: Berger 1982, Multiparameter hypothesis testing and acceptance sampling (intersection-union test), and
+    Bonferroni's correction over the levels.
     """
 
     metric: str

@@ -36,7 +36,7 @@ class Difference:
 
     The number of a seed is d = metric(of) - metric(than), or with ``log`` its logarithm log metric(of) - log
     metric(than). Student's t test of the mean of d, one-sided, at the margin and at the effect of interest; where d is
-    equal in every seed, the exact sign test (p = 2⁻ⁿ).
+    equal in every seed, the exact sign test (p = 2⁻ⁿ), which is one of the median.
 
     Args:
         metric: of the runs.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from genbench.claims.family import verdicts
 from genbench.claims.rules import Correlation, Difference, Equivalence, Peak, Proportion, Slope, Sooner, Trend
 from tests.helpers.claims import Drawn, assert_level_is_kept, at
 
@@ -145,3 +146,15 @@ def test_correlation(n, of_interest):
         return {(name, x): values[x] for name, values in (("a", a), ("b", b)) for x in LEVELS}
 
     assert_level_is_kept(ps(rule, "contradicts" if of_interest else "supports", draw, 1000))
+
+
+@pytest.mark.parametrize(("effect", "wrong"), [(0.0, "replicated"), (1.0, "not replicated")])
+def test_a_family_over_three_looks(effect, wrong):
+    """A false verdict on any of four claims, at any look: at most 0.025 + 0.0125 + 0.00625 of each kind."""
+    rules = {str(i): Difference(metric="y", of=at(i), than=0.0, interest=1.0) for i in range(4)}
+    random, times, false = np.random.default_rng(1), 400, 0
+    for _ in range(times):
+        some = Drawn({("y", i): effect + random.normal(size=32) for i in range(4)})
+        false += any(verdict.status == wrong for verdict in verdicts(rules, some, family=4))
+    share, most = false / times, 0.04375
+    assert 0 < share <= most + 3 * math.sqrt(most * (1 - most) / times)
