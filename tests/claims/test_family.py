@@ -91,7 +91,7 @@ def test_the_family_does_not_shrink_with_what_is_missing():
 
 
 def test_exact_claims_fail_at_once():
-    rules = {"exact": Exact(metric=ACCURACY, of=at(0), equals=0.4, tolerance=0.01)}
+    rules = {"exact": Exact(metric=ACCURACY, of=at(0), than=0.4, tolerance=0.01)}
     found = verdicts(rules, runs(0, 0, 3), family=0)[0]
     assert (found.status, found.look) == ("not replicated", 1)
 

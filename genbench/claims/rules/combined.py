@@ -6,11 +6,14 @@ from typing import Any as Anything
 
 import numpy as np
 
-from genbench.checks import check_number
-from genbench.claims.rules.base import Rule, check_metric, check_where, larger, set_plain, smallest
-from genbench.claims.rules.grid import check_grid, settings_of
+from genbench.checks import check_choice, check_number
+from genbench.claims.numbers import Numbers, difference
+from genbench.claims.rules.base import Rule, check_metric, check_where, constant, larger, set_plain, smallest
+from genbench.claims.rules.grid import Grid, check_grid, settings_of
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence
+
+_DEVIATIONS = {"==": np.abs, "<=": np.positive, ">=": np.negative}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,45 +82,50 @@ class Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Exact:
-    """A metric equals a number, to a tolerance, in every run: |metric - equals| ≤ tolerance.
+    """A metric equals a number or another metric, or is bounded by it, to a tolerance, in every run.
 
-    It is no statement about chance and has no p: one violation is not replicated, a missing run is undecided.
+    With d = metric - than: |d| ≤ tolerance, d ≤ tolerance or -d ≤ tolerance, by ``op``. It is no statement about chance
+    and has no p: one violation is not replicated, a missing run is undecided.
 
     Args:
         metric: of the runs.
         of: their settings, one run a seed.
-        over: further settings and their values, every combination of which has one run a seed.
-        equals: the number.
+        over: further settings and their values, every combination of which has one run a seed; or a list of settings.
+        op: ``==``, ``<=`` or ``>=``.
+        than: a number, or a metric of the same run.
         tolerance: the largest deviation.
     """
 
     metric: str
     of: Mapping[str, Anything]
-    over: Mapping[str, Sequence[Anything]] | Sequence[Mapping[str, Anything]] = ()
-    equals: float = 0.0
-    tolerance: float
+    over: Grid = ()
+    op: str = "=="
+    than: float | str
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         check_metric("metric", self.metric)
-        check_number("equals", self.equals)
+        check_choice("op", self.op, tuple(_DEVIATIONS))
+        if not isinstance(self.than, str) or not self.than:
+            check_number("than", self.than, note="or the name of a metric")
         check_number("tolerance", self.tolerance, low=0)
         set_plain(self, of=check_where("of", self.of), over=check_grid("over", self.over, least=0))
 
     @property
     def words(self) -> str:
-        return f"{self.metric} is {self.equals:g} ± {self.tolerance:g} in every run of {named(self.of)}"
+        than = self.than if isinstance(self.than, str) else f"{self.than:g}"
+        return f"{self.metric} {self.op} {than} in every run of {named(self.of)}, to {self.tolerance:g}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`. ``worst`` changes nothing: without a number nothing is known."""
         settings = settings_of(self.of, self.over)
-        samples = [runs.sample(self.metric, where) for where in settings]
+        samples = [self._differences(runs, where) for where in settings]
         violations, deviations, seeds = [], [0.0], 0
         for where, sample in zip(settings, samples, strict=True):
             known = sample.low == sample.high
-            off = np.abs(sample.low - self.equals)
-            bad = known & (off > self.tolerance + sample.rounding)
-            for position in np.flatnonzero(bad):
-                violations.append(f"seed {runs.seeds[position]} of {named(where)}: {sample.low[position]:.6g}")
+            off = _DEVIATIONS[self.op](sample.low)
+            for position in np.flatnonzero(known & (off > self.tolerance + sample.rounding)):
+                violations.append(f"seed {runs.seeds[position]} of {named(where)}: off by {off[position]:.6g}")
             deviations += off[known].tolist()
             seeds = max(seeds, int(known.sum()))
         return Evidence(
@@ -126,10 +134,16 @@ class Exact:
             statistic=max(deviations) if seeds else None,
             n=seeds,
             words=f"largest deviation {max(deviations):.3g} in {len(deviations) - 1} runs",
-            missing=tuple(text for sample in samples for text in sample.missing),
-            unknown=tuple(text for sample in samples for text in sample.unknown),
+            missing=tuple(dict.fromkeys(text for sample in samples for text in sample.missing)),
+            unknown=tuple(dict.fromkeys(text for sample in samples for text in sample.unknown)),
             exact=True,
             violations=tuple(violations),
+        )
+
+    def _differences(self, runs: ClaimRuns, where: Mapping[str, Anything]) -> Numbers:
+        left = runs.sample(self.metric, where)
+        return difference(
+            left, runs.sample(self.than, where) if isinstance(self.than, str) else constant(runs, self.than)
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genbench.checks import check_flag, check_number
-from genbench.claims.numbers import Numbers, difference
+from genbench.claims.numbers import Numbers, combined, difference
 from genbench.claims.p_values import above
 from genbench.claims.rules.base import (
     check_beyond,
@@ -34,8 +34,8 @@ _RATIO = "ratio (geometric mean)"
 class Difference:
     """A metric is larger in some runs than in others, by more than a margin.
 
-    The number of a seed is d = metric(of) - metric(than), or with ``log`` its logarithm log metric(of) - log
-    metric(than). Student's t test of the mean of d, one-sided, at the margin and at the effect of interest; where d is
+    The number of a seed is d = metric(of) - factor · metric(than), or with ``log`` log metric(of) - log metric(than).
+    Student's t test of the mean of d, one-sided, at the margin and at the effect of interest; where d is
     equal in every seed, the exact sign test (p = 2⁻ⁿ), which is one of the median.
 
     Args:
@@ -43,6 +43,7 @@ class Difference:
         of: settings of the runs whose metric is larger.
         than: settings of the others, or a number; None: the same runs, by ``than_metric``.
         than_metric: metric of the others; None: the same.
+        factor: multiplies the metric of the others: "at least 0.8 times as much"; not with ``log``.
         margin: the difference to exceed, 0 by default; with ``log`` the ratio, 1 by default.
         interest: the smallest difference (ratio) that matters, beyond the margin.
         log: compare by ratios; the metrics must be positive.
@@ -55,6 +56,7 @@ class Difference:
     of: Mapping[str, Any]
     than: Mapping[str, Any] | float | None = None
     than_metric: str | None = None
+    factor: float = 1.0
     margin: float | None = None
     interest: float | None = None
     log: bool = False
@@ -67,6 +69,9 @@ class Difference:
         if self.than is None and self.than_metric in (None, self.metric):
             raise ValueError("than is null; accepted: settings or a number, or null with another than_metric")
         check_flag("log", self.log)
+        check_number("factor", self.factor, low=0, open_low=True)
+        if self.log and self.factor != 1:
+            raise ValueError(f"factor is {self.factor!r}; accepted with log: 1, as the margin is a ratio")
         margin = _margin(self.margin, self.log)
         set_plain(
             self,
@@ -80,6 +85,8 @@ class Difference:
     @property
     def words(self) -> str:
         left, right = f"{self.metric} of {named(self.of)}", _told(self.than, self.than_metric or self.metric, self.of)
+        if self.factor != 1:
+            right = f"{self.factor:g} times {right}"
         if self.log:
             return f"the ratio of {left} to {right} exceeds {self.margin:g}{_interest(self.interest)}"
         return f"{left} exceeds {right} by more than {self.margin:g}{_interest(self.interest)}"
@@ -88,7 +95,8 @@ class Difference:
         """See :class:`genbench.claims.rules.Rule`."""
         assert self.margin is not None
         right = self.of if self.than is None else self.than
-        numbers = _paired(runs, self.metric, self.of, self.than_metric or self.metric, right, self.bounds, self.log)
+        other = self.than_metric or self.metric
+        numbers = _paired(runs, self.metric, self.of, other, right, self.bounds, self.log, factor=self.factor)
         if not self.log:
             margin, interest = self.margin, self.interest
             return mean_evidence(numbers, margin=margin, interest=interest, what="mean difference", worst=worst)
@@ -225,11 +233,13 @@ def _paired(
     other: Mapping[str, Any] | float,
     bounds: Sequence[float] | None,
     log: bool,
+    *,
+    factor: float = 1.0,
 ) -> Numbers:
     """Return the differences of each seed."""
     left = runs.sample(metric, of, bounds=bounds)
     right = runs.sample(other_metric, other, bounds=bounds) if isinstance(other, Mapping) else constant(runs, other)
-    return difference(left.log(), right.log()) if log else difference(left, right)
+    return difference(left.log(), right.log()) if log else combined([1, -factor], [left, right])
 
 
 def _margin(margin: object, log: bool) -> float:

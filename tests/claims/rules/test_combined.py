@@ -44,7 +44,7 @@ def test_any_holds_by_the_smallest_and_fails_by_the_largest_p():
 
 
 def exact(level, **settings):
-    return Exact(**{"metric": ACCURACY, "of": at(level), "equals": 0.7, "tolerance": 0.1, **settings})
+    return Exact(**{"metric": ACCURACY, "of": at(level), "than": 0.7, "tolerance": 0.1, **settings})
 
 
 def test_exact_claims_hold_in_every_run():
@@ -52,11 +52,37 @@ def test_exact_claims_hold_in_every_run():
     assert (found.exact, found.violations, found.supports, found.n) == (True, (), None, 8)
     assert found.statistic == pytest.approx(0.05)
     violated = exact(0, tolerance=0.04).evidence(runs(**SOME))
-    assert violated.violations == ("seed 3 of data.x=0: 0.75",)
-    both = Exact(metric=ACCURACY, of={}, over={"data.x": [0, 1]}, equals=0.7, tolerance=0.1).evidence(runs(**SOME))
+    assert violated.violations == ("seed 3 of data.x=0: off by 0.05",)
+    both = Exact(metric=ACCURACY, of={}, over={"data.x": [0, 1]}, than=0.7, tolerance=0.1).evidence(runs(**SOME))
     assert both.words == "largest deviation 0.1 in 16 runs"
     assert exact(0).evidence(runs(x0=[*A, None])).unknown == ("seed 8 of data.x=0: diverged",)
     assert exact(0).evidence(runs(seeds=range(9), x0=A)).missing == ("seed 8 of data.x=0",)
+
+
+@pytest.mark.parametrize(
+    ("op", "than", "held"), [("<=", 0.7, False), ("<=", 0.74, True), (">=", 0.7, True), (">=", 0.72, False)]
+)
+def test_exact_bounds(op, than, held):
+    found = exact(0, op=op, than=than, tolerance=0.01).evidence(runs(**SOME))
+    assert (found.violations == ()) is held
+
+
+def test_exact_claims_about_two_metrics():
+    some = ClaimRuns(record(seed, {"bound": 0.4 + seed, "error": 0.4}) for seed in range(3))
+    assert Exact(metric="bound", of={}, op=">=", than="error").evidence(some).violations == ()
+    equal = Exact(metric="bound", of={}, than="error", tolerance=1).evidence(some)
+    assert equal.violations == ("seed 2 of the runs: off by 2",)
+
+
+def test_settings_of_exact_are_checked():
+    with pytest.raises(ValueError, match=r"^op is '<'; accepted: ==, <=, >=$"):
+        exact(0, op="<")
+    with pytest.raises(
+        ValueError, match=r"^than is None; accepted: a number in \(-inf, inf\) \(or the name of a metric\)$"
+    ):
+        exact(0, than=None)
+    with pytest.raises(ValueError, match=r"^tolerance is -1; accepted: a number in \[0, inf\)$"):
+        exact(0, tolerance=-1)
 
 
 def test_all_of_exact_parts_is_exact():
@@ -140,7 +166,7 @@ CASES = {
             interest=0.5), rising, falling, None),
     "peak": (Peak(metric=ACCURACY, along=ALONG, of={}, interest=0.1), hill, rising, flat),
     "sooner": (Sooner(metric=ACCURACY, of=at(0), than=at(3), steps=1, interest=1.5), rising, falling, flat),
-    "exact": (Exact(metric=ACCURACY, of={}, over=ALONG, equals=0.5, tolerance=0.01), equal, rising, None),
+    "exact": (Exact(metric=ACCURACY, of={}, over=ALONG, than=0.5, tolerance=0.01), equal, rising, None),
     "all": (
         All(parts=[RISE := Difference(metric=ACCURACY, of=at(3), than=at(0), interest=0.1)]),
         rising, falling, flat),

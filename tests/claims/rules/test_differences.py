@@ -49,6 +49,16 @@ def test_a_difference_from_a_number_and_of_two_metrics():
     assert two.supports == pytest.approx(greater(D, 0))
 
 
+def test_a_share_of_what_others_have():
+    rule = Difference(metric=ACCURACY, of=at(1), than=at(0), factor=0.8, margin=0.01)
+    found = rule.evidence(runs(x0=A, x1=B))
+    assert found.supports == pytest.approx(greater(np.array(B) - 0.8 * np.array(A), 0.01))
+    assert rule.words == f"{ACCURACY} of data.x=1 exceeds 0.8 times {ACCURACY} of data.x=0 by more than 0.01"
+    some = runs(x0=[None, *A[1:]], x1=B)
+    bounded = Difference(metric=ACCURACY, of=at(1), than=at(0), factor=0.8, bounds=[0, 1]).evidence(some, worst=True)
+    assert bounded.supports == pytest.approx(greater([B[0] - 0.8, *(np.array(B) - 0.8 * np.array(A))[1:]], 0))
+
+
 def test_ratios_are_differences_of_logarithms():
     rule = Difference(metric=ACCURACY, of=at(0), than=at(1), log=True, margin=1.1, interest=1.25)
     found = rule.evidence(runs(x0=A, x1=B))
@@ -133,6 +143,8 @@ def test_an_order_is_as_weak_as_its_weakest_step():
         ({"margin": math.nan}, r"margin is nan; accepted: a number in \(-inf, inf\)"),
         ({"margin": 0.2, "interest": 0.1}, r"interest is 0.1; accepted: a number in \(0.2, inf\) \(beyond the margin"),
         ({"log": 1}, "log is 1; accepted: true, false"),
+        ({"log": True, "factor": 2}, "factor is 2; accepted with log: 1"),
+        ({"factor": -1}, r"factor is -1; accepted: a number in \(0, inf\)"),
         ({"log": True, "margin": 0}, r"margin is 0; accepted: a number in \(0, inf\) \(a ratio\)"),
         ({"bounds": 1}, "bounds is 1; accepted: the least and the largest"),
         ({"bounds": [1, 0]}, r"bounds\[1\] is 0; accepted: a number in \(1.0, inf\)"),
