@@ -1,5 +1,6 @@
 """The claims of a paper over the looks at its seeds, and how many seeds would decide one."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from genbench.checks import check_number
 from genbench.claims.p_values import at_least
 from genbench.claims.rules.base import Rule
 from genbench.claims.runs import ClaimRuns
-from genbench.claims.verdict import FEWEST, UNDECIDED, Evidence, MeanTest, ShareTest, Verdict, final, judge
+from genbench.claims.verdict import FEWEST, UNDECIDED, Evidence, MeanTest, ShareTest, Verdict, final, judge, level
 
 LOOKS = (8, 16, 32)
 """Seeds at the first, second and third look."""
@@ -56,19 +57,24 @@ def verdicts(
         if look > 1 and all(evidence.missing for _, evidence, _ in claims):
             break
         found.append(judge(claims, family=family, look=look))
-    return [_with_next(verdict, looks) for verdict in final(found)]
+    return [_with_outlook(verdict, family, looks) for verdict in final(found)]
 
 
-def _with_next(verdict: Verdict, looks: Sequence[int]) -> Verdict:
-    """Say at how many seeds the next look is, if the claim may be decided there."""
-    if verdict.status != UNDECIDED or verdict.evidence.missing or verdict.evidence.exact or verdict.look == len(looks):
+def _with_outlook(verdict: Verdict, family: int, looks: Sequence[int]) -> Verdict:
+    """Say of an undecided claim at how many seeds the next look is, and how many would decide it."""
+    if verdict.status != UNDECIDED or verdict.evidence.missing or verdict.evidence.exact:
         return verdict
-    return replace(verdict, words=f"{verdict.words}; next look at {looks[verdict.look]} seeds")
+    said = [f"next look at {looks[verdict.look]} seeds"] if verdict.look < len(looks) else []
+    with contextlib.suppress(ValueError):
+        # the first step of Holm's correction
+        n = seeds_needed(verdict.evidence, level=level(min(verdict.look + 1, len(looks))) / family)
+        said.append(f"{f'more than {MOST_SEEDS}' if n is None else f'about {n}'} seeds would decide it")
+    return replace(verdict, words="; ".join([verdict.words, *said]))
 
 
 def seeds_needed(evidence: Evidence, *, level: float, power: float = 0.8) -> int | None:
     """Return how many seeds would decide a claim with probability ``power`` if its effect is the effect of interest;
-    None: more than 200, or no run says how much seeds differ.
+    None: more than 200.
 
     For means: noncentral t, with the upper 80 % bound of the standard deviation, s · √((n - 1) / χ²₀.₂). Equivalence
     must be shown on both sides, with an effect of 0. For shares: binomial; without a share of interest, as if the
@@ -80,7 +86,7 @@ def seeds_needed(evidence: Evidence, *, level: float, power: float = 0.8) -> int
         power: of each of the tests that must decide.
 
     Raises:
-        ValueError: the claim has no effect of interest, or no such test.
+        ValueError: the claim has no effect of interest or no such test, or no two seeds say how much seeds differ.
     """
     check_number("level", level, low=0, high=0.5, open_low=True)
     check_number("power", power, low=0, high=1, open_low=True, open_high=True)
@@ -97,7 +103,7 @@ def _needed(test: MeanTest | ShareTest, level: float, power: float) -> int | Non
     if test.distance is None:
         raise ValueError("the claim has no effect of interest; accepted: a rule with interest, beyond its margin")
     if test.spread is None:
-        return None
+        raise ValueError(f"{test.n} seeds do not say how much seeds differ; accepted: at least two")
     from scipy.special import chdtri, nctdtr, stdtrit
 
     if test.both_sides:

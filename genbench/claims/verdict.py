@@ -132,7 +132,7 @@ def judge(claims: Sequence[tuple[str, Evidence, Evidence]], *, family: int, look
             other, other_words = _status(at_worst, worst_ps, at_most)
             runs = _listed(evidence.unknown, "run has no number", "runs have no number")
             if other != status:
-                status, words = UNDECIDED, f"{runs}; without it: {words}; at the worst number: {other_words}"
+                status, words = UNDECIDED, f"{runs}; left out: {words}; at the worst number: {other_words}"
             else:
                 words = f"{words}; {runs}, which changes nothing"
         verdicts.append(Verdict(name, status, words, *ps, evidence, look))

@@ -142,14 +142,26 @@ def test_seeds_needed_of_several_tests_is_the_largest():
 
 def test_seeds_needed_without_an_answer():
     assert seeds_needed(evidence(MeanTest(0.01, 1.0, 8)), level=0.025) is None  # more than 200
-    assert seeds_needed(evidence(MeanTest(0.01, None, 1)), level=0.025) is None
     assert seeds_needed(evidence(ShareTest(0.5, 0.51)), level=0.025) is None
     with pytest.raises(ValueError, match=r"^the claim has no effect of interest"):
         seeds_needed(evidence(MeanTest(None, 1.0, 8)), level=0.025)
+    with pytest.raises(ValueError, match=r"^1 seeds do not say how much seeds differ"):
+        seeds_needed(evidence(MeanTest(0.01, None, 1)), level=0.025)
     with pytest.raises(ValueError, match=r"^the number of seeds is known for tests of means and of shares"):
         seeds_needed(evidence(), level=0.025)
     with pytest.raises(ValueError, match=r"^level is 0; accepted"):
         seeds_needed(evidence(), level=0)
+
+
+def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
+    rule = Difference(metric=ACCURACY, of=at(1), than=at(0), interest=0.02)
+    some = runs(0.005, 0.02, 8)
+    found = verdicts({"better": rule}, some, family=3)[0]
+    n = seeds_needed(rule.evidence(some), level=0.0125 / 3)
+    assert found.status == "undecided"
+    assert found.words.endswith(f"; next look at 16 seeds; about {n} seeds would decide it")
+    many = verdicts({"better": Difference(metric=ACCURACY, of=at(1), than=at(0), interest=0.001)}, some, family=3)[0]
+    assert many.words.endswith("; next look at 16 seeds; more than 200 seeds would decide it")
 
 
 def test_seeds_needed_without_spread_are_those_of_the_sign_test():

@@ -72,7 +72,7 @@ def test_verdicts_that_hang_on_diverged_runs_are_undecided():
     lost = ("seed 1: diverged",)
     found = verdict((evidence(0.001, n=7, unknown=lost), evidence(0.2, unknown=lost)))[0]
     assert found.status == "undecided"
-    assert found.words.startswith("1 run has no number (seed 1: diverged); without it: measured; at the worst number: ")
+    assert found.words.startswith("1 run has no number (seed 1: diverged); left out: measured; at the worst number: ")
     same = verdict((evidence(0.001, n=7, unknown=lost), evidence(0.002, unknown=lost)))[0]
     assert same.status == "replicated"
     assert same.words == "measured; 1 run has no number (seed 1: diverged), which changes nothing"
