@@ -189,13 +189,17 @@ class Submitting:
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGUSR1)])
-def test_a_signal_while_a_job_is_submitted_ends_the_command_once_it_has_the_jobs_number(monkeypatch, tmp_path, numbers):
+def test_a_signal_while_a_job_is_submitted_ends_the_command_once_it_has_the_jobs_number(
+    monkeypatch, request, tmp_path, numbers
+):
     submitit = Submitting(*numbers)
     monkeypatch.setitem(sys.modules, "submitit", submitit)
     monkeypatch.setattr(shutil, "which", lambda name: name)
     executor = executors.Submitit(n_jobs=1, cluster="slurm", **SUBMITIT)
     executor.start(units=1, folder=tmp_path)
     (tmp_path / "submitit").mkdir()
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, own))
     before = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])
     with pytest.raises(KeyboardInterrupt), termination.terminable():
         executor.submit(print)
