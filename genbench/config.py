@@ -31,6 +31,7 @@ EXCLUDED = (
     "runs_dir",
     "logger",
     "table",
+    "claims",
     "sources",  # the networks made from them have digests
     "measures",  # a callback that takes them lists them
     "checkpoint_seconds",
@@ -87,6 +88,7 @@ class Config:
     checkpoint_seconds: float = 10.0
     sources: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
+    claims: dict[str, Any] | None = None
 
 
 @dataclass
@@ -183,7 +185,8 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
             if node is not None and (not isinstance(node, Mapping) or "_target_" not in node):
                 chosen = [key for key, other in entries.items() if isinstance(other, Mapping) and "_target_" in other]
                 raise ConfigError(f"{group}.{name} is not chosen, so it cannot be set; {nearest(name, chosen)}")
-    bound = {key: _bind(value, (key,)) for key, value in config.items()}  # what is excluded is checked too
+    # what is excluded is checked too; claims are when they are registered
+    bound = {key: _bind(value, (key,)) for key, value in config.items() if key != "claims"}
     if bound.get("callbacks"):
         nodes = bound["callbacks"].items()
         bound["callbacks"] = {key: node for key, node in nodes if not node or not is_bar(get_object(node["_target_"]))}

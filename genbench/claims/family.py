@@ -42,11 +42,7 @@ def verdicts(
     """
     looks = list(looks)
     ordered = list(range(max(looks, default=0)) if seeds is None else seeds)
-    rising = all(later > earlier for earlier, later in zip([0, *looks], looks, strict=False))
-    if not 1 <= len(looks) <= 3 or not rising:
-        raise ValueError(f"looks is {looks!r}; accepted: one to three numbers of seeds, ascending")
-    if len(set(ordered)) < len(ordered) or len(ordered) < looks[-1]:
-        raise ValueError(f"seeds is {ordered!r}; accepted: {looks[-1]} different seeds, or null")
+    check_looks(looks, ordered)
     found: list[list[Verdict]] = []
     for look, count in enumerate(looks, 1):
         some = runs.of(ordered[:count])
@@ -58,6 +54,15 @@ def verdicts(
             break
         found.append(judge(claims, family=family, look=look))
     return [_with_outlook(verdict, family, looks) for verdict in final(found)]
+
+
+def check_looks(looks: Sequence[int], seeds: Sequence[int]) -> None:
+    """Refuse looks that are not one to three numbers of seeds, ascending, and seeds that are fewer or not different."""
+    rising = all(later > earlier for earlier, later in zip([0, *looks], looks, strict=False))
+    if not 1 <= len(looks) <= 3 or not rising:
+        raise ValueError(f"looks is {looks!r}; accepted: one to three numbers of seeds, ascending")
+    if len(set(seeds)) < len(seeds) or len(seeds) < looks[-1]:
+        raise ValueError(f"seeds is {seeds!r}; accepted: {looks[-1]} different seeds, or null")
 
 
 def _with_outlook(verdict: Verdict, family: int, looks: Sequence[int]) -> Verdict:

@@ -195,7 +195,7 @@ def _task(cfg: Any) -> float | None:
     from genbench import config
 
     # report errors here: Hydra would print a traceback first
-    plain = _report_errors(lambda: config.resolve(cfg))
+    plain = _report_errors(lambda: registered(config.resolve(cfg)))
     if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
         runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
         what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
@@ -226,6 +226,15 @@ def _task(cfg: Any) -> float | None:
     else:
         sweep_plan.SWEPT[folder] = plain["logger"]
     return sweep_plan.validation(record)
+
+
+def registered(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with its claims registered; see :func:`genbench.claims.registration.register`."""
+    if plain.get("claims") is None:  # without the import
+        return plain
+    from genbench.claims import registration
+
+    return registration.register(plain)
 
 
 def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:

@@ -34,6 +34,10 @@ def table() -> None:
         "--all", action="store_true", help="all runs of the folder, not those of the last command alone"
     )
     parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
+    parser.add_argument("--claims", action="store_true", help="the verdict on each claim of the experiment, a line each")
+    parser.add_argument(
+        "--trust", action="store_true", help="with --claims: run rules of your own, which the folder names, as you"
+    )
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
     parser.add_argument("--json", action="store_true", help="with --dashboard: print it instead; needs no W&B account")
     parser.add_argument(
@@ -54,6 +58,8 @@ def table() -> None:
     arguments = parser.parse_intermixed_args()
     if arguments.json and not arguments.dashboard:
         parser.error("--json is of --dashboard")
+    if arguments.trust and not arguments.claims:
+        parser.error("--trust is of --claims")
     try:
         with to_reader():
             _check_other(arguments)
@@ -91,7 +97,7 @@ def _check_other(arguments: Any) -> None:
     from genbench.report import render
 
     files = [path for path in arguments.folders if path.is_file()]
-    reports = [name for name in ("all", "status", "dashboard", "strategies") if getattr(arguments, name)]
+    reports = [name for name in ("all", "status", "claims", "dashboard", "strategies") if getattr(arguments, name)]
     if files and reports:
         raise ValueError(f"--{reports[0]} is of a folder of runs; {files[0]} is a file")
     if _is_other(arguments) and (reports := [name for name in reports if name != "all"]):
@@ -180,6 +186,11 @@ def _table(folder: Path, arguments: Any) -> None:
             print(dashboard.build(folder))
     elif arguments.status:
         for line in report.status_lines(folder, everything=arguments.all):
+            console.print(Text(line), soft_wrap=True)
+    elif arguments.claims:
+        from genbench.report import claims
+
+        for line in claims.lines(folder, everything=arguments.all, trust=arguments.trust):
             console.print(Text(line), soft_wrap=True)
     elif arguments.format != "terminal":
         sys.stdout.write(report.Report(folder, everything=arguments.all).text(arguments.format))

@@ -143,8 +143,9 @@ def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
     runs = sweep.get("runs")
     if not isinstance(runs, list) or not all(isinstance(run, dict) and is_name(run.get("run_id")) for run in runs):
         raise RecordError("'runs' must be a list of objects with a run_id")
-    if not isinstance(sweep.get("table"), dict | None):
-        raise RecordError("'table' must be an object or null")
+    for key in ("table", "claims"):
+        if not isinstance(sweep.get(key), dict | None):
+            raise RecordError(f"'{key}' must be an object or null")
     if not isinstance(sweep.get("command"), list):
         raise RecordError("'command' must be a list of strings")
     return sweep

@@ -57,6 +57,7 @@ class Plan:
         choices: what was chosen in each group.
         steps_per_epoch, batch_size: of the training data; None if these do not say.
         typed: the overrides that were typed for the run.
+        claims: digest of the claims that are registered before the run.
         source: the user's own code that trains it.
         measures: digest of the code of each of the user's own measures, by ``callbacks.CALLBACK.measures.NAME``.
         data_digest: digest of the data's content.
@@ -71,6 +72,7 @@ class Plan:
     steps_per_epoch: int | None = None
     batch_size: int | None = None
     typed: tuple[str, ...] = ()
+    claims: str | None = None
     source: Source = field(default_factory=Source)
     measures: Mapping[str, str] = field(default_factory=dict)
     data_digest: str | None = None
@@ -118,6 +120,7 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
         steps_per_epoch=getattr(data, "steps_per_epoch", None),
         batch_size=getattr(data, "batch_size", None),
         typed=tuple(typed),
+        claims=(config.get("claims") or {}).get("digest"),
         source=code,
         measures=_measures(config),
         data_digest=data.digest,
@@ -127,9 +130,9 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
 
 
 def _training(config: Config) -> dict[str, Any]:
-    """The part of a configuration on which the weights depend: without measures, loggers and table."""
+    """The part of a configuration on which the weights depend: without measures, loggers, table and claims."""
     callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
-    left_out = ("measures", "logger", "table")
+    left_out = ("measures", "logger", "table", "claims")
     return {**{key: node for key, node in config.items() if key not in left_out}, "callbacks": callbacks}
 
 
@@ -153,7 +156,8 @@ def check(config: Config, data: Any = None) -> None:
     Raises:
         ConfigError: what is wrong, in one line.
     """
-    content = {key: node for key, node in config.items() if key not in ("seed", "name", "runs_dir", "table")}
+    left_out = ("seed", "name", "runs_dir", "table", "claims")
+    content = {key: node for key, node in config.items() if key not in left_out}
     content["data"] = {key: value for key, value in config["data"].items() if key != "seed"}
     checked = digest(content)
     if checked in _CHECKED:

@@ -109,6 +109,7 @@ def write_record(
                 "data_path": planned.data_from_files,
                 "overrides": list(planned.typed),
                 "lanes": lanes,
+                **({} if planned.claims is None else {"claims": planned.claims}),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 **({"measures": dict(measures)} if measures else {}),
             },

@@ -14,6 +14,7 @@ from typing import Any
 from genbench.checks import ConfigError, check_integer, check_number
 from genbench.process import progress
 from genbench.runs.executors import Died, Executor, OutOfTime, Processes
+from genbench.runs.plan import Plan
 from genbench.runs.sweep_plan import Job, Outcome, outcome_of, write_plans
 from genbench.runs.units import (
     Prepared,
@@ -26,7 +27,7 @@ from genbench.runs.units import (
     prepare,
 )
 
-CheckTable = Callable[[Any, Mapping[str, Any], Mapping[str, Any]], None]  # table, bound configuration, choices
+Check = Callable[[Sequence[tuple[Mapping[str, Any], Plan]]], None]  # the configuration and the plan of each run
 
 
 def run(
@@ -39,7 +40,7 @@ def run(
     retries: int = 1,
     dry: bool = False,
     listed: bool = True,
-    load_check: Callable[[], CheckTable] | None = None,
+    load_check: Callable[[], Check] | None = None,
 ) -> list[Outcome]:
     """Train every job that has no final record, ``executor.n_jobs`` at a time.
 
@@ -55,7 +56,7 @@ def run(
     With ``dry`` the jobs are ``listed`` on standard output; nothing is written or trained.
 
     ``load_check`` is called while the workers start, as it may import much; it returns the function that checks the
-    table of a configuration against its bound configuration and its choices.
+    tables and the claims of the configurations against the plans.
     """
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
@@ -110,9 +111,9 @@ def _on(job: Job, device: str) -> Job:
 
 
 def _plan(
-    here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool, load_check: Callable[[], CheckTable] | None
-) -> tuple[list[Prepared], CheckTable | None]:
-    """Prepare each job, and meanwhile load the check of its table."""
+    here: Executor, jobs: Sequence[Job], *, packed: bool, remote: bool, load_check: Callable[[], Check] | None
+) -> tuple[list[Prepared], Check | None]:
+    """Prepare each job, and meanwhile load the check of tables and claims."""
     futures = [here.submit(prepare, job.config, job.choices, packed, remote) for job in jobs]
     check = None if load_check is None else load_check()
     prepared = []
@@ -176,11 +177,10 @@ class _Sweep:
             print(state, planned.run_id, " ".join(self._varying[index]), sep="  ")
         print(self._summary(), flush=True)
 
-    def plan(self, command: Sequence[str], here: Executor, check: CheckTable | None) -> None:
-        """Check the tables, write the plans and form the units; ``here`` computes on this machine."""
-        for job, planned in zip(self._jobs, self._plans, strict=True):
-            if check is not None:
-                check(job.config.get("table"), planned.bound, planned.choices)
+    def plan(self, command: Sequence[str], here: Executor, check: Check | None) -> None:
+        """Check the tables and claims, write the plans and form the units; ``here`` computes on this machine."""
+        if check is not None:
+            check([(job.config, planned) for job, planned in zip(self._jobs, self._plans, strict=True)])
         write_plans(self._jobs, self._plans, command)
         self._todo = deque(self._units(here))
         print(self._summary(), file=sys.stderr, flush=True)

@@ -100,6 +100,7 @@ def write_plan(
                     "experiment": folder.name,
                     "command": command,
                     "table": config.get("table"),
+                    "claims": config.get("claims"),
                     "planned": datetime.now(UTC).isoformat(timespec="seconds"),
                     "runs": list(runs),
                     **({} if key is None else {"key": key}),

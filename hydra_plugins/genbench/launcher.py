@@ -15,6 +15,7 @@ from hydra.utils import get_object
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
 from genbench.checks import ConfigError
+from genbench.cli.commands import registered
 from genbench.config import resolve
 
 
@@ -65,7 +66,8 @@ class SweepLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
             HydraConfig.instance().set_config(config)
-            jobs.append(sweep.Job(tuple(overrides), resolve(config), sweep_plan.choices(config.hydra.runtime.choices)))
+            chosen = sweep_plan.choices(config.hydra.runtime.choices)
+            jobs.append(sweep.Job(tuple(overrides), registered(resolve(config)), chosen))
             composed.append(config)
         HydraConfig.instance().set_config(self.config)
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
@@ -96,11 +98,19 @@ class SweepLauncher(Launcher):
 
 
 def _load_check() -> Any:
-    """Return the check of tables, and import what the report at the end needs."""
+    """Return the check of tables and claims, and import what the report at the end needs."""
     from genbench.report import spec
     from genbench.report.figures import sweep  # noqa: F401
 
-    return spec.check
+    def check(runs: Sequence[tuple[dict[str, Any], Any]]) -> None:
+        for config, planned in runs:
+            spec.check(config.get("table"), planned.bound, planned.choices)
+        if any(config.get("claims") for config, _ in runs):
+            from genbench.claims import registration
+
+            registration.check([(config.get("claims"), planned.bound, planned.choices) for config, planned in runs])
+
+    return check
 
 
 class _Composer:

@@ -1,0 +1,260 @@
+"""The claims of an experiment: read from its configuration, registered before its runs, and judged by their records."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from genbench import records
+from genbench.checks import check_integer, nearest
+from genbench.claims import rules
+from genbench.claims.family import LOOKS, check_looks, verdicts
+from genbench.claims.rules import Rule
+from genbench.claims.runs import ClaimRuns
+from genbench.claims.verdict import UNDECIDED, Evidence, Verdict
+from genbench.privacy import shared
+
+VERSION = 1
+"""Of the rules: raised when one of them decides otherwise than before."""
+_ROOM = "genbench.claims.rules"
+_ACCEPTED = ("rules", "family", "seeds", "looks", "pilots")
+_STAMP = ("version", "digest")  # added by ``register``
+_TOLD = ("statement", "source")  # change no verdict, so that a misspelling can be mended
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim: its id, what it states, in one sentence, where that was claimed first, and the rule that decides it."""
+
+    id: str
+    statement: str
+    source: str | None
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The claims of an experiment.
+
+    Attributes:
+        claims: in the order of the file.
+        family: the number of claims that Holm's correction counts.
+        seeds: whose runs decide, in their order.
+        looks: the numbers of seeds at which verdicts are given.
+        pilots: seeds that settings were chosen on; no run of the experiment has one of them.
+        digest: of all that could change a verdict, the version of the rules included.
+    """
+
+    claims: tuple[Claim, ...]
+    family: int
+    seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    pilots: tuple[int, ...]
+    digest: str
+
+
+def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
+    """Return the claims of the node ``claims`` of a configuration.
+
+    ``rules`` maps the id of each claim to its ``statement``, its ``source``, which may be left out, and the ``_target_``
+    and the settings of its rule. ``seeds`` is the first of consecutive seeds (0 by default), or all of them.
+
+    Args:
+        block: the node.
+        trust: import rules that are not genbench's own. A block that is read from a folder may come from anybody.
+
+    Raises:
+        ValueError: what is not accepted, in one line.
+    """
+    block = {key: value for key, value in block.items() if key not in _STAMP}
+    if unknown := [key for key in block if key not in _ACCEPTED]:
+        raise ValueError(f"claims.{unknown[0]} is not a setting; {nearest(str(unknown[0]), _ACCEPTED)}")
+    nodes = block.get("rules")
+    if not isinstance(nodes, Mapping) or not nodes:
+        raise ValueError(f"claims.rules is {nodes!r}; accepted: the id of each claim, and its rule")
+    claims = tuple(_claim(name, node, trust=trust) for name, node in nodes.items())
+    looks = _integers("claims.looks", block.get("looks", list(LOOKS)), least=1)
+    given = block.get("seeds", 0)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        seeds = _integers("claims.seeds", given, least=0)
+    else:
+        first = check_integer("claims.seeds", given, least=0, note="the first seed, or a list of seeds")
+        seeds = list(range(first, first + max(looks, default=0)))
+    try:
+        check_looks(looks, seeds)
+    except ValueError as error:
+        raise ValueError(f"claims.{error}") from None
+    pilots = _integers("claims.pilots", block.get("pilots") or [], least=0)
+    if both := sorted(set(pilots) & set(seeds)):
+        raise ValueError(f"claims.pilots holds {both[0]}, one of claims.seeds; accepted: other seeds than those")
+    nothing = ClaimRuns([], seeds)
+    least = sum(not claim.rule.evidence(nothing).exact for claim in claims)
+    family = block.get("family")
+    family = least if family is None else check_integer("claims.family", family, least=least)
+    numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
+    decisive = {name: {key: value for key, value in node.items() if key not in _TOLD} for name, node in nodes.items()}
+    digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers}))
+    return Claims(claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest)
+
+
+def register(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose claims, if it has any, are checked and carry their digest and the version of the
+    rules.
+
+    Raises:
+        ValueError: what is not accepted, in one line.
+    """
+    if (block := config.get("claims")) is None:
+        return dict(config)
+    return {**config, "claims": {**block, "version": VERSION, "digest": read(block).digest}}
+
+
+def check(runs: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """Check the claims of an experiment against the runs that are planned: these have the settings that the claims
+    name, those that a claim compares differ in nothing else, and no seed is a pilot's.
+
+    Args:
+        runs: the node ``claims``, the bound configuration and the choices of each.
+
+    Raises:
+        ValueError: what is wrong, in one line.
+    """
+    blocks, planned = {}, []
+    for i, (block, config, choices) in enumerate(runs):
+        blocks[records.digest(block)] = block
+        planned.append(_planned(str(i), config, choices))
+    if len(blocks) > 1:
+        raise ValueError("claims differ between the runs; accepted: the same claims for all, as all are judged together")
+    (block,) = blocks.values()
+    if block is None:
+        return
+    claims = read(block)
+    if pilots := sorted({run["seed"] for run in planned} & set(claims.pilots)):
+        raise ValueError(
+            f"seed={pilots[0]} is one of claims.pilots; accepted: other seeds, or claims=null, which registers nothing"
+        )
+    known = ClaimRuns(planned, claims.seeds)
+    for claim in claims.claims:
+        try:
+            claim.rule.evidence(known)
+        except ValueError as error:
+            raise ValueError(f"claims.rules.{claim.id}: {error}") from None
+
+
+def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Return the verdicts on the claims of an experiment by the records of its runs.
+
+    A verdict says how many of the runs were trained under another rule: its rule was not fixed before these. A claim
+    that cannot be judged is undecided, and says why.
+    """
+    runs = ClaimRuns(found, claims.seeds)
+    faults: dict[str, str] = {}
+    for claim in claims.claims:
+        try:
+            claim.rule.evidence(runs)
+        except ValueError as error:
+            faults[claim.id] = str(error)
+    some = {claim.id: claim.rule for claim in claims.claims if claim.id not in faults}
+    given = verdicts(some, runs, family=claims.family, seeds=claims.seeds, looks=claims.looks) if some else []
+    by_id = {verdict.claim: verdict for verdict in given}
+    for name, fault in faults.items():
+        nothing = Evidence(supports=None, contradicts=None, n=0, words=fault)
+        by_id[name] = Verdict(name, UNDECIDED, fault, None, None, nothing)
+    if said := _otherwise(claims, found):
+        by_id = {name: replace(verdict, words=f"{said}; {verdict.words}") for name, verdict in by_id.items()}
+    return [by_id[claim.id] for claim in claims.claims]
+
+
+def _otherwise(claims: Claims, found: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many runs were trained under another rule or without one; empty if none was."""
+    seeds = set(claims.seeds)
+    digests = [record["provenance"].get("claims") for record in found if record["seed"] in seeds]
+    counts = {
+        "under another rule": sum(digest not in (None, claims.digest) for digest in digests),
+        "before there was a rule": sum(digest is None for digest in digests),
+    }
+    return " and ".join(
+        f"{count} of {len(digests)} runs {'was' if count == 1 else 'were'} trained {how}"
+        for how, count in counts.items()
+        if count
+    )
+
+
+def _planned(name: str, config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run that is planned as decision rules read it: without numbers."""
+    parts = {"config": config, "choices": choices, "seed": config["seed"]}
+    return {"run_id": name, "status": "failed", "metrics": {}, "seconds": {}, **parts}
+
+
+def _claim(name: object, node: object, *, trust: bool) -> Claim:
+    path = f"claims.rules.{name}"
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"claims.rules has the id {name!r}; accepted: letters, digits, - and _, such as C1")
+    if not isinstance(node, Mapping):
+        raise ValueError(f"{path} is {node!r}; accepted: a statement and the _target_ and settings of a rule")
+    statement, source = node.get("statement"), node.get("source")
+    if not isinstance(statement, str) or not statement.strip() or not statement.isprintable():
+        raise ValueError(f"{path}.statement is {statement!r}; accepted: one sentence")
+    if source is not None and (not isinstance(source, str) or not source.isprintable()):
+        raise ValueError(f"{path}.source is {source!r}; accepted: one line, or null")
+    rule = _built({key: value for key, value in node.items() if key not in _TOLD}, path, trust=trust)
+    return Claim(name, statement.strip(), source, rule)
+
+
+def _built(node: Mapping[str, Any], path: str, *, trust: bool) -> Rule:
+    """Return the rule of a node, and of the nodes in its ``parts``."""
+    target = node.get("_target_")
+    rule = _found(target, f"{path}._target_", trust=trust)
+    settings = {key: value for key, value in node.items() if key != "_target_"}
+    parameters = inspect.signature(rule).parameters
+    for key in settings:
+        if key not in parameters:
+            raise ValueError(f"{path}.{key} is not a setting of {target}; {nearest(str(key), list(parameters))}")
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in settings:
+            raise ValueError(f"{path}.{key} is missing; {target} needs it")
+    for key, value in settings.items():
+        if isinstance(value, Sequence) and any(isinstance(each, Mapping) and "_target_" in each for each in value):
+            settings[key] = [
+                _built(each, f"{path}.{key}.{index}", trust=trust)
+                if isinstance(each, Mapping) and "_target_" in each
+                else each
+                for index, each in enumerate(value)
+            ]
+    try:
+        built: Rule = rule(**settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return built
+
+
+def _found(target: object, path: str, *, trust: bool) -> Any:
+    """Return the class of a rule by its dotted name."""
+    own = [f"{_ROOM}.{name}" for name in rules.__all__ if name != "Rule"]
+    if target in own:
+        return getattr(rules, str(target).rpartition(".")[2])
+    if not isinstance(target, str) or target.count(".") == 0 or target.startswith("genbench."):
+        last, names = str(target).rpartition(".")[2], [name.rpartition(".")[2] for name in own]
+        hint = f"did you mean '{_ROOM}.{last}'?" if last in names else nearest(last, names)
+        raise ValueError(f"{path} is {target!r}, which is no rule of {_ROOM}; {hint}")
+    if not trust:
+        raise ValueError(
+            f"{path} is {target!r}, which is no rule of {_ROOM}; accepted: --trust, if you know who wrote it: it is then "
+            "run as you"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        rule = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is {target!r}, which cannot be imported: {error}") from None
+    if not callable(rule) or not hasattr(rule, "evidence"):
+        raise ValueError(f"{path} is {target!r}, which is no rule; accepted: a class with words and evidence")
+    return rule
+
+
+def _integers(name: str, value: object, *, least: int) -> list[int]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}; accepted: a list of integers")
+    return [check_integer(f"{name}[{index}]", each, least=least) for index, each in enumerate(value)]

@@ -1,0 +1,248 @@
+import copy
+
+import pytest
+
+from genbench.claims import registration
+from genbench.claims.registration import check, judged, read, register
+from tests.helpers.claims import ACCURACY, at, record
+
+RULES = "genbench.claims.rules"
+BETTER = {
+    "_target_": f"{RULES}.Difference",
+    "statement": "Level 1 is better than level 0.",
+    "source": "Doe 2020",
+    "metric": ACCURACY,
+    "of": at(1),
+    "than": at(0),
+}
+BOUNDED = {
+    "_target_": f"{RULES}.Exact",
+    "statement": "Accuracy is at most 1.",
+    "metric": ACCURACY,
+    "of": at(1),
+    "op": "<=",
+    "than": 1,
+}
+ALONG = {"data.x": [0, 1, 2]}
+GRID = {"data.x": [0, 1, 2, 3]}
+PAIR = {"metric": ACCURACY, "of": at(1), "than": at(0)}
+EVERY = [  # each rule, with its settings
+    ("Difference", PAIR),
+    ("Equivalence", {"metric": ACCURACY, "of": at(1), "to": at(0), "margin": 0.1}),
+    ("Order", {"metric": ACCURACY, "of": [at(0), at(1)]}),
+    ("Exact", {"metric": ACCURACY, "of": at(1), "than": 1}),
+    ("Proportion", {"metric": ACCURACY, "of": at(1), "op": ">=", "bound": 0.5, "share": 0.5}),
+    ("Sooner", {"metric": ACCURACY, "of": at(1), "than": at(0), "steps": 100}),
+    ("Trend", {"metric": ACCURACY, "of": {}, "along": ALONG, "tau": 0.2}),
+    ("Slope", {"metric": ACCURACY, "of": {}, "along": ALONG}),
+    ("Peak", {"metric": ACCURACY, "of": {}, "along": ALONG}),
+    ("Correlation", {"metrics": [ACCURACY, "loss"], "of": {}, "over": GRID}),
+    (
+        "CorrelationDifference",
+        {"plus": [{"metrics": [ACCURACY, "loss"]}], "minus": [{"metrics": [ACCURACY, "norm"]}], "of": {}, "over": GRID},
+    ),
+    ("All", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
+    ("Any", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
+]
+
+
+def block(**rules):
+    return {"looks": [5, 10], "rules": rules or {"C1": BETTER, "C2": BOUNDED}}
+
+
+def runs(effect=0.1, seeds=range(5), digest=None):
+    found = []
+    for seed in seeds:
+        for level in (0, 1):
+            item = record(seed, 0.5 + level * effect + 0.001 * level * (seed % 3), x=level)
+            item["provenance"] = {} if digest is None else {"claims": digest}
+            found.append(item)
+    return found
+
+
+def planned(claims, *, levels=(0, 1), seeds=range(5), **changes):
+    items = [record(seed, {}, x=level, **changes) for level in levels for seed in seeds]
+    return [(claims, item["config"], item["choices"]) for item in items]
+
+
+def test_a_block_is_read_with_its_defaults():
+    found = read(block())
+    assert [claim.id for claim in found.claims] == ["C1", "C2"]
+    assert found.claims[0].statement == "Level 1 is better than level 0."
+    assert (found.claims[0].source, found.claims[1].source) == ("Doe 2020", None)
+    assert found.claims[0].rule.words == f"{ACCURACY} of data.x=1 exceeds {ACCURACY} of data.x=0 by more than 0"
+    assert (found.family, found.seeds, found.looks, found.pilots) == (1, tuple(range(10)), (5, 10), ())
+    assert read({**block(), "looks": [8, 16, 32]}).digest == read({"rules": block()["rules"]}).digest
+
+
+def test_seeds_are_the_first_or_all():
+    assert read({**block(), "seeds": 3}).seeds == tuple(range(3, 13))
+    assert read({**block(), "seeds": [9, *range(9)]}).seeds == (9, *range(9))
+
+
+@pytest.mark.parametrize(("name", "settings"), EVERY, ids=[name for name, _ in EVERY])
+def test_every_rule_is_read_and_checked_before_there_are_runs(name, settings):
+    claims = block(C1={"_target_": f"{RULES}.{name}", "statement": "A.", **settings})
+    assert read(claims).family == (name != "Exact")
+    check(planned(claims, levels=(0, 1, 2, 3)))
+
+
+def test_every_rule_is_tried():
+    from genbench.claims import rules
+
+    assert {name for name, _ in EVERY} == {*rules.__all__} - {"Rule"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"look": [5]}, "claims.look is not a setting; did you mean 'looks'?"),
+        ({"rules": {}}, "claims.rules is {}; accepted: the id of each claim, and its rule"),
+        ({"rules": {"C 1": BETTER}}, "claims.rules has the id 'C 1'; accepted: letters, digits, - and _, such as C1"),
+        ({"rules": {"C1": None}}, "claims.rules.C1 is None; accepted: a statement and the _target_ and settings"),
+        ({"looks": [10, 5]}, r"claims.looks is \[10, 5\]; accepted: one to three numbers of seeds, ascending"),
+        ({"looks": "5"}, "claims.looks is '5'; accepted: a list of integers"),
+        ({"looks": [5.5]}, r"claims.looks\[0\] is 5.5; accepted: an integer of at least 1"),
+        ({"seeds": [1, 1, 2]}, r"claims.seeds is \[1, 1, 2\]; accepted: 10 different seeds"),
+        ({"seeds": -1}, "claims.seeds is -1; accepted: an integer of at least 0 .the first seed, or a list of seeds."),
+        ({"family": 0}, "claims.family is 0; accepted: an integer of at least 1"),
+        ({"pilots": [100, 3]}, "claims.pilots holds 3, one of claims.seeds; accepted: other seeds than those"),
+    ],
+)
+def test_what_is_wrong_in_a_block(change, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        read({**block(), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"statement": ""}, ".statement is ''; accepted: one sentence"),
+        ({"source": 3}, ".source is 3; accepted: one line, or null"),
+        ({"_target_": f"{RULES}.Diference"}, f"._target_ is '{RULES}.Diference', .*; did you mean 'Difference'?"),
+        ({"_target_": "Difference"}, f"._target_ is 'Difference', which .*; did you mean '{RULES}.Difference'?"),
+        ({"_target_": None}, f"._target_ is None, which is no rule of {RULES}; accepted: All, Any, Correlation"),
+        ({"_target_": "genbench.hub.download"}, "._target_ is 'genbench.hub.download', which is no rule"),
+        ({"_target_": "no_such.Rule"}, "._target_ is 'no_such.Rule', which cannot be imported: No module named"),
+        ({"_target_": "math.sqrt"}, "._target_ is 'math.sqrt', which is no rule; accepted: a class with words"),
+        ({"margins": 1}, f".margins is not a setting of {RULES}.Difference; did you mean 'margin'?"),
+        ({"margin": "much"}, ": margin is 'much'; accepted: a number in"),
+        ({"interest": 0}, ": interest is 0; accepted: a number in"),
+    ],
+)
+def test_what_is_wrong_in_a_claim(change, message):
+    with pytest.raises(ValueError, match=f"^claims.rules.C1{message}"):
+        read(block(C1={**BETTER, **change}))
+
+
+def test_a_setting_that_a_rule_needs_and_a_part_of_a_rule_are_named():
+    with pytest.raises(ValueError, match=r"^claims.rules.C1.of is missing; .*Difference needs it$"):
+        read(block(C1={key: value for key, value in BETTER.items() if key != "of"}))
+    part = {"_target_": f"{RULES}.Difference", "metric": ACCURACY, "of": at(1), "that": at(0)}
+    whole = {"_target_": f"{RULES}.All", "statement": "A.", "parts": [part]}
+    with pytest.raises(ValueError, match=r"^claims.rules.C1.parts.0.that is not a setting .*; did you mean 'than'\?$"):
+        read(block(C1=whole))
+
+
+def test_a_rule_of_ones_own_is_imported_if_it_is_trusted(tmp_path, monkeypatch):
+    marker = tmp_path / "imported"
+    (tmp_path / "own_claim_rules.py").write_text(
+        f"open({str(marker)!r}, 'w').close()\nfrom genbench.claims.rules import Difference as Better\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = block(C1={**BETTER, "_target_": "own_claim_rules.Better"})
+    nested = block(C1={"_target_": f"{RULES}.All", "statement": "A.", "parts": [{**PAIR, "_target_": "own_claim_rules.Better"}]})
+    for each in (own, nested):
+        with pytest.raises(ValueError, match="is 'own_claim_rules.Better', which is no rule of .*; accepted: --trust"):
+            read(each, trust=False)
+    assert not marker.exists()
+    assert read(own).claims[0].rule == read(block(C1=BETTER)).claims[0].rule
+    assert marker.exists()
+
+
+def test_the_digest_is_of_all_that_could_change_a_verdict(monkeypatch):
+    base = block()
+    digest = read(base).digest
+    changed = [
+        {**base, "looks": [5, 11]},
+        {**base, "seeds": 1},
+        {**base, "family": 2},
+        {**base, "pilots": [100]},
+        block(C1={**BETTER, "margin": 0.01}, C2=BOUNDED),
+        block(C1=BETTER),
+        block(other=BETTER, C2=BOUNDED),
+    ]
+    assert len({digest, *(read(each).digest for each in changed)}) == len(changed) + 1
+    told = block(C1={**BETTER, "statement": "Level 1 beats level 0.", "source": None}, C2=BOUNDED)
+    assert read(told).digest == digest
+    monkeypatch.setattr(registration, "VERSION", 2)
+    assert read(base).digest != digest
+
+
+def test_a_configuration_is_registered_once():
+    config = {"seed": 0, "claims": block()}
+    before = copy.deepcopy(config)
+    once = register(config)
+    assert config == before
+    assert once["claims"]["digest"] == read(block()).digest
+    assert once["claims"]["version"] == registration.VERSION
+    assert register(once) == once
+    assert register({"seed": 0, "claims": None}) == {"seed": 0, "claims": None}
+    with pytest.raises(ValueError, match="claims.looks is"):
+        register({"claims": {**block(), "looks": []}})
+
+
+def test_planned_runs_have_the_settings_that_claims_name():
+    check(planned(block()))
+    check(planned(None))
+    with pytest.raises(ValueError, match=r"^claims.rules.C1: a claim names the setting 'data.y', .*'data.x'\?$"):
+        check(planned(block(C1={**BETTER, "of": {"data.y": 1}})))
+    mixed = planned(block(), width=1) + planned(block(), width=2)
+    with pytest.raises(ValueError, match=r"^claims.rules.C1: .* mixes configurations: data.width is 1 and 2"):
+        check(mixed)
+
+
+def test_pilot_seeds_are_not_the_sweep_s():
+    claims = {**block(), "pilots": [100, 101]}
+    check(planned(claims))
+    with pytest.raises(ValueError, match=r"^seed=101 is one of claims.pilots; accepted: other seeds, or claims=null"):
+        check(planned(claims, seeds=(0, 101)))
+
+
+def test_all_runs_have_the_same_claims():
+    with pytest.raises(ValueError, match="^claims differ between the runs"):
+        check(planned(block()) + planned(block(C1=BETTER), levels=(2,)))
+
+
+def test_runs_of_the_rule_are_judged():
+    claims = read(block())
+    better, bounded = judged(claims, runs(digest=claims.digest))
+    assert (better.claim, better.status, better.evidence.n) == ("C1", "replicated", 5)
+    assert better.words == "mean difference 0.1008 [0.09976, 0.1018], n = 5"
+    assert (bounded.claim, bounded.status) == ("C2", "replicated")
+    assert judged(claims, runs(effect=-0.1, digest=claims.digest))[0].status == "not replicated"
+
+
+def test_a_verdict_says_which_runs_were_trained_under_another_rule():
+    claims = read(block())
+    some = runs(seeds=range(2), digest="another") + runs(seeds=range(2, 5), digest=claims.digest)
+    outside = runs(seeds=[50], digest="another")  # of no registered seed
+    for verdict in judged(claims, some + outside):
+        assert verdict.words.startswith("4 of 10 runs were trained under another rule; ")
+    some = runs(seeds=[0])[:1] + runs(seeds=[0], digest=claims.digest)[1:] + runs(seeds=range(1, 5), digest="another")
+    assert judged(claims, some)[0].words.startswith(
+        "8 of 10 runs were trained under another rule and 1 of 10 runs was trained before there was a rule; mean"
+    )
+
+
+def test_a_claim_that_cannot_be_judged_leaves_the_others():
+    claims = read(block(C1=BETTER, C2={**BETTER, "metric": "test/performance/acuracy"}))
+    better, unknown = judged(claims, runs(digest=claims.digest))
+    assert better.status == "replicated"
+    assert better.supports == pytest.approx(2 * better.evidence.supports)  # the family does not shrink
+    assert (unknown.status, unknown.supports) == ("undecided", None)
+    assert unknown.words == f"a claim names the metric 'test/performance/acuracy'; did you mean {ACCURACY!r}?"
+
+
+def test_without_runs_all_claims_are_undecided():
+    assert [verdict.status for verdict in judged(read(block()), [])] == ["undecided", "undecided"]

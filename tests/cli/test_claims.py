@@ -1,0 +1,215 @@
+"""Claims in a user's own experiment, from the file to the verdicts, as a user types the commands."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from genbench import records
+from tests.helpers.commands import by_override, typed
+
+EXPERIMENT = """\
+# @package _global_
+defaults:
+  - override /data: mnist1d
+  - override /model: mlp
+  - override /measures: norms
+  - override /hydra/launcher: packed
+
+name: shrinks
+data: {train_size: 60, batch_size: 20}
+trainer: {max_steps: 20, accelerator: cpu}
+
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      seed: range(5)
+      regularization: none,l2
+
+table:
+  rows: [regularization]
+  columns:
+    - {label: norm, metric: weights/norm/l2}
+
+claims:
+  looks: [5, 10]
+  pilots: [100]
+  rules:
+    shrinks:
+      statement: A squared penalty shrinks the weights.
+      source: Krogh and Hertz 1991
+      _target_: genbench.claims.rules.Difference
+      metric: weights/norm/l2
+      of: {regularization: none}
+      than: {regularization: l2}
+    grows:
+      statement: A squared penalty lets the weights grow.
+      _target_: genbench.claims.rules.Difference
+      metric: weights/norm/l2
+      of: {regularization: l2}
+      than: {regularization: none}
+    positive:
+      statement: Norms are positive.
+      _target_: genbench.claims.rules.Exact
+      metric: weights/norm/l2
+      of: {}
+      over: {regularization: [none, l2]}
+      op: ">="
+      than: 0
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the experiment and its finished sweep."""
+    work = tmp_path_factory.mktemp("claims")
+    path = work / "conf" / "experiment" / "shrinks.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(EXPERIMENT)
+    status, _, err = typed(work, "genbench", "--config-dir", "conf", "experiment=shrinks")
+    assert status == 0, err
+    return work
+
+
+@pytest.fixture
+def work(trained, tmp_path):
+    """A copy of it."""
+    shutil.copytree(trained, tmp_path / "work")
+    return tmp_path / "work"
+
+
+def genbench(work, *arguments):
+    return typed(work, "genbench", "--config-dir", "conf", "experiment=shrinks", *arguments)
+
+
+def verdicts(work, *arguments):
+    """The line of each claim, by its id."""
+    status, out, err = typed(work, "genbench-table", "runs/shrinks", "--claims", *arguments)
+    assert (status, err) == (0, ""), err
+    head, *lines = out.splitlines()
+    assert re.split(r"  +", head) == ["claim", "verdict", "seeds", "p for", "p against", "95 % interval", "statement: finding"]
+    return {line.split()[0]: line for line in lines}
+
+
+def test_each_claim_of_an_own_experiment_has_a_verdict(trained):
+    found = verdicts(trained)
+    shrinks, grows = (re.split(r"  +", found[name]) for name in ("shrinks", "grows"))
+    assert (shrinks[1], grows[1]) == ("replicated", "not replicated")
+    assert shrinks[2] == grows[2] == "5"
+    assert float(shrinks[3]) < 0.01 < float(shrinks[4])
+    assert shrinks[3:5] == grows[4:2:-1]
+    assert shrinks[6].startswith("A squared penalty shrinks the weights: mean difference 0.")
+    assert shrinks[6].endswith(", n = 5")
+    assert re.split(r"  +", found["positive"])[:6] == ["positive", "replicated", "5", "–", "–", "–"]
+    assert found["p:"] == "p: one-sided, by Holm's correction for 2; looks at 5, 10 seeds, from seed 0"
+    assert not any("\x1b" in line for line in found.values())
+
+
+def test_claims_are_in_the_plan_and_in_the_records_but_not_in_what_identifies_a_run(work):
+    folder = work / "runs" / "shrinks"
+    block = records.read_sweep(folder)["claims"]
+    assert list(block["rules"]) == ["shrinks", "grows", "positive"]
+    found = records.load(folder).records
+    assert {record["provenance"]["claims"] for record in found} == {block["digest"]}
+    assert not any("claims" in record["config"] for record in found)
+    status, out, _ = genbench(work, "claims=null", "--dry-run")
+    assert (status, out.splitlines()[-1]) == (0, "10 of 10 were there already")
+
+
+def test_a_rule_that_was_changed_after_the_runs_says_so(work):
+    status, _, err = genbench(work, "claims.rules.shrinks.margin=0.001", "seed=range(6)")
+    assert status == 0, err
+    assert "12 runs: 2 to train" in err
+    found = verdicts(work)
+    assert "A squared penalty shrinks the weights: 10 of 12 runs were trained under another rule; mean" in found["shrinks"]
+    assert "replicated" in found["shrinks"]
+
+
+def test_seeds_that_are_missing_leave_claims_undecided(work):
+    shutil.rmtree(by_override(work / "runs" / "shrinks", "seed=3 regularization=l2"))
+    found = verdicts(work)
+    assert [re.split(r"  +", found[name])[1] for name in ("shrinks", "grows", "positive")] == ["undecided"] * 3
+    assert "1 run is missing (seed 3 of regularization=l2)" in found["shrinks"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "claims.rules.shrinks._target_=genbench.claims.rules.Diference",
+            "claims.rules.shrinks._target_ is 'genbench.claims.rules.Diference', which is no rule of "
+            "genbench.claims.rules; did you mean 'Difference'?",
+        ),
+        ("claims.rules.shrinks.margin=much", "claims.rules.shrinks: margin is 'much'; accepted: a number in (-inf, inf)"),
+        ("claims.looks=[10,5]", "claims.looks is [10, 5]; accepted: one to three numbers of seeds, ascending"),
+        (
+            "claims.rules.shrinks.of={regularisation:l2}",
+            "claims.rules.shrinks: a claim names the setting 'regularisation', which no run has; did you mean "
+            "'regularization'?",
+        ),
+        ("seed=0,100", "seed=100 is one of claims.pilots; accepted: other seeds, or claims=null, which registers nothing"),
+        ("optimizer.lr=0.1,0.01", "mixes configurations: optimizer.lr is 0.01 and 0.1; name them in the claim's where"),
+        ("claims.look=[5]", "Key 'look' is not in struct"),
+    ],
+)
+def test_claims_that_cannot_be_judged_are_refused_before_a_run_trains(trained, tmp_path, setting, message):
+    shutil.copytree(trained / "conf", tmp_path / "conf")
+    status, out, err = genbench(tmp_path, setting)
+    assert (status, out) == (1, "")
+    assert message in err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_by_itself_registers_its_claims_too(trained, tmp_path):
+    shutil.copytree(trained / "conf", tmp_path / "conf")
+    status, _, err = genbench(tmp_path, "seed=0", "regularization=l2", "hydra/launcher=basic")
+    assert status == 0, err
+    (record,) = records.load(tmp_path / "runs" / "shrinks").records
+    assert record["provenance"]["claims"] == records.read_sweep(trained / "runs" / "shrinks")["claims"]["digest"]
+    status, _, err = genbench(tmp_path, "seed=0", "claims.looks=[]", "hydra/launcher=basic")
+    assert (status, "claims.looks is []" in err) == (1, True)
+
+
+def test_rules_that_a_folder_names_are_genbench_s_own_or_trusted(work):
+    marker = work / "imported"
+    (work / "foreign_rules.py").write_text(
+        f"open({str(marker)!r}, 'w').close()\nfrom genbench.claims.rules import Difference\n"
+    )
+    path = work / "runs" / "shrinks"
+    sweep = records.read_sweep(path)
+    sweep["claims"]["rules"]["shrinks"]["_target_"] = "foreign_rules.Difference"
+    records.write_sweep(path, sweep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(work)
+        status, out, err = typed(work, "genbench-table", "runs/shrinks", "--claims")
+        assert (status, out) == (1, "")
+        assert "claims.rules.shrinks._target_ is 'foreign_rules.Difference', which is no rule of genbench" in err
+        assert not marker.exists()
+        assert "10 of 10 runs were trained under another rule" in verdicts(work, "--trust")["shrinks"]
+        assert marker.exists()
+
+
+def test_a_folder_without_claims_says_so(work):
+    path = work / "runs" / "shrinks"
+    records.write_sweep(path, {**records.read_sweep(path), "claims": None})
+    status, out, err = typed(work, "genbench-table", "runs/shrinks", "--claims")
+    assert (status, out) == (1, "")
+    assert err == (
+        "genbench-table: the runs in runs/shrinks have no claims; accepted: a folder whose experiment has claims\n"
+    )
+    sweep = json.loads((path / "sweep.json").read_text())
+    assert sweep["claims"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trust"], "--trust is of --claims"),
+        (["--claims", "--rows", "seed"], "--claims takes none of --rows, --columns, --baseline, --seed, --output"),
+    ],
+)
+def test_options_that_exclude_each_other(trained, arguments, message):
+    status, out, err = typed(trained, "genbench-table", "runs/shrinks", *arguments)
+    assert (status, out, message in err) == (1, "", True)
