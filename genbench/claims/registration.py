@@ -58,8 +58,9 @@ class Claims:
 def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     """Return the claims of the node ``claims`` of a configuration.
 
-    ``rules`` maps the id of each claim to its ``statement``, its ``source``, which may be left out, and the ``_target_``
-    and the settings of its rule. ``seeds`` is the first of consecutive seeds (0 by default), or all of them.
+    ``rules`` maps the id of each claim to its ``statement``, its ``source``, which may be left out, and the
+    ``_target_`` and the settings of its rule. ``seeds`` is the first of consecutive seeds (0 by default), or all of
+    them.
 
     Args:
         block: the node.
@@ -126,7 +127,9 @@ def check(runs: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapp
         blocks[records.digest(block)] = block
         planned.append(_planned(str(i), config, choices))
     if len(blocks) > 1:
-        raise ValueError("claims differ between the runs; accepted: the same claims for all, as all are judged together")
+        raise ValueError(
+            "claims differ between the runs; accepted: the same claims for all, as all are judged together"
+        )
     (block,) = blocks.values()
     if block is None:
         return
@@ -205,7 +208,8 @@ def _claim(name: object, node: object, *, trust: bool) -> Claim:
 
 def _built(node: Mapping[str, Any], path: str, *, trust: bool) -> Rule:
     """Return the rule of a node, and of the nodes in its ``parts``."""
-    target = node.get("_target_")
+    if (target := node.get("_target_")) is None:
+        raise ValueError(f"{path}._target_ is missing; accepted: a rule, such as {_ROOM}.Difference")
     rule = _found(target, f"{path}._target_", trust=trust)
     settings = {key: value for key, value in node.items() if key != "_target_"}
     parameters = inspect.signature(rule).parameters
@@ -241,8 +245,8 @@ def _found(target: object, path: str, *, trust: bool) -> Any:
         raise ValueError(f"{path} is {target!r}, which is no rule of {_ROOM}; {hint}")
     if not trust:
         raise ValueError(
-            f"{path} is {target!r}, which is no rule of {_ROOM}; accepted: --trust, if you know who wrote it: it is then "
-            "run as you"
+            f"{path} is {target!r}, which is no rule of {_ROOM}; accepted: --trust, if you know who wrote it: it is "
+            "then run as you"
         )
     module, _, name = target.rpartition(".")
     try:

@@ -34,7 +34,9 @@ def table() -> None:
         "--all", action="store_true", help="all runs of the folder, not those of the last command alone"
     )
     parser.add_argument("--status", action="store_true", help="how many runs are done, running, failed, missing")
-    parser.add_argument("--claims", action="store_true", help="the verdict on each claim of the experiment, a line each")
+    parser.add_argument(
+        "--claims", action="store_true", help="the verdict on each claim of the experiment, a line each"
+    )
     parser.add_argument(
         "--trust", action="store_true", help="with --claims: run rules of your own, which the folder names, as you"
     )

@@ -34,7 +34,9 @@ def lines(folder: str | Path, *, everything: bool = False, trust: bool = False) 
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     looks = ", ".join(map(str, claims.looks))
-    note = f"p: one-sided, by Holm's correction for {claims.family}; looks at {looks} seeds, from seed {claims.seeds[0]}"
+    note = (
+        f"p: one-sided, by Holm's correction for {claims.family}; looks at {looks} seeds, from seed {claims.seeds[0]}"
+    )
     return [*table, note, *selection.left_out]
 
 

@@ -121,7 +121,8 @@ def test_what_is_wrong_in_a_block(change, message):
         ({"source": 3}, ".source is 3; accepted: one line, or null"),
         ({"_target_": f"{RULES}.Diference"}, f"._target_ is '{RULES}.Diference', .*; did you mean 'Difference'?"),
         ({"_target_": "Difference"}, f"._target_ is 'Difference', which .*; did you mean '{RULES}.Difference'?"),
-        ({"_target_": None}, f"._target_ is None, which is no rule of {RULES}; accepted: All, Any, Correlation"),
+        ({"_target_": None}, f"._target_ is missing; accepted: a rule, such as {RULES}.Difference"),
+        ({"_target_": "zzz"}, f"._target_ is 'zzz', which is no rule of {RULES}; accepted: All, Any, Correlation"),
         ({"_target_": "genbench.hub.download"}, "._target_ is 'genbench.hub.download', which is no rule"),
         ({"_target_": "no_such.Rule"}, "._target_ is 'no_such.Rule', which cannot be imported: No module named"),
         ({"_target_": "math.sqrt"}, "._target_ is 'math.sqrt', which is no rule; accepted: a class with words"),
@@ -151,9 +152,11 @@ def test_a_rule_of_ones_own_is_imported_if_it_is_trusted(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     own = block(C1={**BETTER, "_target_": "own_claim_rules.Better"})
-    nested = block(C1={"_target_": f"{RULES}.All", "statement": "A.", "parts": [{**PAIR, "_target_": "own_claim_rules.Better"}]})
+    nested = block(
+        C1={"_target_": f"{RULES}.All", "statement": "A.", "parts": [{**PAIR, "_target_": "own_claim_rules.Better"}]}
+    )
     for each in (own, nested):
-        with pytest.raises(ValueError, match="is 'own_claim_rules.Better', which is no rule of .*; accepted: --trust"):
+        with pytest.raises(ValueError, match=r"is 'own_claim_rules.Better', which is no rule of .*; accepted: --trust"):
             read(each, trust=False)
     assert not marker.exists()
     assert read(own).claims[0].rule == read(block(C1=BETTER)).claims[0].rule
@@ -188,7 +191,7 @@ def test_a_configuration_is_registered_once():
     assert once["claims"]["version"] == registration.VERSION
     assert register(once) == once
     assert register({"seed": 0, "claims": None}) == {"seed": 0, "claims": None}
-    with pytest.raises(ValueError, match="claims.looks is"):
+    with pytest.raises(ValueError, match=r"claims.looks is"):
         register({"claims": {**block(), "looks": []}})
 
 
@@ -210,7 +213,7 @@ def test_pilot_seeds_are_not_the_sweep_s():
 
 
 def test_all_runs_have_the_same_claims():
-    with pytest.raises(ValueError, match="^claims differ between the runs"):
+    with pytest.raises(ValueError, match=r"^claims differ between the runs"):
         check(planned(block()) + planned(block(C1=BETTER), levels=(2,)))
 
 
