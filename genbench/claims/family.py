@@ -28,7 +28,7 @@ def verdicts(
     """Return the verdicts on the claims of a paper, in their order.
 
     Look k is at the first ``looks[k - 1]`` seeds, and counts for a claim once none of its runs there is missing. So a
-    verdict changes only at looks; a decided one is final.
+    verdict changes only at looks; a decided one is final. An exact claim is refuted by one violation at any time.
 
     Args:
         rules: id -> rule.
@@ -50,7 +50,7 @@ def verdicts(
         for name, rule in rules.items():
             without = rule.evidence(some)
             claims.append((name, without, rule.evidence(some, worst=True) if without.unknown else without))
-        if look > 1 and all(evidence.missing for _, evidence, _ in claims):
+        if look > 1 and all(evidence.missing and not evidence.violations for _, evidence, _ in claims):
             break
         found.append(judge(claims, family=family, look=look))
     return [_with_outlook(verdict, family, looks) for verdict in final(found)]

@@ -181,13 +181,17 @@ def final(looks: Sequence[Sequence[Verdict]]) -> list[Verdict]:
     """Return the verdicts on claims from those at each look so far, the first look first.
 
     The first decided one is final: later looks change only its evidence. An undecided claim has the verdict of the
-    last look at which none of its runs was missing, or of the first look.
+    last look at which none of its runs was missing, or of the first look. An exact claim is about all runs so far: it
+    has the verdict of the first look at which a run violates it, or else of the last such look.
     """
     chosen = []
     for verdicts in zip(*looks, strict=True):
         complete = [verdict for verdict in verdicts if not verdict.evidence.missing]
-        decided = next((verdict for verdict in verdicts if verdict.status != UNDECIDED), None)
         latest = complete[-1] if complete else verdicts[0]
+        if latest.evidence.exact:
+            chosen.append(next((verdict for verdict in verdicts if verdict.evidence.violations), latest))
+            continue
+        decided = next((verdict for verdict in verdicts if verdict.status != UNDECIDED), None)
         chosen.append(
             latest if decided is None else replace(decided, evidence=latest.evidence) if complete else decided
         )

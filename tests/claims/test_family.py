@@ -96,6 +96,17 @@ def test_exact_claims_fail_at_once():
     assert (found.status, found.look) == ("not replicated", 1)
 
 
+def test_exact_claims_are_about_all_runs_so_far():
+    rules = {"exact": Exact(metric=ACCURACY, of={}, than=0.5, op="<=")}
+    fine = [record(seed, 0.5) for seed in range(8)]
+    (found,) = verdicts(rules, ClaimRuns(fine), family=0)
+    assert (found.status, found.look) == ("replicated", 1)
+    for seeds in (range(8, 16), [10]):  # the second look, and before it
+        (found,) = verdicts(rules, ClaimRuns([*fine, *(record(seed, 0.6) for seed in seeds)]), family=0)
+        assert (found.status, found.look) == ("not replicated", 2)
+        assert f"seed {seeds[0]} of the runs: off by 0.1" in found.words
+
+
 def power(n, distance, spread, level):
     """Return the probability that a one-sided t test of n values shows an effect that lies ``distance`` beyond."""
     critical = stats.t.ppf(1 - level, n - 1)
