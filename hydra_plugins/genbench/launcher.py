@@ -108,7 +108,9 @@ def _load_check() -> Any:
         if any(config.get("claims") for config, _ in runs):
             from genbench.claims import registration
 
-            registration.check([(config.get("claims"), planned.bound, planned.choices) for config, planned in runs])
+            for folder in dict.fromkeys(planned.folder.parent for _, planned in runs):  # an experiment each
+                own = [(config, planned) for config, planned in runs if planned.folder.parent == folder]
+                registration.check([(config.get("claims"), planned.bound, planned.choices) for config, planned in own])
 
     return check
 

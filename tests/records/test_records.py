@@ -380,6 +380,13 @@ def test_a_plan_that_was_altered_is_noticed(tmp_path):
     assert records.read_sweep(tmp_path) == {**old, "command": ["data.path=…/x"]}
 
 
+@pytest.mark.parametrize("key", ["table", "claims"])
+def test_the_table_and_the_claims_of_a_plan_are_objects(tmp_path, key):
+    records.write_sweep(tmp_path, {"experiment": "toy", "command": [], "runs": [], key: []})
+    with pytest.raises(records.RecordError, match=f"^'{key}' must be an object or null$"):
+        records.read_sweep(tmp_path)
+
+
 def test_a_plan_holds_nothing_that_must_not_be_shared(tmp_path):
     words = ["data.path=/home/somebody/my data", "+model.api_key=s3cret0123", "+url=https://u:pw@host/x?y=z", "seed=1"]
     runs = [{"run_id": "0123456789ab", "overrides": words}]
