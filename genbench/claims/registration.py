@@ -21,6 +21,7 @@ VERSION = 1
 _ROOM = "genbench.claims.rules"
 _ACCEPTED = ("rules", "family", "seeds", "looks", "pilots")
 _STAMP = ("version", "digest")  # added by ``register``
+_MOST_SEEDS = 10_000  # at the last look
 _DIGESTS: dict[str, str] = {}  # of the claims that this process registered: the runs of a sweep share theirs
 _TOLD = ("statement", "source")  # change no verdict, so that a misspelling can be mended
 
@@ -77,7 +78,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     if not isinstance(nodes, Mapping) or not nodes:
         raise ValueError(f"claims.rules is {nodes!r}; accepted: the id of each claim, and its rule")
     claims = tuple(_claim(name, node, trust=trust) for name, node in nodes.items())
-    looks = _integers("claims.looks", block.get("looks", list(LOOKS)), least=1)
+    looks = _integers("claims.looks", block.get("looks", list(LOOKS)), least=1, most=_MOST_SEEDS)
     given = block.get("seeds", 0)
     if isinstance(given, Sequence) and not isinstance(given, str):
         seeds = _integers("claims.seeds", given, least=0)
@@ -228,7 +229,7 @@ def _built(node: Mapping[str, Any], path: str, *, trust: bool) -> Rule:
             ]
     try:
         built: Rule = rule(**settings)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return built
 
@@ -257,7 +258,7 @@ def _found(target: object, path: str, *, trust: bool) -> Any:
     return rule
 
 
-def _integers(name: str, value: object, *, least: int) -> list[int]:
+def _integers(name: str, value: object, *, least: int, most: int | None = None) -> list[int]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ValueError(f"{name} is {value!r}; accepted: a list of integers")
-    return [check_integer(f"{name}[{index}]", each, least=least) for index, each in enumerate(value)]
+    return [check_integer(f"{name}[{index}]", each, least=least, most=most) for index, each in enumerate(value)]
