@@ -104,6 +104,8 @@ def _check_other(arguments: Any) -> None:
         raise ValueError(f"--{reports[0]} is of a folder of runs; {files[0]} is a file")
     if _is_other(arguments) and (reports := [name for name in reports if name != "all"]):
         raise ValueError(f"--{reports[0]} takes none of --rows, --columns, --baseline, --seed, --output")
+    if arguments.claims and (arguments.format != "terminal" or set(reports) - {"all", "claims"}):
+        raise ValueError("--claims takes none of --format, --status, --dashboard, --strategies")
     if arguments.format == "html" and (files or _is_other(arguments)):
         raise ValueError("--format html is the report of an experiment; accepted here: terminal, markdown, latex, csv")
     if arguments.seed is not None and len(files) < len(arguments.folders):

@@ -27,7 +27,7 @@ def lines(folder: str | Path, *, everything: bool = False, trust: bool = False) 
     selection = load(folder, everything=everything)
     block = (selection.sweep or {}).get("claims")
     if block is None:
-        raise ValueError(f"the runs in {folder} have no claims; accepted: a folder whose experiment has claims")
+        raise ValueError(f"the last command in {folder} registered no claims; accepted: an experiment that has claims")
     claims = read(block, trust=trust)
     found = judged(claims, selection.records)
     rows = [_HEAD, *(_row(claim, verdict) for claim, verdict in zip(claims.claims, found, strict=True))]

@@ -1,6 +1,5 @@
 """Claims in a user's own experiment, from the file to the verdicts, as a user types the commands."""
 
-import json
 import re
 import shutil
 
@@ -218,16 +217,17 @@ def test_a_folder_without_claims_says_so(work):
     status, out, err = typed(work, "genbench-table", "runs/shrinks", "--claims")
     assert (status, out) == (1, "")
     assert err == (
-        "genbench-table: the runs in runs/shrinks have no claims; accepted: a folder whose experiment has claims\n"
+        "genbench-table: the last command in runs/shrinks registered no claims; "
+        "accepted: an experiment that has claims\n"
     )
-    sweep = json.loads((path / "sweep.json").read_text())
-    assert sweep["claims"] is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--trust"], "--trust is of --claims"),
+        (["--claims", "--status"], "--claims takes none of --format, --status, --dashboard, --strategies"),
+        (["--claims", "--format", "latex"], "--claims takes none of --format, --status, --dashboard, --strategies"),
         (["--claims", "--rows", "seed"], "--claims takes none of --rows, --columns, --baseline, --seed, --output"),
     ],
 )
