@@ -82,11 +82,7 @@ class Attributes:
     def changed(self, among: Callable[[Key], bool] = _all_but_buffers) -> list[Key]:
         """What is new, gone or has changed ``among`` some keys; by default all but buffers, which may change."""
         states = self._states(among)
-        return [
-            key
-            for key in dict.fromkeys((*states, *self._before))
-            if among(key) and _leaves(states, key) != _leaves(self._before, key)
-        ]
+        return [key for key in self._changed(states) if among(key)]
 
     @contextmanager
     def reading(self, reads: set[Key]) -> Iterator[set[Key]]:
@@ -97,14 +93,14 @@ class Attributes:
 
         def read(module: nn.Module, name: str) -> None:
             reader = sys._getframe(2).f_globals.get("__name__", "").partition(".")[0]
-            key = Key(places.get(id(module), -1), "attribute", name)
-            if key.module >= 0 and key not in first and (name not in WHOLE or reader not in ("genbench", "torch")):
-                reads.add(key)
+            if (place := places.get(id(module))) is not None and (
+                name not in WHOLE or reader not in ("genbench", "torch")
+            ):
+                reads.update({Key(place, "attribute", name)} - first)
 
         def write(module: nn.Module, name: str) -> None:
-            key = Key(places.get(id(module), -1), "attribute", name)
-            if key not in reads:
-                first.add(key)
+            if (place := places.get(id(module))) is not None:
+                first.update({Key(place, "attribute", name)} - reads)
 
         with contextlib.ExitStack() as stack:
             for kind in {type(module) for module in self.modules}:
@@ -155,7 +151,7 @@ class Attributes:
         """
         saved: list[list[Any]] = []
         states = self._states(lambda key: True)
-        for key in self.changed(lambda key: True):
+        for key in self._changed(states):
             if key not in states and key.kind == "attribute":
                 saved.append([key.module, key.name])
                 continue
@@ -187,6 +183,10 @@ class Attributes:
                 moved = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, value)
                 setattr(module, name, moved if on_device else value)
 
+    def _changed(self, states: Mapping[Key, Contents]) -> list[Key]:
+        keys = dict.fromkeys((*states, *self._before))
+        return [key for key in keys if _leaves(states, key) != _leaves(self._before, key)]
+
     def _states(self, among: Callable[[Key], bool]) -> dict[Key, Contents]:
         reader = Reader(self._owner)
         readers: dict[Key, Callable[[], Contents]] = {Key(-1, "loss"): partial(reader.read, self._loss)}
@@ -199,7 +199,7 @@ class Attributes:
                 if name not in OF_MODULES:
                     readers[Key(index, "attribute", name)] = partial(reader.read, value)
             for name in module._non_persistent_buffers_set:
-                readers[Key(index, "buffer", name)] = partial(reader.read_copy, module._buffers.get(name))
+                readers[Key(index, "buffer", name)] = partial(reader.read_values, module._buffers.get(name))
         states = {key: read() for key, read in readers.items() if among(key)}
         for index, module in enumerate(self.modules):
             if is_foreign(module) and among(Key(index, "class")):
@@ -209,7 +209,7 @@ class Attributes:
         return states
 
 
-def _leaves(states: dict[Key, Contents], key: Key) -> dict[str, Any]:
+def _leaves(states: Mapping[Key, Contents], key: Key) -> dict[str, Any]:
     return states[key].leaves if key in states else {}
 
 

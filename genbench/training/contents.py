@@ -43,6 +43,12 @@ def attributes_of(value: Any) -> dict[str, Any]:
     return found
 
 
+def weight_hooks(p: Tensor | None) -> dict[str, list[Any]]:
+    """The hooks of a weight, by their kind."""
+    found = {kind: getattr(p, kind, None) for kind in _WEIGHT_HOOKS}
+    return {kind: list(hooks.values()) for kind, hooks in found.items() if hooks}
+
+
 class Opaque:
     """An object that Python cannot look into. It equals itself alone."""
 
@@ -54,9 +60,6 @@ class Opaque:
 
     def __hash__(self) -> int:
         return id(self.value)
-
-    def __str__(self) -> str:
-        return f"another {type(self.value).__name__}"
 
 
 class Whole:
@@ -110,9 +113,9 @@ class Reader:
         """What a value holds."""
         return self._reading(lambda reading: reading.visit("", value))
 
-    def read_copy(self, buffer: Tensor | None) -> Contents:
+    def read_values(self, buffer: Tensor | None) -> Contents:
         """The values of a buffer of the owner."""
-        return self.read(None if buffer is None else buffer.detach().clone())
+        return Contents({"": None if buffer is None else _of_tensor(buffer)}, {})
 
     def read_class(self, kind: type) -> dict[str, Contents]:
         """The data of a class and its bases and what each of their functions refers to, by name, as far as they are
@@ -141,9 +144,8 @@ class Reader:
             for kind in _HOOKS:
                 reading.visit_all(f": {kind.strip('_')}", vars(module).get(kind, {}).values())
             for name, p in module._parameters.items():
-                if p is not None:
-                    for kind in _WEIGHT_HOOKS:
-                        reading.visit_all(f": {kind.strip('_')} of {name}", (getattr(p, kind, None) or {}).values())
+                for kind, hooks in weight_hooks(p).items():
+                    reading.visit_all(f": {kind.strip('_')} of {name}", hooks)
 
         return self._reading(visit)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench.models.slots import use_draw
 from genbench.training.attributes import WHOLE, Attributes, Key
-from genbench.training.contents import is_foreign, is_genbench
+from genbench.training.contents import is_foreign, is_genbench, weight_hooks
 from genbench.training.lane import Lane
 from genbench.training.stack import Lanewise, Stack
 from genbench.training.unpackable import Unpackable
@@ -40,7 +40,7 @@ def hidden_differences(lanes: Sequence[Lane]) -> dict[Key, str]:
         found[key] = f"{what} keeps {tensor}, which a pack replaces; accepted: read from the network in a step"
     for index, module in enumerate(first.modules):
         for name, p in module._parameters.items():
-            if p is not None and (p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)):
+            if weight_hooks(p):
                 weight = f"{type(module).__name__}.{name}"
                 found[Key(index, "hooks")] = f"{weight} has a hook, which a pack does not call; accepted: gradient()"
     return found
@@ -109,15 +109,15 @@ class Checks:
             for p, row in zip(self._lanes[place].parameters(), weights, strict=True):
                 if p.data_ptr() != row.data_ptr():
                     p.data = row.copy_(p.data)
-            for index, module in enumerate(attributes.modules):
-                for name, buffer in module._buffers.items():
-                    kept = rows.get((index, name))
-                    if buffer is kept:
-                        continue
-                    if kept is not None and buffer is not None and _kind(kept) == _kind(buffer):
-                        module._buffers[name] = kept.copy_(buffer)
-                    elif self._is_read(Key(index, "attribute", name)):
-                        raise Unpackable(f"{type(module).__name__}.{name} is new after an epoch, {_BUFFERS}")
+            for (index, name), buffer in attributes.buffers().items():
+                kept = rows.get((index, name))
+                if buffer is kept:
+                    continue
+                module = attributes.modules[index]
+                if kept is not None and buffer is not None and _kind(kept) == _kind(buffer):
+                    module._buffers[name] = kept.copy_(buffer)
+                elif self._is_read(Key(index, "attribute", name)):
+                    raise Unpackable(f"{type(module).__name__}.{name} is new after an epoch, {_BUFFERS}")
 
     def _is_read(self, key: Key) -> bool:
         return key.kind == "attribute" and any(key._replace(name=name) in self._reads for name in (key.name, *WHOLE))
