@@ -207,16 +207,9 @@ def _bind(node: Any, path: tuple[str, ...]) -> Any:
                 raise ConfigError(
                     f"{name}._target_ is {node['_target_']!r}; accepted: the dotted name of a class or a function"
                 )
-            defaults, accepted = _signature(node["_target_"], name)
-            passed = PASSED.get(path[0], ())
-            for key in settings:
-                if accepted is not None and key not in accepted:
-                    choices = [a for a in accepted if a not in passed]
-                    raise ConfigError(f"{name}.{key} is not a setting of {node['_target_']}; {nearest(key, choices)}")
-            missing = [a for a in accepted or () if a not in defaults and a not in settings and a not in passed]
-            if missing and not node.get("_partial_"):
-                raise ConfigError(f"{name}.{missing[0]} is missing; {node['_target_']} needs it")
-            defaults = {key: value for key, value in defaults.items() if key not in passed}
+            defaults = defaults_of(
+                node["_target_"], settings, name, PASSED.get(path[0], ()), bool(node.get("_partial_"))
+            )
         merged = {**defaults, **settings}
         bound = {
             key: _bind(value, (*path, key)) for key, value in merged.items() if not _EXCLUDED.match(f"{name}.{key}")
@@ -247,6 +240,25 @@ def signature(function: Any) -> list[inspect.Parameter]:
         found = {name: p for name, p in found.items() if p.kind is not p.VAR_KEYWORD}
         found = {**inspect.signature(base).parameters, **found}
     return list(found.values())
+
+
+def defaults_of(
+    target: str, settings: Mapping[str, Any], name: str, passed: Sequence[str] = (), partial: bool = False
+) -> dict[str, Any]:
+    """Return the defaults of a target, without those that are ``passed`` in code.
+
+    Raises:
+        ConfigError: it cannot be imported, does not take one of ``settings``, or, unless ``partial``, needs another.
+    """
+    defaults, accepted = _signature(target, name)
+    for key in settings:
+        if accepted is not None and key not in accepted:
+            choices = [a for a in accepted if a not in passed]
+            raise ConfigError(f"{name}.{key} is not a setting of {target}; {nearest(str(key), choices)}")
+    missing = [a for a in accepted or () if a not in defaults and a not in settings and a not in passed]
+    if missing and not partial:
+        raise ConfigError(f"{name}.{missing[0]} is missing; {target} needs it")
+    return {key: value for key, value in defaults.items() if key not in passed}
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """The claims of an experiment: read from its configuration, registered before its runs, and judged by their records."""
 
 import importlib
-import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
 from genbench.claims.runs import ClaimRuns
 from genbench.claims.verdict import UNDECIDED, Evidence, Verdict
+from genbench.config import defaults_of
 from genbench.privacy import shared
 
 VERSION = 1
@@ -212,13 +212,7 @@ def _built(node: Mapping[str, Any], path: str, *, trust: bool) -> Rule:
         raise ValueError(f"{path}._target_ is missing; accepted: a rule, such as {_ROOM}.Difference")
     rule = _found(target, f"{path}._target_", trust=trust)
     settings = {key: value for key, value in node.items() if key != "_target_"}
-    parameters = inspect.signature(rule).parameters
-    for key in settings:
-        if key not in parameters:
-            raise ValueError(f"{path}.{key} is not a setting of {target}; {nearest(str(key), list(parameters))}")
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in settings:
-            raise ValueError(f"{path}.{key} is missing; {target} needs it")
+    defaults_of(str(target), settings, path)
     for key, value in settings.items():
         if isinstance(value, Sequence) and any(isinstance(each, Mapping) and "_target_" in each for each in value):
             settings[key] = [
