@@ -1,7 +1,8 @@
 """Numbers by seed; of a run that diverged, the ends between which its number would lie."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def combined(weights: Sequence[float], parts: Sequence[Numbers]) -> Numbers:
     )
     zero = np.zeros_like(parts[0].low)
     scale = max((abs(weight) * part.scale for weight, part in pairs), default=0.0)
-    return Numbers(low=low + zero, high=high + zero, scale=scale, **_gathered(parts))
+    return Numbers(low=low + zero, high=high + zero, scale=scale, **gathered(parts))
 
 
 def difference(left: Numbers, right: Numbers) -> Numbers:
@@ -67,7 +68,7 @@ def difference(left: Numbers, right: Numbers) -> Numbers:
 
 def reduced(parts: Sequence[Numbers], low: np.ndarray, high: np.ndarray, *, scale: float = 1.0) -> Numbers:
     """Return the numbers that a rule computed from ``parts``."""
-    return Numbers(low=low, high=high, scale=scale, **_gathered(parts))
+    return Numbers(low=low, high=high, scale=scale, **gathered(parts))
 
 
 def stacked(parts: Sequence[Numbers]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,8 +78,7 @@ def stacked(parts: Sequence[Numbers]) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return low, (low == high).all(0), np.isnan(low).any(0)
 
 
-def _gathered(parts: Sequence[Numbers]) -> dict[str, tuple[str, ...]]:
-    return {
-        name: tuple(dict.fromkeys(text for part in parts for text in getattr(part, name)))
-        for name in ("missing", "unknown")
-    }
+def gathered(parts: Iterable[Any], names: Sequence[str] = ("missing", "unknown")) -> dict[str, Any]:
+    """Return the texts that ``parts`` hold under each of the names, each text once."""
+    parts = list(parts)
+    return {name: tuple(dict.fromkeys(text for part in parts for text in getattr(part, name))) for name in names}

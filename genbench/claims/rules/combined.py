@@ -7,7 +7,7 @@ from typing import Any as Anything
 import numpy as np
 
 from genbench.checks import check_choice, check_number
-from genbench.claims.numbers import Numbers, difference
+from genbench.claims.numbers import Numbers, difference, gathered
 from genbench.claims.rules.base import Rule, check_metric, check_where, constant, larger, set_plain, smallest
 from genbench.claims.rules.grid import Grid, check_grid, settings_of
 from genbench.claims.runs import ClaimRuns, named
@@ -17,7 +17,21 @@ _DEVIATIONS = {"==": np.abs, "<=": np.positive, ">=": np.negative}
 
 
 @dataclass(frozen=True, kw_only=True)
-class All:
+class _Combined:
+    """A rule of several rules."""
+
+    parts: Sequence[Rule]
+
+    def __post_init__(self) -> None:
+        set_plain(self, parts=_checked(self.parts))
+
+    def _found(self, runs: ClaimRuns, worst: bool) -> tuple[list[Evidence], list[str]]:
+        """Return the evidence and the words of each part."""
+        return [part.evidence(runs, worst=worst) for part in self.parts], [part.words for part in self.parts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class All(_Combined):
     """Every part holds.
 
     Replicated by the largest p of the parts; not replicated by the smallest times their number (Bonferroni). A part
@@ -29,23 +43,17 @@ class All:
     Source: Berger 1982, Multiparameter hypothesis testing and acceptance sampling (intersection-union test).
     """
 
-    parts: Sequence[Rule]
-
-    def __post_init__(self) -> None:
-        set_plain(self, parts=_checked(self.parts))
-
     @property
     def words(self) -> str:
         return "; and ".join(part.words for part in self.parts)
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        found = [part.evidence(runs, worst=worst) for part in self.parts]
-        return conjunction(found, [part.words for part in self.parts])
+        return conjunction(*self._found(runs, worst))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Any:
+class Any(_Combined):
     """At least one part holds.
 
     Replicated by the smallest p of the parts times their number (Holm's smallest); not replicated if every part is
@@ -57,18 +65,13 @@ class Any:
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
 
-    parts: Sequence[Rule]
-
-    def __post_init__(self) -> None:
-        set_plain(self, parts=_checked(self.parts))
-
     @property
     def words(self) -> str:
         return "; or ".join(part.words for part in self.parts)
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        found = [part.evidence(runs, worst=worst) for part in self.parts]
+        found, names = self._found(runs, worst)
         if any(each.exact for each in found):
             raise ValueError("a part of Any is Exact; accepted: rules that have a p")
         return Evidence(
@@ -76,7 +79,7 @@ class Any:
             contradicts=larger(*(each.contradicts for each in found)),
             n=min(each.n for each in found),
             interest=any(each.interest for each in found),
-            **_joined(found, [part.words for part in self.parts]),
+            **_joined(found, names),
         )
 
 
@@ -133,12 +136,16 @@ class Exact:
             contradicts=None,
             statistic=max(deviations) if seeds else None,
             n=seeds,
-            words=f"largest deviation {max(deviations):.3g} in {len(deviations) - 1} runs",
-            missing=tuple(dict.fromkeys(text for sample in samples for text in sample.missing)),
-            unknown=tuple(dict.fromkeys(text for sample in samples for text in sample.unknown)),
+            words=f"{self._said(max(deviations))} {len(deviations) - 1} runs",
             exact=True,
             violations=tuple(violations),
+            **gathered(samples),
         )
+
+    def _said(self, largest: float) -> str:
+        if self.op == "==":
+            return f"largest deviation {largest:.3g} in"
+        return f"exceeded by at most {largest:.3g} in" if largest > 0 else "not exceeded in any of"
 
     def _differences(self, runs: ClaimRuns, where: Mapping[str, Anything]) -> Numbers:
         left = runs.sample(self.metric, where)
@@ -181,10 +188,7 @@ def conjunction(found: Sequence[Evidence], names: Sequence[str]) -> Evidence:
 def _joined(found: Sequence[Evidence], names: Sequence[str]) -> dict[str, Anything]:
     return {
         "words": "; ".join(f"{name}: {each.words}" for name, each in zip(names, found, strict=True)),
-        **{
-            name: tuple(dict.fromkeys(text for each in found for text in getattr(each, name)))
-            for name in ("missing", "unknown", "violations")
-        },
+        **gathered(found, ("missing", "unknown", "violations")),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genbench.checks import check_choice, check_flag, check_number
-from genbench.claims.numbers import Numbers, combined, difference, reduced, stacked
+from genbench.claims.numbers import Numbers, combined, difference, gathered, reduced, stacked
 from genbench.claims.p_values import kendall
 from genbench.claims.rules.base import (
     check_beyond,
@@ -210,9 +210,8 @@ class Peak:
             n=min(side.n for sides in inside for side in sides),
             words=f"at {levels[1 + best]:g}, above the higher end: {low.words}",
             interest=self.interest is not None,
-            missing=tuple(dict.fromkeys(text for part in parts for text in part.missing)),
-            unknown=tuple(dict.fromkeys(text for part in parts for text in part.unknown)),
             tests=tuple(test for side in sides for test in side.tests),
+            **gathered(parts),
         )
 
 

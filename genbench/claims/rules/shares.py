@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from genbench.checks import check_choice, check_number
-from genbench.claims.numbers import Numbers, reduced
+from genbench.claims.numbers import Numbers, gathered, reduced
 from genbench.claims.p_values import at_least, at_most, log_rank_scores, sign_changes
 from genbench.claims.rules.base import check_beyond, check_bounds, check_metric, check_where, set_plain
 from genbench.claims.runs import ClaimRuns, named
@@ -145,8 +145,7 @@ class Sooner:
                 f"neither in {len(scores) - sooner - later}"
             ),
             interest=self.interest is not None,
-            missing=tuple(dict.fromkeys((*of.missing, *than.missing))),
-            unknown=tuple(dict.fromkeys((*of.unknown, *than.unknown))),
+            **gathered((of, than)),
         )
 
     def _scores(self, ours: np.ndarray, theirs: np.ndarray, ratio: float) -> tuple[np.ndarray, int]:
