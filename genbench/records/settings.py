@@ -25,6 +25,12 @@ def show(value: Any) -> str:
     return clean(value)
 
 
+def shown(value: Any, names: Mapping[str, str]) -> str:
+    """Return a setting as :func:`show` does, or the name that ``names`` has for it, as for a digest of weights."""
+    text = show(value)
+    return names.get(text, text)
+
+
 def differing(configs: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, list[str]]:
     """Return the settings in which runs differ, except for the seed, with the values as shown.
 

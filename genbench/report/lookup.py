@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genbench.records.settings import ABSENT, described, differing, show
+from genbench.records.settings import ABSENT, described, differing, shown
 from genbench.report.selection import SelectedRun
 
 Values = tuple[str | None, ...]
@@ -40,8 +40,7 @@ class Lookup:
 
     def shown(self, value: Any) -> str:
         """Return a value of a table's spec as shown: weights by their name, also if the spec gives their digest."""
-        text = show(value)
-        return self.runs[0].names.get(text, text) if self.runs else text
+        return shown(value, self.runs[0].names if self.runs else {})
 
     def row(self, run: SelectedRun, keys: Sequence[str]) -> Values:
         """Return the values of several settings."""

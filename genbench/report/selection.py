@@ -12,7 +12,7 @@ from typing import Any
 from genbench import records
 from genbench.analysis.statistics import LARGEST
 from genbench.privacy import clean
-from genbench.records.settings import show
+from genbench.records.settings import show, shown
 
 _CONTENT = "sha256:"  # prefix of weights that are known by their digest
 
@@ -45,13 +45,10 @@ class SelectedRun:
         return self._texts[key]
 
     def _shown(self, key: str) -> str | None:
-        if self.record is None:
-            text = self.overrides.get(key)
-        elif key in self.record["choices"]:
+        if self.record is not None and key in self.record["choices"]:
             return show(self.record["choices"][key])
-        else:
-            text = show(self.config[key]) if key in self.config else None
-        return self.names.get(text, text) if text is not None else None
+        values = self.overrides if self.record is None else self.config
+        return shown(values[key], self.names) if key in values else None
 
     def value(self, key: str) -> Any:
         """Return a setting or choice of the record, by dotted key."""

@@ -7,7 +7,7 @@ from typing import Any
 from genbench.analysis import statistics
 from genbench.analysis.statistics import LARGEST
 from genbench.privacy import clean
-from genbench.records.settings import show
+from genbench.records.settings import shown
 from genbench.report.figures.style import COLOURS, Drawing, blank, logarithmic, plain
 from genbench.report.model import Point
 from genbench.report.spec import Curve
@@ -69,9 +69,9 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     figure.legend(handles=handles, loc="outside right upper", title=plain(named) or None, fontsize=7.5)
     interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is a single run"
     said = [f"Means over seeds {interval}; at least {fewest} runs per point."]
-    for shown, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
-        if len(shown) < len(all_of):
-            said.append(f"The first {len(shown)} of {len(all_of)} {what}.")
+    for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
+        if len(drawn) < len(all_of):
+            said.append(f"The first {len(drawn)} of {len(all_of)} {what}.")
     return Drawing(curve.name, clean(curve.title), " ".join(said), figure)
 
 
@@ -90,18 +90,13 @@ def _value(point: Point, key: str) -> Any:
 
 
 def _text(point: Point, key: str) -> str:
-    return _shown(point, _value(point, key))
-
-
-def _shown(point: Point, value: Any) -> str:
-    text = show(value)
-    return point.names.get(text, text)
+    return shown(_value(point, key), point.names)
 
 
 def _matches(point: Point, key: str, value: Any) -> bool:
     """Whether a setting is this value, or one of these values."""
     accepted = value if isinstance(value, list | tuple) else [value]
-    return _text(point, key) in [_shown(point, each) for each in accepted]
+    return _text(point, key) in [shown(each, point.names) for each in accepted]
 
 
 def _name(key: str) -> str:
