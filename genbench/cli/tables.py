@@ -194,7 +194,10 @@ def _table(folder: Path, arguments: Any) -> None:
     elif arguments.claims:
         from genbench.report import claims
 
-        for line in claims.lines(folder, everything=arguments.all, trust=arguments.trust):
+        rows, notes = claims.verdict_rows(folder, everything=arguments.all, trust=arguments.trust)
+        if console.is_terminal:
+            console.print(claims.renderable(rows))
+        for line in [*([] if console.is_terminal else claims.lines(rows)), *notes]:
             console.print(Text(line), soft_wrap=True)
     elif arguments.format != "terminal":
         sys.stdout.write(report.Report(folder, everything=arguments.all).text(arguments.format))
