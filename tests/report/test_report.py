@@ -14,7 +14,7 @@ from genbench.report import html as page
 from genbench.report.figures import style, sweep
 from genbench.report.selection import load
 from genbench.report.table import build
-from tests.helpers import factory
+from tests.helpers import browser, factory
 from tests.helpers.commands import typed
 from tests.helpers.rendered import Outline
 
@@ -51,6 +51,24 @@ def test_the_page_needs_no_network_and_holds_everything(written):
     assert "url(" not in page
     for text in ("diverged at step 340", "record.json is truncated", "mean of 5 members", "label_noise", "2.13.0"):
         assert text in outline.text
+
+
+@browser.needs_chromium
+@pytest.mark.parametrize("width", [1400, 800])
+def test_the_page_fits_a_browser_s_window_and_its_console_says_nothing(written, width):
+    browser.assert_fits(written[0] / "report.html", width)
+
+
+@browser.needs_chromium
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("<details><p style='width: 900px'>wide</p></details>", "wide"), ("<script>nothing()</script>", "nothing is not")],
+)
+def test_what_sticks_out_of_a_page_or_fails_in_it_is_seen(tmp_path, body, said):
+    page = tmp_path / "page.html"
+    page.write_text(f"<!DOCTYPE html><html><body>{body}</body></html>")
+    with pytest.raises(AssertionError, match=said):
+        browser.assert_fits(page, 800)
 
 
 def test_all_text_of_the_page_is_escaped(tmp_path):
