@@ -32,6 +32,7 @@ EXCLUDED = (
     "logger",
     "table",
     "claims",
+    "paper",
     "sources",  # the networks made from them have digests
     "measures",  # a callback that takes them lists them
     "checkpoint_seconds",
@@ -89,6 +90,7 @@ class Config:
     sources: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
     claims: dict[str, Any] | None = None
+    paper: dict[str, Any] | None = None
 
 
 @dataclass

@@ -13,7 +13,8 @@ from genbench.config import KEYED, folder
 
 MOST_NODES = 100_000  # of a file with its aliases expanded; no file written by hand comes near
 _GLOBAL = "# @package _global_"
-_NO_SETTINGS = {"defaults", "_target_", "_partial_", "hydra", "table", "claims"}  # keys of a file that are no settings
+# keys of a file that are no settings
+_NO_SETTINGS = {"defaults", "_target_", "_partial_", "hydra", "table", "claims", "paper"}
 _LOOK_UP = "hydra.utils.get_"  # a node with such a target names a function, which is no setting either
 
 

@@ -143,7 +143,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> dict[str, Any]:
     runs = sweep.get("runs")
     if not isinstance(runs, list) or not all(isinstance(run, dict) and is_name(run.get("run_id")) for run in runs):
         raise RecordError("'runs' must be a list of objects with a run_id")
-    for key in ("table", "claims"):
+    for key in ("table", "claims", "paper"):
         if not isinstance(sweep.get(key), dict | None):
             raise RecordError(f"'{key}' must be an object or null")
     if not isinstance(sweep.get("command"), list):

@@ -9,7 +9,7 @@ from genbench.report.selection import Selection
 from genbench.report.spec import RAW_MEASURES
 
 # overrides that change no number of a table
-_SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "checkpoint_seconds")
+_SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "paper", "checkpoint_seconds")
 
 
 def caption_of(

@@ -130,9 +130,9 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
 
 
 def _training(config: Config) -> dict[str, Any]:
-    """The part of a configuration on which the weights depend: without measures, loggers, table and claims."""
+    """The part of a configuration on which the weights depend: without measures, loggers, table, claims and paper."""
     callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
-    left_out = ("measures", "logger", "table", "claims")
+    left_out = ("measures", "logger", "table", "claims", "paper")
     return {**{key: node for key, node in config.items() if key not in left_out}, "callbacks": callbacks}
 
 
@@ -156,7 +156,7 @@ def check(config: Config, data: Any = None) -> None:
     Raises:
         ConfigError: what is wrong, in one line.
     """
-    left_out = ("seed", "name", "runs_dir", "table", "claims")
+    left_out = ("seed", "name", "runs_dir", "table", "claims", "paper")
     content = {key: node for key, node in config.items() if key not in left_out}
     content["data"] = {key: value for key, value in config["data"].items() if key != "seed"}
     checked = digest(content)

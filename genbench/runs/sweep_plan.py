@@ -101,6 +101,7 @@ def write_plan(
                     "command": command,
                     "table": config.get("table"),
                     "claims": config.get("claims"),
+                    "paper": config.get("paper"),
                     "planned": datetime.now(UTC).isoformat(timespec="seconds"),
                     "runs": list(runs),
                     **({} if key is None else {"key": key}),

@@ -98,13 +98,17 @@ class SweepLauncher(Launcher):
 
 
 def _load_check() -> Any:
-    """Return the check of tables and claims, and import what the report at the end needs."""
+    """Return the check of tables, claims and papers, and import what the report at the end needs."""
     from genbench.report import spec
     from genbench.report.figures import sweep  # noqa: F401
 
     def check(runs: Sequence[tuple[dict[str, Any], Any]]) -> None:
         for config, planned in runs:
             spec.check(config.get("table"), planned.bound, planned.choices)
+        if config := next((config for config, _ in runs if config.get("paper")), None):
+            from genbench.report.papers import paper
+
+            paper.read(config["paper"], (config.get("claims") or {}).get("rules") or {})
         if any(config.get("claims") for config, _ in runs):
             from genbench.claims import registration
 

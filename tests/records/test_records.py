@@ -380,7 +380,7 @@ def test_a_plan_that_was_altered_is_noticed(tmp_path):
     assert records.read_sweep(tmp_path) == {**old, "command": ["data.path=…/x"]}
 
 
-@pytest.mark.parametrize("key", ["table", "claims"])
+@pytest.mark.parametrize("key", ["table", "claims", "paper"])
 def test_the_table_and_the_claims_of_a_plan_are_objects(tmp_path, key):
     records.write_sweep(tmp_path, {"experiment": "toy", "command": [], "runs": [], key: []})
     with pytest.raises(records.RecordError, match=f"^'{key}' must be an object or null$"):

@@ -1,0 +1,1 @@
+"""Papers that experiments replicate: what was claimed, the summaries of their runs, the scoreboard, a page each."""
