@@ -40,6 +40,9 @@ def table() -> None:
     parser.add_argument(
         "--trust", action="store_true", help="with --claims: run rules of your own, which the folder names, as you"
     )
+    parser.add_argument(
+        "--summary", action="store_true", help="a CSV file (a line a run) that makes table and verdicts"
+    )
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
     parser.add_argument("--json", action="store_true", help="with --dashboard: print it instead; needs no W&B account")
     parser.add_argument(
@@ -99,13 +102,17 @@ def _check_other(arguments: Any) -> None:
     from genbench.report import render
 
     files = [path for path in arguments.folders if path.is_file()]
-    reports = [name for name in ("all", "status", "claims", "dashboard", "strategies") if getattr(arguments, name)]
+    reports = [
+        name for name in ("all", "status", "claims", "summary", "dashboard", "strategies") if getattr(arguments, name)
+    ]
     if files and reports:
         raise ValueError(f"--{reports[0]} is of a folder of runs; {files[0]} is a file")
     if _is_other(arguments) and (reports := [name for name in reports if name != "all"]):
         raise ValueError(f"--{reports[0]} takes none of --rows, --columns, --baseline, --seed, --output")
     if arguments.claims and (arguments.format != "terminal" or set(reports) - {"all", "claims"}):
         raise ValueError("--claims takes none of --format, --status, --dashboard, --strategies")
+    if arguments.summary and (arguments.format != "terminal" or len(reports) > 1 or len(arguments.folders) > 1):
+        raise ValueError("--summary takes one folder and no other option")
     if arguments.format == "html" and (files or _is_other(arguments)):
         raise ValueError("--format html is the report of an experiment; accepted here: terminal, markdown, latex, csv")
     if arguments.seed is not None and len(files) < len(arguments.folders):
@@ -188,6 +195,10 @@ def _table(folder: Path, arguments: Any) -> None:
             sys.stdout.write(dashboard.text(folder))
         else:
             print(dashboard.build(folder))
+    elif arguments.summary:
+        from genbench.report.papers import summary
+
+        sys.stdout.write(summary.write(report.load(folder)))
     elif arguments.status:
         for line in report.status_lines(folder, everything=arguments.all):
             console.print(Text(line), soft_wrap=True)

@@ -1,5 +1,8 @@
 """Papers in a user's own experiments, from the file to the scoreboard, as a user types the commands."""
 
+import csv
+import io
+import json
 import shutil
 
 import pytest
@@ -52,3 +55,19 @@ def test_a_misspelt_key_is_refused_before_a_run_trains(trained, tmp_path):
         assert (status, out) == (1, "")
         assert err.splitlines()[-1] == f"genbench: {message}"
         assert not (tmp_path / "runs").exists()
+
+
+def test_a_summary_is_printed_by_a_command(trained):
+    status, out, err = typed(trained, "genbench-table", f"runs/{NAME}", "--summary")
+    assert (status, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 20
+    assert {row["status"] for row in rows} == {"completed"}
+    assert len({row["claims"] for row in rows}) == 1
+    about = json.loads(rows[0]["sweep"])
+    assert about["command"] == ["--config-dir", "conf", f"experiment={NAME}"]
+    assert 0 < about["seconds"] < 60
+    assert str(trained) not in out
+    status, out, err = typed(trained, "genbench-table", f"runs/{NAME}", "--summary", "--all")
+    assert (status, out) == (1, "")
+    assert err == "genbench-table: --summary takes one folder and no other option\n"

@@ -1,9 +1,19 @@
 """A paper that nobody wrote, as an experiment of a user's own, and the folder of its runs."""
 
+import itertools
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genbench import records
+from genbench.claims import registration
+from tests.helpers import factory
 
 NAME = "nobody2020"
-METRIC = "test/performance/accuracy"
 
 EXPERIMENT = """\
 # @package _global_
@@ -101,3 +111,32 @@ def written(work: Path) -> Path:
     (folder / f"{NAME}.yaml").write_text(EXPERIMENT)
     (folder / f"{NAME}_paper.yaml").write_text(AT_SCALE)
     return folder
+
+
+def runs(folder: Path, *, seeds: int = 10, change: Callable[[dict[str, Any]], Any] | None = None) -> Path:
+    """Leave the runs of the experiment in ``folder``, with made-up numbers; ``change`` alters a record, and leaves a run
+    out if it returns False."""
+    node = yaml.safe_load(EXPERIMENT)
+    claims = registration.register({"claims": node["claims"]})["claims"]
+    planned = []
+    for seed, name, noise in itertools.product(range(seeds), ("none", "l2"), (0.0, 0.5)):
+        item = record(seed, name, noise, claims["digest"])
+        overrides = [f"seed={seed}", f"regularization={name}", f"data.label_noise={noise:g}"]
+        planned.append({"run_id": item["run_id"], "overrides": overrides})
+        if change is None or change(item) is not False:
+            factory.leave(folder, item)
+    nodes = {key: node[key] for key in ("table", "paper")}
+    command = ["--config-dir", "conf", f"experiment={NAME}"]
+    records.write_sweep(folder, {"experiment": NAME, "command": command, "claims": claims, **nodes, "runs": planned})
+    return folder
+
+
+def record(seed: int, name: str, noise: float, digest: str) -> dict[str, Any]:
+    """Return the record of a run that trained in a pack of four for 8 seconds."""
+    draw = random.Random(repr((seed, name, noise)))
+    item = factory.record(name, noise, seed, experiment=NAME, history=None, notes={})
+    item["metrics"]["weights/norm/l2"] = 9.0 + noise + draw.gauss(0, 0.1) - 0.9 * (name == "l2")
+    finished = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=10 * seed)
+    item["provenance"] |= {"claims": digest, "lanes": 4, "finished": finished.isoformat()}
+    item["seconds"] = {"fit": 1.5, "measure": 0.5, "total": 2.0}
+    return item

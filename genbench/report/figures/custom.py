@@ -1,7 +1,7 @@
 """Figures that an experiment asks for: a metric against a setting, or along a family of metrics."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from genbench.analysis import statistics
@@ -75,11 +75,20 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     return Drawing(curve.name, clean(curve.title), " ".join(said), figure)
 
 
+def numbers(pattern: str, names: Iterable[str]) -> dict[str, float]:
+    """Return the names that match a pattern, with the number that stands for its ``*`` in each.
+
+    >>> numbers("test/error_at_*", ["test/error_at_10", "test/error"])
+    {'test/error_at_10': 10.0}
+    """
+    matching = re.compile(re.escape(pattern).replace(r"\*", r"(\d+(?:\.\d+)?)")).fullmatch
+    return {name: float(match[1]) for name in names if (match := matching(name))}
+
+
 def _pairs(curve: Curve, point: Point) -> list[tuple[float, float]]:
     metrics = point.record["metrics"]
     if curve.x is None:
-        pattern = re.escape(curve.y).replace(r"\*", r"(\d+(?:\.\d+)?)")
-        found = [(float(match[1]), metrics[key]) for key in metrics if (match := re.fullmatch(pattern, key))]
+        found = [(x, metrics[key]) for key, x in numbers(curve.y, metrics).items()]
     else:
         found = [(_value(point, curve.x), metrics.get(curve.y))]
     return [(x, y) for x, y in found if isinstance(x, int | float) and abs(x) <= LARGEST and y is not None]
