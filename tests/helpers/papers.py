@@ -114,8 +114,8 @@ def written(work: Path) -> Path:
 
 
 def runs(folder: Path, *, seeds: int = 10, change: Callable[[dict[str, Any]], Any] | None = None) -> Path:
-    """Leave the runs of the experiment in ``folder``, with made-up numbers; ``change`` alters a record, and leaves a run
-    out if it returns False."""
+    """Leave the runs of the experiment in ``folder``, with made-up numbers; ``change`` alters a record, or has a run
+    left out by returning False."""
     node = yaml.safe_load(EXPERIMENT)
     claims = registration.register({"claims": node["claims"]})["claims"]
     planned = []
