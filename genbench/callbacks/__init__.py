@@ -5,5 +5,6 @@ from genbench.callbacks.gap import Gap
 from genbench.callbacks.measures import Measures
 from genbench.callbacks.optimization import Optimization
 from genbench.callbacks.stop import Stop
+from genbench.callbacks.trajectory import Trajectory
 
-__all__ = ["Gap", "Measures", "Measuring", "Optimization", "Stop"]
+__all__ = ["Gap", "Measures", "Measuring", "Optimization", "Stop", "Trajectory"]

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from time import perf_counter
@@ -180,6 +180,11 @@ class Measuring(pl.Callback):
         return [key for key, estimate in self.results.items() if estimate.value is None]
 
     # -- what
+
+    def keys(self, splits: Sequence[str]) -> list[str]:
+        """Return the metric keys that can be measured, as far as is known before training, of a Trainer with these
+        splits; ``*`` stands for what is not known."""
+        return ["*"]
 
     def check(self, pl_module: pl.LightningModule) -> None:
         """Refuse names of parts that the module does not have, before training."""

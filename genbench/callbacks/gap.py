@@ -1,12 +1,14 @@
 """Measure the train–test gap during training."""
 
+from collections.abc import Sequence
+
 import pytorch_lightning as pl
 
 from genbench.callbacks.base import Measuring
 from genbench.callbacks.splits import SPLITS
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import reason
-from genbench.measures.gap import LOSS, PERFORMANCE, performance_and_gaps
+from genbench.measures.gap import LOSS, PERFORMANCE, SIGNS, performance_and_gaps
 
 
 class Gap(Measuring):
@@ -17,6 +19,10 @@ class Gap(Measuring):
     the others. If outputs are not logits of labels, as in regression, the keys are ``split/performance/loss`` and
     ``split/gap/loss`` of the given loss. Arguments are those of :class:`Measuring`.
     """
+
+    def keys(self, splits: Sequence[str]) -> list[str]:
+        performance = [f"{split}/performance/{name}" for split in splits for name in (*PERFORMANCE, *LOSS)]
+        return performance + [f"{split}/gap/{name}" for split in splits if split != "train" for name in SIGNS]
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
         return self.part(pl_module, "all", lambda: self._measured(trainer, pl_module))

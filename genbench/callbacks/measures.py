@@ -1,6 +1,6 @@
 """Evaluate any set of measures during training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,6 +26,7 @@ from genbench.measures.base import (
     check_network,
     check_settings,
     evaluate,
+    gives_one,
     key_prefix,
     needs_data,
     of_flatness,
@@ -115,6 +116,13 @@ class Measures(Measuring):
         super().on_train_start(trainer, pl_module)
         if self.initial is None and trainer.global_step == 0:
             self._start = self.weights(pl_module)
+
+    def keys(self, splits: Sequence[str]) -> list[str]:
+        return [
+            f"{key_prefix(function, self.split)}/{name if gives_one(function) else '*'}"
+            for name, function in self.measures.items()
+            if self.split in splits or not needs_data(function)
+        ]
 
     def check(self, pl_module: pl.LightningModule) -> None:
         check_network(self.measures, self.subject(pl_module))

@@ -1,6 +1,7 @@
 """Measure how training went."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
@@ -109,6 +110,11 @@ class Optimization(Measuring):
         super().on_train_end(trainer, pl_module)
 
     # -- what
+
+    def keys(self, splits: Sequence[str]) -> list[str]:
+        speed = [f"train/optimization/{name}" for name in ("steps_to_1e-1", "steps_from_1e-1_to_1e-2")]
+        noise = [f"train/optimization/{name}" for name in ("gradient_variance_epoch_1", "gradient_variance")]
+        return [*speed, *noise, *(["weights/optimization/path_length"] if self.path_length else [])]
 
     def measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Estimate]:
         loss = self._measured(cross_entropy, trainer, pl_module)

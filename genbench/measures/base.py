@@ -188,6 +188,11 @@ def needs_data(function: MeasureOf) -> bool:
     return not getattr(_declared(function), "of_weights", False)
 
 
+def gives_one(function: MeasureOf) -> bool:
+    """Whether a measure says that it returns one estimate, which has its name."""
+    return inspect.signature(_declared(function)).return_annotation in (Estimate, "Estimate")
+
+
 def of_flatness(function: MeasureOf) -> bool:
     """Whether a measure is one of curvature or sharpness, which makes many passes over the data."""
     return needs_data(function) and getattr(_declared(function), "family", None) == "flatness"

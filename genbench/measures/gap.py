@@ -15,7 +15,7 @@ PERFORMANCE: dict[str, MeasureOf] = {
     "calibration_error": calibration_error,
 }
 LOSS: dict[str, MeasureOf] = {"loss": mean_loss}  # where the outputs are no logits
-_SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1, "loss": 1}  # positive where training looks better
+SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1, "loss": 1}  # positive where training looks better
 
 
 @measure("gap", by_member=False)
@@ -30,7 +30,7 @@ def generalization_gap(snapshot: Snapshot, train: Snapshot) -> dict[str, Estimat
     known: dict[str, Estimate] = {}
     with train.measuring():
         for name, function in _of(snapshot).items():
-            if name in _SIGNS:
+            if name in SIGNS:
                 results |= attempt(name, function, snapshot)
                 known |= attempt(name, function, train)
     return _gaps(results, known)
@@ -73,7 +73,7 @@ def _of(snapshot: Snapshot) -> dict[str, MeasureOf]:
 
 
 def _gaps(performance: Mapping[str, Estimate], train: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    return {name: _difference(e, train.get(name), _SIGNS[name]) for name, e in performance.items() if name in _SIGNS}
+    return {name: _difference(e, train.get(name), SIGNS[name]) for name, e in performance.items() if name in SIGNS}
 
 
 def _difference(other: Estimate, train: Estimate | None, sign: int) -> Estimate:

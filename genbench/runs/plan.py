@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from genbench import loggers
 from genbench.callbacks.base import Measuring
 from genbench.callbacks.stop import Stop
+from genbench.callbacks.trajectory import Trajectory
 from genbench.checks import ConfigError, check_choice, check_integer, check_number, nearest
 from genbench.config import PARTS, bind, one_line
 from genbench.measures.random_state import restoring_random_state
@@ -165,9 +166,12 @@ def check(config: Config, data: Any = None) -> None:
     with threads_of(config), quiet():
         data = build_data(config) if data is None else data
         module = build_module(config, data)
-        for callback in build_callbacks(config).values():
+        callbacks = build_callbacks(config).values()
+        for callback in callbacks:
             if isinstance(callback, Measuring | Stop):
                 callback.check(module)
+            elif isinstance(callback, Trajectory):
+                callback.check(callbacks, data.splits)
         loggers.check(config["logger"])
         build_trainer(config, steps_per_epoch=data.steps_per_epoch, default_root_dir=None)
         if "val" not in data.splits and module.validates:

@@ -164,7 +164,9 @@ class Run:
             logger=self.logs or False,
         )
         module.to(trainer.strategy.root_device)
-        module.trainer = FinishedTrainer(trainer, self.data, epoch=ended["epoch"], step=ended["step"])  # type: ignore[assignment]
+        module.trainer = FinishedTrainer(  # type: ignore[assignment]
+            trainer, self.data, self.callbacks, epoch=ended["epoch"], step=ended["step"]
+        )
         self.call("setup", "fit")
         module.continue_from({"history": state["history"], "seconds": ended["seconds"]})
         for callback in self.callbacks:
@@ -292,8 +294,10 @@ def ending(run: Run, *, failed: Callable[[BaseException], None] | None = None) -
 class FinishedTrainer:
     """A Trainer as callbacks see it after training: at the last epoch and step."""
 
-    def __init__(self, trainer: pl.Trainer, data: Any, *, epoch: int = 0, step: int = 0) -> None:
-        self._trainer, self.datamodule = trainer, data
+    def __init__(
+        self, trainer: pl.Trainer, data: Any, callbacks: Sequence[pl.Callback] = (), *, epoch: int = 0, step: int = 0
+    ) -> None:
+        self._trainer, self.datamodule, self.callbacks = trainer, data, list(callbacks)
         self.current_epoch, self.global_step = epoch, step
 
     def __getattr__(self, name: str) -> Any:

@@ -81,6 +81,7 @@ class PackedTrainer:
         self._trainer = trainer
         self.datamodule = run.data
         self.loggers = run.logs
+        self.callbacks = run.callbacks
         self.callback_metrics: dict[str, Any] = {}
         self.should_stop = False
         self.ended = False  # at the end of an epoch after which other runs train on

@@ -28,6 +28,7 @@ _ROOMS = {  # the modules that define the components of each kind
     "regularization": "genbench.regularization",
     "measures": "genbench.measures",
     "callbacks": "genbench.callbacks",
+    "reducers": "genbench.measures.trajectory",
     "logger": "genbench.loggers",
     "settings of data": "genbench.data",
 }
@@ -37,6 +38,7 @@ _PARTS = ("data", "model", "optimizer", "scheduler", "trainer")  # groups with o
 _PLAIN = ("_convert_", "_recursive_")  # Hydra's keys that call nothing
 _LOCATIONS = ("path", "source", "hub")
 _WORD = re.compile(r"[\w+-]*|sha256:[0-9a-f]+")
+_METRIC = re.compile(r"(train|val|test|weights)(/\w[\w.+-]*)+")
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -82,6 +84,8 @@ def _kind(path: tuple[str, ...]) -> str:
     """Return the group of the component at a path; empty without one."""
     if len(path) == 4 and path[0] == "callbacks" and path[2] == "measures":
         return "measures"
+    if path[:1] + path[2:3] == ("callbacks", "metrics") and (len(path) == 4 or path[4:] == ("when",)):
+        return "reducers"
     if len(path) == 2 and path[0] == "data":
         return "settings of data"
     return path[0] if len(path) == (2 if path and path[0] in KEYED else 1) else ""
@@ -149,6 +153,8 @@ def _fits(component: Any, kind: str) -> bool:
     }
     if kind == "settings of data":
         return isinstance(component, type) and is_dataclass(component)
+    if kind == "reducers":
+        return isinstance(component, type) and hasattr(component, "metrics")
     if isinstance(component, type):
         return kind in bases and issubclass(component, bases[kind])
     if kind == "measures":
@@ -210,8 +216,13 @@ def _places(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from _places(value, f"{path}.{index}")
-    elif isinstance(node, str) and not _WORD.fullmatch(node):
+    elif isinstance(node, str) and not (_WORD.fullmatch(node) or (_of_metric(path) and _METRIC.fullmatch(node))):
         yield path, node
+
+
+def _of_metric(path: str) -> bool:
+    """Whether a setting names a metric of a history."""
+    return path.startswith("callbacks.") and path.endswith(".metric")
 
 
 @functools.cache

@@ -190,6 +190,14 @@ PLACES = {
         {"m": {"_target_": "genbench.callbacks.Measures",
                "measures": {"x": {"_target_": "hydra.utils.get_method", "path": node["_target_"]}}}},
     ),
+    "a reducer": lambda c, node: c.__setitem__(
+        "callbacks", {"t": {"_target_": "genbench.callbacks.Trajectory", "metrics": {"x": node}}}
+    ),
+    "a reducer's step": lambda c, node: c.__setitem__(
+        "callbacks",
+        {"t": {"_target_": "genbench.callbacks.Trajectory",
+               "metrics": {"x": {"_target_": "genbench.measures.trajectory.Value", "when": node}}}},
+    ),
     "a method": lambda c, node: c.__setitem__("regularization", {"l2": node}),
     "the schedule": lambda c, node: c.__setitem__("scheduler", {**node, "_partial_": True}),
     "the Trainer": lambda c, node: c.__setitem__("trainer", node),
@@ -327,6 +335,10 @@ def test_genbench_trusts_all_that_its_own_choices_name():
         for path in config.choices(group).values():
             plain = OmegaConf.to_container(OmegaConf.create({"seed": 0, group: merged(path)}), resolve=True)
             trust.check({group: shared(plain[group])}, name=path.stem)
+    reducers = "genbench.measures.trajectory"
+    best = {"_target_": f"{reducers}.Largest", "metric": "val/performance/accuracy"}
+    value = {"_target_": f"{reducers}.Value", "metric": "train/performance/accuracy", "when": best}
+    whole["callbacks"]["trajectory"] = {"_target_": "genbench.callbacks.Trajectory", "metrics": {"best": value}}
     for name, node in whole["regularization"].items():
         if "source" in node:
             whole["regularization"][name] = {**node, "source": "sha256:0123456789ab"}

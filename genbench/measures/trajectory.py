@@ -1,0 +1,296 @@
+"""Reduce the curves of a training to numbers: the value at a step, the first step at a level, a mean, a fall."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from genbench.checks import check_integer, check_number
+from genbench.records.estimate import Estimate
+
+Curve = Sequence[tuple[int, float | None]]
+"""(step, value) of each measurement in the order of the steps, which differ; the value is None where it is unknown."""
+MISSED = "not reached"
+
+
+class Reducer(Protocol):
+    """Reduces curves to one number, or to several by suffix.
+
+    Attributes:
+        metrics: those it reads. The number belongs to the split of the first.
+    """
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    def __call__(self, curves: Mapping[str, Curve]) -> Estimate | dict[str, Estimate]:
+        """Return the number, or several by suffix, of the curves by metric; a curve may be empty."""
+
+
+class When(Protocol):
+    """A reducer that chooses a step."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    def step(self, curves: Mapping[str, Curve]) -> int | str:
+        """Return the step, or the reason why there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class At:
+    """The values of a metric at registered steps, ``<name>_at_<step>``.
+
+    Args:
+        metric: such as test/performance/accuracy.
+        steps: optimizer steps at which it is measured. At another step, or if training ends before it, there is no
+            value.
+    """
+
+    metric: str
+    steps: Sequence[int]
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        object.__setattr__(self, "steps", _steps(self.steps))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
+        return {f"at_{step}": _at(curves, self.metric, step) for step in self.steps}
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """The first step at which a metric is at least, or at most, a level.
+
+    It is seen at the next measurement: ``interval`` is (the last step measured before, this one). ``None``, "not
+    reached", if no measurement is there.
+
+    Args:
+        metric: such as train/performance/accuracy.
+        at_least, at_most: the level; one of the two.
+    """
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(
+                f"at_least is {self.at_least!r} and at_most {self.at_most!r}; accepted: a number for one of the two"
+            )
+        check_number("at_least" if self.at_most is None else "at_most", self._level)
+
+    @property
+    def _level(self) -> float:
+        level = self.at_least if self.at_most is None else self.at_most
+        assert level is not None
+        return level
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> Estimate:
+        found = self.step(curves)
+        if isinstance(found, str):
+            return Estimate(None, note=found)
+        before = max((step for step, _ in curves[self.metric] if step < found), default=0)
+        return Estimate(found, interval=(before, found))
+
+    def step(self, curves: Mapping[str, Curve]) -> int | str:
+        """See :class:`When`."""
+        reached = operator.le if self.at_least is None else operator.ge
+        known = _known(curves[self.metric])
+        found = next((step for step, value in known if reached(value, self._level)), None)
+        if found is not None:
+            return found
+        sign = "at most" if self.at_least is None else "at least"
+        if not known:
+            return _unknown(self.metric)
+        return f"{MISSED}: {self.metric} {sign} {self._level:g} in {curves[self.metric][-1][0]} steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """The mean of a metric over registered steps.
+
+    Args:
+        metric: such as test/performance/soft_error.
+        steps: optimizer steps at which it is measured; ``None`` for all. If one has no value, the mean has none.
+    """
+
+    metric: str
+    steps: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        object.__setattr__(self, "steps", None if self.steps is None else _steps(self.steps))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> Estimate:
+        steps = [step for step, _ in curves[self.metric]] if self.steps is None else self.steps
+        found = [_at(curves, self.metric, step) for step in steps]
+        if missing := [each for each in found if each.value is None]:
+            return missing[0]
+        if not found:
+            return Estimate(None, note=_unknown(self.metric))
+        return Estimate(sum(each.value for each in found if each.value is not None) / len(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Largest:
+    """The largest value of a metric, ``<name>``, and the first step at which it has it, ``<name>_step``.
+
+    Args:
+        metric: such as val/performance/accuracy.
+    """
+
+    metric: str
+    _sign = 1
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
+        step = self.step(curves)
+        if isinstance(step, str):
+            return {"": Estimate(None, note=step), "step": Estimate(None, note=step)}
+        return {"": _at(curves, self.metric, step), "step": Estimate(step)}
+
+    def step(self, curves: Mapping[str, Curve]) -> int | str:
+        """See :class:`When`."""
+        known = _known(curves[self.metric])
+        return max(known, key=lambda each: self._sign * each[1])[0] if known else _unknown(self.metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smallest(Largest):
+    """The smallest value of a metric, ``<name>``, and the first step at which it has it, ``<name>_step``.
+
+    Args:
+        metric: such as test/performance/cross_entropy.
+    """
+
+    _sign = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """The value of a metric at the step that another reducer chooses: train accuracy where validation accuracy is
+    largest, say.
+
+    Args:
+        metric: such as train/performance/accuracy.
+        when: :class:`First`, :class:`Largest`, :class:`Smallest` or :class:`Fall`, whose step it is.
+    """
+
+    metric: str
+    when: When
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        if not hasattr(self.when, "step"):
+            raise ValueError(f"when is {self.when!r}; accepted: First, Largest, Smallest, Fall")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric, *self.when.metrics)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> Estimate:
+        step = self.when.step(curves)
+        return Estimate(None, note=step) if isinstance(step, str) else _at(curves, self.metric, step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fall:
+    """The fall of a metric from its peak to the end, ``<name>``, and the step of the peak, ``<name>_step``.
+
+    With s the means of each ``window`` consecutive measurements: max s − the last s, at least 0. The step is that of
+    the measurement in the middle of the window of the peak. Without smoothing the maximum of a curve that is flat but
+    for noise would lie above its end.
+
+    Args:
+        metric: such as train/information/layers.2.
+        window: measurements in a mean, odd.
+    """
+
+    metric: str
+    window: int
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        if check_integer("window", self.window, least=1, note="odd") % 2 == 0:
+            raise ValueError(f"window is {self.window!r}; accepted: an odd number, as its middle is a measurement")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
+        smooth = self._smooth(curves)
+        if isinstance(smooth, str):
+            return {"": Estimate(None, note=smooth), "step": Estimate(None, note=smooth)}
+        step, peak = max(smooth, key=lambda each: each[1])
+        return {"": Estimate(peak - smooth[-1][1]), "step": Estimate(step)}
+
+    def step(self, curves: Mapping[str, Curve]) -> int | str:
+        """See :class:`When`."""
+        smooth = self._smooth(curves)
+        return smooth if isinstance(smooth, str) else max(smooth, key=lambda each: each[1])[0]
+
+    def _smooth(self, curves: Mapping[str, Curve]) -> list[tuple[int, float]] | str:
+        """Return (step, mean) of each window, or the reason why there is none."""
+        curve = curves[self.metric]
+        known = _known(curve)
+        if len(known) < len(curve):
+            return f"{self.metric} is null in {len(curve) - len(known)} of {len(curve)} measurements"
+        windows = [known[i : i + self.window] for i in range(len(known) - self.window + 1)]
+        if not windows:
+            return f"{self.metric} has {len(known)} measurements, fewer than the window of {self.window}"
+        return [(some[self.window // 2][0], sum(value for _, value in some) / self.window) for some in windows]
+
+
+def _known(curve: Curve) -> list[tuple[int, float]]:
+    return [(step, value) for step, value in curve if value is not None]
+
+
+def _unknown(metric: str) -> str:
+    return f"{metric} is null in every measurement"
+
+
+def _at(curves: Mapping[str, Curve], metric: str, step: int) -> Estimate:
+    curve = dict(curves[metric])
+    if step in curve:
+        value = curve[step]
+        return Estimate(value, note=f"{metric} is null at step {step}" if value is None else None)
+    before = max((other for other in curve if other < step), default=None)
+    after = min((other for other in curve if other > step), default=None)
+    near = " and ".join(str(other) for other in (before, after) if other is not None)
+    return Estimate(None, note=f"{metric} is not measured at step {step}, but at {near}")
+
+
+def _check_metric(metric: Any) -> None:
+    if not isinstance(metric, str) or metric.count("/") < 2:
+        raise ValueError(f"metric is {metric!r}; accepted: split/family/name, such as test/performance/accuracy")
+
+
+def _steps(steps: Any) -> list[int]:
+    if not isinstance(steps, Sequence) or isinstance(steps, str) or not steps:
+        raise ValueError(f"steps is {steps!r}; accepted: a list of optimizer steps")
+    found = [check_integer(f"steps[{index}]", step, least=1) for index, step in enumerate(steps)]
+    if len(set(found)) < len(found):
+        raise ValueError(f"steps is {list(steps)!r}; accepted: each step once")
+    return found
