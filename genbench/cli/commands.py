@@ -279,7 +279,7 @@ def _show_sweep() -> int:
         if not any(folder.glob(f"*/{records.RECORD}")):  # interrupted before the first run ended
             continue
         try:
-            found = report.Report(folder)
+            found = report.Report(folder, trust=True)  # this command has checked its claims with their rules
             if not any(run.record for run in found.selection.runs):  # this command began no run
                 failed = True
                 continue

@@ -38,7 +38,9 @@ def table() -> None:
         "--claims", action="store_true", help="the verdict on each claim of the experiment, a line each"
     )
     parser.add_argument(
-        "--trust", action="store_true", help="with --claims: run rules of your own, which the folder names, as you"
+        "--trust",
+        action="store_true",
+        help="run rules of claims that are your own, which the folder names, as you",
     )
     parser.add_argument(
         "--summary", action="store_true", help="a CSV file (a line a run) that makes table and verdicts"
@@ -63,8 +65,6 @@ def table() -> None:
     arguments = parser.parse_intermixed_args()
     if arguments.json and not arguments.dashboard:
         parser.error("--json is of --dashboard")
-    if arguments.trust and not arguments.claims:
-        parser.error("--trust is of --claims")
     try:
         with to_reader():
             _check_other(arguments)
@@ -113,6 +113,8 @@ def _check_other(arguments: Any) -> None:
         raise ValueError("--claims takes none of --format, --status, --dashboard, --strategies")
     if arguments.summary and (arguments.format != "terminal" or len(reports) > 1 or len(arguments.folders) > 1):
         raise ValueError("--summary takes one folder and no other option")
+    if arguments.trust and (files or _is_other(arguments) or {*reports} & {"status", "strategies", "summary"}):
+        raise ValueError("--trust is of the claims of a folder of runs; accepted: with its own table, or --claims")
     if arguments.format == "html" and (files or _is_other(arguments)):
         raise ValueError("--format html is the report of an experiment; accepted here: terminal, markdown, latex, csv")
     if arguments.seed is not None and len(files) < len(arguments.folders):
@@ -192,9 +194,9 @@ def _table(folder: Path, arguments: Any) -> None:
         from genbench.report import dashboard
 
         if arguments.json:
-            sys.stdout.write(dashboard.text(folder))
+            sys.stdout.write(dashboard.text(folder, trust=arguments.trust))
         else:
-            print(dashboard.build(folder))
+            print(dashboard.build(folder, trust=arguments.trust))
     elif arguments.summary:
         from genbench.report.papers import summary
 
@@ -205,15 +207,21 @@ def _table(folder: Path, arguments: Any) -> None:
     elif arguments.claims:
         from genbench.report import claims
 
-        rows, notes = claims.verdict_rows(folder, everything=arguments.all, trust=arguments.trust)
+        selection = report.load(folder, everything=arguments.all)
+        if (block := (selection.sweep or {}).get("claims")) is None:
+            raise ValueError(
+                f"the last command in {folder} registered no claims; accepted: an experiment that has claims"
+            )
+        verdicts = claims.of_records(block, selection.records, trust=arguments.trust)
         if console.is_terminal:
-            console.print(claims.renderable(rows))
-        for line in [*([] if console.is_terminal else claims.lines(rows)), *notes]:
+            console.print(claims.long_renderable(verdicts))
+        for line in [*([] if console.is_terminal else claims.lines(verdicts)), *selection.left_out]:
             console.print(Text(line), soft_wrap=True)
     elif arguments.format != "terminal":
-        sys.stdout.write(report.Report(folder, everything=arguments.all).text(arguments.format))
+        found = report.Report(folder, everything=arguments.all, trust=arguments.trust)
+        sys.stdout.write(found.text(arguments.format))
     else:
-        found = report.Report(folder, everything=arguments.all)
+        found = report.Report(folder, everything=arguments.all, trust=arguments.trust)
         try:
             names = ", ".join(path.name for path in found.write() if path.parent == folder)
             said = Text(f"written beside the runs: {names}, figures/", style="dim")

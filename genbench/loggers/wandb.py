@@ -119,7 +119,8 @@ class WandbLogger(Logger):
 
 
 def log_report(parts: Mapping[str, Part], folder: str | Path, *, experiment: str) -> None:
-    """Log runs/<experiment>/table.csv and figures/*.png to their own W&B run, if wandb is among the loggers."""
+    """Log table.csv, claims.csv and figures/*.png of runs/<experiment> to their own W&B run, if wandb is among the
+    loggers."""
     for part in parts.values():
         if isinstance(part, partial) and part.func is WandbLogger:
             _log_report(Path(folder), experiment, part.keywords)
@@ -143,13 +144,14 @@ def _log_report(folder: Path, experiment: str, settings: Mapping[str, Any]) -> N
             f"report/{path.stem}": wandb.Image(str(path), caption=path.stem)
             for path in sorted(folder.glob("figures/*.png"))
         }
-        if (folder / "table.csv").exists():
-            with open(folder / "table.csv", newline="") as file:
+        for path in (path for path in (folder / "table.csv", folder / "claims.csv") if path.exists()):
+            with open(path, newline="") as file:
                 columns, *rows = csv.reader(file)
-            table = media["report/table"] = wandb.Table(columns=list[str | int](columns), data=list[Any](rows))
+            key = f"report/{path.stem}"
+            table = media[key] = wandb.Table(columns=list[str | int](columns), data=list[Any](rows))
             # bind the table first, so that it stays a file of this run; otherwise W&B also makes an artifact in the
             # user's home, which names that path and is missing when the run is synced from elsewhere
-            table.bind_to_run(run, "report/table", run.step)
+            table.bind_to_run(run, key, run.step)
         run.log(media)
 
     try:

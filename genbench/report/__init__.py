@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.privacy import clean
-from genbench.report import render, terminal
+from genbench.report import claims, render, terminal
 from genbench.report.dataframe import read as read_csv
 from genbench.report.dataframe import table_of
-from genbench.report.latex import latex
-from genbench.report.model import Point, Table
+from genbench.report.latex import latex, verdicts_latex
+from genbench.report.model import Point, Table, Verdicts
 from genbench.report.selection import Selection, load, select
 from genbench.report.table import build, points
 
@@ -31,6 +31,7 @@ __all__ = [
 _FORMATS = ("svg", "png")
 _MANIFEST = "figures.json"
 _RENDERED = {"markdown": render.markdown, "latex": latex, "csv": render.comma_separated}
+_CLAIMS = "claims.csv"
 _FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 
 
@@ -38,13 +39,22 @@ class Report:
     """The report of a folder of runs: a table in the terminal, files, or one HTML page. Reads the folder once.
 
     It shows the runs of the last command, or with ``everything`` all runs in the folder. ``spec`` replaces the sweep's
-    own table. Raises ``ValueError`` as :func:`genbench.report.table.build` does.
+    own table. ``trust`` imports rules of claims that the folder names and that are not genbench's own. Raises
+    ``ValueError`` as :func:`genbench.report.table.build` does.
     """
 
-    def __init__(self, folder: str | Path, *, spec: Mapping[str, Any] | None = None, everything: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        spec: Mapping[str, Any] | None = None,
+        everything: bool = False,
+        trust: bool = False,
+    ) -> None:
         self.folder = Path(folder)
         self.selection = load(folder, everything=everything)
         self._spec = spec
+        self._trust = trust
 
     @cached_property
     def table(self) -> Table:
@@ -56,16 +66,23 @@ class Report:
         """The completed runs."""
         return points(self.selection, self._spec)
 
+    @cached_property
+    def verdicts(self) -> Verdicts | None:
+        """The verdicts on the claims that the last command registered; None without claims."""
+        return claims.of_selection(self.selection, trust=self._trust)
+
     def write(self) -> list[Path]:
-        """Write table.md, table.tex, table.csv, report.html and figures/ into the folder; return the paths written.
+        """Write table.md, table.tex, table.csv, report.html and figures/ into the folder, and claims.csv if there are
+        verdicts; return the paths written.
 
         Figures are drawn only if their records have changed.
         """
         from genbench.report import html
 
-        written = write_table(self.table, self.folder)
+        written = [_write(self.folder / name, self.text(kind)) for kind, name in _FILES.items()]
+        written += _write_claims(self.verdicts, self.folder / _CLAIMS)
         pictures = _pictures(self, keep=True)
-        page = html.page(self.selection, self.table, self.points, pictures)
+        page = html.page(self.selection, self.table, self.points, pictures, self.verdicts)
         written.append(_write(self.folder / "report.html", page))
         return written + [self.folder / "figures" / f"{item.name}.{kind}" for item in pictures for kind in _FORMATS]
 
@@ -74,16 +91,26 @@ class Report:
         from genbench.report import html
 
         if kind == "html":
-            return html.page(self.selection, self.table, self.points, _pictures(self, keep=False))
-        return table_text(self.table, kind)
+            return html.page(self.selection, self.table, self.points, _pictures(self, keep=False), self.verdicts)
+        text = table_text(self.table, kind)
+        if self.verdicts is None or kind == "csv":
+            return text
+        below = (
+            render.verdicts_markdown(self.verdicts)
+            if kind == "markdown"
+            else verdicts_latex(self.verdicts, self.table.title)
+        )
+        return f"{text}\n{below}"
 
     def show(self, console: "Console | None" = None) -> None:
-        """Print the table, then the failed runs and the command that runs them again."""
+        """Print the table, the verdicts, the failed runs and the command that runs them again."""
         from rich.console import Console
         from rich.text import Text
 
         console = console or Console()
         console.print(terminal.renderable(self.table, console.width))
+        if self.verdicts is not None:
+            console.print(claims.renderable(self.verdicts))
         for line in trouble(self.selection):
             console.print(Text(line, style="red"), soft_wrap=True)
 
@@ -96,6 +123,15 @@ def table_text(table: Table, kind: str) -> str:
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write table.md, table.tex and table.csv into the folder; return the paths written."""
     return [_write(folder / name, _RENDERED[kind](table)) for kind, name in _FILES.items()]
+
+
+def _write_claims(verdicts: Verdicts | None, path: Path) -> list[Path]:
+    """Write claims.csv; without verdicts, remove one of an earlier command."""
+    if verdicts is not None and verdicts.rows:
+        return [_write(path, render.verdicts_csv(verdicts))]
+    if path.is_file() and render.is_claims(records.read_bytes(path)):
+        path.unlink()
+    return []
 
 
 def trouble(selection: Selection) -> list[str]:

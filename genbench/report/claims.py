@@ -1,71 +1,132 @@
-"""The verdicts on the claims of an experiment, as text: one row each."""
+"""The verdicts on the claims of an experiment, and their text in a terminal; see also render, latex and html."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from genbench.claims.registration import Claim, judged, read
+from genbench.claims.registration import Claim, Claims, judged, read
 from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
-from genbench.report.selection import load
+from genbench.report.format import listed
+from genbench.report.model import VerdictRow, Verdicts
+from genbench.report.render import VERDICT_HEAD, verdict_numbers
+from genbench.report.selection import Selection
 
-_HEAD = ("claim", "verdict", "seeds", "p for", "p against", "95 % interval", "statement: finding")
+if TYPE_CHECKING:
+    from rich.console import Group
+
+COLORS = {"replicated": "green", "not replicated": "red"}
+"""Of verdicts in a terminal; others have none."""
 
 
-Row = tuple[str, ...]
-
-
-def verdict_rows(folder: str | Path, *, everything: bool = False, trust: bool = False) -> tuple[list[Row], list[str]]:
-    """Return a row for each claim that the last command registered in ``folder``, under a row of headings, and notes.
-
-    Both p values are one-sided and corrected for the number of claims: that the claim holds, and that it does not.
+def of_records(block: Mapping[str, Any], records: Sequence[Mapping[str, Any]], *, trust: bool = False) -> Verdicts:
+    """Judge claims by records.
 
     Args:
-        folder: an experiment's.
-        everything: judge by all its runs, not by those of the last command alone.
-        trust: import rules that the folder names and that are not genbench's own.
+        block: the claims, as the plan of a sweep or an experiment's YAML holds them.
+        records: of the runs.
+        trust: import rules that the block names and that are not genbench's own.
 
     Raises:
-        ValueError: nothing is registered, or a rule is refused.
+        ValueError: the block or one of its rules is refused.
     """
-    selection = load(folder, everything=everything)
-    block = (selection.sweep or {}).get("claims")
-    if block is None:
-        raise ValueError(f"the last command in {folder} registered no claims; accepted: an experiment that has claims")
     claims = read(block, trust=trust)
-    found = judged(claims, selection.records)
-    rows = [_HEAD, *(_row(claim, verdict) for claim, verdict in zip(claims.claims, found, strict=True))]
-    looks = ", ".join(map(str, claims.looks))
-    note = (
-        f"p: one-sided, by Holm's correction for {claims.family}; looks at {looks} seeds, from seed {claims.seeds[0]}"
-    )
-    return rows, [note, *selection.left_out]
+    found = judged(claims, records)
+    rows = [_row(claim, verdict) for claim, verdict in zip(claims.claims, found, strict=True)]
+    return Verdicts(rows=rows, caption=_caption(claims))
 
 
-def lines(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each row, for programs that read them."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def of_selection(selection: Selection, *, trust: bool = False) -> Verdicts | None:
+    """Judge the claims that the last command registered by the runs that are shown; None if there are none.
+
+    Raises nothing: if the claims cannot be judged, the caption says why.
+    """
+    if (block := (selection.sweep or {}).get("claims")) is None:
+        return None
+    try:
+        return of_records(block, selection.records, trust=trust)
+    except Exception as error:  # a rule of the user's own may fail in any way; the table is shown all the same
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return Verdicts(rows=[], caption=[clean(f"The claims are not judged: {reason}.")])
 
 
-def renderable(rows: Sequence[Row]) -> Any:
-    """Return the rows for a terminal, whose last column is wrapped between words."""
+def renderable(verdicts: Verdicts) -> "Group":
+    """Return the verdicts for a terminal: id, verdict, statement and finding."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    head, *others = rows
+    parts: list[Any] = [Text(""), Text("Claims", style="bold")]
+    if verdicts.rows:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(overflow="fold", max_width=20)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for row in verdicts.rows:
+            told = Text.assemble(row.statement, "\n", (row.finding, "dim"))
+            table.add_row(Text(row.claim), Text(row.status, style=COLORS.get(row.status, "")), told)
+        parts += [table, Text("")]
+    parts += [Text(sentence, style="dim" if verdicts.rows else "yellow") for sentence in verdicts.caption]
+    return Group(*parts)
+
+
+def long_renderable(verdicts: Verdicts) -> "Group":
+    """Return the verdicts for a terminal with their numbers, each statement and finding wrapped between words."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *rows = _cells(verdicts)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in head[:-1]:
         table.add_column(name, no_wrap=True)
     table.add_column(head[-1])
-    for row in others:
+    for row in rows:
         table.add_row(*map(Text, row))
-    return table
+    return Group(table, *map(Text, verdicts.caption))
 
 
-def _row(claim: Claim, verdict: Verdict) -> Row:
+def lines(verdicts: Verdicts) -> list[str]:
+    """Return a line for each claim, under a line of headings, for programs that read them."""
+    rows = _cells(verdicts)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return [*(line.rstrip() for line in padded), *verdicts.caption]
+
+
+def _cells(verdicts: Verdicts) -> list[list[str]]:
+    told = (f"{row.statement.removesuffix('.')}: {row.finding}" for row in verdicts.rows)
+    return [
+        [*VERDICT_HEAD, "statement: finding"],
+        *([*verdict_numbers(row), text] for row, text in zip(verdicts.rows, told, strict=True)),
+    ]
+
+
+def _row(claim: Claim, verdict: Verdict) -> VerdictRow:
     evidence = verdict.evidence
-    interval = "–" if evidence.interval is None else "[{:.4g}, {:.4g}]".format(*evidence.interval)
-    ps = ("–" if p is None else f"{p:.2g}" for p in (verdict.supports, verdict.contradicts))
-    statement = claim.statement.removesuffix(".")
-    return claim.id, verdict.status, str(evidence.n), *ps, interval, clean(f"{statement}: {verdict.words}")
+    return VerdictRow(
+        claim=claim.id,
+        status=verdict.status,
+        statement=clean(claim.statement),
+        source=clean(claim.source or ""),
+        rule=clean(claim.rule.words),
+        finding=clean(verdict.words),
+        n=evidence.n,
+        supports=verdict.supports,
+        contradicts=verdict.contradicts,
+        statistic=evidence.statistic,
+        interval=evidence.interval,
+        missing=tuple(map(clean, evidence.missing)),
+        unknown=tuple(map(clean, evidence.unknown)),
+    )
+
+
+def _caption(claims: Claims) -> list[str]:
+    if not claims.family:
+        return ["Exact claims: they hold in every run or they do not, so there is no p."]
+    family = f"{claims.family} claim{'s' * (claims.family != 1)}"
+    looks = listed([str(look) for look in claims.looks])
+    return [
+        f"p: one-sided, after Holm's correction for {family}; looks at {looks} seeds, from seed {claims.seeds[0]}.",
+        "The chance of at least one false verdict, of either kind, is at most 10 % if the rules were registered before "
+        "the runs.",
+    ]

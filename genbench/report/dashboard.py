@@ -1,4 +1,4 @@
-"""The W&B workspace of an experiment: gap and flatness over epochs, gap against flatness, bars of strategies.
+"""The W&B workspace of an experiment: verdicts, gap and flatness over epochs, gap against flatness, bars of strategies.
 
 It shows the runs that the W&B logger uploaded; their group, config and metric keys are those of genbench.loggers.
 """
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.checks import require
+from genbench.report import claims, render, selection
+from genbench.report.model import Verdicts
 
 if TYPE_CHECKING:
     import wandb
     import wandb_workspaces.workspaces as ws
 
 MEMORY = "dashboard.json"  # beside sweep.json: names the workspace of this experiment
+_AS_OF = "As of the last `genbench-table FOLDER --dashboard`.\n\n"
 RUNS = 500  # W&B shows 10 by default
 GAPS = {
     "test/gap/accuracy": "gap, accuracy (train − test)",
@@ -42,8 +45,8 @@ class DashboardError(ValueError):
     """There is no dashboard; the message says why and what to do, in one line."""
 
 
-def workspace(experiment: str, *, entity: str, project: str) -> "ws.Workspace":
-    """Build the workspace of an experiment's training runs; send nothing."""
+def workspace(experiment: str, *, entity: str, project: str, verdicts: Verdicts | None = None) -> "ws.Workspace":
+    """Build the workspace of an experiment's training runs, and the verdicts on its claims as text; send nothing."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces.expr import And, Metric
@@ -77,12 +80,15 @@ def workspace(experiment: str, *, entity: str, project: str) -> "ws.Workspace":
             for key, title in FLATNESS.items()
         ]
 
+    told: list[Any] = [] if verdicts is None else [wr.MarkdownPanel(_AS_OF + render.verdicts_markdown(verdicts))]
+    whole = ws.SectionLayoutSettings(columns=1, rows=1)
     headline = {key: {**PERFORMANCE, **GAPS}[key] for key in ("test/performance/accuracy", "test/gap/accuracy")}
     return ws.Workspace(
         entity=entity,
         project=project,
         name=f"genbench: {experiment}",
         sections=[
+            *([ws.Section(name="Claims", panels=told, is_open=True, layout_settings=whole)] if told else []),
             ws.Section(name="Strategies", panels=bars({**PERFORMANCE, **GAPS}, strategy), is_open=True),
             ws.Section(name="Gap over epochs", panels=lines(GAPS), is_open=True),
             ws.Section(name="Flatness over epochs", panels=lines(FLATNESS), is_open=True),
@@ -95,11 +101,12 @@ def workspace(experiment: str, *, entity: str, project: str) -> "ws.Workspace":
     )
 
 
-def build(folder: str | Path, *, entity: str | None = None, project: str | None = None) -> str:
+def build(folder: str | Path, *, entity: str | None = None, project: str | None = None, trust: bool = False) -> str:
     """Create the workspace of the experiment in ``folder``, or update the existing one; return its address.
 
     Defaults of ``entity`` and ``project``, in order: those used last time; W&B's settings (WANDB_ENTITY,
-    WANDB_PROJECT); the account's own entity and the project genbench.
+    WANDB_PROJECT); the account's own entity and the project genbench. ``trust`` is that of
+    :func:`genbench.report.claims.of_records`.
 
     Raises:
         DashboardError: there is no such folder or no account, or W&B refuses the workspace.
@@ -120,7 +127,7 @@ def build(folder: str | Path, *, entity: str | None = None, project: str | None 
         project = project or memory.get("project") or settings.project or "genbench"
         if not entity:
             raise DashboardError("W&B names no entity for this account; set WANDB_ENTITY to your user or team name")
-        view = workspace(experiment, entity=entity, project=project)
+        view = workspace(experiment, entity=entity, project=project, verdicts=_verdicts(folder, trust))
         if (memory.get("entity"), memory.get("project")) == (entity, project):
             _adopt(view, memory)
         view.save()
@@ -134,13 +141,14 @@ def build(folder: str | Path, *, entity: str | None = None, project: str | None 
     return view.url
 
 
-def text(folder: str | Path) -> str:
+def text(folder: str | Path, *, trust: bool = False) -> str:
     """Return the workspace of the experiment in ``folder`` as JSON; needs no account."""
     _installed()
     import wandb
 
     settings = wandb.setup(wandb.Settings(silent=True)).settings
-    view = workspace(_experiment(Path(folder)), entity=settings.entity or "", project=settings.project or "genbench")
+    folder, entity, project = Path(folder), settings.entity or "", settings.project or "genbench"
+    view = workspace(_experiment(folder), entity=entity, project=project, verdicts=_verdicts(folder, trust))
     return view._to_model().model_dump_json(indent=2, exclude_none=True, exclude={"id", "name"}) + "\n"
 
 
@@ -180,6 +188,10 @@ def _experiment(folder: Path) -> str:
         return records.read_sweep(folder)["experiment"]
     except (records.RecordError, KeyError):
         return folder.resolve().name
+
+
+def _verdicts(folder: Path, trust: bool) -> Verdicts | None:
+    return claims.of_selection(selection.load(folder), trust=trust)
 
 
 def _remembered(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from genbench.privacy import clean
 from genbench.records.settings import show
 from genbench.report import render
 from genbench.report.format import decimals, half, letter, number
-from genbench.report.model import Point, Table
+from genbench.report.model import Point, Table, VerdictRow, Verdicts
 from genbench.report.selection import Selection
 
 if TYPE_CHECKING:
@@ -60,13 +60,20 @@ def environment() -> "Environment":
     )
 
 
-def page(selection: Selection, table: Table, points: Sequence[Point], pictures: Sequence[Picture]) -> str:
+def page(
+    selection: Selection,
+    table: Table,
+    points: Sequence[Point],
+    pictures: Sequence[Picture],
+    verdicts: Verdicts | None = None,
+) -> str:
     """Return the whole report as HTML."""
     templates = environment()
-    templates.globals |= {"letter": letter, "heading": render.heading}
+    templates.globals |= {"letter": letter, "heading": render.heading, "verdict_details": verdict_details}
     shared, varied = _settings([run.config for run in selection.runs if run.record])
     return templates.get_template("report.html.j2").render(
         table=table,
+        verdicts=verdicts,
         spans=render.spans(table),
         texts=render.texts(table),
         differences=_differences(table),
@@ -79,6 +86,20 @@ def page(selection: Selection, table: Table, points: Sequence[Point], pictures: 
         provenance=public([point.record["provenance"] for point in points]),
         versions=versions(),
     )
+
+
+def verdict_details(row: VerdictRow) -> list[tuple[str, str]]:
+    """Return what a claim's row opens to, below its rule, as names and texts; what there is not is left out."""
+    numbers = dict(zip(render.VERDICT_HEAD, render.verdict_numbers(row), strict=True))
+    measured = "" if row.statistic is None else f"{row.statistic:.4g}"
+    pairs = [
+        ("measured", measured if row.interval is None else f"{measured}, 95 % interval {numbers['95 % interval']}"),
+        *((name, numbers[name]) for name in ("n", "p for", "p against")),
+        ("missing runs", "; ".join(row.missing)),
+        ("runs without a number", "; ".join(row.unknown)),
+        ("source", row.source),
+    ]
+    return [(name, text) for name, text in pairs if text not in ("", "–")]
 
 
 def _differences(table: Table) -> list[list[str]]:

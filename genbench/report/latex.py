@@ -1,4 +1,4 @@
-"""A table in LaTeX."""
+"""Tables and verdicts in LaTeX."""
 
 import itertools
 import re
@@ -6,13 +6,24 @@ import unicodedata
 from collections.abc import Sequence
 
 from genbench.report.format import PIECE, letter, wrapped
-from genbench.report.model import Table
-from genbench.report.render import PADDING, Text, heading, stack_columns, texts
+from genbench.report.model import Table, Verdicts
+from genbench.report.render import (
+    PADDING,
+    VERDICT_HEAD,
+    Text,
+    heading,
+    stack_columns,
+    texts,
+    verdict_numbers,
+    verdict_sentences,
+)
 
 _PAGE = 100  # approximate number of characters across a page
 _LINES = 42  # lines of a page
 _HEAD = 5  # lines of a tabular's header
 _LABEL = 40  # most characters of a row's label in a line
+_BEGIN = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than a line
+_END = (r"\bottomrule", r"\end{tabular}}")
 
 
 def latex(table: Table) -> str:
@@ -46,14 +57,38 @@ def latex(table: Table) -> str:
     inside = -(-len(text) // 100) <= free
     if inside:
         pages[-1] += ["", "\\smallskip", f"\\parbox{{\\linewidth}}{{{text}}}"]
-    lines = ["% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}"]
-    slug = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-") or "results"
-    for page in pages:
-        again = page is not pages[0]
-        lines += ["\\begin{table}[tbp]", *(["\\addtocounter{table}{-1}"] if again else []), "\\centering\\small"]
-        lines.append(f"\\caption{{{_tex(table.title)}" + (" (continued)}" if again else f"}}\\label{{tab:{slug}}}"))
-        lines += [*page, "\\end{table}"]
+    lines = [
+        "% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}",
+        *_floats(table.title, pages),
+    ]
     return "\n".join(lines if inside else [*lines, "", f"{{\\noindent{text}\\par}}"]) + "\n"
+
+
+def verdicts_latex(verdicts: Verdicts, title: str) -> str:
+    """Return the numbers of verdicts as booktabs ``table`` environments, and below them what was claimed and found."""
+    pages = []
+    for start, end in _chunks([1] * len(verdicts.rows), _LINES - _HEAD):
+        rows = [" & ".join(map(_tex, verdict_numbers(row))) + r" \\" for row in verdicts.rows[start:end]]
+        head = " & ".join(map(_tex, VERDICT_HEAD)) + r" \\"
+        pages.append([_BEGIN, r"\begin{tabular}{@{}llrrrr@{}}", r"\toprule", head, r"\midrule", *rows, *_END])
+    told = [
+        f"\\textbf{{{_breakable(row.claim)}}}: {' '.join(map(_breakable, verdict_sentences(row)))}\\par"
+        for row in verdicts.rows
+    ]
+    begin = r"{\footnotesize\sloppy\setlength{\parindent}{0pt}\setlength{\parskip}{3pt}%"
+    caption = " ".join(map(_breakable, verdicts.caption))
+    return "\n".join([*_floats(f"Claims: {title}", pages), "", begin, *told, f"{caption}\\par}}"]) + "\n"
+
+
+def _floats(title: str, pages: Sequence[Sequence[str]]) -> list[str]:
+    """Return a float for each page, all with one number."""
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "results"
+    lines = []
+    for index, page in enumerate(pages):
+        lines += ["\\begin{table}[tbp]", *(["\\addtocounter{table}{-1}"] if index else []), "\\centering\\small"]
+        lines.append(f"\\caption{{{_tex(title)}" + (" (continued)}" if index else f"}}\\label{{tab:{slug}}}"))
+        lines += [*page, "\\end{table}"]
+    return lines
 
 
 def _chunks(heights: Sequence[int], most: int) -> list[tuple[int, int]]:
@@ -92,7 +127,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
         start += width
     lines = [
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+        _BEGIN,
         "\\begin{tabular}{@{}l" + "r" * len(indices) + "@{}}",
         "\\toprule",
     ]
@@ -103,7 +138,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
     for row, line in ((table.rows[index], body[index]) for index in rows):
         marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
         lines.append(" & ".join([name(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
-    return [*lines, "\\bottomrule", "\\end{tabular}}"]
+    return [*lines, *_END]
 
 
 _TEX = {

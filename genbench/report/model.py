@@ -106,3 +106,35 @@ class Point:
     setting: Mapping[str, Any]
     chosen: bool
     names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """A claim and the verdict on it.
+
+    ``rule`` says in words what decides it, ``finding`` why the verdict is ``status``. ``supports`` and ``contradicts``
+    are corrected p values, None for an exact claim; ``statistic`` with its ``interval`` is the measured effect over
+    ``n`` seeds or configurations. ``missing`` names the missing runs, ``unknown`` those without a number.
+    """
+
+    claim: str
+    status: str
+    statement: str
+    source: str
+    rule: str
+    finding: str
+    n: int
+    supports: float | None
+    contradicts: float | None
+    statistic: float | None
+    interval: tuple[float, float] | None
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """The verdicts on the claims of an experiment, in the order of its file; without rows, the caption says why."""
+
+    rows: Sequence[VerdictRow]
+    caption: Sequence[str]

@@ -1,4 +1,4 @@
-"""A table as Markdown and CSV, and the parts that all formats share; see also latex, terminal and html."""
+"""Tables and verdicts as Markdown and CSV, and the parts that all formats share; see also latex, terminal and html."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genbench.report.format import decimals, half, letter, number
-from genbench.report.model import Cell, Column, Table
+from genbench.report.model import Cell, Column, Table, VerdictRow, Verdicts
 
 _ARROWS = {"max": " ↑", "min": " ↓", None: ""}
 PADDING = 2  # blanks between two columns
@@ -126,6 +126,59 @@ def comma_separated(table: Table) -> str:
                 ]
             )
             caption = []
+    return buffer.getvalue()
+
+
+VERDICT_HEAD = ("claim", "verdict", "n", "p for", "p against", "95 % interval")
+
+
+def verdict_numbers(row: VerdictRow) -> list[str]:
+    """Return what stands under :data:`VERDICT_HEAD`."""
+    ps = ("–" if p is None else f"{p:.2g}" for p in (row.supports, row.contradicts))
+    interval = "–" if row.interval is None else "[{:.4g}, {:.4g}]".format(*row.interval)
+    return [row.claim, row.status, str(row.n), *ps, interval]
+
+
+def verdict_sentences(row: VerdictRow) -> list[str]:
+    """Return the statement, the rule, the finding and the source as sentences."""
+    parts = (row.statement, f"Rule: {row.rule}", f"Finding: {row.finding}", f"Source: {row.source}" * bool(row.source))
+    return [f"{part.removesuffix('.')}." for part in parts if part]
+
+
+def verdicts_markdown(verdicts: Verdicts) -> str:
+    """Return verdicts as a GitHub-flavoured Markdown table of numbers, and a list of what was claimed and found."""
+    lines = ["#### Claims", ""]
+    if verdicts.rows:
+        lines += ["| " + " | ".join(VERDICT_HEAD) + " |", "|:--|:--" + "|--:" * (len(VERDICT_HEAD) - 2) + "|"]
+        lines += ["| " + " | ".join(map(_md, verdict_numbers(row))) + " |" for row in verdicts.rows]
+        told = ((row.claim, " ".join(verdict_sentences(row))) for row in verdicts.rows)
+        lines += ["", *(f"- **{_md(claim)}**: {_md(text)}" for claim, text in told), ""]
+    return "\n".join([*lines, _md(" ".join(verdicts.caption))]) + "\n"
+
+
+_CLAIMS_HEADER = [
+    "claim", "verdict", "statement", "source", "rule", "finding", "n", "p_for", "p_against", "statistic", "low", "high",
+    "missing", "without_number", "caption",
+]  # fmt: skip
+
+
+def is_claims(content: bytes) -> bool:
+    """Whether the content of a CSV file is that of :func:`verdicts_csv`."""
+    return content.startswith(",".join(_CLAIMS_HEADER).encode())
+
+
+def verdicts_csv(verdicts: Verdicts) -> str:
+    """Return a CSV with one line per claim, in full precision; the caption stands in the first line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_CLAIMS_HEADER)
+    caption = list(verdicts.caption)
+    for row in verdicts.rows:
+        texts = (row.claim, row.status, row.statement, row.source, row.rule, row.finding)
+        numbers = (row.n, row.supports, row.contradicts, row.statistic, *(row.interval or (None, None)))
+        lists = ("; ".join(row.missing), "; ".join(row.unknown), " ".join(caption))
+        writer.writerow([*map(unspoken, texts), *numbers, *map(unspoken, lists)])
+        caption = []
     return buffer.getvalue()
 
 

@@ -1,12 +1,14 @@
 """Claims in a user's own experiment, from the file to the verdicts, as a user types the commands."""
 
+import csv
+import io
 import re
 import shutil
 
 import pytest
 
 from genbench import records
-from tests.helpers.commands import typed
+from tests.helpers.commands import importable, typed
 
 EXPERIMENT = """\
 # @package _global_
@@ -91,7 +93,7 @@ def verdicts(work, *arguments):
     assert re.split(r"  +", head) == [
         "claim",
         "verdict",
-        "seeds",
+        "n",
         "p for",
         "p against",
         "95 % interval",
@@ -112,7 +114,8 @@ def test_each_claim_of_an_own_experiment_has_a_verdict(trained):
     )
     assert shrinks[5] in shrinks[6]
     assert re.split(r"  +", found["positive"])[:6] == ["positive", "replicated", "5", "–", "–", "–"]
-    assert found["p:"] == "p: one-sided, by Holm's correction for 2; looks at 5, 10 seeds, from seed 0"
+    assert found["p:"] == "p: one-sided, after Holm's correction for 2 claims; looks at 5 and 10 seeds, from seed 0."
+    assert found["The"].startswith("The chance of at least one false verdict, of either kind, is at most 10 % if")
     assert not any("\x1b" in line for line in found.values())
 
 
@@ -211,6 +214,44 @@ def test_rules_that_a_folder_names_are_genbench_s_own_or_trusted(work):
         assert marker.exists()
 
 
+def test_the_table_stands_above_its_verdicts_which_leave_a_file_of_their_own(work):
+    folder = work / "runs" / "shrinks"
+    before = (folder / "table.csv").read_text()
+    status, out, err = typed(work, "genbench-table", "runs/shrinks")
+    assert (status, err) == (0, "")
+    table, verdicts = out.split("\nClaims\n")
+    assert "l2" in table
+    assert re.search(
+        r"grows +not replicated +A squared penalty lets the weights grow\. *\n +mean difference -", verdicts
+    )
+    assert "written beside the runs: table.md, table.tex, table.csv, claims.csv, report.html, figures/" in verdicts
+    assert (folder / "table.csv").read_text() == before
+    found = list(csv.DictReader(io.StringIO((folder / "claims.csv").read_text())))
+    assert [(row["claim"], row["verdict"]) for row in found] == [
+        ("shrinks", "replicated"), ("grows", "not replicated"), ("positive", "replicated"),
+    ]  # fmt: skip
+    for name in ("table.md", "table.tex", "report.html"):
+        assert "A squared penalty lets the weights grow." in (folder / name).read_text()
+
+
+def test_a_rule_of_the_user_s_own_is_judged_at_the_end_of_the_sweep_and_a_table_without_trust_says_so(work):
+    (work / "own_rules.py").write_text("from genbench.claims.rules import Difference\n")
+    with importable(work):
+        status, out, err = genbench(work, "claims.rules.shrinks._target_=own_rules.Difference", "seed=range(5)")
+        assert status == 0, err
+        assert re.search(r"shrinks +replicated", out)
+        status, out, err = typed(work, "genbench-table", "runs/shrinks")
+        assert (status, err) == (0, "")
+        said = " ".join(out.split("\nClaims\n")[1].split())
+        assert said.startswith(
+            "The claims are not judged: claims.rules.shrinks._target_ is 'own_rules.Difference', which is no rule of "
+            "genbench.claims.rules; accepted: --trust, if you know who wrote it"
+        )
+        assert not (work / "runs" / "shrinks" / "claims.csv").exists()
+        status, out, _ = typed(work, "genbench-table", "runs/shrinks", "--trust")
+        assert (status, bool(re.search(r"shrinks +replicated", out))) == (0, True)
+
+
 def test_a_folder_without_claims_says_so(work):
     path = work / "runs" / "shrinks"
     records.write_sweep(path, {**records.read_sweep(path), "claims": None})
@@ -225,7 +266,8 @@ def test_a_folder_without_claims_says_so(work):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--trust"], "--trust is of --claims"),
+        (["--trust", "--status"], "--trust is of the claims of a folder of runs; accepted: with its own table, or"),
+        (["--trust", "--rows", "seed"], "--trust is of the claims of a folder of runs; accepted: with its own table"),
         (["--claims", "--status"], "--claims takes none of --format, --status, --dashboard, --strategies"),
         (["--claims", "--format", "latex"], "--claims takes none of --format, --status, --dashboard, --strategies"),
         (["--claims", "--rows", "seed"], "--claims takes none of --rows, --columns, --baseline, --seed, --output"),

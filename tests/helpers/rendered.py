@@ -1,6 +1,30 @@
 """What a page or a figure shows its reader."""
 
+import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+NASTY = r"<b>|x_%$#&{}~^\*`" + "λ中é"
+"""Holds the markup of every format."""
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+
+
+def assert_typesets(folder: Path, source: str) -> None:
+    """Tables compile in LaTeX, within the page, with all of their characters."""
+    (folder / "table.tex").write_text(source)
+    (folder / "page.tex").write_text(
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{textcomp}\usepackage{booktabs,graphicx}"
+        r"\begin{document}\input{table.tex}\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
+    log = result.stdout.decode(errors="replace")
+    assert result.returncode == 0, log[-2000:]
+    assert not re.findall("Overfull.*|Float too large.*|Missing character.*", log), log
 
 
 class Outline(HTMLParser):

@@ -295,6 +295,8 @@ def report(folder: Path) -> None:
 
     (folder / "figures").mkdir(parents=True)
     (folder / "table.csv").write_text('regularization,test acc. (%)\nnone,61.0\n"l2, mixup",64.5\n')
+    (folder / "claims.csv").write_text("claim,verdict\nC1,replicated\n")
+    (folder / "claims.csv").write_text("claim,verdict\nC1,replicated\n")
     Image.new("RGB", (4, 3)).save(folder / "figures" / "gap.png")
 
 
@@ -310,4 +312,6 @@ def test_the_report_of_a_sweep_is_a_run_with_table_and_figures(clean, tmp_path):
     table = json.loads((folder / "files" / row["report/table.path"]).read_text())
     assert table["columns"] == ["regularization", "test acc. (%)"]
     assert table["data"] == [["none", "61.0"], ["l2, mixup", "64.5"]]
+    verdicts = json.loads((folder / "files" / row["report/claims.path"]).read_text())
+    assert (verdicts["columns"], verdicts["data"]) == (["claim", "verdict"], [["C1", "replicated"]])
     assert (folder / "files" / row["report/gap.path"]).read_bytes().startswith(b"\x89PNG")

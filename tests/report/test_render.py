@@ -1,8 +1,6 @@
 import csv
 import io
 import re
-import shutil
-import subprocess
 
 import pandas as pd
 import pytest
@@ -13,8 +11,7 @@ from genbench.report.latex import latex
 from genbench.report.selection import load
 from genbench.report.table import build
 from tests.helpers import factory
-
-NASTY = r"<b>|x_%$#&{}~^\*`" + "λ中é"
+from tests.helpers.rendered import NASTY, assert_typesets, needs_latex
 
 
 def nasty(folder):
@@ -191,20 +188,9 @@ def test_csv_cells_are_no_formulas_and_numbers_stay_numbers(tmp_path):
     assert (float(first["mean"]) < 0, first["published"], first["row"]) == (True, "-0.7", "none")
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@needs_latex
 @pytest.mark.parametrize("case", ["nasty", "holes", "long"])
 def test_latex_compiles(tmp_path, holes, case):
     tables = {"nasty": nasty, "long": lambda folder: long(folder, 100)}
     table = tables[case](tmp_path / "runs") if case in tables else build(load(holes))
-    (tmp_path / "table.tex").write_text(latex(table))
-    (tmp_path / "page.tex").write_text(
-        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{textcomp}\usepackage{booktabs,graphicx}"
-        r"\begin{document}\input{table.tex}\end{document}"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
-    log = result.stdout.decode(errors="replace")
-    assert result.returncode == 0, log[-2000:]
-    assert "Overfull" not in log
-    assert "Float too large" not in log
-    assert "Missing character" not in log
+    assert_typesets(tmp_path, latex(table))
