@@ -28,7 +28,7 @@ def table() -> None:
     )
     parser.add_argument("--version", action="version", version=version_line())
     parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="folder", help="an experiment's: runs/ablation, say; or a CSV file"
+        "folders", type=Path, nargs="*", metavar="folder", help="an experiment's: runs/ablation, say; or a CSV file"
     )
     parser.add_argument(
         "--all", action="store_true", help="all runs of the folder, not those of the last command alone"
@@ -45,6 +45,12 @@ def table() -> None:
     parser.add_argument(
         "--summary", action="store_true", help="a CSV file (a line a run) that makes table and verdicts"
     )
+    parser.add_argument(
+        "--papers",
+        action="store_true",
+        help="the verdicts on all papers, or those named, with runs in the folder (default: runs); writes papers.html",
+    )
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="with --papers: your own experiments as well")
     parser.add_argument("--dashboard", action="store_true", help="create or update the W&B workspace")
     parser.add_argument("--json", action="store_true", help="with --dashboard: print it instead; needs no W&B account")
     parser.add_argument(
@@ -65,8 +71,15 @@ def table() -> None:
     arguments = parser.parse_intermixed_args()
     if arguments.json and not arguments.dashboard:
         parser.error("--json is of --dashboard")
+    if arguments.config_dir is not None and not arguments.papers:
+        parser.error("--config-dir is of --papers")
+    if not arguments.folders and not arguments.papers:
+        parser.error("the following arguments are required: folder")
     try:
         with to_reader():
+            if arguments.papers:
+                _papers(arguments)
+                return
             _check_other(arguments)
             for folder in arguments.folders:
                 if not folder.is_file():
@@ -174,6 +187,38 @@ def _check_folder(folder: Path) -> None:
             else "accepted: an experiment's folder, such as runs/ablation"
         )
         raise ValueError(f"{folder} holds no runs; {hint}")
+
+
+def _papers(arguments: Any) -> None:
+    """Print the scoreboard of papers, and write its page beside the folders of their runs."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from genbench import config, records
+    from genbench.report.papers import scoreboard
+
+    options = ("all", "status", "claims", "summary", "dashboard", "strategies")
+    if _is_other(arguments) or arguments.format != "terminal" or any(getattr(arguments, name) for name in options):
+        raise ValueError("--papers takes no other option than --config-dir")
+    if (own := arguments.config_dir) is not None and not (own / "experiment").is_dir():
+        raise ValueError(f"--config-dir is {own}; accepted: a folder that holds experiment/*.yaml")
+    folders = [path for path in arguments.folders if path.is_dir()]
+    if len(folders) > 1:
+        raise ValueError(f"--papers takes one folder of all runs; got {', '.join(map(str, folders))}")
+    folder = folders[0] if folders else Path("runs")
+    names = [str(path) for path in arguments.folders if not path.is_dir()]
+    places = [config.folder(), *([own] if own is not None else [])]
+    shown = scoreboard.board(places, folder, names)
+    console = Console()
+    if console.is_terminal:
+        console.print(scoreboard.renderable(shown))
+    else:
+        for line in scoreboard.lines(shown):
+            console.print(Text(line), soft_wrap=True)
+    console.print(Text(scoreboard.ERRORS, style="dim"), soft_wrap=not console.is_terminal)
+    if folder.is_dir():
+        records.write_atomic(folder / scoreboard.PAGE, scoreboard.page(shown, folder=folder))
+        console.print(Text(f"written: {folder / scoreboard.PAGE}", style="dim"), soft_wrap=True)
 
 
 def _strategies(folders: list[Path]) -> None:

@@ -5,7 +5,6 @@ Rows are numbered as well as coloured.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 from genbench.report.figures import custom, differences, gap, learning, strengths
 from genbench.report.figures.style import Drawing, settle
@@ -38,10 +37,18 @@ def draw(selection: Selection, table: Table, points: Sequence[Point]) -> Iterato
         lambda: _noted(gap.against_norms(shown, rows), note),
         lambda: _noted(learning.accuracy(curves, few), note),
         lambda: _noted(learning.cross_entropy(curves, few), note),
-        *(partial(_custom, curve, points, table) for curve in curves_of(table.figures)),
     ]
     for make in figures:
         if (drawing := make()) is not None:
+            settle(drawing)
+            yield drawing
+    yield from asked(table, points)
+
+
+def asked(table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
+    """Yield the figures that the experiment asks for; see :func:`draw`."""
+    for curve in curves_of(table.figures):
+        if (drawing := _custom(curve, points, table)) is not None:
             settle(drawing)
             yield drawing
 

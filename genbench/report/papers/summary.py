@@ -32,7 +32,7 @@ def write(selection: Selection) -> str:
     A metric that is null says ``null``; an empty field is absent.
     """
     sweep = selection.sweep or {}
-    named = set(_strings([sweep.get("table"), sweep.get("claims")]))
+    named = set(strings([sweep.get("table"), sweep.get("claims")]))
     found = selection.records
     metrics = {name for record in found for name in record["metrics"]}
     wanted = {name for name in metrics if name in named}
@@ -250,14 +250,14 @@ def _value(cell: str) -> Any:
         return cell
 
 
-def _strings(node: Any) -> Iterator[str]:
+def strings(node: Any) -> Iterator[str]:
     """Yield every key and every text of nested values."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield str(key)
-            yield from _strings(value)
+            yield from strings(value)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from _strings(value)
+            yield from strings(value)
     elif isinstance(node, str):
         yield node

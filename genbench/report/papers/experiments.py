@@ -1,0 +1,104 @@
+"""The experiments that replicate papers, as their YAML files compose."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from genbench.report.papers.paper import Paper, read
+
+AT_SCALE = "_paper"  # ends the name of an experiment at the paper's own scale
+_HAS_PAPER = re.compile(r"^paper:\s", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment as composed.
+
+    Attributes:
+        choice: ``experiment=<choice>`` trains it.
+        file: its YAML file.
+        runs: their number.
+        nodes: ``name`` (the folder of its runs), ``table``, ``claims`` and ``paper``.
+    """
+
+    choice: str
+    file: Path
+    runs: int
+    nodes: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder of its runs."""
+        return str(self.nodes["name"])
+
+    @property
+    def paper(self) -> Paper:
+        """The paper that it replicates."""
+        block = self.nodes["claims"] or {}
+        return read(self.nodes["paper"] or {}, block.get("rules") or {})
+
+    @property
+    def summary(self) -> Path:
+        """The summary of its runs, beside its YAML file."""
+        return self.file.with_suffix(".csv")
+
+
+def choices(places: Sequence[Path]) -> dict[str, Path]:
+    """Return the file of every experiment that has a ``paper``, by choice; those at a paper's own scale are left out.
+
+    Args:
+        places: folders of YAML files; of two files with one name the first counts.
+    """
+    found: dict[str, Path] = {}
+    for place in places:
+        for file in sorted((place / "experiment").glob("[!_]*.yaml")):
+            if not file.stem.endswith(AT_SCALE) and _HAS_PAPER.search(file.read_text()):
+                found.setdefault(file.stem, file)
+    return dict(sorted(found.items()))
+
+
+def at_scale(file: Path) -> Path | None:
+    """Return the file of the same experiment at the scale of the paper, if there is one."""
+    other = file.with_stem(file.stem + AT_SCALE)
+    return other if other.is_file() else None
+
+
+def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
+    """Return experiments as Hydra composes them; ``places`` are the folders of YAML files, genbench's own first."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from genbench.config import resolve
+
+    own, *others = (place.resolve() for place in places)
+    searched = f"hydra.searchpath=[{','.join(f'file://{place}' for place in others)}]"
+    found = []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(own), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        for file in files:
+            words = [*([searched] if others else []), f"experiment={file.stem}"]
+            config = compose("train", words, return_hydra_config=True)
+            sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+            plain = resolve(config)
+            nodes = {key: plain[key] for key in ("name", "table", "claims", "paper")}
+            found.append(Experiment(file.stem, file, _count(sweeper, loader), nodes))
+    return found
+
+
+def _count(sweeper: Mapping[str, Any], loader: Any) -> int:
+    """Return the number of jobs of a sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.utils import get_object
+
+    settings = {key: value for key, value in sweeper.items() if not key.startswith("_")}
+    grid = get_object(sweeper["_target_"])(**settings)
+    grid.hydra_context = SimpleNamespace(config_loader=loader)
+    words = [f"{key}={value}" for key, value in (settings.get("params") or {}).items()]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
+    (jobs,) = grid.split_arguments(parsed, None)
+    return len(jobs)
