@@ -1,5 +1,5 @@
 # The commands create .venv with the pinned dependencies if it is missing or out of date.
-.PHONY: demo test test-cluster lint docs bench clean
+.PHONY: demo papers test test-cluster lint docs bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 # several processes on few cores: threads that fight over them cost 5 ×
@@ -7,6 +7,10 @@ export OMP_NUM_THREADS ?= 1
 
 demo: .venv/installed
 	$(BIN)/genbench experiment=ablation hydra/launcher=packed
+
+# the laptop version of every paper, one after the other, and the scoreboard; again: what is missing. PAPERS=NAME: that one
+papers: .venv/installed
+	$(BIN)/python scripts/papers.py $(PAPERS)
 
 test: .venv/installed
 	$(BIN)/pytest -n auto --dist worksteal

@@ -1,0 +1,57 @@
+"""``make papers``, with a command that trains nothing in place of ``genbench``."""
+
+import runpy
+import sys
+from pathlib import Path
+
+from tests.helpers.papers import NAME, runs, written
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "papers.py"
+TRAINS = (
+    "import sys; print('a table'); print('2 to train', file=sys.stderr); open('called', 'w').write(f'{sys.argv[1:]}')"
+)
+FAILS = "import sys; print('genbench: no space left', file=sys.stderr); sys.exit(1)"
+
+
+def made(work, monkeypatch, program, *words):
+    """The status of the command in a folder."""
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["papers.py", "--config-dir=conf", *words])
+    script = runpy.run_path(str(SCRIPT))
+    script["main"].__globals__["GENBENCH"] = [sys.executable, "-c", program]
+    return script["main"]()
+
+
+def test_each_paper_is_a_command_of_its_own_and_its_cost_stands_first(tmp_path, monkeypatch, capfd):
+    written(tmp_path)
+    runs(tmp_path / "runs" / NAME)
+    assert made(tmp_path, monkeypatch, TRAINS, NAME) == 0
+    assert (tmp_path / "called").read_text() == "['--config-dir=conf', 'experiment=nobody2020']"
+    out, err = capfd.readouterr()
+    assert out.splitlines()[:3] == [
+        "nobody2020: 20 runs, 80 s measured for 40 runs (cpu, threads=1)",
+        "in all 80 s",
+        "nobody2020: done in 0 s",
+    ]
+    assert err.splitlines() == ["nobody2020 (1 of 1): starts"]
+    assert "a table" not in out
+    assert "  2 replicated, 1 not replicated (runs/nobody2020)" in out
+    assert (tmp_path / "runs" / "papers.html").exists()
+
+
+def test_a_paper_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
+    folder = written(tmp_path)
+    (folder / "someone2021.yaml").write_text((folder / f"{NAME}.yaml").read_text().replace(NAME, "someone2021"))
+    assert made(tmp_path, monkeypatch, FAILS, NAME, "someone2021") == 1
+    out = capfd.readouterr().out.splitlines()
+    assert out[2] == "in all 2 not measured"
+    assert out[3] == "nobody2020: failed after 0 s: genbench: no space left"
+    assert out[4] == "someone2021: failed after 0 s: genbench: no space left"
+
+
+def test_an_unknown_paper_is_refused_before_anything_runs(tmp_path, monkeypatch, capfd):
+    written(tmp_path)
+    assert made(tmp_path, monkeypatch, TRAINS, "nobody2021") == 1
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "papers: there is no paper 'nobody2021'; did you mean 'nobody2020'?\n")
+    assert not (tmp_path / "called").exists()
