@@ -24,6 +24,7 @@ FAMILIES = {
     "information": "What the layers keep of inputs and labels.",
     "representation": "The geometry of the features.",
     "bound": "Generalization bounds and the quantities in them.",
+    "interpolation": "The training labels interpolated by a kernel, in closed form and without the network.",
     "robustness": "How well it does on inputs that were changed.",
 }
 

@@ -1,6 +1,7 @@
 """Evaluate any set of measures during training."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,6 +31,7 @@ from genbench.measures.base import (
     key_prefix,
     needs_data,
     of_flatness,
+    of_train,
     reason,
 )
 from genbench.measures.snapshot import Count, Forward, Loss
@@ -51,7 +53,8 @@ class Measures(Measuring):
     """Evaluates any set of measures, as ``split/family/name``, or ``weights/family/name`` if they need no data.
 
     All measures share one snapshot, which computes common quantities once. A function without the decorator
-    :func:`genbench.measures.measure` belongs to the family ``other``. If a measure raises, its value is null with the
+    :func:`genbench.measures.measure` belongs to the family ``other``. One with the argument ``train`` also gets a
+    snapshot of the train split. If a measure raises, its value is null with the
     reason; the other measures and training go on.
 
     Args:
@@ -153,6 +156,14 @@ class Measures(Measuring):
             return {
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
             }
+        measures = dict(self.measures)
+        if any(map(of_train, measures.values())):
+            try:
+                train = self.snapshot(trainer, pl_module, "train", **settings)
+            except Exception as error:
+                train = Snapshot(self.subject(pl_module), self.loss, _Absent(reason(error)), forward=self.forward)
+            bound: Any = partial
+            measures |= {name: bound(each, train=train) for name, each in measures.items() if of_train(each)}
         unfinished: Unfinished | None = getattr(pl_module, "unfinished", None)
         known = {} if unfinished is None else unfinished.of(self.state_key)
         self.origins = {name: list(estimates) for name, estimates in known.items()}
@@ -163,7 +174,7 @@ class Measures(Measuring):
             if unfinished is not None:
                 unfinished.keep(self.state_key, name, noted(noted(estimates, of_some), self._notes))
 
-        found = evaluate(self.measures, snapshot, split=self.split, few=some, known=dict(known), keep=keep)
+        found = evaluate(measures, snapshot, split=self.split, few=some, known=dict(known), keep=keep)
         return noted(found, of_some)
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from genbench.measures.ensemble import ensemble_curve
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
+from genbench.measures.interpolation import convolution_interpolation, gaussian_interpolation
 from genbench.measures.margins import (
     input_margin,
     inverse_margin,
@@ -89,6 +90,7 @@ __all__ = [
     "brier_score",
     "calibration_error",
     "compressed_size",
+    "convolution_interpolation",
     "convolution_spectral_norms",
     "corrupted_performance",
     "cross_entropy",
@@ -104,6 +106,7 @@ __all__ = [
     "gauss_newton_eigenvalues",
     "gauss_newton_frobenius_norm",
     "gauss_newton_trace",
+    "gaussian_interpolation",
     "generalization_gap",
     "generator_drift_accuracy",
     "gradient_noise_scale",

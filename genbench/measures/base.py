@@ -168,6 +168,8 @@ def check_settings(measures: Mapping[str, MeasureOf]) -> None:
             plain = plain.func
         if hasattr(plain, "family"):  # without what measure() adds, which looks at once
             plain = plain.__wrapped__
+        if of_train(function):
+            settings["train"] = _Unseen()
         try:
             plain(_Unseen(), **settings)
         except _Looked:
@@ -191,6 +193,13 @@ def needs_data(function: MeasureOf) -> bool:
 def gives_one(function: MeasureOf) -> bool:
     """Whether a measure says that it returns one estimate, which has its name."""
     return inspect.signature(_declared(function)).return_annotation in (Estimate, "Estimate")
+
+
+def of_train(function: MeasureOf) -> bool:
+    """Whether a measure compares its data with those of training, a second snapshot ``train``."""
+    bound = function.keywords if isinstance(function, partial) else {}
+    parameter = inspect.signature(_declared(function)).parameters.get("train")
+    return parameter is not None and parameter.default is parameter.empty and "train" not in bound
 
 
 def of_flatness(function: MeasureOf) -> bool:

@@ -17,7 +17,12 @@ from genbench.measures.base import evaluate
 from tests.helpers.networks import build
 
 CONF = Path(__file__).parents[2] / "conf"
-OF_TWO = {"generalization_gap", "disagreement"}  # snapshots; others compare with the initial weights
+OF_TWO = {  # snapshots; others compare with the initial weights
+    "generalization_gap",
+    "disagreement",
+    "gaussian_interpolation",
+    "convolution_interpolation",
+}
 
 
 def chosen(*overrides: str) -> dict:
