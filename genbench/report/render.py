@@ -57,27 +57,30 @@ def markdown(table: Table) -> str:
         value = " ± ".join(filter(None, (text.mean, text.half)))
         value = f"**{value}**" if text.best else value
         value += text.mark.replace("*", "\\*")
-        value = " ".join(filter(None, (value, text.status and f"<sub>{_md(text.status)}</sub>")))
+        value = " ".join(filter(None, (value, text.status and f"<sub>{escaped(text.status)}</sub>")))
         value += f"<sup>{','.join(text.notes)}</sup>" if text.notes else ""
-        return value + (f" [{_md(text.published)}]" if text.published else "")
+        return value + (f" [{escaped(text.published)}]" if text.published else "")
 
     body = texts(table)
-    head = [_md(table.header), *(_md(f"{c.group}: {heading(c)}" if c.group else heading(c)) for c in table.columns)]
+    head = [
+        escaped(table.header),
+        *(escaped(f"{c.group}: {heading(c)}" if c.group else heading(c)) for c in table.columns),
+    ]
     lines = [
-        f"### {_md(table.title)}",
+        f"### {escaped(table.title)}",
         "",
         "| " + " | ".join(head) + " |",
         "|:--" + "|--:" * len(table.columns) + "|",
     ]
     for row, line in zip(table.rows, body, strict=True):
         marks = f"<sup>{','.join(map(letter, row.notes))}</sup>" if row.notes else ""
-        lines.append("| " + " | ".join([_md(row.title) + marks, *map(cell, line)]) + " |")
-    lines += ["", " ".join(_md(sentence) for sentence in table.caption)]
+        lines.append("| " + " | ".join([escaped(row.title) + marks, *map(cell, line)]) + " |")
+    lines += ["", " ".join(escaped(sentence) for sentence in table.caption)]
     if table.notes:
-        notes = "; ".join(f"<sup>{letter(index)}</sup> {_md(note)}" for index, note in enumerate(table.notes))
+        notes = "; ".join(f"<sup>{letter(index)}</sup> {escaped(note)}" for index, note in enumerate(table.notes))
         lines += ["", notes + "."]
     if table.problems:
-        lines += ["", "Left out:", "", *(f"- {_md(problem)}" for problem in table.problems)]
+        lines += ["", "Left out:", "", *(f"- {escaped(problem)}" for problem in table.problems)]
     return "\n".join(lines) + "\n"
 
 
@@ -150,10 +153,10 @@ def verdicts_markdown(verdicts: Verdicts) -> str:
     lines = ["#### Claims", ""]
     if verdicts.rows:
         lines += ["| " + " | ".join(VERDICT_HEAD) + " |", "|:--|:--" + "|--:" * (len(VERDICT_HEAD) - 2) + "|"]
-        lines += ["| " + " | ".join(map(_md, verdict_numbers(row))) + " |" for row in verdicts.rows]
+        lines += ["| " + " | ".join(map(escaped, verdict_numbers(row))) + " |" for row in verdicts.rows]
         told = ((row.claim, " ".join(verdict_sentences(row))) for row in verdicts.rows)
-        lines += ["", *(f"- **{_md(claim)}**: {_md(text)}" for claim, text in told), ""]
-    return "\n".join([*lines, _md(" ".join(verdicts.caption))]) + "\n"
+        lines += ["", *(f"- **{escaped(claim)}**: {escaped(text)}" for claim, text in told), ""]
+    return "\n".join([*lines, escaped(" ".join(verdicts.caption))]) + "\n"
 
 
 _CLAIMS_HEADER = [
@@ -235,6 +238,6 @@ def stack_columns(table: Table, widths: Sequence[int], available: int) -> list[l
     )
 
 
-def _md(text: str) -> str:
+def escaped(text: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", text)
