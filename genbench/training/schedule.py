@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import (
     MultiStepLR,
     OneCycleLR,
     SequentialLR,
+    StepLR,
 )
 
 from genbench.checks import check_integer, check_number
@@ -39,6 +40,15 @@ def cyclic(optimizer: Optimizer, *, total_steps: int, cycles: int = 5) -> LRSche
         return 0.5 * (1 + math.cos(math.pi * (step - start) / (end - start)))
 
     return LambdaLR(optimizer, factor)
+
+
+def exponential(
+    optimizer: Optimizer, *, total_steps: int, factor: float = 0.95, every_n_steps: int = 390
+) -> LRScheduler:
+    """Multiply the learning rate by ``factor`` after every ``every_n_steps`` steps, an epoch say (Zhang et al. 2017,
+    arXiv 1611.03530, appendix A)."""
+    check_number("scheduler.factor", factor, low=0, open_low=True)
+    return StepLR(optimizer, check_integer("scheduler.every_n_steps", every_n_steps, least=1), factor)
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.3) -> LRScheduler:

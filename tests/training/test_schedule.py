@@ -42,6 +42,14 @@ def test_one_cycle_rises_and_falls_along_half_cosines():
     assert rates(schedule.one_cycle, 20, warmup=0.3) == pytest.approx([*rising, *falling])
 
 
+def test_the_exponential_schedule_falls_by_its_factor_once_an_epoch():
+    expected = [0.4] * 3 + [0.2] * 3 + [0.1] * 2
+    assert rates(schedule.exponential, 8, factor=0.5, every_n_steps=3) == pytest.approx(expected)
+    for name, value in (("factor", 0), ("every_n_steps", 0)):
+        with pytest.raises(ValueError, match=f"scheduler.{name} is 0; accepted"):
+            rates(schedule.exponential, 8, **{name: value})
+
+
 @pytest.mark.parametrize(("steps", "cycles"), [(20, 4), (20, 1), (6, 6)])
 def test_cycles_of_equal_length_are_the_papers(steps, cycles):
     length = steps // cycles  # Huang et al. 2017, Eq. 2, t from 1
@@ -65,7 +73,9 @@ def test_no_cycle_is_no_schedule():
         rates(schedule.cyclic, 20, cycles=0)
 
 
-@pytest.mark.parametrize("make", [schedule.cosine, schedule.one_cycle, schedule.warmup, schedule.step, schedule.cyclic])
+@pytest.mark.parametrize(
+    "make", [schedule.cosine, schedule.one_cycle, schedule.warmup, schedule.step, schedule.cyclic, schedule.exponential]
+)
 def test_every_group_keeps_its_own_scale(make):
     assert rates(make, 20, lrs=(0.4, 0.1)) == pytest.approx([rate / 4 for rate in rates(make, 20)])
 
