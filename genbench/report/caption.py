@@ -9,7 +9,7 @@ from genbench.report.selection import Selection
 from genbench.report.spec import RAW_MEASURES
 
 # overrides that change no number of a table
-_SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "paper", "checkpoint_seconds")
+_SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "claims", "paper", "checkpoint_seconds")
 
 
 def caption_of(
@@ -57,10 +57,45 @@ def caption_of(
         if reasons and any(not cell.comparable for cell in cells):
             because = "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items())
             caption.append(f"† not comparable with the other rows, so neither tested nor set in bold ({because}).")
-    for column in columns:
-        if column.published:
-            caption.append(f"Published values of {column.title}: {column.source}.")
     return caption
+
+
+def published_caption(
+    columns: Sequence[Column], rows: Sequence[Row], grid: Sequence[Sequence[Cell]], scaled: Sequence[str]
+) -> list[str]:
+    """Say where the published values come from, and whether ours are of their scale; ``scaled`` says in what not."""
+    cited: dict[str, dict[int, list[str]]] = {}
+    for row, line in zip(rows, grid, strict=True):
+        for index, cell in enumerate(line):
+            if cell.published is not None:
+                cited.setdefault(cell.published.cited, {}).setdefault(index, []).append(row.label)
+    counts = [sum(line[index].published is not None for line in grid) for index in range(len(columns))]
+    caption = []
+    for source, places in cited.items():
+        named = [
+            columns[index].title + ("" if len(labels) == counts[index] else f" ({listed(labels)})")
+            for index, labels in places.items()
+        ]
+        of = "" if len(cited) == 1 and len(named) > 1 else f" of {listed(named)}"
+        caption.append(f"Published values{of}: {source}.")
+    beside = [column for column, count in zip(columns, counts, strict=True) if count and column.metric]
+    same = [column.title for column in beside if column.same_scale]
+    other = [column.title for column in beside if not column.same_scale]
+    if same:
+        caption.append(f"Δ{f' of {listed(same)}' if other else ''}: ours minus the published value, at its scale.")
+    if other:
+        of = f" of {listed(other)}" if same else ""
+        caption.append(f"No published value{of} is subtracted from ours: they are not of one scale.")
+        if scaled:
+            caption.append(" ".join(["Scaled down:", *scaled]))
+    return caption
+
+
+def scaled_down(selection: Selection) -> list[str]:
+    """Return what the experiment's ``paper`` says of its scale."""
+    texts = ((selection.sweep or {}).get("paper") or {}).get("scaled_down")
+    found = [clean(text) for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
+    return [f"{text.removesuffix('.')}." for text in found]
 
 
 def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:

@@ -1,5 +1,6 @@
 """The parts of a table, independent of its output format."""
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,23 +11,47 @@ SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published value as it is printed, with its source; ``third_party`` if it was not read in the source itself."""
+
+    text: str
+    source: str
+    third_party: bool = False
+
+    @property
+    def value(self) -> float | None:
+        """The number, without its error; None if the text is no number."""
+        found = re.fullmatch(r"([-−]?\d+(?:\.\d*)?(?:e[+-]?\d+)?)(?: ± [\d.e-]+)?(?: %)?", self.text, re.IGNORECASE)
+        return None if found is None else float(found[1].replace("−", "-"))
+
+    @property
+    def cited(self) -> str:
+        """The source, and how the value came from it."""
+        return f"{self.source} (third party: not read in the source itself)" if self.third_party else self.source
+
+
+@dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: ``scale`` times ``metric`` of the runs that match ``where``.
+    """A column: ``scale`` times ``metric`` of the runs that match ``where``; without a metric, published values alone.
 
     ``best`` (max or min) selects the mean in bold. ``published`` maps rows to published values in the column's unit,
-    which are shown beside the measured ones; ``source`` cites them. ``digits`` is the number of decimals (default:
-    three significant digits of the column's largest mean). ``group`` is the heading over neighbouring columns.
+    which are shown beside the measured ones; ``source`` cites them, and ``third_party`` says that they were not read
+    there. If the runs are of the ``same_scale``, the differences from them are shown. ``digits`` is the number of
+    decimals (default: three significant digits of the column's largest mean). ``group`` is the heading over
+    neighbouring columns.
     """
 
     label: str
-    metric: str
+    metric: str = ""
     group: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
     best: str | None = None
     scale: float = 1.0
     digits: int | None = None
-    published: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
     source: str | None = None
+    third_party: bool = False
+    same_scale: bool = False
 
     @property
     def title(self) -> str:
@@ -50,7 +75,7 @@ class Cell:
     best: bool = False
     comparable: bool = True
     notes: tuple[int, ...] = ()
-    published: str | None = None
+    published: Published | None = None
 
     @property
     def significant(self) -> bool:

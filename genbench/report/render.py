@@ -15,21 +15,23 @@ PADDING = 2  # blanks between two columns
 
 @dataclass(frozen=True)
 class Text:
-    """The text of a cell: ``mean ± half``, ``mark`` and ``status``; ``notes`` are footnote letters."""
+    """The text of a cell: ``mean ± half``, ``mark`` and ``status``; ``notes`` are footnote letters. ``published`` is
+    the published value and the difference from it; ``source`` cites it."""
 
     mean: str
     half: str
     mark: str
     status: str
     notes: list[str]
-    published: str | None
+    published: str
+    source: str
     best: bool
 
 
 def texts(table: Table) -> list[list[Text]]:
     """Return the text of every cell, rows × columns."""
     return [
-        [_text(cell, digits) for cell, digits in zip(line, places, strict=True)]
+        [_text(cell, column, digits) for cell, column, digits in zip(line, table.columns, places, strict=True)]
         for line, places in zip(table.cells, decimals(table), strict=True)
     ]
 
@@ -59,7 +61,7 @@ def markdown(table: Table) -> str:
         value += text.mark.replace("*", "\\*")
         value = " ".join(filter(None, (value, text.status and f"<sub>{escaped(text.status)}</sub>")))
         value += f"<sup>{','.join(text.notes)}</sup>" if text.notes else ""
-        return value + (f" [{escaped(text.published)}]" if text.published else "")
+        return " ".join(filter(None, (value, text.published and f"[{escaped(text.published)}]")))
 
     body = texts(table)
     head = [
@@ -86,13 +88,14 @@ def markdown(table: Table) -> str:
 
 _HEADER = [
     "row", "chosen", "column", "metric", "where", "mean", "low", "high", "n", "planned", "difference",
-    "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "notes", "caption",
+    "difference_low", "difference_high", "p", "p_holm", "comparable", "best", "status", "published", "source", "notes",
+    "caption",
 ]  # fmt: skip
 
 
 def is_table(content: bytes) -> bool:
     """Whether the content of a CSV file is a table of genbench's."""
-    return content.startswith(",".join(_HEADER).encode())
+    return content.startswith(",".join(_HEADER[:16]).encode())
 
 
 def comma_separated(table: Table) -> str:
@@ -123,7 +126,8 @@ def comma_separated(table: Table) -> str:
                     str(cell.comparable).lower(),
                     str(cell.best).lower(),
                     unspoken(cell.status or "complete"),
-                    unspoken(cell.published or ""),
+                    unspoken(cell.published.text if cell.published else ""),
+                    unspoken(cell.published.cited if cell.published else ""),
                     unspoken("; ".join(table.notes[index] for index in (*row.notes, *cell.notes))),
                     unspoken(" ".join(caption)),
                 ]
@@ -196,15 +200,20 @@ def unspoken(text: str) -> str:
     return text if re.fullmatch(r"[+-]\d+(\.\d*)?(e[+-]?\d+)?", text, re.IGNORECASE) else f"'{text}"
 
 
-def _text(cell: Cell, digits: int | None) -> Text:
-    mean = cell.mean
+def _text(cell: Cell, column: Column, digits: int | None) -> Text:
+    mean, published = cell.mean, ""
+    if cell.published is not None:
+        published = cell.published.text
+        if column.same_scale and mean and (value := cell.published.value) is not None:
+            published += f", Δ {'+' * (mean.value > value)}{number(mean.value - value, digits)}"
     return Text(
         mean=number(mean.value, digits) if mean else "",
         half=half(mean.half_width, digits) if mean and mean.half_width is not None else "",
         mark="†" if not cell.comparable else "*" if cell.significant else "",
         status=cell.status,
         notes=[letter(index) for index in cell.notes],
-        published=cell.published,
+        published=published,
+        source=cell.published.cited if cell.published else "",
         best=cell.best,
     )
 

@@ -1,6 +1,7 @@
 """The spec of a table: its columns, rows, baseline and figures."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from genbench import records
 from genbench.checks import nearest
 from genbench.privacy import clean
 from genbench.records.settings import show
-from genbench.report.model import Column
+from genbench.report.model import Column, Published
 
 RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))
 """Measures that change when weights are rescaled, although the network's outputs do not."""
@@ -57,7 +58,10 @@ class Curve:
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     """Return the columns of a spec; raise ValueError (one line) if the spec is malformed."""
-    accepted = ("title", "caption", "rows", "baseline", "choose", "columns", "figures")
+    accepted = (
+        "title", "caption", "rows", "order", "baseline", "choose", "columns", "figures", "source", "third_party",
+        "same_scale",
+    )  # fmt: skip
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
     if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | str | None):
@@ -68,26 +72,69 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     ):
         raise ValueError(f"table: choose is {rule!r}; accepted: {{metric: a metric, best: max or min}}, or null")
     nodes = spec.get("columns") or DEFAULT_COLUMNS
+    order = order_of(spec)
+    shared = {key: spec[key] for key in ("source", "third_party", "same_scale") if spec.get(key) is not None}
     columns = []
     fields = Column.__dataclass_fields__
     for node in nodes:
-        if not isinstance(node, Mapping) or not {"label", "metric"} <= set(node):
+        if not isinstance(node, Mapping) or "label" not in node or not {"metric", "published"} & set(node):
             raise ValueError(f"table: a column needs label and metric, got {node!r}")
         if unknown := [key for key in node if key not in fields]:
             raise ValueError(
                 f"table: column {node['label']!r} has the unknown key {unknown[0]!r}; {nearest(unknown[0], [*fields])}"
             )
-        given = {key: value for key, value in node.items() if value is not None}
+        given = shared | {key: value for key, value in node.items() if value is not None}
+        where = f"table: column {node['label']!r}"
         if given.get("best") not in (None, "max", "min"):
-            raise ValueError(f"table: column {node['label']!r}: best must be max, min or null, got {given['best']!r}")
-        if given.get("published") and not given.get("source"):
-            raise ValueError(f"table: column {node['label']!r}: published values need their source")
+            raise ValueError(f"{where}: best must be max, min or null, got {given['best']!r}")
+        for name in ("third_party", "same_scale"):
+            if not isinstance(given.get(name, False), bool):
+                raise ValueError(f"{where}: {name} is {given[name]!r}; accepted: true, false")
         for name in ("label", "group", "source"):
             if name in given:
                 given[name] = clean(given[name])
-        given["published"] = {show(key): show(value) for key, value in given.get("published", {}).items()}
+        if not isinstance(given.get("published", {}), Mapping):
+            raise ValueError(f"{where}: published is {given['published']!r}; accepted: a value for each row")
+        given["published"] = {
+            show(row): _published(value, given, f"{where}: published, row {show(row)!r}")
+            for row, value in given.get("published", {}).items()
+            if value is not None
+        }
+        if order and (unknown := [row for row in given["published"] if row not in order]):
+            raise ValueError(f"{where}: published names the row {unknown[0]!r}; {nearest(unknown[0], [*order])}")
         columns.append(Column(**given))
     return columns
+
+
+def _published(value: Any, column: Mapping[str, Any], where: str) -> Published:
+    """Return a published value: a number, text, or a mapping that has ``value`` and its own source."""
+    fields = ("value", "source", "third_party")
+    own = value if isinstance(value, Mapping) else {"value": value}
+    node = {key: column[key] for key in fields if key in column} | dict(own)
+    if unknown := [key for key in node if key not in fields]:
+        raise ValueError(f"{where} has the unknown key {unknown[0]!r}; {nearest(str(unknown[0]), fields)}")
+    value, third_party = node.get("value"), node.get("third_party", False)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{where}: value is {value!r}; accepted: a number, or text such as '99.66 ± 0.05'")
+    if not isinstance(third_party, bool):
+        raise ValueError(f"{where}: third_party is {third_party!r}; accepted: true, false")
+    if not node.get("source"):
+        raise ValueError(f"{where}: published values need their source")
+    text = f"{value:.12g}" if isinstance(value, float) else clean(value)
+    return Published(text=text, source=clean(node["source"]), third_party=third_party)
+
+
+def order_of(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return the rows that the table has in any case, in their order: their values, and the names that are shown."""
+    given = spec.get("order") or {}
+    if not isinstance(given, Mapping | list):
+        raise ValueError(f"table: order is {given!r}; accepted: a list of rows, or the name of each")
+    named = given.items() if isinstance(given, Mapping) else zip(given, given, strict=True)
+    rows = [(show(row), clean(show(row if name is None else name))) for row, name in named]
+    for part in zip(*rows, strict=True):
+        if twice := next((text for text, count in Counter(part).items() if count > 1), None):
+            raise ValueError(f"table: order has {twice!r} twice; accepted: different rows of different names")
+    return dict(rows)
 
 
 def curves_of(nodes: Any) -> list[Curve]:
@@ -129,8 +176,9 @@ def changed(
     Raises ``ValueError`` (one line) for a column that is neither.
     """
     spec = dict(spec)
-    if rows is not None:
-        spec |= {"rows": list(rows), "baseline": spec.get("baseline") if rows == spec.get("rows") else None}
+    if rows is not None and rows != spec.get("rows"):  # of other rows nothing is said
+        measured = [{**node, "published": None} for node in spec.get("columns") or () if node.get("metric")]
+        spec |= {"rows": list(rows), "baseline": None, "order": None, "columns": measured}
     if baseline is not None:
         spec["baseline"] = baseline
     if columns is not None:

@@ -9,16 +9,17 @@ from genbench.analysis import statistics
 from genbench.checks import nearest
 from genbench.privacy import clean
 from genbench.report.best_setting import choose
-from genbench.report.caption import caption_of, changes
+from genbench.report.caption import caption_of, changes, published_caption, scaled_down
 from genbench.report.format import listed, natural
 from genbench.report.lookup import Lookup, Values, extend, label, refuse_mixture
 from genbench.report.model import Cell, Column, Point, Row, Table
 from genbench.report.selection import SelectedRun, Selection
-from genbench.report.spec import RAW_MEASURES, columns_of
+from genbench.report.spec import RAW_MEASURES, columns_of, order_of
 
 _OTHER_NETWORK = "another network"
 _UNFINISHED = ("failed", "diverged", "damaged", "running", "missing")
 _UNMEASURED = "–"
+_NOT_RUN = "not run"  # and not planned
 
 
 def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
@@ -33,7 +34,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
         ValueError: a malformed spec, or a cell that would mix configurations; one line.
     """
     spec = _spec(selection, spec)
-    columns = columns_of(spec)
+    columns, order = columns_of(spec), order_of(spec)
     runs = selection.runs
     if not runs:
         raise ValueError(f"no runs to show in {selection.name}: it holds neither a readable record nor a plan")
@@ -42,11 +43,12 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     for key in [*keys, *(key for column in columns for key in column.where)]:
         lookup.require(key)
     found = lookup.rows(runs, keys)
-    baseline_key = _baseline(spec, keys, found, lookup)
+    baseline_key = _baseline(spec, keys, found, lookup, order)
     problems = [f"{run.run_id}: {run.reason}; its row is unknown" for row in found if None in row for run in found[row]]
     row_keys = [row for row in found if None not in row]
     if not selection.sweep:
         row_keys.sort(key=lambda row: (row != baseline_key, [natural(str(part)) for part in row]))
+    row_keys = _ordered(row_keys, order)
     baseline = row_keys.index(baseline_key) if baseline_key in row_keys else None
     chosen = choose(spec, columns, runs, keys)
     problems += chosen.problems
@@ -62,13 +64,22 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     grid = []
     for row, line in zip(row_keys, lines, strict=True):
         marks = notes.add([*chosen.remarks.get(row, []), *_row_notes(shown.get(row, []))])
-        rows.append(Row(label=label(row), chosen=chosen.labels.get(row, ""), notes=marks))
+        rows.append(Row(label=order.get(label(row), label(row)), chosen=chosen.labels.get(row, ""), notes=marks))
         grid.append([replace(cell, notes=notes.add(texts)) for cell, texts in line])
     references = [next((run.record for run in shown.get(row, []) if run.record), None) for row in row_keys]
     reference = references[baseline if baseline is not None else 0] if references else None
     altered = [_alteration(record, reference) for record in references]
     shared = any(run.record is not None and _packed(run.record) for run in runs)
-    labels = [row.label for row in rows]
+    labels = list(map(label, row_keys))
+    problems += [
+        f"published value of {column.title}, row {row}: the table has no such row; {nearest(row, labels)}"
+        for column in columns
+        for row in column.published
+        if row not in labels
+    ]
+    changed = changes(selection, keys, columns)
+    if changed:  # by the command: no longer of the published scale
+        columns = [replace(column, same_scale=False) for column in columns]
     compared = [
         # equal shares of a pack's seconds are not measurements: they have no spread, and are not tested
         _compare(column, cells, None if shared and _is_clock(column) else baseline, altered, labels)
@@ -80,8 +91,9 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     return Table(
         title=clean(spec.get("title") or selection.name),
         caption=[
-            *([clean(spec["caption"]), *changes(selection, keys, columns)] if spec.get("caption") else []),
+            *([clean(spec["caption"]), *changed] if spec.get("caption") else []),
             *caption_of(columns, rows, grid, baseline, altered, common),
+            *published_caption(columns, rows, grid, scaled_down(selection)),
             *chosen.caption,
             *(
                 f"{column.title}: for runs that trained in packs, equal shares of the pack's time."
@@ -106,13 +118,14 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
     """Return the completed runs for figures, ordered by the table's rows, then by condition and seed."""
     spec = _spec(selection, spec)
     runs = selection.runs
-    columns = columns_of(spec)
+    columns, order = columns_of(spec), order_of(spec)
     keys = _row_keys(spec, runs, columns)
     choice = choose(spec, columns, runs, keys)
     others = extend(choice.runs, keys, [{}])[len(keys) :]
     lookup = Lookup(runs)
     shown = {run.run_id for run in choice.runs}
-    rows = lookup.rows(runs, keys)
+    found = lookup.rows(runs, keys)
+    rows = {row: found[row] for row in _ordered([*found], order) if row in found}
     complete = [
         (index, row, lookup.row(run, others), run.record, run)
         for index, (row, members) in enumerate(rows.items())
@@ -120,7 +133,7 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
         if run.record and run.record["status"] == "completed"
     ]
     complete.sort(key=lambda each: (each[0], [natural(str(part)) for part in each[2]], each[3]["seed"]))
-    baseline = _baseline(spec, keys, rows, lookup)
+    baseline = _baseline(spec, keys, rows, lookup, order)
     home = [each[3] for each in complete if each[1] == baseline] or [each[3] for each in complete]
     names = [key.rsplit(".", 1)[-1].replace("_", " ") for key in others]
     return [
@@ -128,7 +141,7 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
             record=record,
             config=run.config,
             names=run.names,
-            row=label(row),
+            row=order.get(label(row), label(row)),
             condition=", ".join(f"{name} {value}" for name, value in zip(names, condition, strict=True)),
             comparable=_alteration(record, home[0]) is None,
             setting=choice.settings.get(run.run_id, {}),
@@ -169,11 +182,20 @@ def _row_keys(spec: Mapping[str, Any], runs: Sequence[SelectedRun], columns: Seq
     return keys or (["regularization"] if "regularization" in groups or not groups else groups[:1])
 
 
-def _baseline(spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Values], lookup: Lookup) -> Values | None:
+def _ordered(rows: Sequence[Values], order: Mapping[str, str]) -> list[Values]:
+    """Return the rows that the order names, also those without runs, then the others."""
+    by_label = {label(row): row for row in rows}
+    return [*(by_label.get(name, (name,)) for name in order), *(row for row in rows if label(row) not in order)]
+
+
+def _baseline(
+    spec: Mapping[str, Any], keys: Sequence[str], rows: Collection[Values], lookup: Lookup, order: Mapping[str, str]
+) -> Values | None:
     """Return the baseline's row, which the spec names by its label or by its values."""
     given = spec.get("baseline")
     if isinstance(given, str):
         labels = {label(row): row for row in rows if None not in row}
+        labels |= {order[name]: row for name, row in labels.items() if name in order}
         if (name := lookup.shown(given)) not in labels:
             raise ValueError(f"there is no row {given!r} to be the baseline; {nearest(given, [*labels])}")
         return labels[name]
@@ -198,6 +220,8 @@ def _line(runs: Sequence[SelectedRun], columns: Sequence[Column], lookup: Lookup
 
 
 def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]:
+    if not column.metric:
+        return Cell(), []
     values: dict[Hashable, float] = {}
     reasons: dict[str, list[str]] = {}
     for run in runs:
@@ -221,12 +245,10 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
         text if len(seeds) == len(runs) else f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}"
         for text, seeds in reasons.items()
     ]
-    if not runs:
-        texts = ["no such run was planned"]
     status = ""
     if not values:
         states = {run.state for run in runs}
-        status = next((state for state in _UNFINISHED if state in states), _UNMEASURED if runs else "missing")
+        status = next((state for state in _UNFINISHED if state in states), _UNMEASURED if runs else _NOT_RUN)
     elif len(values) < len(runs):
         status = f"n={len(values)}/{len(runs)}"
     mean = statistics.mean_interval(list(values.values())) if values else None
@@ -261,7 +283,10 @@ def _without_empty(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[l
 
     If no column has a value, all are kept.
     """
-    empty = [all(line[index][0].status == _UNMEASURED for line in lines) for index in range(len(columns))]
+    empty = [
+        not column.published and all(line[index][0].status == _UNMEASURED for line in lines)
+        for index, column in enumerate(columns)
+    ]
     if all(empty) or not any(empty):
         return list(columns), list(lines), []
     named: dict[tuple[str, str], list[str]] = {}

@@ -132,7 +132,7 @@ def long(folder, rows=1):
     columns = [
         {"group": "a group of one narrow column", "label": "x", "metric": "test/performance/accuracy"},
         {"group": "G" * 40, "label": "label_" * 20, "metric": "test/gap/accuracy",
-         "published": {"none": "p" * 90}, "source": "S"},
+         "published": {"none/0": "p" * 90}, "source": "S"},
         *({"label": f"weights/norm/{i}", "metric": "weights/norm/l2"} for i in range(6)),
     ]  # fmt: skip
     spec = {"rows": ["regularization", "trainer.max_steps"], "baseline": ["none", 0], "columns": columns}

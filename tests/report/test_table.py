@@ -254,16 +254,6 @@ def test_a_spec_that_names_what_runs_do_not_have_is_refused_before_they_train():
         check({"columns": [{**ACCURACY, "where": {"data.noise": 0}}]}, config, choices)
 
 
-def test_published_values_stand_beside_and_carry_their_source(tmp_path):
-    spec = {
-        "rows": ["regularization"],
-        "columns": [{**ACCURACY, "published": {"l1": 0.71}, "source": "A. Author 2020"}],
-    }
-    table = build(load(factory.toy(tmp_path, {"none": [0.6], "l1": [0.7]}, spec)))
-    assert [line[0].published for line in table.cells] == [None, "0.71"]
-    assert "Published values of acc: A. Author 2020." in table.caption
-
-
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
@@ -272,7 +262,6 @@ def test_published_values_stand_beside_and_carry_their_source(tmp_path):
         ({"columns": [{"label": "a"}]}, "needs label and metric"),
         ({"columns": [{**ACCURACY, "bset": "max"}]}, "unknown key 'bset'; did you mean 'best'"),
         ({"columns": [{**ACCURACY, "best": "high"}]}, "must be max, min or null, got 'high'"),
-        ({"columns": [{**ACCURACY, "published": {"none": 1}}]}, "need their source"),
         ({"columns": [{**ACCURACY, "where": {"data.nose": 1}}]}, "setting 'data.nose', which no run has"),
         ({"rows": ["regularisation"]}, r"setting 'regularisation'.*accepted: a group \(data"),
         ({"rows": ["regularization"], "baseline": ["a", "b"]}, "one value for each"),
