@@ -1,4 +1,7 @@
-"""Pages that are written when the site is built: from the docstrings, the YAML files and what experiments printed."""
+"""Pages that are written when the site is built: from the docstrings, the YAML files and what experiments printed.
+
+By itself, ``python docs/generate.py`` writes the pages of papers, ``docs/papers/``, which are committed.
+"""
 
 import inspect
 import re
@@ -11,8 +14,11 @@ import yaml
 from genbench import measures
 from genbench.cli import catalog
 from genbench.config import folder
+from genbench.report.papers import page, scoreboard
+from genbench.report.render import escaped
 from genbench.report.strategies import described
 
+PAPERS = Path(__file__).parent / "papers"  # a page for each paper that has a summary
 MEASURED = Path(__file__).parent / "measured" / "strategies.md"  # as genbench-table FOLDER … --strategies wrote it
 FAMILIES = {
     "performance": "How well the network does its task.",
@@ -39,9 +45,10 @@ def write(target: Path) -> None:
         "models": lambda: components("model", "Models", "model=NAME", MODELS),
         "optimizers": optimizers,
         "experiments": experiments,
+        "papers": papers,
     }
-    for name, page in pages.items():
-        text = "\n".join(page()) + "\n"
+    for name, lines in pages.items():
+        text = "\n".join(lines()) + "\n"
         path = target / f"{name}.md"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
@@ -186,6 +193,32 @@ def experiments() -> Iterator[str]:
         yield f"\nRows: {rows}. Columns: {columns}.\n" if rows and columns else ""
 
 
+def papers() -> Iterator[str]:
+    """The scoreboard: a row a paper, by the summaries of their runs, and a link to the page of each."""
+    shown = scoreboard.board([folder()])
+    yield "# Papers\n"
+    yield "Each of these experiments reruns a published paper at the scale of a laptop, prints its table, and says of"
+    yield "each claim whether it replicates there, by a rule that was fixed before the runs. `genbench experiment=NAME`"
+    yield "trains one, `make papers` all, and `genbench-table --papers` prints this board for your own runs.\n"
+    yield "| paper | claims | cost |\n|:--|:--|:--|"
+    pages = []
+    for entry in shown.entries:
+        name = entry.experiment.choice
+        if (PAPERS / f"{name}.md").exists():
+            pages.append(name)
+            linked = f"[{escaped(name)}](../papers/{name}.md)"
+        else:
+            linked = escaped(name)
+        claims = "<br>".join(f"{escaped(row.claim)}: {row.status}" for row in entry.verdicts)
+        about = f"{linked}<br>{escaped(entry.paper.title)}. {escaped(entry.paper.citation)}."
+        costs = "<br>".join(f"{cost.of}: {escaped(str(cost))}" for cost in shown.of(entry))
+        yield f"| {about} | {claims} | {costs} |"
+    yield f"\n{escaped(scoreboard.ERRORS)}\n"
+    if pages:
+        listed = "\n".join(f"../papers/{name}" for name in pages)
+        yield f"```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{listed}\n```"
+
+
 def choices(group: str) -> list[tuple[str, Path]]:
     paths = sorted((folder() / group).glob("[!_]*.yaml"))  # an underscore: what several of them include
     return [(path.stem, path) for path in paths]
@@ -219,3 +252,8 @@ def cell(text: str) -> str:
 
 def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+if __name__ == "__main__":
+    for written in page.write(scoreboard.board([folder()]), PAPERS):
+        print(written.relative_to(PAPERS.parents[1]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from genbench.claims import registration
 from genbench.report.papers.paper import Paper, read
 
 AT_SCALE = "_paper"  # ends the name of an experiment at the paper's own scale
@@ -39,6 +40,12 @@ class Experiment:
         """The paper that it replicates."""
         block = self.nodes["claims"] or {}
         return read(self.nodes["paper"] or {}, block.get("rules") or {})
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of its claims, which the records of its runs keep."""
+        block = self.nodes["claims"]
+        return None if block is None else registration.read(block).digest
 
     @property
     def summary(self) -> Path:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from genbench.report import claims
 from genbench.report.figures.custom import numbers
 from genbench.report.model import VerdictRow
 from genbench.report.papers import summary
-from genbench.report.papers.experiments import Experiment, at_scale, choices, composed
+from genbench.report.papers.experiments import AT_SCALE, Experiment, at_scale, choices, composed
 from genbench.report.papers.paper import Paper
 from genbench.report.render import VERDICT_HEAD, verdict_numbers
 from genbench.report.selection import Selection, load
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from genbench.report.html import Picture
 
 PAGE = "papers.html"
+_LAPTOP = "laptop"
+_SCALES = (_LAPTOP, "paper's scale")
 ERRORS = (
     "At most 10 % is the chance that at least one verdict on a paper is false: 5 % that an effect called replicated "
     "does not exceed its margin, 5 % that one called not replicated reaches the effect of interest, over all claims "
@@ -122,11 +124,11 @@ class Board:
     """Papers with their entries, those with runs at the paper's own scale as well, and what each scale costs."""
 
     entries: Sequence[Entry]
-    costs: Mapping[str, Sequence[Cost]] = field(default_factory=dict)  # by choice of the laptop's experiment
+    costs: Mapping[str, Sequence[Cost]]  # by choice of the laptop's experiment
 
     def of(self, entry: Entry) -> Sequence[Cost]:
-        """Return what the scales of a paper cost, which stands with the entry of the laptop."""
-        return self.costs.get(entry.experiment.choice, ())
+        """Return what both scales of an entry's paper cost."""
+        return self.costs[entry.experiment.choice.removesuffix(AT_SCALE)]
 
 
 def board(places: Sequence[Path], folder: Path | None = None, names: Sequence[str] = ()) -> Board:
@@ -149,10 +151,9 @@ def board(places: Sequence[Path], folder: Path | None = None, names: Sequence[st
     for name in names or known:
         files = [known[name], *([other] if (other := at_scale(known[name])) else [])]
         found = [
-            _entry(experiment, of, folder)
-            for experiment, of in zip(composed(files, places), ("laptop", "paper's scale"), strict=False)
+            _entry(experiment, of, folder) for experiment, of in zip(composed(files, places), _SCALES, strict=False)
         ]
-        entries += [each for each in found if each.of == "laptop" or each.selection is not None]
+        entries += [each for each in found if each.of == _LAPTOP or each.selection is not None]
         costs[name] = [_cost(each) for each in found]
     return Board(entries, costs)
 

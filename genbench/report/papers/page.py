@@ -1,0 +1,90 @@
+"""The page of a paper, in Markdown: written from the experiment's YAML file and its summary alone."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from genbench import records
+from genbench.report import claims, command, render
+from genbench.report.figures import style
+from genbench.report.figures.style import Drawing
+from genbench.report.papers import scoreboard
+from genbench.report.papers.scoreboard import Board, Entry
+from genbench.report.render import escaped
+from genbench.report.table import build
+
+_BLANK = "\n\n"
+
+
+def write(shown: Board, target: Path) -> list[Path]:
+    """Write a page for each entry of the scoreboard that has runs, and its figures; return the paths written."""
+    written = []
+    for entry in shown.entries:
+        if entry.selection is None:
+            continue
+        drawn = scoreboard.drawings(entry)
+        files = {f"{entry.experiment.choice}.md": text(shown, entry, drawn).encode()}
+        files |= {image(entry, each): style.saved(each, "png") for each in drawn}
+        for name, content in files.items():
+            records.write_atomic(target / name, content)
+            written.append(target / name)
+    return written
+
+
+def image(entry: Entry, drawing: Drawing) -> str:
+    """Return the name of the file of a figure."""
+    return f"{entry.experiment.choice}-{drawing.name}.png"
+
+
+def text(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> str:
+    """Return the page of a paper: what was claimed and run, the table, the figures, the verdicts, the critiques."""
+    return "\n".join(_lines(shown, entry, drawn)) + "\n"
+
+
+def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str]:
+    assert entry.selection is not None
+    paper, chosen = entry.paper, entry.selection
+    yield f"# {escaped(entry.experiment.choice)}: {escaped(paper.title)}\n"
+    yield f"{escaped(paper.citation)}, [{escaped(paper.link)}]({paper.url}). {escaped(entry.counts)}.\n"
+    yield f"## What was claimed\n\n{escaped(paper.claimed)}\n"
+    yield "## What was run\n"
+    yield from (f"- {line}" for line in _run(shown, entry))
+    if paper.scaled_down:
+        yield "\nUnlike the paper:\n"
+        yield from (f"- {escaped(line)}" for line in paper.scaled_down)
+    yield f"\n## The table\n\n{render.markdown(build(chosen, entry.spec))}"
+    if drawn:
+        yield "## Figures"
+    for each in drawn:
+        title = escaped(each.title)
+        yield f"\n### {title}\n\n![{title}]({image(entry, each)})\n\n{escaped(each.caption)}"
+    if (block := entry.experiment.nodes["claims"]) is not None:
+        verdicts = render.verdicts_markdown(claims.of_records(block, chosen.records, trust=True))
+        yield f"\n## Verdicts\n\n{verdicts.partition(_BLANK)[2]}"  # without its heading
+    if paper.tried:
+        yield "What was tried:\n"
+        yield from (f"- **{escaped(name)}**: {escaped(said)}" for name, said in paper.tried.items())
+    if paper.limits:
+        yield "\n## Limits\n"
+        yield from (f"- {escaped(line)}" for line in paper.limits)
+    if paper.critiques:
+        yield "\n## Critiques\n"
+        yield from (f"- {escaped(each.text)} ({escaped(each.source)})" for each in paper.critiques)
+
+
+def _run(shown: Board, entry: Entry) -> Iterator[str]:
+    """Yield what was run, by which command, with which versions, and what the other scale costs."""
+    assert entry.selection is not None
+    sweep = entry.selection.sweep or {}
+    states = Counter(run.state for run in entry.selection.runs)
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    yield f"`{command(sweep).replace('`', '')}`: {ended}."
+    made: Mapping[str, str] = sweep.get("about", {})
+    if versions := [f"{name} {made[name]}" for name in ("genbench", "git", "python", "torch") if name in made]:
+        yield f"Made with {escaped(', '.join(versions))}."
+    summary = entry.experiment.summary
+    if summary.is_file():
+        file = "/".join(summary.parts[-3:])
+        yield f"A line a run, from which this page is made: `{file}`."
+    for cost in shown.of(entry):
+        yield f"{cost.of.capitalize()} (`experiment={cost.choice}`): {escaped(str(cost))}."

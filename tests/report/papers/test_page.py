@@ -1,0 +1,77 @@
+"""The page of a paper, from the experiment's YAML file and the summary of its runs."""
+
+import re
+
+import pytest
+
+from genbench import config
+from genbench.report import load
+from genbench.report.papers import page, scoreboard, summary
+from tests.helpers.papers import NAME, runs, written
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """The folders of YAML files; beside the small experiment stands its summary."""
+    work = tmp_path_factory.mktemp("page")
+    file = written(work) / f"{NAME}.csv"
+    file.write_text(summary.write(load(runs(work / "runs" / NAME))))
+    return [config.folder(), work / "conf"]
+
+
+@pytest.fixture(scope="module")
+def target(places, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs")
+    page.write(scoreboard.board(places, names=[NAME]), folder)
+    return folder
+
+
+def test_a_page_has_what_the_yaml_and_the_summary_say(target):
+    text = (target / f"{NAME}.md").read_text()
+    assert re.findall(r"^#+ .*$", text, re.M) == [
+        r"# nobody2020: On \*tiny\* penalties &amp; &lt;weights&gt;",
+        "## What was claimed",
+        "## What was run",
+        "## The table",
+        "### Penalties shrink &lt;weights&gt;",
+        "## Figures",
+        "### Norms",
+        "## Verdicts",
+        "## Limits",
+        "## Critiques",
+    ]
+    for line in (
+        "A. Nobody and B. Noone 2020, [arXiv:2001.00001](https://arxiv.org/abs/2001.00001). "
+        "2 replicated, 1 not replicated.",
+        "- `genbench --config-dir conf experiment=nobody2020`: 40 completed.",
+        "- Made with genbench 0.1.0, python 3.11.7, torch 2.13.0.",
+        "- A line a run, from which this page is made: `conf/experiment/nobody2020.csv`.",
+        "- Laptop (`experiment=nobody2020`): 20 runs, 80 s measured for 40 runs (cpu, threads=1).",
+        "- Paper's scale (`experiment=nobody2020_paper`): 40 runs, not measured.",
+        "- MNIST-1D in place of a large data set.",
+        "![Norms](nobody2020-norms.png)",
+        "- **grows**: Nothing else was tried.",
+        "- Norms say little about functions. (Critic 2021)",
+    ):
+        assert line in text.splitlines()
+    assert re.search(r"^\| shrinks \| replicated \| 10 \| [\d.e-]+ \| 1 \| \\\[[\d.]+, [\d.]+\\\] \|$", text, re.M)
+    assert "Rule: weights/norm/l2 of regularization=none, data.label\\_noise=0 exceeds" in text
+    assert "\n\n\n" not in text
+
+
+def test_a_page_names_figures_that_are_there(target):
+    named = re.findall(r"\]\(([^):]+\.png)\)", (target / f"{NAME}.md").read_text())
+    assert sorted(named) == sorted(path.name for path in target.glob("*.png")) == [f"{NAME}-norms.png"]
+    assert (target / named[0]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_is_the_same_every_time(places, target, tmp_path):
+    page.write(scoreboard.board(places, names=[NAME]), tmp_path)
+    for path in target.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_paper_without_a_summary_has_no_page(tmp_path):
+    written(tmp_path)
+    assert page.write(scoreboard.board([config.folder(), tmp_path / "conf"], names=[NAME]), tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
