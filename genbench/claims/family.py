@@ -109,11 +109,11 @@ def _needed(test: MeanTest | ShareTest, level: float, power: float) -> int | Non
         raise ValueError("the claim has no effect of interest; accepted: a rule with interest, beyond its margin")
     if test.spread is None:
         raise ValueError(f"{test.n} seeds do not say how much seeds differ; accepted: at least two")
-    from scipy.special import chdtri, nctdtr, stdtrit
+    from scipy.special import nctdtr, stdtrit
 
     if test.both_sides:
         power = 1 - (1 - power) / 2
-    spread = test.spread * math.sqrt((test.n - 1) / float(chdtri(test.n - 1, _SPREAD)))
+    spread = _upper_spread(test.spread, test.n)
     for n in range(FEWEST, MOST_SEEDS + 1):
         if spread == 0:
             if 0.5**n <= level:
@@ -123,6 +123,23 @@ def _needed(test: MeanTest | ShareTest, level: float, power: float) -> int | Non
         if 1 - float(nctdtr(n - 1, shift, float(stdtrit(n - 1, 1 - level)))) >= power:
             return n
     return None
+
+
+def smallest_effect(spread: float, n: int, *, level: float, power: float = 0.8) -> float:
+    """Return the smallest distance from the margin that a mean over ``n`` seeds shows with probability ``power``, by
+    noncentral t as in :func:`seeds_needed`; ``spread`` is their standard deviation, ``level`` is one-sided.
+    """
+    from scipy.special import nctdtrinc, stdtrit
+
+    shift = float(nctdtrinc(n - 1, 1 - power, float(stdtrit(n - 1, 1 - level))))
+    return shift * _upper_spread(spread, n) / math.sqrt(n)
+
+
+def _upper_spread(spread: float, n: int) -> float:
+    """Return the upper 80 % bound of a standard deviation over ``n`` seeds."""
+    from scipy.special import chdtri
+
+    return spread * math.sqrt((n - 1) / float(chdtri(n - 1, _SPREAD)))
 
 
 def _share_power(test: ShareTest, n: int, level: float) -> float:

@@ -56,6 +56,12 @@ def table() -> None:
     parser.add_argument(
         "--strategies", action="store_true", help="a page (Markdown): what each is and did in the folders"
     )
+    parser.add_argument(
+        "--power", action="store_true", help="how many seeds would show the differences from the baseline"
+    )
+    parser.add_argument(
+        "--effect", type=float, metavar="NUMBER", help="with --power: a difference, in the column's unit, to show"
+    )
     kinds = ("terminal", "markdown", "latex", "csv", "html")
     parser.add_argument("--format", choices=kinds, default="terminal", help="others than terminal write no files")
     chosen = parser.add_argument_group("another table (written only where --output says)")
@@ -71,6 +77,8 @@ def table() -> None:
     arguments = parser.parse_intermixed_args()
     if arguments.json and not arguments.dashboard:
         parser.error("--json is of --dashboard")
+    if arguments.effect is not None and not arguments.power:
+        parser.error("--effect is of --power")
     if arguments.config_dir is not None and not arguments.papers:
         parser.error("--config-dir is of --papers")
     if not arguments.folders and not arguments.papers:
@@ -87,7 +95,7 @@ def table() -> None:
             if arguments.strategies:
                 _strategies(arguments.folders)
             for folder in [] if arguments.strategies else arguments.folders:
-                if folder.is_file() or _is_other(arguments):
+                if folder.is_file() or arguments.power or _is_other(arguments):
                     _other_table(folder, arguments)
                 else:
                     _table(folder, arguments)
@@ -124,9 +132,12 @@ def _check_other(arguments: Any) -> None:
         raise ValueError(f"--{reports[0]} takes none of --rows, --columns, --baseline, --seed, --output")
     if arguments.claims and (arguments.format != "terminal" or set(reports) - {"all", "claims"}):
         raise ValueError("--claims takes none of --format, --status, --dashboard, --strategies")
+    if arguments.power and (arguments.format != "terminal" or arguments.output or set(reports) - {"all"}):
+        raise ValueError("--power takes none of --format, --output, --status, --claims, --dashboard, --strategies")
     if arguments.summary and (arguments.format != "terminal" or len(reports) > 1 or len(arguments.folders) > 1):
         raise ValueError("--summary takes one folder and no other option")
-    if arguments.trust and (files or _is_other(arguments) or {*reports} & {"status", "strategies", "summary"}):
+    unjudged = files or arguments.power or _is_other(arguments) or {*reports} & {"status", "strategies", "summary"}
+    if arguments.trust and unjudged:
         raise ValueError("--trust is of the claims of a folder of runs; accepted: with its own table, or --claims")
     if arguments.format == "html" and (files or _is_other(arguments)):
         raise ValueError("--format html is the report of an experiment; accepted here: terminal, markdown, latex, csv")
@@ -161,6 +172,12 @@ def _other_table(path: Path, arguments: Any) -> None:
         metrics = {name for record in selection.records for name in record["metrics"]}
         metrics |= {f"seconds.{name}" for record in selection.records for name in record["seconds"]}
         table = report.build(selection, spec.changed((selection.sweep or {}).get("table") or {}, metrics, **chosen))
+    if arguments.power:
+        from genbench.report import power
+
+        console = Console()
+        console.print(power.renderable(table, power.power(table, arguments.effect), arguments.effect))
+        return
     written = report.write_table(table, arguments.output) if arguments.output is not None else []
     if arguments.format != "terminal":
         sys.stdout.write(report.table_text(table, arguments.format))
@@ -197,7 +214,7 @@ def _papers(arguments: Any) -> None:
     from genbench import config, records
     from genbench.report.papers import scoreboard
 
-    options = ("all", "status", "claims", "summary", "dashboard", "strategies")
+    options = ("all", "status", "claims", "summary", "dashboard", "strategies", "power")
     if _is_other(arguments) or arguments.format != "terminal" or any(getattr(arguments, name) for name in options):
         raise ValueError("--papers takes no other option than --config-dir")
     if (own := arguments.config_dir) is not None and not (own / "experiment").is_dir():
