@@ -11,7 +11,7 @@ from genbench.claims import registration
 from genbench.report.papers.paper import Paper, read
 
 AT_SCALE = "_paper"  # ends the name of an experiment at the paper's own scale
-_HAS_PAPER = re.compile(r"^paper:\s", re.MULTILINE)
+_HAS_PAPER = re.compile(r"^paper:(?![ \t]*(?:null|~)[ \t]*$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)

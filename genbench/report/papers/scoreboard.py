@@ -296,7 +296,7 @@ def drawings(entry: Entry) -> list[Any]:
 
 def _claim(entry: Entry, row: VerdictRow, *, key: str) -> dict[str, Any]:
     """Return what a cell shows when it opens."""
-    facts = {"source": row.source, "rule": row.rule}
+    facts = {"source": row.source, "rule": row.rule.replace("; and ", ";\nand ")}  # a part a line
     drawn = {}
     if row.status != NOT_RUN:
         statistic = "" if row.statistic is None else f"{row.statistic:.4g}"
