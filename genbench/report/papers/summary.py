@@ -14,6 +14,7 @@ from genbench.privacy import clean, shared
 from genbench.report.figures.custom import numbers
 from genbench.report.format import natural
 from genbench.report.selection import SelectedRun, Selection, of_record
+from genbench.report.spec import DEFAULT_COLUMNS
 
 _FIXED = ("run_id", "status", "seed", "lanes", "claims", "error", "altered", "notes", "unconverged")
 _LAST = "sweep"  # only the first line has it: what belongs to all runs
@@ -32,7 +33,8 @@ def write(selection: Selection) -> str:
     A metric that is null says ``null``; an empty field is absent.
     """
     sweep = selection.sweep or {}
-    named = set(strings([sweep.get("table"), sweep.get("claims")]))
+    table = sweep.get("table") or {}
+    named = set(strings([table, table.get("columns") or DEFAULT_COLUMNS, sweep.get("claims")]))
     found = selection.records
     metrics = {name for record in found for name in record["metrics"]}
     wanted = {name for name in metrics if name in named}

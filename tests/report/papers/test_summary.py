@@ -69,6 +69,12 @@ def test_a_summary_gives_the_same_table_figures_and_verdicts(tmp_path, change):
     assert [verdict.status for verdict in ours[3]][:1] == (["replicated"] if change is None else ["undecided"])
 
 
+def test_a_table_without_columns_has_the_usual_ones(tmp_path):
+    folder = factory.ablation(tmp_path / "runs", ["none", "sam"], spec=None)
+    found, again = both(folder, {"name": "ablation"})
+    assert render.comma_separated(build(found)) == render.comma_separated(build(again))
+
+
 def test_the_summary_of_a_summary_is_the_same(tmp_path):
     found, again = both(runs(tmp_path / "runs", change=troubled))
     ours, theirs = (list(csv.reader(io.StringIO(summary.write(each)))) for each in (found, again))
