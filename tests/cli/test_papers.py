@@ -143,6 +143,37 @@ def test_every_paper_of_genbench_is_listed(tmp_path):
     assert listed == sorted(experiments.choices([config.folder()])) or listed == ["no experiment has a paper"]
 
 
+def test_a_folder_that_mixes_configurations_spoils_no_other_paper(work):
+    folder = work / "conf" / "experiment"
+    (folder / "someone2021.yaml").write_text((folder / f"{NAME}.yaml").read_text().replace(NAME, "someone2021"))
+
+    def change(item):
+        if item["seed"] > 4:
+            item["config"]["optimizer"]["lr"] = 0.1
+
+    runs(work / "runs" / "someone2021", change=change)
+    (work / "runs" / "someone2021" / "damaged").mkdir()
+    (work / "runs" / "someone2021" / "damaged" / "record.json").write_text("{")
+    status, out, err = papers(work, NAME, "someone2021")
+    assert (status, err) == (0, "")
+    assert "  2 replicated, 1 not replicated (runs/nobody2020)\n" in out
+    assert "(runs/someone2021; left out: damaged/record.json is truncated or not JSON" in out
+    page = Outline((work / "runs" / "papers.html").read_text()).text
+    assert (
+        "No figures: column 'test accuracy (%)', row 'none' mixes configurations: optimizer.lr is 0.005 and 0.1" in page
+    )
+    assert page.count("Means over seeds") == 1
+
+
+def test_an_experiment_that_cannot_be_read_is_named(work):
+    path = work / "conf" / "experiment" / f"{NAME}.yaml"
+    path.write_text(path.read_text().replace("  year: 2020", "  year: soon"))
+    status, out, err = papers(work, NAME)
+    assert (status, out) == (1, "")
+    said = "paper.year is 'soon'; accepted: an integer from 1600 to 2100"
+    assert err == f"genbench-table: nobody2020.yaml: {said}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

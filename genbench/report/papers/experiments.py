@@ -41,6 +41,17 @@ class Experiment:
         block = self.nodes["claims"] or {}
         return read(self.nodes["paper"] or {}, block.get("rules") or {})
 
+    def check(self) -> None:
+        """Read its paper and its claims.
+
+        Raises:
+            ValueError: what is wrong in which file; one line.
+        """
+        try:
+            _ = self.paper, self.digest
+        except ValueError as error:
+            raise ValueError(f"{self.file.name}: {error}") from None
+
     @property
     def digest(self) -> str | None:
         """The digest of its claims, which the records of its runs keep."""

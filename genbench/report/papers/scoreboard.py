@@ -88,6 +88,11 @@ class Entry:
         return "the committed summary" if self.folder is None else f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
+    def left_out(self) -> str:
+        """What of its folder is not judged, and why, in words."""
+        return "" if self.selection is None else clean("; ".join(self.selection.left_out))
+
+    @property
     def curves(self) -> list[Curve]:
         """The figures that the experiment asks for."""
         return curves_of(self.spec.get("figures"))
@@ -159,6 +164,7 @@ def board(places: Sequence[Path], folder: Path | None = None, names: Sequence[st
 
 
 def _entry(experiment: Experiment, of: str, folder: Path | None) -> Entry:
+    experiment.check()
     own = None if folder is None else folder / experiment.name
     if own is not None and ((own / records.SWEEP).exists() or any(own.glob(f"*/{records.RECORD}"))):
         return Entry(experiment, of, own, load(own))
@@ -249,7 +255,8 @@ def _claims(entry: Entry) -> list[tuple[str, str, str]]:
 
 
 def _verdicts(entry: Entry) -> str:
-    return entry.counts if entry.selection is None else f"{entry.counts} ({entry.source})"
+    left_out = f"; left out: {entry.left_out}" if entry.left_out else ""
+    return entry.counts if entry.selection is None else f"{entry.counts} ({entry.source}{left_out})"
 
 
 def page(shown: Board, *, folder: Path | None = None) -> str:
@@ -259,6 +266,10 @@ def page(shown: Board, *, folder: Path | None = None) -> str:
     papers = []
     for index, entry in enumerate(shown.entries):
         key = f"paper-{index}"
+        try:
+            drawn, fault = pictures(entry), ""
+        except ValueError as error:  # a folder that mixes configurations, say
+            drawn, fault = [], clean(error)
         report = None if entry.folder is None or folder is None else folder / entry.folder.name / "report.html"
         papers.append(
             {
@@ -266,7 +277,8 @@ def page(shown: Board, *, folder: Path | None = None) -> str:
                 "entry": entry,
                 "costs": [{"of": cost.of, "text": str(cost), "choice": cost.choice} for cost in shown.of(entry)],
                 "claims": [_claim(entry, row, key=key) for row in entry.verdicts],
-                "pictures": pictures(entry),
+                "pictures": drawn,
+                "fault": fault,
                 "report": None if report is None or not report.is_file() else f"{report.parent.name}/{report.name}",
             }
         )
