@@ -35,6 +35,7 @@ from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fi
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.interpolation import convolution_interpolation, gaussian_interpolation
+from genbench.measures.log_prior import log_prior
 from genbench.measures.margins import (
     input_margin,
     inverse_margin,
@@ -125,6 +126,7 @@ __all__ = [
     "layer_curvature",
     "linear_cka",
     "linear_mode_connectivity",
+    "log_prior",
     "loss_line",
     "loss_plane",
     "low_pass_filter_sharpness",

@@ -1,0 +1,204 @@
+"""How probable the learned function is before training: log P(f)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genbench.checks import check_integer, check_number
+from genbench.measures.base import measure
+from genbench.measures.orthant import Array, expectation_propagation, sampled
+from genbench.measures.outputs import Reading, read
+from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+
+_MOST = 5000  # distinct inputs: a matrix then takes 200 MB
+_STEPS = 6.0  # standard errors by which the variance of initial weights may differ from torch's
+
+
+@measure("information", by_member=False)
+def log_prior(
+    snapshot: Snapshot,
+    train: Snapshot,
+    *,
+    weight_std: float | None = None,
+    bias_std: float | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """log P(f) in nats: P(f) is the probability that a network with random weights answers as this one does, on the
+    inputs of these data and of the train split together, each distinct input once (Valle-Pérez et al. 2019, arXiv
+    1805.08522; Zhang et al. 2021, arXiv 2103.06219; Mingard et al. 2021, arXiv 2006.15191).
+
+    The random network is the Gaussian process that a fully connected ReLU network is in the limit of infinite width
+    (Lee et al. 2018, arXiv 1711.00165), with the depth of this one and initial weights of variance σ_w²/fan_in and
+    biases of variance σ_b² (Cho & Saul 2009):
+
+        K⁰ = σ_b² + σ_w² x·x′/d,  Kˡ⁺¹ = σ_b² + σ_w²/2π · √(Kˡ(x,x)Kˡ(x′,x′)) · (sin θ + (π − θ) cos θ),
+
+    d the length of an input and cos θ the correlation under Kˡ. P(f) is the probability of the signs of the output, or
+    of the difference of two logits: ``log_prior`` by expectation propagation (see
+    :func:`genbench.measures.orthant.expectation_propagation`), with ``converged`` and, as ``residual``, the largest
+    change in the last sweep. Its own error is not known; on the 128 inputs of 7 bits it is below one nat.
+    ``log_prior_sampled`` is the same number by Monte Carlo, with its standard error. It says nothing about a finite
+    network's own probabilities, nor about how likely training finds f.
+
+    Undefined for more than two classes, for more than 5,000 distinct inputs, and for a network that is not fully
+    connected with ReLU: its outputs are compared with those of its linear layers, one after the other, with ReLU
+    between.
+
+    Args:
+        snapshot: network, loss and data.
+        train: the same network on its train split.
+        weight_std: σ_w > 0 of all layers; without it, 1/√3 as in torch's linear layers; undefined then if the initial
+            weights have another variance.
+        bias_std: σ_b ≥ 0 of all layers; without it, 1/√(3 fan_in) as in torch's.
+        samples: draws of the Monte Carlo estimate, at least 2; 0 leaves it out. Its time grows with the cube of the
+            number of inputs.
+        seed: of the draws.
+    """
+    _checked(weight_std, bias_std, samples, seed)
+    names = ["log_prior"] + ["log_prior_sampled"] * (samples > 0)
+    found = _of_answers(snapshot, train)
+    if isinstance(found, str):
+        return dict.fromkeys(names, Estimate(None, note=f"undefined: {found}"))
+    spreads = _spreads(snapshot, found.layers, weight_std, bias_std)
+    if isinstance(spreads, str):
+        return dict.fromkeys(names, Estimate(None, note=f"undefined: {spreads}"))
+    kernel = arc_cosine(found.inputs, spreads) * np.outer(found.signs, found.signs)
+    try:
+        if np.diag(kernel).min() <= 0:
+            raise np.linalg.LinAlgError("the output at an input is always 0")
+        estimates = [_propagated(kernel)]
+        if samples:
+            value, error = sampled(kernel, samples=samples, seed=seed)
+            estimates.append(Estimate(value, stderr=error, note=f"{len(kernel)} inputs"))
+    except np.linalg.LinAlgError as error:
+        return dict.fromkeys(names, Estimate(None, note=f"undefined: {error}"))
+    return dict(zip(names, estimates, strict=True))
+
+
+def _propagated(kernel: Array) -> Estimate:
+    found = expectation_propagation(kernel)
+    return Estimate(found.value, converged=found.converged, residual=found.change, note=f"{len(kernel)} inputs")
+
+
+def arc_cosine(inputs: Array, spreads: list[tuple[float, float]]) -> Array:
+    """The kernel [n, n] of an infinitely wide ReLU network on inputs [n, d], (σ_w, σ_b) of each layer given."""
+    kernel = inputs @ inputs.T / inputs.shape[1]
+    for index, (weight, bias) in enumerate(spreads):
+        if index:
+            scale = np.sqrt(np.outer(np.diag(kernel), np.diag(kernel)))
+            cosine = np.divide(kernel, scale, out=np.ones_like(kernel), where=scale > 0).clip(-1, 1)
+            np.fill_diagonal(cosine, 1.0)
+            angle = np.arccos(cosine)
+            kernel = scale * (np.sqrt(1 - cosine**2) + (math.pi - angle) * cosine) / (2 * math.pi)
+        kernel = bias**2 + weight**2 * kernel
+    return kernel
+
+
+@dataclass(frozen=True)
+class _Layer:
+    weight: Tensor  # [units, inputs], float64
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Answers:
+    inputs: Array  # [n, d], distinct
+    signs: Array  # [n], 1 for the second class, else -1
+    layers: list[_Layer]
+
+
+def _checked(weight_std: float | None, bias_std: float | None, samples: int, seed: int) -> None:
+    if weight_std is not None:
+        check_number("weight_std", weight_std, low=0, open_low=True)
+    if bias_std is not None:
+        check_number("bias_std", bias_std, low=0)
+    check_integer("samples", samples, least=0)
+    if samples == 1:
+        raise ValueError("samples is 1; accepted: 0, or an integer of at least 2")
+    check_integer("seed", seed, least=0)
+
+
+def _of_answers(snapshot: Snapshot, train: Snapshot) -> _Answers | str:
+    """The distinct inputs of both, and the network's answers."""
+    reading = read(snapshot)
+    if isinstance(reading, str):
+        return reading
+    inputs, signs = [], []
+    layers: list[_Layer] = []
+    for each in (train, snapshot):
+        with each.measuring():
+            for batch in each.each_batch():
+                if not each.is_pair(batch) or not isinstance(batch[0], Tensor) or not batch[0].is_floating_point():
+                    return "the inputs are no tensor of numbers"
+                found = _run(each, batch, reading)
+                if isinstance(found, str):
+                    return found
+                difference, layers = found
+                inputs.append(batch[0].flatten(1).double().cpu())
+                signs.append(difference.cpu())
+    x, first = np.unique(torch.cat(inputs).numpy(), axis=0, return_index=True)
+    if len(x) > _MOST:
+        return f"there are {len(x):,} distinct inputs, more than {_MOST:,}"
+    margin = torch.cat(signs).numpy()[first]
+    return _Answers(x, np.where(margin > 0, 1.0, -1.0), layers)
+
+
+def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list[_Layer]] | str:
+    """logit₁ − logit₀ of each example [b], and the layers; or why the network is no such network."""
+    output, layers = _calls(snapshot, batch)
+    logits = reading.logits(output)
+    if logits.shape[1:] != (2,):
+        return f"it is the probability of two classes, and the outputs are {tuple(logits.shape[1:])}"
+    x = batch[0].flatten(1).double()
+    for index, layer in enumerate(layers):
+        if x.shape[1] != layer.weight.shape[1]:
+            return "the network is not fully connected"
+        x = nn.functional.linear(x.relu() if index else x, layer.weight, layer.bias)
+    actual = reading.tensor(output).double()
+    if x.shape != actual.shape or not torch.allclose(x, actual, rtol=1e-3, atol=1e-4):
+        return "the network is not fully connected with ReLU between its layers"
+    return (logits[:, 1] - logits[:, 0]).double(), layers
+
+
+def _calls(snapshot: Snapshot, batch: Any) -> tuple[Any, list[_Layer]]:
+    """The output for a batch, and the linear layers in the order in which they were called."""
+    layers: list[_Layer] = []
+
+    def called(module: nn.Module, _inputs: Any) -> None:
+        assert isinstance(module, nn.Linear)
+        bias = None if module.bias is None else module.bias.detach().double()
+        layers.append(_Layer(module.weight.detach().double(), bias))
+
+    handles = [m.register_forward_pre_hook(called) for m in snapshot.model.modules() if isinstance(m, nn.Linear)]
+    try:
+        with torch.no_grad():
+            return snapshot.run(batch).output, layers
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _spreads(
+    snapshot: Snapshot, layers: list[_Layer], weight_std: float | None, bias_std: float | None
+) -> list[tuple[float, float]] | str:
+    """(σ_w, σ_b) of each layer, or why they are not known."""
+    found = []
+    start = None if weight_std is not None or snapshot.initial is None else snapshot.with_state(snapshot.initial)
+    with (start or snapshot).measuring():
+        weights = [layer.weight for layer in _calls(start, next(start.each_batch()))[1]] if start else []
+    for index, layer in enumerate(layers):
+        fan_in = layer.weight.shape[1]
+        if weights:
+            # of a uniform distribution, the square of a weight has 2/√5 times its mean as its standard deviation
+            ratio, count = 3 * fan_in * float(weights[index].square().mean()), weights[index].numel()
+            if abs(ratio - 1) > _STEPS * 2 / math.sqrt(5 * count):
+                return f"initial weights have {ratio:.3g} times the variance of torch's; weight_std says which"
+        bias = 0.0 if layer.bias is None else 1 / math.sqrt(3 * fan_in)
+        found.append((1 / math.sqrt(3) if weight_std is None else weight_std, bias if bias_std is None else bias_std))
+    return found
