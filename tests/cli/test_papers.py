@@ -94,7 +94,7 @@ def test_the_scoreboard_has_claims_costs_and_verdicts(work):
     lines = out.splitlines()
     assert lines[:7] == [
         "nobody2020: On *tiny* penalties & <weights> (A. Nobody and B. Noone 2020, arXiv:2001.00001)",
-        "  laptop         experiment=nobody2020        20 runs, 80 s measured for 40 runs (cpu, threads=1)",
+        "  laptop         experiment=nobody2020        20 runs; 40 were trained and measured in 80 s (cpu, threads=1)",
         "  paper's scale  experiment=nobody2020_paper  40 runs, not measured",
         "  2 replicated, 1 not replicated (runs/nobody2020)",
         "  shrinks   replicated      A squared penalty shrinks the weights.",
@@ -126,13 +126,20 @@ def test_a_paper_without_runs_has_none_or_those_of_its_summary(work):
     assert "  laptop         experiment=nobody2020        20 runs, not measured\n" in out
 
 
+def test_a_folder_of_experiments_may_have_any_name(work):
+    (work / "conf").rename(work / "it's mine, all")
+    status, out, err = typed(work, "genbench-table", "--papers", "--config-dir", "it's mine, all", NAME)
+    assert (status, err) == (0, "")
+    assert "  2 replicated, 1 not replicated (runs/nobody2020)\n" in out
+
+
 def test_runs_at_the_paper_s_scale_have_verdicts_of_their_own(work):
     runs(work / "runs" / f"{NAME}_paper")
     status, out, _ = papers(work, "runs")
     assert status == 0
     assert "\nnobody2020_paper: On *tiny* penalties" in out
     assert "  2 replicated, 1 not replicated (runs/nobody2020_paper)" in out
-    assert "80 s measured (cpu, threads=1)" in out.partition("paper's scale")[2].splitlines()[0]
+    assert "40 runs, trained and measured in 80 s (cpu, threads=1)" in out.partition("paper's scale")[2].splitlines()[0]
 
 
 def test_every_paper_of_genbench_is_listed(tmp_path):

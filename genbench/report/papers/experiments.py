@@ -93,7 +93,8 @@ def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
     from genbench.config import resolve
 
     own, *others = (place.resolve() for place in places)
-    searched = f"hydra.searchpath=[{','.join(f'file://{place}' for place in others)}]"
+    quoted = [str(place).replace("\\", r"\\").replace("'", r"\'") for place in others]
+    searched = "hydra.searchpath=[" + ",".join(f"'file://{place}'" for place in quoted) + "]"
     found = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(own), version_base="1.3"):

@@ -120,8 +120,8 @@ class Cost:
     def __str__(self) -> str:
         if self.seconds is None:
             return f"{_counted(self.runs)}, not measured"
-        others = "" if self.measured == self.runs else f" for {_counted(self.measured)}"
-        return f"{_counted(self.runs)}, {duration(self.seconds)} measured{others} ({self.where})"
+        which = "," if self.measured == self.runs else f"; {self.measured:,} were"
+        return f"{_counted(self.runs)}{which} trained and measured in {duration(self.seconds)} ({self.where})"
 
 
 @dataclass(frozen=True)
