@@ -276,7 +276,7 @@ def _table(folder: Path, arguments: Any) -> None:
             )
         verdicts = claims.of_records(block, selection.records, trust=arguments.trust)
         if console.is_terminal:
-            console.print(claims.long_renderable(verdicts))
+            console.print(claims.renderable(verdicts, numbers=True))
         for line in [*([] if console.is_terminal else claims.lines(verdicts)), *selection.left_out]:
             console.print(Text(line), soft_wrap=True)
     elif arguments.format != "terminal":

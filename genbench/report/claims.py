@@ -8,7 +8,7 @@ from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
 from genbench.report.format import listed
 from genbench.report.model import VerdictRow, Verdicts
-from genbench.report.render import VERDICT_HEAD, verdict_numbers
+from genbench.report.render import VERDICT_HEAD, p_value, verdict_numbers
 from genbench.report.selection import Selection
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def of_selection(selection: Selection, *, trust: bool = False) -> Verdicts | Non
         return Verdicts(rows=[], caption=[clean(f"The claims are not judged: {reason}.")])
 
 
-def renderable(verdicts: Verdicts) -> "Group":
-    """Return the verdicts for a terminal: id, verdict, statement and finding."""
+def renderable(verdicts: Verdicts, *, numbers: bool = False) -> "Group":
+    """Return the verdicts for a terminal: id, verdict, statement and finding, and with ``numbers`` both p."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -63,26 +63,12 @@ def renderable(verdicts: Verdicts) -> "Group":
         table.add_column(overflow="fold")
         for row in verdicts.rows:
             told = Text.assemble(row.statement, "\n", (row.finding, "dim"))
+            if numbers and row.supports is not None:
+                told.append(f"\np for {p_value(row.supports)}, p against {p_value(row.contradicts)}", "dim")
             table.add_row(Text(row.claim), Text(row.status, style=COLORS.get(row.status, "")), told)
         parts += [table, Text("")]
     parts += [Text(sentence, style="dim" if verdicts.rows else "yellow") for sentence in verdicts.caption]
     return Group(*parts)
-
-
-def long_renderable(verdicts: Verdicts) -> "Group":
-    """Return the verdicts for a terminal with their numbers, each statement and finding wrapped between words."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    head, *rows = _cells(verdicts)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in head[:-1]:
-        table.add_column(name, no_wrap=True)
-    table.add_column(head[-1])
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return Group(table, *map(Text, verdicts.caption))
 
 
 def lines(verdicts: Verdicts) -> list[str]:

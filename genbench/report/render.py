@@ -139,9 +139,13 @@ def comma_separated(table: Table) -> str:
 VERDICT_HEAD = ("claim", "verdict", "n", "p for", "p against", "95 % interval")
 
 
+def p_value(p: float | None) -> str:
+    return "–" if p is None else f"{p:.2g}"
+
+
 def verdict_numbers(row: VerdictRow) -> list[str]:
     """Return what stands under :data:`VERDICT_HEAD`."""
-    ps = ("–" if p is None else f"{p:.2g}" for p in (row.supports, row.contradicts))
+    ps = map(p_value, (row.supports, row.contradicts))
     interval = "–" if row.interval is None else "[{:.4g}, {:.4g}]".format(*row.interval)
     return [row.claim, row.status, str(row.n), *ps, interval]
 

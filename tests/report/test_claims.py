@@ -156,6 +156,10 @@ def test_the_terminal_wraps_statement_and_finding(width):
     assert text.count("words") == 10
     assert all(part in text for part in ("undecided", "ends.", "mean difference", "of_a_long_name_that_", "is_folded"))
     assert "…" not in text
+    assert "p for" not in text
+    assert "p for 0.3, p against 0.9" in printed(
+        claims.renderable(Verdicts(rows=[row], caption=[]), numbers=True), width
+    )
 
 
 def test_a_verdict_of_any_name_is_shown(tmp_path):
