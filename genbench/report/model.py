@@ -34,6 +34,7 @@ class Published:
 class Column:
     """A column: ``scale`` times ``metric`` of the runs that match ``where``; without a metric, published values alone.
 
+    If ``minus`` is given, the metric of the runs that match it is subtracted, seed by seed.
     ``best`` (max or min) selects the mean in bold. ``published`` maps rows to published values in the column's unit,
     which are shown beside the measured ones; ``source`` cites them, and ``third_party`` says that they were not read
     there. If the runs are of the ``same_scale``, the differences from them are shown. ``digits`` is the number of
@@ -45,6 +46,7 @@ class Column:
     metric: str = ""
     group: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
+    minus: Mapping[str, Any] = field(default_factory=dict)
     best: str | None = None
     scale: float = 1.0
     digits: int | None = None

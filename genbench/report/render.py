@@ -98,6 +98,12 @@ def is_table(content: bytes) -> bool:
     return content.startswith(",".join(_HEADER[:16]).encode())
 
 
+def _place(column: Column) -> str:
+    """Return the settings of a column's runs, and those of the runs that it subtracts."""
+    places = (" ".join(f"{key}={value}" for key, value in where.items()) for where in (column.where, column.minus))
+    return " minus ".join(place for place in places if place)
+
+
 def comma_separated(table: Table) -> str:
     """Return a CSV with one line per cell, in full precision and the column's unit; undefined values are empty.
 
@@ -118,7 +124,7 @@ def comma_separated(table: Table) -> str:
                     unspoken(row.chosen),
                     unspoken(column.title),
                     unspoken(column.metric),
-                    unspoken(" ".join(f"{key}={value}" for key, value in column.where.items())),
+                    unspoken(_place(column)),
                     *((mean.value, mean.low, mean.high, mean.n) if mean else (None, None, None, 0)),
                     cell.planned,
                     *((difference.value, difference.low, difference.high, difference.p) if difference else [None] * 4),

@@ -198,7 +198,7 @@ def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Ma
     """Raise ValueError (one line) if a table's spec is malformed or names settings that the runs do not have."""
     spec = spec or {}
     known = sorted({*choices, *records.flatten(config)})
-    read = [key for column in columns_of(spec) for key in column.where]
+    read = [key for column in columns_of(spec) for key in (*column.where, *column.minus)]
     read += [key for curve in curves_of(spec.get("figures")) for key in curve.keys]
     for key in [*(spec.get("rows") or []), *read]:
         if key not in known:

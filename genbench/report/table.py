@@ -40,7 +40,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
         raise ValueError(f"no runs to show in {selection.name}: it holds neither a readable record nor a plan")
     keys = _row_keys(spec, runs, columns)
     lookup = Lookup(runs)
-    for key in [*keys, *(key for column in columns for key in column.where)]:
+    for key in [*keys, *(key for column in columns for key in (*column.where, *column.minus))]:
         lookup.require(key)
     found = lookup.rows(runs, keys)
     baseline_key = _baseline(spec, keys, found, lookup, order)
@@ -213,10 +213,28 @@ def _line(runs: Sequence[SelectedRun], columns: Sequence[Column], lookup: Lookup
     """Return a row's cells, each with its notes."""
     inside: dict[str, list[SelectedRun]] = {}
     for column in columns:
-        if (where := repr(column.where)) not in inside:
-            inside[where] = lookup.matching(runs, column.where)
-            refuse_mixture(inside[where], f"column {column.title!r}, row {row!r}")
-    return [_cell(inside[repr(column.where)], column) for column in columns]
+        for where in (column.where, *([column.minus] if column.minus else [])):
+            if repr(where) not in inside:
+                inside[repr(where)] = lookup.matching(runs, where)
+                refuse_mixture(inside[repr(where)], f"column {column.title!r}, row {row!r}")
+    return [
+        _minus(_cell(inside[repr(column.where)], column), _cell(inside[repr(column.minus)], column))
+        if column.minus
+        else _cell(inside[repr(column.where)], column)
+        for column in columns
+    ]
+
+
+def _minus(left: tuple[Cell, list[str]], right: tuple[Cell, list[str]]) -> tuple[Cell, list[str]]:
+    """Return a cell less another, seed by seed, with the notes of both."""
+    (ours, said), (theirs, other) = left, right
+    values = {seed: value - theirs.values[seed] for seed, value in ours.values.items() if seed in theirs.values}
+    planned = max(ours.planned, theirs.planned)
+    status = "" if len(values) == planned else f"n={len(values)}/{planned}"
+    if not values:
+        status = (ours if not ours.values else theirs).status or _UNMEASURED
+    mean = statistics.mean_interval(list(values.values())) if values else None
+    return Cell(values=values, mean=mean, planned=planned, status=status), list(dict.fromkeys([*said, *other]))
 
 
 def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]:

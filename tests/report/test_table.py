@@ -54,6 +54,27 @@ def test_differences_are_paired_by_seed_and_holm_counts_the_rows_of_the_column(t
     assert "(2 comparisons)" in " ".join(table.caption)
 
 
+def test_a_column_may_subtract_other_runs_seed_by_seed(tmp_path):
+    values = {"none": [0.60, 0.70, 0.65, 0.61], "l2": [0.70, 0.65, 0.75]}
+    column_ = ACCURACY | {"where": {"regularization": "l2"}, "minus": {"regularization": "none"}}
+    spec = {"rows": ["model"], "columns": [column_, column_ | {"where": {}, "minus": {"regularization": "sam"}}]}
+    spec["columns"][1] |= {"label": "none to subtract", "where": {"regularization": "l2"}}
+    table = build(load(factory.toy(tmp_path, values, spec)))
+    cell, empty = table.cells[0]
+    scale = ACCURACY.get("scale", 1)
+    low, high = stats.t.interval(0.95, 2, loc=scale * 0.05, scale=scale * stats.sem([0.10, -0.05, 0.10]))
+    assert (cell.mean.low, cell.mean.value, cell.mean.high) == pytest.approx((low, scale * 0.05, high))
+    assert (cell.mean.n, cell.planned, cell.status) == (3, 4, "n=3/4")
+    assert (empty.mean, empty.status) == (None, "not run")
+    assert "regularization=l2 minus regularization=none" in render.comma_separated(table)
+
+
+def test_settings_that_a_column_subtracts_are_checked():
+    spec = {"columns": [ACCURACY | {"minus": {"data.train_sise": 1}}]}
+    with pytest.raises(ValueError, match="neither a group nor a setting"):
+        check(spec, {"data": {"train_size": 1}}, {})
+
+
 def test_the_caption_counts_the_comparisons_of_each_column(ablation):
     table = build(load(ablation))
     tested = {

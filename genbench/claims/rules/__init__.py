@@ -2,6 +2,7 @@
 
 from genbench.claims.rules.base import Rule
 from genbench.claims.rules.combined import All, Any, Exact
+from genbench.claims.rules.contrasts import Contrast, Distance
 from genbench.claims.rules.correlations import Correlation, CorrelationDifference
 from genbench.claims.rules.curves import Peak, Slope, Trend
 from genbench.claims.rules.differences import Difference, Equivalence, Order
@@ -10,9 +11,11 @@ from genbench.claims.rules.shares import Proportion, Sooner
 __all__ = [
     "All",
     "Any",
+    "Contrast",
     "Correlation",
     "CorrelationDifference",
     "Difference",
+    "Distance",
     "Equivalence",
     "Exact",
     "Order",

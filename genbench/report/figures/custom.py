@@ -16,6 +16,7 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 LINES = len(COLOURS) * len(_DASHES)
 """Number of distinct line styles."""
 _PANELS = 8
+_ABREAST = 4  # more panels take two lines
 
 
 def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
@@ -40,9 +41,13 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     }
     named = ", ".join(map(_name, curve.lines))
     beside = 0.06 * max(0, max(map(len, [named, *lines])) - 20)  # extra width for a legend of long names
-    figure, axes = blank(max(4.6, 3.2 * len(measured)) + beside, 3.1, 1, len(measured), sharey=True)
+    high = -(-len(measured) // _ABREAST)
+    wide = -(-len(measured) // high)
+    figure, axes = blank(max(4.6, 3.2 * wide) + beside, 3.1 * high, high, wide, sharey=True)
+    for axis in axes.flat[len(measured) :]:
+        axis.remove()
     fewest = min(len(ys) for panel in measured.values() for line in panel.values() for ys in line.values())
-    for axis, (panel, found) in zip(axes[0], measured.items(), strict=True):
+    for axis, (panel, found) in zip(axes.flat, measured.items(), strict=False):
         for line, values in found.items():
             number = lines.index(line)
             xs = sorted(values)
@@ -60,7 +65,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             axis.minorticks_off()
         axis.set_title(plain(panel))
         axis.set_xlabel(plain(curve.x_label or _name(curve.x or curve.y)))
-    axes[0, 0].set_ylabel(plain(curve.y_label or _name(curve.y)))
+    for axis in axes[:, 0]:
+        axis.set_ylabel(plain(curve.y_label or _name(curve.y)))
     handles = [
         Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)],
                linestyle=_DASHES[i // len(COLOURS) % len(_DASHES)], label=plain(line))

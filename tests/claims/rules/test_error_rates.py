@@ -4,9 +4,21 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from genbench.claims.family import verdicts
-from genbench.claims.rules import Correlation, Difference, Equivalence, Peak, Proportion, Slope, Sooner, Trend
+from genbench.claims.rules import (
+    Contrast,
+    Correlation,
+    Difference,
+    Distance,
+    Equivalence,
+    Peak,
+    Proportion,
+    Slope,
+    Sooner,
+    Trend,
+)
 from tests.helpers.claims import Drawn, assert_level_is_kept, at
 
 SEEDS = pytest.mark.parametrize("n", [5, 8, 16])
@@ -34,6 +46,30 @@ def test_difference(n, side):
     def draw(random):
         shared = random.normal(size=n)
         return {("y", 0): shared + effect + random.normal(size=n), ("y", 1): shared + random.normal(size=n)}
+
+    assert_level_is_kept(ps(rule, side, draw, 2000))
+
+
+@SEEDS
+@SIDES
+def test_contrast(n, side):
+    terms = [{"weight": weight, "of": at(x)} for x, weight in enumerate([1, -1, -1, 1])]
+    rule = Contrast(metric="y", terms=terms, margin=0.3, interest=1.1)
+    effect = 0.3 if side == "supports" else 1.1
+    assert_level_is_kept(ps(rule, side, lambda random: curves(random, [effect, 0, 0, 0, 0], n), 2000))
+
+
+@SEEDS
+@SIDES
+def test_distance(n, side):
+    """Curves that lie two standard deviations of their noise apart; of noise alone, distances are skewed."""
+    apart = 2 * math.sqrt(2)
+    mean = float(scipy.stats.foldnorm.mean(2)) * math.sqrt(2)  # of the distance at a step
+    than = mean + (0.2 if side == "supports" else 0.7)
+    rule = Distance(metric="y*", steps=[1, 2, 3], of=at(0), to=at(1), than=than, margin=0.2, interest=0.7)
+
+    def draw(random):
+        return {(f"y{step}", x): apart * x + random.normal(size=n) for step in (1, 2, 3) for x in (0, 1)}
 
     assert_level_is_kept(ps(rule, side, draw, 2000))
 

@@ -105,6 +105,19 @@ def test_a_figure_of_what_runs_do_not_have_is_refused_before_they_train():
         check({"figures": [SIZE | {"x": "data.train_sise"}]}, {"data": {"train_size": 1}}, {})
 
 
+def test_more_than_four_panels_take_two_lines(tmp_path):
+    for size in range(1, 8):
+        item = factory.record("none", 0.0, 0)
+        item["config"]["data"] |= {"train_size": size}
+        factory.leave(tmp_path, item | {"run_id": factory.run_id("none", size, 0)})
+    node = SIZE | {"x": "data.label_noise", "panels": ["data.train_size"]}
+    (drawing_,) = drawn(tmp_path, node | {"where": {"data.train_size": [1, 2, 3, 4, 5]}})
+    assert [axis.get_subplotspec().rowspan.start for axis in drawing_.figure.axes] == [0, 0, 0, 1, 1]
+    assert [bool(axis.get_ylabel()) for axis in drawing_.figure.axes] == [True, False, False, True, False]
+    (four,) = drawn(tmp_path, node | {"where": {"data.train_size": [1, 2, 3, 4]}})
+    assert [axis.get_subplotspec().rowspan.start for axis in four.figure.axes] == [0, 0, 0, 0]
+
+
 def test_the_report_has_it_and_draws_it_again_when_it_changes(tmp_path):
     node = SIZE | {"x": "data.label_noise", "lines": ["regularization"]}
     folder = factory.ablation(tmp_path / "a", strategies=["none", "l2"], spec=factory.SPEC | {"figures": [node]})
