@@ -184,8 +184,10 @@ def experiments() -> Iterator[str]:
         yield f"`genbench experiment={name} hydra/launcher=packed`\n"
         if table.get("caption"):
             yield f"{' '.join(table['caption'].split())}\n"
-        yield "| swept | values |\n|:--|:--|"
-        for grid in [sweeper.get("params") or {}, *(sweeper.get("grids") or [])]:
+        grids = [sweeper.get("params") or {}, *(sweeper.get("grids") or [])]
+        if any(grids):
+            yield "| swept | values |\n|:--|:--|"
+        for grid in grids:
             for key, values in grid.items():
                 yield f"| `{key}` | {cell(str(values))} |"
         rows = ", ".join(f"`{row}`" for row in (table.get("rows") or []))

@@ -101,7 +101,7 @@ class Entry:
         """Return the figures that show a metric which a claim reads; all figures if none does."""
         rules = (self.experiment.nodes["claims"] or {}).get("rules") or {}
         read = set(summary.strings(rules.get(claim)))
-        shown = [curve for curve in self.curves if curve.y in read or numbers(curve.y, read)]
+        shown = [curve for curve in self.curves if any(y in read or numbers(y, read) for y in summary.strings(curve.y))]
         return shown or self.curves
 
 

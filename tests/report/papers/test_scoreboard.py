@@ -1,0 +1,66 @@
+"""What the scoreboard says of experiments, runs and claims."""
+
+import pytest
+import yaml
+
+from genbench.report import load
+from genbench.report.papers import scoreboard
+from genbench.report.papers.experiments import Experiment
+from tests.helpers.papers import EXPERIMENT, NAME, runs
+
+NODE = yaml.safe_load(EXPERIMENT)
+
+
+def entry(path, figures=None, selection=None):
+    table = {**NODE["table"], **({} if figures is None else {"figures": figures})}
+    nodes = {**{key: NODE[key] for key in ("name", "claims", "paper")}, "table": table}
+    return scoreboard.Entry(Experiment(NAME, path / f"{NAME}.yaml", 20, nodes), "laptop", None, selection)
+
+
+def test_a_claim_is_shown_by_the_figures_of_its_metrics_or_else_by_all(tmp_path):
+    figures = [
+        {"name": "norms", "title": "Norms", "x": "data.label_noise", "y": "weights/norm/l2"},
+        {"name": "errors", "title": "Errors", "y": "test/trajectory/error_at_*"},
+    ]
+    shown = entry(tmp_path, figures)
+    assert [curve.name for curve in shown.curves_of("shrinks")] == ["norms"]
+    assert [curve.name for curve in entry(tmp_path, figures[1:]).curves_of("shrinks")] == ["errors"]
+    rules = shown.experiment.nodes["claims"]["rules"]
+    changed = {**rules, "shrinks": {**rules["shrinks"], "metric": "test/trajectory/error_at_100"}}
+    shown.experiment.nodes["claims"] = {"rules": changed}
+    assert [curve.name for curve in shown.curves_of("shrinks")] == ["errors"]
+
+
+def test_claims_are_counted_by_verdict(tmp_path):
+    run = entry(tmp_path, selection=load(runs(tmp_path / "runs")))
+    assert scoreboard.counted([run]) == "2 replicated, 1 not replicated"
+    assert scoreboard.counted([run, entry(tmp_path)]) == "2 replicated, 1 not replicated, 3 not run"
+    assert scoreboard.counted([]) == "no claims"
+
+
+def test_claims_are_judged_by_the_rules_that_stand_in_the_experiment_now(tmp_path):
+    """A folder's own copy of the rules does not count."""
+    run = entry(tmp_path, selection=load(runs(tmp_path / "runs")))
+    rules = NODE["claims"]["rules"]
+    eased = {**rules, "grows": {**rules["grows"], "margin": -5}}
+    run.experiment.nodes["claims"] = {**NODE["claims"], "rules": eased}
+    words = {row.claim: row.finding for row in run.verdicts}["grows"]
+    assert words.startswith("40 of 40 runs were trained under another rule")
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (scoreboard.Cost("a", "laptop", 1), "1 run, not measured"),
+        (
+            scoreboard.Cost("a", "laptop", 1200, 700.0, 1200, "cpu, threads=1"),
+            "1,200 runs, trained and measured in 12 min (cpu, threads=1)",
+        ),
+        (
+            scoreboard.Cost("a", "laptop", 20, 7000.0, 1200, "cpu, threads=1"),
+            "20 runs; 1,200 were trained and measured in 1.9 h (cpu, threads=1)",
+        ),
+    ],
+)
+def test_a_cost_says_what_was_measured(cost, said):
+    assert str(cost) == said
