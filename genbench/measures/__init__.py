@@ -32,6 +32,7 @@ from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
+from genbench.measures.flat_box import flat_box_volume
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.interpolation import convolution_interpolation, gaussian_interpolation
@@ -103,6 +104,7 @@ __all__ = [
     "ensemble_curve",
     "fisher_rao_norm",
     "fisher_trace",
+    "flat_box_volume",
     "flops",
     "gauss_newton_eigenvalues",
     "gauss_newton_frobenius_norm",

@@ -16,6 +16,7 @@ from genbench.regularization.ema import EMA
 from genbench.regularization.ensemble import Ensemble
 from genbench.regularization.entropy_penalty import EntropyPenalty
 from genbench.regularization.entropy_sgd import EntropySGD
+from genbench.regularization.flat_minimum_search import FlatMinimumSearch
 from genbench.regularization.flip import Flip
 from genbench.regularization.focal import Focal
 from genbench.regularization.generalized_cross_entropy import GeneralizedCrossEntropy
@@ -65,6 +66,7 @@ __all__ = [
     "Ensemble",
     "EntropyPenalty",
     "EntropySGD",
+    "FlatMinimumSearch",
     "Flip",
     "Focal",
     "GeneralizedCrossEntropy",

@@ -56,7 +56,14 @@ def restless() -> DataLoader:
 
 
 ALL = [getattr(measures, name) for name in measures.__all__ if hasattr(getattr(measures, name), "family")]
-OF_TWO = (measures.generalization_gap, measures.disagreement, measures.linear_cka)
+ALL.remove(measures.convolution_interpolation)  # refuses inputs that are no images or signals
+OF_TWO = (
+    measures.generalization_gap,
+    measures.disagreement,
+    measures.linear_cka,
+    measures.gaussian_interpolation,
+    measures.log_prior,
+)
 
 
 @measure("flatness")

@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from genbench.models import MLP, use_draw
+from genbench.models.flat_box import flat_box_information
+from genbench.regularization.flat_minimum_search import FlatMinimumSearch
+from genbench.rng import StepRandom
+
+
+def network(**settings):
+    torch.manual_seed(0)
+    return MLP(input_shape=(1, 4), classes=3, width=5, **settings).double()
+
+
+def naive(net, weights, x, floor):
+    """B of each example by loops over outputs, differentiable."""
+    found = []
+    for one in x:
+        outputs = net(one[None]).flatten()
+        rows = [torch.autograd.grad(o, weights, create_graph=True, allow_unused=True) for o in outputs]
+        j = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+        count = j.shape[1]
+        first = sum(torch.log((j[:, i] ** 2).sum() + floor) for i in range(count))
+        second = sum(
+            sum(j[k, i].abs() / torch.sqrt((j[:, i] ** 2).sum() + floor) for i in range(count)) ** 2
+            for k in range(len(j))
+        )
+        found.append((first + count * torch.log(second + floor)) / 2)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_value_and_gradient_are_those_of_the_naive_formula(activation):
+    net, x = network(activation=activation), torch.randn(3, 1, 4, dtype=torch.float64)
+    params = list(net.parameters())
+    expected = 0.3 * naive(net, params, x, 1e-3).mean()
+    method = FlatMinimumSearch(strength=0.3, floor=1e-3)
+    value = method.penalty(method.build(net), x, torch.zeros(3).long(), net(x), StepRandom(0, 0))
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    ours = torch.autograd.grad(value, params, allow_unused=True, materialize_grads=True)
+    theirs = torch.autograd.grad(expected, params, allow_unused=True, materialize_grads=True)
+    assert max(float(g.abs().max()) for g in ours) > 1e-3
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_linear_output_by_hand():
+    """o = w·x: Δwᵢ = 1 / (L |xᵢ|), so that the outputs change by at most Σ |xᵢ| Δwᵢ = 1."""
+    net, x = nn.Linear(3, 1, bias=False).double(), torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
+    found = flat_box_information(net, dict(net.named_parameters()), x, floor=0.0)
+    torch.testing.assert_close(found, x.abs().log().sum(1) + 3 * math.log(3))
+
+
+def test_the_outputs_stay_within_the_tolerance_in_the_box():
+    net, x = network(activation="tanh"), torch.randn(1, 1, 4, dtype=torch.float64)
+    params = dict(net.named_parameters())
+    tolerance, floor = 1e-8, 1e-12  # so little that the outputs are linear
+    rows = [torch.autograd.grad(o, list(params.values()), retain_graph=True) for o in net(x).flatten()]
+    j = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+    squares = j.square().sum(0) + floor
+    reach = (j.abs() / squares.sqrt()).sum(1).square().sum().sqrt()
+    half = math.sqrt(tolerance) / (squares.sqrt() * reach)
+    torch.testing.assert_close(
+        half.log().sum(), len(half) * math.log(tolerance) / 2 - flat_box_information(net, params, x, floor=floor)[0]
+    )
+    before = net(x)
+    for signs in torch.randn(20, len(half), dtype=torch.float64).sign():
+        move = torch.cat([p.flatten() for p in params.values()]).detach() + signs * half
+        shaped, start = {}, 0
+        for name, p in params.items():
+            shaped[name] = move[start : start + p.numel()].view_as(p)
+            start += p.numel()
+        moved = torch.func.functional_call(net, shaped, (x,))
+        assert float((moved - before).detach().square().sum()) <= tolerance * 1.001
+
+
+def test_frozen_weights_have_no_edge_and_dropout_is_that_of_the_step():
+    net = network(dropout=0.5)
+    net.head.bias.requires_grad_(False)
+    x = torch.randn(2, 1, 4, dtype=torch.float64)
+    method = FlatMinimumSearch(strength=1.0, floor=1e-3)
+    use_draw(method.build(net), draw := StepRandom(1, 2))
+    weights = [p for p in net.parameters() if p.requires_grad]
+    value = method.penalty(net, x, torch.zeros(2).long(), net(x), draw)
+    torch.testing.assert_close(value, naive(net, weights, x, 1e-3).mean())
+
+
+def test_batch_normalization_is_refused():
+    with pytest.raises(ValueError, match="FlatMinimumSearch: computes each example alone"):
+        FlatMinimumSearch(strength=1, floor=1).build(network(normalization="batch_norm"))
+
+
+@pytest.mark.parametrize(("strength", "floor", "name"), [(-1, 1, "strength"), (1, 0, "floor"), ("x", 1, "strength")])
+def test_bad_settings_are_named(strength, floor, name):
+    with pytest.raises(ValueError, match=f"FlatMinimumSearch: {name} is "):
+        FlatMinimumSearch(strength=strength, floor=floor)
