@@ -85,9 +85,14 @@ def at_scale(file: Path) -> Path | None:
 
 
 def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
-    """Return experiments as Hydra composes them; ``places`` are the folders of YAML files, genbench's own first."""
+    """Return experiments as Hydra composes them; ``places`` are the folders of YAML files, genbench's own first.
+
+    Raises:
+        ValueError: one cannot be composed; one line.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     from genbench.config import resolve
@@ -101,7 +106,10 @@ def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
         loader = GlobalHydra.instance().config_loader()
         for file in files:
             words = [*([searched] if others else []), f"experiment={file.stem}"]
-            config = compose("train", words, return_hydra_config=True)
+            try:
+                config = compose("train", words, return_hydra_config=True)
+            except HydraException as error:
+                raise ValueError(f"{file.name}: {str(error).partition(chr(10))[0]}") from None
             sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
             plain = resolve(config)
             nodes = {key: plain[key] for key in ("name", "table", "claims", "paper")}
