@@ -68,6 +68,7 @@ from genbench.measures.representation import (
     neural_collapse,
     participation_ratio,
 )
+from genbench.measures.rescaling import rescaled, rescaling
 from genbench.measures.sharpness import adaptive_sharpness, keskar_sharpness, m_sharpness, sam_sharpness
 from genbench.measures.sharpness_average import (
     adaptive_average_sharpness,
@@ -154,6 +155,8 @@ __all__ = [
     "path_norm",
     "power_law",
     "relative_flatness",
+    "rescaled",
+    "rescaling",
     "sam_sharpness",
     "sharpness_alpha",
     "sharpness_measures",

@@ -14,6 +14,8 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
 from genbench.records.estimate import Estimate
 
+_BASIS = 2**27  # entries of a random basis: 1 GB
+
 
 @measure("flatness", moves=True, passes=lambda given: given["starts"] * (given["steps"] + 1))
 def sam_sharpness(
@@ -165,13 +167,17 @@ def keskar_sharpness(
     snapshot: Snapshot,
     *,
     epsilon: float = 1e-3,
+    dimensions: int | None = None,
     starts: int = 1,
     steps: int = 10,
     tolerance: float = 1e-3,
     seed: int = 0,
 ) -> Estimate:
     """100 · (max L(w + δ) − L(w)) / (1 + L(w)) over the box |δᵢ| ≤ ε(|wᵢ| + 1) (Keskar et al. 2017, arXiv 1609.04836,
-    metric 2.1 in the full space), in percent; the largest value found, a lower bound.
+    metric 2.1), in percent; the largest value found, a lower bound.
+
+    In a random subspace of p ``dimensions``, the maximum is over δ = Ay, |yᵢ| ≤ ε(|(A⁺w)ᵢ| + 1), with A [size, p] and
+    its pseudo-inverse A⁺; the paper has p = 100. Here the entries of A are standard normal; the paper does not say.
 
     The paper takes ten iterations of L-BFGS-B from an unnamed start. Here the start is the corner of the box along the
     gradient at w, which is far from w also for a converged network with a gradient near zero; a random corner if the
@@ -181,30 +187,41 @@ def keskar_sharpness(
     Args:
         snapshot: network, loss and data.
         epsilon: ε > 0; the paper reports 1e-3 and 5e-4.
+        dimensions: p, at least 1; None: the full space.
         starts: runs of L-BFGS-B, at least 1.
         steps: maximum number of iterations of each run; the passes forward and backward are about twice, at most 20
             times as many.
         tolerance: relative gap that counts as stationary, and relative difference at which two runs agree, > 0.
-        seed: of random corners.
+        seed: of random corners and of A.
     """
     check_positive("epsilon", epsilon)
+    if dimensions is not None:
+        check_integer("dimensions", dimensions, least=1)
     _check_ascents(epsilon, "linf", starts, steps, tolerance, seed)
     w, base = snapshot.vector, snapshot.mean_loss
-    box = epsilon * (w.abs() + 1)
+    basis, center = None, w
+    if dimensions is not None:
+        if not dimensions <= snapshot.size <= _BASIS // dimensions:
+            return Estimate(None, note=f"undefined: {dimensions} directions, and {snapshot.size:,} weights")
+        generator = generator_of(seed, "keskar_sharpness")
+        basis = torch.randn(snapshot.size, dimensions, generator=generator, dtype=torch.float64).to(w.device)
+        center = torch.linalg.lstsq(basis, w.unsqueeze(1)).solution[:, 0]
+    box = epsilon * (center.abs() + 1)
     bad: list[float] = []
 
-    def falling(delta: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, slope = snapshot.gradient_at(w + torch.from_numpy(delta).to(w.device))
+    def falling(found: np.ndarray) -> tuple[float, np.ndarray]:
+        y = torch.from_numpy(found).to(w.device)
+        loss, slope = snapshot.gradient_at(w + (y if basis is None else basis @ y))
         if not math.isfinite(loss):
             bad.append(loss)
-        return -loss, -slope.cpu().numpy()
+        return -loss, -(slope if basis is None else basis.T @ slope).cpu().numpy()
 
     climbs = []
     ball = Ball(w.abs() + 1, epsilon, "linf")
     for line, slope in directions(snapshot, ball, starts=starts, seed=seed):
         found = minimize(
             falling,
-            (box * slope.sign()).cpu().numpy(),
+            (box * (slope if basis is None else basis.T @ (slope / ball.scale)).sign()).cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
             bounds=Bounds(-box.cpu().numpy(), box.cpu().numpy()),

@@ -22,6 +22,7 @@ from genbench.measures import (
     m_sharpness,
     sam_sharpness,
 )
+from genbench.measures.perturbations import generator_of
 from genbench.measures.sharpness_ascent import Ball, Climb, directions, highest
 from tests.helpers.networks import NETS, build, quadratic
 
@@ -403,6 +404,27 @@ def test_keskar_leaves_a_stationary_point():
     assert found.value == pytest.approx(100 * 0.5 * 0.01 * (3 * 4 + 1 * 1 + 2 * 25), rel=1e-9)
     flat = keskar_sharpness(centred(-h, w))
     assert flat.value == 0  # no point of the box is higher
+
+
+def test_keskar_in_a_subspace_is_the_highest_corner_of_its_box():
+    h, w = spectrum(5, 3, 1, 0.5, 2), torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0], dtype=torch.float64)
+    base = 0.5 * float(w @ h @ w)
+    values = []
+    for seed in (0, 1):
+        a = torch.randn(5, 3, generator=generator_of(seed, "keskar_sharpness"), dtype=torch.float64)
+        box = 1e-2 * ((torch.linalg.inv(a.T @ a) @ a.T @ w).abs() + 1)
+        corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3) * box
+        rise = max(0.5 * float((w + a @ y) @ h @ (w + a @ y)) for y in corners) - base
+        found = keskar_sharpness(Snapshot(*quadratic(h, w)), epsilon=1e-2, dimensions=3, starts=8, seed=seed)
+        assert found.value == pytest.approx(100 * rise / (1 + base), rel=1e-9)
+        assert found.converged
+        values.append(found.value)
+    assert values[0] != values[1]
+
+
+def test_keskar_in_a_subspace_needs_as_many_weights():
+    found = keskar_sharpness(Snapshot(*quadratic(spectrum(5, 3, 1))), dimensions=4)
+    assert (found.value, found.note) == (None, "undefined: 4 directions, and 3 weights")
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -92,6 +92,8 @@ def test_everything_is_restored(function):
     elif function in OF_TWO:
         both = [Snapshot(net, F.cross_entropy, loader, initial=initial) for _ in range(2)]
         function(both[0], **{list(inspect.signature(function).parameters)[1]: both[1]})
+    elif function is measures.rescaled:
+        function(Snapshot(net, F.cross_entropy, loader, initial=initial), measure=measures.keskar_sharpness)
     else:
         function(Snapshot(net, F.cross_entropy, loader, initial=initial))
     assert equal(state_of(net, loader), before)
