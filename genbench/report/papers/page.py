@@ -5,15 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from genbench import records
-from genbench.report import claims, command, render
+from genbench.report import command, render
 from genbench.report.figures import style
 from genbench.report.figures.style import Drawing
 from genbench.report.papers import scoreboard
 from genbench.report.papers.scoreboard import Board, Entry
 from genbench.report.render import escaped
 from genbench.report.table import build
-
-_BLANK = "\n\n"
 
 
 def write(shown: Board, target: Path) -> list[Path]:
@@ -58,18 +56,32 @@ def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str
     for each in drawn:
         title = escaped(each.title)
         yield f"\n### {title}\n\n![{title}]({image(entry, each)})\n\n{escaped(each.caption)}"
-    if (block := entry.experiment.nodes["claims"]) is not None:
-        verdicts = render.verdicts_markdown(claims.of_records(block, chosen.records, trust=True))
-        yield f"\n## Verdicts\n\n{verdicts.partition(_BLANK)[2]}"  # without its heading
-    if paper.tried:
-        yield "What was tried:\n"
-        yield from (f"- **{escaped(name)}**: {escaped(said)}" for name, said in paper.tried.items())
+    yield from _verdicts(entry)
     if paper.limits:
         yield "\n## Limits\n"
         yield from (f"- {escaped(line)}" for line in paper.limits)
     if paper.critiques:
         yield "\n## Critiques\n"
         yield from (f"- {escaped(each.text)} ({escaped(each.source)})" for each in paper.critiques)
+
+
+def _verdicts(entry: Entry) -> Iterator[str]:
+    """Yield the verdicts: a table of numbers, then of each claim its statement, rule and finding."""
+    if not entry.verdicts:
+        return
+    yield f"\n## Verdicts\n\n| {' | '.join(render.VERDICT_HEAD)} |"
+    yield "|:--|:--" + "|--:" * (len(render.VERDICT_HEAD) - 2) + "|"
+    yield from (f"| {' | '.join(map(escaped, render.verdict_numbers(row)))} |" for row in entry.verdicts)
+    yield f"\n{escaped(' '.join(entry.judged.caption))}"
+    for row in entry.verdicts:
+        parts, finding = scoreboard.told(row)
+        yield f"\n### {escaped(row.claim)}: {row.status}\n"
+        yield escaped(f"{row.statement.removesuffix('.')}{f' ({row.source})' * bool(row.source)}.")
+        yield "\nRule:\n"
+        yield from (f"- {escaped(part)}" for part in parts)
+        yield f"\nFinding: {escaped(finding)}."
+        if tried := (entry.paper.tried or {}).get(row.claim):
+            yield f"\nWhat was tried: {escaped(tried)}"
 
 
 def _run(shown: Board, entry: Entry) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The scoreboard of papers: which claims replicate, and what running them costs; in a terminal and as a page."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from genbench.privacy import clean
 from genbench.process.progress import duration
 from genbench.report import claims
 from genbench.report.figures.custom import numbers
-from genbench.report.model import VerdictRow
+from genbench.report.model import VerdictRow, Verdicts
 from genbench.report.papers import summary
 from genbench.report.papers.experiments import AT_SCALE, Experiment, at_scale, choices, composed
 from genbench.report.papers.paper import Paper
@@ -67,13 +68,19 @@ class Entry:
         return self.experiment.nodes["table"] or {}
 
     @cached_property
-    def verdicts(self) -> Sequence[VerdictRow]:
+    def judged(self) -> Verdicts:
         """The verdicts on its claims; without runs their status is "not run"."""
         if (block := self.experiment.nodes["claims"]) is None:
-            return []
+            return Verdicts(rows=[], caption=[])
         if self.selection is not None:
-            return claims.of_records(block, self.selection.records, trust=True).rows
-        return [replace(row, status=NOT_RUN) for row in claims.of_records(block, [], trust=True).rows]
+            return claims.of_records(block, self.selection.records, trust=True)
+        found = claims.of_records(block, [], trust=True)
+        return replace(found, rows=[replace(row, status=NOT_RUN) for row in found.rows])
+
+    @property
+    def verdicts(self) -> Sequence[VerdictRow]:
+        """The verdicts, a claim each."""
+        return self.judged.rows
 
     @property
     def counts(self) -> str:
@@ -306,13 +313,27 @@ def drawings(entry: Entry) -> list[Any]:
         return list(sweep.asked(build(chosen, entry.spec), points(chosen, entry.spec)))
 
 
+def told(row: VerdictRow) -> tuple[list[str], str]:
+    """Return the parts of a rule, with a number each if they are several, and the finding with the numbers in place of
+    the parts, which it repeats."""
+    parts = re.split(r"; (?=and |or )", row.rule)
+    if len(parts) == 1:
+        return parts, row.finding
+    words = [parts[0], *(part.partition(" ")[2] for part in parts[1:])]
+    finding = row.finding
+    for index in sorted(range(len(words)), key=lambda index: -len(words[index])):  # one may end with another
+        finding = finding.replace(f"{words[index]}: ", f"({index + 1}) ", 1)
+    return [f"({number}) {part}" for number, part in enumerate(parts, 1)], finding
+
+
 def _claim(entry: Entry, row: VerdictRow, *, key: str) -> dict[str, Any]:
     """Return what a cell shows when it opens."""
-    facts = {"source": row.source, "rule": row.rule.replace("; and ", ";\nand ")}  # a part a line
+    parts, finding = told(row)
+    facts = {"source": row.source, "rule": "\n".join(parts)}
     drawn = {}
     if row.status != NOT_RUN:
         statistic = "" if row.statistic is None else f"{row.statistic:.4g}"
-        facts |= {"finding": row.finding, "statistic": statistic}
+        facts |= {"finding": finding, "statistic": statistic}
         facts |= dict(zip(VERDICT_HEAD[2:], verdict_numbers(row)[2:], strict=True))
         drawn = {f"{key}-{curve.name}": clean(curve.title) for curve in entry.curves_of(row.claim)}
     facts["tried"] = clean((entry.paper.tried or {}).get(row.claim, ""))

@@ -37,6 +37,9 @@ def test_a_page_has_what_the_yaml_and_the_summary_say(target):
         "## Figures",
         "### Norms",
         "## Verdicts",
+        "### shrinks: replicated",
+        "### grows: not replicated",
+        "### positive: replicated",
         "## Limits",
         "## Critiques",
     ]
@@ -50,12 +53,15 @@ def test_a_page_has_what_the_yaml_and_the_summary_say(target):
         "- Paper's scale (`experiment=nobody2020_paper`): 40 runs, not measured.",
         "- MNIST-1D in place of a large data set.",
         "![Norms](nobody2020-norms.png)",
-        "- **grows**: Nothing else was tried.",
+        "A squared penalty shrinks the weights (Section 1).",
+        "What was tried: Nothing else was tried.",
         "- Norms say little about functions. (Critic 2021)",
     ):
         assert line in text.splitlines()
     assert re.search(r"^\| shrinks \| replicated \| 10 \| [\d.e-]+ \| 1 \| \\\[[\d.]+, [\d.]+\\\] \|$", text, re.M)
-    assert "Rule: weights/norm/l2 of regularization=none, data.label\\_noise=0 exceeds" in text
+    rule = "weights/norm/l2 of regularization=none, data.label\\_noise=0 exceeds weights/norm/l2"
+    assert f"Rule:\n\n- {rule} of regularization=l2" in text
+    assert "The chance of at least one false verdict" in text
     assert "\n\n\n" not in text
 
 

@@ -1,9 +1,12 @@
 """What the scoreboard says of experiments, runs and claims."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from genbench.report import load
+from genbench.report.model import VerdictRow
 from genbench.report.papers import scoreboard
 from genbench.report.papers.experiments import Experiment
 from tests.helpers.papers import EXPERIMENT, NAME, runs
@@ -46,6 +49,17 @@ def test_claims_are_judged_by_the_rules_that_stand_in_the_experiment_now(tmp_pat
     run.experiment.nodes["claims"] = {**NODE["claims"], "rules": eased}
     words = {row.claim: row.finding for row in run.verdicts}["grows"]
     assert words.startswith("40 of 40 runs were trained under another rule")
+
+
+def test_a_rule_of_several_parts_is_told_with_numbers():
+    given = dict.fromkeys(VerdictRow.__dataclass_fields__)
+    row = VerdictRow(
+        **given | {"rule": "b exceeds 1; and ab exceeds 1", "finding": "b exceeds 1: 2; ab exceeds 1: 3: neither"}
+    )
+    assert scoreboard.told(row) == (["(1) b exceeds 1", "(2) and ab exceeds 1"], "(1) 2; (2) 3: neither")
+    missing = replace(row, finding="1 run is missing (seed 1)")
+    assert scoreboard.told(missing)[1] == "1 run is missing (seed 1)"
+    assert scoreboard.told(replace(row, rule="b exceeds 1 and c"))[0] == ["b exceeds 1 and c"]
 
 
 @pytest.mark.parametrize(
