@@ -73,6 +73,7 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
         raise ValueError(f"table: choose is {rule!r}; accepted: {{metric: a metric, best: max or min}}, or null")
     nodes = spec.get("columns") or DEFAULT_COLUMNS
     order = order_of(spec)
+    named = {name: row for row, name in order.items()}
     shared = {key: spec[key] for key in ("source", "third_party", "same_scale") if spec.get(key) is not None}
     columns = []
     fields = Column.__dataclass_fields__
@@ -96,8 +97,9 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
         if not isinstance(given.get("published", {}), Mapping):
             raise ValueError(f"{where}: published is {given['published']!r}; accepted: a value for each row")
         given["published"] = {
-            show(row): _published(value, given, f"{where}: published, row {show(row)!r}")
-            for row, value in given.get("published", {}).items()
+            row: _published(value, given, f"{where}: published, row {row!r}")
+            for name, value in given.get("published", {}).items()
+            for row in [show(name) if show(name) in order else named.get(show(name), show(name))]
             if value is not None
         }
         if order and (unknown := [row for row in given["published"] if row not in order]):

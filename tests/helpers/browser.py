@@ -24,10 +24,12 @@ addEventListener("load", () => {
   const width = document.documentElement.clientWidth;
   const outside = [...document.querySelectorAll("body *")].filter((each) =>
     !each.closest(".scroll, script") && each.getBoundingClientRect().right > width + 0.5);
+  const regions = [...document.querySelectorAll(".scroll")];
   const name = (each) =>
     `${each.localName}.${each.className}: ${each.textContent.trim().slice(0, 40)}`.replaceAll("<", "‹");
   document.getElementById("probe").textContent = JSON.stringify({
-    width, content: document.documentElement.scrollWidth, outside: outside.map(name) });
+    width, content: document.documentElement.scrollWidth, outside: outside.map(name),
+    scrolling: regions.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.ariaLabel ?? "") });
 });
 </script>
 """
@@ -38,12 +40,14 @@ class Opened:
     """A page as Chromium shows it, all of its ``details`` open.
 
     ``width`` is that of the view and ``content`` that of what is in it, in pixels; ``outside`` names the elements that
-    stick out, but for those in regions that scroll by themselves. ``console`` holds its messages.
+    stick out, but for those in regions that scroll by themselves, and ``scrolling`` the labels of those that must. In
+    ``console`` are its messages.
     """
 
     width: int
     content: int
     outside: list[str]
+    scrolling: list[str]
     console: list[str]
 
 
@@ -62,8 +66,9 @@ def opened(page: Path, width: int) -> Opened:
     return Opened(**json.loads(found[1]), console=console)
 
 
-def assert_fits(page: Path, width: int) -> None:
+def assert_fits(page: Path, width: int) -> Opened:
     """The page loads without a message in the console and fits a window of this width."""
     seen = opened(page, width)
     assert (seen.width, seen.console, seen.outside) == (width, [], []), seen
     assert seen.content <= width, seen
+    return seen

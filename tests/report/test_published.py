@@ -65,6 +65,12 @@ def test_the_table_takes_the_paper_s_rows_in_its_order_and_under_its_names(folde
     assert {point.row for point in points(load(folder))} == {"Small net", "Net of 3 × 512", "sam"}
 
 
+def test_published_values_may_be_given_by_the_names_of_rows(folder):
+    columns = [{**PAPER["columns"][0], "published": {"Small net": "99.90", "Large net (1,649,402)": 100, "none": 1}}]
+    found = cells(build(load(folder), {**PAPER, "columns": columns}), 0)
+    assert [text.published for text in found.values()] == ["100", "99.90", "1", ""]
+
+
 def test_a_column_may_hold_published_values_alone(folder):
     table = build(load(folder))
     assert {row: (text.mean, text.status, text.published) for row, text in cells(table, 2).items()} == {
