@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from genbench import records
@@ -50,7 +51,9 @@ def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str
     if paper.scaled_down:
         yield "\nUnlike the paper:\n"
         yield from (f"- {escaped(line)}" for line in paper.scaled_down)
-    yield f"\n## The table\n\n{render.markdown(build(chosen, entry.spec))}"
+    # without what is scaled down, which the caption would repeat
+    table = build(replace(chosen, sweep={**(chosen.sweep or {}), "paper": None}), entry.spec)
+    yield f"\n## The table\n\n{render.markdown(table)}"
     if drawn:
         yield "## Figures"
     for each in drawn:

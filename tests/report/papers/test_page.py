@@ -62,6 +62,7 @@ def test_a_page_has_what_the_yaml_and_the_summary_say(target):
     rule = "weights/norm/l2 of regularization=none, data.label\\_noise=0 exceeds weights/norm/l2"
     assert f"Rule:\n\n- {rule} of regularization=l2" in text
     assert "The chance of at least one false verdict" in text
+    assert text.count("MNIST-1D in place of a large data set.") == 1
     assert "\n\n\n" not in text
 
 
