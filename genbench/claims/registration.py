@@ -12,7 +12,7 @@ from genbench.claims import rules
 from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
 from genbench.claims.runs import ClaimRuns
-from genbench.claims.verdict import UNDECIDED, Evidence, Verdict
+from genbench.claims.verdict import SETTINGS_CHANGED, UNDECIDED, Evidence, Verdict
 from genbench.config import defaults_of
 from genbench.privacy import shared
 
@@ -20,7 +20,7 @@ VERSION = 1
 """Of the rules: raised when one of them decides otherwise than before."""
 _ROOM = "genbench.claims.rules"
 _ACCEPTED = ("rules", "family", "seeds", "looks", "pilots")
-_STAMP = ("version", "digest")  # added by ``register``
+_STAMP = ("version", "digest", "changed")  # added by ``register``
 _MOST_SEEDS = 10_000  # at the last look
 _DIGESTS: dict[str, str] = {}  # of the claims that this process registered: the runs of a sweep share theirs
 _TOLD = ("statement", "source")  # change no verdict, so that a misspelling can be mended
@@ -47,6 +47,7 @@ class Claims:
         looks: the numbers of seeds at which verdicts are given.
         pilots: seeds that settings were chosen on; no run of the experiment has one of them.
         digest: of all that could change a verdict, the version of the rules included.
+        changed: the settings of the experiment that the command changed, in words.
     """
 
     claims: tuple[Claim, ...]
@@ -55,6 +56,7 @@ class Claims:
     looks: tuple[int, ...]
     pilots: tuple[int, ...]
     digest: str
+    changed: tuple[str, ...] = ()
 
 
 def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
@@ -71,6 +73,9 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     Raises:
         ValueError: what is not accepted, in one line.
     """
+    changed = block.get("changed", [])
+    if not isinstance(changed, Sequence) or not all(isinstance(each, str) for each in changed):
+        raise ValueError(f"claims.changed is {changed!r}; accepted: a list of settings in words")
     block = {key: value for key, value in block.items() if key not in _STAMP}
     if unknown := [key for key in block if key not in _ACCEPTED]:
         raise ValueError(f"claims.{unknown[0]} is not a setting; {nearest(str(unknown[0]), _ACCEPTED)}")
@@ -99,12 +104,12 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
     decisive = {name: {key: value for key, value in node.items() if key not in _TOLD} for name, node in nodes.items()}
     digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers}))
-    return Claims(claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest)
+    return Claims(claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed))
 
 
-def register(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration whose claims, if it has any, are checked and carry their digest and the version of the
-    rules.
+def register(config: Mapping[str, Any], changed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a configuration whose claims, if it has any, are checked and carry their digest, the version of the
+    rules and the settings of the experiment that the command ``changed``.
 
     Raises:
         ValueError: what is not accepted, in one line.
@@ -113,15 +118,30 @@ def register(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     if (written := repr(block)) not in _DIGESTS:
         _DIGESTS[written] = read(block).digest
-    return {**config, "claims": {**block, "version": VERSION, "digest": _DIGESTS[written]}}
+    stamp = {"version": VERSION, "digest": _DIGESTS[written], **({"changed": list(changed)} if changed else {})}
+    return {**config, "claims": {**block, **stamp}}
 
 
-def check(runs: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Any]]]) -> None:
+def told(changed: Sequence[str]) -> str:
+    """Return the first three settings that a command changed, and the number of the others.
+
+    >>> told(["model=cnn where the experiment has mlp"])
+    'model=cnn where the experiment has mlp'
+    """
+    return "; ".join([*changed[:3], *([f"and {len(changed) - 3} more"] if len(changed) > 3 else [])])
+
+
+def check(
+    runs: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Any]]],
+    others: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+) -> None:
     """Check the claims of an experiment against the runs that are planned: these have the settings that the claims
-    name, those that a claim compares differ in nothing else, and no seed is a pilot's.
+    name, with the values that they name, those that a claim compares differ in nothing else, and no seed is a pilot's.
 
     Args:
         runs: the node ``claims``, the bound configuration and the choices of each.
+        others: the bound configuration and the choices of runs that other commands may plan, as the experiment's file
+            has them.
 
     Raises:
         ValueError: what is wrong, in one line.
@@ -139,8 +159,11 @@ def check(runs: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapp
             f"seed={pilots[0]} is one of claims.pilots; accepted: other seeds, or claims=null, which registers nothing"
         )
     known = ClaimRuns(planned, claims.seeds)
+    more = [_planned(str(len(runs) + i), config, choices) for i, (config, choices) in enumerate(others)]
+    complete = ClaimRuns([*planned, *more], claims.seeds[:1], complete=True)
     for claim in claims.claims:
         try:
+            claim.rule.evidence(complete)
             claim.rule.evidence(known)
         except ValueError as error:
             raise ValueError(f"claims.rules.{claim.id}: {error}") from None
@@ -150,7 +173,8 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Return the verdicts on the claims of an experiment by the records of its runs.
 
     A verdict says how many of the runs were trained under another rule: its rule was not fixed before these. A claim
-    that cannot be judged is undecided, and says why.
+    that cannot be judged is undecided, and says why. If the command changed settings of the experiment, no claim is
+    replicated or not: the status says so, whatever the runs show.
     """
     runs = ClaimRuns(found, claims.seeds)
     faults: dict[str, str] = {}
@@ -167,6 +191,8 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         by_id[name] = Verdict(name, UNDECIDED, fault, None, None, nothing)
     if said := _otherwise(claims, found):
         by_id = {name: replace(verdict, words=f"{said}; {verdict.words}") for name, verdict in by_id.items()}
+    if claims.changed:
+        by_id = {name: replace(verdict, status=SETTINGS_CHANGED) for name, verdict in by_id.items()}
     return [by_id[claim.id] for claim in claims.claims]
 
 

@@ -23,10 +23,13 @@ class ClaimRuns:
     Args:
         records: completed, diverged and failed runs; a failed run counts as missing.
         seeds: the seeds whose runs are read, registered before the runs; None: all seeds that the records have.
+        complete: settings that none of the records has are refused, as no other run will come.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, Any]], seeds: Iterable[int] | None = None) -> None:
-        self._records = list(records)
+    def __init__(
+        self, records: Iterable[Mapping[str, Any]], seeds: Iterable[int] | None = None, *, complete: bool = False
+    ) -> None:
+        self._records, self._complete = list(records), complete
         found = {record["seed"] for record in self._records}
         self.seeds = tuple(sorted(found if seeds is None else set(seeds)))
         self._indices: dict[str, dict[str, frozenset[int]]] = {}
@@ -99,8 +102,13 @@ class ClaimRuns:
         for key, value in where.items():
             index = self._index(key)
             texts = {show(item) for item in value} if _is_list(value) else {show(value)}
+            if self._complete and (strange := sorted(texts - index.keys())):
+                hint = nearest(strange[0], sorted(index))
+                raise ValueError(f"a claim names {key}={strange[0]}, which no run has; {hint}")
             own = frozenset().union(*(index.get(text, frozenset()) for text in texts))
             found = own if found is None else found & own
+        if self._complete and found is not None and not found:
+            raise ValueError(f"a claim names {named(where)}, which no run has together")
         return range(len(self._records)) if found is None else found
 
     def _index(self, key: str) -> dict[str, frozenset[int]]:

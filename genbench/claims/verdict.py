@@ -11,6 +11,8 @@ FEWEST = 5
 REPLICATED = "replicated"
 NOT_REPLICATED = "not replicated"
 UNDECIDED = "undecided"
+SETTINGS_CHANGED = "settings changed"
+"""By the command: a claim is about its experiment as the file states it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Verdict:
 
     Args:
         claim: its id.
-        status: ``"replicated"``, ``"not replicated"`` or ``"undecided"``.
+        status: ``"replicated"``, ``"not replicated"``, ``"undecided"`` or ``"settings changed"``.
         words: the reason, in words.
         supports, contradicts: p values after Holm's correction; None for an exact claim.
         evidence: of all seeds so far; a decided verdict does not change with it.

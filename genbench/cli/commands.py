@@ -195,7 +195,7 @@ def _task(cfg: Any) -> float | None:
     from genbench import config
 
     # report errors here: Hydra would print a traceback first
-    plain = _report_errors(lambda: registered(config.resolve(cfg)))
+    plain = _report_errors(lambda: registered(resolved := config.resolve(cfg), _changed(resolved)))
     if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
         runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
         what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
@@ -228,13 +228,32 @@ def _task(cfg: Any) -> float | None:
     return sweep_plan.validation(record)
 
 
-def registered(plain: dict[str, Any]) -> dict[str, Any]:
+def registered(plain: dict[str, Any], changed: Sequence[str] = ()) -> dict[str, Any]:
     """Return a configuration with its claims registered; see :func:`genbench.claims.registration.register`."""
     if plain.get("claims") is None:  # without the import
         return plain
     from genbench.claims import registration
 
-    return registration.register(plain)
+    return registration.register(plain, changed)
+
+
+def _changed(plain: dict[str, Any]) -> list[str]:
+    """Return the settings of the run's experiment that this command changed; see :mod:`genbench.cli.stated`."""
+    from hydra._internal import utils
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    if plain.get("claims") is None:
+        return []
+    from genbench.cli import stated
+    from genbench.runs import sweep_plan
+
+    words = json.loads(os.environ[COMMAND])[2]  # those of a sweep name the job's own settings too
+    typed = utils.get_args_parser().parse_known_intermixed_args(words)[0].overrides
+    master = OmegaConf.create({"hydra": HydraConfig.get()})
+    own = stated.stated(GlobalHydra.instance().config_loader(), master, typed)
+    return stated.changed(own, [(plain, sweep_plan.choices(HydraConfig.get().runtime.choices))])
 
 
 def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genbench.claims.registration import Claim, Claims, judged, read
+from genbench.claims.registration import Claim, Claims, judged, read, told
 from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
 from genbench.report.format import listed
@@ -14,7 +14,7 @@ from genbench.report.selection import Selection
 if TYPE_CHECKING:
     from rich.console import Group
 
-COLORS = {"replicated": "green", "not replicated": "red"}
+COLORS = {"replicated": "green", "not replicated": "red", "settings changed": "yellow"}
 """Of verdicts in a terminal; others have none."""
 
 
@@ -107,12 +107,21 @@ def _row(claim: Claim, verdict: Verdict) -> VerdictRow:
 
 
 def _caption(claims: Claims) -> list[str]:
+    changed = f"The command changed settings: {clean(told(claims.changed))}." if claims.changed else ""
+    return [*([changed, "A verdict is about the experiment as its file states it."] if changed else []), *_test(claims)]
+
+
+def _test(claims: Claims) -> list[str]:
+    """Return what p values are, in sentences."""
     if not claims.family:
         return ["Exact claims: they hold in every run or they do not, so there is no p."]
     family = f"{claims.family} claim{'s' * (claims.family != 1)}"
     looks = listed([str(look) for look in claims.looks])
+    said = [f"p: one-sided, after Holm's correction for {family}; looks at {looks} seeds, from seed {claims.seeds[0]}."]
+    if claims.changed:
+        return said
     return [
-        f"p: one-sided, after Holm's correction for {family}; looks at {looks} seeds, from seed {claims.seeds[0]}.",
+        *said,
         "The chance of at least one false verdict, of either kind, is at most 10 % if the rules were registered before "
         "the runs.",
     ]

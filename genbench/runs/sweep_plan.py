@@ -85,7 +85,7 @@ def write_plan(
 
     If several processes of the command plan at once, ``key`` is the key of the command.
     """
-    command = [nearby(word) for word in command]
+    command, claims = [nearby(word) for word in command], config.get("claims")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.nullcontext() if key is None else FileLock(folder / records.LOCK):
@@ -93,6 +93,7 @@ def write_plan(
                 already = records.read_sweep(folder)
                 if already["command"] == shared(command):
                     runs = list({run["run_id"]: run for run in (*already["runs"], *runs)}.values())
+                    claims = _joined(already["claims"], claims)
             records.tidy(folder, runs=True)
             records.write_sweep(
                 folder,
@@ -100,7 +101,7 @@ def write_plan(
                     "experiment": folder.name,
                     "command": command,
                     "table": config.get("table"),
-                    "claims": config.get("claims"),
+                    "claims": claims,
                     "paper": config.get("paper"),
                     "planned": datetime.now(UTC).isoformat(timespec="seconds"),
                     "runs": list(runs),
@@ -110,6 +111,12 @@ def write_plan(
     except OSError as error:
         raise ConfigError(f"runs_dir={str(folder.parent)!r} cannot be written: {error.strerror}") from None
     SWEPT[folder] = config["logger"]
+
+
+def _joined(already: Mapping[str, Any] | None, claims: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the claims with the settings that either part of a command changed."""
+    changed = dict.fromkeys(text for block in (already, claims) for text in (block or {}).get("changed", ()))
+    return {**claims, "changed": list(changed)} if claims and changed else claims
 
 
 def planned_with(folder: Path, key: str) -> bool:

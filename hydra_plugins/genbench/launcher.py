@@ -4,6 +4,7 @@ import functools
 import pickle
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -60,23 +61,27 @@ class SweepLauncher(Launcher):
 
         executors.start_server()  # while the jobs are composed
         jobs, composed = [], []
-        compose = _Composer(self.hydra_context.config_loader, self.config)
+        compose = Composer(self.hydra_context.config_loader, self.config)
         for overrides in distinct:
             config = compose(overrides)
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
             HydraConfig.instance().set_config(config)
             chosen = sweep_plan.choices(config.hydra.runtime.choices)
-            jobs.append(sweep.Job(tuple(overrides), registered(resolve(config)), chosen))
+            jobs.append(sweep.Job(tuple(overrides), resolve(config), chosen))
             composed.append(config)
         HydraConfig.instance().set_config(self.config)
         experiments = {override for job in jobs for override in job.overrides if override.startswith("experiment=")}
         if len(experiments) > 1:
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
 
+        own, changed = _stated(self.hydra_context.config_loader, self.config, jobs)
+        jobs = [replace(job, config=registered(job.config, changed)) for job in jobs]
+
         def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
             executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
-            return sweep.run(jobs, command=sys.argv[1:], executor=executor, load_check=_load_check, **self.how, **how)
+            load_check = functools.partial(_load_check, own)
+            return sweep.run(jobs, command=sys.argv[1:], executor=executor, load_check=load_check, **self.how, **how)
 
         def job_of(overrides: Sequence[str]) -> sweep.Job:
             config = compose(overrides)
@@ -97,8 +102,24 @@ class SweepLauncher(Launcher):
         ]
 
 
-def _load_check() -> Any:
-    """Return the check of tables, claims and papers, and import what the report at the end needs."""
+def _stated(loader: Any, master: DictConfig, jobs: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Return the configurations that the experiment of claims has by its file, and the settings that the command
+    changed; neither if there are no claims. See :mod:`genbench.cli.stated`."""
+    if not any(job.config.get("claims") for job in jobs):
+        return [], []
+    from genbench.claims.registration import told
+    from genbench.cli import stated
+
+    own = stated.stated(loader, master, master.hydra.overrides.task)
+    changed = stated.changed(own, [(job.config, job.choices) for job in jobs])
+    if changed:
+        print(f"genbench: no claim gets a verdict: {told(changed)}", file=sys.stderr, flush=True)
+    return own, changed
+
+
+def _load_check(own: Sequence[Any]) -> Any:
+    """Return the check of tables, claims and papers, and import what the report at the end needs; for ``own`` see
+    :func:`genbench.cli.stated.stated`."""
     from genbench.report import spec
     from genbench.report.figures import sweep  # noqa: F401
 
@@ -113,13 +134,14 @@ def _load_check() -> Any:
             from genbench.claims import registration
 
             for folder in dict.fromkeys(planned.folder.parent for _, planned in runs):  # an experiment each
-                own = [(config, planned) for config, planned in runs if planned.folder.parent == folder]
-                registration.check([(config.get("claims"), planned.bound, planned.choices) for config, planned in own])
+                members = [(config, planned) for config, planned in runs if planned.folder.parent == folder]
+                planned = [(config.get("claims"), planned.bound, planned.choices) for config, planned in members]
+                registration.check(planned, [(each.config, each.choices) for each in own])
 
     return check
 
 
-class _Composer:
+class Composer:
     """Composes the jobs of a sweep; jobs that choose the same files share reading them.
 
     Hydra takes 60 ms a job, nearly all for files that most jobs share. Hydra's own function then applies the values

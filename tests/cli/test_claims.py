@@ -4,10 +4,13 @@ import csv
 import io
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from genbench import records
+from genbench.report import claims
+from genbench.report.papers import summary as summaries
 from tests.helpers.commands import importable, typed
 
 EXPERIMENT = """\
@@ -141,6 +144,66 @@ def test_a_rule_that_was_changed_after_the_runs_says_so(work):
     assert "replicated" in found["shrinks"]
 
 
+def test_a_command_that_changes_a_setting_gets_no_verdict_and_the_plain_one_its_own(work):
+    status, out, err = genbench(work, "trainer.max_steps=10")
+    assert status == 0, err
+    change = "trainer.max_steps=10 where the experiment has 20"
+    assert f"genbench: no claim gets a verdict: {change}\n" in err
+    assert len(re.findall("settings changed", out)) == 3
+    found = verdicts(work)
+    rows = [re.split(r"  +", found[name]) for name in ("shrinks", "grows", "positive")]
+    assert [row[1] for row in rows] == ["settings changed"] * 3
+    assert float(rows[0][3]) < 0.01  # what the runs show is said, and decides nothing
+    assert found["The"] == f"The command changed settings: {change}."
+    assert found["A"] == "A verdict is about the experiment as its file states it."
+    page = (work / "runs" / "shrinks" / "table.md").read_text()
+    assert page.replace("\\", "").count(change) == 1
+    summary = typed(work, "genbench-table", "runs/shrinks", "--summary")[1]
+    (work / "summary.csv").write_text(summary)
+    block = dict(records.read_sweep(work / "runs" / "shrinks")["claims"])
+    del block["changed"]
+    again = summaries.read(work / "summary.csv", {"name": "shrinks", "claims": block})
+    assert {row.status for row in claims.of_selection(again).rows} == {"settings changed"}
+    status, _, err = genbench(work)
+    assert status == 0, err
+    assert "replicated" in verdicts(work)["shrinks"]
+    assert "changed" not in records.read_sweep(work / "runs" / "shrinks")["claims"]
+
+
+def test_jobs_that_hydra_itself_launches_say_what_the_command_changed(trained, tmp_path):
+    shutil.copytree(trained / "conf", tmp_path / "conf")
+    changes = ["data.train_size=40", "seed=0", "regularization=none,l2", "hydra/launcher=basic"]
+    status, out, err = genbench(tmp_path, *changes)
+    assert status == 0, err
+    block = records.read_sweep(tmp_path / "runs" / "shrinks")["claims"]
+    assert block["changed"] == ["data.train_size=40 where the experiment has 60"]
+    assert len(re.findall("settings changed", out)) == 3
+
+
+def test_a_part_of_the_grid_is_undecided_and_no_other_experiment(trained, tmp_path):
+    shutil.copytree(trained / "conf", tmp_path / "conf")
+    status, out, err = genbench(tmp_path, "regularization=l2", "seed=0,1")
+    assert status == 0, err
+    assert "changed" not in records.read_sweep(tmp_path / "runs" / "shrinks")["claims"]
+    assert len(re.findall("undecided", out)) == 3
+
+
+def test_the_experiment_of_the_page_has_a_verdict_on_each_claim(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-claim.md").read_text()
+    path = tmp_path / "conf" / "experiment" / "shrinks.yaml"
+    path.parent.mkdir(parents=True)
+    text = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1].replace("name: noise_claims", "name: shrinks")
+    text = text.replace("train_size: 1000", "train_size: 120").replace("max_steps: 1000", "max_steps: 6")
+    path.write_text(text.replace("model: mlp\n", "model: mlp\n  - override /measures: norms\n"))
+    status, _, err = genbench(tmp_path)
+    assert status == 0, err
+    found = verdicts(tmp_path)
+    assert re.split(r"  +", found["better"])[1] in ("replicated", "not replicated", "undecided")
+    assert re.split(r"  +", found["bounded"])[1] == "replicated"
+    assert found["p:"].endswith("for 1 claim; looks at 5, 10 and 20 seeds, from seed 0.")
+    assert found["The"].startswith("The chance of at least one false verdict")
+
+
 def test_seeds_that_are_missing_leave_claims_undecided(work):
     folder = work / "runs" / "shrinks"
     plan = records.read_sweep(folder)["runs"]
@@ -168,6 +231,10 @@ def test_seeds_that_are_missing_leave_claims_undecided(work):
             "+claims.rules.shrinks.of.regularisation=l2",
             "claims.rules.shrinks: a claim names the setting 'regularisation', which no run has; did you mean "
             "'regularization'?",
+        ),
+        (
+            "claims.rules.shrinks.of.regularization=l3",
+            "claims.rules.shrinks: a claim names regularization=l3, which no run has; accepted: l2, none",
         ),
         (
             "seed=0,100",

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 import hydra_plugins
 from genbench import records
 from genbench.config import folder, resolve
-from hydra_plugins.genbench.launcher import _Composer, _distinct
+from hydra_plugins.genbench.launcher import Composer, _distinct
 from tests.helpers.choices import choices
 from tests.helpers.commands import typed
 
@@ -39,7 +39,7 @@ def loader():
 
 def test_it_composes_what_hydra_composes(loader):
     master = loader.load_configuration("train", ["experiment=ablation"], run_mode=RunMode.MULTIRUN)
-    compose = _Composer(loader, master)
+    compose = Composer(loader, master)
     for overrides in [*JOBS, *JOBS]:
         expected = loader.load_sweep_config(master, list(overrides))
         expected = {k: v for k, v in OmegaConf.to_container(expected).items() if k != "hydra"}
@@ -51,7 +51,7 @@ def test_it_composes_what_hydra_composes(loader):
 def test_an_unknown_key_is_refused(loader):
     master = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
     with pytest.raises(Exception, match=r"data\.trian_size"):
-        _Composer(loader, master)(["data.trian_size=5"])
+        Composer(loader, master)(["data.trian_size=5"])
 
 
 def test_of_two_overrides_of_a_key_the_last_counts_and_repetitions_are_dropped():

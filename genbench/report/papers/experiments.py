@@ -113,19 +113,24 @@ def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
             sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
             plain = resolve(config)
             nodes = {key: plain[key] for key in ("name", "table", "claims", "paper")}
-            found.append(Experiment(file.stem, file, _count(sweeper, loader), nodes))
+            found.append(Experiment(file.stem, file, len(jobs_of(sweeper, loader)), nodes))
     return found
 
 
-def _count(sweeper: Mapping[str, Any], loader: Any) -> int:
-    """Return the number of jobs of a sweep."""
+def jobs_of(sweeper: Mapping[str, Any], loader: Any, chosen: Sequence[str] = ()) -> list[list[str]]:
+    """Return the overrides of each job of a sweep, those that are ``chosen`` for all first.
+
+    Args:
+        sweeper: the settings of Hydra's sweeper.
+        loader: Hydra's loader of configurations.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.utils import get_object
 
     settings = {key: value for key, value in sweeper.items() if not key.startswith("_")}
     grid = get_object(sweeper["_target_"])(**settings)
     grid.hydra_context = SimpleNamespace(config_loader=loader)
-    words = [f"{key}={value}" for key, value in (settings.get("params") or {}).items()]
+    words = [*chosen, *(f"{key}={value}" for key, value in (settings.get("params") or {}).items())]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
     (jobs,) = grid.split_arguments(parsed, None)
-    return len(jobs)
+    return [list(job) for job in jobs]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.checks import nearest
-from genbench.claims.verdict import NOT_REPLICATED, REPLICATED, UNDECIDED
+from genbench.claims.verdict import NOT_REPLICATED, REPLICATED, SETTINGS_CHANGED, UNDECIDED
 from genbench.privacy import clean
 from genbench.process.progress import duration
 from genbench.report import claims
@@ -38,7 +38,7 @@ ERRORS = (
 )
 _NOTHING = "no experiment has a paper"
 NOT_RUN = "not run"
-_STATUSES = (REPLICATED, NOT_REPLICATED, UNDECIDED, NOT_RUN)
+_STATUSES = (REPLICATED, NOT_REPLICATED, UNDECIDED, SETTINGS_CHANGED, NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class Entry:
         if (block := self.experiment.nodes["claims"]) is None:
             return Verdicts(rows=[], caption=[])
         if self.selection is not None:
-            return claims.of_records(block, self.selection.records, trust=True)
+            changed = ((self.selection.sweep or {}).get("claims") or {}).get("changed", [])
+            return claims.of_records({**block, "changed": changed}, self.selection.records, trust=True)
         found = claims.of_records(block, [], trust=True)
         return replace(found, rows=[replace(row, status=NOT_RUN) for row in found.rows])
 

@@ -87,6 +87,8 @@ def read(path: Path, experiment: Mapping[str, Any]) -> Selection:
         raise ValueError(f"{path} is no summary of runs: {clean(error)}") from None
     planned = [{"run_id": run.run_id, "overrides": []} for run in runs]
     nodes = {key: experiment.get(key) for key in ("table", "claims", "paper")}
+    if nodes["claims"] is not None and "changed" in about:
+        nodes["claims"] = {**nodes["claims"], "changed": about["changed"]}
     return Selection(
         name, runs, sweep={"experiment": name, "command": command, **nodes, "runs": planned, "about": about}
     )
@@ -116,12 +118,15 @@ def _about(selection: Selection) -> dict[str, Any]:
     """Return what the scoreboard says of all runs: the command, the seconds, the versions."""
     provenances = [record["provenance"] for record in selection.records]
     seconds = wall_seconds(selection.records)
-    made = {}
+    made: dict[str, Any] = {}
     for name in _MADE:
         values = dict.fromkeys(str(each[name]) for each in provenances if each.get(name) is not None)
         if values:
             made[name] = ", ".join(sorted(values, key=natural))
-    command = list((selection.sweep or {}).get("command") or [])
+    sweep = selection.sweep or {}
+    if changed := (sweep.get("claims") or {}).get("changed"):
+        made["changed"] = changed
+    command = list(sweep.get("command") or [])
     return {"command": command, "seconds": None if seconds is None else round(seconds, 1), **made}
 
 

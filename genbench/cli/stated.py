@@ -1,0 +1,103 @@
+"""The runs that an experiment's file states, and the settings that a command changed."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from genbench.config import KEYED, bind, resolve
+from genbench.records import flatten
+from genbench.records.settings import ABSENT, show
+from genbench.runs import sweep_plan
+
+_KEPT = ("experiment", "hydra.searchpath")  # of a command's overrides: they say which file it is
+_HOW = ("threads", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+"""Settings of the machine that computes, not of the experiment."""
+_SEED = 1_977_326_743
+"""Stands for the seed of any run."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A configuration, apart from its seed: the bound one, by dotted key, and the choices."""
+
+    config: Mapping[str, Any]
+    choices: Mapping[str, Any]
+
+
+def stated(loader: Any, master: DictConfig, typed: Sequence[str]) -> list[Stated]:
+    """Return the configurations that the experiment of a command has by its own file, each once; none if it has no
+    claims, or if the command sets nothing but the seed.
+
+    Args:
+        loader: Hydra's loader of configurations.
+        master: what Hydra composed for the command.
+        typed: the settings of the command.
+    """
+    from genbench.report.papers.experiments import jobs_of
+    from hydra_plugins.genbench.launcher import Composer
+
+    others: list[str] = list(master.hydra.overrides.hydra)
+    keys = {_key(word) for word in typed} - {"experiment", "seed"}
+    if not keys and not any(_key(word).startswith("hydra.sweeper") for word in others):
+        return []
+    kept = [word for word in [*others, *typed] if _key(word) in _KEPT]
+    own = loader.load_configuration(master.hydra.job.config_name, kept, run_mode=RunMode.MULTIRUN)
+    if own.get("claims") is None:
+        return []
+    chosen = [word for word in kept if _key(word) == "experiment"]
+    sweeper: Any = OmegaConf.to_container(own.hydra.sweeper, resolve=True)
+    jobs = jobs_of(sweeper, loader, chosen)
+    seedless = dict.fromkeys(tuple(word for word in job if _key(word) != "seed") for job in jobs)
+    compose = Composer(loader, own)
+    return [_of(compose([*job, f"seed={_SEED}"])) for job in seedless]
+
+
+def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Return the settings of runs that no configuration of their experiment's file has, in words.
+
+    Args:
+        own: see :func:`stated`; if it is empty, nothing was changed.
+        runs: the configuration and the choices of each.
+    """
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    copies = {key for each in own for key, value in each.config.items() if value == _SEED}
+    for config, choices in runs if own else ():
+        run = _stated(config, choices)
+        flat = {key: _SEED if key in copies and value == config["seed"] else value for key, value in run.config.items()}
+        if (known := repr((sorted(flat.items()), run.choices))) not in seen:
+            seen.add(known)
+            run = Stated(flat, run.choices)
+            found |= dict.fromkeys(min((list(_differences(run, each)) for each in own), key=len))
+    return list(found)
+
+
+def _of(composed: DictConfig) -> Stated:
+    return _stated(resolve(composed), sweep_plan.choices(composed.hydra.runtime.choices))
+
+
+def _stated(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Stated:
+    bound: Mapping[str, Any] = config
+    with contextlib.suppress(ValueError):  # what is not accepted is refused when the runs are planned
+        bound = bind(config)
+    named = {group: sorted(config.get(group) or {}) for group in KEYED if group != "logger"}
+    return Stated(flatten({**bound, "sources": config.get("sources") or {}}), {**choices, **named})
+
+
+def _differences(run: Stated, own: Stated) -> Iterator[str]:
+    """Yield the choices and the settings in which a run differs from a configuration of the file, in words."""
+    groups = [group for group, choice in run.choices.items() if choice != own.choices.get(group)]
+    for group in groups:
+        yield f"{group}={show(run.choices[group])} where the experiment has {show(own.choices.get(group))}"
+    for key in sorted({*run.config, *own.config}):
+        ours, theirs = (each.config.get(key, ABSENT) for each in (run, own))
+        if ours != theirs and key not in _HOW and key.partition(".")[0] not in groups:
+            yield f"{key}={show(ours)} where the experiment has {'the seed' if theirs == _SEED else show(theirs)}"
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
