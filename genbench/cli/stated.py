@@ -72,7 +72,8 @@ def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mappi
         if (known := repr((sorted(flat.items()), run.choices))) not in seen:
             seen.add(known)
             run = Stated(flat, run.choices)
-            found |= dict.fromkeys(min((list(_differences(run, each)) for each in own), key=len))
+            differences = [list(_differences(run, each)) for each in own]
+            found |= dict.fromkeys(min(differences, key=len))
     return list(found)
 
 
