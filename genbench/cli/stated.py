@@ -73,7 +73,8 @@ def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mappi
             seen.add(known)
             run = Stated(flat, run.choices)
             differences = [list(_differences(run, each)) for each in own]
-            found |= dict.fromkeys(min(differences, key=len))
+            fewest = min(differences, key=len)
+            found |= dict.fromkeys(fewest)
     return list(found)
 
 
