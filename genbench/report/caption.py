@@ -8,6 +8,8 @@ from genbench.report.model import SIGNIFICANCE, Cell, Column, Row
 from genbench.report.selection import Selection
 from genbench.report.spec import RAW_MEASURES
 
+# where the data lie, and which machine computes: no other scale
+_PLACES = ("data.path", "threads", *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy")))
 # overrides that change no number of a table
 _SILENT = ("experiment", "hydra", "name", "runs_dir", "logger", "table", "claims", "paper", "checkpoint_seconds")
 
@@ -112,7 +114,7 @@ def _comparisons(columns: Sequence[Column], families: Sequence[int]) -> str:
 
 
 def changes(selection: Selection, keys: Sequence[str], columns: Sequence[Column]) -> list[str]:
-    """State the overrides that contradict the experiment's own caption and that no row or column shows."""
+    """Return the overrides of the command that may change numbers and that no row or column shows."""
     shown = {"seed", *keys, *(key for column in columns for key in column.where)}
     changed = []
     for word in map(str, (selection.sweep or {}).get("command", [])):
@@ -124,4 +126,9 @@ def changes(selection: Selection, keys: Sequence[str], columns: Sequence[Column]
             and key.partition(".")[0].partition("/")[0] not in _SILENT
         ):
             changed.append(clean(word))
-    return [f"Changed by the command: {', '.join(changed)}."] if changed else []
+    return changed
+
+
+def of_another_scale(changed: Sequence[str]) -> bool:
+    """Whether overrides say more than where the data lie and which machine computes."""
+    return any(not word.lstrip("+").startswith(tuple(f"{key}=" for key in _PLACES)) for word in changed)

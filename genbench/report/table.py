@@ -9,7 +9,7 @@ from genbench.analysis import statistics
 from genbench.checks import nearest
 from genbench.privacy import clean
 from genbench.report.best_setting import choose
-from genbench.report.caption import caption_of, changes, published_caption, scaled_down
+from genbench.report.caption import caption_of, changes, of_another_scale, published_caption, scaled_down
 from genbench.report.format import listed, natural
 from genbench.report.lookup import Lookup, Values, extend, label, refuse_mixture
 from genbench.report.model import Cell, Column, Point, Row, Table
@@ -78,7 +78,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
         if row not in labels
     ]
     changed = changes(selection, keys, columns)
-    if changed:  # by the command: no longer of the published scale
+    if of_another_scale(changed):
         columns = [replace(column, same_scale=False) for column in columns]
     compared = [
         # equal shares of a pack's seconds are not measurements: they have no spread, and are not tested
@@ -91,7 +91,8 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     return Table(
         title=clean(spec.get("title") or selection.name),
         caption=[
-            *([clean(spec["caption"]), *changed] if spec.get("caption") else []),
+            *([clean(spec["caption"])] if spec.get("caption") else []),
+            *([f"Changed by the command: {', '.join(changed)}."] if spec.get("caption") and changed else []),
             *caption_of(columns, rows, grid, baseline, altered, common),
             *published_caption(columns, rows, grid, scaled_down(selection)),
             *chosen.caption,

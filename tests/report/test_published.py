@@ -146,6 +146,12 @@ def test_published_values_are_subtracted_only_at_their_scale(folder, same):
         assert "89.05" in text
 
 
+def test_where_the_data_lie_changes_no_scale(folder):
+    sweep = {**records.read_sweep(folder), "table": {**PAPER, "same_scale": True}}
+    records.write_sweep(folder, {**sweep, "command": ["experiment=a", "data.path=cifar", "+threads=2", "seed=0,1"]})
+    assert cells(build(load(folder)), 1)["Small net"].published == "81.22 ± 0.05, Δ −0.22"
+
+
 def test_settings_that_the_command_changed_are_no_longer_of_the_published_scale(folder):
     sweep = {**records.read_sweep(folder), "table": {**PAPER, "same_scale": True}}
     records.write_sweep(folder, {**sweep, "command": ["experiment=a", "trainer.max_steps=5"]})
