@@ -106,7 +106,8 @@ class ImageData(TensorData):
         if normalize != "images":  # which standardizes each image by itself
             self.scaling = [m / 255 for m in mean], [(s or 1.0) / 255 for s in std]
         scaling = None if normalize == "images" else Scaling(mean, std)
-        stored = {split: _stored(file, self._decoded.shapes[split]) for split, file in self._decoded.files.items()}
+        files = self._decoded.files.items()
+        stored = {split: self.kept(_stored(file, self._decoded.shapes[split])) for split, file in files}
         # up to here the inputs were row numbers, which are enough for subsets and copies
         images = {
             split: (Images(stored["test" if split == "test" else "train"], rows, scaling), y)
@@ -129,6 +130,10 @@ class ImageData(TensorData):
         rows = {"x": torch.arange(len(y)), "y": y, "x_test": torch.arange(len(y_test)), "y_test": y_test}
         return rows, self._decoded.digest
 
+    def kept(self, stored: "Tensor | OnDisk") -> "Tensor | OnDisk":
+        """Return the part of stored images [N, C, H, W] that is used, all here."""
+        return stored
+
     def tensors(self, split: str) -> tuple[Any, Tensor]:
         """Return inputs [n, C, H, W] and labels [n] of a split in a fixed order; slices of inputs are tensors."""
         return super().tensors(split)
@@ -141,6 +146,25 @@ class ImageData(TensorData):
         """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
         return ImageBatches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
+
+
+class CroppedImageData(ImageData):
+    """The middle of the images of :class:`ImageData`, cropped before they are standardized.
+
+    Args:
+        crop: side of the middle in pixels, at least 1 and at most the shorter side.
+        settings: those of :class:`ImageData`; with ``normalize="channels"`` mean and standard deviation are those of
+            the whole images.
+    """
+
+    def __init__(self, *, crop: int, **settings: Any) -> None:
+        self.crop = check_integer("data.crop", crop, least=1)
+        super().__init__(**settings)
+
+    def kept(self, stored: "Tensor | OnDisk") -> "Tensor | OnDisk":
+        """Return the middle of stored images."""
+        check_integer("data.crop", self.crop, least=1, most=min(stored.shape[-2:]), note="the shorter side")
+        return middle(stored, self.crop) if isinstance(stored, Tensor) else Middle(stored, self.crop)
 
 
 class Scaling:
@@ -234,6 +258,23 @@ class OnDisk:
             if os.preadv(self._file.fileno(), [into.data], self._start + row * into.size) != into.size:
                 raise OSError(f"{self._file.name} ends before row {row}")
         return torch.from_numpy(taken)
+
+
+class Middle(OnDisk):
+    """The middle ``side`` × ``side`` pixels of images of a file."""
+
+    def __init__(self, whole: OnDisk, side: int) -> None:
+        self._whole, self._side = whole, side
+        self.shape = (*whole.shape[:2], side, side)
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        return middle(self._whole.index_select(dim, rows), self._side)
+
+
+def middle(x: Tensor, side: int) -> Tensor:
+    """Return the middle ``side`` × ``side`` pixels of images [..., H, W]."""
+    top, left = ((length - side) // 2 for length in x.shape[-2:])
+    return x[..., top : top + side, left : left + side]
 
 
 def _stored(path: Path, shape: tuple[int, ...]) -> Tensor | OnDisk:

@@ -40,6 +40,7 @@ DATA: dict[str, list[str]] = {
     name: ["data.path=${oc.env:GENBENCH_TINY}"]  # written by conftest.py
     for name in ("cifar10", "cifar100", "fashion_mnist", "images", "mnist", "svhn", "tiny_imagenet")
 }
+DATA["cifar10_crop"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.crop=4"]
 DATA["boolean_functions"] = ["data.train_size=100"]
 DATA["imagenet"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.size=8"]
 # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run; what fits any network

@@ -1,0 +1,70 @@
+"""Made-up records of a whole experiment, for verdicts on its claims: its grid and its claims are those of its file."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from genbench import config, records
+from genbench.claims import registration
+from genbench.claims.verdict import Verdict
+from tests.helpers import claims as made_up
+from tests.helpers.choices import merged
+
+Numbers = Callable[[Mapping[str, Any]], Mapping[str, float]]
+"""The metrics of a run from its settings: dotted keys, groups and ``seed``."""
+
+
+def node(name: str) -> dict[str, Any]:
+    """Return the file of an experiment, not composed."""
+    return yaml.safe_load((config.folder() / "experiment" / f"{name}.yaml").read_text())
+
+
+def settings(name: str, seeds: int) -> list[dict[str, Any]]:
+    """Return the settings of every run of an experiment, those of the data and the network among them, by dotted key;
+    a chosen method is told by the group ``regularization``."""
+    experiment = node(name)
+    groups = {"model": "mlp", "data": "mnist1d", "regularization": "none"}
+    for each in experiment["defaults"]:
+        groups |= {key.removeprefix("override /"): value for key, value in dict(each).items() if key[:10] == "override /"}
+    sweeper = experiment["hydra"]["sweeper"]
+    params = {key: value for key, value in sweeper.get("params", {}).items() if key != "seed"}
+    found = []
+    for grid in sweeper.get("grids") or [{}]:
+        axes = {key: _values(value) for key, value in (params | grid).items()}
+        for point in itertools.product(*axes.values()):
+            chosen = dict(zip(axes, point, strict=True))
+            plain = _plain(experiment, groups | {key: chosen.pop(key) for key in groups if key in chosen})
+            found += [{**plain, **chosen, "seed": seed} for seed in range(seeds)]
+    return found
+
+
+def judged(name: str, numbers: Numbers, *, seeds: int = 8) -> dict[str, Verdict]:
+    """Return the verdicts on the claims of an experiment, by id, if its runs had these numbers."""
+    claims = registration.read(node(name)["claims"])
+    found = []
+    for run in settings(name, seeds):
+        choices = {key: value for key, value in run.items() if "." not in key and key != "seed"}
+        item = made_up.record(run["seed"], dict(numbers(run)), choices=choices)
+        own = {key: value for key, value in run.items() if "." in key or key == "seed"}
+        found.append({**item, "config": own, "provenance": {"claims": claims.digest}})
+    return {verdict.claim: verdict for verdict in registration.judged(claims, found)}
+
+
+def _values(value: Any) -> list[Any]:
+    """Return the values of a setting of a grid, as Hydra reads them."""
+    parts = yaml.safe_load(f"[{value}]") if isinstance(value, str) else [value]
+    return ["+".join(part) if isinstance(part, list) else part for part in parts]
+
+
+def _plain(experiment: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(groups)
+    for group in ("data", "model"):
+        chosen = OmegaConf.to_container(
+            OmegaConf.create({"seed": 0, group: merged(config.folder() / group / f"{groups[group]}.yaml")}), resolve=True
+        )
+        own = {**chosen[group], **(experiment.get(group) or {})}
+        found |= {f"{group}.{key}": value for key, value in records.flatten(own).items() if key not in ("_target_", "seed")}
+    return found
