@@ -35,7 +35,7 @@ from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fi
 from genbench.measures.flat_box import flat_box_volume
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
-from genbench.measures.interpolation import convolution_interpolation, gaussian_interpolation
+from genbench.measures.kernel_interpolation import convolution_interpolation, gaussian_interpolation
 from genbench.measures.log_prior import log_prior
 from genbench.measures.margins import (
     input_margin,

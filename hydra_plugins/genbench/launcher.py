@@ -120,12 +120,16 @@ def _stated(loader: Any, master: DictConfig, jobs: Sequence[Any]) -> tuple[list[
 def _load_check(own: Sequence[Any]) -> Any:
     """Return the check of tables, claims and papers, and import what the report at the end needs; for ``own`` see
     :func:`genbench.cli.stated.stated`."""
+    from genbench import records
     from genbench.report import spec
     from genbench.report.figures import sweep  # noqa: F401
 
     def check(runs: Sequence[tuple[dict[str, Any], Any]]) -> None:
-        for config, planned in runs:
-            spec.check(config.get("table"), planned.bound, planned.choices)
+        for members in _by_folder(runs):
+            bound = {key: value for _, planned in members for key, value in records.flatten(planned.bound).items()}
+            choices = {group: choice for _, planned in members for group, choice in planned.choices.items()}
+            for table in {repr(config.get("table")): config.get("table") for config, _ in members}.values():
+                spec.check(table, bound, choices)  # a row's setting need not be one of every network
         if config := next((config for config, _ in runs if config.get("paper")), None):
             from genbench.report.papers import paper
 
@@ -133,12 +137,19 @@ def _load_check(own: Sequence[Any]) -> Any:
         if any(config.get("claims") for config, _ in runs):
             from genbench.claims import registration
 
-            for folder in dict.fromkeys(planned.folder.parent for _, planned in runs):  # an experiment each
-                members = [(config, planned) for config, planned in runs if planned.folder.parent == folder]
-                planned = [(config.get("claims"), planned.bound, planned.choices) for config, planned in members]
+            for members in _by_folder(runs):
+                planned = [(config.get("claims"), each.bound, each.choices) for config, each in members]
                 registration.check(planned, [(each.config, each.choices) for each in own])
 
     return check
+
+
+def _by_folder(runs: Sequence[tuple[dict[str, Any], Any]]) -> list[list[tuple[dict[str, Any], Any]]]:
+    """Return the runs of each experiment."""
+    found: dict[Any, list[tuple[dict[str, Any], Any]]] = {}
+    for config, planned in runs:
+        found.setdefault(planned.folder.parent, []).append((config, planned))
+    return list(found.values())
 
 
 class Composer:

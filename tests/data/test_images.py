@@ -13,7 +13,7 @@ from PIL import Image
 
 from genbench.data import cache, decoding, images
 from genbench.data.image_sources import Source
-from genbench.data.images import ImageData
+from genbench.data.images import CroppedImageData, ImageData
 from genbench.runs import execute, plan
 from tests.helpers.forked import Forked
 from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
@@ -537,3 +537,20 @@ def test_the_hubs_own_library_reads_the_same(parquet, monkeypatch, tmp_path):
     hub = ImageData(hub=str(parquet), batch_size=10, normalize="none")
     assert hub.digest == local.digest
     assert hub.classes == 3
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["in memory", "on disk"])
+def test_the_middle_is_cropped_before_each_image_is_standardized(folders, monkeypatch, streamed):
+    monkeypatch.setattr(images, "_fits", lambda size, device: not streamed)
+    whole = build(folders).tensors("train")[0][:]
+    settings = {"path": str(folders), "batch_size": 10, "crop": 5}
+    plain = CroppedImageData(normalize="none", **settings)
+    assert plain.input_shape == (3, 5, 5)
+    assert torch.equal(plain.tensors("train")[0][:], whole[:, :, 1:6, 1:6])  # of 8 × 8
+    x = CroppedImageData(normalize="images", **settings).tensors("train")[0][:].double()
+    assert torch.allclose(x.mean((1, 2, 3)), torch.zeros(60, dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(x.std((1, 2, 3), correction=0), torch.ones(60, dtype=torch.float64), atol=1e-6)
+    batch, _ = next(iter(plain.train_dataloader()))
+    assert batch.shape == (10, 3, 5, 5)
+    with pytest.raises(ValueError, match=r"data.crop is 9; accepted: an integer from 1 to 8 \(the shorter side\)"):
+        CroppedImageData(**{**settings, "crop": 9})

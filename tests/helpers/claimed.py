@@ -22,13 +22,23 @@ def node(name: str) -> dict[str, Any]:
     return yaml.safe_load((config.folder() / "experiment" / f"{name}.yaml").read_text())
 
 
+def rows(name: str) -> list[tuple[str, ...]]:
+    """Return the overrides of each grid of an experiment, with the first value of what it sweeps."""
+    found = []
+    for grid in node(name)["hydra"]["sweeper"]["grids"]:
+        first = {key: value if str(value).startswith("[") else _values(value)[0] for key, value in grid.items()}
+        found.append(tuple(f"{key}={value}" for key, value in first.items()))
+    return found
+
+
 def settings(name: str, seeds: int) -> list[dict[str, Any]]:
     """Return the settings of every run of an experiment, those of the data and the network among them, by dotted key;
     a chosen method is told by the group ``regularization``."""
     experiment = node(name)
     groups = {"model": "mlp", "data": "mnist1d", "regularization": "none"}
     for each in experiment["defaults"]:
-        groups |= {key.removeprefix("override /"): value for key, value in dict(each).items() if key[:10] == "override /"}
+        chosen = {key: value for key, value in each.items() if key.startswith("override /")}
+        groups |= {key.removeprefix("override /"): value for key, value in chosen.items()}
     sweeper = experiment["hydra"]["sweeper"]
     params = {key: value for key, value in sweeper.get("params", {}).items() if key != "seed"}
     found = []
@@ -63,8 +73,11 @@ def _plain(experiment: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str
     found = dict(groups)
     for group in ("data", "model"):
         chosen = OmegaConf.to_container(
-            OmegaConf.create({"seed": 0, group: merged(config.folder() / group / f"{groups[group]}.yaml")}), resolve=True
+            OmegaConf.create({"seed": 0, group: merged(config.folder() / group / f"{groups[group]}.yaml")}),
+            resolve=True,
         )
         own = {**chosen[group], **(experiment.get(group) or {})}
-        found |= {f"{group}.{key}": value for key, value in records.flatten(own).items() if key not in ("_target_", "seed")}
+        found |= {
+            f"{group}.{key}": value for key, value in records.flatten(own).items() if key not in ("_target_", "seed")
+        }
     return found

@@ -11,10 +11,10 @@ from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.outputs import undefined
 from genbench.measures.snapshot import Snapshot
+from genbench.process.memory import room
 from genbench.records.estimate import Estimate
 from genbench.rng import StepRandom
 
-_MOST = 20_000  # training examples: their matrix then takes 3 GB
 _BLOCK = 4096  # examples that are read at once
 _FILTERS = 64  # filters whose features are held at once
 _FEW = 1000  # examples for the median distance
@@ -31,11 +31,11 @@ def gaussian_interpolation(snapshot: Snapshot, train: Snapshot, *, bandwidth: fl
 
     Args:
         snapshot: its data are classified.
-        train: its data are interpolated, at most 20,000 examples.
+        train: its data are interpolated; memory grows with the square of their number, time with the cube.
         bandwidth: σ in units of the median distance of the first 1,000 training examples, > 0.
 
     Raises:
-        ValueError: more training examples, or inputs that are not real numbers.
+        ValueError: the kernel's matrix does not fit in memory, or inputs are not real numbers.
     """
     check_number("bandwidth", bandwidth, low=0, open_low=True)
     return _interpolated("gaussian", snapshot, train, bandwidth, lambda x: iter((x.flatten(1),)))
@@ -61,7 +61,7 @@ def convolution_interpolation(
 
     Args:
         snapshot: its data are classified.
-        train: its data are interpolated, at most 20,000 examples.
+        train: its data are interpolated; memory grows with the square of their number, time with the cube.
         filters: number of filters, at least 1.
         size: points of a filter a side, at least 1.
         pool: windows a side, at least 1.
@@ -69,7 +69,7 @@ def convolution_interpolation(
         seed: of the filters, at least 0.
 
     Raises:
-        ValueError: more training examples, or inputs without one or two axes of points.
+        ValueError: the kernel's matrix does not fit in memory, or inputs have no or more than two axes of points.
     """
     for name, value in (("filters", filters), ("size", size), ("pool", pool)):
         check_integer(name, value, least=1)
@@ -117,8 +117,9 @@ def _interpolated(
     (x, y), (x_test, y_test) = (_data(each) for each in (train, snapshot))
     if y.ndim != 1 or y.is_floating_point() or y_test.ndim != 1:
         return dict.fromkeys(names, undefined("targets are not one label an example"))
-    if len(x) > _MOST:
-        raise ValueError(f"there are {len(x):,} training examples; accepted: at most {_MOST:,}")
+    needed, free = (size / 2**30 for size in (8 * len(x) * (4 * len(x) + 2 * len(x_test)), room(x.device)))
+    if needed > free:
+        raise ValueError(f"the kernel of {len(x):,} training examples takes {needed:.1f} GiB; {free:.1f} are free")
     inner, cross = x.new_zeros(len(x), len(x)), x.new_zeros(len(x_test), len(x))
     square = x.new_zeros(len(x_test))
     for a, b in zip(features(x), features(x_test), strict=True):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.callbacks import Measures
-from genbench.measures import Snapshot, convolution_interpolation, gaussian_interpolation
-from genbench.measures.interpolation import convolution_features, minimum_norm
+from genbench.measures import Snapshot, convolution_interpolation, gaussian_interpolation, kernel_interpolation
+from genbench.measures.kernel_interpolation import convolution_features, minimum_norm
 from tests.helpers.lightning_projects import Plain, data, fit
 
 
@@ -108,12 +108,16 @@ def test_convolution_interpolation_is_the_gaussian_one_of_its_features(shape):
         assert found[f"convolution_{name}"].value == pytest.approx(expected[f"gaussian_{name}"].value, rel=1e-7)
 
 
-def test_what_cannot_be_interpolated():
+def test_what_cannot_be_interpolated(monkeypatch):
     x, y = problem(20, 0)
     with pytest.raises(ValueError, match="singular to rounding: inputs repeat"):
         gaussian_interpolation(taken(x, y), taken(x[[0, 1, 2, 0]], y[:4]))
     with pytest.raises(ValueError, match=r"inputs are of shape \[4\]; accepted: \[C, L\] or \[C, H, W\] of at least 9"):
         convolution_interpolation(taken(x, y), taken(x, y))
+    with monkeypatch.context() as small:
+        small.setattr(kernel_interpolation, "room", lambda device: 2**10)
+        with pytest.raises(ValueError, match=r"the kernel of 20 training examples takes 0\.0 GiB; 0\.0 are free"):
+            gaussian_interpolation(taken(x, y), taken(x, y))
     same = gaussian_interpolation(taken(x, y), taken(x[:1].expand(9, -1), y[:9]))
     assert same["gaussian_accuracy"].note == "undefined: the median distance of the training examples is zero"
     with pytest.raises(ValueError, match="bandwidth is 0; accepted"):
