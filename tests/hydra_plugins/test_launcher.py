@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 import hydra_plugins
 from genbench import records
 from genbench.config import folder, resolve
-from hydra_plugins.genbench.launcher import Composer, _distinct
+from hydra_plugins.genbench.launcher import Composer, _distinct, _load_check
 from tests.helpers.choices import choices
 from tests.helpers.commands import typed
 
@@ -203,3 +203,16 @@ def test_jobs_that_another_launcher_runs_in_other_processes_are_one_plan(tmp_pat
     _, words, planned = swept("seed=1,3")
     assert (words, planned) == (["seed=1,3"], {"seed=1", "seed=3"})
     assert (work / "runs" / "default" / "table.csv").exists()
+
+
+def test_a_table_may_name_a_setting_that_only_some_networks_have(tmp_path):
+    def run(**model):
+        bound, choices = {"model": model}, {"model": "mlp"}
+        return {"table": {"rows": ["model.depth"]}}, SimpleNamespace(
+            bound=bound, choices=choices, folder=tmp_path / "a"
+        )
+
+    check = _load_check([])
+    check([run(width=1), run(width=1, depth=2)])
+    with pytest.raises(ValueError, match=r"'model\.depth' is neither a group nor a setting of the runs"):
+        check([run(width=1), run(width=2)])
