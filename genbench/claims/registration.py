@@ -74,7 +74,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
         ValueError: what is not accepted, in one line.
     """
     changed = block.get("changed", [])
-    if not isinstance(changed, Sequence) or not all(isinstance(each, str) for each in changed):
+    if isinstance(changed, str) or not isinstance(changed, Sequence) or not all(isinstance(s, str) for s in changed):
         raise ValueError(f"claims.changed is {changed!r}; accepted: a list of settings in words")
     block = {key: value for key, value in block.items() if key not in _STAMP}
     if unknown := [key for key in block if key not in _ACCEPTED]:
@@ -194,6 +194,34 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     if claims.changed:
         by_id = {name: replace(verdict, status=SETTINGS_CHANGED) for name, verdict in by_id.items()}
     return [by_id[claim.id] for claim in claims.claims]
+
+
+def conditions(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the verdicts are conditional on, in words: the data where no seed draws other ones, the settings over
+    which correlations are computed."""
+    own = [record for record in found if record["seed"] in set(claims.seeds)]
+    several = len({record["seed"] for record in own}) > 1
+    said = ["one data set, which the seed does not redraw"] if several and all(map(_fixed, _data(own))) else []
+    correlated = any(_correlates(claim.rule) for claim in claims.claims)
+    return [*said, *(["this grid of settings, for correlations"] if correlated else [])]
+
+
+def _data(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the settings of the data of each record, with ``drawn``: whether their seed differs between the runs."""
+    nodes = [record["config"].get("data") or {} for record in found]
+    drawn = len({node.get("seed") for node in nodes}) > 1 or any("seed" not in node for node in nodes)
+    return [{**node, "drawn": drawn} for node in nodes]
+
+
+def _fixed(data: Mapping[str, Any]) -> bool:
+    """Tell whether no seed redraws the data: theirs is one number, or all examples of a source are trained on."""
+    whole = "train_size" in data and data["train_size"] is None
+    return not data["drawn"] or (whole and not data.get("val_fraction") and not data.get("label_noise"))
+
+
+def _correlates(rule: Any) -> bool:
+    parts = getattr(rule, "parts", ())
+    return isinstance(rule, rules.Correlation | rules.CorrelationDifference) or any(map(_correlates, parts))
 
 
 def _otherwise(claims: Claims, found: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genbench.claims.registration import Claim, Claims, judged, read, told
+from genbench.claims.registration import Claim, Claims, conditions, judged, read, told
 from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
 from genbench.report.format import listed
@@ -32,7 +32,7 @@ def of_records(block: Mapping[str, Any], records: Sequence[Mapping[str, Any]], *
     claims = read(block, trust=trust)
     found = judged(claims, records)
     rows = [_row(claim, verdict) for claim, verdict in zip(claims.claims, found, strict=True)]
-    return Verdicts(rows=rows, caption=_caption(claims))
+    return Verdicts(rows=rows, caption=_caption(claims, records))
 
 
 def of_selection(selection: Selection, *, trust: bool = False) -> Verdicts | None:
@@ -106,9 +106,13 @@ def _row(claim: Claim, verdict: Verdict) -> VerdictRow:
     )
 
 
-def _caption(claims: Claims) -> list[str]:
+def _caption(claims: Claims, records: Sequence[Mapping[str, Any]]) -> list[str]:
     changed = f"The command changed settings: {clean(told(claims.changed))}." if claims.changed else ""
-    return [*([changed, "A verdict is about the experiment as its file states it."] if changed else []), *_test(claims)]
+    return [
+        *([changed, "A verdict is about the experiment as its file states it."] if changed else []),
+        *_test(claims),
+        *(f"Conditional on {said}." for said in conditions(claims, records)),
+    ]
 
 
 def _test(claims: Claims) -> list[str]:

@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from genbench.claims import registration
-from genbench.claims.registration import check, judged, read, register
+from genbench.claims.registration import check, conditions, judged, read, register
 from tests.helpers.claims import ACCURACY, at, record
 
 RULES = "genbench.claims.rules"
@@ -42,6 +42,8 @@ EVERY = [  # each rule, with its settings
         {"plus": [{"metrics": [ACCURACY, "loss"]}], "minus": [{"metrics": [ACCURACY, "norm"]}], "of": {}, "over": GRID},
     ),
     ("All", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
+    ("Contrast", {"metric": ACCURACY, "terms": [{"weight": 1, "of": at(1)}, {"weight": -2, "of": at(0)}]}),
+    ("Distance", {"metric": "error_at_*", "steps": [1, 2], "of": at(1), "to": at(0), "than": 0.5}),
     ("Any", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
 ]
 
@@ -123,7 +125,10 @@ def test_what_is_wrong_in_a_block(change, message):
         ({"_target_": f"{RULES}.Diference"}, f"._target_ is '{RULES}.Diference', .*; did you mean 'Difference'?"),
         ({"_target_": "Difference"}, f"._target_ is 'Difference', which .*; did you mean '{RULES}.Difference'?"),
         ({"_target_": None}, f"._target_ is missing; accepted: a rule, such as {RULES}.Difference"),
-        ({"_target_": "zzz"}, f"._target_ is 'zzz', which is no rule of {RULES}; accepted: All, Any, Correlation"),
+        (
+            {"_target_": "zzz"},
+            f"._target_ is 'zzz', which is no rule of {RULES}; accepted: All, Any, Contrast",
+        ),
         ({"_target_": "genbench.hub.download"}, "._target_ is 'genbench.hub.download', which is no rule"),
         ({"_target_": "no_such.Rule"}, "._target_ is 'no_such.Rule', which cannot be imported: No module named"),
         ({"_target_": "math.sqrt"}, "._target_ is 'math.sqrt', which is no rule; accepted: a class with words"),
@@ -250,3 +255,60 @@ def test_a_claim_that_cannot_be_judged_leaves_the_others():
 
 def test_without_runs_all_claims_are_undecided():
     assert [verdict.status for verdict in judged(read(block()), [])] == ["undecided", "undecided"]
+
+
+def with_data(seeds, **settings):
+    found = runs(seeds=seeds)
+    for item in found:
+        item["config"] = {**item["config"], "data": {**item["config"]["data"], **settings}}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "fixed"),
+    [
+        ({}, False),
+        ({"seed": 0}, True),
+        ({"train_size": 100, "val_fraction": 0, "label_noise": 0}, False),
+        ({"train_size": None, "val_fraction": 0, "label_noise": 0}, True),
+        ({"train_size": None, "val_fraction": 0.2, "label_noise": 0}, False),
+        ({"train_size": None, "val_fraction": 0, "label_noise": 0.2}, False),
+    ],
+    ids=str,
+)
+def test_verdicts_are_conditional_on_data_that_no_seed_redraws(settings, fixed):
+    said = conditions(read(block()), with_data(range(5), **settings))
+    assert said == (["one data set, which the seed does not redraw"] if fixed else [])
+
+
+def test_one_seed_says_nothing_of_the_data_and_correlations_are_conditional_on_their_grid():
+    assert conditions(read(block()), with_data([0], seed=0)) == []
+    part = {"_target_": f"{RULES}.Correlation", "metrics": [ACCURACY, "loss"], "of": {}, "over": GRID}
+    claims = read(block(C1={"_target_": f"{RULES}.All", "statement": "A.", "parts": [part]}))
+    assert conditions(claims, runs()) == ["this grid of settings, for correlations"]
+
+
+def test_a_command_that_changed_settings_decides_nothing():
+    claims = read({**block(), "changed": ["data.x=3 where the experiment has 1"]})
+    found = judged(claims, runs(digest=claims.digest))
+    assert [verdict.status for verdict in found] == ["settings changed"] * 2
+    assert [verdict.status for verdict in judged(read(block()), runs(digest=claims.digest))] == ["replicated"] * 2
+    assert claims.digest == read(block()).digest
+    with pytest.raises(ValueError, match=r"^claims\.changed is 'all'; accepted: a list of settings in words$"):
+        read({**block(), "changed": "all"})
+
+
+def test_values_that_no_run_of_the_experiment_has_are_refused_and_those_of_another_command_are_not():
+    claims = block(C1={**BETTER, "of": at(4)})
+    with pytest.raises(
+        ValueError, match=r"^claims\.rules\.C1: a claim names data\.x=4, which no run has; accepted: 0, 1$"
+    ):
+        check(planned(claims))
+    (other,) = planned(claims, levels=[4], seeds=[7])
+    check(planned(claims), [other[1:]])
+    together = block(C1={**BETTER, "of": {**at(1), "model": "cnn"}})
+    few = planned(together)
+    few[0] = (few[0][0], few[0][1], {"model": "cnn"})
+    message = r"^claims.rules.C1: a claim names data.x=1, model=cnn, which no run has together$"
+    with pytest.raises(ValueError, match=message):
+        check(few)

@@ -19,7 +19,11 @@ from genbench.report.spec import DEFAULT_COLUMNS
 _FIXED = ("run_id", "status", "seed", "lanes", "claims", "error", "altered", "notes", "unconverged")
 _LAST = "sweep"  # only the first line has it: what belongs to all runs
 _PARTS = ("choices", "config", "seconds")  # of a record, each with its columns
-_READ = ("model.normalization",)  # a setting that the table reads without naming it
+# settings that the table and the verdicts read without naming them
+_READ = (
+    "model.normalization",
+    *(f"data.{key}" for key in ("seed", "train_size", "val_fraction", "label_noise")),
+)
 _MADE = ("genbench", "git", "python", "torch", "device", "threads")  # of the provenance
 _MOST = 2**24  # bytes of a summary
 
