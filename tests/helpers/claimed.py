@@ -1,5 +1,6 @@
 """Made-up records of a whole experiment, for verdicts on its claims: its grid and its claims are those of its file."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ Numbers = Callable[[Mapping[str, Any]], Mapping[str, float]]
 """The metrics of a run from its settings: dotted keys, groups and ``seed``."""
 
 
+@functools.cache
 def node(name: str) -> dict[str, Any]:
     """Return the file of an experiment, not composed."""
     return yaml.safe_load((config.folder() / "experiment" / f"{name}.yaml").read_text())
@@ -31,6 +33,7 @@ def rows(name: str) -> list[tuple[str, ...]]:
     return found
 
 
+@functools.cache
 def settings(name: str, seeds: int) -> list[dict[str, Any]]:
     """Return the settings of every run of an experiment, those of the data and the network among them, by dotted key;
     a chosen method is told by the group ``regularization``."""
@@ -53,13 +56,16 @@ def settings(name: str, seeds: int) -> list[dict[str, Any]]:
 
 def judged(name: str, numbers: Numbers, *, seeds: int = 8) -> dict[str, Verdict]:
     """Return the verdicts on the claims of an experiment, by id, if its runs had these numbers."""
-    claims = registration.read(node(name)["claims"])
-    found = []
+    block = node(name)["claims"]
+    claims = registration.read(block)
+    planned, found = [], []
     for run in settings(name, seeds):
         choices = {key: value for key, value in run.items() if "." not in key and key != "seed"}
-        item = made_up.record(run["seed"], dict(numbers(run)), choices=choices)
         own = {key: value for key, value in run.items() if "." in key or key == "seed"}
+        planned.append((block, own, choices))
+        item = made_up.record(run["seed"], dict(numbers(run)), choices=choices)
         found.append({**item, "config": own, "provenance": {"claims": claims.digest}})
+    registration.check(planned)  # the claims name what the runs have
     return {verdict.claim: verdict for verdict in registration.judged(claims, found)}
 
 
