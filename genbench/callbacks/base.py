@@ -26,6 +26,8 @@ from genbench.process.termination import terminable
 from genbench.records.unfinished import Unfinished
 
 POWERS_OF_TWO = "powers_of_two"
+Every = int | str | Sequence[int] | None
+"""When to measure: every so many, at powers of two, at the numbers of a list, or never."""
 _NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")
 
 _log = logging.getLogger(__name__)
@@ -51,7 +53,8 @@ class Measuring(pl.Callback):
         seconds: wall-clock time spent measuring.
 
     Args:
-        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for never.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; a list of epochs; ``None``
+            for never.
         every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
@@ -72,8 +75,8 @@ class Measuring(pl.Callback):
     def __init__(
         self,
         *,
-        every_n_epochs: int | str | None = None,
-        every_n_steps: int | str | None = None,
+        every_n_epochs: Every = None,
+        every_n_steps: Every = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         count: Count | None = None,
@@ -83,12 +86,15 @@ class Measuring(pl.Callback):
     ) -> None:
         name = type(self).__name__
         for setting, every in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
-            if every not in (None, POWERS_OF_TWO):
+            if isinstance(every, Sequence) and not isinstance(every, str):
+                for number in every:
+                    check_integer(f"{name} {setting}", number, least=1)
+            elif every not in (None, POWERS_OF_TWO):
                 check_integer(f"{name} {setting}", every, least=1, note=f"or {POWERS_OF_TWO}, or null")
         if examples not in (None, AUTO):
             check_integer(f"{name} examples", examples, least=1, note="or auto, or null")
-        self.every_n_epochs = every_n_epochs
-        self.every_n_steps = every_n_steps
+        self.every_n_epochs = _plain(every_n_epochs)
+        self.every_n_steps = _plain(every_n_steps)
         check_subject(name, loss=loss, forward=forward, count=count, network=network)
         self.loss = loss
         self.forward = forward
@@ -263,8 +269,14 @@ def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
             _log.warning("not measured: %s%s: %s", keys[0], more, clean(notes[keys[0]]))
 
 
-def _due(every: int | str | None, before: int, now: int) -> bool:
-    """Whether a multiple of ``every``, or a power of two, lies in (before, now]."""
+def _plain(every: Every) -> Every:
+    return list(every) if isinstance(every, Sequence) and not isinstance(every, str) else every
+
+
+def _due(every: Every, before: int, now: int) -> bool:
+    """Whether a multiple of ``every``, a power of two, or one of a list lies in (before, now]."""
+    if isinstance(every, Sequence) and not isinstance(every, str):
+        return any(before < number <= now for number in every)
     if every == POWERS_OF_TWO:
         return now.bit_length() > before.bit_length()
     return isinstance(every, int) and now // every > before // every

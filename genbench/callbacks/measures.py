@@ -7,8 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from genbench.callbacks.base import Measuring
-from genbench.callbacks.splits import AUTO, FEW, SPLITS, few, noted
+from genbench.callbacks.base import Every, Measuring
+from genbench.callbacks.splits import ALL, AUTO, FEW, SPLITS, few, noted
 from genbench.checks import check_choice
 from genbench.measures import (
     Estimate,
@@ -60,12 +60,12 @@ class Measures(Measuring):
     Args:
         measures: functions of a snapshot, by name; a function with several estimates names them itself. ``None``: the
             standard set with its defaults.
-        split: train, val or test.
+        split: train, val, test, or all: the examples of every split.
         examples: number of examples of the split to measure on, the same each time (see
             :func:`genbench.callbacks.splits.take`); ``None`` for all; ``"auto"`` for at most 1,024 in measures of
             curvature and sharpness and all in others.
-        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None`` for never. Measures
-            are always evaluated at the end of training.
+        every_n_epochs: how often, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; a list of epochs; ``None``
+            for never. Measures are always evaluated at the end of training.
         every_n_steps: the same in optimizer steps.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
@@ -82,8 +82,8 @@ class Measures(Measuring):
         measures: Mapping[str, MeasureOf] | None = None,
         split: str = "train",
         examples: int | str | None = AUTO,
-        every_n_epochs: int | str | None = None,
-        every_n_steps: int | str | None = None,
+        every_n_epochs: Every = None,
+        every_n_steps: Every = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         count: Count | None = None,
@@ -101,7 +101,7 @@ class Measures(Measuring):
             network=network,
             log_details=log_details,
         )
-        self.split = check_choice("Measures split", split, SPLITS)
+        self.split = check_choice("Measures split", split, (*SPLITS, ALL))
         self.measures = dict(STANDARD if measures is None else measures)
         for name, function in self.measures.items():
             if not callable(function):
@@ -124,7 +124,7 @@ class Measures(Measuring):
         return [
             f"{key_prefix(function, self.split)}/{name if gives_one(function) else '*'}"
             for name, function in self.measures.items()
-            if self.split in splits or not needs_data(function)
+            if self.split in (*splits, ALL) or not needs_data(function)
         ]
 
     def check(self, pl_module: pl.LightningModule) -> None:

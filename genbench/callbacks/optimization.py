@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from genbench.callbacks.base import Measuring
+from genbench.callbacks.base import Every, Measuring
 from genbench.checks import check_flag
 from genbench.measures import Estimate, cross_entropy, gradient_variance
 from genbench.measures.base import MeasureOf, attempt, reason
@@ -34,8 +34,8 @@ class Optimization(Measuring):
       ensemble, the mean over its members.
 
     Args:
-        every_n_epochs: how often to evaluate the loss, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; ``None``
-            for never. It is always evaluated at the end of training.
+        every_n_epochs: how often to evaluate the loss, at least 1; ``"powers_of_two"`` for epochs 1, 2, 4, …; a list
+            of epochs; ``None`` for never. It is always evaluated at the end of training.
         every_n_steps: the same in optimizer steps.
         path_length: whether to measure it; it costs a pass over the weights and a copy of them at every step.
         loss: (output, target) -> mean over the batch; its gradients are measured.
@@ -57,8 +57,8 @@ class Optimization(Measuring):
     def __init__(
         self,
         *,
-        every_n_epochs: int | str | None = 1,
-        every_n_steps: int | str | None = None,
+        every_n_epochs: Every = 1,
+        every_n_steps: Every = None,
         path_length: bool = True,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,

@@ -21,6 +21,7 @@ from genbench.measures.random_state import generators_of, restoring_random_state
 from genbench.records.estimate import Estimate
 
 SPLITS = ("train", "val", "test")
+ALL = "all"  # the examples of every split, one split after the other
 AUTO = "auto"  # measures of curvature and sharpness, which take many passes, use at most FEW examples
 FEW = 1024
 _SEVERAL = (Mapping, list, tuple)
@@ -54,18 +55,23 @@ class Splits:
     def data(self, trainer: Any, pl_module: Any, split: str, *, examples: int | None = None) -> Data | None:
         """Return a split, or ``examples`` of it, which :func:`take` chooses once; ``None`` if there is no such split.
 
+        The split ``all`` is the examples of every split.
+
         Raises:
             ValueError: a loader that may never end: it has no length and the Trainer no limit.
         """
         own: Any = getattr(trainer, "datamodule", None)
+        chosen = SPLITS if split == ALL else (split,)
         if hasattr(own, "evaluation_batches"):
-            if split not in getattr(own, "splits", SPLITS):
+            found = [own.evaluation_batches(each) for each in chosen if each in getattr(own, "splits", SPLITS)]
+            if not found:
                 return None
-            batches = own.evaluation_batches(split)
-            return Data(batches) if examples is None else take([batches], examples)
+            if examples is not None:
+                return take(found, examples)
+            return Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
         if examples is not None and (split, examples) in self._taken:
             return self._taken[split, examples]
-        loaders = self._loaders(trainer, pl_module, split)
+        loaders = [loader for each in chosen for loader in self._loaders(trainer, pl_module, each)]
         if not loaders:
             return None
         if examples is not None:
@@ -73,7 +79,7 @@ class Splits:
             return self._taken[split, examples]
         if not all(loader.ends for loader in loaders):
             raise ValueError(
-                f"the {split} loader may never end (it has no length, the Trainer no limit_{split}_batches): "
+                f"the {split} loader may never end (it has no length, the Trainer no limit_{chosen[0]}_batches): "
                 "set that limit, or pass examples="
             )
         return Data(_Chain(loaders))

@@ -56,7 +56,13 @@ from genbench.measures.norms import (
     spectral_norm,
 )
 from genbench.measures.ood import ood_auroc
-from genbench.measures.optimization import gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
+from genbench.measures.optimization import (
+    drift_and_diffusion,
+    gradient_noise_scale,
+    gradient_norm,
+    gradient_snr,
+    gradient_variance,
+)
 from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.path_norm import path_norm
 from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, soft_error
@@ -100,6 +106,7 @@ __all__ = [
     "disagreement",
     "distance_from_init",
     "drift_accuracy",
+    "drift_and_diffusion",
     "effective_rank",
     "empirical_fisher_trace",
     "ensemble_curve",

@@ -29,10 +29,18 @@ _BOUNDED: dict[tuple[float, float], tuple[type[nn.Module], ...]] = {
 
 @measure("information")
 def mutual_information_binned(
-    snapshot: Snapshot, *, bins: int = 30, edges: Sequence[float] | None = None
+    snapshot: Snapshot,
+    *,
+    bins: int = 30,
+    width: float | None = None,
+    edges: Sequence[float] | None = None,
+    name: str = "binned",
 ) -> dict[str, Estimate]:
     """I(X;T) and I(T;Y) of activations in bins, as ``xt_binned`` and ``ty_binned``, of each layer as
     ``xt_binned.<layer>`` and ``ty_binned.<layer>`` (Shwartz-Ziv & Tishby 2017, arXiv 1703.00810).
+
+    Of a deterministic network with continuous activations I(X;T) is infinite, or that of the finite sample; what is
+    computed here is a property of the bins.
 
     Each unit's activation is replaced by its bin, and T is the whole row of bins. It is a function of X, so that
     I(X;T) = H(T); I(T;Y) = H(T) + H(Y) − H(T, Y).
@@ -45,21 +53,31 @@ def mutual_information_binned(
     Args:
         snapshot: network and data; targets are classes.
         bins: number of bins (30 bins have 31 edges; linspace(−1, 1, 30) in public code makes 29), at least 1.
+        width: of the bins instead, [k · width, (k + 1) · width) for integers k, > 0: they do not move when the range
+            of an unbounded activation grows.
         edges: of the bins instead, for all layers, not falling; values beyond the first and the last fall into the
             bins there. tanh(linspace(−50, 50, 31)) has narrow bins where tanh saturates.
+        name: in the names of the estimates, in place of ``binned``, where bins are compared.
 
     Raises:
-        ValueError: edges that fall, or fewer than two.
+        ValueError: edges that fall, or fewer than two; or both a width and edges.
     """
     check_integer("bins", bins, least=1)
     given = None if edges is None else _check_edges(edges)
+    if width is not None:
+        check_number("width", width, low=0, open_low=True)
+        if given is not None:
+            raise ValueError(f"width is {width!r} with edges; accepted: one of the two")
     labels = class_labels(snapshot)
 
     def information(x: Tensor) -> tuple[float, float | None]:
-        t = discretize(x, equal_edges(*_range(snapshot, x), bins) if given is None else given)
+        if width is not None:
+            t = discretize(x, _multiples(width, x))
+        else:
+            t = discretize(x, equal_edges(*_range(snapshot, x), bins) if given is None else given)
         return entropy(t), None if labels is None else discrete_information(t, labels.cpu())
 
-    return _plane(snapshot, "binned", snapshot.examples, information)
+    return _plane(snapshot, name, snapshot.examples, information)
 
 
 @measure("information")
@@ -90,6 +108,12 @@ def mutual_information_kde(snapshot: Snapshot, *, variance: float = 0.1, example
 def equal_edges(low: float, high: float, bins: int) -> Tensor:
     """The ``bins`` + 1 edges of equal bins on [low, high], float64."""
     return torch.linspace(low, high, bins + 1, dtype=torch.float64)
+
+
+def _multiples(width: float, x: Tensor) -> Tensor:
+    """The multiples of ``width`` around the values of x, float64."""
+    low, high = math.floor(float(x.min()) / width), math.floor(float(x.max()) / width) + 1
+    return torch.arange(low, high + 1, dtype=torch.float64) * width
 
 
 def discretize(x: Tensor, edges: Tensor) -> Tensor:

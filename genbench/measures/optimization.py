@@ -1,5 +1,6 @@
 """Gradients of the examples: mean, spread, and the ratio of the two."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,25 @@ def gradient_variance(snapshot: Snapshot) -> Estimate:
     """
     found = gradients(snapshot)
     return Estimate(float(found.spread.sum()) / found.examples)
+
+
+@measure("optimization")
+def drift_and_diffusion(snapshot: Snapshot) -> dict[str, Estimate]:
+    """The norms of the mean and of the standard deviation of the examples' gradients, and their ratio, of all
+    parameters together (Shwartz-Ziv & Tishby 2017, arXiv 1703.00810, who take them of each layer, over the batches of
+    an epoch).
+
+    ``drift`` is ‖∇L‖₂ and ``diffusion`` (1/N Σᵢ ‖∇ℓᵢ − ∇L‖₂²)^½, over the N examples; ``drift_to_diffusion`` is the
+    signal-to-noise ratio of one example's gradient, that of a batch of B is about √B times as large.
+
+    Raises:
+        ValueError: the loss of a batch is not the mean of its examples' losses.
+    """
+    found = gradients(snapshot)
+    drift = float(found.mean.norm())
+    diffusion = math.sqrt(float(found.spread.sum()) / found.examples)
+    ratio = Estimate(drift / diffusion) if diffusion else Estimate(None, note="undefined: the gradients do not vary")
+    return {"drift": Estimate(drift), "diffusion": Estimate(diffusion), "drift_to_diffusion": ratio}
 
 
 @measure("optimization")

@@ -225,15 +225,18 @@ class Fall:
     Args:
         metric: such as train/information/layers.2.
         window: measurements in a mean, odd.
+        start: the first step that counts, so that what the initial weights show is no peak.
     """
 
     metric: str
     window: int
+    start: int = 1
 
     def __post_init__(self) -> None:
         _check_metric(self.metric)
         if check_integer("window", self.window, least=1, note="odd") % 2 == 0:
             raise ValueError(f"window is {self.window!r}; accepted: an odd number, as its middle is a measurement")
+        check_integer("start", self.start, least=1)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -253,7 +256,7 @@ class Fall:
 
     def _smooth(self, curves: Mapping[str, Curve]) -> list[tuple[int, float]] | str:
         """Return (step, mean) of each window, or the reason why there is none."""
-        curve = curves[self.metric]
+        curve = [(step, value) for step, value in curves[self.metric] if step >= self.start]
         known = _known(curve)
         if len(known) < len(curve):
             return f"{self.metric} is null in {len(curve) - len(known)} of {len(curve)} measurements"

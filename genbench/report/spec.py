@@ -37,23 +37,29 @@ class Curve:
     It has one line per value of ``lines`` (dotted keys or groups; default: the table's rows) and one panel per value of
     ``panels``. It shows the runs that match ``where``: keys with a value or a list of values. Without ``x``, ``y``
     contains one ``*``, which stands for a number: the matching metrics are the points of a line.
+
+    ``y`` may also be several such families by label, each a line. If ``x`` is as many families by the same labels, a
+    line goes through the points (x, y) of each number, coloured by it: a trajectory. ``log`` makes the y axis
+    logarithmic.
     """
 
     name: str
     title: str
-    y: str
-    x: str | None = None
+    y: str | Mapping[str, str]
+    x: str | Mapping[str, str] | None = None
     lines: tuple[str, ...] = ()
     panels: tuple[str, ...] = ()
     where: Mapping[str, Any] = field(default_factory=dict)
     scale: float = 1.0
     x_label: str = ""
     y_label: str = ""
+    number_label: str = ""
+    log: bool = False
 
     @property
     def keys(self) -> list[str]:
         """The settings that it reads."""
-        return [*([self.x] if self.x else []), *self.lines, *self.panels, *self.where]
+        return [*([self.x] if isinstance(self.x, str) else []), *self.lines, *self.panels, *self.where]
 
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
@@ -155,13 +161,26 @@ def curves_of(nodes: Any) -> list[Curve]:
         given = {key: value for key, value in node.items() if value is not None}
         for key in ("lines", "panels"):
             given[key] = tuple(given.get(key, ()))
-        if node["y"].count("*") != ("x" not in given):
+        if isinstance(node["y"], Mapping):
+            _check_families(node["name"], node["y"], given.get("x"))
+        elif node["y"].count("*") != ("x" not in given) or isinstance(given.get("x"), Mapping):
             raise ValueError(
                 f"table: figure {node['name']!r}: y is {node['y']!r}; accepted: a metric with x a setting, or one with "
                 "a single * for numbers and no x"
             )
         found.append(Curve(**given))
     return found
+
+
+def _check_families(name: str, y: Mapping[str, Any], x: Any) -> None:
+    """Refuse families of metrics that are not by the same labels, or without their ``*``."""
+    for axis, families in (("y", y), ("x", y if x is None else x)):
+        fine = isinstance(families, Mapping) and list(families) == list(y) and y
+        if not fine or not all(isinstance(each, str) and each.count("*") == 1 for each in families.values()):
+            raise ValueError(
+                f"table: figure {name!r}: {axis} is {families!r}; accepted: metrics with a single * for numbers, by "
+                "the labels of their lines, the same in x and y"
+            )
 
 
 def changed(

@@ -38,7 +38,7 @@ _PARTS = ("data", "model", "optimizer", "scheduler", "trainer")  # groups with o
 _PLAIN = ("_convert_", "_recursive_")  # Hydra's keys that call nothing
 _LOCATIONS = ("path", "source", "hub")
 _WORD = re.compile(r"[\w+-]*|sha256:[0-9a-f]+")
-_METRIC = re.compile(r"(train|val|test|weights)(/\w[\w.+-]*)+")
+_METRIC = re.compile(r"(train|val|test|all|weights)(/\w[\w.+-]*)+")
 _PACKAGE = Path(__file__).parents[1]
 
 

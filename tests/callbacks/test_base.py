@@ -89,6 +89,8 @@ def test_schedules_of_steps():
     assert schedule(every_n_steps=6) == [(6 / 7, 6), (1 + 5 / 7, 12), (2 + 4 / 7, 18), (3, 21)]
     powers = [(1 / 7, 1), (2 / 7, 2), (4 / 7, 4), (1 + 1 / 7, 8), (2 + 2 / 7, 16), (3, 21)]
     assert schedule(every_n_steps="powers_of_two") == powers
+    assert schedule(every_n_steps=[2, 9]) == [(2 / 7, 2), (1 + 2 / 7, 9), (3, 21)]
+    assert schedule(every_n_epochs=[2]) == [(2, 14), (3, 21)]
     # a step of both schedules is measured once
     assert schedule(every_n_steps=7, every_n_epochs=1) == schedule(every_n_epochs=1) == [(1, 7), (2, 14), (3, 21)]
     assert schedule(every_n_steps=14, every_n_epochs="powers_of_two") == [(1, 7), (2, 14), (3, 21)]
@@ -386,6 +388,7 @@ def test_other_losses():
         (lambda: Gap(every_n_epochs="doubling"), "Gap every_n_epochs is 'doubling'.*or powers_of_two"),
         (lambda: Gap(examples=0), "Gap examples is 0"),
         (lambda: Gap(every_n_steps=-1), "Gap every_n_steps is -1; accepted.*or powers_of_two, or null"),
+        (lambda: Gap(every_n_steps=[4, 0]), "Gap every_n_steps is 0; accepted: an integer of at least 1"),
         (lambda: Measures(every_n_steps=True), "Measures every_n_steps is True"),
         (lambda: Optimization(path_length=1), "Optimization path_length is 1; accepted: true, false"),
         (lambda: Measures(split="dev"), "Measures split is 'dev'; accepted: train, val, test"),

@@ -474,6 +474,29 @@ def test_a_split_that_is_not_there_is_none():
     assert Splits().data(ours, Streaming(20), "test") is None
 
 
+def test_all_is_every_split_one_after_the_other():
+    class Own(pl.LightningDataModule):
+        splits = ("train", "test")
+
+        def train_dataloader(self):
+            return Plain().train_dataloader()
+
+        def evaluation_batches(self, split):
+            return [tuple(data({"train": 40, "test": 24}[split], 0).tensors)]
+
+    whole, part = (
+        Measures(measures={"n": counted}, split="all"),
+        Measures(measures={"n": counted}, split="all", examples=9),
+    )
+    trainer([whole, part], max_epochs=1).fit(Plain(), datamodule=Own())
+    assert whole.results[COUNT.replace("train", "all")].value == 64
+    assert part.results[COUNT.replace("train", "all")].value == 9
+    theirs = Measures(measures={"n": counted}, split="all")
+    loaders = pl.LightningDataModule.from_datasets(data(40, 0), data(30, 1), data(20, 2), batch_size=10)
+    trainer([theirs], max_epochs=1).fit(Plain(), datamodule=loaders)
+    assert theirs.results[COUNT.replace("train", "all")].value == 90
+
+
 def test_a_process_of_several_measures_the_whole():
     """Lightning gives each process a shard of a data set, through its own sampler or the user's."""
 

@@ -255,6 +255,25 @@ def test_edges_of_ones_own():
             mutual_information_binned(snapshot, edges=wrong)
 
 
+def test_bins_of_one_width_do_not_move():
+    net, x = activations([0.0, 0.4, 0.6, 10.0], activation=nn.Identity)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, torch.tensor([0, 0, 1, 1]))])
+    found = mutual_information_binned(snapshot, width=0.5, name="half")
+    assert found["xt_half"].value == 1.5  # [0, 0.5) holds two values
+    assert found["ty_half"].value == 1
+    assert {name.partition(".")[0] for name in found} == {"xt_half", "ty_half"}
+    assert mutual_information_binned(snapshot, width=0.25)["xt_binned"].value == 2
+    below, x = activations([-0.1, 0.1, 0.2, 0.6], activation=nn.Identity)
+    snapshot = Snapshot(below, F.cross_entropy, [(x, torch.tensor([0, 0, 1, 1]))])
+    assert mutual_information_binned(snapshot, width=0.5)["xt_binned"].value == 1.5
+    # of a tanh whose values are within (-1, 1) the multiples of 1/15 are the 30 equal bins
+    tanh, x = activations([-0.99, -0.95, 0.01, 0.06, 0.07, 0.93], activation=nn.Tanh)
+    snapshot = Snapshot(tanh, F.cross_entropy, [(x, torch.tensor([0, 0, 1, 1, 0, 1]))])
+    assert values(mutual_information_binned(snapshot, width=1 / 15)) == values(mutual_information_binned(snapshot))
+    with pytest.raises(ValueError, match=r"width is 0.5 with edges; accepted: one of the two"):
+        mutual_information_binned(snapshot, width=0.5, edges=[-1, 1])
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_names_and_bounds(name):
     net, x, y = build(name)
@@ -366,6 +385,7 @@ def test_some_examples_evenly_spaced():
     [
         (mutual_information_binned, {"bins": 0}),
         (mutual_information_binned, {"bins": 2.5}),
+        (mutual_information_binned, {"width": 0}),
         (mutual_information_kde, {"variance": 0}),
         (mutual_information_kde, {"variance": math.nan}),
         (mutual_information_kde, {"examples": 1}),

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from genbench.measures import Snapshot, gradient_noise_scale, gradient_norm, gradient_snr, gradient_variance
+from genbench.measures import (
+    Snapshot,
+    drift_and_diffusion,
+    gradient_noise_scale,
+    gradient_norm,
+    gradient_snr,
+    gradient_variance,
+)
 from genbench.measures.optimization import Gradients
 from tests.helpers.measured import one_by_one
 from tests.helpers.networks import NETS, build
@@ -56,6 +63,12 @@ def test_by_hand():
     assert gradient_variance(snapshot).value == pytest.approx(variance)
     assert gradient_snr(snapshot).value == pytest.approx(mean**2 / variance)
     assert gradient_noise_scale(snapshot).value == pytest.approx(variance / mean**2)
+    found = {name: estimate.value for name, estimate in drift_and_diffusion(snapshot).items()}
+    assert found == pytest.approx(
+        {"drift": mean, "diffusion": variance**0.5, "drift_to_diffusion": mean / variance**0.5}
+    )
+    one = Snapshot(model, lambda out, y: 0.5 * F.mse_loss(out, y), [(x[:1], torch.zeros_like(x[:1]))])
+    assert drift_and_diffusion(one)["drift_to_diffusion"].note == "undefined: the gradients do not vary"
 
 
 def test_the_spread_of_nearly_equal_gradients_does_not_cancel():

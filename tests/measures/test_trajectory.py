@@ -70,6 +70,7 @@ def test_the_fall_from_a_smoothed_peak_to_the_end():
     assert found["step"].value == 15
     assert Fall(metric=ACC, window=1)(CURVES)[""].value == pytest.approx(0.5)
     assert Fall(metric=LOSS, window=1)(CURVES) == {"": Estimate(1.75), "step": Estimate(5)}
+    assert Fall(metric=LOSS, window=1, start=10)(CURVES) == {"": Estimate(0.25), "step": Estimate(10)}
     rising = {ACC: [(1, 0.0), (2, 0.5), (3, 1.0)]}
     assert Fall(metric=ACC, window=1)(rising) == {"": Estimate(0.0), "step": Estimate(3)}
     few = Fall(metric=LOSS, window=5)(CURVES)

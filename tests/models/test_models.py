@@ -51,6 +51,14 @@ def test_mlp_is_the_composition_it_says():
     assert torch.allclose(residual(x), (h + (h @ w2.T + b2).relu()) @ w3.T + b3, atol=1e-6)
 
 
+def test_hidden_layers_of_several_widths():
+    net, x = make(MLP, width=[7, 3], depth=2), torch.randn(3, 1, 40)
+    w1, b1, w2, b2, w3, b3 = net.parameters()
+    assert [tuple(w.shape) for w in (w1, w2, w3)] == [(7, 40), (3, 7), (10, 3)]
+    h = (x.flatten(1) @ w1.T + b1).relu()
+    assert torch.allclose(net(x), (h @ w2.T + b2).relu() @ w3.T + b3, atol=1e-6)
+
+
 def test_cnn_is_the_reference():
     net, x = make(CNN), torch.randn(3, 1, 40)
     w1, b1, w2, b2, w3, b3, w, b = net.parameters()
@@ -99,6 +107,13 @@ def test_activations(name):
     [
         (MLP, {"width": 0}, "model.width is 0; accepted: an integer of at least 1"),
         (MLP, {"depth": -1}, "model.depth is -1"),
+        (MLP, {"width": [7, 3], "depth": 3}, r"model.width is \[7, 3\]; accepted with model.depth=3: .* a list of 3"),
+        (MLP, {"width": [7, 0]}, r"model.width\[1\] is 0; accepted: an integer of at least 1"),
+        (
+            MLP,
+            {"width": [7, 3], "residual": True},
+            r"model.width is \[7, 3\]; accepted with model.residual .* one width",
+        ),
         (CNN, {"width": "wide"}, "model.width is 'wide'"),
         (GRU, {"depth": 1.5}, "model.depth is 1.5"),
         (GRU, {"bidirectional": "no"}, "model.bidirectional is 'no'; accepted: true, false"),

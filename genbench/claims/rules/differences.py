@@ -115,7 +115,8 @@ class Equivalence:
     Args:
         metric: of the runs.
         of: their settings.
-        to: a number, or the settings of the other runs.
+        to: a number, or the settings of the other runs; None: the same runs, by ``to_metric``.
+        to_metric: metric of the others; None: the same.
         margin: the largest difference; with ``log`` the largest ratio, above 1.
         log: compare by ratios; the metrics must be positive.
         bounds: the least and the largest number of the metric, for runs that diverged.
@@ -125,7 +126,8 @@ class Equivalence:
 
     metric: str
     of: Mapping[str, Any]
-    to: Mapping[str, Any] | float
+    to: Mapping[str, Any] | float | None = None
+    to_metric: str | None = None
     margin: float
     log: bool = False
     bounds: Sequence[float] | None = None
@@ -134,8 +136,10 @@ class Equivalence:
         check_metric("metric", self.metric)
         check_flag("log", self.log)
         check_number("margin", self.margin, low=1 if self.log else 0, open_low=True)
-        if self.to is None:
-            raise ValueError("to is null; accepted: a number, or the settings of other runs")
+        if self.to_metric is not None:
+            check_metric("to_metric", self.to_metric)
+        if self.to is None and self.to_metric in (None, self.metric):
+            raise ValueError("to is null; accepted: a number, or the settings of other runs; null with a to_metric")
         set_plain(
             self,
             of=check_where("of", self.of),
@@ -146,11 +150,13 @@ class Equivalence:
     @property
     def words(self) -> str:
         how = f"within a factor of {self.margin:g} of" if self.log else f"within {self.margin:g} of"
-        return f"{self.metric} of {named(self.of)} is {how} {_told(self.to, self.metric, self.of)}"
+        to = _told(self.to, self.to_metric or self.metric, self.of)
+        return f"{self.metric} of {named(self.of)} is {how} {to}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        numbers = _paired(runs, self.metric, self.of, self.metric, self.to, self.bounds, self.log)
+        other = self.of if self.to is None else self.to
+        numbers = _paired(runs, self.metric, self.of, self.to_metric or self.metric, other, self.bounds, self.log)
         low, high = numbers.ends(worst)
         margin, rounding = math.log(self.margin) if self.log else float(self.margin), numbers.rounding
         return Evidence(

@@ -1,14 +1,14 @@
-"""Figures that an experiment asks for: a metric against a setting, or along a family of metrics."""
+"""Figures that an experiment asks for: a metric against a setting or along a family of metrics, or trajectories."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from genbench.analysis import statistics
 from genbench.analysis.statistics import LARGEST
 from genbench.privacy import clean
 from genbench.records.settings import shown
-from genbench.report.figures.style import COLOURS, Drawing, blank, logarithmic, plain
+from genbench.report.figures.style import COLOURS, GREY, Drawing, blank, logarithmic, plain
 from genbench.report.model import Point
 from genbench.report.spec import Curve
 
@@ -17,18 +17,20 @@ LINES = len(COLOURS) * len(_DASHES)
 """Number of distinct line styles."""
 _PANELS = 8
 _ABREAST = 4  # more panels take two lines
+_MARKERS = "osD^vP*X<>"
 
 
 def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     """Draw a figure of the completed runs that the table shows; None if they lack the metric."""
     from matplotlib.lines import Line2D
 
-    inside = [p for p in points if p.chosen and all(_matches(p, key, value) for key, value in curve.where.items())]
+    if isinstance(curve.x, Mapping):
+        return _trajectories(curve, points, curve.x)
+    inside = _inside(curve, points)
     measured: dict[str, dict[str, dict[float, list[float]]]] = {}
     for point in inside:
-        line = ", ".join(_text(point, key) for key in curve.lines) or point.row
-        panel = ", ".join(f"{_name(key)} {_text(point, key)}" for key in curve.panels)
-        for x, y in _pairs(curve, point):
+        panel = _panel(curve, point)
+        for line, x, y in _found(curve, point):
             measured.setdefault(panel, {}).setdefault(line, {}).setdefault(x, []).append(y * curve.scale)
     if not measured:
         return None
@@ -40,6 +42,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         panel: {line: values for line, values in found.items() if line in lines} for panel, found in measured.items()
     }
     named = ", ".join(map(_name, curve.lines))
+    family = curve.y if isinstance(curve.y, str) else next(iter(curve.y.values()))
     beside = 0.06 * max(0, max(map(len, [named, *lines])) - 20)  # extra width for a legend of long names
     high = -(-len(measured) // _ABREAST)
     wide = -(-len(measured) // high)
@@ -64,9 +67,11 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             axis.set_xticks(every, [f"{x:g}" for x in every])
             axis.minorticks_off()
         axis.set_title(plain(panel))
-        axis.set_xlabel(plain(curve.x_label or _name(curve.x or curve.y)))
+        axis.set_xlabel(plain(curve.x_label or _name(curve.x if isinstance(curve.x, str) else family)))
+        if curve.log:
+            axis.set_yscale("log")
     for axis in axes[:, 0]:
-        axis.set_ylabel(plain(curve.y_label or _name(curve.y)))
+        axis.set_ylabel(plain(curve.y_label or _name(family)))
     handles = [
         Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)],
                linestyle=_DASHES[i // len(COLOURS) % len(_DASHES)], label=plain(line))
@@ -91,13 +96,89 @@ def numbers(pattern: str, names: Iterable[str]) -> dict[str, float]:
     return {name: float(match[1]) for name in names if (match := matching(name))}
 
 
-def _pairs(curve: Curve, point: Point) -> list[tuple[float, float]]:
+def _trajectories(curve: Curve, points: Sequence[Point], x: Mapping[str, str]) -> Drawing | None:
+    """Draw lines through the points (x, y) of each number, the means over the runs of a panel, coloured by number."""
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.lines import Line2D
+
+    assert isinstance(curve.y, Mapping)
+    measured: dict[str, dict[str, dict[float, list[tuple[float, float]]]]] = {}
+    for point in _inside(curve, points):
+        metrics = point.record["metrics"]
+        for label in list(curve.y)[: len(_MARKERS)]:
+            ours, across = numbers(curve.y[label], metrics), numbers(x[label], metrics)
+            beside = {number: metrics[key] for key, number in across.items()}
+            for key, number in ours.items():
+                if _fine(metrics[key]) and _fine(beside.get(number)):
+                    lines = measured.setdefault(_panel(curve, point), {})
+                    found = lines.setdefault(label, {}).setdefault(number, [])
+                    found.append((beside[number], metrics[key] * curve.scale))
+    panels = list(measured.items())[:_PANELS]
+    if not panels:
+        return None
+    every = sorted({number for _, lines in panels for line in lines.values() for number in line})
+    norm = (LogNorm if every[0] > 0 and every[-1] >= 10 * every[0] else Normalize)(every[0], every[-1])
+    figure, axes = blank(max(4.6, 3.2 * len(panels)) + 1, 3.4, 1, len(panels), sharey=True)
+    labels = [label for label in curve.y if any(label in lines for _, lines in panels)]
+    for axis, (panel, lines) in zip(axes[0], panels, strict=True):
+        for label, line in lines.items():
+            ordered = sorted(line)
+            means = [[sum(each) / len(line[number]) for each in zip(*line[number], strict=True)] for number in ordered]
+            xs, ys = zip(*means, strict=True)
+            axis.plot(xs, ys, color=GREY, linewidth=0.6, zorder=1)
+            marker = _MARKERS[labels.index(label)]
+            shades = axis.scatter(xs, ys, c=ordered, norm=norm, cmap="viridis", s=16, marker=marker, zorder=2)
+        axis.set_title(plain(panel))
+        axis.set_xlabel(plain(curve.x_label))
+        if curve.log:
+            axis.set_yscale("log")
+    axes[0, 0].set_ylabel(plain(curve.y_label))
+    figure.colorbar(shades, ax=list(axes[0]), label=plain(curve.number_label), pad=0.02)
+    handles = [
+        Line2D([], [], color=GREY, marker=marker, markersize=4, linewidth=0.6, label=plain(label))
+        for label, marker in zip(labels, _MARKERS, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5)
+    fewest = min(len(pairs) for _, lines in panels for line in lines.values() for pairs in line.values())
+    said = f"Means over seeds; at least {fewest} runs per point."
+    for drawn, all_of, what in ((len(panels), len(measured), "panels"), (len(labels), len(curve.y), "lines")):
+        if drawn < all_of:
+            said += f" The first {drawn} of {all_of} {what}."
+    return Drawing(curve.name, clean(curve.title), said, figure)
+
+
+def _inside(curve: Curve, points: Sequence[Point]) -> list[Point]:
+    """Return the runs that a figure shows."""
+    return [p for p in points if p.chosen and all(_matches(p, key, value) for key, value in curve.where.items())]
+
+
+def _panel(curve: Curve, point: Point) -> str:
+    return ", ".join(f"{_name(key)} {_text(point, key)}" for key in curve.panels)
+
+
+def _found(curve: Curve, point: Point) -> Iterator[tuple[str, float, float]]:
+    """Yield the line, x and y of each number that a run has."""
     metrics = point.record["metrics"]
-    if curve.x is None:
-        found = [(x, metrics[key]) for key, x in numbers(curve.y, metrics).items()]
+    line = ", ".join(_text(point, key) for key in curve.lines)
+    found: list[tuple[str, Any, Any]]
+    if isinstance(curve.y, Mapping):
+        found = [
+            (", ".join(filter(None, [label, line])), x, metrics[key])
+            for label, family in curve.y.items()
+            for key, x in numbers(family, metrics).items()
+        ]
+    elif curve.x is None:
+        found = [(line or point.row, x, metrics[key]) for key, x in numbers(curve.y, metrics).items()]
     else:
-        found = [(_value(point, curve.x), metrics.get(curve.y))]
-    return [(x, y) for x, y in found if isinstance(x, int | float) and abs(x) <= LARGEST and y is not None]
+        assert isinstance(curve.x, str)
+        found = [(line or point.row, _value(point, curve.x), metrics.get(curve.y))]
+    for name, x, y in found:
+        if _fine(x) and y is not None:
+            yield name, x, y
+
+
+def _fine(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def _value(point: Point, key: str) -> Any:

@@ -79,7 +79,7 @@ def _few(table: Table, most: int) -> tuple[set[str], str]:
 
 def _custom(curve: Curve, points: Sequence[Point], table: Table) -> Drawing | None:
     """Draw a figure that the experiment asks for, with at most as many of the table's rows as there are line styles."""
-    if curve.lines:
+    if curve.lines or not isinstance(curve.y, str):
         return custom.draw(curve, points)
     rows, note = _few(table, custom.LINES)
     return _noted(custom.draw(curve, [point for point in points if point.row in rows]), note)

@@ -155,6 +155,18 @@ def test_settings_are_checked_in_one_line(settings, message):
         Difference(**{"metric": ACCURACY, "of": at(0), "than": at(1), **settings})
 
 
+def test_two_metrics_of_one_run_may_be_equivalent():
+    claim = Equivalence(metric="a", to_metric="b", of={}, margin=2, log=True)
+    close = ClaimRuns([record(seed, {"a": 100 * 1.1**seed, "b": 100.0 * (1 + seed % 2)}) for seed in range(8)])
+    found = claim.evidence(close)
+    logs = [math.log(1.1**seed / (1 + seed % 2)) for seed in range(8)]
+    assert found.statistic == pytest.approx(math.exp(sum(logs) / 8))
+    assert found.supports == pytest.approx(stats.ttest_1samp(logs, -math.log(2), alternative="greater").pvalue)
+    far = ClaimRuns([record(seed, {"a": 700.0 + seed, "b": 100.0}) for seed in range(8)])
+    assert claim.evidence(far).contradicts < 1e-6
+    assert claim.words == "a of the runs is within a factor of 2 of b of the same runs"
+
+
 def test_settings_of_equivalence_and_order_are_checked():
     with pytest.raises(ValueError, match=r"^margin is 0; accepted: a number in \(0, inf\)$"):
         Equivalence(metric=ACCURACY, of=at(0), to=0.1, margin=0)

@@ -65,6 +65,38 @@ def test_a_family_of_metrics_is_a_line_over_its_numbers(sizes):
     assert ys == pytest.approx([50, 40, 30])
 
 
+def test_several_families_are_lines_of_their_labels(sizes):
+    families = {"up": "test/robustness/drift_*", "down": "test/robustness/drift_*"}
+    (drawing_,) = drawn(sizes, DRIFT | {"y": families, "where": {"data.train_size": 100}, "log": True})
+    (axis,) = drawing_.figure.axes
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["up", "down"]
+    assert next(iter(lines(axis).values())) == pytest.approx([52.5, 42.5, 32.5])  # of both strategies
+    assert axis.get_yscale() == "log"
+
+
+def test_trajectories_go_through_the_means_of_two_families_and_are_coloured_by_number(sizes):
+    node = {
+        "name": "plane",
+        "title": "Trajectories",
+        "x": {"first": "test/robustness/drift_*", "second": "test/robustness/drift_*"},
+        "y": {"first": "test/robustness/drift_*", "second": "test/robustness/fall_*"},
+        "panels": ["regularization"],
+        "where": {"data.train_size": 4000},
+        "number_label": "step",
+    }
+    (drawing_,) = drawn(sizes, node)
+    left, right, bar = drawing_.figure.axes
+    assert {axis.get_title(loc="left") for axis in (left, right)} == {"regularization l2", "regularization none"}
+    (line,) = left.lines  # no run has the second family
+    assert list(line.get_xdata()) == list(line.get_ydata()) == pytest.approx([0.6, 0.5, 0.4])
+    (shades,) = left.collections
+    assert list(shades.get_array()) == [0, 1, 2]
+    assert bar.get_ylabel() == "step"
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["first"]
+    assert drawing_.caption == "Means over seeds; at least 3 runs per point. The first 1 of 2 lines."
+    assert drawn(sizes, node | {"x": {"a": "test/a_*"}, "y": {"a": "test/b_*"}}) == [None]
+
+
 def test_several_values_of_a_key_may_be_shown(sizes):
     (drawing_,) = drawn(sizes, SIZE | {"where": {"regularization": ["none", "l2"], "data.train_size": [100]}})
     assert {text.get_text() for text in drawing_.figure.legends[0].texts} == {"none", "l2"}
@@ -92,6 +124,9 @@ def test_nothing_measured_is_no_figure(sizes):
         (SIZE | {"lnes": []}, "figure 'size' has the unknown key 'lnes'; did you mean 'lines'"),
         (SIZE | {"x": None}, "y is 'test/performance/accuracy'; accepted: a metric with x a setting"),
         (DRIFT | {"x": "seed"}, "y is 'test/robustness/drift_\\*'; accepted"),
+        (DRIFT | {"y": {"a": "test/robustness/drift"}}, "y is .*; accepted: metrics with a single"),
+        (DRIFT | {"x": {"a": "a_*"}}, "accepted"),
+        (DRIFT | {"y": {"a": "a_*"}, "x": {"b": "a_*"}}, "x is {'b': 'a_\\*'}; accepted: .* the same in x and y"),
         (SIZE | {"name": "../a"}, "accepted: a name of letters"),
     ],
 )
