@@ -11,58 +11,8 @@ import pytest
 from genbench import records
 from genbench.report import claims
 from genbench.report.papers import summary as summaries
+from tests.helpers.claims import EXPERIMENT
 from tests.helpers.commands import importable, typed
-
-EXPERIMENT = """\
-# @package _global_
-defaults:
-  - override /data: mnist1d
-  - override /model: mlp
-  - override /measures: norms
-  - override /hydra/launcher: packed
-
-name: shrinks
-data: {train_size: 60, batch_size: 20}
-trainer: {max_steps: 20, accelerator: cpu}
-
-hydra:
-  mode: MULTIRUN
-  sweeper:
-    params:
-      seed: range(5)
-      regularization: none,l2
-
-table:
-  rows: [regularization]
-  columns:
-    - {label: norm, metric: weights/norm/l2}
-
-claims:
-  looks: [5, 10]
-  pilots: [100]
-  rules:
-    shrinks:
-      statement: A squared penalty shrinks the weights.
-      source: Krogh and Hertz 1991
-      _target_: genbench.claims.rules.Difference
-      metric: weights/norm/l2
-      of: {regularization: none}
-      than: {regularization: l2}
-    grows:
-      statement: A squared penalty lets the weights grow.
-      _target_: genbench.claims.rules.Difference
-      metric: weights/norm/l2
-      of: {regularization: l2}
-      than: {regularization: none}
-    positive:
-      statement: Norms are positive.
-      _target_: genbench.claims.rules.Exact
-      metric: weights/norm/l2
-      of: {}
-      over: {regularization: [none, l2]}
-      op: ">="
-      than: 0
-"""
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from genbench.config import folder, resolve
 from genbench.report.papers.experiments import jobs_of
 from genbench.runs.sweep_plan import choices
 from hydra_plugins.genbench.launcher import Composer
-from tests.cli.test_claims import EXPERIMENT
+from tests.helpers.claims import EXPERIMENT
 
 MORE = """\
 # @package _global_

@@ -10,6 +10,57 @@ from genbench.claims.runs import ClaimRuns
 from genbench.records import SCHEMA
 
 ACCURACY = "test/performance/accuracy"
+# an experiment of ten short runs with three claims
+EXPERIMENT = """\
+# @package _global_
+defaults:
+  - override /data: mnist1d
+  - override /model: mlp
+  - override /measures: norms
+  - override /hydra/launcher: packed
+
+name: shrinks
+data: {train_size: 60, batch_size: 20}
+trainer: {max_steps: 20, accelerator: cpu}
+
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      seed: range(5)
+      regularization: none,l2
+
+table:
+  rows: [regularization]
+  columns:
+    - {label: norm, metric: weights/norm/l2}
+
+claims:
+  looks: [5, 10]
+  pilots: [100]
+  rules:
+    shrinks:
+      statement: A squared penalty shrinks the weights.
+      source: Krogh and Hertz 1991
+      _target_: genbench.claims.rules.Difference
+      metric: weights/norm/l2
+      of: {regularization: none}
+      than: {regularization: l2}
+    grows:
+      statement: A squared penalty lets the weights grow.
+      _target_: genbench.claims.rules.Difference
+      metric: weights/norm/l2
+      of: {regularization: l2}
+      than: {regularization: none}
+    positive:
+      statement: Norms are positive.
+      _target_: genbench.claims.rules.Exact
+      metric: weights/norm/l2
+      of: {}
+      over: {regularization: [none, l2]}
+      op: ">="
+      than: 0
+"""
 
 
 def record(seed, metrics, *, status="completed", choices=None, **settings):

@@ -87,8 +87,9 @@ def test_a_summary_holds_what_is_read_and_no_more(tmp_path):
     head = list(rows[0])
     assert head[:5] == ["run_id", "status", "seed", "lanes", "claims"]
     assert [name for name in head if "/" in name] == ["test/performance/accuracy", "weights/norm/l2"]
-    varying = ["config.data.label_noise", "config.model.normalization", "config.regularization.l2.strength"]
-    assert [name for name in head if name.startswith("config.")] == varying  # data.seed repeats the seed
+    data = [f"config.data.{key}" for key in ("label_noise", "seed", "train_size")]  # say whether a seed redraws it
+    varying = [*data, "config.model.normalization", "config.regularization.l2.strength"]
+    assert [name for name in head if name.startswith("config.")] == varying
     assert len(rows) == 40
     item = next(iter(load(tmp_path / "runs").records))
     row = next(row for row in rows if row["run_id"] == item["run_id"])
