@@ -93,7 +93,7 @@ class Report:
         if kind == "html":
             return html.page(self.selection, self.table, self.points, _pictures(self, keep=False), self.verdicts)
         text = table_text(self.table, kind)
-        if self.verdicts is None or kind == "csv":
+        if kind == "csv" or self.verdicts is None:
             return text
         below = (
             render.verdicts_markdown(self.verdicts)
