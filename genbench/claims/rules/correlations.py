@@ -1,4 +1,4 @@
-"""Rank correlations of two metrics over settings, within each seed."""
+"""Rank correlations of two metrics over settings, within each seed, or over groups of runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence
 
 _FEWEST = 4  # points of a correlation
+_GROUPS = 20  # fewer are no sample of groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,11 @@ class Correlation:
     is cut at ±(1 - 6/(K³ - K)) for K settings, half way between 1 and the next smaller value. A metric that is equal in
     all settings of a seed has no correlation: the seed has no number.
 
+    With ``groups`` the unit is a group of runs instead of a seed: one correlation of all runs, z, and a t test of its
+    pseudo-values G z - (G - 1) z₋ᵍ, z₋ᵍ that without group g (the studentized jackknife), conditional on the grid. At
+    2.5 % it errs in 1.8 to 3.6 % of simulated nulls with 20 to 30 groups of one to five normal runs, in up to 4 %
+    of skewed ones.
+
     Args:
         metrics: two metrics.
         over: settings and their values, every combination of which has a run a seed; or a list of settings. At least
@@ -34,8 +40,10 @@ class Correlation:
         margin: the mean correlation to exceed, in (-1, 1); a claim of a negative one has ``sign`` -1.
         interest: the smallest correlation that matters.
         sign: 1, or -1: the negative correlation counts.
+        groups: a setting of ``over`` or several, runs with the same value are a group, at least 20; None: by seeds.
 
-    Source: Spearman 1904; Fisher 1915, Frequency distribution of the values of the correlation coefficient.
+    Source: Spearman 1904; Fisher 1915, Frequency distribution of the values of the correlation coefficient; Tukey 1958,
+    Bias and confidence in not-quite large samples (the jackknife).
     """
 
     metrics: Sequence[str]
@@ -44,6 +52,7 @@ class Correlation:
     margin: float = 0.0
     interest: float | None = None
     sign: int = 1
+    groups: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         margin = check_number("margin", self.margin, low=-1, high=1, open_low=True, open_high=True)
@@ -59,6 +68,7 @@ class Correlation:
             of=check_where("of", self.of),
             interest=interest,
         )
+        set_plain(self, groups=_check_groups(self.groups, self.over))
 
     @property
     def words(self) -> str:
@@ -66,20 +76,29 @@ class Correlation:
         pair = " and ".join(self.metrics)
         return (
             f"{sign}the rank correlation of {pair} over {_told(self.over)} of {named(self.of)} exceeds {self.margin:g}"
+            f"{_grouped(self.groups)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        numbers = combined([self.sign], [_fisher(runs, self.metrics, settings_of(self.of, self.over))])
+        settings = settings_of(self.of, self.over)
+        if self.groups is None:
+            numbers = combined([self.sign], [_fisher(runs, self.metrics, settings)])
+        else:
+            numbers = _pseudo_values(runs, [(self.sign, self.metrics, settings)], _labels(settings, self.groups))
         interest = None if self.interest is None else math.atanh(self.interest)
-        return mean_evidence(
+        found = mean_evidence(
             numbers,
             margin=math.atanh(self.margin),
             interest=interest,
-            what="mean rank correlation",
+            what="mean rank correlation" if self.groups is None else "rank correlation",
             worst=worst,
             shown=math.tanh,
         )
+        if self.groups is None or not found.n:
+            return found
+        inside = _within(runs, self.metrics, settings, _labels(settings, self.groups))
+        return replace(found, tests=(), words=f"{found.words} groups; within groups {inside}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +114,7 @@ class CorrelationDifference:
         of: settings of all runs.
         margin: of the difference of z to exceed.
         interest: the smallest difference of z that matters.
+        groups: see :class:`Correlation`.
     """
 
     plus: Sequence[Mapping[str, Any]]
@@ -103,6 +123,7 @@ class CorrelationDifference:
     of: Mapping[str, Any]
     margin: float = 0.0
     interest: float | None = None
+    groups: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         margin = check_number("margin", self.margin)
@@ -114,6 +135,7 @@ class CorrelationDifference:
             of=check_where("of", self.of),
             interest=check_beyond(margin, self.interest),
         )
+        set_plain(self, groups=_check_groups(self.groups, self.over))
         if len(self.plus) + len(self.minus) < 2:
             raise ValueError("plus and minus have fewer than two pairs; accepted: two or more together")
 
@@ -126,18 +148,107 @@ class CorrelationDifference:
         )
         return (
             f"{told.strip().removeprefix('plus ')} over {_told(self.over)} of {named(self.of)} exceeds {self.margin:g}"
+            f"{_grouped(self.groups)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        parts = [
-            _fisher(runs, pair["metrics"], settings_of({**self.of, **pair["of"]}, self.over))
-            for pair in (*self.plus, *self.minus)
+        pairs = [
+            (sign, pair["metrics"], settings_of({**self.of, **pair["of"]}, self.over))
+            for sign, side in ((1, self.plus), (-1, self.minus))
+            for pair in side
         ]
-        numbers = combined([1] * len(self.plus) + [-1] * len(self.minus), parts)
-        return mean_evidence(
+        if self.groups is None:
+            parts = [_fisher(runs, metrics, settings) for _, metrics, settings in pairs]
+            numbers = combined([sign for sign, _, _ in pairs], parts)
+        else:
+            numbers = _pseudo_values(runs, pairs, _labels(pairs[0][2], self.groups))
+        found = mean_evidence(
             numbers, margin=self.margin, interest=self.interest, what="mean difference of z", worst=worst
         )
+        if self.groups is None or not found.n:
+            return found
+        told = [
+            f"{', '.join(metrics)} {_within(runs, metrics, settings, _labels(settings, self.groups))}"
+            for _, metrics, settings in pairs
+        ]
+        return replace(found, tests=(), words=f"{found.words} groups; within groups {'; '.join(told)}")
+
+
+def _pseudo_values(
+    runs: ClaimRuns, pairs: Sequence[tuple[int, Sequence[str], Sequence[Mapping[str, Any]]]], labels: np.ndarray
+) -> Numbers:
+    """Return the jackknife's pseudo-values of the signed sum of z, one a group; of a run without a number nothing is
+    known, and without 20 groups either."""
+    samples = [
+        [runs.sample(metric, where) for where in settings] for _, metrics, settings in pairs for metric in metrics
+    ]
+    every = [sample for each in samples for sample in each]
+    values = np.stack([np.stack([sample.low for sample in each]) for each in samples])  # [metrics, settings, seeds]
+    known = np.stack([[sample.low == sample.high for sample in each] for each in samples]).all(0)
+    points, label = values[:, known], np.repeat(labels[:, None], known.shape[1], axis=1)[known]
+    groups = np.unique(label)
+    found = np.array([])
+    if len(groups) >= _GROUPS:
+        signs = [sign for sign, _, _ in pairs]
+        whole = _sum_of_z(points, signs)
+        rest = np.array([_sum_of_z(points[:, label != group], signs) for group in groups])
+        pseudo = len(groups) * whole - (len(groups) - 1) * rest
+        found = pseudo if np.isfinite(pseudo).all() else found
+    gone = reduced(every, found, found)
+    if not gone.unknown:
+        return gone
+    ends = np.array([math.inf])  # anything could be the number of a run that diverged
+    return replace(gone, low=np.concatenate([found, -ends]), high=np.concatenate([found, ends]))
+
+
+def _sum_of_z(points: np.ndarray, signs: Sequence[int]) -> float:
+    """Return Σ sign · artanh ρ over the pairs of ``points`` [2 · pairs, points]; NaN if a metric is constant."""
+    n = points.shape[1]
+    rho = spearman(points[0::2].T, points[1::2].T)
+    largest = 1 - 6 / (n**3 - n)
+    return float(np.asarray(signs) @ np.arctanh(np.clip(rho, -largest, largest)))
+
+
+def _within(runs: ClaimRuns, metrics: Sequence[str], settings: Sequence[Mapping[str, Any]], labels: np.ndarray) -> str:
+    """Return the mean rank correlation within groups, in words."""
+    a, b = (np.stack([runs.sample(metric, where).low for where in settings]) for metric in metrics)
+    found = []
+    for group in np.unique(labels):
+        inside = np.stack([a[labels == group].ravel(), b[labels == group].ravel()])
+        inside = inside[:, np.isfinite(inside).all(0)]
+        if inside.shape[1] >= _FEWEST:
+            found.append(float(spearman(inside[:1].T, inside[1:].T)[0]))
+    known = [rho for rho in found if not math.isnan(rho)]
+    return f"{sum(known) / len(known):.4g}" if known else "unknown"
+
+
+def _labels(settings: Sequence[Mapping[str, Any]], groups: str | Sequence[str]) -> np.ndarray:
+    """Return the number of the group of each setting."""
+    keys = [groups] if isinstance(groups, str) else groups
+    texts = [repr([where[key] for key in keys]) for where in settings]
+    order = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+    return np.array([order[text] for text in texts])
+
+
+def _check_groups(value: object, over: Grid) -> str | list[str] | None:
+    """``value`` as settings of a grid that have at least 20 different values together."""
+    if value is None:
+        return None
+    keys: Any = [value] if isinstance(value, str) else value
+    points = settings_of({}, over)
+    fine = isinstance(keys, Sequence) and bool(keys) and all(key in point for key in keys for point in points)
+    if not fine or len(set(_labels(points, keys).tolist())) < _GROUPS:
+        raise ValueError(
+            f"groups is {value!r}; accepted: a setting of over, or several, with at least {_GROUPS} values, or null"
+        )
+    return value if isinstance(value, str) else list(keys)
+
+
+def _grouped(groups: str | Sequence[str] | None) -> str:
+    if groups is None:
+        return ""
+    return f", by groups of {groups if isinstance(groups, str) else ' and '.join(groups)}, conditional on this grid"
 
 
 def _fisher(runs: ClaimRuns, metrics: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> Numbers:

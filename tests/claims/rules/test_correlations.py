@@ -96,3 +96,83 @@ def test_settings_are_checked():
         CorrelationDifference(plus=[{"metrics": ["a", "b"]}], over=OVER, of={})
     with pytest.raises(ValueError, match=r"^plus holds \{'metric': 1\}; accepted: a list of pairs"):
         CorrelationDifference(plus=[{"metric": 1}], over=OVER, of={})
+
+
+SIZES = list(range(20))
+
+
+def grouped(slope, *, seeds=3, noise=0.2, diverged=()):
+    """Runs of 20 sizes, three seeds each: b follows a along the sizes by the slope, c is noise."""
+    random = np.random.default_rng(5)
+    a, b, c = random.normal(size=(3, 20, seeds))
+    a = np.arange(20)[:, None] / 6 + noise * a
+    b = slope * np.arange(20)[:, None] / 6 + noise * b
+    values = {"a": a, "b": b, "c": c}
+    found = ClaimRuns(
+        record(seed, {name: float(of[x, seed]) for name, of in values.items()}, x=x)
+        if (x, seed) not in diverged
+        else record(seed, {}, status="diverged", x=x)
+        for x in SIZES
+        for seed in range(seeds)
+    )
+    return values, found
+
+
+def jackknife(a, b):
+    def z(keep):
+        return np.arctanh(stats.spearmanr(a[keep].ravel(), b[keep].ravel()).statistic)
+
+    every = np.arange(20)
+    return np.array([20 * z(every) - 19 * z(every != group) for group in every])
+
+
+BY_SIZE = {"over": {"data.x": SIZES}, "of": {}, "groups": "data.x"}
+
+
+def test_groups_of_runs_are_the_unit_by_the_jackknife():
+    values, found = grouped(0.2)
+    one = Correlation(metrics=["a", "b"], margin=0.2, interest=0.95, **BY_SIZE).evidence(found)
+    pseudo = jackknife(values["a"], values["b"])
+    assert one.supports == pytest.approx(greater(pseudo, math.atanh(0.2)))
+    assert one.contradicts == pytest.approx(less(pseudo, math.atanh(0.95)))
+    assert (one.n, one.tests) == (20, ())
+    assert one.statistic == pytest.approx(math.tanh(pseudo.mean()))
+    assert "n = 20 groups; within groups unknown" in one.words  # three runs are no correlation
+    rule = CorrelationDifference(plus=[{"metrics": ["a", "b"]}], minus=[{"metrics": ["a", "c"]}], **BY_SIZE)
+    both = rule.evidence(found)
+    assert both.supports == pytest.approx(greater(pseudo - jackknife(values["a"], values["c"]), 0))
+    assert rule.words.endswith("exceeds 0, by groups of data.x, conditional on this grid")
+    within = Correlation(metrics=["a", "b"], **BY_SIZE).evidence(grouped(0.2, seeds=5)[1])
+    assert "within groups unknown" not in within.words
+
+
+def test_groups_that_violate_the_claim_contradict_it():
+    _, found = grouped(-1.0)
+    one = Correlation(metrics=["a", "b"], interest=0.3, **BY_SIZE).evidence(found)
+    assert one.supports > 0.99
+    assert one.contradicts < 1e-6
+    flat = Correlation(metrics=["a", "c"], interest=0.7, **BY_SIZE).evidence(found)
+    assert flat.supports > 0.05
+    assert flat.contradicts < 0.001
+
+
+def test_a_diverged_run_of_a_group_is_left_out_and_at_its_worst_decides_nothing():
+    _, found = grouped(1.0, diverged={(3, 1)})
+    rule = Correlation(metrics=["a", "b"], **BY_SIZE)
+    assert (rule.evidence(found).n, rule.evidence(found).supports < 1e-6) == (20, True)
+    worst = rule.evidence(found, worst=True)
+    assert (worst.supports, worst.contradicts) == (1.0, 1.0)
+    _, fewer = grouped(1.0, diverged={(3, seed) for seed in range(3)})
+    assert (rule.evidence(fewer).n, rule.evidence(fewer).supports) == (0, None)
+
+
+def test_groups_are_settings_with_twenty_values():
+    for wrong in ("data.y", ["data.x", "data.y"], [], 3):
+        with pytest.raises(
+            ValueError, match=r"^groups is .*; accepted: a setting of over, or several, with at least 20"
+        ):
+            Correlation(metrics=["a", "b"], over={"data.x": SIZES}, of={}, groups=wrong)
+    with pytest.raises(ValueError, match=r"^groups is 'data.x'; accepted"):
+        Correlation(metrics=["a", "b"], over={"data.x": SIZES[:19]}, of={}, groups="data.x")
+    grid = {"data.x": SIZES[:5], "data.y": [0, 1, 2, 3]}
+    assert Correlation(metrics=["a", "b"], over=grid, of={}, groups=["data.x", "data.y"]).groups == ["data.x", "data.y"]

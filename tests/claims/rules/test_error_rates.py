@@ -184,6 +184,18 @@ def test_correlation(n, of_interest):
     assert_level_is_kept(ps(rule, "contradicts" if of_interest else "supports", draw, 1000))
 
 
+@SIDES
+def test_correlation_over_twenty_groups_of_three_runs(side):
+    """Runs of a group share a level of either metric; of independent metrics the correlation is 0."""
+    sizes = list(range(20))
+    rule = Correlation(metrics=["a", "b"], over={"data.x": sizes}, of={}, groups="data.x")
+
+    def draw(random):
+        return {(name, x): random.normal() + 0.5 * random.normal(size=3) for name in "ab" for x in sizes}
+
+    assert_level_is_kept(ps(rule, side, draw, 250))
+
+
 @pytest.mark.parametrize(("effect", "wrong"), [(0.0, "replicated"), (1.0, "not replicated")])
 def test_a_family_over_three_looks(effect, wrong):
     """A false verdict on any of four claims, at any look: at most 0.025 + 0.0125 + 0.00625 of each kind."""
