@@ -60,7 +60,7 @@ class TensorData(LightningDataModule):
     name: str | None = None
     classes: int
     # settings in which runs of one pack may differ
-    per_lane = (
+    per_lane: tuple[str, ...] = (
         "seed",
         "label_noise",
         "noise_kind",

@@ -26,12 +26,15 @@ class BooleanFunctions(TensorData):
     Args:
         bits: n, from 2 to 7.
         function: the number, from 0 to 2^(2^n) − 1; ``None``: drawn by ``seed``.
-        train_size: inputs to train on, those for validation included; all others are the test split.
+        train_size: inputs to train on, those for validation included.
+        attack_size: further inputs to train on, with the wrong value (Zhang et al. 2021, arXiv 2103.06219, whose data
+            are others). Smaller attack sets lie within larger ones. All other inputs are the test split.
         settings: the others of :class:`genbench.data.TensorData`.
     """
 
     name = "boolean_functions"
     classes = 2
+    per_lane = (*TensorData.per_lane, "attack_size")
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class BooleanFunctions(TensorData):
         function: int | None = None,
         batch_size: int = 32,
         train_size: int = 64,
+        attack_size: int = 0,
         seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -49,9 +53,11 @@ class BooleanFunctions(TensorData):
             check_integer("data.function", function, least=0, most=2**inputs - 1, note="the number of a truth table")
         self._function = function
         note = "the other inputs are the test split"
-        self._size = check_integer("data.train_size", train_size, least=1, most=inputs - 1, note=note)
+        self._clean = check_integer("data.train_size", train_size, least=1, most=inputs - 1, note=note)
+        most = inputs - 1 - self._clean
+        self._size = self._clean + check_integer("data.attack_size", attack_size, least=0, most=most, note=note)
         self._seed = check_integer("data.seed", seed, least=0)
-        super().__init__(batch_size=batch_size, train_size=train_size, seed=seed, **settings)
+        super().__init__(batch_size=batch_size, train_size=self._size, seed=seed, **settings)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
         x = patterns(self._bits)
@@ -59,4 +65,6 @@ class BooleanFunctions(TensorData):
             y = (StepRandom(self._seed, 0).uniform("data.function", len(x)) < 0.5).long()
         else:
             y = torch.tensor([int(digit) for digit in f"{self._function:0{len(x)}b}"])
-        return tensors(divided(x[:, None].float(), y, self._size, seed=self._seed), self.name)
+        arrays = divided(x[:, None].float(), y, self._size, seed=self._seed)
+        arrays["y"][self._clean :] = 1 - arrays["y"][self._clean :]
+        return tensors(arrays, self.name)

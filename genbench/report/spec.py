@@ -32,7 +32,7 @@ DEFAULT_COLUMNS: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A figure that an experiment asks for: ``scale`` times the metric ``y`` against the setting ``x``.
+    """A figure that an experiment asks for: ``scale`` times the metric ``y`` against the setting or the metric ``x``.
 
     It has one line per value of ``lines`` (dotted keys or groups; default: the table's rows) and one panel per value of
     ``panels``. It shows the runs that match ``where``: keys with a value or a list of values. Without ``x``, ``y``
@@ -57,9 +57,15 @@ class Curve:
     log: bool = False
 
     @property
+    def scatter(self) -> bool:
+        """Whether ``x`` is a metric: then each run is a point, and there are no lines."""
+        return isinstance(self.x, str) and "/" in self.x
+
+    @property
     def keys(self) -> list[str]:
         """The settings that it reads."""
-        return [*([self.x] if isinstance(self.x, str) else []), *self.lines, *self.panels, *self.where]
+        setting = [self.x] if isinstance(self.x, str) and not self.scatter else []
+        return [*setting, *self.lines, *self.panels, *self.where]
 
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:

@@ -64,3 +64,24 @@ def test_a_drawn_function_is_the_seeds_and_uniform():
 def test_bad_settings_are_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         BooleanFunctions(**settings)
+
+
+def test_an_attack_set_has_wrong_values_and_lies_within_larger_ones():
+    settings = {"function": 2**64 - 1, "train_size": 30, "batch_size": 1}
+    plain = BooleanFunctions(**settings)
+    true, known = truth(plain), set()
+    before = {tuple(x) for x in plain.tensors("train")[0][:, 0].int().tolist()}
+    for size in (5, 20):
+        data = BooleanFunctions(attack_size=size, **settings)
+        wrong = {x for x, label in truth(data).items() if label != true[x]}
+        assert [len(data.tensors(split)[1]) for split in ("train", "test")] == [30 + size, 98 - size]
+        trained = {tuple(x) for x in data.tensors("train")[0][:, 0].int().tolist()}
+        assert trained == before | wrong
+        assert len(wrong) == size
+        assert known <= wrong
+        known = wrong
+
+
+def test_an_attack_set_leaves_something_to_test():
+    with pytest.raises(ValueError, match=r"data\.attack_size is 98; accepted: an integer from 0 to 97"):
+        BooleanFunctions(train_size=30, attack_size=98)

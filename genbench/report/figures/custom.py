@@ -1,4 +1,4 @@
-"""Figures that an experiment asks for: a metric against a setting or along a family of metrics, or trajectories."""
+"""Figures that an experiment asks for: a metric against a setting, a metric or along a family, or trajectories."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,13 +57,16 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             means = [statistics.mean_interval(values[x]) for x in xs]
             look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)]}
             dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
+            if curve.scatter:
+                axis.plot(*zip(*((x, y) for x in xs for y in values[x]), strict=True), "o", markersize=3, **look)
+                continue
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
             halves = [mean.half_width or 0 for mean in means]
             axis.errorbar(xs, [mean.value for mean in means], halves, fmt="none", linewidth=0.8, **look)
         every = sorted({x for values in found.values() for x in values})
         if every[0] > 0 and every[-1] >= 10 * every[0]:
             logarithmic(axis)
-        if len(every) <= 8:  # label the values that were tried
+        if len(every) <= 8 and not curve.scatter:  # label the values that were tried
             axis.set_xticks(every, [f"{x:g}" for x in every])
             axis.minorticks_off()
         axis.set_title(plain(panel))
@@ -80,6 +83,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     figure.legend(handles=handles, loc="outside right upper", title=plain(named) or None, fontsize=7.5)
     interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is a single run"
     said = [f"Means over seeds {interval}; at least {fewest} runs per point."]
+    if curve.scatter:
+        said = ["Each point is a run."]
     for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
         if len(drawn) < len(all_of):
             said.append(f"The first {len(drawn)} of {len(all_of)} {what}.")
@@ -171,7 +176,8 @@ def _found(curve: Curve, point: Point) -> Iterator[tuple[str, float, float]]:
         found = [(line or point.row, x, metrics[key]) for key, x in numbers(curve.y, metrics).items()]
     else:
         assert isinstance(curve.x, str)
-        found = [(line or point.row, _value(point, curve.x), metrics.get(curve.y))]
+        x = metrics.get(curve.x) if curve.scatter else _value(point, curve.x)
+        found = [(line or point.row, x, metrics.get(curve.y))]
     for name, x, y in found:
         if _fine(x) and y is not None:
             yield name, x, y

@@ -51,6 +51,17 @@ def test_a_metric_against_a_setting_is_the_mean_over_seeds(sizes):
     assert "at least 3 runs per point" in drawing_.caption
 
 
+def test_a_metric_against_another_is_a_point_a_run(sizes):
+    (drawing_,) = drawn(sizes, SIZE | {"x": "test/robustness/drift_1", "where": {"regularization": "l2"}})
+    (axis,) = drawing_.figure.axes
+    (line,) = axis.lines
+    assert line.get_linestyle() == "None"
+    assert sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [
+        (pytest.approx(x), pytest.approx(x + 0.1 + 0.01 * seed)) for x in (0.45, 0.55) for seed in range(3)
+    ]
+    assert drawing_.caption.startswith("Each point is a run.")
+
+
 def test_lines_and_panels_are_settings(sizes):
     (drawing_,) = drawn(sizes, SIZE | {"lines": ["data.train_size"], "panels": ["regularization"]})
     titles = {axis.get_title(loc="left") for axis in drawing_.figure.axes}
