@@ -93,7 +93,8 @@ def _run(shown: Board, entry: Entry) -> Iterator[str]:
     sweep = entry.selection.sweep or {}
     states = Counter(run.state for run in entry.selection.runs)
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    yield f"`{command(sweep).replace('`', '')}`: {ended}."
+    words = [word for word in sweep.get("command", []) if not word.startswith("runs_dir=")]
+    yield f"`{command({'command': words}).replace('`', '')}`: {ended}."
     made: Mapping[str, str] = sweep.get("about", {})
     if versions := [f"{name} {made[name]}" for name in ("genbench", "git", "python", "torch") if name in made]:
         yield f"Made with {escaped(', '.join(versions))}."
