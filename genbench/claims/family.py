@@ -83,7 +83,9 @@ def seeds_needed(evidence: Evidence, *, level: float, power: float = 0.8) -> int
 
     For means: noncentral t, with the upper 80 % bound of the standard deviation, s · √((n - 1) / χ²₀.₂). Equivalence
     must be shown on both sides, with an effect of 0. For shares: binomial; without a share of interest, as if the
-    condition held in every seed.
+    condition held in every seed. Of several claims of which one is enough (``Any``), the one that needs most, at its
+    share of the level, as each may be the one that holds. Unknown for ``Sooner``, as it would take the distribution of
+    the times, and for correlations over groups, which more seeds do not add to.
 
     Args:
         evidence: of the claim so far.
@@ -97,7 +99,7 @@ def seeds_needed(evidence: Evidence, *, level: float, power: float = 0.8) -> int
     check_number("power", power, low=0, high=1, open_low=True, open_high=True)
     if not evidence.tests:
         raise ValueError("the number of seeds is known for tests of means and of shares; this claim has none")
-    needed = [_needed(test, level, power) for test in evidence.tests]
+    needed = [_needed(test, level / test.among, power) for test in evidence.tests]
     known = [n for n in needed if n is not None]
     return max(known) if len(known) == len(needed) else None
 

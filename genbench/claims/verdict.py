@@ -24,20 +24,24 @@ class MeanTest:
         spread: standard deviation over the ``n`` seeds; None of fewer than two.
         n: seeds.
         both_sides: it must be decided on both sides (equivalence).
+        among: the tests of which one is enough: the level is divided by their number.
     """
 
     distance: float | None
     spread: float | None
     n: int
     both_sides: bool = False
+    among: int = 1
 
 
 @dataclass(frozen=True)
 class ShareTest:
-    """A binomial test of a share of seeds against ``margin``, where ``interest`` matters; None without one."""
+    """A binomial test of a share of seeds against ``margin``, where ``interest`` matters; None without one. For
+    ``among`` see :class:`MeanTest`."""
 
     margin: float
     interest: float | None
+    among: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from genbench.claims.family import seeds_needed, verdicts
-from genbench.claims.rules import Difference, Equivalence, Exact, Proportion
+from genbench.claims.rules import Any, Difference, Equivalence, Exact, Proportion, Sooner
 from genbench.claims.runs import ClaimRuns
 from genbench.claims.verdict import Evidence, MeanTest, ShareTest
 from tests.helpers.claims import ACCURACY, at, record
@@ -149,6 +149,17 @@ def test_seeds_needed_of_several_tests_is_the_largest():
     small, large = MeanTest(1.0, 0.5, 8), MeanTest(1.0, 1.5, 8)
     one, other = seeds_needed(evidence(small), level=0.025), seeds_needed(evidence(large), level=0.025)
     assert one < other == seeds_needed(evidence(small, large), level=0.025)
+
+
+def test_seeds_needed_where_one_of_several_is_enough_divides_the_level():
+    few, many = (Difference(metric=ACCURACY, of=at(1), than=at(0), interest=interest) for interest in (0.03, 0.02))
+    some = runs(0.005, 0.02).of(range(8))
+    either = Any(parts=[few, many]).evidence(some)
+    assert seeds_needed(either, level=0.025) == seeds_needed(many.evidence(some), level=0.0125)
+    nested = Any(parts=[Any(parts=[few, many]), few]).evidence(some)
+    assert seeds_needed(nested, level=0.025) == seeds_needed(many.evidence(some), level=0.025 / 4)
+    later = Sooner(metric=ACCURACY, of=at(1), than=at(0), steps=10, interest=2)
+    assert Any(parts=[few, later]).evidence(some).tests == ()
 
 
 def test_seeds_needed_without_an_answer():

@@ -1,7 +1,7 @@
 """Claims of several parts, and claims without chance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any as Anything
 
 import numpy as np
@@ -74,11 +74,13 @@ class Any(_Combined):
         found, names = self._found(runs, worst)
         if any(each.exact for each in found):
             raise ValueError("a part of Any is Exact; accepted: rules that have a p")
+        tests = [replace(test, among=test.among * len(found)) for each in found for test in each.tests]
         return Evidence(
             supports=smallest(*(each.supports for each in found)),
             contradicts=larger(*(each.contradicts for each in found)),
             n=min(each.n for each in found),
             interest=any(each.interest for each in found),
+            tests=tuple(tests) if all(each.tests for each in found) else (),
             **_joined(found, names),
         )
 
