@@ -36,7 +36,8 @@ class Curve:
 
     It has one line per value of ``lines`` (dotted keys or groups; default: the table's rows) and one panel per value of
     ``panels``. It shows the runs that match ``where``: keys with a value or a list of values. Without ``x``, ``y``
-    contains one ``*``, which stands for a number: the matching metrics are the points of a line.
+    contains one ``*``, which stands for a number: the matching metrics are the points of a line. ``names`` maps the
+    values of a line or a panel, with / between them, to what is shown.
 
     ``y`` may also be several such families by label, each a line. If ``x`` is as many families by the same labels, a
     line goes through the points (x, y) of each number, coloured by it: a trajectory. ``log`` makes the y axis
@@ -50,6 +51,7 @@ class Curve:
     lines: tuple[str, ...] = ()
     panels: tuple[str, ...] = ()
     where: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     scale: float = 1.0
     x_label: str = ""
     y_label: str = ""
@@ -167,6 +169,7 @@ def curves_of(nodes: Any) -> list[Curve]:
         given = {key: value for key, value in node.items() if value is not None}
         for key in ("lines", "panels"):
             given[key] = tuple(given.get(key, ()))
+        given["names"] = {show(key): clean(text) for key, text in given.get("names", {}).items()}
         if isinstance(node["y"], Mapping):
             _check_families(node["name"], node["y"], given.get("x"))
         elif node["y"].count("*") != ("x" not in given) or isinstance(given.get("x"), Mapping):

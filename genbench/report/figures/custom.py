@@ -158,13 +158,14 @@ def _inside(curve: Curve, points: Sequence[Point]) -> list[Point]:
 
 
 def _panel(curve: Curve, point: Point) -> str:
-    return ", ".join(f"{_name(key)} {_text(point, key)}" for key in curve.panels)
+    named = ", ".join(f"{_name(key)} {_text(point, key)}" for key in curve.panels)
+    return curve.names.get(_values(point, curve.panels), named)
 
 
 def _found(curve: Curve, point: Point) -> Iterator[tuple[str, float, float]]:
     """Yield the line, x and y of each number that a run has."""
     metrics = point.record["metrics"]
-    line = ", ".join(_text(point, key) for key in curve.lines)
+    line = curve.names.get(_values(point, curve.lines), ", ".join(_text(point, key) for key in curve.lines))
     found: list[tuple[str, Any, Any]]
     if isinstance(curve.y, Mapping):
         found = [
@@ -189,6 +190,11 @@ def _fine(value: Any) -> bool:
 
 def _value(point: Point, key: str) -> Any:
     return point.config.get(key, point.record["choices"].get(key))
+
+
+def _values(point: Point, keys: Sequence[str]) -> str:
+    """Return the values of some settings as the rows of a table name them."""
+    return "/".join(_text(point, key) for key in keys)
 
 
 def _text(point: Point, key: str) -> str:

@@ -151,6 +151,15 @@ def test_a_figure_of_what_runs_do_not_have_is_refused_before_they_train():
         check({"figures": [SIZE | {"x": "data.train_sise"}]}, {"data": {"train_size": 1}}, {})
 
 
+def test_lines_and_panels_may_have_names(sizes):
+    names = {100: "few", "l2": "weight penalty"}
+    node = SIZE | {"lines": ["data.train_size"], "panels": ["regularization"], "names": names}
+    (drawing_,) = drawn(sizes, node)
+    titles = {axis.get_title(loc="left") for axis in drawing_.figure.axes}
+    assert titles == {"weight penalty", "regularization none"}
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["few", "4000"]
+
+
 def test_more_than_four_panels_take_two_lines(tmp_path):
     for size in range(1, 8):
         item = factory.record("none", 0.0, 0)
