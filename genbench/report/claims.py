@@ -8,7 +8,7 @@ from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
 from genbench.report.format import listed
 from genbench.report.model import VerdictRow, Verdicts
-from genbench.report.render import VERDICT_HEAD, p_value, verdict_numbers
+from genbench.report.render import VERDICT_HEAD, numbered, p_value, verdict_numbers
 from genbench.report.selection import Selection
 
 if TYPE_CHECKING:
@@ -62,10 +62,13 @@ def renderable(verdicts: Verdicts, *, numbers: bool = False) -> "Group":
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for row in verdicts.rows:
-            told = Text.assemble(row.statement, "\n", (row.finding, "dim"))
+            rule, finding = numbered(row)
+            text = Text.assemble(row.statement, "\n", (finding, "dim"))
+            if numbers and len(rule) > 1:
+                text.append("".join(f"\n{part}" for part in rule), "dim")
             if numbers and row.supports is not None:
-                told.append(f"\np for {p_value(row.supports)}, p against {p_value(row.contradicts)}", "dim")
-            table.add_row(Text(row.claim), Text(row.status, style=COLORS.get(row.status, "")), told)
+                text.append(f"\np for {p_value(row.supports)}, p against {p_value(row.contradicts)}", "dim")
+            table.add_row(Text(row.claim), Text(row.status, style=COLORS.get(row.status, "")), text)
         parts += [table, Text("")]
     parts += [Text(sentence, style="dim" if verdicts.rows else "yellow") for sentence in verdicts.caption]
     return Group(*parts)

@@ -69,7 +69,12 @@ def page(
 ) -> str:
     """Return the whole report as HTML."""
     templates = environment()
-    templates.globals |= {"letter": letter, "heading": render.heading, "verdict_details": verdict_details}
+    templates.globals |= {
+        "letter": letter,
+        "heading": render.heading,
+        "verdict_details": verdict_details,
+        "numbered": render.numbered,
+    }
     shared, varied = _settings([run.config for run in selection.runs if run.record])
     return templates.get_template("report.html.j2").render(
         table=table,

@@ -156,9 +156,28 @@ def verdict_numbers(row: VerdictRow) -> list[str]:
     return [row.claim, row.status, str(row.n), *ps, interval]
 
 
+def numbered(row: VerdictRow) -> tuple[list[str], str]:
+    """Return the parts of a rule, with a number each if they are several, and the finding with the numbers in place of
+    the parts, which it repeats."""
+    parts = re.split(r"; (?=and |or )", row.rule)
+    if len(parts) == 1:
+        return parts, row.finding
+    words = [parts[0], *(part.partition(" ")[2] for part in parts[1:])]
+    finding = row.finding
+    for index in sorted(range(len(words)), key=lambda index: -len(words[index])):  # one may end with another
+        finding = finding.replace(f"{words[index]}: ", f"({index + 1}) ", 1)
+    return [f"({number}) {part}" for number, part in enumerate(parts, 1)], finding
+
+
 def verdict_sentences(row: VerdictRow) -> list[str]:
     """Return the statement, the rule, the finding and the source as sentences."""
-    parts = (row.statement, f"Rule: {row.rule}", f"Finding: {row.finding}", f"Source: {row.source}" * bool(row.source))
+    rule, finding = numbered(row)
+    parts = (
+        row.statement,
+        f"Rule: {'; '.join(rule)}",
+        f"Finding: {finding}",
+        f"Source: {row.source}" * bool(row.source),
+    )
     return [f"{part.removesuffix('.')}." for part in parts if part]
 
 

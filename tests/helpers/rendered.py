@@ -37,7 +37,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        if tag not in ("meta", "img", "wbr"):
+        if tag not in ("meta", "img", "wbr", "br"):
             self.open.append(tag)
         self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
 

@@ -173,6 +173,20 @@ def test_a_verdict_of_any_name_is_shown(tmp_path):
     assert "settings changed" in render.verdicts_markdown(verdicts)
 
 
+def test_the_parts_of_a_rule_are_numbered_and_its_findings_told_by_number(tmp_path):
+    row = made(rule="a exceeds 1; and b exceeds 2", finding="a exceeds 1: mean 3; b exceeds 2: mean 4")
+    verdicts = Verdicts(rows=[row], caption=[])
+    assert "(1) mean 3; (2) mean 4" in printed(claims.renderable(verdicts), 120)
+    assert "(1) a exceeds 1" not in printed(claims.renderable(verdicts), 120)
+    assert "(2) and b exceeds 2" in printed(claims.renderable(verdicts, numbers=True), 120)
+    said = "Rule: (1) a exceeds 1; (2) and b exceeds 2. Finding: (1) mean 3; (2) mean 4."
+    assert said in render.verdicts_markdown(verdicts)
+    selection = load(leave(tmp_path))
+    page = html.page(selection, build(selection), [], [], verdicts)
+    assert '<span class="finding">(1) mean 3; (2) mean 4</span>' in page
+    assert "<dd>(1) a exceeds 1<br>(2) and b exceeds 2</dd>" in page
+
+
 def nasty():
     row = made(claim="C-1_a", statement=f"S {NASTY}.", source=NASTY, rule=NASTY, finding=NASTY, missing=(NASTY,))
     return Verdicts(rows=[row] * 60, caption=[f"C {NASTY}."])

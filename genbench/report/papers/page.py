@@ -77,7 +77,7 @@ def _verdicts(entry: Entry) -> Iterator[str]:
     yield from (f"| {' | '.join(map(escaped, render.verdict_numbers(row)))} |" for row in entry.verdicts)
     yield f"\n{escaped(' '.join(entry.judged.caption))}"
     for row in entry.verdicts:
-        parts, finding = scoreboard.told(row)
+        parts, finding = render.numbered(row)
         yield f"\n### {escaped(row.claim)}: {row.status}\n"
         yield escaped(f"{row.statement.removesuffix('.')}{f' ({row.source})' * bool(row.source)}.")
         yield "\nRule:\n"

@@ -1,6 +1,5 @@
 """The scoreboard of papers: which claims replicate, and what running them costs; in a terminal and as a page."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from genbench.report.model import VerdictRow, Verdicts
 from genbench.report.papers import summary
 from genbench.report.papers.experiments import AT_SCALE, Experiment, at_scale, choices, composed
 from genbench.report.papers.paper import Paper
-from genbench.report.render import VERDICT_HEAD, verdict_numbers
+from genbench.report.render import VERDICT_HEAD, numbered, verdict_numbers
 from genbench.report.selection import Selection, load
 from genbench.report.spec import Curve, curves_of
 
@@ -314,22 +313,9 @@ def drawings(entry: Entry) -> list[Any]:
         return list(sweep.asked(build(chosen, entry.spec), points(chosen, entry.spec)))
 
 
-def told(row: VerdictRow) -> tuple[list[str], str]:
-    """Return the parts of a rule, with a number each if they are several, and the finding with the numbers in place of
-    the parts, which it repeats."""
-    parts = re.split(r"; (?=and |or )", row.rule)
-    if len(parts) == 1:
-        return parts, row.finding
-    words = [parts[0], *(part.partition(" ")[2] for part in parts[1:])]
-    finding = row.finding
-    for index in sorted(range(len(words)), key=lambda index: -len(words[index])):  # one may end with another
-        finding = finding.replace(f"{words[index]}: ", f"({index + 1}) ", 1)
-    return [f"({number}) {part}" for number, part in enumerate(parts, 1)], finding
-
-
 def _claim(entry: Entry, row: VerdictRow, *, key: str) -> dict[str, Any]:
     """Return what a cell shows when it opens."""
-    parts, finding = told(row)
+    parts, finding = numbered(row)
     facts = {"source": row.source, "rule": "\n".join(parts)}
     drawn = {}
     if row.status != NOT_RUN:

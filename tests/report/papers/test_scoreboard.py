@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from genbench.report import load
+from genbench.report import load, render
 from genbench.report.model import VerdictRow
 from genbench.report.papers import scoreboard
 from genbench.report.papers.experiments import Experiment
@@ -56,10 +56,10 @@ def test_a_rule_of_several_parts_is_told_with_numbers():
     row = VerdictRow(
         **given | {"rule": "b exceeds 1; and ab exceeds 1", "finding": "b exceeds 1: 2; ab exceeds 1: 3: neither"}
     )
-    assert scoreboard.told(row) == (["(1) b exceeds 1", "(2) and ab exceeds 1"], "(1) 2; (2) 3: neither")
+    assert render.numbered(row) == (["(1) b exceeds 1", "(2) and ab exceeds 1"], "(1) 2; (2) 3: neither")
     missing = replace(row, finding="1 run is missing (seed 1)")
-    assert scoreboard.told(missing)[1] == "1 run is missing (seed 1)"
-    assert scoreboard.told(replace(row, rule="b exceeds 1 and c"))[0] == ["b exceeds 1 and c"]
+    assert render.numbered(missing)[1] == "1 run is missing (seed 1)"
+    assert render.numbered(replace(row, rule="b exceeds 1 and c"))[0] == ["b exceeds 1 and c"]
 
 
 @pytest.mark.parametrize(
