@@ -37,9 +37,6 @@ def stated(loader: Any, master: DictConfig, typed: Sequence[str]) -> list[Stated
         master: what Hydra composed for the command.
         typed: the settings of the command.
     """
-    from genbench.report.papers.experiments import jobs_of
-    from hydra_plugins.genbench.launcher import Composer
-
     others: list[str] = list(master.hydra.overrides.hydra)
     keys = {_key(word) for word in typed} - {"experiment", "seed"}
     if not keys and not any(_key(word).startswith("hydra.sweeper") for word in others):
@@ -48,6 +45,9 @@ def stated(loader: Any, master: DictConfig, typed: Sequence[str]) -> list[Stated
     own = loader.load_configuration(master.hydra.job.config_name, kept, run_mode=RunMode.MULTIRUN)
     if own.get("claims") is None:
         return []
+    from genbench.report.papers.experiments import jobs_of
+    from hydra_plugins.genbench.launcher import Composer
+
     chosen = [word for word in kept if _key(word) == "experiment"]
     sweeper: Any = OmegaConf.to_container(own.hydra.sweeper, resolve=True)
     jobs = jobs_of(sweeper, loader, chosen)
