@@ -133,7 +133,8 @@ def _load_check(own: Sequence[Any]) -> Any:
         if config := next((config for config, _ in runs if config.get("paper")), None):
             from genbench.report.papers import paper
 
-            paper.read(config["paper"], (config.get("claims") or {}).get("rules") or {})
+            claims = config.get("claims")  # without claims, what was tried for one is not checked
+            paper.read(config["paper"], None if claims is None else claims.get("rules") or {})
         if any(config.get("claims") for config, _ in runs):
             from genbench.claims import registration
 
