@@ -100,7 +100,8 @@ def test_the_scoreboard_has_claims_costs_and_verdicts(work):
     lines = out.splitlines()
     assert lines[:7] == [
         "nobody2020: On *tiny* penalties & <weights> (A. Nobody and B. Noone 2020, arXiv:2001.00001)",
-        "  laptop         experiment=nobody2020        20 runs; 40 were trained and measured in 80 s (cpu, threads=1)",
+        "  laptop         experiment=nobody2020        20 runs; 40 were trained and measured in 80 s of one process "
+        "(cpu, threads=1)",
         "  paper's scale  experiment=nobody2020_paper  40 runs, not measured",
         "  2 replicated, 1 not replicated (runs/nobody2020)",
         "  shrinks   replicated      A squared penalty shrinks the weights.",
@@ -147,7 +148,7 @@ def test_runs_at_the_paper_s_scale_have_verdicts_of_their_own(work):
     assert "  2 replicated, 1 not replicated (runs/nobody2020_paper)" in out
     costs = [line for line in out.splitlines() if f"experiment={NAME}_paper " in line]  # of both entries of the paper
     assert costs
-    assert all(line.endswith("40 runs, trained and measured in 80 s (cpu, threads=1)") for line in costs)
+    assert all(line.endswith("40 runs, trained and measured in 80 s of one process (cpu, threads=1)") for line in costs)
 
 
 def test_every_paper_of_genbench_is_listed(tmp_path):

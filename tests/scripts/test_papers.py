@@ -29,7 +29,7 @@ def test_each_paper_is_a_command_of_its_own_and_its_cost_stands_first(tmp_path, 
     assert (tmp_path / "called").read_text() == "['--config-dir=conf', 'experiment=nobody2020']"
     out, err = capfd.readouterr()
     assert out.splitlines()[:3] == [
-        "nobody2020: 20 runs; 40 were trained and measured in 80 s (cpu, threads=1)",
+        "nobody2020: 20 runs; 40 were trained and measured in 80 s of one process (cpu, threads=1)",
         "in all 80 s",
         "nobody2020: done in 0 s",
     ]

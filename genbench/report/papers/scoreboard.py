@@ -114,8 +114,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it costs to run an experiment: the number of ``runs``, and the wall-clock ``seconds`` that ``measured`` runs
-    took, where they are known."""
+    """What it costs to run an experiment: the number of ``runs``, and the ``seconds`` of one process that
+    ``measured`` runs took, where they are known."""
 
     choice: str
     of: str
@@ -128,7 +128,8 @@ class Cost:
         if self.seconds is None:
             return f"{_counted(self.runs)}, not measured"
         which = "," if self.measured == self.runs else f"; {self.measured:,} were"
-        return f"{_counted(self.runs)}{which} trained and measured in {duration(self.seconds)} ({self.where})"
+        took = duration(self.seconds)
+        return f"{_counted(self.runs)}{which} trained and measured in {took} of one process ({self.where})"
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _cost(entry: Entry) -> Cost:
         made = (chosen.sweep or {})["about"]
         seconds = made["seconds"]
     elif chosen is not None and len(chosen.records) == len(chosen.runs):
-        made, seconds = chosen.records[0]["provenance"], summary.wall_seconds(chosen.records)
+        made, seconds = chosen.records[0]["provenance"], summary.process_seconds(chosen.records)
     else:
         return Cost(experiment.choice, entry.of, experiment.runs)
     where = clean(f"{made.get('device', 'cpu')}, threads={made.get('threads', 1)}")

@@ -5,7 +5,6 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def write(selection: Selection) -> str:
     """Return the summary of an experiment's runs, in the order of their plan.
 
     It holds every choice, the settings that vary, the settings and metrics that the claims, the table and its figures
-    name, the seconds, and in the last field of the first line the command, the wall-clock seconds and the versions.
+    name, the seconds, and in the last field of the first line the command, the seconds of one process and the versions.
     Numbers are in full precision. Text that reads like a number, or like a formula of a spreadsheet, is in quotes.
     A metric that is null says ``null``; an empty field is absent.
     """
@@ -98,30 +97,21 @@ def read(path: Path, experiment: Mapping[str, Any]) -> Selection:
     )
 
 
-def wall_seconds(found: Iterable[Mapping[str, Any]]) -> float | None:
-    """Return the time during which at least one run was trained or measured; None if a record has no times.
+def process_seconds(found: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return the seconds for which one process would train and measure the runs; None if a record has none.
 
-    A run of a pack has a share of the pack's seconds, so it began ``lanes`` times as long before it ended.
+    A run of a pack has its share of the time in which the pack trains. So the sum is right for packs and for sweeps
+    that were continued; several processes at once take as much less.
     """
-    spans = []
-    for record in found:
-        ended, total = record["provenance"].get("finished"), record["seconds"].get("total")
-        if ended is None or total is None:
-            return None
-        lanes = record["provenance"].get("lanes", 1) / records.members(record["config"])
-        end = datetime.fromisoformat(ended).timestamp()
-        spans.append((end - total * max(1.0, lanes), end))
-    covered, until = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        covered += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return covered
+    totals = [record["seconds"].get("total") for record in found]
+    known = [total for total in totals if total is not None]
+    return sum(known) if len(known) == len(totals) else None
 
 
 def _about(selection: Selection) -> dict[str, Any]:
     """Return what the scoreboard says of all runs: the command, the seconds, the versions."""
     provenances = [record["provenance"] for record in selection.records]
-    seconds = wall_seconds(selection.records)
+    seconds = process_seconds(selection.records)
     made: dict[str, Any] = {}
     for name in _MADE:
         values = dict.fromkeys(str(each[name]) for each in provenances if each.get(name) is not None)

@@ -49,7 +49,8 @@ def test_a_page_has_what_the_yaml_and_the_summary_say(target):
         "- `genbench --config-dir conf experiment=nobody2020`: 40 completed.",
         "- Made with genbench 0.1.0, python 3.11.7, torch 2.13.0.",
         "- A line a run, from which this page is made: `conf/experiment/nobody2020.csv`.",
-        "- Laptop (`experiment=nobody2020`): 20 runs; 40 were trained and measured in 80 s (cpu, threads=1).",
+        "- Laptop (`experiment=nobody2020`): 20 runs; 40 were trained and measured in 80 s of one process "
+        "(cpu, threads=1).",
         "- Paper's scale (`experiment=nobody2020_paper`): 40 runs, not measured.",
         "- MNIST-1D in place of a large data set.",
         "![Norms](nobody2020-norms.png)",

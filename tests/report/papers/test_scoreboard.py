@@ -68,11 +68,11 @@ def test_a_rule_of_several_parts_is_told_with_numbers():
         (scoreboard.Cost("a", "laptop", 1), "1 run, not measured"),
         (
             scoreboard.Cost("a", "laptop", 1200, 700.0, 1200, "cpu, threads=1"),
-            "1,200 runs, trained and measured in 12 min (cpu, threads=1)",
+            "1,200 runs, trained and measured in 12 min of one process (cpu, threads=1)",
         ),
         (
             scoreboard.Cost("a", "laptop", 20, 7000.0, 1200, "cpu, threads=1"),
-            "20 runs; 1,200 were trained and measured in 1.9 h (cpu, threads=1)",
+            "20 runs; 1,200 were trained and measured in 1.9 h of one process (cpu, threads=1)",
         ),
     ],
 )
