@@ -154,6 +154,9 @@ def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
     model = composed(f"experiment={name}")["model"]
     if lacking := [each for each in data if each.startswith("model.") and each[6:].split("=")[0] not in model]:
         pytest.skip(f"the network of the experiment has no setting for {lacking[0]}")
+    own = yaml.safe_load((FOLDER / "experiment" / f"{name}.yaml").read_text()).get("data") or {}
+    if any(each.startswith("data=") for each in data) and (lacking := own.keys() - composed(*data)["data"].keys()):
+        pytest.skip(f"the data of the method have no setting {min(lacking)} of the experiment's")
     if isinstance(model.get("width"), list) and "model.residual=true" in data:
         pytest.skip("layers of different widths have no residual branches")
     steps = 120 if method == "early_stopping" else 9

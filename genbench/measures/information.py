@@ -60,9 +60,12 @@ def mutual_information_binned(
         name: in the names of the estimates, in place of ``binned``, where bins are compared.
 
     Raises:
-        ValueError: edges that fall, or fewer than two; or both a width and edges.
+        ValueError: edges that fall, or fewer than two; both a width and edges; or a name that holds other signs than
+            letters, digits and _.
     """
     check_integer("bins", bins, least=1)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name is {name!r}; accepted: letters, digits and _")
     given = None if edges is None else _check_edges(edges)
     if width is not None:
         check_number("width", width, low=0, open_low=True)

@@ -19,8 +19,8 @@ from tests.helpers.networks import build
 
 CHOICES = [path.stem for path in sorted((folder() / "measures").glob("*.yaml"))]
 WRONG = ("abc", -1, [1], {"a": 1}, math.nan, math.inf)
-# what is right although it looks wrong: the name of a layer, an end of the inputs' range, or of a generator's parameter
-RIGHT = {("layer", "abc"), ("low", -1), ("high", -1), ("end", -1)}
+# what is right although it looks wrong: a name, an end of the inputs' range, or of a generator's parameter
+RIGHT = {("layer", "abc"), ("name", "abc"), ("low", -1), ("high", -1), ("end", -1)}
 
 
 @pytest.fixture(scope="module")
