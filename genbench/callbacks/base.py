@@ -85,16 +85,10 @@ class Measuring(pl.Callback):
         log_details: bool = False,
     ) -> None:
         name = type(self).__name__
-        for setting, every in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
-            if isinstance(every, Sequence) and not isinstance(every, str):
-                for number in every:
-                    check_integer(f"{name} {setting}", number, least=1)
-            elif every not in (None, POWERS_OF_TWO):
-                check_integer(f"{name} {setting}", every, least=1, note=f"or {POWERS_OF_TWO}, or null")
+        self.every_n_epochs = _checked(f"{name} every_n_epochs", every_n_epochs)
+        self.every_n_steps = _checked(f"{name} every_n_steps", every_n_steps)
         if examples not in (None, AUTO):
             check_integer(f"{name} examples", examples, least=1, note="or auto, or null")
-        self.every_n_epochs = _plain(every_n_epochs)
-        self.every_n_steps = _plain(every_n_steps)
         check_subject(name, loss=loss, forward=forward, count=count, network=network)
         self.loss = loss
         self.forward = forward
@@ -269,13 +263,18 @@ def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
             _log.warning("not measured: %s%s: %s", keys[0], more, clean(notes[keys[0]]))
 
 
-def _plain(every: Every) -> Every:
-    return list(every) if isinstance(every, Sequence) and not isinstance(every, str) else every
+def _checked(name: str, every: Every) -> Every:
+    """``every`` if it says when; a sequence as a list."""
+    if isinstance(every, Sequence) and not isinstance(every, str):
+        return [check_integer(name, number, least=1) for number in every]
+    if every not in (None, POWERS_OF_TWO):
+        check_integer(name, every, least=1, note=f"or {POWERS_OF_TWO}, or null")
+    return every
 
 
 def _due(every: Every, before: int, now: int) -> bool:
     """Whether a multiple of ``every``, a power of two, or one of a list lies in (before, now]."""
-    if isinstance(every, Sequence) and not isinstance(every, str):
+    if isinstance(every, list):
         return any(before < number <= now for number in every)
     if every == POWERS_OF_TWO:
         return now.bit_length() > before.bit_length()

@@ -54,8 +54,8 @@ class Measures(Measuring):
 
     All measures share one snapshot, which computes common quantities once. A function without the decorator
     :func:`genbench.measures.measure` belongs to the family ``other``. One with the argument ``train`` also gets a
-    snapshot of the train split. If a measure raises, its value is null with the
-    reason; the other measures and training go on.
+    snapshot of the train split. If a measure raises, its value is null with the reason; the other measures and training
+    go on.
 
     Args:
         measures: functions of a snapshot, by name; a function with several estimates names them itself. ``None``: the

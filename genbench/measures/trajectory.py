@@ -167,7 +167,7 @@ class Largest:
     def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
         step = self.step(curves)
         if isinstance(step, str):
-            return {"": Estimate(None, note=step), "step": Estimate(None, note=step)}
+            return _without_step(step)
         return {"": _at(curves, self.metric, step), "step": Estimate(step)}
 
     def step(self, curves: Mapping[str, Curve]) -> int | str:
@@ -245,7 +245,7 @@ class Fall:
     def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
         smooth = self._smooth(curves)
         if isinstance(smooth, str):
-            return {"": Estimate(None, note=smooth), "step": Estimate(None, note=smooth)}
+            return _without_step(smooth)
         step, peak = max(smooth, key=lambda each: each[1])
         return {"": Estimate(peak - smooth[-1][1]), "step": Estimate(step)}
 
@@ -272,6 +272,10 @@ def _known(curve: Curve) -> list[tuple[int, float]]:
 
 def _unknown(metric: str) -> str:
     return f"{metric} is null in every measurement"
+
+
+def _without_step(note: str) -> dict[str, Estimate]:
+    return {"": Estimate(None, note=note), "step": Estimate(None, note=note)}
 
 
 def _at(curves: Mapping[str, Curve], metric: str, step: int) -> Estimate:

@@ -10,8 +10,8 @@ from genbench.claims.runs import ClaimRuns
 from genbench.records import SCHEMA
 
 ACCURACY = "test/performance/accuracy"
-# an experiment of ten short runs with three claims
-EXPERIMENT = """\
+# an experiment of ten short runs
+HEAD = """\
 # @package _global_
 defaults:
   - override /data: mnist1d
@@ -29,7 +29,11 @@ hydra:
     params:
       seed: range(5)
       regularization: none,l2
-
+"""
+# its table and three claims
+EXPERIMENT = (
+    HEAD
+    + """
 table:
   rows: [regularization]
   columns:
@@ -61,6 +65,7 @@ claims:
       op: ">="
       than: 0
 """
+)
 
 
 def record(seed, metrics, *, status="completed", choices=None, **settings):

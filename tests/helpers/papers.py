@@ -11,29 +11,14 @@ import yaml
 
 from genbench import records
 from genbench.claims import registration
-from tests.helpers import factory
+from tests.helpers import claims, factory
 
 NAME = "nobody2020"
 
-EXPERIMENT = """\
-# @package _global_
-# does a tiny penalty shrink tiny weights?
-defaults:
-  - override /data: mnist1d
-  - override /model: mlp
-  - override /measures: norms
-  - override /hydra/launcher: packed
-
-name: nobody2020
-data: {train_size: 60, batch_size: 20}
-trainer: {max_steps: 20, accelerator: cpu}
-
-hydra:
-  mode: MULTIRUN
-  sweeper:
-    params:
-      seed: range(5)
-      regularization: none,l2
+# twice as many runs as those of the claims
+EXPERIMENT = (
+    claims.HEAD.replace("name: shrinks", f"name: {NAME}")
+    + """\
       data.label_noise: 0,0.5
 
 table:
@@ -89,6 +74,7 @@ claims:
       op: ">="
       than: 0
 """
+)
 AT_SCALE = """\
 # @package _global_
 # the same at the scale of the paper

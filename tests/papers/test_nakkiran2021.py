@@ -3,12 +3,8 @@
 import random
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from genbench import config
-from genbench.runs import execute
-from tests.helpers.claimed import judged, node, rows
+from tests.helpers.experiments import judged, node, rows, trained
 from tests.helpers.pictures import pixels, write_folders
 
 STEPS = node("nakkiran2021")["callbacks"]["trajectory"]["metrics"]["soft_error"]["steps"]
@@ -92,19 +88,15 @@ def test_both_worlds_train_alike():
         assert both or (grid["data.fresh"], grid["data.train_size"]) == (False, "256,4096")
 
 
-def trained(tmp_path, *overrides):
-    with initialize_config_dir(str(config.folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    record = execute.run({**plain, "runs_dir": str(tmp_path / "runs"), "logger": {}})
-    assert record["status"] == "completed", record["error"]
-    return record["metrics"]
-
-
 @pytest.mark.parametrize("row", [row for row in rows("nakkiran2021") if "regularization=augmentation" in row])
 def test_a_few_steps_of_both_worlds_on_the_laptop(row, tmp_path):
     short = ("trainer.max_steps=8", "trainer.accelerator=cpu", "data.test_size=50", "callbacks.gap.every_n_steps=4")
     found = trained(
-        tmp_path, "experiment=nakkiran2021", *row, *short, "callbacks.trajectory.metrics.soft_error.steps=[4,8]"
+        tmp_path / "runs",
+        "experiment=nakkiran2021",
+        *row,
+        *short,
+        "callbacks.trajectory.metrics.soft_error.steps=[4,8]",
     )
     assert found["test/trajectory/soft_error_at_8"] == found[END]
     assert found[FITTED] is None

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from genbench import config
 from genbench.runs import execute, plan
-from tests.helpers.claimed import judged
+from tests.helpers.experiments import judged
 
 XT4, XT5, ARCTANH = (f"all/trajectory/{name}" for name in ("xt_4", "xt_5", "arctanh_5"))
 TY5, ONSET, SNR = "all/trajectory/ty_5", "all/trajectory/xt_5_step", "train/trajectory/snr_step"

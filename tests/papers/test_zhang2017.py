@@ -11,8 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from genbench import config
-from genbench.runs import execute
-from tests.helpers.claimed import judged, rows
+from tests.helpers.experiments import judged, rows, trained
 from tests.helpers.pictures import pixels, write_parquet
 
 STEPS = {"original": 300, "shuffled_pixels": 350, "random_pixels": 400, "gaussian": 420}
@@ -102,14 +101,6 @@ def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
 
 def test_four_seeds_decide_nothing():
     assert {verdict.status for verdict in judged("zhang2017", numbers, seeds=4).values()} == {"undecided"}
-
-
-def trained(tmp_path, *overrides):
-    with initialize_config_dir(str(config.folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    record = execute.run({**plain, "runs_dir": str(tmp_path / "runs"), "logger": {}})
-    assert record["status"] == "completed", record["error"]
-    return record["metrics"]
 
 
 @pytest.fixture(scope="module")

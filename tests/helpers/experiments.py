@@ -1,16 +1,19 @@
-"""Made-up records of a whole experiment, for verdicts on its claims: its grid and its claims are those of its file."""
+"""An experiment as its file states it: its rows, made-up records of all its runs for verdicts on its claims, a run."""
 
 import functools
 import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from genbench import config, records
 from genbench.claims import registration
 from genbench.claims.verdict import Verdict
+from genbench.runs import execute
 from tests.helpers import claims as made_up
 from tests.helpers.choices import merged
 
@@ -87,3 +90,12 @@ def _plain(experiment: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str
             f"{group}.{key}": value for key, value in records.flatten(own).items() if key not in ("_target_", "seed")
         }
     return found
+
+
+def trained(runs_dir: Path, *overrides: str) -> dict[str, float | None]:
+    """Train a run that completes; return its metrics."""
+    with initialize_config_dir(str(config.folder()), version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+    record = execute.run({**plain, "runs_dir": str(runs_dir), "logger": {}})
+    assert record["status"] == "completed", record["error"]
+    return record["metrics"]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.helpers.claimed import judged
+from tests.helpers.experiments import judged
 
 ACCURACY, PRIOR = "test/performance/accuracy", "test/information/log_prior"
 SHARPNESS = "train/flatness/keskar_sharpness"
