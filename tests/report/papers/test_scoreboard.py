@@ -51,6 +51,16 @@ def test_claims_are_judged_by_the_rules_that_stand_in_the_experiment_now(tmp_pat
     assert words.startswith("40 of 40 runs were trained under another rule")
 
 
+def test_a_command_that_registered_no_claims_gets_no_verdict(tmp_path):
+    """Nobody compared its settings with those of the file."""
+    selection = load(runs(tmp_path / "runs"))
+    run = entry(tmp_path, selection=replace(selection, sweep={**selection.sweep, "claims": None}))
+    assert scoreboard.counted([run]) == "3 undecided"
+    assert {row.finding.partition(";")[0] for row in run.verdicts} == {
+        "the last command registered no claims, so that no verdict stands"
+    }
+
+
 def test_a_rule_of_several_parts_is_told_with_numbers():
     given = dict.fromkeys(VerdictRow.__dataclass_fields__)
     row = VerdictRow(
