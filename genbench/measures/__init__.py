@@ -28,6 +28,7 @@ from genbench.measures.curvature import (
     hessian_trace,
     layer_curvature,
 )
+from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
@@ -147,6 +148,7 @@ __all__ = [
     "matrix_norms",
     "mean_corruption_error",
     "measure",
+    "mixture_code",
     "mutual_information_binned",
     "mutual_information_kde",
     "negative_entropy",
@@ -161,6 +163,7 @@ __all__ = [
     "participation_ratio",
     "path_norm",
     "power_law",
+    "prequential_code",
     "relative_flatness",
     "rescaled",
     "rescaling",
@@ -169,6 +172,7 @@ __all__ = [
     "sharpness_measures",
     "soft_error",
     "spectral_norm",
+    "two_part_code",
     "vc_bound",
     "vc_dimension",
     "weight_spectrum",

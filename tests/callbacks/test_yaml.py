@@ -24,6 +24,9 @@ APART = {
     "convolution_interpolation",
     "log_prior",  # of fully connected networks with two classes: measures=log_prior
     "rescaled",  # of another measure
+    "prequential_code",  # trains networks of their own: measures=description_length
+    "two_part_code",
+    "mixture_code",
 }
 
 
