@@ -227,5 +227,5 @@ def test_settings_out_of_range_are_refused(code, name, value):
 
 @pytest.mark.parametrize("widths", [4, [0], "48"])
 def test_widths_are_a_list_of_numbers(widths):
-    with pytest.raises(ValueError, match="^widths"):
+    with pytest.raises(ValueError, match=r"^widths"):
         mixture_code(snapshot(*source(20)), widths=widths)
