@@ -140,7 +140,7 @@ def judge(claims: Sequence[tuple[str, Evidence, Evidence]], *, family: int, look
             if other != status:
                 status, words = UNDECIDED, f"{runs}; left out: {words}; at the worst number: {other_words}"
             else:
-                words = f"{words}; {runs}, which changes nothing"
+                words = f"{words}; {runs}{'' if status == UNDECIDED else ', which changes nothing'}"
         verdicts.append(Verdict(name, status, words, *ps, evidence, look))
     return verdicts
 

@@ -24,6 +24,7 @@ BOUNDED = {
     "than": 1,
 }
 ALONG = {"data.x": [0, 1, 2]}
+STEPS = {"trainer.max_steps": [50, 100]}
 GRID = {"data.x": [0, 1, 2, 3]}
 PAIR = {"metric": ACCURACY, "of": at(1), "than": at(0)}
 EVERY = [  # each rule, with its settings
@@ -36,6 +37,10 @@ EVERY = [  # each rule, with its settings
     ("Trend", {"metric": ACCURACY, "of": {}, "along": ALONG, "tau": 0.2}),
     ("Slope", {"metric": ACCURACY, "of": {}, "along": ALONG}),
     ("Peak", {"metric": ACCURACY, "of": {}, "along": ALONG}),
+    (
+        "PeakSlope",
+        {"metric": ACCURACY, "of": {}, "along": {"trainer.max_steps": [50, 100]}, "peak": {"data.x": [1, 2, 3]}},
+    ),
     ("Correlation", {"metrics": [ACCURACY, "loss"], "of": {}, "over": GRID}),
     (
         "CorrelationDifference",
@@ -86,7 +91,10 @@ def test_seeds_are_the_first_or_all():
 def test_every_rule_is_read_and_checked_before_there_are_runs(name, settings):
     claims = block(C1={"_target_": f"{RULES}.{name}", "statement": "A.", **settings})
     assert read(claims).family == (name != "Exact")
-    check(planned(claims, levels=(0, 1, 2, 3)))
+    plans = planned(claims, levels=(0, 1, 2, 3))
+    if name == "PeakSlope":
+        plans += [(same, {**config, "trainer": {"max_steps": 50}}, choices) for same, config, choices in plans]
+    check(plans)
 
 
 def test_every_rule_is_tried():

@@ -107,7 +107,8 @@ def at(level):
 
 
 class Drawn:
-    """Stands for the runs of ``n`` seeds: ``values[metric, level]`` holds a number for each."""
+    """Stands for the runs of ``n`` seeds: ``values[metric, level]`` holds a number for each, or with a second setting
+    ``values[metric, level, other]``."""
 
     def __init__(self, values):
         self.values = values
@@ -117,7 +118,8 @@ class Drawn:
         return Drawn({key: values[list(seeds)] for key, values in self.values.items()})
 
     def sample(self, metric, where, *, bounds=None, null=None):
-        values = np.asarray(self.values[metric, where.get("data.x")], dtype=np.float64)
+        other = [where["data.y"]] if "data.y" in where else []
+        values = np.asarray(self.values[metric, where.get("data.x"), *other], dtype=np.float64)
         return Numbers(low=values, high=values, scale=float(np.abs(values[np.isfinite(values)]).max(initial=0)))
 
 

@@ -4,7 +4,7 @@ from genbench.claims.rules.base import Rule
 from genbench.claims.rules.combined import All, Any, Exact
 from genbench.claims.rules.contrasts import Contrast, Distance
 from genbench.claims.rules.correlations import Correlation, CorrelationDifference
-from genbench.claims.rules.curves import Peak, Slope, Trend
+from genbench.claims.rules.curves import Peak, PeakSlope, Slope, Trend
 from genbench.claims.rules.differences import Difference, Equivalence, Order
 from genbench.claims.rules.shares import Proportion, Sooner
 
@@ -20,6 +20,7 @@ __all__ = [
     "Exact",
     "Order",
     "Peak",
+    "PeakSlope",
     "Proportion",
     "Rule",
     "Slope",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from genbench.analysis.statistics import ROUNDING
 from genbench.checks import check_choice, check_flag, check_number
 from genbench.claims.numbers import Numbers, combined, difference, gathered, reduced, stacked
 from genbench.claims.p_values import kendall
@@ -124,9 +125,8 @@ class Slope:
         check_flag("log", self.log)
         check_flag("log_along", self.log_along)
         _check_curve(self, least=2)
-        setting, levels = next(iter(self.along.items()))
-        if self.log_along and min(levels) <= 0:
-            raise ValueError(f"along.{setting} is {levels!r}; accepted with log_along: positive numbers")
+        if self.log_along:
+            _check_positive("along", self.along, note=" with log_along")
 
     @property
     def words(self) -> str:
@@ -215,24 +215,136 @@ class Peak:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PeakSlope:
+    """The best level of one setting moves along another: the slope of its logarithm on that of the other exceeds a
+    margin.
+
+    For each level of ``along``, y = a + b u + c u² is fitted by least squares to the metric y over the levels of
+    ``peak``, u their logarithms. Its vertex v = -b / 2c, a maximum if c < 0, is the logarithm of the best level. The
+    slope is s = Σ (x - x̄) v / Σ (x - x̄)², x the logarithms of the levels of ``along``.
+
+    A vertex is biased away from the middle of the grid, by the factor of about 1 + (standard error of c / c)²; the
+    slopes of single noisy seeds would all be too steep, and the more seeds the surer. So y is the mean over seeds, and
+    the number of a seed its pseudo-value n s - (n - 1) s₋ᵢ, s₋ᵢ the slope without it (the jackknife, which takes away
+    the bias that is left); t test over seeds. At 2.5 % it errs in 1.6 to 3.3 % of simulated cases at the margin and at
+    the interest, with 5 to 32 seeds and curves whose c is six times its standard error in a seed.
+
+    Only maxima inside the grid count: to cut one at an end would draw the slope toward 0. If the mean curve of a level
+    has none, with all seeds or without one of them, no seed has a number, and nothing is decided. So choose levels that
+    reach beyond both sides of the best ones. A seed with a run that diverged has no number either, and at its worst any
+    number, so that nothing is decided.
+
+    Args:
+        metric: of the runs.
+        along: the outer setting and its levels, positive, in ascending order, at least two.
+        peak: the inner setting, whose best level moves, and its levels, positive, in ascending order, at least three.
+        of: further settings of the runs.
+        direction: ``rises``, or ``falls``: then the negative slope counts.
+        kind: ``maximum`` or ``minimum`` of the metric.
+        margin: the slope to exceed; 1 is proportional.
+        interest: the smallest slope that matters.
+
+    Source: Smith & Le 2018, A Bayesian perspective on generalization and stochastic gradient descent (the best batch
+    size is proportional to the learning rate and to the size of the train set); Tukey 1958, Bias and confidence in
+    not-quite large samples (the jackknife).
+    """
+
+    metric: str
+    along: Mapping[str, Sequence[float]]
+    peak: Mapping[str, Sequence[float]]
+    of: Mapping[str, Any]
+    direction: str = RISES
+    kind: str = "maximum"
+    margin: float = 0.0
+    interest: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, ("maximum", "minimum"))
+        _check_curve(self, least=2)
+        inner, levels = check_levels("peak", self.peak, least=3)
+        set_plain(self, peak={inner: levels})
+        _check_positive("along", self.along)
+        _check_positive("peak", self.peak)
+        if inner in self.along:
+            raise ValueError(f"peak and along are both about {inner}; accepted: two settings")
+
+    @property
+    def words(self) -> str:
+        sign = "" if self.direction == RISES else "minus "
+        return (
+            f"{sign}the slope of log {next(iter(self.peak))} at the {self._inside} on log {next(iter(self.along))}, "
+            f"of {named(self.of)}, exceeds {self.margin:g}"
+        )
+
+    @property
+    def _inside(self) -> str:
+        inner, levels = next(iter(self.peak.items()))
+        return f"{self.kind} of {self.metric} inside {inner} = {levels[0]:g} … {levels[-1]:g}"
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        """See :class:`genbench.claims.rules.Rule`."""
+        return mean_evidence(
+            self._numbers(runs), margin=self.margin, interest=self.interest, what="mean slope", worst=worst
+        )
+
+    def _numbers(self, runs: ClaimRuns) -> Numbers:
+        """Return the pseudo-value of each seed."""
+        (outer, rows), (inner, columns) = next(iter(self.along.items())), next(iter(self.peak.items()))
+        parts = [runs.sample(self.metric, {**self.of, outer: x, inner: u}) for x in rows for u in columns]
+        values, known, absent = stacked(parts)
+        numbers, lost = np.full(len(known), np.nan), []
+        if (n := int(known.sum())) > 1:
+            curves = values[:, known] * (1 if self.kind == "maximum" else -1)
+            mean = curves.mean(1, keepdims=True)
+            curves = np.hstack([mean, mean + (mean - curves) / (n - 1)])  # of all seeds, and without each
+            v, inside = _vertices(np.log(columns), curves.reshape(len(rows), len(columns), n + 1))
+            logs = np.log(rows) - np.log(rows).mean()
+            slopes = (logs @ v / float(logs @ logs)) * (1 if self.direction == RISES else -1)
+            lost = [
+                f"{outer}={level:g}: no {self._inside}" for level, fine in zip(rows, inside, strict=True) if not fine
+            ]
+            if not lost:
+                numbers[known] = n * slopes[0] - (n - 1) * slopes[1:]
+        has = ~np.isnan(numbers)
+        low, high = (np.where(absent, np.nan, np.where(has, numbers, end)) for end in (-np.inf, np.inf))
+        found = reduced(parts, low, high, scale=float(np.abs(np.log(columns)).max()))
+        return replace(found, unknown=(*found.unknown, *lost))
+
+
+def _vertices(u: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where parabolas have their vertex that are fitted to curves [rows, u, n], and for each row whether all of
+    its vertices are maxima inside u."""
+    middle = u.mean()
+    u = u - middle
+    _, b, c = np.moveaxis(np.linalg.pinv(np.vander(u, 3, increasing=True)) @ curves, 1, 0)
+    bent = -c * float(u @ u) > ROUNDING * np.abs(curves).max(1)
+    v = np.divide(b, -2 * c, out=np.full_like(b, np.nan), where=bent)
+    return v + middle, ((u[0] < v) & (v < u[-1])).all(1)
+
+
 def _statistic(side: Evidence) -> float:
     assert side.statistic is not None
     return side.statistic
 
 
-def _check_curve(rule: Trend | Slope | Peak, *, least: int = 3) -> None:
+def _check_curve(rule: Trend | Slope | Peak | PeakSlope, *, least: int = 3) -> None:
     check_metric("metric", rule.metric)
     if not isinstance(rule, Peak):
         check_choice("direction", rule.direction, (RISES, FALLS))
     margin = check_number("margin", rule.margin)
     setting, levels = check_levels("along", rule.along, least=least)
     set_plain(
-        rule,
-        along={setting: levels},
-        of=check_where("of", rule.of),
-        interest=check_beyond(margin, rule.interest),
-        bounds=check_bounds(rule.bounds),
+        rule, along={setting: levels}, of=check_where("of", rule.of), interest=check_beyond(margin, rule.interest)
     )
+    if not isinstance(rule, PeakSlope):
+        set_plain(rule, bounds=check_bounds(rule.bounds))
+
+
+def _check_positive(name: str, along: Mapping[str, Sequence[float]], *, note: str = "") -> None:
+    setting, levels = next(iter(along.items()))
+    if min(levels) <= 0:
+        raise ValueError(f"{name}.{setting} is {levels!r}; accepted{note}: positive numbers")
 
 
 def _curve(rule: Trend | Slope | Peak, runs: ClaimRuns, *, log: bool = False) -> tuple[np.ndarray, list[Numbers]]:

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genbench.claims.rules import Peak, Slope, Trend
+from genbench.claims.rules import Peak, PeakSlope, Slope, Trend
 from genbench.claims.runs import ClaimRuns
-from tests.helpers.claims import ACCURACY, runs, sweep
+from genbench.claims.verdict import judge
+from tests.helpers.claims import ACCURACY, record, runs, sweep
 
 NOISE = np.random.default_rng(0).normal(0, 0.06, size=(4, 8))
 ALONG = {"data.x": [0, 1, 2, 4]}
@@ -120,6 +121,138 @@ def test_a_diverged_level_is_left_out_or_at_its_worst():
     first = stats.linregress(ALONG["data.x"], [values[0][0], 1, values[2][0], values[3][0]]).slope
     assert slope.evidence(some).supports == pytest.approx(greater(slopes[1:], 0))
     assert slope.evidence(some, worst=True).supports == pytest.approx(greater([first, *slopes[1:]], 0))
+
+
+RATES, SIZES = [0.1, 0.2, 0.4], [8, 16, 32, 64]
+MOVES = {"metric": ACCURACY, "along": {"data.rate": RATES}, "peak": {"data.size": SIZES}, "of": {}}
+JITTER = np.random.default_rng(3).normal(0, 0.02, size=(8, 3, 4))
+
+
+def hills(bests, *, noise=JITTER, sign=1, lost=()):
+    """Return eight seeds of runs whose accuracy, or its negative, falls with the square of log₂(size / best) / 5, with
+    one best size for each rate; and these accuracies [seeds, rates, sizes]. ``lost`` lists those that diverged."""
+    far = np.log2(SIZES)[None] - np.log2(bests)[:, None]
+    values = sign * (0.8 - 0.2 * far**2 + noise)
+    records = [
+        record(seed, {}, status="diverged", rate=rate, size=size)
+        if (seed, rate, size) in lost
+        else record(seed, float(values[seed, i, j]), rate=rate, size=size)
+        for seed in range(8)
+        for i, rate in enumerate(RATES)
+        for j, size in enumerate(SIZES)
+    ]
+    return records, values
+
+
+def slope_of(values):
+    """Return the slope of the mean curves, by textbook fits of each level."""
+    fits = [np.polyfit(np.log(SIZES), level, 2) for level in values.mean(0)]
+    return stats.linregress(np.log(RATES), [-b / (2 * c) for c, b, _ in fits]).slope
+
+
+def pseudo_values(values):
+    """Return the jackknife's numbers of the seeds."""
+    n = len(values)
+    return np.array([n * slope_of(values) - (n - 1) * slope_of(np.delete(values, i, 0)) for i in range(n)])
+
+
+@pytest.mark.parametrize(("bests", "slope"), [([16, 24, 36], np.log2(1.5)), ([12, 24, 48], 1), ([20] * 3, 0)])
+def test_a_best_level_that_moves_has_the_slope_of_its_logarithm(bests, slope):
+    records, _ = hills(bests, noise=np.zeros((8, 3, 4)))
+    found = PeakSlope(**MOVES, margin=-1).evidence(ClaimRuns(records))
+    assert found.statistic == pytest.approx(slope, abs=1e-12)
+    assert (found.n, found.supports, found.unknown) == (8, 2**-8, ())
+
+
+def test_the_slope_of_best_levels_is_tested_over_seeds():
+    records, values = hills([12, 24, 40])
+    found = PeakSlope(**MOVES, margin=0.5, interest=1.1).evidence(ClaimRuns(records))
+    slopes = pseudo_values(values)
+    assert found.statistic == pytest.approx(slopes.mean())
+    assert (found.supports, found.contradicts) == pytest.approx((greater(slopes, 0.5), less(slopes, 1.1)))
+    assert (found.n, found.tests[0].distance) == (8, pytest.approx(0.6))
+
+
+def test_a_minimum_and_a_falling_slope():
+    records, values = hills([12, 24, 40], sign=-1)
+    found = PeakSlope(**MOVES, kind="minimum").evidence(ClaimRuns(records))
+    assert found.supports == pytest.approx(greater(pseudo_values(values), 0))
+    records, values = hills([40, 24, 12])
+    rule = PeakSlope(**MOVES, direction="falls")
+    assert rule.evidence(ClaimRuns(records)).supports == pytest.approx(greater(-pseudo_values(values), 0))
+    assert rule.words == (
+        f"minus the slope of log data.size at the maximum of {ACCURACY} inside data.size = 8 … 64 on log data.rate, "
+        "of the runs, exceeds 0"
+    )
+
+
+@pytest.mark.parametrize(("bests", "level"), [([12, 24, 200], 0.4), ([12, 2, 24], 0.2), ([64.1, 24, 40], 0.1)])
+def test_a_best_level_outside_the_grid_decides_nothing(bests, level):
+    records, _ = hills(bests, noise=0.01 * JITTER)
+    rule = PeakSlope(**MOVES, margin=-9, interest=9)
+    found, worst = (rule.evidence(ClaimRuns(records), worst=worst) for worst in (False, True))
+    assert found.unknown == (f"data.rate={level}: no maximum of {ACCURACY} inside data.size = 8 … 64",)
+    assert (found.n, found.supports, found.contradicts) == (0, None, None)
+    assert (worst.supports, worst.contradicts) == (1, 1)
+    (verdict,) = judge([("C1", found, worst)], family=1)
+    assert verdict.status == "undecided"
+    assert f"data.rate={level}: no maximum" in verdict.words
+
+
+def test_a_best_level_that_leaves_the_grid_without_one_of_the_seeds_decides_nothing():
+    """Seed 0 alone keeps the mean of the best sizes at the last rate within 64."""
+    noise = np.zeros((8, 3, 4))
+    records, _ = hills([12, 24, 65], noise=noise)
+    one, _ = hills([12, 24, 40], noise=noise)
+    mixed = [*(each for each in one if each["seed"] == 0), *(each for each in records if each["seed"])]
+    found = PeakSlope(**MOVES).evidence(ClaimRuns(mixed))
+    assert (found.n, len(found.unknown)) == (0, 1)
+    inner = [each for each in mixed if each["seed"] < 3]
+    assert PeakSlope(**MOVES).evidence(ClaimRuns(inner, range(3))).unknown == found.unknown
+    assert PeakSlope(**MOVES).evidence(ClaimRuns(one)).n == 8
+
+
+@pytest.mark.parametrize("valley", [0.0, 0.03])
+def test_a_curve_without_a_maximum_decides_nothing(valley):
+    heights = valley * (np.log2(SIZES) - 4.5) ** 2
+    records = [
+        record(seed, float(height), rate=rate, size=size)
+        for seed in range(8)
+        for rate in RATES
+        for size, height in zip(SIZES, heights, strict=True)
+    ]
+    rule = PeakSlope(**MOVES, interest=1)
+    found, worst = (rule.evidence(ClaimRuns(records), worst=worst) for worst in (False, True))
+    assert (found.n, found.supports, len(found.unknown)) == (0, None, 3)
+    assert (worst.n, worst.supports, worst.contradicts) == (8, 1, 1)
+
+
+def test_a_diverged_run_leaves_out_its_seed_and_a_missing_one_is_named():
+    records, values = hills([12, 24, 40], lost=[(2, 0.4, 8)])
+    found = PeakSlope(**MOVES).evidence(ClaimRuns(records))
+    assert found.unknown == ("seed 2 of data.rate=0.4, data.size=8: diverged",)
+    assert found.supports == pytest.approx(greater(pseudo_values(np.delete(values, 2, 0)), 0))
+    assert PeakSlope(**MOVES).evidence(ClaimRuns(records), worst=True).supports == 1
+    gone = PeakSlope(**MOVES).evidence(ClaimRuns(records[1:]))
+    assert (gone.missing, gone.n) == (("seed 0 of data.rate=0.1, data.size=8",), 6)
+    one = PeakSlope(**MOVES).evidence(ClaimRuns([each for each in records if each["seed"] == 0]))
+    assert (one.n, one.supports) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peak": {"data.size": [8, 16]}}, r"peak is .*; accepted: one setting with at least 3 levels"),
+        ({"peak": {"data.size": [0, 8, 16]}}, r"peak.data.size is \[0, 8, 16\]; accepted: positive numbers"),
+        ({"along": {"data.rate": [0, 1]}}, r"along.data.rate is \[0, 1\]; accepted: positive numbers"),
+        ({"along": {"data.size": [8, 16]}}, "peak and along are both about data.size; accepted: two settings"),
+        ({"kind": "max"}, "kind is 'max'; accepted: maximum, minimum"),
+        ({"direction": "up"}, "direction is 'up'; accepted: rises, falls"),
+    ],
+)
+def test_settings_of_a_peak_that_moves_are_checked(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        PeakSlope(**{**MOVES, **changes})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from genbench.claims.rules import (
     Distance,
     Equivalence,
     Peak,
+    PeakSlope,
     Proportion,
     Slope,
     Sooner,
@@ -136,6 +137,22 @@ def test_peak_of_curves_without_one(n, heights):
 def test_peak_of_interest(n, heights):
     rule = Peak(metric="y", along=ALONG, of={}, interest=1)
     assert_level_is_kept(ps(rule, "contradicts", lambda random: curves(random, heights, n), 500))
+
+
+@SEEDS
+@SIDES
+def test_peak_slope(n, side):
+    """Parabolas whose bend is six times its standard error in a seed, for which single vertices are biased."""
+    widths, rates = [1, 2, 4, 8, 16], [0.5, 1, 2]
+    moves = {"along": {"data.y": rates}, "peak": {"data.x": widths}}
+    rule = PeakSlope(metric="y", of={}, margin=0.5, interest=1, **moves)
+    slope = 0.5 if side == "supports" else 1
+
+    def draw(random):
+        far = {(x, y): np.log(x / 4) - slope * np.log(y) for x in widths for y in rates}
+        return {("y", *key): -3.5 * value**2 + random.normal(size=n) for key, value in far.items()}
+
+    assert_level_is_kept(ps(rule, side, draw, 500))
 
 
 @SEEDS
