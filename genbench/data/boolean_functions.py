@@ -26,6 +26,7 @@ class BooleanFunctions(TensorData):
     Args:
         bits: n, from 2 to 7.
         function: the number, from 0 to 2^(2^n) − 1; ``None``: drawn by ``seed``.
+        flips: inputs at which the function has the other value, drawn by ``seed``; those of fewer flips are among them.
         train_size: inputs to train on, those for validation included.
         attack_size: further inputs to train on, with the wrong value (Zhang et al. 2021, arXiv 2103.06219, whose data
             are others). Smaller attack sets lie within larger ones. All other inputs are the test split.
@@ -34,13 +35,14 @@ class BooleanFunctions(TensorData):
 
     name = "boolean_functions"
     classes = 2
-    per_lane = (*TensorData.per_lane, "attack_size")
+    per_lane = (*TensorData.per_lane, "flips", "attack_size")
 
     def __init__(
         self,
         *,
         bits: int = 7,
         function: int | None = None,
+        flips: int = 0,
         batch_size: int = 32,
         train_size: int = 64,
         attack_size: int = 0,
@@ -52,6 +54,7 @@ class BooleanFunctions(TensorData):
         if function is not None:
             check_integer("data.function", function, least=0, most=2**inputs - 1, note="the number of a truth table")
         self._function = function
+        self._flips = check_integer("data.flips", flips, least=0, most=inputs)
         note = "the other inputs are the test split"
         self._clean = check_integer("data.train_size", train_size, least=1, most=inputs - 1, note=note)
         most = inputs - 1 - self._clean
@@ -65,6 +68,7 @@ class BooleanFunctions(TensorData):
             y = (StepRandom(self._seed, 0).uniform("data.function", len(x)) < 0.5).long()
         else:
             y = torch.tensor([int(digit) for digit in f"{self._function:0{len(x)}b}"])
+        y[StepRandom(self._seed, 0).permutation("data.flips", len(x))[: self._flips]] ^= 1
         arrays = divided(x[:, None].float(), y, self._size, seed=self._seed)
         arrays["y"][self._clean :] = 1 - arrays["y"][self._clean :]
         return tensors(arrays, self.name)

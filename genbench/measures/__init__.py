@@ -37,7 +37,7 @@ from genbench.measures.flat_box import flat_box_volume
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.kernel_interpolation import convolution_interpolation, gaussian_interpolation
-from genbench.measures.log_prior import log_prior
+from genbench.measures.log_prior import log_prior, marginal_likelihood_bound
 from genbench.measures.margins import (
     input_margin,
     inverse_margin,
@@ -82,6 +82,7 @@ from genbench.measures.sharpness_average import (
     average_sharpness,
     low_pass_filter_sharpness,
 )
+from genbench.measures.simplicity import lempel_ziv_complexity, simplicity_bias
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
@@ -135,6 +136,7 @@ __all__ = [
     "keskar_sharpness",
     "l2_norm",
     "layer_curvature",
+    "lempel_ziv_complexity",
     "linear_cka",
     "linear_mode_connectivity",
     "log_prior",
@@ -144,6 +146,7 @@ __all__ = [
     "m_sharpness",
     "margin",
     "margin_quantiles",
+    "marginal_likelihood_bound",
     "matrix_distances",
     "matrix_norms",
     "mean_corruption_error",
@@ -170,6 +173,7 @@ __all__ = [
     "sam_sharpness",
     "sharpness_alpha",
     "sharpness_measures",
+    "simplicity_bias",
     "soft_error",
     "spectral_norm",
     "two_part_code",

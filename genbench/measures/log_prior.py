@@ -12,6 +12,7 @@ from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.orthant import Array, expectation_propagation, sampled
 from genbench.measures.outputs import Reading, read
+from genbench.measures.performance import wrong_answers
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -62,10 +63,10 @@ def log_prior(
     """
     _checked(weight_std, bias_std, samples, seed)
     names = ["log_prior"] + ["log_prior_sampled"] * (samples > 0)
-    found = _of_answers(snapshot, train)
+    found = answers(train, snapshot)
     if isinstance(found, str):
         return dict.fromkeys(names, Estimate(None, note=f"undefined: {found}"))
-    spreads = _spreads(snapshot, found.layers, weight_std, bias_std)
+    spreads = spreads_of(snapshot, found.layers, weight_std, bias_std)
     if isinstance(spreads, str):
         return dict.fromkeys(names, Estimate(None, note=f"undefined: {spreads}"))
     kernel = arc_cosine(found.inputs, spreads) * np.outer(found.signs, found.signs)
@@ -79,6 +80,50 @@ def log_prior(
     except np.linalg.LinAlgError as error:
         return dict.fromkeys(names, Estimate(None, note=f"undefined: {error}"))
     return dict(zip(names, estimates, strict=True))
+
+
+@measure("information", by_member=False)
+def marginal_likelihood_bound(
+    snapshot: Snapshot, *, weight_std: float | None = None, bias_std: float | None = None, delta: float = 0.05
+) -> dict[str, Estimate]:
+    """The PAC-Bayes bound ``marginal_likelihood_bound`` on the expected error ε of a function drawn from the prior
+    among those without an error on the m examples, which holds with probability 1 − δ over the examples
+    (Valle-Pérez et al. 2019, arXiv 1805.08522, after McAllester 1998):
+
+        −ln(1 − ε) ≤ (ln 1/P(U) + ln 2m/δ) / (m − 1).
+
+    U are the functions that answer every example as its label, and ln P(U), ``log_marginal_likelihood`` in nats, is
+    their probability under the Gaussian process of :func:`log_prior`, by expectation propagation, on these data
+    alone. Training is not a draw from the prior, so of a trained network it is a bound as far as training is like one.
+    Undefined as :func:`log_prior` is, and for a network that errs on its examples.
+
+    Args:
+        snapshot: network, loss and the data that it was trained on, at least two.
+        weight_std: σ_w, as in :func:`log_prior`.
+        bias_std: σ_b, as in :func:`log_prior`.
+        delta: δ in (0, 1).
+    """
+    _checked(weight_std, bias_std, 0, 0)
+    check_number("delta", delta, low=0, high=1, open_low=True, open_high=True)
+    names = ["marginal_likelihood_bound", "log_marginal_likelihood"]
+    found = answers(snapshot)
+    if isinstance(found, str):
+        return dict.fromkeys(names, Estimate(None, note=f"undefined: {found}"))
+    reading, m = read(snapshot), snapshot.examples
+    assert isinstance(reading, Reading)
+    reason = "the network errs on these examples" if wrong_answers(snapshot, reading, snapshot.vector) else None
+    reason = reason or (None if m > 1 else "there is one example")
+    spreads = spreads_of(snapshot, found.layers, weight_std, bias_std)
+    if reason or isinstance(spreads, str):
+        return dict.fromkeys(names, Estimate(None, note=f"undefined: {reason or spreads}"))
+    try:
+        of_prior = _propagated(arc_cosine(found.inputs, spreads) * np.outer(found.signs, found.signs))
+    except np.linalg.LinAlgError as error:
+        return dict.fromkeys(names, Estimate(None, note=f"undefined: {error}"))
+    assert of_prior.value is not None
+    exponent = (math.log(2 * m / delta) - of_prior.value) / (m - 1)
+    bound = Estimate(-math.expm1(-exponent), converged=of_prior.converged, residual=of_prior.residual)
+    return dict(zip(names, (bound, of_prior), strict=True))
 
 
 def _propagated(kernel: Array) -> Estimate:
@@ -101,16 +146,20 @@ def arc_cosine(inputs: Array, spreads: list[tuple[float, float]]) -> Array:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
+    """A linear layer."""
+
     weight: Tensor  # [units, inputs], float64
     bias: Tensor | None
 
 
 @dataclass(frozen=True)
-class _Answers:
+class Answers:
+    """The answers of a fully connected ReLU network to some inputs."""
+
     inputs: Array  # [n, d], distinct
     signs: Array  # [n], 1 for the second class, else -1
-    layers: list[_Layer]
+    layers: list[Layer]
 
 
 def _checked(weight_std: float | None, bias_std: float | None, samples: int, seed: int) -> None:
@@ -124,14 +173,14 @@ def _checked(weight_std: float | None, bias_std: float | None, samples: int, see
     check_integer("seed", seed, least=0)
 
 
-def _of_answers(snapshot: Snapshot, train: Snapshot) -> _Answers | str:
-    """The distinct inputs of both, and the network's answers."""
-    reading = read(snapshot)
+def answers(*snapshots: Snapshot) -> Answers | str:
+    """The distinct inputs of snapshots of one network, in lexicographic order, and its answers, or why it has none."""
+    reading = read(snapshots[-1])
     if isinstance(reading, str):
         return reading
     inputs, signs = [], []
-    layers: list[_Layer] = []
-    for each in (train, snapshot):
+    layers: list[Layer] = []
+    for each in snapshots:
         with each.measuring():
             for batch in each.each_batch():
                 if not each.is_pair(batch) or not isinstance(batch[0], Tensor) or not batch[0].is_floating_point():
@@ -146,10 +195,10 @@ def _of_answers(snapshot: Snapshot, train: Snapshot) -> _Answers | str:
     if len(x) > _MOST:
         return f"there are {len(x):,} distinct inputs, more than {_MOST:,}"
     margin = torch.cat(signs).numpy()[first]
-    return _Answers(x, np.where(margin > 0, 1.0, -1.0), layers)
+    return Answers(x, np.where(margin > 0, 1.0, -1.0), layers)
 
 
-def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list[_Layer]] | str:
+def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list[Layer]] | str:
     """logit₁ − logit₀ of each example [b], and the layers; or why the network is no such network."""
     output, layers = _calls(snapshot, batch)
     logits = reading.logits(output)
@@ -166,14 +215,14 @@ def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list
     return (logits[:, 1] - logits[:, 0]).double(), layers
 
 
-def _calls(snapshot: Snapshot, batch: Any) -> tuple[Any, list[_Layer]]:
+def _calls(snapshot: Snapshot, batch: Any) -> tuple[Any, list[Layer]]:
     """The output for a batch, and the linear layers in the order in which they were called."""
-    layers: list[_Layer] = []
+    layers: list[Layer] = []
 
     def called(module: nn.Module, _inputs: Any) -> None:
         assert isinstance(module, nn.Linear)
         bias = None if module.bias is None else module.bias.detach().double()
-        layers.append(_Layer(module.weight.detach().double(), bias))
+        layers.append(Layer(module.weight.detach().double(), bias))
 
     handles = [m.register_forward_pre_hook(called) for m in snapshot.model.modules() if isinstance(m, nn.Linear)]
     try:
@@ -184,10 +233,10 @@ def _calls(snapshot: Snapshot, batch: Any) -> tuple[Any, list[_Layer]]:
             handle.remove()
 
 
-def _spreads(
-    snapshot: Snapshot, layers: list[_Layer], weight_std: float | None, bias_std: float | None
+def spreads_of(
+    snapshot: Snapshot, layers: list[Layer], weight_std: float | None, bias_std: float | None
 ) -> list[tuple[float, float]] | str:
-    """(σ_w, σ_b) of each layer, or why they are not known."""
+    """(σ_w, σ_b) of each layer as given, or those of torch's linear layers; or why they are not known."""
     found = []
     start = None if weight_std is not None or snapshot.initial is None else snapshot.with_state(snapshot.initial)
     with (start or snapshot).measuring():

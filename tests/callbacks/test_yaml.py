@@ -23,6 +23,9 @@ APART = {
     "gaussian_interpolation",  # of the data alone: measures=interpolation
     "convolution_interpolation",
     "log_prior",  # of fully connected networks with two classes: measures=log_prior
+    "marginal_likelihood_bound",
+    "lempel_ziv_complexity",  # of functions of two values: measures=simplicity
+    "simplicity_bias",
     "rescaled",  # of another measure
     "prequential_code",  # trains networks of their own: measures=description_length
     "two_part_code",

@@ -66,6 +66,20 @@ def test_bad_settings_are_refused_in_one_line(settings, message):
         BooleanFunctions(**settings)
 
 
+def test_flips_change_so_many_values_of_both_splits_and_lie_within_more():
+    plain, known = truth(BooleanFunctions(function=1, seed=5)), set()
+    for flips in (0, 10, 128):
+        data = BooleanFunctions(function=1, seed=5, flips=flips)
+        changed = {x for x, label in truth(data).items() if label != plain[x]}
+        assert len(changed) == flips
+        assert known <= changed
+        known = changed
+    few, others = (truth(BooleanFunctions(function=1, seed=seed, flips=10)) for seed in (5, 6))
+    assert few != others
+    with pytest.raises(ValueError, match=r"data\.flips is 129; accepted: an integer from 0 to 128"):
+        BooleanFunctions(flips=129)
+
+
 def test_an_attack_set_has_wrong_values_and_lies_within_larger_ones():
     settings = {"function": 2**64 - 1, "train_size": 30, "batch_size": 1}
     plain = BooleanFunctions(**settings)

@@ -12,7 +12,7 @@ from scipy.special import log_ndtr
 from torch import nn
 
 from genbench.data.boolean_functions import patterns
-from genbench.measures import Snapshot, log_prior
+from genbench.measures import Snapshot, log_prior, marginal_likelihood_bound
 from genbench.measures.log_prior import arc_cosine
 from genbench.measures.orthant import expectation_propagation, sampled
 from genbench.models import MLP
@@ -268,3 +268,29 @@ def test_settings_are_refused():
     for name, value in wrong.items():
         with pytest.raises(ValueError, match=f"^{name} is "):
             partial(log_prior, **{name: value})(*snapshots(mlp(), patterns(7).float()[:, None]))
+
+
+def test_the_bound_is_that_of_the_probability_of_all_functions_that_fit():
+    net, x = mlp(), patterns(7).float()[:60, None]
+    labels = net(x).argmax(1)
+    found = marginal_likelihood_bound(Snapshot(net, F.cross_entropy, [(x, labels)]), weight_std=1.2, bias_std=0.3)
+    signs = labels.double().numpy() * 2 - 1
+    kernel = arc_cosine(x[:, 0].double().numpy(), [(1.2, 0.3)] * 3) * np.outer(signs, signs)
+    log_p = expectation_propagation(kernel).value
+    assert found["log_marginal_likelihood"].value == pytest.approx(log_p, abs=1e-6)
+    bound = 1 - math.exp(-(-log_p + math.log(2 * 60 / 0.05)) / 59)
+    assert found["marginal_likelihood_bound"].value == pytest.approx(bound, abs=1e-8)
+    assert found["marginal_likelihood_bound"].converged
+
+
+def test_networks_that_err_have_no_such_bound():
+    net, x = mlp(), patterns(7).float()[:, None]
+    labels = net(x).argmax(1)
+    labels[3] = 1 - labels[3]
+    found = marginal_likelihood_bound(Snapshot(net, F.cross_entropy, [(x, labels)]))
+    assert {e.note for e in found.values()} == {"undefined: the network errs on these examples"}
+    one = marginal_likelihood_bound(Snapshot(net, F.cross_entropy, [(x[:1], labels[:1])]))
+    assert one["marginal_likelihood_bound"].note == "undefined: there is one example"
+    for delta in (0, 1):
+        with pytest.raises(ValueError, match=r"^delta is "):
+            marginal_likelihood_bound(Snapshot(net, F.cross_entropy, [(x, labels)]), delta=delta)

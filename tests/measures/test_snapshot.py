@@ -63,6 +63,8 @@ OF_TWO = (
     measures.linear_cka,
     measures.gaussian_interpolation,
     measures.log_prior,
+    measures.lempel_ziv_complexity,
+    measures.simplicity_bias,
 )
 
 

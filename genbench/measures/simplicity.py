@@ -1,0 +1,202 @@
+"""The complexity of the learned function, and the probability of functions by their complexity."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genbench.checks import check_integer, check_number
+from genbench.measures.base import measure
+from genbench.measures.log_prior import answers, spreads_of
+from genbench.measures.outputs import Reading, read, undefined
+from genbench.measures.snapshot import Snapshot
+from genbench.records.estimate import Estimate
+from genbench.rng import StepRandom
+
+_CHUNK = 250  # networks that are evaluated at once
+_OFTEN = 4  # times that a function is seen before its share of the draws counts
+_BLOCK = 4096  # examples that are read at once
+
+
+def lempel_ziv(bits: str) -> int:
+    """The number of components of a string in the exhaustive history of Lempel & Ziv 1976 (IEEE Trans. Inform. Theory
+    22, 75): each is the shortest piece that does not begin anywhere before, overlaps allowed.
+
+    >>> lempel_ziv("0001101001000101")  # 0 001 10 100 1000 101
+    6
+    """
+    count = start = 0
+    while start < len(bits):
+        end, at = start + 1, 0
+        while end <= len(bits) and (at := bits.find(bits[start:end], at, end - 1)) >= 0:
+            end += 1
+        count, start = count + 1, end
+    return count
+
+
+def complexity(bits: str) -> float:
+    """The complexity of a string of n zeros and ones, log₂ n · (components forwards + backwards)/2 with the components
+    of :func:`lempel_ziv`, and log₂ n for one that is constant (Dingle, Camargo & Louis 2018, Nature Comm. 9, 761;
+    Valle-Pérez et al. 2019, arXiv 1805.08522)."""
+    length = math.log2(len(bits))
+    if len(set(bits)) == 1:
+        return length
+    return length * (lempel_ziv(bits) + lempel_ziv(bits[::-1])) / 2
+
+
+@measure("information", by_member=False)
+def lempel_ziv_complexity(
+    snapshot: Snapshot, train: Snapshot, *, samples: int = 100, seed: int = 0
+) -> dict[str, Estimate]:
+    """The Lempel–Ziv complexity of the learned function, ``lempel_ziv_complexity``: of the network's answers, 0 or 1,
+    to the inputs of these data and of the train split together, each distinct input once and in lexicographic order;
+    see :func:`complexity`. On all inputs of n bits that is the complexity of the truth table.
+
+    ``lempel_ziv_target`` is that of the labels, and ``lempel_ziv_chance`` the mean of functions that answer as the
+    network on the train split, and at random elsewhere. The complexity depends on the order of the inputs.
+
+    Undefined for more than two classes.
+
+    Args:
+        snapshot: network, loss and data.
+        train: the same network on its train split.
+        samples: random functions, at least 2.
+        seed: of them, at least 0.
+    """
+    check_integer("samples", samples, least=2)
+    check_integer("seed", seed, least=0)
+    reading = read(snapshot)
+    names = [f"lempel_ziv_{name}" for name in ("complexity", "target", "chance")]
+    if isinstance(reading, str):
+        return dict.fromkeys(names, undefined(reading))
+    tables = [_table(each, reading) for each in (train, snapshot)]
+    x, labels, found = (torch.cat(parts).numpy() for parts in zip(*tables, strict=True))
+    if not np.isin(np.concatenate([labels, found]), (0, 1)).all():
+        return dict.fromkeys(names, undefined("a function of more than two values is no string of bits"))
+    _, first = np.unique(x, axis=0, return_index=True)
+    if len(first) < 2:
+        return dict.fromkeys(names, undefined("there is one input"))
+    draws = StepRandom(seed, 0).uniform("simplicity.chance", samples, len(first)).numpy() < 0.5
+    random = np.where(first < train.examples, found[first], draws)
+    return {
+        "lempel_ziv_complexity": Estimate(complexity(_text(found[first]))),
+        "lempel_ziv_target": Estimate(complexity(_text(labels[first]))),
+        "lempel_ziv_chance": _mean([complexity(_text(row)) for row in random]),
+    }
+
+
+@measure("information", by_member=False)
+def simplicity_bias(
+    snapshot: Snapshot,
+    train: Snapshot,
+    *,
+    samples: int = 100_000,
+    weight_std: float | None = None,
+    bias_std: float | None = None,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """The probability P(f) that a network of this architecture with random weights has the function f, against its
+    complexity K(f) (Valle-Pérez et al. 2019, arXiv 1805.08522), from ``samples`` networks with weights of variance
+    σ_w²/fan_in and biases of variance σ_b², all normal. A function is the answers to the distinct inputs of these data
+    and of the train split; see :func:`lempel_ziv_complexity`.
+
+    ``log2_probability_at_<K>`` is the largest log₂ P of the functions of complexity K, P the share of the draws. Only
+    functions that were drawn at least four times count, here and below: rarer ones are not resolved. The upper bound
+    log₂ P ≤ −aK + b is fitted on the first half of the draws: a, ``simplicity_slope``, by least squares on the largest
+    log₂ P of each complexity, and b, ``simplicity_intercept``, such that no function lies above.
+    ``simplicity_bound_kept`` is the share of the functions of the second half that lie at or below it there, and
+    ``log2_bound_at_<K>`` the bound. ``simplicity_drawn`` is the mean complexity of all draws, and
+    ``simplicity_uniform`` that of 1,000 functions drawn uniformly.
+
+    Undefined for a network that is not fully connected with ReLU and two classes. The weights of this snapshot are not
+    used.
+
+    Args:
+        snapshot: network, loss and data.
+        train: the same network on its train split.
+        samples: networks, at least 2; 0: none, and no estimate. 100,000 take about ten seconds for 128 inputs.
+        weight_std: σ_w > 0; without it, that of torch's linear layers, 1/√3.
+        bias_std: σ_b ≥ 0; without it, 1/√(3 fan_in).
+        seed: of the draws, at least 0.
+    """
+    if weight_std is not None:
+        check_number("weight_std", weight_std, low=0, open_low=True)
+    if bias_std is not None:
+        check_number("bias_std", bias_std, low=0)
+    check_integer("seed", seed, least=0)
+    if check_integer("samples", samples, least=0) == 0:
+        return {}
+    if samples == 1:
+        raise ValueError("samples is 1; accepted: 0, or an integer of at least 2")
+    found = answers(train, snapshot)
+    if isinstance(found, str):
+        return {"simplicity_slope": undefined(found)}
+    spreads = spreads_of(snapshot, found.layers, weight_std, bias_std)
+    if isinstance(spreads, str):
+        return {"simplicity_slope": undefined(spreads)}
+    shapes = [(*layer.weight.shape, *spread) for layer, spread in zip(found.layers, spreads, strict=True)]
+    drawn = drawn_functions(torch.from_numpy(found.inputs).float(), shapes, samples=samples, seed=seed)
+    uniform = StepRandom(seed, 0).uniform("simplicity.uniform", 1000, len(found.inputs)).numpy() < 0.5
+    return _fitted(drawn, samples) | {"simplicity_uniform": _mean([complexity(_text(row)) for row in uniform])}
+
+
+def drawn_functions(
+    x: Tensor, shapes: list[tuple[int, int, float, float]], *, samples: int, seed: int
+) -> list[tuple[float, int, int]]:
+    """The functions of random ReLU networks on inputs [n, d], layers of (units, inputs, σ_w, σ_b): of each distinct one
+    its complexity, and how often the first and the second half of ``samples`` networks have it."""
+    generator = StepRandom(seed, 0).generator("simplicity.weights")
+    rows = []
+    for count in (min(_CHUNK, samples - start) for start in range(0, samples, _CHUNK)):
+        h = x.expand(count, *x.shape)
+        for index, (units, inputs, weight, bias) in enumerate(shapes):
+            w = torch.randn(count, inputs, units, generator=generator) * (weight / math.sqrt(inputs))
+            b = torch.randn(count, 1, units, generator=generator) * bias
+            h = torch.bmm(h.relu_() if index else h, w).add_(b)
+        answer = h[..., 0] if h.shape[2] == 1 else h[..., 1] - h[..., 0]
+        rows.append(np.packbits((answer > 0).numpy(), axis=1))
+    functions, inverse = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
+    halves = [np.bincount(part, minlength=len(functions)) for part in np.split(inverse.ravel(), [samples // 2])]
+    bits = np.unpackbits(functions, axis=1, count=len(x))
+    return [(complexity(_text(row)), int(a), int(b)) for row, a, b in zip(bits, *halves, strict=True)]
+
+
+def _fitted(drawn: list[tuple[float, int, int]], samples: int) -> dict[str, Estimate]:
+    """The estimates of :func:`simplicity_bias` from the complexity of each function and its numbers in both halves."""
+    k, first, second = (np.array(each) for each in zip(*drawn, strict=True))
+    half, both = samples // 2, first + second
+    found = {"simplicity_drawn": Estimate(float(k @ both) / samples)}
+    often, again = first >= _OFTEN, second >= _OFTEN
+    fitted = np.unique(k[often])
+    if len(fitted) < 2 or not again.any():
+        return found | {"simplicity_slope": undefined("functions of fewer than two complexities were drawn four times")}
+    slope = -float(np.polyfit(fitted, [math.log2(first[k == level].max() / half) for level in fitted], 1)[0])
+    intercept = float((np.log2(first[often] / half) + slope * k[often]).max())
+    below = np.log2(second[again] / (samples - half)) <= intercept - slope * k[again] + 1e-9
+    for level in np.unique(k[both >= _OFTEN]).tolist():
+        found[f"log2_probability_at_{level:g}"] = Estimate(math.log2(both[k == level].max() / samples))
+        found[f"log2_bound_at_{level:g}"] = Estimate(intercept - slope * level)
+    found |= {
+        "simplicity_slope": Estimate(slope),
+        "simplicity_intercept": Estimate(intercept),
+        "simplicity_bound_kept": Estimate(float(below.mean())),
+    }
+    return found
+
+
+def _table(snapshot: Snapshot, reading: Reading) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs [n, d], labels [n] and the network's answers [n]."""
+    x, y = (torch.cat(parts).cpu() for parts in zip(*snapshot.blocks(_BLOCK), strict=True))
+    found = torch.cat([reading.answers(output).reshape(-1) for output, _ in snapshot.predictions]).cpu()
+    return x.flatten(1), y.reshape(-1).long(), found
+
+
+def _text(bits: NDArray[np.generic]) -> str:
+    """Zeros and ones as a string."""
+    return "".join("1" if bit else "0" for bit in bits.tolist())
+
+
+def _mean(values: list[float]) -> Estimate:
+    return Estimate(float(np.mean(values)), stderr=float(np.std(values, ddof=1)) / math.sqrt(len(values)))
