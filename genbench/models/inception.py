@@ -1,19 +1,20 @@
 """The small Inception of Zhang et al."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genbench.checks import check_integer
-from genbench.models.base import Classifier, activation, convolution, max_pool, normalization
+from genbench.models.base import activation, convolution, max_pool, normalization
+from genbench.models.parametrization import Parametrized
 from genbench.models.slots import Dropout
 
 # channels of the 1 × 1 and 3 × 3 convolutions of each module; a single number: those of a downsampling convolution
 _MODULES = ((32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160))
 
 
-class Inception(Classifier):
+class Inception(Parametrized):
     """The small Inception of Zhang et al. 2017 (arXiv 1611.03530, figure 3), in one dimension on sequences and two on
     images.
 
@@ -27,14 +28,13 @@ class Inception(Classifier):
     def __init__(
         self,
         *,
-        input_shape: Sequence[int],
-        classes: int,
         width: int = 96,
         activation: str = "relu",
         normalization: str = "batch_norm",
         dropout: float = 0.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_shape=input_shape, classes=classes)
+        super().__init__(**settings)
         check_integer("model.width", width, least=1)
         channels, sides = self.spatial(least=1)
         slots = (len(sides), activation, normalization)
@@ -52,7 +52,8 @@ class Inception(Classifier):
                 channels = one + three
         self.layers = nn.Sequential(*layers)
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(channels, classes)
+        self.head = nn.Linear(channels, self.classes)
+        self.parametrize(width)
 
     def features(self, x: Tensor) -> Tensor:
         return self.dropout(self.layers(x).flatten(2).mean(2))
