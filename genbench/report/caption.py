@@ -79,7 +79,7 @@ def published_caption(
             for index, labels in places.items()
         ]
         of = "" if len(cited) == 1 and len(named) > 1 else f" of {listed(named)}"
-        caption.append(f"Published values{of}: {source}.")
+        caption.append(f"Published values{of}, in brackets: {source}.")
     beside = [column for column, count in zip(columns, counts, strict=True) if count and column.metric]
     same = [column.title for column in beside if column.same_scale]
     other = [column.title for column in beside if not column.same_scale]

@@ -124,7 +124,10 @@ def _test(claims: Claims) -> list[str]:
         return ["Exact claims: they hold in every run or they do not, so there is no p."]
     family = f"{claims.family} claim{'s' * (claims.family != 1)}"
     looks = listed([str(look) for look in claims.looks])
-    said = [f"p: one-sided, after Holm's correction for {family}; looks at {looks} seeds, from seed {claims.seeds[0]}."]
+    said = [
+        f"p: one-sided, after Holm's correction for {family}; looks at {looks} seeds, from seed {claims.seeds[0]}.",
+        "Small p for: the effect exceeds its margin. Small p against: it stays short of the effect of interest.",
+    ]
     if claims.changed:
         return said
     return [

@@ -37,11 +37,12 @@ class Curve:
     It has one line per value of ``lines`` (dotted keys or groups; default: the table's rows) and one panel per value of
     ``panels``. It shows the runs that match ``where``: keys with a value or a list of values. Without ``x``, ``y``
     contains one ``*``, which stands for a number: the matching metrics are the points of a line. ``names`` maps the
-    values of a line or a panel, with / between them, to what is shown.
+    values of a line or a panel, with / between them, to what is shown, in this order.
 
     ``y`` may also be several such families by label, each a line. If ``x`` is as many families by the same labels, a
     line goes through the points (x, y) of each number, coloured by it: a trajectory. ``log`` makes the y axis
-    logarithmic.
+    logarithmic. Where each run is a point, the caption says the rank correlation over the setting ``correlate``, as the
+    mean of the seeds, and over the seeds, as the mean of its values.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Curve:
     y_label: str = ""
     number_label: str = ""
     log: bool = False
+    correlate: str | None = None
 
     @property
     def scatter(self) -> bool:
@@ -67,7 +69,7 @@ class Curve:
     def keys(self) -> list[str]:
         """The settings that it reads."""
         setting = [self.x] if isinstance(self.x, str) and not self.scatter else []
-        return [*setting, *self.lines, *self.panels, *self.where]
+        return [*setting, *self.lines, *self.panels, *self.where, *([self.correlate] if self.correlate else [])]
 
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
@@ -177,7 +179,13 @@ def curves_of(nodes: Any) -> list[Curve]:
                 f"table: figure {node['name']!r}: y is {node['y']!r}; accepted: a metric with x a setting, or one with "
                 "a single * for numbers and no x"
             )
-        found.append(Curve(**given))
+        curve = Curve(**given)
+        if curve.correlate is not None and not curve.scatter:
+            raise ValueError(
+                f"table: figure {node['name']!r}: correlate is {curve.correlate!r}; accepted: null, or a setting "
+                "where x is a metric"
+            )
+        found.append(curve)
     return found
 
 

@@ -291,10 +291,18 @@ def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple
         ]
         for line in lines
     ]
-    sentences = [
-        f"{listed(list(dict.fromkeys(columns[index].label for index in of)))}: {text}." for text, of in general.items()
-    ]
-    return cut, sentences
+    return cut, [f"{listed(_named(columns, of))}: {text}." for text, of in general.items()]
+
+
+def _named(columns: Sequence[Column], chosen: Sequence[int]) -> list[str]:
+    """Return the names of the chosen columns: where a label is not unique, that of its group if all of it is chosen."""
+    labels = [column.label for column in columns]
+    names = []
+    for index in chosen:
+        label, group = columns[index].label, columns[index].group
+        whole = group and all(other in chosen for other, each in enumerate(columns) if each.group == group)
+        names.append(label if labels.count(label) == 1 else group if whole else columns[index].title)
+    return list(dict.fromkeys(names))
 
 
 def _without_empty(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[Column], list[_Line], list[str]]:

@@ -108,9 +108,9 @@ def test_every_value_carries_its_source_and_who_read_it(tmp_path):
         Published(text="> 0.9", source="B. Critic 2021"),
     ]
     assert [text for text in table.caption if "Published" in text] == [
-        "Published values of acc (none) and gap: A. Author 2020.",
-        "Published values of acc (l1): A. Author 2020 (third party: not read in the source itself).",
-        "Published values of acc (l2): B. Critic 2021.",
+        "Published values of acc (none) and gap, in brackets: A. Author 2020.",
+        "Published values of acc (l1), in brackets: A. Author 2020 (third party: not read in the source itself).",
+        "Published values of acc (l2), in brackets: B. Critic 2021.",
     ]
     found = {(row["row"], row["column"]): row for row in csv.DictReader(io.StringIO(render.comma_separated(table)))}
     assert found["l1", "acc"]["published"] == "0.71"
@@ -119,7 +119,7 @@ def test_every_value_carries_its_source_and_who_read_it(tmp_path):
 
 
 def test_one_source_of_all_values_is_named_once(folder):
-    said = "Published values: Author et al. 2017, Table 1 (third party: not read in the source itself)."
+    said = "Published values, in brackets: Author et al. 2017, Table 1 (third party: not read in the source itself)."
     assert said in build(load(folder)).caption
 
 

@@ -138,6 +138,26 @@ def test_what_is_said_of_several_values_of_a_single_row_stands_in_the_caption(tm
     assert "lambda_1, trace and sam_sharpness: on 1,024 of 4,000 examples." in table.caption
 
 
+def test_what_is_said_of_columns_of_one_label_names_their_groups(tmp_path):
+    def change(item):
+        for name in ("lambda_1", "trace"):
+            item["notes"][f"train/flatness/{name}"] = "on 1,024 of 4,000 examples"
+        return item
+
+    columns = [
+        {"group": name, "label": label, "metric": f"train/flatness/{metric}"}
+        for name, label, metric in (
+            ("sharpness", "first", "lambda_1"),
+            ("sharpness", "last", "trace"),
+            ("others", "first", "trace"),
+            ("others", "last", "sam_sharpness"),
+        )
+    ]
+    spec = {"rows": ["regularization"], "columns": columns}
+    table = build(load(factory.ablation(tmp_path, ["none"], (0.0,), (0,), spec, change=change)))
+    assert "sharpness and others, first: on 1,024 of 4,000 examples." in table.caption
+
+
 def test_one_seed_has_no_interval_and_no_test(tmp_path):
     table = build(load(factory.toy(tmp_path, {"none": [0.6], "l1": [0.7]})))
     assert table.cells[1][0].mean.half_width is None

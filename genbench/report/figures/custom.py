@@ -4,11 +4,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from genbench.analysis import statistics
 from genbench.analysis.statistics import LARGEST
+from genbench.claims.p_values import spearman
 from genbench.privacy import clean
 from genbench.records.settings import shown
 from genbench.report.figures.style import COLOURS, GREY, Drawing, blank, logarithmic, plain
+from genbench.report.format import number as rounded
 from genbench.report.model import Point
 from genbench.report.spec import Curve
 
@@ -34,9 +38,9 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             measured.setdefault(panel, {}).setdefault(line, {}).setdefault(x, []).append(y * curve.scale)
     if not measured:
         return None
-    panels = list(measured)
+    panels = _ordered(curve, measured)
     measured = {panel: measured[panel] for panel in panels[:_PANELS]}
-    every_line = list(dict.fromkeys(line for panel in measured.values() for line in panel))
+    every_line = _ordered(curve, (line for panel in measured.values() for line in panel))
     lines = every_line[:LINES]
     measured = {
         panel: {line: values for line, values in found.items() if line in lines} for panel, found in measured.items()
@@ -46,9 +50,12 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     beside = 0.06 * max(0, max(map(len, [named, *lines])) - 20)  # extra width for a legend of long names
     high = -(-len(measured) // _ABREAST)
     wide = -(-len(measured) // high)
-    figure, axes = blank(max(4.6, 3.2 * wide) + beside, 3.1 * high, high, wide, sharey=True)
+    alone = all([*found] == [panel] for panel, found in measured.items())  # the panels' titles are their lines' names
+    width = 3.2 * wide if alone else max(4.6, 3.2 * wide) + beside
+    figure, axes = blank(width, 3.1 * high, high, wide, sharex=high == 1, sharey=True)
     for axis in axes.flat[len(measured) :]:
         axis.remove()
+    every = sorted({x for panel in measured.values() for values in panel.values() for x in values})
     fewest = min(len(ys) for panel in measured.values() for line in panel.values() for ys in line.values())
     for axis, (panel, found) in zip(axes.flat, measured.items(), strict=False):
         for line, values in found.items():
@@ -63,7 +70,6 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
             halves = [mean.half_width or 0 for mean in means]
             axis.errorbar(xs, [mean.value for mean in means], halves, fmt="none", linewidth=0.8, **look)
-        every = sorted({x for values in found.values() for x in values})
         if every[0] > 0 and every[-1] >= 10 * every[0]:
             logarithmic(axis)
         if len(every) <= 8 and not curve.scatter:  # label the values that were tried
@@ -76,19 +82,50 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     for axis in axes[:, 0]:
         axis.set_ylabel(plain(curve.y_label or _name(family)))
     handles = [
-        Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)],
-               linestyle=_DASHES[i // len(COLOURS) % len(_DASHES)], label=plain(line))
+        Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)], label=plain(line),
+               linestyle="none" if curve.scatter else _DASHES[i // len(COLOURS) % len(_DASHES)])
         for i, line in enumerate(lines)
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside right upper", title=plain(named) or None, fontsize=7.5)
+    title = None if set(lines) <= set(curve.names.values()) else plain(named) or None  # names of ours say what they are
+    if not alone:
+        figure.legend(handles=handles, loc="outside right upper", title=title, fontsize=7.5)
     interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is a single run"
     said = [f"Means over seeds {interval}; at least {fewest} runs per point."]
     if curve.scatter:
-        said = ["Each point is a run."]
+        said = ["Each point is a run.", *_correlations(curve, inside)]
     for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
         if len(drawn) < len(all_of):
             said.append(f"The first {len(drawn)} of {len(all_of)} {what}.")
     return Drawing(curve.name, clean(curve.title), " ".join(said), figure)
+
+
+def _correlations(curve: Curve, points: Sequence[Point]) -> list[str]:
+    """Return the rank correlations of a figure's points over the values of ``curve.correlate`` and within each."""
+    key = curve.correlate
+    if key is None:
+        return []
+    found: dict[str, list[tuple[Any, Any, float, float]]] = {}  # of each line: seed, value of the setting, x, y
+    for point in points:
+        for line, x, y in _found(curve, point):
+            named = ", ".join(filter(None, dict.fromkeys((_panel(curve, point), line))))
+            found.setdefault(named, []).append((point.record["seed"], _value(point, key), x, y))
+    said = []
+    for part, words in ((0, f"a seed, over {_name(key)}"), (1, f"one {_name(key)}, over the seeds")):
+        means = {name: _mean_correlation(each, part) for name, each in found.items()}
+        told = ", ".join(f"{name} {'–' if mean is None else rounded(mean, 2)}" for name, mean in means.items())
+        said.append(f"Mean rank correlation within {words}: {told}.")
+    return said
+
+
+def _mean_correlation(points: Sequence[tuple[Any, Any, float, float]], part: int) -> float | None:
+    """Return the mean of Spearman's correlations of x and y within the groups of points that share a ``part``."""
+    groups: dict[Any, list[tuple[float, float]]] = {}
+    for point in points:
+        groups.setdefault(point[part], []).append(point[2:])
+    pairs = [np.array(group) for group in groups.values() if len(group) > 2]
+    found = [float(spearman(pair[:, :1], pair[:, 1:])[0]) for pair in pairs]
+    known = [rho for rho in found if rho == rho]  # NaN where a metric is constant
+    return sum(known) / len(known) if known else None
 
 
 def numbers(pattern: str, names: Iterable[str]) -> dict[str, float]:
@@ -118,12 +155,12 @@ def _trajectories(curve: Curve, points: Sequence[Point], x: Mapping[str, str]) -
                     lines = measured.setdefault(_panel(curve, point), {})
                     found = lines.setdefault(label, {}).setdefault(number, [])
                     found.append((beside[number], metrics[key] * curve.scale))
-    panels = list(measured.items())[:_PANELS]
+    panels = [(panel, measured[panel]) for panel in _ordered(curve, measured)[:_PANELS]]
     if not panels:
         return None
     every = sorted({number for _, lines in panels for line in lines.values() for number in line})
     norm = (LogNorm if every[0] > 0 and every[-1] >= 10 * every[0] else Normalize)(every[0], every[-1])
-    figure, axes = blank(max(4.6, 3.2 * len(panels)) + 1, 3.4, 1, len(panels), sharey=True)
+    figure, axes = blank(max(4.6, 3.2 * len(panels)) + 1, 3.4, 1, len(panels), sharex=True, sharey=True)
     labels = [label for label in curve.y if any(label in lines for _, lines in panels)]
     for axis, (panel, lines) in zip(axes[0], panels, strict=True):
         for label, line in lines.items():
@@ -155,6 +192,12 @@ def _trajectories(curve: Curve, points: Sequence[Point], x: Mapping[str, str]) -
 def _inside(curve: Curve, points: Sequence[Point]) -> list[Point]:
     """Return the runs that a figure shows."""
     return [p for p in points if p.chosen and all(_matches(p, key, value) for key, value in curve.where.items())]
+
+
+def _ordered(curve: Curve, found: Iterable[str]) -> list[str]:
+    """Return lines or panels without repetitions: those with a name in the order of the names, then the others."""
+    given = list(curve.names.values())
+    return sorted(dict.fromkeys(found), key=lambda name: given.index(name) if name in given else len(given))
 
 
 def _panel(curve: Curve, point: Point) -> str:

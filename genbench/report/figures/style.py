@@ -132,7 +132,7 @@ def logarithmic(axis: Any) -> None:
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    narrow = high < 30 * low
+    narrow = high < 100 * low
     axis.xaxis.set_minor_formatter(NullFormatter())
     if narrow:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -139,6 +139,7 @@ def test_nothing_measured_is_no_figure(sizes):
         (DRIFT | {"x": {"a": "a_*"}}, "accepted"),
         (DRIFT | {"y": {"a": "a_*"}, "x": {"b": "a_*"}}, "x is {'b': 'a_\\*'}; accepted: .* the same in x and y"),
         (SIZE | {"name": "../a"}, "accepted: a name of letters"),
+        (SIZE | {"correlate": "seed"}, "correlate is 'seed'; accepted: null, or a setting where x is a metric"),
     ],
 )
 def test_a_malformed_figure_is_refused(node, message):
@@ -158,6 +159,48 @@ def test_lines_and_panels_may_have_names(sizes):
     titles = {axis.get_title(loc="left") for axis in drawing_.figure.axes}
     assert titles == {"weight penalty", "regularization none"}
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["few", "4000"]
+
+
+def test_lines_and_panels_follow_the_order_of_their_names(sizes):
+    node = SIZE | {"lines": ["regularization"], "panels": ["data.train_size"], "names": {"none": "plain", 4000: "many"}}
+    (drawing_,) = drawn(sizes, node | {"x": "seed"})
+    assert [axis.get_title(loc="left") for axis in drawing_.figure.axes] == ["many", "train size 100"]
+    (legend,) = drawing_.figure.legends
+    assert [text.get_text() for text in legend.texts] == ["plain", "l2"]
+    assert legend.get_title().get_text() == "regularization"  # l2 has no name that says what it is
+    (drawing_,) = drawn(sizes, node | {"x": "seed", "names": {"none": "plain", "l2": "penalty"}})
+    assert drawing_.figure.legends[0].get_title().get_text() == ""
+
+
+def test_panels_with_a_line_each_of_the_same_name_need_no_legend(sizes):
+    names = {"none": "plain", "l2": "penalty"}
+    node = SIZE | {"panels": ["regularization"], "lines": ["regularization"], "names": names}
+    (drawing_,) = drawn(sizes, node)
+    assert not drawing_.figure.legends
+    left, right = drawing_.figure.axes
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_xscale() == right.get_xscale() == "log"
+
+
+def test_a_cloud_says_the_rank_correlation_within_seeds_and_within_a_setting(tmp_path):
+    """Accuracy rises with the norm along sizes, and falls with it over the seeds of one size."""
+    for size in (1, 2, 3):
+        for seed in range(4):
+            item = factory.record("none", 0.0, seed)
+            item["config"]["data"] |= {"train_size": size}
+            item["metrics"] |= {"test/performance/accuracy": size / 4 + seed / 100, "train/norms/all": 10 * size - seed}
+            factory.leave(tmp_path, item | {"run_id": factory.run_id("none", size, seed)})
+    cloud = SIZE | {"x": "train/norms/all", "lines": ["regularization"], "correlate": "data.train_size"}
+    (drawing_,) = drawn(tmp_path, cloud)
+    assert drawing_.caption == (
+        "Each point is a run. Mean rank correlation within a seed, over train size: none 1.00. "
+        "Mean rank correlation within one train size, over the seeds: none −1.00."
+    )
+    (drawing_,) = drawn(tmp_path, cloud | {"where": {"data.train_size": [1, 2]}})
+    assert "over train size: none –." in drawing_.caption  # two points have no rank correlation
+    wrong = cloud | {"correlate": "data.train_sise"}
+    with pytest.raises(ValueError, match=r"'data\.train_sise' is neither"):
+        check({"figures": [wrong]}, {"data": {"train_size": 1}}, {"regularization": 1})
 
 
 def test_more_than_four_panels_take_two_lines(tmp_path):
