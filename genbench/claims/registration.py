@@ -4,14 +4,15 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from genbench import records
 from genbench.checks import check_integer, nearest
 from genbench.claims import rules
+from genbench.claims import sets as named_sets
 from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
-from genbench.claims.runs import ClaimRuns
+from genbench.claims.runs import ClaimRuns, NamedSet
 from genbench.claims.verdict import SETTINGS_CHANGED, UNDECIDED, Evidence, Verdict
 from genbench.config import defaults_of
 from genbench.privacy import shared
@@ -19,7 +20,7 @@ from genbench.privacy import shared
 VERSION = 1
 """Of the rules: raised when one of them decides otherwise than before."""
 _ROOM = "genbench.claims.rules"
-_ACCEPTED = ("rules", "family", "seeds", "looks", "pilots")
+_ACCEPTED = ("sets", "rules", "family", "seeds", "looks", "pilots")
 _STAMP = ("version", "digest", "changed")  # added by ``register``
 _MOST_SEEDS = 10_000  # at the last look
 _DIGESTS: dict[str, str] = {}  # of the claims that this process registered: the runs of a sweep share theirs
@@ -48,6 +49,7 @@ class Claims:
         pilots: seeds that settings were chosen on; no run of the experiment has one of them.
         digest: of all that could change a verdict, the version of the rules included.
         changed: the settings of the experiment that the command changed, in words.
+        sets: the named sets of runs, in the order of the file.
     """
 
     claims: tuple[Claim, ...]
@@ -57,6 +59,7 @@ class Claims:
     pilots: tuple[int, ...]
     digest: str
     changed: tuple[str, ...] = ()
+    sets: tuple[NamedSet, ...] = ()
 
 
 def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
@@ -64,7 +67,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
 
     ``rules`` maps the id of each claim to its ``statement``, its ``source``, which may be left out, and the
     ``_target_`` and the settings of its rule. ``seeds`` is the first of consecutive seeds (0 by default), or all of
-    them.
+    them. For ``sets`` see :mod:`genbench.claims.sets`: a name stands for its settings, in the digest too.
 
     Args:
         block: the node.
@@ -82,7 +85,9 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     nodes = block.get("rules")
     if not isinstance(nodes, Mapping) or not nodes:
         raise ValueError(f"claims.rules is {nodes!r}; accepted: the id of each claim, and its rule")
-    claims = tuple(_claim(name, node, trust=trust) for name, node in nodes.items())
+    sets = named_sets.read(block.get("sets"))
+    found = [_claim(name, node, sets, trust=trust) for name, node in nodes.items()]
+    claims = tuple(claim for claim, _ in found)
     looks = _integers("claims.looks", block.get("looks", list(LOOKS)), least=1, most=_MOST_SEEDS)
     given = block.get("seeds", 0)
     if isinstance(given, Sequence) and not isinstance(given, str):
@@ -102,9 +107,11 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     family = block.get("family")
     family = least if family is None else check_integer("claims.family", family, least=least)
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
-    decisive = {name: {key: value for key, value in node.items() if key not in _TOLD} for name, node in nodes.items()}
+    decisive = {claim.id: node for claim, node in found}
     digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers}))
-    return Claims(claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed))
+    return Claims(
+        claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed), tuple(sets.values())
+    )
 
 
 def register(config: Mapping[str, Any], changed: Sequence[str] = ()) -> dict[str, Any]:
@@ -245,7 +252,8 @@ def _planned(name: str, config: Mapping[str, Any], choices: Mapping[str, Any]) -
     return {"run_id": name, "status": "failed", "metrics": {}, "seconds": {}, **parts}
 
 
-def _claim(name: object, node: object, *, trust: bool) -> Claim:
+def _claim(name: object, node: object, sets: Mapping[str, NamedSet], *, trust: bool) -> tuple[Claim, Mapping[str, Any]]:
+    """Return a claim, and the node of its rule with settings in place of the names of sets."""
     path = f"claims.rules.{name}"
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"claims.rules has the id {name!r}; accepted: letters, digits, - and _, such as C1")
@@ -256,30 +264,39 @@ def _claim(name: object, node: object, *, trust: bool) -> Claim:
         raise ValueError(f"{path}.statement is {statement!r}; accepted: one sentence")
     if source is not None and (not isinstance(source, str) or not source.isprintable()):
         raise ValueError(f"{path}.source is {source!r}; accepted: one line, or null")
-    rule = _built({key: value for key, value in node.items() if key not in _TOLD}, path, trust=trust)
-    return Claim(name, statement.strip(), source, rule)
+    rule, node = _built({key: value for key, value in node.items() if key not in _TOLD}, path, sets, trust=trust)
+    return Claim(name, statement.strip(), source, rule), node
 
 
-def _built(node: Mapping[str, Any], path: str, *, trust: bool) -> Rule:
-    """Return the rule of a node, and of the nodes in its ``parts``."""
+def _built(
+    node: Mapping[str, Any], path: str, sets: Mapping[str, NamedSet], *, trust: bool
+) -> tuple[Rule, Mapping[str, Any]]:
+    """Return the rule of a node, with those inside it, and the node with settings in place of the names of sets."""
     if (target := node.get("_target_")) is None:
         raise ValueError(f"{path}._target_ is missing; accepted: a rule, such as {_ROOM}.Difference")
     rule = _found(target, f"{path}._target_", trust=trust)
     settings = {key: value for key, value in node.items() if key != "_target_"}
     defaults_of(str(target), settings, path)
+    node = settings = named_sets.resolved(settings, sets, path, metric=_metric_of_others(rule))
     for key, value in settings.items():
-        if isinstance(value, Sequence) and any(isinstance(each, Mapping) and "_target_" in each for each in value):
-            settings[key] = [
-                _built(each, f"{path}.{key}.{index}", trust=trust)
-                if isinstance(each, Mapping) and "_target_" in each
-                else each
+        if isinstance(value, Sequence) and any(map(named_sets.is_rule, value)):
+            both = [
+                _built(each, f"{path}.{key}.{index}", sets, trust=trust) if named_sets.is_rule(each) else (each, each)
                 for index, each in enumerate(value)
             ]
+            settings = {**settings, key: [part for part, _ in both]}
+            node = {**node, key: [part for _, part in both]}
     try:
         built: Rule = rule(**settings)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return built
+    return built, {"_target_": target, **node}
+
+
+def _metric_of_others(rule: Any) -> bool:
+    """Tell whether the setting ``than`` of a rule may be the name of a metric: it is then no set of runs."""
+    hint = getattr(rule, "__annotations__", {}).get("than", str)
+    return hint is str or isinstance(hint, str) or str in get_args(hint)
 
 
 def _found(target: object, path: str, *, trust: bool) -> Any:

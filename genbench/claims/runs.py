@@ -17,6 +17,14 @@ Where = Mapping[str, Any]
 which a run has one. A setting that is a list itself is written as tables show it: ``l2+mixup``."""
 
 
+class NamedSet(dict[str, Any]):
+    """Settings that select runs, called by ``name`` in words."""
+
+    def __init__(self, settings: Where, name: str) -> None:
+        super().__init__(settings)
+        self.name = name
+
+
 class ClaimRuns:
     """The records of an experiment's folder, for decision rules.
 
@@ -128,15 +136,29 @@ class ClaimRuns:
 
 
 def named(where: Where) -> str:
-    """Return the settings in words.
+    """Return the settings in words, or the name of a set.
 
     >>> named({"data.label_noise": 0.0, "model": ["mlp", "cnn"]}), named({})
     ('data.label_noise=0, model=mlp or cnn', 'the runs')
     """
+    if isinstance(where, NamedSet):
+        return where.name
     shown = (
         f"{key}={' or '.join(map(show, value)) if _is_list(value) else show(value)}" for key, value in where.items()
     )
     return ", ".join(shown) or "the runs"
+
+
+def merged(*settings: Where) -> Where:
+    """Return several settings as one, later ones in place of earlier ones; the name of a set stays in its words.
+
+    >>> merged({"model": "mlp"}, {"seed": 1}), named(merged(NamedSet({"model": "mlp"}, "MLP"), {"seed": 1}))
+    ({'model': 'mlp', 'seed': 1}, 'MLP, seed=1')
+    """
+    both = {key: value for each in settings for key, value in each.items()}
+    if not any(isinstance(each, NamedSet) for each in settings):
+        return both
+    return NamedSet(both, ", ".join(named(each) for each in settings if each))
 
 
 def _is_list(value: Any) -> bool:

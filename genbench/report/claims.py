@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genbench.claims.registration import Claim, Claims, conditions, judged, read, told
+from genbench.claims.runs import named
 from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
 from genbench.report.format import listed
@@ -32,7 +33,8 @@ def of_records(block: Mapping[str, Any], records: Sequence[Mapping[str, Any]], *
     claims = read(block, trust=trust)
     found = judged(claims, records)
     rows = [_row(claim, verdict) for claim, verdict in zip(claims.claims, found, strict=True)]
-    return Verdicts(rows=rows, caption=_caption(claims, records))
+    sets = [f"{clean(each.name)} stands for {clean(named(dict(each)))}." for each in claims.sets]
+    return Verdicts(rows=rows, caption=[*sets, *_caption(claims, records)], sets=sets)
 
 
 def of_selection(selection: Selection, *, trust: bool = False) -> Verdicts | None:

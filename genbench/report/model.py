@@ -161,7 +161,11 @@ class VerdictRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """The verdicts on the claims of an experiment, in the order of its file; without rows, the caption says why."""
+    """The verdicts on the claims of an experiment, in the order of its file; without rows, the caption says why.
+
+    ``sets`` are those of its sentences that say what the named sets of runs are.
+    """
 
     rows: Sequence[VerdictRow]
     caption: Sequence[str]
+    sets: Sequence[str] = ()

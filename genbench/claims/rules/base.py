@@ -11,7 +11,7 @@ from genbench.analysis.statistics import mean_interval
 from genbench.checks import check_number
 from genbench.claims.numbers import Numbers
 from genbench.claims.p_values import above
-from genbench.claims.runs import ClaimRuns
+from genbench.claims.runs import ClaimRuns, NamedSet
 from genbench.claims.verdict import Evidence, MeanTest
 
 
@@ -52,7 +52,8 @@ def check_where(name: str, value: object) -> dict[str, Any]:
     """``value`` as plain settings."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{name} is {value!r}; accepted: settings and their values, such as {{data.label_noise: 0.2}}")
-    return {key: plain(item) for key, item in value.items()}
+    plained: dict[str, Any] = plain(value)
+    return plained
 
 
 def check_bounds(value: object) -> tuple[float, float] | None:
@@ -87,9 +88,10 @@ def check_levels(name: str, value: object, *, least: int) -> tuple[str, list[Any
 
 
 def plain(value: Any) -> Any:
-    """Return nested mappings and sequences as dicts and lists."""
+    """Return nested mappings and sequences as dicts and lists; a named set keeps its name."""
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        settings = {key: plain(item) for key, item in value.items()}
+        return NamedSet(settings, value.name) if isinstance(value, NamedSet) else settings
     return [plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 

@@ -12,7 +12,7 @@ from genbench.claims.numbers import Numbers, combined, reduced, stacked
 from genbench.claims.p_values import spearman
 from genbench.claims.rules.base import check_beyond, check_metric, check_where, mean_evidence, set_plain
 from genbench.claims.rules.grid import Grid, check_grid, settings_of
-from genbench.claims.runs import ClaimRuns, named
+from genbench.claims.runs import ClaimRuns, merged, named
 from genbench.claims.verdict import Evidence
 
 _FEWEST = 4  # points of a correlation
@@ -154,7 +154,7 @@ class CorrelationDifference:
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
         pairs = [
-            (sign, pair["metrics"], settings_of({**self.of, **pair["of"]}, self.over))
+            (sign, pair["metrics"], settings_of(merged(self.of, pair["of"]), self.over))
             for sign, side in ((1, self.plus), (-1, self.minus))
             for pair in side
         ]

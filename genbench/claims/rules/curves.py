@@ -23,7 +23,7 @@ from genbench.claims.rules.base import (
 )
 from genbench.claims.rules.combined import conjunction
 from genbench.claims.rules.shares import share_evidence
-from genbench.claims.runs import ClaimRuns, named
+from genbench.claims.runs import ClaimRuns, merged, named
 from genbench.claims.verdict import Evidence
 
 RISES, FALLS = "rises", "falls"
@@ -291,7 +291,7 @@ class PeakSlope:
     def _numbers(self, runs: ClaimRuns) -> Numbers:
         """Return the pseudo-value of each seed."""
         (outer, rows), (inner, columns) = next(iter(self.along.items())), next(iter(self.peak.items()))
-        parts = [runs.sample(self.metric, {**self.of, outer: x, inner: u}) for x in rows for u in columns]
+        parts = [runs.sample(self.metric, merged(self.of, {outer: x, inner: u})) for x in rows for u in columns]
         values, known, absent = stacked(parts)
         numbers, lost = np.full(len(known), np.nan), []
         if (n := int(known.sum())) > 1:
@@ -350,7 +350,7 @@ def _check_positive(name: str, along: Mapping[str, Sequence[float]], *, note: st
 def _curve(rule: Trend | Slope | Peak, runs: ClaimRuns, *, log: bool = False) -> tuple[np.ndarray, list[Numbers]]:
     """Return the levels, and the metric at each: its negative if the rule is about falling or a minimum."""
     setting, levels = next(iter(rule.along.items()))
-    parts = [runs.sample(rule.metric, {**rule.of, setting: level}, bounds=rule.bounds) for level in levels]
+    parts = [runs.sample(rule.metric, merged(rule.of, {setting: level}), bounds=rule.bounds) for level in levels]
     parts = [part.log() for part in parts] if log else parts
     down = rule.kind == "minimum" if isinstance(rule, Peak) else rule.direction == FALLS
     return np.asarray(levels, dtype=np.float64), [combined([-1], [part]) for part in parts] if down else parts

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genbench.claims.rules.base import check_where
+from genbench.claims.runs import Where, merged
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 """Settings and their values, of which every combination counts; or a list of settings."""
@@ -24,7 +25,7 @@ def check_grid(name: str, value: object, *, least: int) -> Any:
     return grid
 
 
-def settings_of(of: Mapping[str, Any], over: Grid) -> list[dict[str, Any]]:
+def settings_of(of: Where, over: Grid) -> list[Where]:
     """Return the settings of every point of a grid.
 
     >>> settings_of({"model": "mlp"}, {"lr": [0.1, 0.2]})
@@ -33,7 +34,7 @@ def settings_of(of: Mapping[str, Any], over: Grid) -> list[dict[str, Any]]:
     [{'model': 'mlp'}]
     """
     if isinstance(over, Mapping):
-        points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+        points: list[Where] = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     else:
-        points = [dict(where) for where in over] or [{}]
-    return [{**of, **point} for point in points]
+        points = list(over) or [{}]
+    return [merged(of, point) for point in points]

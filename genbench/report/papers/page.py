@@ -75,7 +75,11 @@ def _verdicts(entry: Entry) -> Iterator[str]:
     yield f"\n## Verdicts\n\n| {' | '.join(render.VERDICT_HEAD)} |"
     yield "|:--|:--" + "|--:" * (len(render.VERDICT_HEAD) - 2) + "|"
     yield from (f"| {' | '.join(map(escaped, render.verdict_numbers(row)))} |" for row in entry.verdicts)
-    yield f"\n{escaped(' '.join(entry.judged.caption))}"
+    sets = entry.judged.sets
+    yield f"\n{escaped(' '.join(each for each in entry.judged.caption if each not in sets))}"
+    if sets:
+        yield "\nIn the rules:\n"
+        yield from (f"- {escaped(each)}" for each in sets)
     for row in entry.verdicts:
         parts, finding = render.numbered(row)
         yield f"\n### {escaped(row.claim)}: {row.status}\n"
