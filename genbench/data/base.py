@@ -9,7 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.data.batches import Batches, Chunks, Stream
+from genbench.data.batches import Batches, Chunks, Stream, WarmStart
 from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
 from genbench.rng import StepRandom
@@ -35,6 +35,9 @@ class TensorData(LightningDataModule):
     - *Duplicates*: replaces this share of the remaining examples by copies of the others, labels included.
     - *Inputs*: keeps or randomizes the inputs of every split.
     - *Order*: shuffles in every epoch, by ``order_seeds`` (one for each lane) if set, else by ``seed``.
+    - *Warm start*: the first steps take smaller or larger batches (Keskar et al. 2017, arXiv 1609.04836, section 3), in
+      the order that training with that batch size has; the optimizer keeps its state. An epoch, of which callbacks
+      and schedules speak, still has the number of steps that ``batch_size`` gives it.
 
     ``digest`` identifies the content: the sha256 of the name, of the tensors before any setting, and of a confusion
     matrix read from a file.
@@ -51,6 +54,8 @@ class TensorData(LightningDataModule):
         duplicates: share of the training split, in [0, 1): see :func:`genbench.data.corruptions.duplicated`.
         inputs: ``original``, ``shuffled_pixels``, ``random_pixels`` or ``gaussian``: see
             :func:`genbench.data.corruptions.randomized_inputs`.
+        warm_start_steps: number of first steps with batches of another size, a multiple of the steps of an epoch.
+        warm_start_batch_size: examples of each of these steps; ``None`` where there are none.
         seed: at least 0.
 
     Raises:
@@ -87,6 +92,8 @@ class TensorData(LightningDataModule):
         imbalance: float = 1.0,
         duplicates: float = 0.0,
         inputs: str = "original",
+        warm_start_steps: int = 0,
+        warm_start_batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -115,6 +122,7 @@ class TensorData(LightningDataModule):
         self.batch_size = n_train
         if batch_size is not None:
             self.batch_size = check_integer("data.batch_size", batch_size, least=1, most=n_train, note=note)
+        self.warm_start = _warm_start(warm_start_steps, warm_start_batch_size, n_train, self.batch_size)
 
         self.order_seeds: tuple[int, ...] | None = None
         self.device = torch.device("cpu")
@@ -199,7 +207,9 @@ class TensorData(LightningDataModule):
     def train_dataloader(self) -> Batches | Stream:
         """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
-        return Batches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
+        return Batches(
+            x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds, warm_start=self.warm_start
+        )
 
     def val_dataloader(self) -> Chunks | list[Chunks]:
         """Return the validation split in order; an empty list if there is none."""
@@ -208,6 +218,22 @@ class TensorData(LightningDataModule):
     def test_dataloader(self) -> Chunks:
         """Return the test split in order."""
         return Chunks(self.evaluation_batches("test"))
+
+
+def _warm_start(steps: object, batch_size: object, n: int, usual: int) -> WarmStart | None:
+    """Return the warm start of a training split of n examples in batches of ``usual``, or None without steps."""
+    first = check_integer("data.warm_start_steps", steps, least=0)
+    epoch = n // usual
+    if first % epoch:
+        raise ValueError(
+            f"data.warm_start_steps is {first}; accepted: a multiple of the {epoch} steps that an epoch has in batches "
+            f"of {usual} (data.batch_size)"
+        )
+    if batch_size is None and not first:
+        return None
+    note = f"{n} examples are trained on, and data.warm_start_steps is {first}"
+    size = check_integer("data.warm_start_batch_size", batch_size, least=1, most=n, note=note)
+    return WarmStart(first, size) if first else None
 
 
 @cache

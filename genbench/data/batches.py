@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from genbench.rng import StepRandom, derive_seed
+
+
+class WarmStart(NamedTuple):
+    """The first ``steps`` steps, whose batches have ``batch_size`` examples."""
+
+    steps: int
+    batch_size: int
 
 
 class Batches:
@@ -22,14 +29,25 @@ class Batches:
     Lightning sets the epoch by ``sampler.set_epoch``, in a resumed fit only after ``iter()``; the order is therefore
     drawn at the first ``next()``. ``state_dict()`` holds the position within an epoch: training resumed from a
     checkpoint in the middle of an epoch continues with the next batch.
+
+    With ``warm_start`` the first steps take the batches that a loader of its batch size would yield first; an epoch
+    keeps its number of steps, of which the warm start has a multiple.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, *, batch_size: int, seed: int, seeds: tuple[int, ...] | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        seeds: tuple[int, ...] | None = None,
+        warm_start: WarmStart | None = None,
     ) -> None:
         self.x = x
         self.y = y
         self.batch_size = batch_size
+        self.warm_start = warm_start
         self.seed = seed
         self.seeds = seeds
         self.epoch = 0
@@ -47,9 +65,20 @@ class Batches:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the order of one lane in one epoch as indices [len(self), B]."""
+        steps = len(self)
+        if self.warm_start is None or epoch * steps >= self.warm_start.steps:
+            return self._order(seed, epoch, self.batch_size)
+        each = len(self.y) // self.warm_start.batch_size
+        first, last = epoch * steps, (epoch + 1) * steps
+        parts = [self._order(seed, e, self.warm_start.batch_size) for e in range(first // each, -(-last // each))]
+        start = first // each * each
+        return torch.cat(parts)[first - start : last - start]
+
+    def _order(self, seed: int, epoch: int, size: int) -> Tensor:
         # drawn on the CPU, so that the same run sees the same order on every device
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-        return torch.randperm(len(self.y), generator=generator)[: len(self) * self.batch_size].view(len(self), -1)
+        steps = len(self.y) // size
+        return torch.randperm(len(self.y), generator=generator)[: steps * size].view(steps, -1)
 
     def indices(self, epoch: int) -> Tensor:
         """Return the rows of every batch of an epoch, [len(self), B], or with lanes [len(self), lanes, B]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import TensorData
-from genbench.data.batches import Batches
+from genbench.data.batches import Batches, WarmStart
 from genbench.data.corruptions import INPUTS, randomized_inputs
 from genbench.data.decoding import decoded, prefetched
 from genbench.data.image_sources import Source
@@ -145,7 +145,9 @@ class ImageData(TensorData):
     def train_dataloader(self) -> "ImageBatches":
         """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
-        return ImageBatches(x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds)
+        return ImageBatches(
+            x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds, warm_start=self.warm_start
+        )
 
 
 class CroppedImageData(ImageData):
@@ -313,8 +315,17 @@ class Parts(Sequence[tuple[Tensor, Tensor]]):
 class ImageBatches(Batches):
     """Shuffled batches of images, read ahead if they are not on the device. See :class:`Batches`."""
 
-    def __init__(self, x: Any, y: Tensor, *, batch_size: int, seed: int, seeds: tuple[int, ...] | None = None) -> None:
-        super().__init__(x, y, batch_size=batch_size, seed=seed, seeds=seeds)
+    def __init__(
+        self,
+        x: Any,
+        y: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        seeds: tuple[int, ...] | None = None,
+        warm_start: WarmStart | None = None,
+    ) -> None:
+        super().__init__(x, y, batch_size=batch_size, seed=seed, seeds=seeds, warm_start=warm_start)
         self._lanes: list[tuple[ImageBatches, int]] = [(self, one) for one in seeds or (seed,)]
 
     def indices(self, epoch: int) -> Tensor:

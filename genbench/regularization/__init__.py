@@ -20,7 +20,9 @@ from genbench.regularization.flat_minimum_search import FlatMinimumSearch
 from genbench.regularization.flip import Flip
 from genbench.regularization.focal import Focal
 from genbench.regularization.generalized_cross_entropy import GeneralizedCrossEntropy
+from genbench.regularization.ghost_batch_norm import GhostBatchNorm
 from genbench.regularization.gradient_clipping import GradientClipping
+from genbench.regularization.gradient_norm import GradientNorm
 from genbench.regularization.gradient_penalty import GradientPenalty
 from genbench.regularization.group_norm import GroupNorm
 from genbench.regularization.input_noise import InputNoise
@@ -70,7 +72,9 @@ __all__ = [
     "Flip",
     "Focal",
     "GeneralizedCrossEntropy",
+    "GhostBatchNorm",
     "GradientClipping",
+    "GradientNorm",
     "GradientPenalty",
     "GroupNorm",
     "InputNoise",

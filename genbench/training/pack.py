@@ -83,6 +83,7 @@ class Pack(pl.LightningModule):
         self._own_batches = own_batches
         self._stack: Stack | None = None
         self._random: PackRandom | None = None
+        self._shape: torch.Size | None = None
         self._checks: Checks | None = None
         self._after_is_compared = False
         self._programs: dict[Any, Callable[..., Any]] = {}
@@ -144,8 +145,9 @@ class Pack(pl.LightningModule):
             y: targets [lanes, B, ...].
             step: number of steps before this one, which keys the random numbers.
         """
-        if self._random is None:
+        if self._random is None or x.shape != self._shape:
             assert self._checks is not None
+            self._shape = x.shape  # recorded again for batches of another size
             self._random = PackRandom([lane.seed for lane in self._lanes], device=x.device)
             self._checks.begin()
             separate = partial(self._separate_steps, x, y)

@@ -139,6 +139,11 @@ def _normalized(norm: _Norm, x: Tensor) -> Tensor:
     refuses to work on a CPU."""
     if not norm.training and norm.running_mean is not None:
         return type(norm).forward(norm, x)
+    if type(norm).forward is not _Norm.forward:
+        raise ValueError(
+            f"{type(norm).__name__} does not normalize over the whole batch, which several processes share; "
+            "accepted: one process"
+        )
     norm._check_input_dim(x)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     mean, variance, centred = batch_statistics(wide, _Average.apply)

@@ -46,6 +46,7 @@ DATA["imagenet"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.size=8"]
 # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run; what fits any network
 STRONG = {
     "early_stopping": ["regularization.early_stopping.patience=1"],
+    "ghost_batch_norm": ["regularization.ghost_batch_norm.size=2"],
     "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
     "group_norm": ["regularization.group_norm.groups=1"],  # which divides any number of channels
     "max_norm": ["regularization.max_norm.limit=0.3"],
