@@ -42,22 +42,25 @@ class _Ghosts(nn.modules.batchnorm._BatchNorm):
         if rest:
             raise ValueError(
                 f"regularization ghost_batch_norm: size is {self.size}, which does not divide a batch of {len(x)} "
-                f"examples; accepted: a divisor"
+                "examples; accepted: a divisor"
             )
         # channels of different ghost batches become different channels
         grouped = x.unflatten(0, (ghosts, self.size)).movedim(0, 1).flatten(1, 2)  # [size, ghosts · C, ...]
-        mean, var = self.running_mean, self.running_var
-        each = [None if t is None else t.repeat(ghosts) for t in (mean, var, self.weight, self.bias)]
+        weight, bias, mean, var = (
+            None if t is None else t.repeat(ghosts)
+            for t in (self.weight, self.bias, self.running_mean, self.running_var)
+        )
         assert self.momentum is not None
-        output = F.batch_norm(grouped, *each, True, self.momentum, self.eps)
-        if mean is not None and var is not None and self.num_batches_tracked is not None:
-            with torch.no_grad():
-                for running, found in ((mean, each[0]), (var, each[1])):
-                    _in_turn(running, found.view(ghosts, -1), self.momentum)
-                self.num_batches_tracked.add_(ghosts)
+        output = F.batch_norm(grouped, mean, var, weight, bias, True, self.momentum, self.eps)
+        if self.num_batches_tracked is not None:
+            for running, each in ((self.running_mean, mean), (self.running_var, var)):
+                if running is not None and each is not None:
+                    _in_turn(running, each.view(ghosts, -1), self.momentum)
+            self.num_batches_tracked.add_(ghosts)
         return output.unflatten(1, (ghosts, -1)).movedim(1, 0).flatten(0, 1)
 
 
+@torch.no_grad()
 def _in_turn(running: Tensor, each: Tensor, momentum: float) -> None:
     """Move ``running`` [C] by one statistic after the other; ``each`` [ghosts, C] has those after one of them alone."""
     keep = 1 - momentum

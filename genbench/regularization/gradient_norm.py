@@ -1,5 +1,7 @@
 """Penalty on the norm of the gradient by the weights."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,13 +51,13 @@ class GradientNorm(Method):
             )
         if size < len(x) and any(slot.active for slot in net.modules() if isinstance(slot, Masked)):
             raise ValueError(
-                f"regularization gradient_norm: size is {size} with dropout or stochastic depth, whose masks are of the "
-                "whole batch; accepted: null"
+                f"regularization gradient_norm: size is {size} with dropout or stochastic depth, whose masks are of "
+                "the whole batch; accepted: null"
             )
         weights = {name: p for name, p in net.named_parameters() if name not in self._frozen}
 
-        def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(functional_call(net, values, (x,)), y)
+        def loss(values: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(functional_call(net, dict(values), (x,)), y)
 
         squares = []
         # one by one: torch 2.13 differentiates a vectorized batch norm wrongly the second time

@@ -84,7 +84,10 @@ def test_a_pack_draws_again_where_the_size_changes(configure, tmp_path):
 
 def test_bad_input(configure):
     for overrides, message in (
-        (("data.warm_start_steps=10",), "warm_start_steps is 10; accepted: a multiple of the 9 steps that an epoch has"),
+        (
+            ("data.warm_start_steps=10",),
+            "warm_start_steps is 10; accepted: a multiple of the 9 steps",
+        ),
         (("data.warm_start_steps=-9",), "warm_start_steps is -9; accepted: an integer of at least 0"),
         (("data.warm_start_steps=9",), "warm_start_batch_size is None; accepted: an integer from 1 to 180"),
         (("data.warm_start_batch_size=181",), "warm_start_batch_size is 181; accepted: an integer from 1 to 180"),
