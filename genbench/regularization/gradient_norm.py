@@ -1,11 +1,13 @@
 """Penalty on the norm of the gradient by the weights."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from genbench.checks import check_integer
 from genbench.models.slots import Masked, frozen_norm_statistics
@@ -60,9 +62,39 @@ class GradientNorm(Method):
             return F.cross_entropy(functional_call(net, dict(values), (x,)), y)
 
         squares = []
-        # one by one: torch 2.13 differentiates a vectorized batch norm wrongly the second time
-        with frozen_norm_statistics(net):
+        with frozen_norm_statistics(net), _Formulas():
             for x_block, y_block in zip(x.split(size), y.split(size), strict=True):
                 slopes = torch.func.grad(loss)(weights, x_block, y_block)
                 squares.append(torch.stack([slope.square().sum() for slope in slopes.values()]).sum())
         return self.strength.to(output.dtype) * torch.stack(squares).mean()
+
+
+class _Formulas(TorchFunctionMode):
+    """Computes layer and group norms by their formulas. Where a pack vectorizes them, torch 2.13 has a wrong second
+    derivative of its own."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        replaced = {F.layer_norm: _layer_norm, F.group_norm: _group_norm}
+        return replaced.get(func, func)(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    result = _normalized(x, list(range(-len(shape), 0)), eps)
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+def _group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    result = _normalized(x.unflatten(1, (groups, -1)).flatten(2), [2], eps).view_as(x)
+    each = [-1, *[1] * (x.ndim - 2)]
+    result = result if weight is None else result * weight.view(each)
+    return result if bias is None else result + bias.view(each)
+
+
+def _normalized(x: Tensor, axes: list[int], eps: float) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()

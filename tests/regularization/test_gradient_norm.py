@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.models import CNN, MLP, use_draw
+from genbench.regularization import BatchNorm, GroupNorm, LayerNorm
 from genbench.regularization.gradient_norm import GradientNorm
 from genbench.rng import StepRandom
 
@@ -20,11 +21,13 @@ def test_closed_form_of_logistic_regression():
     torch.testing.assert_close(whole, GradientNorm(strength=0.3, size=6).penalty(net, x, y, net(x), StepRandom(0, 0)))
 
 
-@pytest.mark.parametrize("norm", ["none", "batch_norm"])
+@pytest.mark.parametrize("norm", ["none", "batch_norm", "layer_norm", "group_norm"])
 @pytest.mark.parametrize("soft", [False, True])
 def test_value_and_gradient_are_those_of_double_backward(norm, soft):
     torch.manual_seed(0)
-    net = CNN(input_shape=(1, 40), classes=3, width=4, normalization=norm, activation="tanh").double()
+    net = CNN(input_shape=(1, 40), classes=3, width=4, activation="tanh").double()
+    fill = {"batch_norm": BatchNorm(), "layer_norm": LayerNorm(), "group_norm": GroupNorm(groups=2)}.get(norm)
+    net = net if fill is None else fill.build(net)
     x, y = torch.randn(8, 1, 40, dtype=torch.float64), torch.arange(8) % 3
     y = torch.rand(8, 3, dtype=torch.float64).softmax(1) if soft else y
     params = [p for name, p in net.named_parameters() if not name.startswith("head.bias")]
