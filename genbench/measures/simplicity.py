@@ -16,7 +16,8 @@ from genbench.records.estimate import Estimate
 from genbench.rng import StepRandom
 
 _CHUNK = 250  # networks that are evaluated at once
-_OFTEN = 4  # times that a function is seen before its share of the draws counts
+_OFTEN = 4  # times that a function is drawn before its share of the draws counts
+_FEW = 1000  # functions whose mean complexity is taken
 _BLOCK = 4096  # examples that are read at once
 
 
@@ -107,7 +108,7 @@ def simplicity_bias(
     log₂ P ≤ −aK + b is fitted on the first half of the draws: a, ``simplicity_slope``, by least squares on the largest
     log₂ P of each complexity, and b, ``simplicity_intercept``, such that no function lies above.
     ``simplicity_bound_kept`` is the share of the functions of the second half that lie at or below it there, and
-    ``log2_bound_at_<K>`` the bound. ``simplicity_drawn`` is the mean complexity of all draws, and
+    ``log2_bound_at_<K>`` the bound. ``simplicity_drawn`` is the mean complexity of the first 1,000 draws, and
     ``simplicity_uniform`` that of 1,000 functions drawn uniformly.
 
     Undefined for a network that is not fully connected with ReLU and two classes. The weights of this snapshot are not
@@ -116,7 +117,7 @@ def simplicity_bias(
     Args:
         snapshot: network, loss and data.
         train: the same network on its train split.
-        samples: networks, at least 2; 0: none, and no estimate. 100,000 take about ten seconds for 128 inputs.
+        samples: networks, at least 2; 0: none, and no estimate. 100,000 take some seconds for 128 inputs.
         weight_std: σ_w > 0; without it, that of torch's linear layers, 1/√3.
         bias_std: σ_b ≥ 0; without it, 1/√(3 fan_in).
         seed: of the draws, at least 0.
@@ -138,15 +139,18 @@ def simplicity_bias(
         return {"simplicity_slope": undefined(spreads)}
     shapes = [(*layer.weight.shape, *spread) for layer, spread in zip(found.layers, spreads, strict=True)]
     drawn = drawn_functions(torch.from_numpy(found.inputs).float(), shapes, samples=samples, seed=seed)
-    uniform = StepRandom(seed, 0).uniform("simplicity.uniform", 1000, len(found.inputs)).numpy() < 0.5
-    return _fitted(drawn, samples) | {"simplicity_uniform": _mean([complexity(_text(row)) for row in uniform])}
+    uniform = StepRandom(seed, 0).uniform("simplicity.uniform", _FEW, len(found.inputs)).numpy() < 0.5
+    return {
+        **_fitted(often(drawn), samples),
+        "simplicity_drawn": _mean([complexity(_text(row)) for row in drawn[:_FEW]]),
+        "simplicity_uniform": _mean([complexity(_text(row)) for row in uniform]),
+    }
 
 
 def drawn_functions(
     x: Tensor, shapes: list[tuple[int, int, float, float]], *, samples: int, seed: int
-) -> list[tuple[float, int, int]]:
-    """The functions of random ReLU networks on inputs [n, d], layers of (units, inputs, σ_w, σ_b): of each distinct one
-    its complexity, and how often the first and the second half of ``samples`` networks have it."""
+) -> NDArray[np.bool_]:
+    """The answers [samples, n] to inputs [n, d] of random ReLU networks, layers of (units, inputs, σ_w, σ_b)."""
     generator = StepRandom(seed, 0).generator("simplicity.weights")
     rows = []
     for count in (min(_CHUNK, samples - start) for start in range(0, samples, _CHUNK)):
@@ -156,34 +160,43 @@ def drawn_functions(
             b = torch.randn(count, 1, units, generator=generator) * bias
             h = torch.bmm(h.relu_() if index else h, w).add_(b)
         answer = h[..., 0] if h.shape[2] == 1 else h[..., 1] - h[..., 0]
-        rows.append(np.packbits((answer > 0).numpy(), axis=1))
-    functions, inverse = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
-    halves = [np.bincount(part, minlength=len(functions)) for part in np.split(inverse.ravel(), [samples // 2])]
-    bits = np.unpackbits(functions, axis=1, count=len(x))
-    return [(complexity(_text(row)), int(a), int(b)) for row, a, b in zip(bits, *halves, strict=True)]
+        rows.append((answer > 0).numpy())
+    return np.concatenate(rows)
 
 
-def _fitted(drawn: list[tuple[float, int, int]], samples: int) -> dict[str, Estimate]:
-    """The estimates of :func:`simplicity_bias` from the complexity of each function and its numbers in both halves."""
-    k, first, second = (np.array(each) for each in zip(*drawn, strict=True))
+def often(drawn: NDArray[np.bool_]) -> list[tuple[float, int, int]]:
+    """The complexity of each function that was drawn at least four times, and its numbers in both halves."""
+    rows, inverse = np.unique(np.packbits(drawn, axis=1), axis=0, return_inverse=True)
+    parts = np.split(inverse.ravel(), [len(drawn) // 2])
+    first, second = (np.bincount(part, minlength=len(rows)) for part in parts)
+    kept = np.flatnonzero(first + second >= _OFTEN)
+    bits = np.unpackbits(rows[kept], axis=1, count=drawn.shape[1])
+    return [(complexity(_text(row)), int(first[i]), int(second[i])) for i, row in zip(kept, bits, strict=True)]
+
+
+def _fitted(found: list[tuple[float, int, int]], samples: int) -> dict[str, Estimate]:
+    """The bound, from the complexity of each function and its numbers in both halves of the draws."""
+    nothing = undefined("functions of fewer than two complexities were drawn four times in each half")
+    if not found:
+        return {"simplicity_slope": nothing}
+    k, first, second = (np.array(each) for each in zip(*found, strict=True))
     half, both = samples // 2, first + second
-    found = {"simplicity_drawn": Estimate(float(k @ both) / samples)}
-    often, again = first >= _OFTEN, second >= _OFTEN
-    fitted = np.unique(k[often])
-    if len(fitted) < 2 or not again.any():
-        return found | {"simplicity_slope": undefined("functions of fewer than two complexities were drawn four times")}
-    slope = -float(np.polyfit(fitted, [math.log2(first[k == level].max() / half) for level in fitted], 1)[0])
-    intercept = float((np.log2(first[often] / half) + slope * k[often]).max())
+    fitted, again = first >= _OFTEN, second >= _OFTEN
+    levels = np.unique(k[fitted])
+    if len(levels) < 2 or not again.any():
+        return {"simplicity_slope": nothing}
+    slope = -float(np.polyfit(levels, [math.log2(first[k == level].max() / half) for level in levels], 1)[0])
+    intercept = float((np.log2(first[fitted] / half) + slope * k[fitted]).max())
     below = np.log2(second[again] / (samples - half)) <= intercept - slope * k[again] + 1e-9
-    for level in np.unique(k[both >= _OFTEN]).tolist():
-        found[f"log2_probability_at_{level:g}"] = Estimate(math.log2(both[k == level].max() / samples))
-        found[f"log2_bound_at_{level:g}"] = Estimate(intercept - slope * level)
-    found |= {
+    estimates = {
         "simplicity_slope": Estimate(slope),
         "simplicity_intercept": Estimate(intercept),
         "simplicity_bound_kept": Estimate(float(below.mean())),
     }
-    return found
+    for level in np.unique(k).tolist():
+        estimates[f"log2_probability_at_{level:g}"] = Estimate(math.log2(both[k == level].max() / samples))
+        estimates[f"log2_bound_at_{level:g}"] = Estimate(intercept - slope * level)
+    return estimates
 
 
 def _table(snapshot: Snapshot, reading: Reading) -> tuple[Tensor, Tensor, Tensor]:
