@@ -35,7 +35,7 @@ class TensorData(LightningDataModule):
     - *Duplicates*: replaces this share of the remaining examples by copies of the others, labels included.
     - *Inputs*: keeps or randomizes the inputs of every split.
     - *Order*: shuffles in every epoch, by ``order_seeds`` (one for each lane) if set, else by ``seed``.
-    - *Warm start*: the first steps take smaller or larger batches (Keskar et al. 2017, arXiv 1609.04836, section 3), in
+    - *Warm start*: the first steps take smaller or larger batches (Keskar et al. 2017, arXiv 1609.04836), in
       the order that training with that batch size has; the optimizer keeps its state. An epoch, of which callbacks
       and schedules speak, still has the number of steps that ``batch_size`` gives it.
 

@@ -32,7 +32,7 @@ def rows(name: str) -> list[tuple[str, ...]]:
     found = []
     for grid in node(name)["hydra"]["sweeper"]["grids"]:
         first = {key: value if str(value).startswith("[") else _values(value)[0] for key, value in grid.items()}
-        found.append(tuple(f"{key}={value}" for key, value in first.items()))
+        found.append(tuple(f"{key}={'null' if value is None else value}" for key, value in first.items()))
     return found
 
 

@@ -1,0 +1,86 @@
+"""keskar2017: numbers that violate a claim do not replicate it; rows train; the paper's own scale trains."""
+
+import random
+
+import pytest
+
+from tests.helpers.experiments import judged, node, rows, trained
+
+TEST, TRAIN = "test/performance/accuracy", "train/performance/accuracy"
+SHARPNESS, DISTANCE = "train/flatness/sharpness", "weights/norm/distance"
+
+
+def numbers(run, *, ratio=10, gap=0.05, fitted=1.0, distance=2.5, warm=0.9, ghost=0.9, penalized=0.9):
+    """The metrics of a run if every claim held: large batches lose ``gap``, of which each remedy recovers a share."""
+    noise = random.Random(repr(sorted(run.items(), key=repr))).gauss
+    large = run["data.batch_size"] > 20
+    recovered = {"ghost_batch_norm": ghost, "gradient_clipping+gradient_norm": penalized}.get(run["regularization"], 0)
+    recovered += warm * run["data.warm_start_steps"] / 2000
+    return {
+        TEST: 0.5 - gap * large * (1 - recovered) + noise(0, 0.002),
+        TRAIN: fitted,
+        SHARPNESS: (4 * ratio if large else 4) * (1 + noise(0, 0.1)),
+        DISTANCE: (10 / distance if large else 10) * (1 + noise(0, 0.05)),
+    }
+
+
+WRONG = {
+    "C1 four times as sharp": ("C1", {"ratio": 4}),
+    "C1 equally sharp": ("C1", {"ratio": 1}),
+    "C1 flatter": ("C1", {"ratio": 0.5}),
+    "C2 no gap": ("C2", {"gap": 0}),
+    "C2 large ones are better": ("C2", {"gap": -0.05}),
+    "C2 not fitted": ("C2", {"fitted": 0.98}),
+    "C3 as far": ("C3", {"distance": 1}),
+    "C3 farther": ("C3", {"distance": 0.5}),
+    "C4 nothing is recovered": ("C4", {"warm": 0}),
+    "C4 half is recovered": ("C4", {"warm": 0.5}),
+    "C4 no gap": ("C4", {"gap": 0}),
+    "C5 half is closed": ("C5", {"ghost": 0.5}),
+    "C5 nothing is closed": ("C5", {"ghost": 0}),
+    "C5 no gap": ("C5", {"gap": 0}),
+    "C6 half is closed": ("C6", {"penalized": 0.5}),
+    "C6 nothing is closed": ("C6", {"penalized": 0}),
+    "C6 no gap": ("C6", {"gap": 0}),
+}
+
+
+def test_numbers_like_the_papers_replicate_every_claim():
+    found = judged("keskar2017", numbers)
+    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(
+        ["C1", "C2", "C3", "C4", "C5", "C6"], "replicated"
+    ), [verdict.words for verdict in found.values()]
+
+
+@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
+def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
+    verdict = judged("keskar2017", lambda run: numbers(run, **changes))[claim]
+    assert verdict.status == "not replicated", verdict.words
+
+
+def test_four_seeds_decide_nothing():
+    assert {verdict.status for verdict in judged("keskar2017", numbers, seeds=4).values()} == {"undecided"}
+
+
+def test_the_ratio_of_ten_fails_on_the_paper_s_own_table():
+    columns = {(each["group"], each["label"]): each["published"] for each in node("keskar2017")["table"]["columns"][:6]}
+    ratios = {
+        row: float(large.split()[0]) / float(columns["sharpness ε = 0.001 (%)", "SB"][row].split()[0])
+        for row, large in columns["sharpness ε = 0.001 (%)", "LB"].items()
+    }
+    assert {row for row, ratio in ratios.items() if ratio < 10} == {"C3"}
+    assert ratios["C3"] == pytest.approx(8.7, abs=0.05)
+    assert min(ratios.values()) > node("keskar2017")["claims"]["rules"]["C1"]["parts"][0]["margin"]
+
+
+@pytest.mark.parametrize("row", rows("keskar2017"), ids=str)
+def test_a_few_steps_of_each_row_on_the_laptop(row, tmp_path):
+    chosen = [word for word in row if not word.startswith(("trainer.max_steps", "data.warm_start_steps"))]
+    warm = ["data.warm_start_steps=2"] if any("warm_start" in word for word in row) else []
+    found = trained(
+        tmp_path, "experiment=keskar2017", *chosen, *warm, "trainer.max_steps=4", "trainer.accelerator=cpu",
+        "data.test_size=50",
+    )  # fmt: skip
+    assert found[SHARPNESS] > found["train/flatness/sharpness_half"] > 0
+    assert found["train/flatness/sharpness_subspace"] > 0
+    assert found[DISTANCE] > 0
