@@ -46,6 +46,7 @@ from genbench.measures.margins import (
     negative_entropy,
     normalized_margin,
 )
+from genbench.measures.margin_bounds import rademacher_bound, spectral_margin_bound
 from genbench.measures.norms import (
     convolution_spectral_norms,
     distance_from_init,
@@ -66,7 +67,8 @@ from genbench.measures.optimization import (
 )
 from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.path_norm import path_norm
-from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, soft_error
+from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, error, soft_error
+from genbench.measures.posterior import pac_bayes_optimized
 from genbench.measures.relative_flatness import relative_flatness
 from genbench.measures.representation import (
     effective_rank,
@@ -85,6 +87,7 @@ from genbench.measures.sharpness_average import (
 from genbench.measures.simplicity import lempel_ziv_complexity, simplicity_bias
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
+from genbench.measures.subspace import subspace_compression_bound
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
 from genbench.records.estimate import Estimate
 
@@ -112,6 +115,7 @@ __all__ = [
     "effective_rank",
     "empirical_fisher_trace",
     "ensemble_curve",
+    "error",
     "fisher_rao_norm",
     "fisher_trace",
     "flat_box_volume",
@@ -160,6 +164,7 @@ __all__ = [
     "norms_over_margin",
     "ood_auroc",
     "pac_bayes_bound",
+    "pac_bayes_optimized",
     "pacbayes_measures",
     "pacbayes_sigma",
     "parameter_norms",
@@ -167,6 +172,7 @@ __all__ = [
     "path_norm",
     "power_law",
     "prequential_code",
+    "rademacher_bound",
     "relative_flatness",
     "rescaled",
     "rescaling",
@@ -175,7 +181,9 @@ __all__ = [
     "sharpness_measures",
     "simplicity_bias",
     "soft_error",
+    "spectral_margin_bound",
     "spectral_norm",
+    "subspace_compression_bound",
     "two_part_code",
     "vc_bound",
     "vc_dimension",

@@ -201,10 +201,13 @@ def _said(snapshot: Snapshot, bound: float) -> Estimate:
     """A bound, with a note if it is not below the error of guessing."""
     reading = read(snapshot)
     assert isinstance(reading, Reading)
-    guessing = 1 - 1 / reading.logits(snapshot.predictions[0][0]).shape[1]
-    if bound < guessing:
-        return Estimate(bound)
-    return Estimate(bound, note=f"vacuous: not below the error {guessing:.3g} of guessing")
+    return Estimate(bound, note=vacuity(bound, reading.logits(snapshot.predictions[0][0]).shape[1]))
+
+
+def vacuity(bound: float, classes: int) -> str | None:
+    """Say that a bound is not below the error of guessing."""
+    guessing = 1 - 1 / classes
+    return None if bound < guessing else f"vacuous: not below the error {guessing:.3g} of guessing"
 
 
 def _decisions(snapshot: Snapshot, output: Any, n: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from genbench.checks import check_integer
+from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.outputs import Reading, read, undefined, with_logits
 from genbench.measures.snapshot import Snapshot
@@ -33,6 +33,36 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     n, note = len(wrong), reading.reason and f"of the largest output: {reading.reason}"
     notes = "; ".join(filter(None, (note, reading.note)))
     return Estimate((n - int(wrong.sum())) / n, stderr=_error(snapshot, (~wrong).double()), note=notes or None)
+
+
+@measure("performance", by_member=False)
+def error(snapshot: Snapshot, *, level: float = 0.01) -> dict[str, Estimate]:
+    """The share of wrong answers, ``error``, and its exact lower confidence limit ``error_low``: the smallest
+    probability of a wrong answer at which so many wrong ones of so many have a probability of at least ``level``
+    (Clopper & Pearson 1934). It holds where each example has one answer and was drawn independently."""
+    if check_number("level", level, low=0, high=1, open_high=True) == 0:
+        raise ValueError(f"level is {level!r}; accepted: a number in (0, 1)")
+    found = accuracy(snapshot)
+    if found.value is None:
+        return dict.fromkeys(("error", "error_low"), found)
+    reading = _reading(snapshot)
+    wrong = torch.cat([reading.wrong(*batch) for batch in snapshot.predictions])
+    low = error_limit(int(wrong.sum()), len(wrong), level)
+    return {
+        "error": Estimate(int(wrong.sum()) / len(wrong), stderr=found.stderr, note=found.note),
+        "error_low": Estimate(low, note=found.note),
+    }
+
+
+def error_limit(wrong: int, n: int, level: float) -> float:
+    """The lower confidence limit of Clopper & Pearson 1934 of the probability of a wrong answer.
+
+    >>> round(error_limit(1, 1, 0.05), 12), error_limit(0, 7, 0.05)
+    (0.05, 0.0)
+    """
+    from scipy.special import betaincinv
+
+    return float(betaincinv(wrong, n - wrong + 1, level)) if wrong else 0.0
 
 
 @measure("performance", by_member=False)
