@@ -35,7 +35,7 @@ def rademacher_bound(snapshot: Snapshot, *, percentile: float = 10, delta: float
     each layer passes on. Undefined where γ ≤ 0, and for other networks: outputs are compared with those of the chain.
     """
     check_number("percentile", percentile, low=0, high=100)
-    check_share("delta")
+    check_share("delta", delta)
     names = ("rademacher_bound", "rademacher_complexity")
     chain = _chain(snapshot, percentile)
     if isinstance(chain, str):
@@ -72,7 +72,7 @@ def spectral_margin_bound(snapshot: Snapshot, *, percentile: float = 10, delta: 
     Biases, γ and where it is undefined: as in :func:`rademacher_bound`. ‖Wᵀ‖₂,₁ sums the norms of the rows.
     """
     check_number("percentile", percentile, low=0, high=100)
-    check_share("delta")
+    check_share("delta", delta)
     names = ("spectral_margin_bound", "spectral_term", "spectral_complexity")
     chain = _chain(snapshot, percentile)
     if isinstance(chain, str):
@@ -101,8 +101,8 @@ def spectral_margin_bound(snapshot: Snapshot, *, percentile: float = 10, delta: 
 
 @dataclass(frozen=True)
 class _Chain:
-    inputs: Tensor  # [n, features + 1], float64, the last 1
-    layers: list[Tensor]  # float64, [units + 1, inputs + 1] with the biases and the 1 passed on; the last [K, inputs + 1]
+    inputs: Tensor  # [n, features], float64; with biases, [n, features + 1], the last 1
+    layers: list[Tensor]  # float64, [units, inputs]; with biases, [units + 1, inputs + 1] but for the last, [K, inputs + 1]
     margins: Tensor  # [n]
     gamma: float
 
@@ -131,12 +131,11 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
         finally:
             for handle in handles:
                 handle.remove()
-        x = batch[0].flatten(1).double()
-        x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-        layers = [_with_bias(m) for m in modules]
-        inputs.append(x)
-        if layers:
+        x, layers = batch[0].flatten(1).double(), [m.weight.detach().double() for m in modules]
+        if any(m.bias is not None for m in modules):
+            x, layers = torch.cat([x, x.new_ones(len(x), 1)], 1), [_with_bias(m) for m in modules]
             layers[-1] = layers[-1][:-1]
+        inputs.append(x)
         if not layers or any(w.shape[1] != v.shape[0] for w, v in zip(layers[1:], layers, strict=False)):
             return "the network is no chain of linear layers"
         if layers[0].shape[1] != x.shape[1]:

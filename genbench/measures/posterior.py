@@ -19,7 +19,6 @@ from genbench.rng import derive_seed
 
 _LARGEST, _FINENESS = 0.1, 100  # c and b of the prior's variances c·e^(−j/b)
 _SMALLEST_STD = 1e-4  # of the posterior at the start: a weight that is 0 has no scale of its own
-_LAST = 0.25  # share of the steps at a tenth of the learning rate
 _SETTLED = 0.01  # largest change of the objective from an eighth of the steps to the next, if it has converged
 
 
@@ -32,6 +31,7 @@ def pac_bayes_optimized(
     steps: int = 3000,
     batch: int = 200,
     lr: float = 0.01,
+    lr_std: float = 0.03,
     spread: float = 0.1,
     samples: int = 2000,
     delta: float = 0.025,
@@ -48,10 +48,11 @@ def pac_bayes_optimized(
     that were drawn independently of each other and of w⁰; buffers and frozen parameters count as given.
 
     Q starts at the trained weights w, with σᵢ = ``spread`` · |wᵢ|. Adam minimizes mean cross-entropy / log 2 + √(B/2)
-    in μ, log σ and log λ: the cross-entropy of one drawn network on one batch, KL at the present μ, the last quarter of
-    the steps at a tenth of the learning rate. Then λ is rounded to the better of its neighbours, and n networks are
-    drawn, each to be evaluated on as many train examples as a batch has, drawn with replacement. So each error is a
-    number in [0, 1] with mean ê(Q), which the inner kl⁻¹ allows for.
+    in μ and log σ: the cross-entropy of one drawn network on one batch, KL at the present μ and the λ at which it is
+    least, with learning rates that fall linearly to 0. Then λ is rounded to the better of its neighbours, and n networks
+    are drawn, each to be evaluated on as many train examples as a batch has, drawn with replacement. So each error is a
+    number in [0, 1] with mean ê(Q), which the inner kl⁻¹ allows for. Dziugaite and Roy optimize λ by gradients, and take
+    RMSprop, all examples in each step and 200,000 steps.
 
     Also returned: ``pac_bayes_optimized_kl``, KL(Q‖P) in nats; ``…_pinsker``, kl⁻¹(ê, …) + √(B/2), which can exceed 1;
     ``…_train_error``, and ``…_error`` on the snapshot's own data: n drawn networks, each on another part of them, with
@@ -66,7 +67,8 @@ def pac_bayes_optimized(
         mean: whether μ is optimized.
         steps: of Adam, at least 16.
         batch: examples of a step.
-        lr: learning rate of Adam, > 0.
+        lr: initial learning rate of μ, > 0.
+        lr_std: that of log σ, > 0.
         spread: σᵢ / |wᵢ| at the start, > 0.
         samples: n, at least 2.
         delta: δ in (0, 1).
@@ -77,6 +79,7 @@ def pac_bayes_optimized(
     check_integer("steps", steps, least=16)
     check_integer("batch", batch, least=1)
     check_number("lr", lr, low=0, open_low=True)
+    check_number("lr_std", lr_std, low=0, open_low=True)
     check_number("spread", spread, low=0, open_low=True)
     check_integer("samples", samples, least=2)
     check_share("delta", delta)
@@ -96,7 +99,7 @@ def pac_bayes_optimized(
             return dict.fromkeys(names, missing)
         generator = torch.Generator().manual_seed(derive_seed(seed, first))
         seen, m = _Network(train, reading, generator), train.examples
-        found = _optimized(seen, start, m, delta, mean=mean, steps=steps, batch=batch, lr=lr, spread=spread)
+        found = _optimized(seen, start, m, delta, mean=mean, steps=steps, batch=batch, lr=lr, lr_std=lr_std, spread=spread)
         kl, price = found.divergence()
         b = (kl + price + math.log(m / delta)) / (m - 1)
         errors = torch.stack([seen.error(found.draw(generator), seen.some(batch)) for _ in range(samples)])
@@ -122,9 +125,8 @@ def pac_bayes_optimized(
 @dataclass
 class _Posterior:
     mean: Tensor  # μ [size]
-    log_std: Tensor  # log σ [size]
+    log_std: Tensor  # log σ [size], float64
     square: float  # ‖μ − w⁰‖²
-    log_variance: float  # log λ
     converged: bool
     change: float
 
@@ -133,13 +135,12 @@ class _Posterior:
         return _drawn(self.mean, self.log_std, generator)
 
     def divergence(self) -> tuple[float, float]:
-        """KL(Q‖P) and log(π² j²/6) for the better integer j beside log λ."""
-        j = _FINENESS * (math.log(_LARGEST) - self.log_variance)
-        log_std = self.log_std.double()
+        """KL(Q‖P) and log(π² j²/6) for the better of the integers j beside the best λ."""
+        squares, size = (2 * self.log_std).exp().sum() + self.square, len(self.log_std)
+        j = math.floor(_FINENESS * (math.log(_LARGEST) - float(_best(squares, size))))
         found = []
-        for each in {max(1, math.floor(j)), max(1, math.ceil(j))}:
-            variance = _LARGEST * math.exp(-each / _FINENESS)
-            kl = _kl((2 * log_std).exp().sum() + self.square, log_std.sum(), math.log(variance), len(log_std))
+        for each in {max(1, j), j + 1}:
+            kl = _kl(squares, self.log_std.sum(), torch.tensor(math.log(_LARGEST) - each / _FINENESS), size)
             found.append((float(kl), math.log(math.pi**2 * each**2 / 6)))
         return min(found, key=sum)
 
@@ -192,6 +193,7 @@ def _optimized(
     steps: int,
     batch: int,
     lr: float,
+    lr_std: float,
     spread: float,
 ) -> _Posterior:
     """The posterior after the steps; ``start`` is w − w⁰."""
@@ -200,54 +202,42 @@ def _optimized(
     std = (spread * w.abs()).clamp_min(_SMALLEST_STD)
     center = w.clone().requires_grad_(mean)
     log_std = std.log().requires_grad_()
-    variance = float((std.square() + start.float().square()).mean())
-    log_variance = torch.tensor(math.log(variance), device=w.device).clamp(max=_most()).requires_grad_()
-    import os
-    F_=float(os.environ.get('F','10'))
-    free: list[Any] = [{"params": [log_std, log_variance], "lr": lr * F_}]
-    optimizer = torch.optim.Adam([{"params": [center]}] * mean + free, lr=lr)
+    free: list[Any] = [{"params": [center], "lr": lr}] * mean + [{"params": [log_std], "lr": lr_std}]
+    optimizer = torch.optim.Adam(free)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     constant, objectives = math.log(math.pi**2 * m / (6 * delta)), []
-    for step in range(steps):
-        if step == round((1 - _LAST) * steps):
-            for group in optimizer.param_groups:
-                group["lr"] /= 10
+    for _ in range(steps):
         loss = network.loss(_drawn(center, log_std, network.generator), network.some(batch))
         squares = (2 * log_std).exp().sum() + (center - origin).square().sum()
+        log_variance = _best(squares.detach(), len(w))
         j = _FINENESS * (math.log(_LARGEST) - log_variance)
         b = (_kl(squares, log_std.sum(), log_variance, len(w)) + 2 * j.log() + constant) / (m - 1)
         objective = loss + (b / 2).sqrt()
         optimizer.zero_grad()
         objective.backward()
         optimizer.step()
-        with torch.no_grad():
-            log_variance.clamp_(max=_most())
+        schedule.step()
         objectives.append(objective.detach())
+    center, log_std = center.detach(), log_std.detach().double()
+    square = float((center.double() - origin.double()).square().sum())
     eighth = len(objectives) // 8
     last, before = (float(torch.stack(part).mean()) for part in (objectives[-eighth:], objectives[-2 * eighth : -eighth]))
-    return _Posterior(
-        center.detach(),
-        log_std.detach(),
-        float((center.detach().double() - origin.double()).square().sum()),
-        float(log_variance.detach()),
-        abs(last - before) <= _SETTLED,
-        last - before,
-    )
+    return _Posterior(center, log_std, square, abs(last - before) <= _SETTLED, last - before)
 
 
-def _most() -> float:
-    """The largest log λ, at j = 1."""
-    return math.log(_LARGEST) - 1 / _FINENESS
+def _best(squares: Tensor, size: int) -> Tensor:
+    """log λ of the least KL divergence for Σσ² + ‖μ − w⁰‖², at most that of j = 1."""
+    return (squares / size).log().clamp(max=math.log(_LARGEST) - 1 / _FINENESS)
 
 
 def _drawn(center: Tensor, log_std: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(len(center), generator=generator).to(center)
-    return center + log_std.exp() * noise
+    return center + log_std.exp().to(center) * noise
 
 
-def _kl(squares: Any, log_std: Any, log_variance: Any, size: int) -> Any:
+def _kl(squares: Tensor, log_std: Tensor, log_variance: Tensor, size: int) -> Tensor:
     """KL(N(μ, diag σ²) ‖ N(w⁰, λI)) from Σσ² + ‖μ − w⁰‖², Σ log σ and log λ."""
-    scaled = squares * (-log_variance).exp() if isinstance(log_variance, Tensor) else squares / math.exp(log_variance)
-    return (scaled - size + size * log_variance) / 2 - log_std
+    return (squares * (-log_variance).exp() - size + size * log_variance) / 2 - log_std
 
 
 def _average(values: Tensor) -> Estimate:

@@ -29,7 +29,7 @@ def subspace_compression_bound(
     snapshot: Snapshot,
     train: Snapshot,
     *,
-    dimension: int,
+    dimension: int | None,
     subspace_seed: int,
     tried: int = 1,
     levels: Sequence[int] = (3, 5, 8, 12, 18, 27),
@@ -57,7 +57,7 @@ def subspace_compression_bound(
     Args:
         snapshot: network, loss and data that were not trained on: those of a classifier.
         train: the same network on its train split.
-        dimension: d.
+        dimension: d; ``None`` for a network that was trained otherwise, which has no such bound.
         subspace_seed: of P.
         tried: numbers d among which the smallest bound may be chosen.
         levels: the k to try, each at least 2.
@@ -66,7 +66,8 @@ def subspace_compression_bound(
     Raises:
         ValueError: the weights do not lie in the subspace.
     """
-    check_integer("dimension", dimension, least=1)
+    if dimension is not None:
+        check_integer("dimension", dimension, least=1)
     check_integer("subspace_seed", subspace_seed, least=0)
     check_integer("tried", tried, least=1)
     for level in levels:
@@ -74,6 +75,8 @@ def subspace_compression_bound(
     check_share("delta", delta)
     parts = ("bound", "bits", "levels", "train_error", "error", "error_low")
     names = [f"compression_{part}" for part in parts]
+    if dimension is None:
+        return dict.fromkeys(names, undefined("the network was not trained in a random subspace"))
     reading = read(train)
     if isinstance(reading, str):
         return dict.fromkeys(names, undefined(reading))
