@@ -38,6 +38,7 @@ from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.kernel_interpolation import convolution_interpolation, gaussian_interpolation
 from genbench.measures.log_prior import log_prior, marginal_likelihood_bound
+from genbench.measures.margin_bounds import rademacher_bound, spectral_margin_bound
 from genbench.measures.margins import (
     input_margin,
     inverse_margin,
@@ -46,7 +47,6 @@ from genbench.measures.margins import (
     negative_entropy,
     normalized_margin,
 )
-from genbench.measures.margin_bounds import rademacher_bound, spectral_margin_bound
 from genbench.measures.norms import (
     convolution_spectral_norms,
     distance_from_init,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,8 @@ def spectral_margin_bound(snapshot: Snapshot, *, percentile: float = 10, delta: 
         R = Π‖W‖₂ · (Σ (‖Wᵀ‖₂,₁ / ‖W‖₂)^⅔)^(3/2),
 
     d the largest width. ``spectral_complexity`` is R and ``spectral_term`` the third term, at the norms themselves; in
-    the bound each ratio ‖Wᵀ‖₂,₁ / ‖W‖₂, and Π‖W‖₂/γ, is the next power of two 2^j, and δ′ = δ Π (1 + |j|)⁻² / (π²/3 − 1)
-    for all of them, a union over networks of any size. The constants are those of their proof: Dudley's integral (lemma
+    the bound each ratio ‖Wᵀ‖₂,₁ / ‖W‖₂, and Π‖W‖₂/γ, is the next power of two 2^j, and δ′ = δ Π (1 + |j|)⁻² / (π²/3 − 1),
+    a union over networks of any size. The constants are those of their proof: Dudley's integral (lemma
     A.5) at α = 1/n over the covering numbers of theorem 3.3, reference matrices 0, for margins that are 2-Lipschitz.
     Biases, γ and where it is undefined: as in :func:`rademacher_bound`. ‖Wᵀ‖₂,₁ sums the norms of the rows.
     """
@@ -102,7 +103,9 @@ def spectral_margin_bound(snapshot: Snapshot, *, percentile: float = 10, delta: 
 @dataclass(frozen=True)
 class _Chain:
     inputs: Tensor  # [n, features], float64; with biases, [n, features + 1], the last 1
-    layers: list[Tensor]  # float64, [units, inputs]; with biases, [units + 1, inputs + 1] but for the last, [K, inputs + 1]
+    layers: list[
+        Tensor
+    ]  # float64, [units, inputs]; with biases, [units + 1, inputs + 1] but for the last, [K, inputs + 1]
     margins: Tensor  # [n]
     gamma: float
 
@@ -119,18 +122,7 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
     for batch in snapshot.each_batch():
         if not snapshot.is_pair(batch) or not isinstance(batch[0], Tensor) or not batch[0].is_floating_point():
             return "the inputs are no tensor of numbers"
-        modules: list[nn.Linear] = []
-        handles = [
-            m.register_forward_pre_hook(lambda module, _: modules.append(module))
-            for m in snapshot.model.modules()
-            if isinstance(m, nn.Linear)
-        ]
-        try:
-            with torch.no_grad():
-                output = snapshot.run(batch).output
-        finally:
-            for handle in handles:
-                handle.remove()
+        output, modules = _called(snapshot, batch)
         x, layers = batch[0].flatten(1).double(), [m.weight.detach().double() for m in modules]
         if any(m.bias is not None for m in modules):
             x, layers = torch.cat([x, x.new_ones(len(x), 1)], 1), [_with_bias(m) for m in modules]
@@ -149,6 +141,23 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
     if len(layers[-1]) == 1:  # one logit: those of two classes are 0 and it
         layers[-1] = torch.cat([torch.zeros_like(layers[-1]), layers[-1]])
     return _Chain(torch.cat(inputs), layers, margins, gamma)
+
+
+def _called(snapshot: Snapshot, batch: Any) -> tuple[Any, list[nn.Linear]]:
+    """The output for a batch, and the linear layers in the order in which they were called."""
+    called: list[nn.Linear] = []
+
+    def keep(module: nn.Module, _inputs: Any) -> None:
+        assert isinstance(module, nn.Linear)
+        called.append(module)
+
+    handles = [m.register_forward_pre_hook(keep) for m in snapshot.model.modules() if isinstance(m, nn.Linear)]
+    try:
+        with torch.no_grad():
+            return snapshot.run(batch).output, called
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _with_bias(module: nn.Linear) -> Tensor:

@@ -48,11 +48,11 @@ def pac_bayes_optimized(
     that were drawn independently of each other and of w⁰; buffers and frozen parameters count as given.
 
     Q starts at the trained weights w, with σᵢ = ``spread`` · |wᵢ|. Adam minimizes mean cross-entropy / log 2 + √(B/2)
-    in μ and log σ: the cross-entropy of one drawn network on one batch, KL at the present μ and the λ at which it is
-    least, with learning rates that fall linearly to 0. Then λ is rounded to the better of its neighbours, and n networks
-    are drawn, each to be evaluated on as many train examples as a batch has, drawn with replacement. So each error is a
-    number in [0, 1] with mean ê(Q), which the inner kl⁻¹ allows for. Dziugaite and Roy optimize λ by gradients, and take
-    RMSprop, all examples in each step and 200,000 steps.
+    in μ and log σ: the cross-entropy of one drawn network on one batch, KL at the present μ and at the λ where it is
+    least, with learning rates that fall linearly to 0. Then λ is rounded to the better of its neighbours, and n
+    networks are drawn, each to be evaluated on as many train examples as a batch has, drawn with replacement. So each
+    error is a number in [0, 1] with mean ê(Q), which the inner kl⁻¹ allows for. Dziugaite and Roy optimize λ by
+    gradients, and take RMSprop, all examples in each step and 200,000 steps.
 
     Also returned: ``pac_bayes_optimized_kl``, KL(Q‖P) in nats; ``…_pinsker``, kl⁻¹(ê, …) + √(B/2), which can exceed 1;
     ``…_train_error``, and ``…_error`` on the snapshot's own data: n drawn networks, each on another part of them, with
@@ -99,7 +99,9 @@ def pac_bayes_optimized(
             return dict.fromkeys(names, missing)
         generator = torch.Generator().manual_seed(derive_seed(seed, first))
         seen, m = _Network(train, reading, generator), train.examples
-        found = _optimized(seen, start, m, delta, mean=mean, steps=steps, batch=batch, lr=lr, lr_std=lr_std, spread=spread)
+        found = _optimized(
+            seen, start, m, delta, mean=mean, steps=steps, batch=batch, lr=lr, lr_std=lr_std, spread=spread
+        )
         kl, price = found.divergence()
         b = (kl + price + math.log(m / delta)) / (m - 1)
         errors = torch.stack([seen.error(found.draw(generator), seen.some(batch)) for _ in range(samples)])
@@ -140,7 +142,8 @@ class _Posterior:
         j = math.floor(_FINENESS * (math.log(_LARGEST) - float(_best(squares, size))))
         found = []
         for each in {max(1, j), j + 1}:
-            kl = _kl(squares, self.log_std.sum(), torch.tensor(math.log(_LARGEST) - each / _FINENESS), size)
+            log_variance = squares.new_tensor(math.log(_LARGEST) - each / _FINENESS)
+            kl = _kl(squares, self.log_std.sum(), log_variance, size)
             found.append((float(kl), math.log(math.pi**2 * each**2 / 6)))
         return min(found, key=sum)
 
@@ -221,7 +224,9 @@ def _optimized(
     center, log_std = center.detach(), log_std.detach().double()
     square = float((center.double() - origin.double()).square().sum())
     eighth = len(objectives) // 8
-    last, before = (float(torch.stack(part).mean()) for part in (objectives[-eighth:], objectives[-2 * eighth : -eighth]))
+    last, before = (
+        float(torch.stack(part).mean()) for part in (objectives[-eighth:], objectives[-2 * eighth : -eighth])
+    )
     return _Posterior(center, log_std, square, abs(last - before) <= _SETTLED, last - before)
 
 

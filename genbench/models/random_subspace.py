@@ -18,13 +18,13 @@ class RandomSubspace:
     with P take D operations. Like the projections of Li et al. 2018 (arXiv 1804.08838) it is drawn before training.
 
     Attributes:
-        members: the weights of each column [d, ⌈D/d⌉]; D stands for none.
+        places: the weights of each column [d, ⌈D/d⌉]; D stands for none.
         column: the column of each weight [D].
         sign: ±1 of each weight [D].
         sizes: n of each column [d].
     """
 
-    members: Tensor
+    places: Tensor
     column: Tensor
     sign: Tensor
     sizes: Tensor
@@ -45,12 +45,14 @@ class RandomSubspace:
         column[order] = torch.arange(size) % dimension
         rows = math.ceil(size / dimension)
         padded = torch.cat([order, torch.full((rows * dimension - size,), size)])
-        return cls(padded.view(rows, dimension).T.contiguous(), column, sign, torch.bincount(column, minlength=dimension))
+        return cls(
+            padded.view(rows, dimension).T.contiguous(), column, sign, torch.bincount(column, minlength=dimension)
+        )
 
     def coordinates(self, vector: Tensor) -> Tensor:
         """Pᵀv [d] of v [D]."""
         signed = torch.cat([vector * self.sign.to(vector.dtype), vector.new_zeros(1)])
-        return signed[self.members].sum(1) / self.sizes.to(vector.dtype).sqrt()
+        return signed[self.places].sum(1) / self.sizes.to(vector.dtype).sqrt()
 
     def vector(self, coordinates: Tensor) -> Tensor:
         """Pz [D] of z [d]."""

@@ -27,7 +27,8 @@ class RandomSubspace(Method):
     order = 120  # after every method that changes gradients or weights
     per_lane = ("seed",)
 
-    members: Tensor
+    seed: Tensor
+    places: Tensor
     column: Tensor
     sign: Tensor
     sizes: Tensor
@@ -35,12 +36,12 @@ class RandomSubspace(Method):
     def __init__(self, *, dimension: int, seed: int) -> None:
         super().__init__()
         self.dimension = check_integer("regularization random_subspace: dimension", dimension, least=1)
-        self.seed = check_integer("regularization random_subspace: seed", seed, least=0)
+        self.setting("seed", check_integer("regularization random_subspace: seed", seed, least=0))
 
     def build(self, net: nn.Module) -> nn.Module:
         weights = trainable(net)
         try:
-            drawn = Subspace.drawn(sum(p.numel() for p in weights), self.dimension, self.seed)
+            drawn = Subspace.drawn(sum(p.numel() for p in weights), self.dimension, int(self.seed))
         except ValueError as error:
             raise ValueError(f"regularization random_subspace: {error}") from error
         for name, tensor in vars(drawn).items():
@@ -60,7 +61,7 @@ class RandomSubspace(Method):
             p.copy_(s + m)
 
     def _projected(self, tensors: Parameters) -> Parameters:
-        subspace = Subspace(self.members, self.column, self.sign, self.sizes)
+        subspace = Subspace(self.places, self.column, self.sign, self.sizes)
         vector = subspace.projected(torch.cat([t.reshape(-1) for t in tensors]))
         parts = vector.split([t.numel() for t in tensors])
         return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]

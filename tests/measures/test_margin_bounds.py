@@ -1,5 +1,6 @@
 """Margin bounds against their formulas by hand."""
 
+import itertools
 import math
 
 import pytest
@@ -22,7 +23,7 @@ def chain(*widths, bias=True, n=50, classes=3, seed=0):
     """A network that answers all examples rightly: they are labelled by it."""
     torch.manual_seed(seed)
     sizes = [4, *widths, classes]
-    layers = [nn.Linear(a, b, bias=bias).double() for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(a, b, bias=bias).double() for a, b in itertools.pairwise(sizes)]
     net = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())][:-1])
     x = torch.randn(n, 4).double()
     return net, x, net(x).argmax(1)
@@ -129,7 +130,9 @@ def test_a_halfspace_with_many_examples_is_bounded_and_the_bound_holds():
 def test_undefined_where_the_theorem_says_nothing(bound):
     net, x, y = chain(6)
     tanh = nn.Sequential(net[0], nn.Tanh(), net[2])
-    assert all("ReLU between" in e.note for e in bound(Snapshot(tanh, F.cross_entropy, [(x, tanh(x).argmax(1))])).values())
+    assert all(
+        "ReLU between" in e.note for e in bound(Snapshot(tanh, F.cross_entropy, [(x, tanh(x).argmax(1))])).values()
+    )
     assert all("not positive" in e.note for e in bound(of(net, x, (y + 1) % 3)).values())
     conv = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 3)).double()
     images = x[:, None]
@@ -155,5 +158,5 @@ def test_one_logit_is_the_difference_of_two():
 def test_bad_settings(settings):
     net, x, y = chain(6)
     for bound in (rademacher_bound, spectral_margin_bound):
-        with pytest.raises(ValueError, match="percentile is|delta is"):
+        with pytest.raises(ValueError, match=r"percentile is|delta is"):
             bound(of(net, x, y), **settings)
