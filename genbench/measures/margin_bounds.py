@@ -67,10 +67,11 @@ def spectral_margin_bound(snapshot: Snapshot, *, percentile: float = 10, delta: 
         R = Π‖W‖₂ · (Σ (‖Wᵀ‖₂,₁ / ‖W‖₂)^⅔)^(3/2),
 
     d the largest width. ``spectral_complexity`` is R and ``spectral_term`` the third term, at the norms themselves; in
-    the bound each ratio ‖Wᵀ‖₂,₁ / ‖W‖₂, and Π‖W‖₂/γ, is the next power of two 2^j, and δ′ = δ Π (1 + |j|)⁻² / (π²/3 − 1),
-    a union over networks of any size. The constants are those of their proof: Dudley's integral (lemma
-    A.5) at α = 1/n over the covering numbers of theorem 3.3, reference matrices 0, for margins that are 2-Lipschitz.
-    Biases, γ and where it is undefined: as in :func:`rademacher_bound`. ‖Wᵀ‖₂,₁ sums the norms of the rows.
+    the bound each ratio ‖Wᵀ‖₂,₁ / ‖W‖₂, and Π‖W‖₂/γ, is the next power of two 2^j, and all of them share δ by
+    δ′ = δ Π (1 + |j|)⁻² / (π²/3 − 1), a union over networks of any size. The constants are those of their proof:
+    Dudley's integral (lemma A.5) at α = 1/n over the covering numbers of theorem 3.3, reference matrices 0, for margins
+    that are 2-Lipschitz. Biases, γ and where it is undefined: as in :func:`rademacher_bound`. ‖Wᵀ‖₂,₁ sums the norms of
+    the rows.
     """
     check_number("percentile", percentile, low=0, high=100)
     check_share("delta", delta)

@@ -24,7 +24,8 @@ def test_columns_are_orthonormal_and_products_those_of_the_dense_matrix(size, di
 
 def test_a_seed_is_a_subspace():
     first, again, other = (Subspace.drawn(50, 5, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first.column, again.column) and torch.equal(first.sign, again.sign)
+    assert torch.equal(first.column, again.column)
+    assert torch.equal(first.sign, again.sign)
     assert not torch.equal(first.column, other.column)
 
 
