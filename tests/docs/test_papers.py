@@ -12,7 +12,8 @@ from genbench.report.papers import experiments, page, scoreboard
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "papers"
 PLACES = [config.folder()]
-RUN = sorted(path.stem for path in (config.folder() / "experiment").glob("*.csv"))  # what has a summary
+SUMMARIES = {path.stem for path in (config.folder() / "experiment").glob("*.csv")}
+RUN = sorted(SUMMARIES & {*experiments.choices(PLACES)})
 of_every_paper = pytest.mark.parametrize("name", RUN)
 
 
@@ -46,6 +47,8 @@ def test_every_claim_has_a_verdict_by_the_rule_that_its_runs_were_trained_under(
 
 def test_every_summary_and_every_page_is_of_a_paper(entries):
     assert set(RUN) == {name for name, entry in entries.items() if entry.selection is not None}
+    shown = [each for entry in entries.values() for each in (entry, *entry.also)]
+    assert {each.experiment.choice for each in shown if each.selection is not None} == SUMMARIES
     assert {path.stem for path in PAGES.glob("*.md")} == set(RUN)
     assert {path.suffix for path in PAGES.glob("*")} <= {".md", ".png"}
 

@@ -12,6 +12,7 @@ from genbench.report.figures.style import Drawing
 from genbench.report.papers import scoreboard
 from genbench.report.papers.scoreboard import Board, Entry
 from genbench.report.render import escaped
+from genbench.report.selection import Selection
 from genbench.report.table import build
 
 
@@ -42,7 +43,7 @@ def text(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> str:
 
 def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str]:
     assert entry.selection is not None
-    paper, chosen = entry.paper, entry.selection
+    paper = entry.paper
     yield f"# {escaped(entry.experiment.choice)}: {escaped(paper.title)}\n"
     yield f"{escaped(paper.citation)}, [{escaped(paper.link)}]({paper.url}). {escaped(entry.counts)}.\n"
     yield f"## What was claimed\n\n{escaped(paper.claimed)}\n"
@@ -51,9 +52,9 @@ def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str
     if paper.scaled_down:
         yield "\nUnlike the paper:\n"
         yield from (f"- {escaped(line)}" for line in paper.scaled_down)
-    # without what is scaled down, which the caption would repeat
-    table = build(replace(chosen, sweep={**(chosen.sweep or {}), "paper": None}), entry.spec)
-    yield f"\n## The table\n\n{render.markdown(table)}"
+    also = [each for each in entry.also if each.selection is not None]
+    yield f"\n## The {'tables' if also else 'table'}\n"
+    yield from map(_table, (entry, *also))
     if drawn:
         yield "## Figures"
     for each in drawn:
@@ -66,6 +67,13 @@ def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str
     if paper.critiques:
         yield "\n## Critiques\n"
         yield from (f"- {escaped(each.text)} ({escaped(each.source)})" for each in paper.critiques)
+
+
+def _table(entry: Entry) -> str:
+    """Return the table of an entry that has runs, without what is scaled down, which the caption would repeat."""
+    assert entry.selection is not None
+    sweep = {**(entry.selection.sweep or {}), "paper": None}
+    return render.markdown(build(replace(entry.selection, sweep=sweep), entry.spec))
 
 
 def _verdicts(entry: Entry) -> Iterator[str]:
@@ -93,9 +101,17 @@ def _verdicts(entry: Entry) -> Iterator[str]:
 
 def _run(shown: Board, entry: Entry) -> Iterator[str]:
     """Yield what was run, by which command, with which versions, and what the other scale costs."""
-    assert entry.selection is not None
-    sweep = entry.selection.sweep or {}
-    states = Counter(run.state for run in entry.selection.runs)
+    for each in (entry, *entry.also):
+        if each.selection is not None:
+            yield from _made(each, each.selection)
+    for cost in shown.of(entry):
+        yield f"{cost.of.capitalize()} (`experiment={cost.choice}`): {escaped(str(cost))}."
+
+
+def _made(entry: Entry, selection: Selection) -> Iterator[str]:
+    """Yield by which command and with which versions runs were made, and where their summary is."""
+    sweep = selection.sweep or {}
+    states = Counter(run.state for run in selection.runs)
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     words = [word for word in sweep.get("command", []) if not word.startswith("runs_dir=")]
     yield f"`{command({'command': words}).replace('`', '')}`: {ended}."
@@ -106,5 +122,3 @@ def _run(shown: Board, entry: Entry) -> Iterator[str]:
     if summary.is_file():
         file = "/".join(summary.parts[-3:])
         yield f"A line a run, from which this page is made: `{file}`."
-    for cost in shown.of(entry):
-        yield f"{cost.of.capitalize()} (`experiment={cost.choice}`): {escaped(str(cost))}."

@@ -31,6 +31,7 @@ class Paper:
         critiques: of the paper's claims or of this replication.
         limits: what its numbers cannot say, one sentence each.
         tried: for claims that did not replicate, by id: what was tried.
+        also: experiments whose tables stand on the page too, such as one on other data; no claim is judged by them.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Paper:
     critiques: tuple[Critique, ...] = ()
     limits: tuple[str, ...] = ()
     tried: Mapping[str, str] | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -79,6 +81,7 @@ def read(block: Mapping[str, Any], claims: Collection[str] | None = None) -> Pap
         tried={str(name): _text(f"paper.tried.{name}", text) for name, text in tried.items()},
         scaled_down=_texts(block, "scaled_down"),
         limits=_texts(block, "limits"),
+        also=_texts(block, "also"),
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PAGE = "papers.html"
 _LAPTOP = "laptop"
 _SCALES = (_LAPTOP, "paper's scale")
+_ALSO = "further table"
 ERRORS = (
     "At most 10 % is the chance that at least one verdict on a paper is false: 5 % that an effect called replicated "
     "does not exceed its margin, 5 % that one called not replicated reaches the effect of interest, over all claims "
@@ -50,12 +51,14 @@ class Entry:
         of: what the scale is called.
         folder: the folder of its runs; None without one.
         selection: the runs of ``folder``, or else those of the committed summary; None without both.
+        also: experiments whose tables stand beside that of the paper.
     """
 
     experiment: Experiment
     of: str
     folder: Path | None = None
     selection: Selection | None = None
+    also: "tuple[Entry, ...]" = ()
 
     @property
     def paper(self) -> Paper:
@@ -172,13 +175,27 @@ def board(places: Sequence[Path], folder: Path | None = None, names: Sequence[st
         found = [
             _entry(experiment, of, folder) for experiment, of in zip(composed(files, places), _SCALES, strict=False)
         ]
+        others = tuple(_entry(each, _ALSO, folder) for each in composed(_also(found[0]), places))
+        found[0] = replace(found[0], also=others)
         entries += [each for each in found if each.of == _LAPTOP or each.selection is not None]
-        costs[name] = [_cost(each) for each in found]
+        costs[name] = [_cost(each) for each in (*found, *others)]
     return Board(entries, costs)
 
 
+def _also(entry: Entry) -> list[Path]:
+    """Return the files of the further experiments of a paper."""
+    file = entry.experiment.file
+    files = [file.with_stem(name) for name in entry.paper.also]
+    for each in files:
+        if not each.is_file():
+            known = [path.stem for path in file.parent.glob("*.yaml")]
+            raise ValueError(f"{file.name}: paper.also names {each.stem!r}; {nearest(each.stem, known)}")
+    return files
+
+
 def _entry(experiment: Experiment, of: str, folder: Path | None) -> Entry:
-    experiment.check()
+    if of != _ALSO:
+        experiment.check()
     own = None if folder is None else folder / experiment.name
     if own is not None and ((own / records.SWEEP).exists() or any(own.glob(f"*/{records.RECORD}"))):
         return Entry(experiment, of, own, load(own))

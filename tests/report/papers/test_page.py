@@ -19,6 +19,22 @@ def places(tmp_path_factory):
     return [config.folder(), work / "conf"]
 
 
+@pytest.fixture
+def work_of_two(places, tmp_path):
+    """The same with a further experiment, which has a summary too."""
+    folder = written(tmp_path)
+    first, other = folder / f"{NAME}.yaml", folder / "other.yaml"
+    first.write_text(first.read_text().replace("  limits:\n", "  also: [other]\n  limits:\n"))
+    table = "table: {title: The same on other data}\n"
+    other.write_text(
+        f"# @package _global_\ndefaults: [{NAME}, _self_]\nname: other\npaper: null\nclaims: null\n{table}"
+    )
+    runs_of = (places[1] / "experiment" / f"{NAME}.csv").read_bytes()
+    for file in (first, other):
+        file.with_suffix(".csv").write_bytes(runs_of)
+    return [config.folder(), tmp_path / "conf"]
+
+
 @pytest.fixture(scope="module")
 def target(places, tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
@@ -65,6 +81,27 @@ def test_a_page_has_what_the_yaml_and_the_summary_say(target):
     assert "The chance of at least one false verdict" in text
     assert text.count("MNIST-1D in place of a large data set.") == 1
     assert "\n\n\n" not in text
+
+
+def test_a_further_experiment_of_a_paper_has_its_table_on_the_page(work_of_two, tmp_path):
+    """It is named with its runs and what they cost, and no claim is judged by it."""
+    places = work_of_two
+    page.write(scoreboard.board(places, names=[NAME]), tmp_path)
+    text = (tmp_path / f"{NAME}.md").read_text()
+    head, _, table = text.partition("## The tables\n\n### Penalties shrink &lt;weights&gt;\n\n| regularization |")
+    assert "- A line a run, from which this page is made: `conf/experiment/other.csv`." in head.splitlines()
+    assert "- Further table (`experiment=other`): 20 runs; 40 were trained and measured in 80 s of one process" in head
+    assert "\n\n### The same on other data\n\n| regularization |" in table.partition("## Figures")[0]
+    assert "\n\n\n" not in text
+    assert text.count("### shrinks: ") == 1
+    assert [entry.experiment.choice for entry in scoreboard.board(places, names=[NAME]).entries] == [NAME]
+
+
+def test_a_further_experiment_that_is_none_is_refused(tmp_path):
+    file = written(tmp_path) / f"{NAME}.yaml"
+    file.write_text(file.read_text().replace("  limits:\n", "  also: [nobody2020_papr]\n  limits:\n"))
+    with pytest.raises(ValueError, match=r"paper\.also names 'nobody2020_papr'; did you mean 'nobody2020_paper'"):
+        scoreboard.board([config.folder(), tmp_path / "conf"], names=[NAME])
 
 
 def test_a_page_names_figures_that_are_there(target):
