@@ -11,6 +11,7 @@ from genbench.data.information_plane import InformationPlane
 from genbench.data.mnist1d import MNIST1D
 from genbench.data.mnist1d_stream import MNIST1DStream, Signals
 from genbench.data.modular_arithmetic import ModularArithmetic
+from genbench.data.noisy_halfspace import NoisyHalfspace
 from genbench.data.sparse_parity import SparseParity
 from genbench.data.teacher_student import TeacherStudent
 from genbench.data.text_classification import TextClassification
@@ -26,6 +27,7 @@ __all__ = [
     "InformationPlane",
     "MNIST1DStream",
     "ModularArithmetic",
+    "NoisyHalfspace",
     "Signals",
     "SparseParity",
     "TeacherStudent",

@@ -13,6 +13,7 @@
 True
 """
 
+from genbench.measures.active_weights import active_weights
 from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
@@ -97,6 +98,7 @@ __all__ = [
     "Slice",
     "Snapshot",
     "accuracy",
+    "active_weights",
     "adaptive_average_sharpness",
     "adaptive_sharpness",
     "adversarial_accuracy",
