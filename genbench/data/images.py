@@ -98,7 +98,8 @@ class ImageData(TensorData):
             size=size,
         )
         self._decoded = decoded(source)
-        self.name, self.classes = source.name, self._decoded.classes
+        self.name = source.name
+        self.classes = self.counted(self._decoded.classes)
         super().__init__(**settings)
         mean, std = self._decoded.mean, self._decoded.std
         if normalize == "none":
@@ -129,6 +130,10 @@ class ImageData(TensorData):
         y, y_test = (torch.from_numpy(self._decoded.labels[split]) for split in ("train", "test"))
         rows = {"x": torch.arange(len(y)), "y": y, "x_test": torch.arange(len(y_test)), "y_test": y_test}
         return rows, self._decoded.digest
+
+    def counted(self, classes: int) -> int:
+        """Return the number of classes to learn of the ``classes`` of the source, all here."""
+        return classes
 
     def kept(self, stored: "Tensor | OnDisk") -> "Tensor | OnDisk":
         """Return the part of stored images [N, C, H, W] that is used, all here."""
@@ -167,6 +172,78 @@ class CroppedImageData(ImageData):
         """Return the middle of stored images."""
         check_integer("data.crop", self.crop, least=1, most=min(stored.shape[-2:]), note="the shorter side")
         return middle(stored, self.crop) if isinstance(stored, Tensor) else Middle(stored, self.crop)
+
+
+class GroupedImageData(ImageData):
+    """Groups of the classes of :class:`ImageData` as classes, and an attack set (Zhang et al. 2021, arXiv 2103.06219).
+
+    The training set is ``train_size`` images and ``attack_size`` further ones with the wrong class, the next group.
+    Smaller attack sets lie within larger ones, and other settings treat both alike.
+
+    Args:
+        groups: classes of the source for each class to learn, at least two; images of others are left out.
+        attack_size: images with the wrong class, at least 0.
+        test_size: images of the test split, the same for every ``seed``; ``None``: all.
+        settings: those of :class:`ImageData`; mean and standard deviation of ``normalize="channels"`` are those of all
+            training images of the source.
+    """
+
+    per_lane = (*ImageData.per_lane, "attack_size")
+
+    def __init__(
+        self,
+        *,
+        groups: Sequence[Sequence[int]],
+        attack_size: int = 0,
+        test_size: int | None = None,
+        train_size: int | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        self._groups = [list(group) for group in groups]
+        self._clean, self._test_size = train_size, test_size
+        self._attack = check_integer("data.attack_size", attack_size, least=0)
+        self._seed = check_integer("data.seed", seed, least=0)
+        if train_size is None and attack_size:
+            raise ValueError(f"data.attack_size is {attack_size!r}; accepted: 0 where data.train_size is null")
+        size = None if train_size is None else check_integer("data.train_size", train_size, least=1) + self._attack
+        super().__init__(train_size=size, seed=seed, **settings)
+
+    def counted(self, classes: int) -> int:
+        """Return the number of groups."""
+        members = [member for group in self._groups for member in group]
+        if len(self._groups) < 2 or not all(self._groups) or len(set(members)) < len(members):
+            raise ValueError(
+                f"data.groups is {self._groups!r}; accepted: at least two lists of classes, each class at most once"
+            )
+        for member in members:
+            check_integer("data.groups", member, least=0, most=classes - 1, note=f"the classes of {self.name}")
+        return len(self._groups)
+
+    def content(self) -> tuple[dict[str, Tensor], str]:
+        """Return row numbers on disk and the groups of the images that have one, those of the attack set wrong."""
+        rows, digest = super().content()
+        group = torch.full((self._decoded.classes,), -1)
+        for number, members in enumerate(self._groups):
+            group[members] = number
+        for x, y in (("x", "y"), ("x_test", "y_test")):
+            of = group[rows[y]]
+            rows |= {x: rows[x][of >= 0], y: of[of >= 0]}
+        if self._test_size is not None:
+            total = len(rows["y_test"])
+            size = check_integer("data.test_size", self._test_size, least=1, most=total, note="the test images")
+            some = StepRandom(0, 0).permutation("data.test_size", total)[:size]
+            rows |= {"x_test": rows["x_test"][some], "y_test": rows["y_test"][some]}
+        if self._clean is not None:
+            total = len(rows["y"])
+            check_integer("data.train_size", self._clean, least=1, most=total, note="the training images")
+            note = "the training images that data.train_size leaves"
+            check_integer("data.attack_size", self._attack, least=0, most=total - self._clean, note=note)
+            # the order in which TensorData takes examples
+            order = StepRandom(self._seed, 0).permutation("data.subset", total)
+            wrong = order[self._clean : self._clean + self._attack]
+            rows["y"][wrong] = (rows["y"][wrong] + 1) % self.classes
+        return rows, digest
 
 
 class Scaling:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from genbench.data import cache, decoding, images
 from genbench.data.image_sources import Source
-from genbench.data.images import CroppedImageData, ImageData
+from genbench.data.images import CroppedImageData, GroupedImageData, ImageData
 from genbench.runs import execute, plan
 from tests.helpers.forked import Forked
 from tests.helpers.pictures import encoded, pixels, write_folders, write_parquet
@@ -554,3 +554,85 @@ def test_the_middle_is_cropped_before_each_image_is_standardized(folders, monkey
     assert batch.shape == (10, 3, 5, 5)
     with pytest.raises(ValueError, match=r"data.crop is 9; accepted: an integer from 1 to 8 \(the shorter side\)"):
         CroppedImageData(**{**settings, "crop": 9})
+
+
+# -- groups of classes, and attack sets
+
+
+def grouped(path, **settings):
+    decoding.decoded.cache_clear()
+    settings = {"groups": [[2], [0, 1]], "batch_size": 10, "normalize": "none", **settings}
+    return GroupedImageData(path=str(path), **settings)
+
+
+@pytest.mark.parametrize("layout", ["folders", "parquet"])
+def test_groups_of_classes_are_the_classes(request, layout):
+    path = request.getfixturevalue(layout)
+    whole, data = build(path), grouped(path)
+    assert data.classes == 2
+    assert data.digest == whole.digest
+    for split in ("train", "test"):
+        expected = {image: int(label != 2) for image, label in by_pixels(whole, split).items()}
+        assert by_pixels(data, split) == expected
+
+
+def test_images_of_no_group_are_left_out(folders):
+    found = by_pixels(grouped(folders, groups=[[1], [0]]), "train")
+    expected = {image: 1 - label for image, label in by_pixels(build(folders), "train").items() if label != 2}
+    assert found == expected
+    assert len(expected) == 40
+
+
+def test_an_attack_set_has_wrong_classes_and_is_added_to_the_same_images(folders):
+    truth = {split: by_pixels(grouped(folders), split) for split in ("train", "test")}
+    clean = by_pixels(grouped(folders, train_size=20, seed=1), "train")
+    assert all(truth["train"][image] == label for image, label in clean.items())
+    before = clean
+    for attack in (5, 12, 40):
+        data = grouped(folders, train_size=20, attack_size=attack, seed=1)
+        found = by_pixels(data, "train")
+        assert len(found) == 20 + attack
+        assert before.items() <= found.items()  # smaller ones lie within larger ones
+        wrong = {image for image, label in found.items() if truth["train"][image] != label}
+        assert wrong == set(found) - set(clean)
+        assert by_pixels(data, "test") == truth["test"]
+        before = found
+    assert set(by_pixels(grouped(folders, train_size=20, seed=2), "train")) != set(clean)
+
+
+def test_a_part_of_the_test_images_is_the_same_for_every_seed(folders):
+    one, other = (by_pixels(grouped(folders, test_size=5, seed=seed), "test") for seed in (0, 1))
+    assert len(one) == 5
+    assert one == other
+    assert one.items() < by_pixels(grouped(folders), "test").items()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"groups": [[0, 1, 2]]}, r"data.groups is \[\[0, 1, 2\]\]; accepted: at least two lists of classes"),
+        ({"groups": [[0], []]}, "data.groups is "),
+        ({"groups": [[0], [1, 0]]}, "data.groups is .*each class at most once"),
+        ({"groups": [[0], [3]]}, r"data.groups is 3; accepted: an integer from 0 to 2 \(the classes of set\)"),
+        ({"attack_size": 5}, "data.attack_size is 5; accepted: 0 where data.train_size is null"),
+        ({"train_size": 61}, r"data.train_size is 61; accepted: an integer from 1 to 60 \(the training images\)"),
+        ({"train_size": 50, "attack_size": 11}, "data.attack_size is 11; accepted: an integer from 0 to 10 "),
+        ({"test_size": 13}, r"data.test_size is 13; accepted: an integer from 1 to 12 \(the test images\)"),
+    ],
+)
+def test_groups_and_attack_sets_that_cannot_be(folders, settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        grouped(folders, **settings)
+
+
+def test_groups_and_attack_sets_tell_runs_apart(configure, folders):
+    chosen = ["data=grouped_images", "model=linear", "measures={}", "callbacks={}", f"data.path={folders}"]
+    chosen += ["data.train_size=40", "data.batch_size=10", "trainer.max_steps=5"]
+    variants = (
+        ["data.groups=[[0],[1,2]]"],
+        ["data.groups=[[1],[0,2]]"],
+        ["data.groups=[[0],[1,2]]", "data.attack_size=5"],
+    )
+    runs = [execute.run(configure(*chosen, *more)) for more in variants]
+    assert [run["status"] for run in runs] == ["completed"] * 3
+    assert len({run["run_id"] for run in runs}) == 3

@@ -42,6 +42,7 @@ DATA: dict[str, list[str]] = {
 }
 DATA["cifar10_crop"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.crop=4"]
 DATA["boolean_functions"] = ["data.train_size=100"]
+DATA["grouped_images"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.groups=[[0,1,2,3,4],[5,6,7,8,9]]"]
 DATA["imagenet"] = ["data.path=${oc.env:GENBENCH_TINY}", "data.size=8"]
 # within a few steps nothing would be stopped, clipped or averaged at the strengths of a real run; what fits any network
 STRONG = {
