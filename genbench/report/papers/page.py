@@ -10,7 +10,7 @@ from genbench.report import command, render
 from genbench.report.figures import style
 from genbench.report.figures.style import Drawing
 from genbench.report.papers import scoreboard
-from genbench.report.papers.scoreboard import Board, Entry
+from genbench.report.papers.scoreboard import PAPERS_SCALE, Board, Entry
 from genbench.report.render import escaped
 from genbench.report.selection import Selection
 from genbench.report.table import build
@@ -106,6 +106,8 @@ def _run(shown: Board, entry: Entry) -> Iterator[str]:
             yield from _made(each, each.selection)
     for cost in shown.of(entry):
         yield f"{cost.of.capitalize()} (`experiment={cost.choice}`): {escaped(str(cost))}."
+    if entry.paper.one_scale:
+        yield f"{PAPERS_SCALE.capitalize()}: none. {escaped(entry.paper.one_scale)}"
 
 
 def _made(entry: Entry, selection: Selection) -> Iterator[str]:

@@ -32,6 +32,7 @@ class Paper:
         limits: what its numbers cannot say, one sentence each.
         tried: for claims that did not replicate, by id: what was tried.
         also: experiments whose tables stand on the page too, such as one on other data; no claim is judged by them.
+        one_scale: why there is no experiment at the paper's own scale, where there is none.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Paper:
     limits: tuple[str, ...] = ()
     tried: Mapping[str, str] | None = None
     also: tuple[str, ...] = ()
+    one_scale: str | None = None
 
     @property
     def url(self) -> str:
@@ -82,6 +84,7 @@ def read(block: Mapping[str, Any], claims: Collection[str] | None = None) -> Pap
         scaled_down=_texts(block, "scaled_down"),
         limits=_texts(block, "limits"),
         also=_texts(block, "also"),
+        one_scale=None if block.get("one_scale") is None else _text("paper.one_scale", block["one_scale"]),
     )
 
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 PAGE = "papers.html"
 _LAPTOP = "laptop"
-_SCALES = (_LAPTOP, "paper's scale")
 _ALSO = "further table"
+PAPERS_SCALE = "paper's scale"
+_SCALES = (_LAPTOP, PAPERS_SCALE)
 ERRORS = (
     "At most 10 % is the chance that at least one verdict on a paper is false: 5 % that an effect called replicated "
     "does not exceed its margin, 5 % that one called not replicated reaches the effect of interest, over all claims "
@@ -278,7 +279,8 @@ def _head(entry: Entry) -> str:
 
 
 def _costs(shown: Board, entry: Entry) -> list[tuple[str, str, str]]:
-    return [(cost.of, f"experiment={cost.choice}", str(cost)) for cost in shown.of(entry)]
+    costs = [(cost.of, f"experiment={cost.choice}", str(cost)) for cost in shown.of(entry)]
+    return [*costs, (PAPERS_SCALE, "none", entry.paper.one_scale)] if entry.paper.one_scale else costs
 
 
 def _claims(entry: Entry) -> list[tuple[str, str, str]]:

@@ -120,3 +120,17 @@ def test_a_paper_without_a_summary_has_no_page(tmp_path):
     written(tmp_path)
     assert page.write(scoreboard.board([config.folder(), tmp_path / "conf"], names=[NAME]), tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+def test_a_paper_at_one_scale_says_why(tmp_path):
+    folder = written(tmp_path)
+    (folder / f"{NAME}_paper.yaml").unlink()
+    file = folder / f"{NAME}.yaml"
+    file.write_text(file.read_text().replace("paper:\n", "paper:\n  one_scale: Its *rates* are unknown.\n", 1))
+    file.with_suffix(".csv").write_text(summary.write(load(runs(tmp_path / "runs" / NAME))))
+    board = scoreboard.board([config.folder(), tmp_path / "conf"], names=[NAME])
+    assert "  paper's scale  none                   Its *rates* are unknown." in scoreboard.lines(board)
+    assert "<dt>paper's scale</dt><dd>none: Its *rates* are unknown.</dd>" in scoreboard.page(board)
+    (tmp_path / "docs").mkdir()
+    page.write(board, tmp_path / "docs")
+    assert "- Paper's scale: none. Its \\*rates\\* are unknown.\n" in (tmp_path / "docs" / f"{NAME}.md").read_text()

@@ -18,6 +18,8 @@ def test_a_paper_is_read():
     assert paper.url == "https://arxiv.org/abs/2001.00001"
     assert paper.critiques == (Critique("Norms say little about functions.", "Critic 2021"),)
     assert paper.tried == {"grows": "Nothing else was tried."}
+    assert paper.one_scale is None
+    assert read({**BLOCK, "one_scale": "Its settings are\nunknown."}).one_scale == "Its settings are unknown."
     assert read({**BLOCK, "link": "doi:10.1162/neco.1997.9.1.1"}).url == "https://doi.org/10.1162/neco.1997.9.1.1"
 
 
@@ -34,6 +36,7 @@ def test_a_paper_is_read():
             "paper.link is '1611.03530'; accepted: arXiv:1611.03530 or doi:10.1162/neco.1997.9.1.1",
         ),
         ({"scaled_down": "small"}, "paper.scaled_down is 'small'; accepted: a list, or null"),
+        ({"one_scale": 1}, "paper.one_scale is 1; accepted: text"),
         ({"limits": [3]}, "paper.limits[0] is 3; accepted: text"),
         (
             {"critiques": ["bad"]},
