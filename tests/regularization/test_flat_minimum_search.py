@@ -53,6 +53,30 @@ def test_a_linear_output_by_hand():
     torch.testing.assert_close(found, x.abs().log().sum(1) + 3 * math.log(3))
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_unit_by_hand(k):
+    """o_k = v_k tanh(wx + b) + c_k, with h = tanh(wx + b): ∂o_k/∂w = v_k (1 − h²) x, ∂o_k/∂b = v_k (1 − h²),
+    ∂o_k/∂v_k = h and ∂o_k/∂c_k = 1. The sums over k of their squares are |v|² (1 − h²)² x², |v|² (1 − h²)², h² and 1,
+    so that output k has Σᵢ |∂o_k/∂wᵢ| / √sᵢ = 2 |v_k| / |v| + 2. With one output B is Σᵢ log |∂o/∂wᵢ| + 4 log 4."""
+    w, b, x, v = 0.7, -0.2, 1.5, [1.3, -0.4][:k]
+    unit = nn.Sequential(nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, k)).double()
+    with torch.no_grad():
+        unit[0].weight.fill_(w)
+        unit[0].bias.fill_(b)
+        unit[2].weight.copy_(torch.tensor(v)[:, None])
+    h, length = math.tanh(w * x + b), math.hypot(*v)
+    slope = length * (1 - h * h)
+    logs = math.log(slope * x) + math.log(slope) + k * math.log(h)  # of √sᵢ, those of the c_k are 0
+    reach = sum((2 * abs(each) / length + 2) ** 2 for each in v)
+    expected = logs + (2 + 2 * k) / 2 * math.log(reach)
+    found = flat_box_information(unit, dict(unit.named_parameters()), torch.tensor([[x]]).double(), floor=0.0)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    if k == 1:
+        assert found.item() == pytest.approx(math.log(slope**2 * x * h) + 4 * math.log(4), rel=1e-6)
+        (by_v,) = torch.autograd.grad(found.sum(), unit[2].weight)
+        assert float(by_v) == pytest.approx(2 / v[0], rel=1e-6)
+
+
 def test_the_outputs_stay_within_the_tolerance_in_the_box():
     net, x = network(activation="tanh"), torch.randn(1, 1, 4, dtype=torch.float64)
     params = dict(net.named_parameters())
