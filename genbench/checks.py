@@ -3,7 +3,8 @@
 import difflib
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -93,6 +94,17 @@ def nearest(word: str, accepted: Sequence[str]) -> str:
     words = {other.casefold(): other for other in reversed(accepted) if other != word}
     close = difflib.get_close_matches(word.casefold(), list(words)[::-1], n=1, cutoff=0.6)
     return f"did you mean {words[close[0]]!r}?" if close else f"accepted: {', '.join(accepted) or 'none'}"
+
+
+def covers(patterns: Collection[str], name: str) -> bool:
+    """Whether a name is one of the patterns, in which ``*`` stands for any text.
+
+    >>> covers(["test/norm/*"], "test/norm/l2"), covers(["test/norm/l[1]"], "test/norm/l1")
+    (True, False)
+    """
+    return name in patterns or any(
+        fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns if "*" in pattern
+    )
 
 
 def require(module: str, *, extra: str, needed_by: str, otherwise: str = "") -> Any:

@@ -1,8 +1,7 @@
 """Reduce what other callbacks measured along training to numbers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from time import perf_counter
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 
 from genbench.callbacks.base import Measuring, warn
 from genbench.callbacks.splits import SPLITS
-from genbench.checks import nearest
-from genbench.measures import Estimate
+from genbench.checks import covers, nearest
+from genbench.measures import Estimate, trajectory
 from genbench.measures.base import reason
 from genbench.measures.trajectory import MISSED, Curve, Reducer
 
@@ -68,11 +67,21 @@ class Trajectory(pl.Callback):
         exact = [key for key in known if not key.endswith("*")]
         for name, reducer in self.metrics.items():
             for metric in reducer.metrics:
-                if not any(fnmatchcase(metric, key) for key in known):
+                if not covers(known, metric):
                     raise ValueError(
                         f"Trajectory metrics.{name} reads {metric!r}, which no callback measures; "
                         f"{nearest(metric, exact)}"
                     )
+
+    def keys(self, splits: Sequence[str]) -> list[str]:
+        """Return the metric keys that it can have, see :meth:`Measuring.keys`."""
+        found: list[str] = []
+        for name, reducer in self.metrics.items():
+            if type(reducer).__module__ == trajectory.__name__:
+                found += reduced({name: reducer}, {})
+            else:  # one of the user's, which may name its numbers by what was measured
+                found.append(f"{_prefix(name, reducer)}*")
+        return found
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         start = perf_counter()  # the other callbacks measure at the end of training, some of them after this one
@@ -115,10 +124,14 @@ def reduced(metrics: Mapping[str, Reducer], curves: Mapping[str, Curve]) -> dict
             note = f"no callback measured {absent[0]}; {nearest(absent[0], list(curves))}"
             several = {suffix: Estimate(None, note=note) for suffix in several}
         seconds = (perf_counter() - start) / max(1, len(several))
-        prefix = f"{reducer.metrics[0].partition('/')[0]}/trajectory/{name}"
+        prefix = _prefix(name, reducer)
         for suffix, estimate in several.items():
             results[f"{prefix}_{suffix}" if suffix else prefix] = replace(estimate, seconds=seconds)
     return results
+
+
+def _prefix(name: str, reducer: Reducer) -> str:
+    return f"{reducer.metrics[0].partition('/')[0]}/trajectory/{name}"
 
 
 def _callbacks(trainer: Any) -> list[pl.Callback]:

@@ -12,7 +12,7 @@ from genbench.claims import rules
 from genbench.claims import sets as named_sets
 from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
-from genbench.claims.runs import ClaimRuns, NamedSet
+from genbench.claims.runs import ANY_METRIC, ClaimRuns, NamedSet
 from genbench.claims.verdict import SETTINGS_CHANGED, UNDECIDED, Evidence, Verdict
 from genbench.config import defaults_of
 from genbench.privacy import shared
@@ -141,14 +141,18 @@ def told(changed: Sequence[str]) -> str:
 def check(
     runs: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Any]]],
     others: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+    *,
+    metrics: Sequence[frozenset[str]] | None = None,
 ) -> None:
     """Check the claims of an experiment against the runs that are planned: these have the settings that the claims
-    name, with the values that they name, those that a claim compares differ in nothing else, and no seed is a pilot's.
+    name, with the values that they name, and will have the metrics, those that a claim compares differ in nothing else,
+    and no seed is a pilot's.
 
     Args:
         runs: the node ``claims``, the bound configuration and the choices of each.
         others: the bound configuration and the choices of runs that other commands may plan, as the experiment's file
             has them.
+        metrics: the metric keys that each of ``runs`` can have, ``*`` in place of what is not known; None: unknown.
 
     Raises:
         ValueError: what is wrong, in one line.
@@ -160,13 +164,17 @@ def check(
     if block is None:
         return
     claims = read(block)
-    planned = [_planned(str(i), config, choices) for i, (_, config, choices) in enumerate(runs)]
+    keys = [ANY_METRIC] * len(runs) if metrics is None else metrics
+    planned = [
+        _planned(str(i), config, choices, known)
+        for i, ((_, config, choices), known) in enumerate(zip(runs, keys, strict=True))
+    ]
     if pilots := sorted({run["seed"] for run in planned} & set(claims.pilots)):
         raise ValueError(
             f"seed={pilots[0]} is one of claims.pilots; accepted: other seeds, or claims=null, which registers nothing"
         )
     known = ClaimRuns(planned, claims.seeds)
-    more = [_planned(str(len(runs) + i), config, choices) for i, (config, choices) in enumerate(others)]
+    more = [_planned(str(len(runs) + i), config, choices, ANY_METRIC) for i, (config, choices) in enumerate(others)]
     complete = ClaimRuns([*planned, *more], claims.seeds[:1], complete=True)
     for claim in claims.claims:
         try:
@@ -246,10 +254,10 @@ def _otherwise(claims: Claims, found: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _planned(name: str, config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run that is planned as decision rules read it: without numbers."""
+def _planned(name: str, config: Mapping[str, Any], choices: Mapping[str, Any], keys: frozenset[str]) -> dict[str, Any]:
+    """Return a run that is planned as decision rules read it: without numbers, but with the keys of its metrics."""
     parts = {"config": config, "choices": choices, "seed": config["seed"]}
-    return {"run_id": name, "status": "failed", "metrics": {}, "seconds": {}, **parts}
+    return {"run_id": name, "status": "failed", "metrics": {}, "seconds": {}, "keys": keys, **parts}
 
 
 def _claim(name: object, node: object, sets: Mapping[str, NamedSet], *, trust: bool) -> tuple[Claim, Mapping[str, Any]]:

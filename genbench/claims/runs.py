@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genbench.analysis.statistics import LARGEST
-from genbench.checks import nearest
+from genbench.checks import covers, nearest
 from genbench.claims.numbers import Numbers
 from genbench.records import flatten
 from genbench.records.settings import described, differing, show
@@ -15,6 +15,8 @@ from genbench.records.settings import described, differing, show
 Where = Mapping[str, Any]
 """Settings that select runs: a dotted key of the configuration or a group of choices -> a value, or a list of values of
 which a run has one. A setting that is a list itself is written as tables show it: ``l2+mixup``."""
+ANY_METRIC = frozenset("*")
+"""The metric keys of a run of which nothing is known."""
 
 
 class NamedSet(dict[str, Any]):
@@ -29,7 +31,8 @@ class ClaimRuns:
     """The records of an experiment's folder, for decision rules.
 
     Args:
-        records: completed, diverged and failed runs; a failed run counts as missing.
+        records: completed, diverged and failed runs; a failed run counts as missing. One that is planned holds as
+            ``keys`` the metric keys that it can have.
         seeds: the seeds whose runs are read, registered before the runs; None: all seeds that the records have.
         complete: settings that none of the records has are refused, as no other run will come.
     """
@@ -44,6 +47,7 @@ class ClaimRuns:
         self._metrics = {name for record in self._records for name in record["metrics"]}
         self._metrics |= {f"seconds.{name}" for record in self._records for name in record["seconds"]}
         self._completed = any(record["status"] == "completed" for record in self._records)
+        self._planned = any("keys" in record for record in self._records)
         self._configs = [flatten(record["config"]) for record in self._records]
 
     def of(self, seeds: Iterable[int]) -> "ClaimRuns":
@@ -65,10 +69,12 @@ class ClaimRuns:
             null: the number of a completed run whose metric is null; None: unknown.
 
         Raises:
-            ValueError: no record has the metric or a setting, or the runs differ in another setting than the seed.
+            ValueError: no record has the metric or a setting, no planned run will have the metric, or the runs differ
+                in another setting than the seed.
         """
         if self._completed and metric not in self._metrics:
             raise ValueError(f"a claim names the metric {metric!r}; {nearest(metric, sorted(self._metrics))}")
+        self._check_metric(metric, where)
         by_seed = self._by_seed(where, f"{metric} of {named(where)}")
         least, largest = (-np.inf, np.inf) if bounds is None else bounds
         low, high = np.full(len(self.seeds), np.nan), np.full(len(self.seeds), np.nan)
@@ -86,6 +92,14 @@ class ClaimRuns:
                     unknown.append(f"seed {seed} of {named(where)}: {reason}")
         scale = float(np.abs(low[np.isfinite(low)]).max(initial=0.0))
         return Numbers(low=low, high=high, scale=scale, missing=tuple(missing), unknown=tuple(unknown))
+
+    def _check_metric(self, metric: str, where: Where) -> None:
+        """Refuse a metric that none of the runs will have, if these are planned."""
+        found = {self._records[i].get("keys", ANY_METRIC) for i in self._matching(where)} if self._planned else set()
+        if not found or metric.startswith("seconds.") or any(covers(keys, metric) for keys in found):
+            return
+        hint = nearest(metric, sorted(set().union(*found)))
+        raise ValueError(f"a claim names the metric {metric!r}, which no run of {named(where)} will have; {hint}")
 
     def _by_seed(self, where: Where, what: str) -> dict[int, Mapping[str, Any]]:
         seeds = set(self.seeds)

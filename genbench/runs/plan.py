@@ -1,7 +1,7 @@
 """Plan a run: check its configuration, identify it and build its data, before anything is written."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ TRAINER = (
     "benchmark",
     "log_every_n_steps",
 )
-_CHECKED: set[str] = set()  # digests of configurations without their seeds
+_CHECKED: dict[str, frozenset[str]] = {}  # digest of a configuration without its seed -> the keys of its metrics
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ def _measures(config: Config) -> dict[str, str]:
 
 
 @restoring_random_state()
-def check(config: Config, data: Any = None) -> None:
-    """Build the parts of a run, try one training step and discard them, so that errors come before files.
+def check(config: Config, data: Any = None) -> frozenset[str]:
+    """Build the parts of a run, try one training step and discard them, so that errors come before files. Return the
+    metric keys that the run can have, as far as is known before training; ``*`` stands for what is not known.
 
     Of runs that differ in their seed alone, a process checks one. ``data`` is the datamodule of the plan; without it
     another is built.
@@ -162,7 +163,7 @@ def check(config: Config, data: Any = None) -> None:
     content["data"] = {key: value for key, value in config["data"].items() if key != "seed"}
     checked = digest(content)
     if checked in _CHECKED:
-        return
+        return _CHECKED[checked]
     with threads_of(config), quiet():
         data = build_data(config) if data is None else data
         module = build_module(config, data)
@@ -193,7 +194,17 @@ def check(config: Config, data: Any = None) -> None:
                     "trainer=ddp: the network, a method or the data draw from torch's global generator (nn.Dropout, "
                     "say), which processes cannot share; accepted: genbench.rng, genbench.models.slots.Dropout"
                 )
-    _CHECKED.add(checked)
+    _CHECKED[checked] = metric_keys(callbacks, data.splits)
+    return _CHECKED[checked]
+
+
+def metric_keys(callbacks: Iterable[Any], splits: Iterable[str]) -> frozenset[str]:
+    """Return the metric keys that a run with these callbacks and splits can have, see :func:`check`."""
+    found = {"test/performance/bayes_error"}  # of data that know it
+    for part in callbacks:
+        if hasattr(part, "results"):
+            found |= set(part.keys(list(splits)) if hasattr(part, "keys") else "*")
+    return frozenset(found)
 
 
 def other_code(planned: Plan, expected: Plan) -> str | None:

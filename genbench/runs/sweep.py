@@ -14,7 +14,6 @@ from typing import Any
 from genbench.checks import ConfigError, check_integer, check_number
 from genbench.process import progress
 from genbench.runs.executors import Died, Executor, OutOfTime, Processes
-from genbench.runs.plan import Plan
 from genbench.runs.sweep_plan import Job, Outcome, outcome_of, write_plans
 from genbench.runs.units import (
     Prepared,
@@ -27,7 +26,7 @@ from genbench.runs.units import (
     prepare,
 )
 
-Check = Callable[[Sequence[tuple[Mapping[str, Any], Plan]]], None]  # the configuration and the plan of each run
+Check = Callable[[Sequence[tuple[Mapping[str, Any], Prepared]]], None]  # the configuration of each run and its plan
 
 
 def run(
@@ -56,7 +55,7 @@ def run(
     With ``dry`` the jobs are ``listed`` on standard output; nothing is written or trained.
 
     ``load_check`` is called while the workers start, as it may import much; it returns the function that checks the
-    tables and the claims of the configurations against the plans.
+    tables and the claims of the configurations against the prepared runs.
     """
     if lanes not in (None, "auto"):
         check_integer("hydra.launcher.lanes", lanes, least=1, note="or auto")
@@ -180,7 +179,7 @@ class _Sweep:
     def plan(self, command: Sequence[str], here: Executor, check: Check | None) -> None:
         """Check the tables and claims, write the plans and form the units; ``here`` computes on this machine."""
         if check is not None:
-            check([(job.config, planned) for job, planned in zip(self._jobs, self._plans, strict=True)])
+            check([(job.config, one) for job, one in zip(self._jobs, self._prepared, strict=True)])
         write_plans(self._jobs, self._plans, command)
         self._todo = deque(self._units(here))
         print(self._summary(), file=sys.stderr, flush=True)

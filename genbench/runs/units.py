@@ -13,13 +13,14 @@ from genbench.runs.sweep_plan import Job, Outcome, outcome_of
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job before it starts: its plan, its outcome if it was trained before, and for packing its group and its
-    lanes."""
+    """A job before it starts: its plan, its outcome if it was trained before, for packing its group and its lanes, and
+    the metric keys that it can have, ``*`` in place of what is not known."""
 
     plan: Plan
     outcome: Outcome | None = None
     group: str = ""
     lanes: int = 1
+    metrics: frozenset[str] = frozenset("*")
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,18 @@ def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote
     planned = plan.plan(config, choices=chosen)
     record = finished_record(planned)
     if record is not None:
-        return Prepared(planned, outcome_of(record))
+        return Prepared(planned, outcome_of(record), metrics=frozenset(record["metrics"]))
     if remote and config["trainer"].get("accelerator") == "gpu" and not torch.cuda.is_available():
         config = {
             **config,
             "trainer": {**config["trainer"], "accelerator": "cpu"},
         }  # all but the device
-    plan.check(config, planned.datamodule)
+    metrics = plan.check(config, planned.datamodule)
     if not packed:
-        return Prepared(planned)
+        return Prepared(planned, metrics=metrics)
     from genbench.runs.packing import key
 
-    return Prepared(planned, None, key(planned), records.members(planned.bound))
+    return Prepared(planned, None, key(planned), records.members(planned.bound), metrics)
 
 
 def halves(pack: list[int]) -> list[list[int]]:

@@ -126,8 +126,8 @@ def _load_check(own: Sequence[Any]) -> Any:
 
     def check(runs: Sequence[tuple[dict[str, Any], Any]]) -> None:
         for members in _by_folder(runs):
-            bound = {key: value for _, planned in members for key, value in records.flatten(planned.bound).items()}
-            choices = {group: choice for _, planned in members for group, choice in planned.choices.items()}
+            bound = {key: value for _, one in members for key, value in records.flatten(one.plan.bound).items()}
+            choices = {group: choice for _, one in members for group, choice in one.plan.choices.items()}
             for table in {repr(config.get("table")): config.get("table") for config, _ in members}.values():
                 spec.check(table, bound, choices)  # a row's setting need not be one of every network
         if config := next((config for config, _ in runs if config.get("paper")), None):
@@ -139,8 +139,9 @@ def _load_check(own: Sequence[Any]) -> Any:
             from genbench.claims import registration
 
             for members in _by_folder(runs):
-                planned = [(config.get("claims"), each.bound, each.choices) for config, each in members]
-                registration.check(planned, [(each.config, each.choices) for each in own])
+                planned = [(config.get("claims"), one.plan.bound, one.plan.choices) for config, one in members]
+                others = [(each.config, each.choices) for each in own]
+                registration.check(planned, others, metrics=[one.metrics for _, one in members])
 
     return check
 
@@ -148,8 +149,8 @@ def _load_check(own: Sequence[Any]) -> Any:
 def _by_folder(runs: Sequence[tuple[dict[str, Any], Any]]) -> list[list[tuple[dict[str, Any], Any]]]:
     """Return the runs of each experiment."""
     found: dict[Any, list[tuple[dict[str, Any], Any]]] = {}
-    for config, planned in runs:
-        found.setdefault(planned.folder.parent, []).append((config, planned))
+    for config, one in runs:
+        found.setdefault(one.plan.folder.parent, []).append((config, one))
     return list(found.values())
 
 

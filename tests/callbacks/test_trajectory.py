@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from genbench.callbacks import Gap, Measures, Measuring, Optimization, Trajectory
 from genbench.callbacks.trajectory import curves, reduced
 from genbench.measures import Estimate, l2_norm
-from genbench.measures.trajectory import At, First, Largest, Value
+from genbench.measures.trajectory import At, Fall, First, Largest, Mean, Value
 from genbench.runs import execute, plan
 from genbench.runs.run import Interrupted
 from tests.helpers.lightning_projects import Plain, fit, trainer
@@ -188,3 +188,35 @@ def test_an_unknown_metric_is_refused_before_a_run(configure):
     )
     with pytest.raises(ValueError, match="reads 'val/performance/accuracy', which no callback measures"):
         plan.check(config)  # there is no validation split
+
+
+class Spread:
+    """A reducer of one's own, whose numbers are called by what was measured."""
+
+    metrics = ("test/performance/accuracy",)
+
+    def __call__(self, curves):
+        return {str(step): Estimate(value) for step, value in curves[self.metrics[0]]}
+
+
+def test_the_keys_that_it_will_have_are_known_before_training():
+    accuracy, norm = "test/performance/accuracy", "weights/norm/l2"
+    metrics = {
+        "a": At(metric=accuracy, steps=[5, 20]),
+        "first": First(metric=accuracy, at_least=0.5),
+        "top": Largest(metric=norm),
+        "fall": Fall(metric=norm, window=3),
+        "mean": Mean(metric=norm),
+        "own": Spread(),
+    }
+    assert Trajectory(metrics=metrics).keys([]) == [
+        "test/trajectory/a_at_5",
+        "test/trajectory/a_at_20",
+        "test/trajectory/first",
+        "weights/trajectory/top",
+        "weights/trajectory/top_step",
+        "weights/trajectory/fall",
+        "weights/trajectory/fall_step",
+        "weights/trajectory/mean",
+        "test/trajectory/own*",
+    ]

@@ -320,3 +320,55 @@ def test_values_that_no_run_of_the_experiment_has_are_refused_and_those_of_anoth
     message = r"^claims.rules.C1: a claim names data.x=1, model=cnn, which no run has together$"
     with pytest.raises(ValueError, match=message):
         check(few)
+
+
+KEYS = frozenset({ACCURACY, "weights/norm/l2", "train/flatness/*"})
+
+
+def test_a_metric_that_no_planned_run_will_have_is_refused():
+    better = {**BETTER, "metric": "test/performance/acuracy"}
+    with pytest.raises(
+        ValueError,
+        match=r"^claims\.rules\.C1: a claim names the metric 'test/performance/acuracy', which no run of data\.x=1 "
+        rf"will have; did you mean '{ACCURACY}'\?$",
+    ):
+        check(planned(block(C1=better)), metrics=[KEYS] * 10)
+    check(planned(block()), metrics=[KEYS] * 10)
+    check(planned(block(C1=better)))  # nothing is known
+    check(planned(block(C1=better)), metrics=[frozenset("*")] * 10)
+
+
+@pytest.mark.parametrize("metric", ["train/flatness/anything", "weights/norm/l2", "seconds.fit"])
+def test_a_metric_that_runs_may_have_is_not_refused(metric):
+    check(planned(block(C1={**BETTER, "metric": metric})), metrics=[KEYS] * 10)
+
+
+def test_a_metric_counts_where_the_claim_looks_for_it():
+    """Of runs of several kinds each has its own metrics, and a command may train a part of them."""
+    claims = block(C1={**BETTER, "metric": "weights/norm/l2", "than": 0.5})  # of data.x=1
+    bare = frozenset({ACCURACY})
+    runs = planned(claims)  # level 0, five seeds, and level 1
+    check(runs, metrics=[bare] * 5 + [KEYS] * 5)
+    check(runs, metrics=[bare] * 9 + [KEYS])
+    with pytest.raises(ValueError, match=r"'weights/norm/l2', which no run of data\.x=1 will have"):
+        check(runs, metrics=[KEYS] * 5 + [bare] * 5)
+    others = [(config, choices) for _, config, choices in planned(claims, levels=(1,))]
+    check(planned(claims, levels=(0,)), others, metrics=[bare] * 5)
+
+
+def test_every_metric_of_a_claim_is_looked_for():
+    part = {"_target_": f"{RULES}.Difference", "metric": ACCURACY, "of": at(1), "than": 0.5}
+    curves = {"steps": [1, 2], "of": at(1), "to": at(0), "than": 0.5}
+    for rule in (
+        {"_target_": f"{RULES}.Exact", "metric": ACCURACY, "of": at(1), "than": "test/none/x"},
+        {"_target_": f"{RULES}.Equivalence", "metric": ACCURACY, "of": at(1), "to_metric": "test/none/x", "margin": 1},
+        {"_target_": f"{RULES}.Correlation", "metrics": [ACCURACY, "test/none/x"], "of": at(1),
+         "over": [{"data.x": 1}] * 4},
+        {"_target_": f"{RULES}.All", "parts": [part, {**part, "metric": "test/none/x"}]},
+        {"_target_": f"{RULES}.Distance", "metric": "test/none/x_at_*", **curves},
+    ):  # fmt: skip
+        claims = block(C1={**rule, "statement": "A."})
+        with pytest.raises(ValueError, match=r"^claims\.rules\.C1: a claim names the metric 'test/none/x"):
+            check(planned(claims), metrics=[KEYS] * 10)
+    curve = {"_target_": f"{RULES}.Distance", "statement": "A.", "metric": "train/flatness/x_at_*", **curves}
+    check(planned(block(C1=curve)), metrics=[KEYS] * 10)
