@@ -43,6 +43,8 @@ def settings(name: str, seeds: int) -> list[dict[str, Any]]:
     experiment = node(name)
     groups = {"model": "mlp", "data": "mnist1d", "regularization": "none"}
     for each in experiment["defaults"]:
+        if each == "_self_":
+            continue
         chosen = {key: value for key, value in each.items() if key.startswith("override /")}
         groups |= {key.removeprefix("override /"): value for key, value in chosen.items()}
     sweeper = experiment["hydra"]["sweeper"]
