@@ -108,6 +108,7 @@ def _row(claim: Claim, verdict: Verdict) -> VerdictRow:
         interval=evidence.interval,
         missing=tuple(map(clean, evidence.missing)),
         unknown=tuple(map(clean, evidence.unknown)),
+        measured=clean(evidence.words),
     )
 
 

@@ -141,7 +141,8 @@ class VerdictRow:
 
     ``rule`` says in words what decides it, ``finding`` why the verdict is ``status``. ``supports`` and ``contradicts``
     are corrected p values, None for an exact claim; ``statistic`` with its ``interval`` is the measured effect over
-    ``n`` seeds or configurations. ``missing`` names the missing runs, ``unknown`` those without a number.
+    ``n`` seeds or configurations. ``missing`` names the missing runs, ``unknown`` those without a number. ``measured``
+    is what of the finding is measured.
     """
 
     claim: str
@@ -157,6 +158,7 @@ class VerdictRow:
     interval: tuple[float, float] | None
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    measured: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from genbench.report.format import decimals, half, letter, number
 from genbench.report.model import Cell, Column, Table, VerdictRow, Verdicts
@@ -167,6 +167,17 @@ def numbered(row: VerdictRow) -> tuple[list[str], str]:
     for index in sorted(range(len(words)), key=lambda index: -len(words[index])):  # one may end with another
         finding = finding.replace(f"{words[index]}: ", f"({index + 1}) ", 1)
     return [f"({number}) {part}" for number, part in enumerate(parts, 1)], finding
+
+
+def paired(row: VerdictRow) -> tuple[list[str], str]:
+    """Return the parts of a rule, each with what is measured of it if they are several, and the rest of the finding."""
+    parts, finding = numbered(row)
+    _, measured = numbered(replace(row, finding=row.measured))
+    found = re.split(r"; (?=\(\d+\) )", measured)
+    if len(parts) == 1 or len(found) != len(parts) or not finding.startswith(measured):
+        return parts, finding
+    told = [f"{part}: {each.partition(' ')[2]}" for part, each in zip(parts, found, strict=True)]
+    return told, finding.removeprefix(measured).lstrip(" :;,")
 
 
 def verdict_sentences(row: VerdictRow) -> list[str]:

@@ -89,12 +89,14 @@ def _verdicts(entry: Entry) -> Iterator[str]:
         yield "\nIn the rules:\n"
         yield from (f"- {escaped(each)}" for each in sets)
     for row in entry.verdicts:
-        parts, finding = render.numbered(row)
+        parts, finding = render.paired(row)
         yield f"\n### {escaped(row.claim)}: {row.status}\n"
         yield escaped(f"{row.statement.removesuffix('.')}{f' ({row.source})' * bool(row.source)}.")
-        yield "\nRule:\n"
+        each = parts != render.numbered(row)[0]
+        yield f"\nRule{', and what was found of each part' * each}:\n"
         yield from (f"- {escaped(part)}" for part in parts)
-        yield f"\nFinding: {escaped(finding)}."
+        if finding:
+            yield f"\nFinding: {escaped(finding)}."
         if tried := (entry.paper.tried or {}).get(row.claim):
             yield f"\nWhat was tried: {escaped(tried)}"
 

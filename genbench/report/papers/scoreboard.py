@@ -18,7 +18,7 @@ from genbench.report.model import VerdictRow, Verdicts
 from genbench.report.papers import summary
 from genbench.report.papers.experiments import AT_SCALE, Experiment, at_scale, choices, composed
 from genbench.report.papers.paper import Paper
-from genbench.report.render import VERDICT_HEAD, numbered, verdict_numbers
+from genbench.report.render import VERDICT_HEAD, paired, verdict_numbers
 from genbench.report.selection import Selection, load
 from genbench.report.spec import Curve, curves_of
 
@@ -341,7 +341,7 @@ def drawings(entry: Entry) -> list[Any]:
 
 def _claim(entry: Entry, row: VerdictRow, *, key: str) -> dict[str, Any]:
     """Return what a cell shows when it opens."""
-    parts, finding = numbered(row)
+    parts, finding = paired(row)
     facts = {"source": row.source, "rule": "\n".join(parts)}
     drawn = {}
     if row.status != NOT_RUN:

@@ -70,6 +70,10 @@ def test_a_rule_of_several_parts_is_told_with_numbers():
     missing = replace(row, finding="1 run is missing (seed 1)")
     assert render.numbered(missing)[1] == "1 run is missing (seed 1)"
     assert render.numbered(replace(row, rule="b exceeds 1 and c"))[0] == ["b exceeds 1 and c"]
+    paired = ["(1) b exceeds 1: 2", "(2) and ab exceeds 1: 3"]
+    assert render.paired(replace(row, measured="b exceeds 1: 2; ab exceeds 1: 3")) == (paired, "neither")
+    for measured in ("", "b exceeds 1: 2", "1 run is missing (seed 1)"):  # then nothing is told of each part
+        assert render.paired(replace(row, measured=measured)) == render.numbered(row)
 
 
 @pytest.mark.parametrize(
