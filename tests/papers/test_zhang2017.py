@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from genbench import config
+from genbench.models import Inception
 from tests.helpers.experiments import judged, rows, trained
 from tests.helpers.pictures import pixels, write_parquet
 
@@ -138,6 +139,31 @@ def test_it_trains_for_five_steps_at_the_papers_scale(row, small, tmp_path, monk
     if "measures=interpolation" in row:
         assert found["test/interpolation/gaussian_train_accuracy"] == 1
         assert found["test/interpolation/convolution_train_accuracy"] == 1
+
+
+IMAGES = {network(row): row for row in reversed(rows("zhang2017_images"))}
+
+
+@pytest.mark.parametrize("row", IMAGES.values(), ids=IMAGES)
+def test_the_networks_on_images_train_for_five_steps(row, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENBENCH_CACHE", str(small / "cache"))
+    found = trained(
+        tmp_path, "experiment=zhang2017_images", *row, f"data.path={small}", "data.train_size=null",
+        "data.batch_size=6", "trainer.max_steps=5", "trainer.accelerator=cpu",
+    )  # fmt: skip
+    assert 0 <= found["test/performance/accuracy"] <= 1
+
+
+def test_without_batch_norm_the_signal_reaches_the_head_of_inception_from_larger_weights():
+    """From torch's own initial weights its outputs hardly differ between images."""
+    (scale,) = (float(word.removeprefix("model.init_scale=")) for word in IMAGES["inception none"] if "init" in word)
+    spread = []
+    for init_scale in (1.0, scale):
+        torch.manual_seed(0)
+        net = Inception(input_shape=(3, 14, 14), classes=10, width=12, normalization="none", init_scale=init_scale)
+        spread.append(net(torch.randn(100, 3, 14, 14)).std(0).mean().item())
+    assert spread[0] < 1e-3
+    assert spread[1] > 0.05
 
 
 def test_the_networks_have_as_many_parameters_as_the_papers():
