@@ -14,7 +14,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
 from genbench.records.estimate import Estimate
 
-_BASIS = 2**27  # entries of a random basis: 1 GB
+_BASIS = 2**28  # entries of a random basis: 2 GB
 
 
 @measure("flatness", moves=True, passes=lambda given: given["starts"] * (given["steps"] + 1))

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.helpers.experiments import judged, node, rows, trained
+from tests.helpers.pictures import pixels, write_folders
 
 TEST, TRAIN = "test/performance/accuracy", "train/performance/accuracy"
 SHARPNESS, DISTANCE = "train/flatness/sharpness", "weights/norm/distance"
@@ -84,3 +85,43 @@ def test_a_few_steps_of_each_row_on_the_laptop(row, tmp_path):
     assert found[SHARPNESS] > found["train/flatness/sharpness_half"] > 0
     assert found["train/flatness/sharpness_subspace"] > 0
     assert found[DISTANCE] > 0
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Folders of images like those of MNIST and CIFAR-10."""
+    folder = tmp_path_factory.mktemp("images")
+    for split, n in (("train", 20), ("test", 20)):
+        write_folders(folder / split, pixels(n, side=28, seed=n), [i % 10 for i in range(n)])
+    return folder
+
+
+@pytest.mark.parametrize("row", rows("keskar2017_paper"), ids=str)
+def test_five_steps_at_the_papers_scale(row, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENBENCH_CACHE", str(small / "cache"))
+    sizes = {"trainer.max_epochs": 5, "data.warm_start_steps": 2, "data.warm_start_batch_size": 5} | {
+        f"regularization.{name}.size": 10 for name in ("ghost_batch_norm", "gradient_norm")
+    }
+    chosen = [f"{key}={sizes.get(key, value)}" for key, value in (word.split("=", 1) for word in row)]
+    found = trained(
+        tmp_path, "experiment=keskar2017_paper", *chosen, f"data.path={small}", "data.batch_size=20",
+        "data.train_size=20", "trainer.max_epochs=5", "trainer.accelerator=cpu",
+        "~measures.sharpness", "~measures.sharpness_half", "~measures.sharpness_subspace",  # slow for 10⁶ weights
+    )  # fmt: skip
+    assert found[DISTANCE] > 0
+    assert 0 <= found[TEST] <= 1
+
+
+def test_the_claims_at_the_papers_scale_are_about_runs_of_its_grid():
+    grids = node("keskar2017_paper")["hydra"]["sweeper"]["grids"]
+    swept = {
+        key: {size for grid in grids for size in str(grid.get(key, 0)).split(",")}
+        for key in ("data.batch_size", "data.warm_start_steps", "model")
+    }
+    claims = node("keskar2017_paper")["claims"]["rules"]
+    assert list(claims) == list(node("keskar2017")["claims"]["rules"])
+    asked = [part for rule in claims.values() for part in rule.get("parts", [rule]) if "over" not in part]
+    wheres = [term["of"] for part in asked for term in part.get("terms", [])]
+    wheres += [part[side] for part in asked for side in ("of", "than") if side in part]
+    assert len(wheres) == 21
+    assert all(str(where[key]) in values for where in wheres for key, values in swept.items() if key in where)
