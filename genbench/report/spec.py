@@ -39,7 +39,7 @@ class Curve:
     contains one ``*``, which stands for a number: the matching metrics are the points of a line. ``names`` maps the
     values of a line or a panel, with / between them, to what is shown, in this order.
 
-    ``y`` may also be several such families by label, each a line. If ``x`` is as many families by the same labels, a
+    ``y`` may also be several metrics by label, each a line along the setting ``x``, or several such families. If ``x`` is as many families by the same labels, a
     line goes through the points (x, y) of each number, coloured by it: a trajectory. ``log`` makes the y axis
     logarithmic. Where each run is a point, the caption says the rank correlation over the setting ``correlate``, as the
     mean of the seeds, and over the seeds, as the mean of its values.
@@ -190,7 +190,15 @@ def curves_of(nodes: Any) -> list[Curve]:
 
 
 def _check_families(name: str, y: Mapping[str, Any], x: Any) -> None:
-    """Refuse families of metrics that are not by the same labels, or without their ``*``."""
+    """Refuse families of metrics that are not by the same labels, or without their ``*``; metrics with one along a
+    setting."""
+    if isinstance(x, str):  # a setting, which all metrics share
+        if "/" in x or not y or not all(isinstance(each, str) and "*" not in each for each in y.values()):
+            raise ValueError(
+                f"table: figure {name!r}: y is {y!r} and x {x!r}; accepted: metrics without * by the labels of their "
+                "lines with x a setting"
+            )
+        return
     for axis, families in (("y", y), ("x", y if x is None else x)):
         fine = isinstance(families, Mapping) and list(families) == list(y) and y
         if not fine or not all(isinstance(each, str) and each.count("*") == 1 for each in families.values()):

@@ -210,7 +210,10 @@ def _found(curve: Curve, point: Point) -> Iterator[tuple[str, float, float]]:
     metrics = point.record["metrics"]
     line = curve.names.get(_values(point, curve.lines), ", ".join(_text(point, key) for key in curve.lines))
     found: list[tuple[str, Any, Any]]
-    if isinstance(curve.y, Mapping):
+    if isinstance(curve.y, Mapping) and isinstance(curve.x, str):
+        setting = _value(point, curve.x)
+        found = [(", ".join(filter(None, [label, line])), setting, metrics.get(y)) for label, y in curve.y.items()]
+    elif isinstance(curve.y, Mapping):
         found = [
             (", ".join(filter(None, [label, line])), x, metrics[key])
             for label, family in curve.y.items()

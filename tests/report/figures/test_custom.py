@@ -137,6 +137,7 @@ def test_nothing_measured_is_no_figure(sizes):
         (DRIFT | {"x": "seed"}, "y is 'test/robustness/drift_\\*'; accepted"),
         (DRIFT | {"y": {"a": "test/robustness/drift"}}, "y is .*; accepted: metrics with a single"),
         (DRIFT | {"x": {"a": "a_*"}}, "accepted"),
+        (SIZE | {"y": {"a": "a_*"}}, "accepted: metrics without \\*"),
         (DRIFT | {"y": {"a": "a_*"}, "x": {"b": "a_*"}}, "x is {'b': 'a_\\*'}; accepted: .* the same in x and y"),
         (SIZE | {"name": "../a"}, "accepted: a name of letters"),
         (SIZE | {"correlate": "seed"}, "correlate is 'seed'; accepted: null, or a setting where x is a metric"),
@@ -225,3 +226,12 @@ def test_the_report_has_it_and_draws_it_again_when_it_changes(tmp_path):
     assert (folder / "figures" / "size.svg").read_bytes() != before
     loaded = load(folder)
     assert any(item.name == "size" for item in sweep.draw(loaded, build(loaded), points(loaded)))
+
+
+def test_several_metrics_are_lines_along_a_setting(sizes):
+    both = {"accuracy": "test/performance/accuracy", "again": "test/performance/accuracy", "never": "test/none"}
+    (drawing_,) = drawn(sizes, SIZE | {"y": both})
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["accuracy", "again"]
+    (one,) = drawn(sizes, SIZE | {"lines": ["regularization"], "where": {"regularization": "none"}})
+    (axis,), (other,) = drawing_.figure.axes, one.figure.axes
+    assert list(axis.lines[0].get_xdata()) == list(other.lines[0].get_xdata())
