@@ -39,10 +39,10 @@ class Curve:
     contains one ``*``, which stands for a number: the matching metrics are the points of a line. ``names`` maps the
     values of a line or a panel, with / between them, to what is shown, in this order.
 
-    ``y`` may also be several metrics by label, each a line along the setting ``x``, or several such families. If ``x`` is as many families by the same labels, a
-    line goes through the points (x, y) of each number, coloured by it: a trajectory. ``log`` makes the y axis
-    logarithmic. Where each run is a point, the caption says the rank correlation over the setting ``correlate``, as the
-    mean of the seeds, and over the seeds, as the mean of its values.
+    ``y`` may also be several metrics by label, each a line along the setting ``x``, or several such families. If ``x``
+    is as many families by the same labels, a line goes through the points (x, y) of each number, coloured by it: a
+    trajectory. ``log`` makes the y axis logarithmic. Where each run is a point, the caption says the rank correlation
+    over the setting ``correlate``, as the mean of the seeds, and over the seeds, as the mean of its values.
     """
 
     name: str
