@@ -4,6 +4,7 @@ Each cell draws its numbers with a seed of its own name, so that any cell can be
 """
 
 import argparse
+import functools
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,7 +25,11 @@ TIMES = 1000
 LEVELS = [0, 1, 2, 3, 4]
 ALONG = {"data.x": LEVELS}
 SIDES = ("supports", "contradicts")
-Values = dict[tuple[str, Any], np.ndarray]  # metric, level -> a number for each seed
+GROUPS: dict[str, Any] = {"over": {"data.x": list(range(20))}, "of": {}, "groups": "data.x"}
+WIDTHS, RATES = [1, 2, 4, 8, 16], [0.5, 1, 2]
+RHO = 0.7
+APART = 2 * math.sqrt(2)
+Values = dict[tuple[Any, ...], np.ndarray]  # metric, level, of some rules a second level -> a number for each seed
 Draw = Callable[[np.random.Generator, int, Callable[..., np.ndarray]], Values]
 
 # noise of mean 0 and variance 1, by its name: the generator, the shape -> numbers
@@ -47,7 +52,8 @@ class Drawn:
         return Drawn({key: values[list(seeds)] for key, values in self.values.items()})
 
     def sample(self, metric: str, where: Mapping[str, Any], *, bounds: Any = None, null: Any = None) -> Numbers:
-        values = np.asarray(self.values[metric, where.get("data.x")], dtype=np.float64)
+        second = [where["data.y"]] if "data.y" in where else []
+        values = np.asarray(self.values[metric, where.get("data.x"), *second], dtype=np.float64)
         return Numbers(low=values, high=values, scale=float(np.abs(values[np.isfinite(values)]).max(initial=0)))
 
 
@@ -94,6 +100,66 @@ def _pairs(random: np.random.Generator, n: int, noise: Callable[..., np.ndarray]
     return {(name, x): noise(random, n) for name in "abc" for x in LEVELS}
 
 
+def _metrics(levels: list[int], *, rho: float, shared: float = 0.0) -> Draw:
+    """Metrics a and b of correlation ``rho``, and c, independent, at each level; ``shared`` is the part of their
+    variance that the runs of a level have in common."""
+
+    def draw(random: np.random.Generator, n: int, noise: Callable[..., np.ndarray]) -> Values:
+        found: Values = {}
+        for x in levels:
+            a, b, c = (math.sqrt(shared) * noise(random, 1) + math.sqrt(1 - shared) * noise(random, n) for _ in "abc")
+            found |= {("a", x): a, ("b", x): rho * a + math.sqrt(1 - rho**2) * b, ("c", x): c}
+        return found
+
+    return draw
+
+
+@functools.cache
+def _mean_z(shape: str) -> float:
+    """Return artanh of the correlation of metrics a and b in a seed, on average, as the rules compute it."""
+    evidence = rules.Correlation(metrics=["a", "b"], over=ALONG, of={}).evidence(
+        Drawn(_metrics(LEVELS, rho=RHO)(np.random.default_rng(9), 200_000, NOISE[shape]))  # type: ignore[arg-type]
+    )
+    assert evidence.statistic is not None
+    return math.atanh(evidence.statistic)
+
+
+@functools.cache
+def _pooled_z(shape: str) -> float:
+    """Return artanh of the correlation of metrics a and b over many groups of one run."""
+    from scipy.stats import spearmanr
+
+    parts = NOISE[shape](np.random.default_rng(9), 4, 1_000_000)
+    a, b = math.sqrt(0.5) * (parts[:2] + parts[2:])
+    return math.atanh(float(spearmanr(a, RHO * a + math.sqrt(1 - RHO**2) * b).statistic))
+
+
+def _hills(slope: float) -> Draw:
+    """Parabolas along a setting, whose bend is six times its standard error in a seed; the logarithm of their best
+    level moves with that of another setting."""
+
+    def draw(random: np.random.Generator, n: int, noise: Callable[..., np.ndarray]) -> Values:
+        far = {(x, y): math.log(x / 4) - slope * math.log(y) for x in WIDTHS for y in RATES}
+        return {("y", *key): -3.5 * value**2 + noise(random, n) for key, value in far.items()}
+
+    return draw
+
+
+def _curves(apart: float) -> Draw:
+    """Curves of two sets of runs at three steps."""
+    return lambda random, n, noise: {(f"y{s}", x): apart * x + noise(random, n) for s in (1, 2, 3) for x in (0, 1)}
+
+
+@functools.cache
+def _distance(apart: float, shape: str, margin: float) -> Rule:
+    """Return the rule whose margin (or effect of interest) the curves are at."""
+    drawn = NOISE[shape](np.random.default_rng(9), 2, 1_000_000)
+    mean = float(np.abs(apart + drawn[0] - drawn[1]).mean())
+    return rules.Distance(
+        metric="y*", steps=[1, 2, 3], of=at(0), to=at(1), than=mean + margin, margin=0.2, interest=0.7
+    )
+
+
 _DIFFERENCE = rules.Difference(metric="y", of=at(0), than=0.0, margin=0.3, interest=1.1)
 _OTHER = rules.Difference(metric="y", of=at(1), than=0.0, margin=0.3, interest=1.1)
 _PEAK = rules.Peak(metric="y", along=ALONG, of={}, interest=1)
@@ -101,50 +167,100 @@ _SOONER = rules.Sooner(metric="y", of=at(0), than=at(1), steps=100, ratio=1.5, i
 _CONTRAST = rules.Contrast(
     metric="y", terms=[{"weight": 1, "of": at(0)}, {"weight": -0.5, "of": at(1)}], margin=0.3, interest=1.1
 )
-# rule, its side, the rule itself, the numbers of a seed on the edge of that side, and whether these have the noise
-CASES: list[tuple[str, str, Rule, Draw, bool]] = [
-    ("Difference", "supports", _DIFFERENCE, _one(0.3), True),
-    ("Difference", "contradicts", _DIFFERENCE, _one(1.1), True),
-    ("Contrast", "supports", _CONTRAST, _levels([0.3, 0]), True),
-    ("Contrast", "contradicts", _CONTRAST, _levels([1.1, 0]), True),
-    ("Equivalence", "supports", rules.Equivalence(metric="y", of=at(0), to=0.0, margin=2), _one(2), True),
-    ("Equivalence", "contradicts", rules.Equivalence(metric="y", of=at(0), to=0.0, margin=2), _one(2), True),
-    ("Slope", "supports", rules.Slope(metric="y", along=ALONG, of={}), _levels([0] * 5), True),
-    ("Slope", "contradicts", rules.Slope(metric="y", along=ALONG, of={}, interest=1), _levels([0, 1, 2, 3, 4]), True),
-    ("Order", "supports", rules.Order(metric="y", of=[at(0), at(1), at(2)]), _levels([0, 0, 9]), True),
-    ("Order", "contradicts", rules.Order(metric="y", of=[at(0), at(1), at(2)], interest=1), _levels([0, 1, 2]), True),
-    ("All", "supports", rules.All(parts=[_DIFFERENCE, _OTHER]), _levels([0.3, 9]), True),
-    ("All", "contradicts", rules.All(parts=[_DIFFERENCE, _OTHER]), _levels([1.1, 1.1]), True),
-    ("Any", "supports", rules.Any(parts=[_DIFFERENCE, _OTHER]), _levels([0.3, 0.3]), True),
-    ("Any", "contradicts", rules.Any(parts=[_DIFFERENCE, _OTHER]), _levels([1.1, -9]), True),
-    ("Peak", "supports", _PEAK, _levels([0, 3, 3, 3, 3]), True),
-    ("Peak", "supports, flat", _PEAK, _levels([0] * 5), True),
-    ("Peak", "contradicts", _PEAK, _levels([0, 0, 1, 0, 0]), True),
-    ("Trend", "supports", rules.Trend(metric="y", along=ALONG, of={}, tau=0.5, margin=5), _extremes(5), True),
+_PLUS_MINUS: dict[str, Any] = {"plus": [{"metrics": ["a", "b"]}], "minus": [{"metrics": ["a", "c"]}]}
+_MOVES: dict[str, Any] = {"along": {"data.y": RATES}, "peak": {"data.x": WIDTHS}, "of": {}}
+_NULL_GROUPS, _GROUPS = (_metrics(list(range(20)), rho=rho, shared=0.5) for rho in (0.0, RHO))
+
+
+def _correlation(shape: str) -> Rule:
+    return rules.Correlation(metrics=["a", "b"], over=ALONG, of={}, interest=math.tanh(_mean_z(shape)))
+
+
+def _correlation_difference(shape: str) -> Rule:
+    return rules.CorrelationDifference(**_PLUS_MINUS, over=ALONG, of={}, interest=_mean_z(shape))
+
+
+def _correlation_of_groups(shape: str) -> Rule:
+    return rules.Correlation(metrics=["a", "b"], interest=math.tanh(_pooled_z(shape)), **GROUPS)
+
+
+def _difference_of_groups(shape: str) -> Rule:
+    return rules.CorrelationDifference(**_PLUS_MINUS, interest=_pooled_z(shape), **GROUPS)
+
+
+EVERY, NORMAL, FIVE = "every", "normal", "five"
+# rule, its side, the rule itself or of a noise, the numbers of a seed on the edge of that side, and the columns: every
+# one, normal noise alone where its shape does not matter, or five runs of each group
+CASES: list[tuple[str, str, Rule | Callable[[str], Rule], Draw, str]] = [
+    ("Difference", "supports", _DIFFERENCE, _one(0.3), EVERY),
+    ("Difference", "contradicts", _DIFFERENCE, _one(1.1), EVERY),
+    ("Contrast", "supports", _CONTRAST, _levels([0.3, 0]), EVERY),
+    ("Contrast", "contradicts", _CONTRAST, _levels([1.1, 0]), EVERY),
+    ("Equivalence", "supports", rules.Equivalence(metric="y", of=at(0), to=0.0, margin=2), _one(2), EVERY),
+    ("Equivalence", "contradicts", rules.Equivalence(metric="y", of=at(0), to=0.0, margin=2), _one(2), EVERY),
+    ("Slope", "supports", rules.Slope(metric="y", along=ALONG, of={}), _levels([0] * 5), EVERY),
+    ("Slope", "contradicts", rules.Slope(metric="y", along=ALONG, of={}, interest=1), _levels([0, 1, 2, 3, 4]), EVERY),
+    ("Order", "supports", rules.Order(metric="y", of=[at(0), at(1), at(2)]), _levels([0, 0, 9]), EVERY),
+    ("Order", "contradicts", rules.Order(metric="y", of=[at(0), at(1), at(2)], interest=1), _levels([0, 1, 2]), EVERY),
+    ("All", "supports", rules.All(parts=[_DIFFERENCE, _OTHER]), _levels([0.3, 9]), EVERY),
+    ("All", "contradicts", rules.All(parts=[_DIFFERENCE, _OTHER]), _levels([1.1, 1.1]), EVERY),
+    ("Any", "supports", rules.Any(parts=[_DIFFERENCE, _OTHER]), _levels([0.3, 0.3]), EVERY),
+    ("Any", "contradicts", rules.Any(parts=[_DIFFERENCE, _OTHER]), _levels([1.1, -9]), EVERY),
+    ("Peak", "supports", _PEAK, _levels([0, 3, 3, 3, 3]), EVERY),
+    ("Peak", "supports, flat", _PEAK, _levels([0] * 5), EVERY),
+    ("Peak", "contradicts", _PEAK, _levels([0, 0, 1, 0, 0]), EVERY),
+    ("Trend", "supports", rules.Trend(metric="y", along=ALONG, of={}, tau=0.5, margin=5), _extremes(5), EVERY),
     (
         "Trend", "contradicts",
-        rules.Trend(metric="y", along=ALONG, of={}, tau=0.5, margin=5, interest=6), _extremes(6), True,
+        rules.Trend(metric="y", along=ALONG, of={}, tau=0.5, margin=5, interest=6), _extremes(6), EVERY,
     ),
-    ("Correlation", "supports", rules.Correlation(metrics=["a", "b"], over=ALONG, of={}), _pairs, True),
+    ("PeakSlope", "supports", rules.PeakSlope(metric="y", margin=0.5, interest=1, **_MOVES), _hills(0.5), EVERY),
+    ("PeakSlope", "contradicts", rules.PeakSlope(metric="y", margin=0.5, interest=1, **_MOVES), _hills(1), EVERY),
+    ("Distance", "supports", lambda shape: _distance(APART, shape, 0.2), _curves(APART), EVERY),
+    ("Distance", "supports, noise alone", lambda shape: _distance(0, shape, 0.2), _curves(0), EVERY),
+    ("Distance", "contradicts", lambda shape: _distance(APART, shape, 0.7), _curves(APART), EVERY),
+    ("Correlation", "supports", rules.Correlation(metrics=["a", "b"], over=ALONG, of={}), _pairs, EVERY),
+    ("Correlation", "contradicts", _correlation, _metrics(LEVELS, rho=RHO), EVERY),
     (
         "CorrelationDifference", "supports",
-        rules.CorrelationDifference(
-            plus=[{"metrics": ["a", "b"]}], minus=[{"metrics": ["a", "c"]}], over=ALONG, of={}
-        ), _pairs, True,
+        rules.CorrelationDifference(**_PLUS_MINUS, over=ALONG, of={}), _pairs, EVERY,
     ),
-    ("Proportion", "supports", rules.Proportion(metric="y", of=at(0), op=">", bound=0, share=0.5), _shares(0.5), False),
+    ("CorrelationDifference", "contradicts", _correlation_difference, _metrics(LEVELS, rho=RHO), EVERY),
+    ("Correlation, groups", "supports", rules.Correlation(metrics=["a", "b"], **GROUPS), _NULL_GROUPS, FIVE),
+    ("Correlation, groups", "contradicts", _correlation_of_groups, _GROUPS, FIVE),
+    (
+        "CorrelationDifference, groups", "supports",
+        rules.CorrelationDifference(**_PLUS_MINUS, **GROUPS), _NULL_GROUPS, FIVE,
+    ),
+    ("CorrelationDifference, groups", "contradicts", _difference_of_groups, _GROUPS, FIVE),
+    (
+        "Proportion", "supports",
+        rules.Proportion(metric="y", of=at(0), op=">", bound=0, share=0.5), _shares(0.5), NORMAL,
+    ),
     (
         "Proportion", "contradicts",
-        rules.Proportion(metric="y", of=at(0), op=">", bound=0, share=0.5, interest=0.9), _shares(0.9), False,
+        rules.Proportion(metric="y", of=at(0), op=">", bound=0, share=0.5, interest=0.9), _shares(0.9), NORMAL,
     ),
-    ("Sooner", "supports", _SOONER, _times(1.5), False),
-    ("Sooner", "contradicts", _SOONER, _times(3), False),
+    ("Sooner", "supports", _SOONER, _times(1.5), NORMAL),
+    ("Sooner", "contradicts", _SOONER, _times(3), NORMAL),
 ]  # fmt: skip
+
+
+def shown(case: int, shape: str, n: int) -> bool:
+    """Tell whether a cell of the table has a number."""
+    columns = CASES[case][4]
+    return columns == EVERY or (columns == NORMAL and shape == NORMAL) or (columns == FIVE and n == SEEDS[0])
+
+
+def papers(case: int, times: int = TIMES) -> int:
+    """Return how many papers are simulated for a cell: a quarter for groups, whose jackknife takes long."""
+    return times // 4 if CASES[case][4] == FIVE else times
 
 
 def rate(case: int, shape: str, n: int, times: int = TIMES) -> float:
     """Return how often a side of a rule decides at the level of the first look, where it should not."""
     name, side, rule, draw, _ = CASES[case]
+    rule, times = rule(shape) if callable(rule) else rule, papers(case, times)
     random = np.random.default_rng(zlib.crc32(f"{name} {side} {shape} {n}".encode()))
     ps = [_p(rule, side, draw(random, n, NOISE[shape])) for _ in range(times)]
     return sum(p <= level(1) for p in ps) / times
@@ -194,7 +310,9 @@ of them above it.
 LIMITS = """
 Heavy tails: Student's t with 3 degrees. Ties: each number is one of three. Skew: exponential. `Proportion` and
 `Sooner` count and rank, so that the shape of the noise does not matter. `Exact` is no statement about chance.
-`Distance` says its errors in its description.
+`Distance` is one of curves that lie two standard deviations apart; of curves that differ by noise alone, distances
+are skewed. `PeakSlope` is one of parabolas whose bend is six times its standard error in a seed. Groups are 20, of five
+runs each (in place of n seeds) that share half of their variance; a quarter of the papers are simulated for them.
 
 **A limit.** A t test of five to sixteen numbers that are all skewed to one side errs more often than its level on one
 of its sides. Differences paired by seed are skewed only where the two sets of runs differ in shape; a metric near its
@@ -212,10 +330,10 @@ seeds, all claims at the edge. At most 4.4 by Holm's correction and the levels 2
 def page(times: int = TIMES) -> str:
     """Return the page."""
     most = sum(level(look) for look in (1, 2, 3))
-    edges, papers = [], []
-    for case, (name, side, _, _, noisy) in enumerate(CASES):
+    edges, families = [], []
+    for case, (name, side, *_) in enumerate(CASES):
         cells = [
-            told(rate(case, shape, n, times), level(1), times) if noisy or shape == "normal" else ""
+            told(rate(case, shape, n, times), level(1), papers(case, times)) if shown(case, shape, n) else ""
             for shape in NOISE
             for n in SEEDS
         ]
@@ -223,10 +341,12 @@ def page(times: int = TIMES) -> str:
     for family in (1, 5):
         for wrong in (REPLICATED, NOT_REPLICATED):
             cells = [told(looks(family, wrong, shape, times // 2), most, times // 2) for shape in NOISE]
-            papers.append([str(family), wrong, *cells])
+            families.append([str(family), wrong, *cells])
     head = HEAD.format(times=times, error=100 * math.sqrt(level(1) * (1 - level(1)) / times))
     columns = [f"{shape}, n = {n}" for shape in NOISE for n in SEEDS]
-    return head + table(["rule", "side", *columns], edges) + LIMITS + table(["claims", "false verdict", *NOISE], papers)
+    return (
+        head + table(["rule", "side", *columns], edges) + LIMITS + table(["claims", "false verdict", *NOISE], families)
+    )
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -198,10 +198,17 @@ def final(looks: Sequence[Sequence[Verdict]]) -> list[Verdict]:
             chosen.append(next((verdict for verdict in verdicts if verdict.evidence.violations), latest))
             continue
         decided = next((verdict for verdict in verdicts if verdict.status != UNDECIDED), None)
-        chosen.append(
-            latest if decided is None else replace(decided, evidence=latest.evidence) if complete else decided
-        )
+        chosen.append(latest if decided is None else _standing(decided, latest) if complete else decided)
     return chosen
+
+
+def _standing(decided: Verdict, latest: Verdict) -> Verdict:
+    """Return a decided verdict with the evidence of the latest look, whose numbers are not those that decided it."""
+    if latest.look == decided.look:
+        return decided
+    then, now = decided.evidence.n, latest.evidence.n
+    words = f"{decided.words}; decided at the look of {then} seeds, while n and the interval beside it are of {now}"
+    return replace(decided, words=words, evidence=latest.evidence)
 
 
 def _listed(runs: Sequence[str], one: str, many: str) -> str:

@@ -1,6 +1,7 @@
 """The runs that an experiment's file states, and the settings that a command changed."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,14 @@ from genbench.runs import sweep_plan
 _KEPT = ("experiment", "hydra.searchpath")  # of a command's overrides: they say which file it is
 _HOW = ("threads", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Settings of the machine that computes, not of the experiment."""
+_TOLD = re.compile(r"claims\.rules\.[\w-]+\.(statement|source)")  # change no verdict
 _SEED = 1_977_326_743
 """Stands for the seed of any run."""
 
 
 @dataclass(frozen=True)
 class Stated:
-    """A configuration, apart from its seed: the bound one, by dotted key, and the choices."""
+    """A configuration, apart from its seed: the bound one, by dotted key, its claims included, and the choices."""
 
     config: Mapping[str, Any]
     choices: Mapping[str, Any]
@@ -67,6 +69,8 @@ def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mappi
     seen: set[str] = set()
     copies = {key for each in own for key, value in each.config.items() if value == _SEED}
     for config, choices in runs if own else ():
+        if config.get("claims") is None:  # it gets no verdict
+            continue
         run = _stated(config, choices)
         flat = {key: _SEED if key in copies and value == config["seed"] else value for key, value in run.config.items()}
         if (known := repr((sorted(flat.items()), run.choices))) not in seen:
@@ -87,7 +91,8 @@ def _stated(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Stated:
     with contextlib.suppress(ValueError):  # what is not accepted is refused when the runs are planned
         bound = bind(config)
     named = {group: sorted(config.get(group) or {}) for group in KEYED if group != "logger"}
-    return Stated(flatten({**bound, "sources": config.get("sources") or {}}), {**choices, **named})
+    whole = {**bound, "sources": config.get("sources") or {}, "claims": config.get("claims") or {}}
+    return Stated(flatten(whole), {**choices, **named})
 
 
 def _differences(run: Stated, own: Stated) -> Iterator[str]:
@@ -97,7 +102,7 @@ def _differences(run: Stated, own: Stated) -> Iterator[str]:
         yield f"{group}={show(run.choices[group])} where the experiment has {show(own.choices.get(group))}"
     for key in sorted({*run.config, *own.config}):
         ours, theirs = (each.config.get(key, ABSENT) for each in (run, own))
-        if ours != theirs and key not in _HOW and key.partition(".")[0] not in groups:
+        if ours != theirs and key not in _HOW and not _TOLD.fullmatch(key) and key.partition(".")[0] not in groups:
             yield f"{key}={show(ours)} where the experiment has {'the seed' if theirs == _SEED else show(theirs)}"
 
 

@@ -19,6 +19,7 @@ from genbench.report.spec import RAW_MEASURES, columns_of, order_of
 _OTHER_NETWORK = "another network"
 _UNFINISHED = ("failed", "diverged", "damaged", "running", "missing")
 _UNMEASURED = "–"
+_UNCONVERGED = "did not converge"
 _NOT_RUN = "not run"  # and not planned
 
 
@@ -259,7 +260,9 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
                 if not text.startswith(records.SEARCH):
                     reasons.setdefault(text, []).append(seed)
         if record["converged"].get(column.metric) is False:
-            reasons.setdefault("did not converge", []).append(seed)
+            reasons.setdefault(_UNCONVERGED, []).append(seed)
+    if len(reasons.get(_UNCONVERGED, ())) == len(runs) > 1:
+        reasons[f"the iteration {_UNCONVERGED} in any run"] = reasons.pop(_UNCONVERGED)
     texts = [
         text if len(seeds) == len(runs) else f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}"
         for text, seeds in reasons.items()

@@ -43,7 +43,8 @@ def prepare(config: dict[str, Any], chosen: dict[str, Any], packed: bool, remote
     planned = plan.plan(config, choices=chosen)
     record = finished_record(planned)
     if record is not None:
-        return Prepared(planned, outcome_of(record), metrics=frozenset(record["metrics"]))
+        known = record["metrics"] if record["status"] == "completed" else "*"  # one that diverged may have none
+        return Prepared(planned, outcome_of(record), metrics=frozenset(known))
     if remote and config["trainer"].get("accelerator") == "gpu" and not torch.cuda.is_available():
         config = {
             **config,

@@ -104,10 +104,13 @@ def test_a_decided_claim_is_final():
     looks = [
         verdict(evidence(0.001, statistic=1.0), evidence(0.9)),
         verdict(evidence(0.9, 0.001, statistic=2.0), evidence(1.0, 0.001), look=2),
-        verdict(evidence(0.9), evidence(0.001), look=3),
+        verdict(evidence(0.9, n=24), evidence(0.001), look=3),
     ]
     first, second = final(looks)
     assert (first.status, first.look, first.evidence) == ("replicated", 1, looks[2][0].evidence)
+    assert first.words == (
+        f"{looks[0][0].words}; decided at the look of 8 seeds, while n and the interval beside it are of 24"
+    )
     assert (second.status, second.look) == ("not replicated", 2)
 
 

@@ -99,7 +99,9 @@ def test_a_metric_that_no_run_will_have_is_refused_before_a_run_trains(tmp_path)
 
 
 def test_a_rule_that_was_changed_after_the_runs_says_so(work):
-    status, _, err = genbench(work, "+claims.rules.shrinks.margin=0.001", "seed=range(6)")
+    path = work / "conf" / "experiment" / "shrinks.yaml"
+    path.write_text(path.read_text().replace("    grows:", "      margin: 0.001\n    grows:"))
+    status, _, err = genbench(work, "seed=range(6)")
     assert status == 0, err
     assert "12 runs: 2 to train" in err
     found = verdicts(work)
@@ -107,6 +109,15 @@ def test_a_rule_that_was_changed_after_the_runs_says_so(work):
         "A squared penalty shrinks the weights: 10 of 12 runs were trained under another rule; mean" in found["shrinks"]
     )
     assert "replicated" in found["shrinks"]
+
+
+def test_a_command_that_changes_a_rule_gets_no_verdict(work):
+    status, _, err = genbench(work, "+claims.rules.shrinks.margin=0.001")
+    assert status == 0, err
+    found = verdicts(work)
+    assert [re.split(r"  +", found[name])[1] for name in ("shrinks", "grows", "positive")] == ["settings changed"] * 3
+    change = "claims.rules.shrinks.margin=0.001 where the experiment has –"
+    assert found["The"] == f"The command changed settings: {change}."
 
 
 def test_a_command_that_changes_a_setting_gets_no_verdict_and_the_plain_one_its_own(work):
@@ -268,8 +279,10 @@ def test_the_table_stands_above_its_verdicts_which_leave_a_file_of_their_own(wor
 
 def test_a_rule_of_the_user_s_own_is_judged_at_the_end_of_the_sweep_and_a_table_without_trust_says_so(work):
     (work / "own_rules.py").write_text("from genbench.claims.rules import Difference\n")
+    path = work / "conf" / "experiment" / "shrinks.yaml"
+    path.write_text(path.read_text().replace("genbench.claims.rules.Difference", "own_rules.Difference", 1))
     with importable(work):
-        status, out, err = genbench(work, "claims.rules.shrinks._target_=own_rules.Difference", "seed=range(5)")
+        status, out, err = genbench(work, "seed=range(5)")
         assert status == 0, err
         assert re.search(r"shrinks +replicated", out)
         status, out, err = typed(work, "genbench-table", "runs/shrinks")

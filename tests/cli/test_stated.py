@@ -54,7 +54,8 @@ def told(loader, *typed, experiment="shrinks"):
         ["name=other", "runs_dir=elsewhere", "logger=[]", "checkpoint_seconds=3", "hydra/launcher=basic"],
         ["regularization=l2"],
         ["trainer.max_steps=20", "model=mlp"],
-        ["claims.looks=[6]"],
+        ["claims.rules.shrinks.statement=Other", "claims.rules.shrinks.source=Other"],
+        ["claims=null"],
     ],
     ids=" ".join,
 )
@@ -76,6 +77,14 @@ def test_seeds_machine_names_and_a_part_of_the_grid_change_nothing(loader, typed
         (["model=cnn"], ["model=cnn where the experiment has mlp"]),
         (["regularization=[l2,mixup]"], ["regularization=l2+mixup where the experiment has none"]),
         (["trainer.precision=bf16-mixed"], ["trainer.precision=bf16-mixed where the experiment has 32-true"]),
+        (["claims.looks=[6]"], ["claims.looks=6 where the experiment has 5+10"]),
+        (
+            ["+claims.rules.shrinks.margin=0.1", "claims.rules.shrinks.than.regularization=l1"],
+            [
+                "claims.rules.shrinks.margin=0.1 where the experiment has –",
+                "claims.rules.shrinks.than.regularization=l1 where the experiment has l2",
+            ],
+        ),
         (["data.seed=0"], ["data.seed=0 where the experiment has the seed"]),
         (["+sources.other=['seed=5']"], ["sources.other=seed=5 where the experiment has –"]),
         (

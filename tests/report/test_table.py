@@ -120,6 +120,14 @@ def test_what_a_search_says_of_itself_is_no_footnote(tmp_path):
     assert searched == ["mean of 5 members", "seed 1: in float64", "seed 1: did not converge"]
     assert undefined == ["seed 0: undefined: reason 0; more", "seed 1: undefined: reason 1; more"]
 
+    def unconverged(item):
+        item = change(item)
+        item["converged"]["train/flatness/sam_sharpness"] = False
+        return item
+
+    table = build(load(factory.ablation(tmp_path / "b", ["none", "l2"], (0.0,), range(2), spec, change=unconverged)))
+    assert "sam_sharpness: the iteration did not converge in any run." in table.caption
+
 
 def test_what_is_said_of_several_values_of_a_single_row_stands_in_the_caption(tmp_path):
     def change(item):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from genbench.claims import rules
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "error_rates.py"))
 PAGE = (ROOT / "docs" / "error-rates.md").read_text()
@@ -24,6 +26,8 @@ def rows():
         ("Difference", "contradicts", "skew", 5),
         ("Equivalence", "supports", "normal", 8),
         ("Proportion", "supports", "normal", 16),
+        ("Distance", "contradicts", "normal", 5),
+        ("PeakSlope", "supports", "heavy tails", 8),
         ("Sooner", "supports", "normal", 5),
     ],
 )
@@ -36,14 +40,19 @@ def test_a_cell_is_computed_again(name, side, shape, n):
 def test_every_rule_that_has_a_p_is_on_the_page_in_every_column():
     found = rows()
     assert list(found)[1:] == [each[:2] for each in CASES]
-    for name, side, _, _, noisy in CASES:
+    for case, (name, side, *_) in enumerate(CASES):
         filled = [bool(cell) for cell in found[name, side]]
-        assert filled == [noisy or shape == "normal" for shape, _ in COLUMNS]
+        assert filled == [SCRIPT["shown"](case, shape, n) for shape, n in COLUMNS]
+
+
+def test_every_rule_that_has_a_p_is_tried():
+    assert {name.partition(",")[0] for name, *_ in CASES} == {*rules.__all__} - {"Rule", "Exact"}
 
 
 def test_normal_numbers_keep_the_level_and_skewed_ones_are_named_as_the_limit():
     bold = {(key, COLUMNS[i][0]) for key, cells in rows().items() for i, cell in enumerate(cells) if "**" in cell}
-    assert {shape for _, shape in bold} <= {"skew", "ties"}
+    assert {shape for (name, _), shape in bold if name != "Distance"} <= {"skew", "ties"}
+    assert {key for key, shape in bold if shape == "normal"} <= {("Distance", "supports, noise alone")}
     assert SCRIPT["LIMITS"] in PAGE
 
 

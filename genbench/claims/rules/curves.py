@@ -227,8 +227,8 @@ class PeakSlope:
     A vertex is biased away from the middle of the grid, by the factor of about 1 + (standard error of c / c)²; the
     slopes of single noisy seeds would all be too steep, and the more seeds the surer. So y is the mean over seeds, and
     the number of a seed its pseudo-value n s - (n - 1) s₋ᵢ, s₋ᵢ the slope without it (the jackknife, which takes away
-    the bias that is left); t test over seeds. At 2.5 % it errs in 1.6 to 3.3 % of simulated cases at the margin and at
-    the interest, with 5 to 32 seeds and curves whose c is six times its standard error in a seed.
+    the bias that is left); t test over seeds. At 2.5 % it errs in 2 to 4 % of simulated cases at the margin and at the
+    interest, with 5 to 32 seeds and curves whose c is six times its standard error in a seed.
 
     Only maxima inside the grid count: to cut one at an end would draw the slope toward 0. If the mean curve of a level
     has none, with all seeds or without one of them, no seed has a number, and nothing is decided. So choose levels that
