@@ -27,7 +27,7 @@ FAMILIES = {
     "margin": "How clearly the network decides.",
     "flatness": "How the loss changes around the weights.",
     "optimization": "The gradient and its noise.",
-    "information": "What the layers keep of inputs and labels.",
+    "information": "What layers keep of inputs and labels; code lengths; how complex and how probable the function is.",
     "representation": "The geometry of the features.",
     "bound": "Generalization bounds and the quantities in them.",
     "interpolation": "The training labels interpolated by a kernel, in closed form and without the network.",
