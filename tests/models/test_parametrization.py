@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.models import CNN, MLP
+from genbench.models import CNN, MLP, Inception
 from genbench.models.attention import Attention
 from genbench.models.cnn5 import CNN5
 from genbench.models.decoder import Decoder
@@ -16,7 +16,7 @@ from genbench.models.resnet18 import ResNet18
 from genbench.models.transformer import Transformer
 from genbench.training.stack import Stack
 
-MODELS = [MLP, CNN, CNN5, ResNet18, Transformer, Decoder]
+MODELS = [MLP, CNN, CNN5, ResNet18, Inception, Transformer, Decoder]
 OPTIMIZERS = {"mup_adam": (torch.optim.Adam, 0.01), "mup_sgd": (torch.optim.SGD, 0.1)}
 
 
