@@ -200,7 +200,7 @@ class GroupedImageData(ImageData):
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        self._groups = [list(group) for group in groups]
+        self._groups = groups
         self._clean, self._test_size = train_size, test_size
         self._attack = check_integer("data.attack_size", attack_size, least=0)
         self._seed = check_integer("data.seed", seed, least=0)
@@ -211,13 +211,15 @@ class GroupedImageData(ImageData):
 
     def counted(self, classes: int) -> int:
         """Return the number of groups."""
+        wrong = f"data.groups is {self._groups!r}; accepted: at least two lists of classes, each class at most once"
+        lists = isinstance(self._groups, Sequence) and all(isinstance(group, list | tuple) for group in self._groups)
+        if not lists or len(self._groups) < 2 or not all(self._groups):
+            raise ValueError(wrong)
         members = [member for group in self._groups for member in group]
-        if len(self._groups) < 2 or not all(self._groups) or len(set(members)) < len(members):
-            raise ValueError(
-                f"data.groups is {self._groups!r}; accepted: at least two lists of classes, each class at most once"
-            )
         for member in members:
             check_integer("data.groups", member, least=0, most=classes - 1, note=f"the classes of {self.name}")
+        if len(set(members)) < len(members):
+            raise ValueError(wrong)
         return len(self._groups)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
@@ -225,7 +227,7 @@ class GroupedImageData(ImageData):
         rows, digest = super().content()
         group = torch.full((self._decoded.classes,), -1)
         for number, members in enumerate(self._groups):
-            group[members] = number
+            group[list(members)] = number
         for x, y in (("x", "y"), ("x_test", "y_test")):
             of = group[rows[y]]
             rows |= {x: rows[x][of >= 0], y: of[of >= 0]}

@@ -612,6 +612,9 @@ def test_a_part_of_the_test_images_is_the_same_for_every_seed(folders):
     [
         ({"groups": [[0, 1, 2]]}, r"data.groups is \[\[0, 1, 2\]\]; accepted: at least two lists of classes"),
         ({"groups": [[0], []]}, "data.groups is "),
+        ({"groups": [0, 1]}, r"data.groups is \[0, 1\]; accepted: at least two lists of classes"),
+        ({"groups": "even"}, "data.groups is 'even'; accepted: at least two lists of classes"),
+        ({"groups": [[0], ["a"]]}, "data.groups is 'a'; accepted: an integer from 0 to 2"),
         ({"groups": [[0], [1, 0]]}, "data.groups is .*each class at most once"),
         ({"groups": [[0], [3]]}, r"data.groups is 3; accepted: an integer from 0 to 2 \(the classes of set\)"),
         ({"attack_size": 5}, "data.attack_size is 5; accepted: 0 where data.train_size is null"),
