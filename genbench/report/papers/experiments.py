@@ -90,9 +90,12 @@ def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
     Raises:
         ValueError: one cannot be composed; one line.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    from hydra import version
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.utils import setup_globals
     from hydra.errors import HydraException
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from genbench.config import resolve
@@ -101,19 +104,20 @@ def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:
     quoted = [str(place).replace("\\", r"\\").replace("'", r"\'") for place in others]
     searched = "hydra.searchpath=[" + ",".join(f"'file://{place}'" for place in quoted) + "]"
     found = []
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(own), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        for file in files:
-            words = [*([searched] if others else []), f"experiment={file.stem}"]
-            try:
-                config = compose("train", words, return_hydra_config=True)
-            except HydraException as error:
-                raise ValueError(f"{file.name}: {str(error).partition(chr(10))[0]}") from None
-            sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-            plain = resolve(config)
-            nodes = {key: plain[key] for key in ("name", "table", "claims", "paper")}
-            found.append(Experiment(file.stem, file, len(jobs_of(sweeper, loader)), nodes))
+    setup_globals()
+    version.setbase("1.3")
+    # a loader of its own: hydra.compose would end what Hydra does in this process
+    loader = ConfigLoaderImpl(create_config_search_path(str(own)))
+    for file in files:
+        words = [*([searched] if others else []), f"experiment={file.stem}"]
+        try:
+            config = loader.load_configuration("train", words, run_mode=RunMode.RUN, from_shell=False)
+        except HydraException as error:
+            raise ValueError(f"{file.name}: {str(error).partition(chr(10))[0]}") from None
+        sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        plain = resolve(config)
+        nodes = {key: plain[key] for key in ("name", "table", "claims", "paper")}
+        found.append(Experiment(file.stem, file, len(jobs_of(sweeper, loader)), nodes))
     return found
 
 
