@@ -65,6 +65,8 @@ OF_TWO = (
     measures.log_prior,
     measures.lempel_ziv_complexity,
     measures.simplicity_bias,
+    measures.pac_bayes_optimized,
+    measures.subspace_compression_bound,
 )
 
 
