@@ -37,6 +37,7 @@ from genbench.regularization.mixup import Mixup
 from genbench.regularization.orthogonality import Orthogonality
 from genbench.regularization.rand_augment import RandAugment
 from genbench.regularization.random_crop import RandomCrop
+from genbench.regularization.random_subspace import RandomSubspace
 from genbench.regularization.rotation import Rotation
 from genbench.regularization.sam import SAM
 from genbench.regularization.self_paced import SelfPaced
@@ -88,6 +89,7 @@ __all__ = [
     "Orthogonality",
     "RandAugment",
     "RandomCrop",
+    "RandomSubspace",
     "Rotation",
     "SelfPaced",
     "Snapshots",
