@@ -212,9 +212,8 @@ def test_jobs_that_another_launcher_runs_in_other_processes_are_one_plan(tmp_pat
 def test_a_table_may_name_a_setting_that_only_some_networks_have(tmp_path):
     def run(**model):
         bound, choices = {"model": model}, {"model": "mlp"}
-        return {"table": {"rows": ["model.depth"]}}, SimpleNamespace(
-            bound=bound, choices=choices, folder=tmp_path / "a"
-        )
+        plan = SimpleNamespace(bound=bound, choices=choices, folder=tmp_path / "a")
+        return {"table": {"rows": ["model.depth"]}}, SimpleNamespace(plan=plan)
 
     check = _load_check([])
     check([run(width=1), run(width=1, depth=2)])
