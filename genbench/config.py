@@ -195,8 +195,8 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in bound.items() if key not in EXCLUDED}
 
 
-def _bind(node: Any, path: tuple[str, ...]) -> Any:
-    name = ".".join(path)
+def _bind(node: Any, path: tuple[Any, ...]) -> Any:
+    name = ".".join(map(str, path))  # keys may be numbers, such as those of a figure's names
     if isinstance(node, float):
         if not math.isfinite(node):
             raise ConfigError(f"{name}={node} is not a finite number")

@@ -47,6 +47,13 @@ def test_what_cannot_change_the_numbers_is_no_part_of_the_identity(configure):
     assert plan.plan(changed(plain, "measures", {})).run_id == run_id  # they count where a callback takes them
 
 
+def test_a_key_may_be_a_number(configure):
+    plain = configure()
+    figure = {"name": "flips", "x": "data.flips", "y": "test/performance/accuracy", "names": {0: "none", 0.5: "half"}}
+    named = {**plain, "table": {"title": "Flips", "rows": ["model"], "columns": [], "figures": [figure]}}
+    assert plan.plan(named).run_id == plan.plan(plain).run_id
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
