@@ -1,6 +1,7 @@
 """The description length of a network trained in a random subspace, and its bound on the error."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -126,7 +127,8 @@ def _quantized(z: Array, level: int) -> tuple[Array, NDArray[np.int64]]:
     from scipy.cluster.vq import kmeans2
 
     start = np.quantile(z, (np.arange(level) + 0.5) / level)[:, None]
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings():  # an empty cluster keeps its value, which no coordinate then takes
+        warnings.simplefilter("ignore", UserWarning)
         centers, _ = kmeans2(z[:, None], start, iter=50, minit="matrix", missing="warn")
     values = centers[:, 0].astype(np.float16).astype(np.float64)
     return values, np.abs(z[:, None] - values).argmin(1)
