@@ -52,13 +52,13 @@ def caption_of(
             f"{listed(names)} change when weights are rescaled, although the function does not: compare them only "
             "between rows of similar weight norm; otherwise compare adaptive sharpness."
         )
-        reasons: dict[str, list[str]] = {}
-        for row, reason in zip(rows, altered, strict=True):
-            if reason:
-                reasons.setdefault(reason, []).append(row.label)
-        if reasons and any(not cell.comparable for cell in cells):
-            because = "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items())
-            caption.append(f"† not comparable with the other rows, so neither tested nor set in bold ({because}).")
+    reasons: dict[str, list[str]] = {}
+    for row, line, reason in zip(rows, grid, altered, strict=True):
+        if reason and not all(cell.comparable for cell in line):
+            reasons.setdefault(reason, []).append(row.label)
+    if reasons:
+        because = "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in reasons.items())
+        caption.append(f"† not comparable with the other rows, so neither tested nor set in bold ({because}).")
     return caption
 
 

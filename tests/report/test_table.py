@@ -291,6 +291,9 @@ def test_a_number_of_parameters_is_no_norm_that_could_not_be_compared(tmp_path):
     table = build(load(tmp_path), {"rows": ["regularization"], "baseline": ["none"], "columns": columns})
     row = next(index for index, row in enumerate(table.rows) if row.label == "batch_norm")
     assert [cell.comparable for cell in table.cells[row]] == [True, False]
+    (marked,) = [text for text in table.caption if "†" in text]  # though no column is of a raw measure
+    assert marked.startswith("† not comparable with the other rows")
+    assert "batch_norm: " in marked
 
 
 def test_a_spec_that_names_what_runs_do_not_have_is_refused_before_they_train():
