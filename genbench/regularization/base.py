@@ -39,7 +39,8 @@ class Method(nn.Module):
 
     Where several processes train a run (``trainer=ddp``), every process calls ``transform`` with the whole batch, and
     ``perturb``, ``gradient`` and later hooks with the gradient of the whole batch. ``loss`` and ``penalty`` get the
-    process's shard of the batch, and are averaged: each must be a mean over the examples or not depend on them.
+    process's shard of the batch, and are averaged: each must be a mean over the examples or not depend on them, or the
+    method says ``whole_batch``.
 
     Attributes:
         order: methods apply in ascending order.
@@ -48,6 +49,7 @@ class Method(nn.Module):
             depend. None: all numbers but ``counts``.
         counts: numbers on which the operations of a step usually depend.
         alters: why raw curvature of the networks may not be compared with that of others; tables say it.
+        whole_batch: a step needs all examples of the batch at once, so that several processes are refused.
     """
 
     order: int = 0
@@ -55,6 +57,7 @@ class Method(nn.Module):
     per_lane: tuple[str, ...] | None = None
     counts: tuple[str, ...] = ("members", "n", "steps", "projections", "groups", "cycles")
     alters: str = ""
+    whole_batch: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)

@@ -14,10 +14,11 @@ class GhostBatchNorm(SlotNormalization):
     their own, at every normalization slot of the network (Hoffer et al. 2017, arXiv 1705.08741, algorithm 1).
 
     A large batch is then normalized with the noise of small ones. Running statistics, for evaluation, are those after
-    each ghost batch in turn; momentum 0.1 and ε = 1e-5 are torch's defaults. A run on several processes is refused.
+    each ghost batch in turn; momentum 0.1 and ε = 1e-5 are torch's defaults.
     """
 
     per_lane = ()
+    whole_batch = True
 
     def __init__(self, *, size: int) -> None:
         super().__init__()

@@ -31,6 +31,7 @@ class GradientNorm(Method):
 
     order = 100  # sees the parameters that other methods add
     per_lane = ("strength",)
+    whole_batch = True  # the norm of a mean is no mean over examples
 
     strength: Tensor
 

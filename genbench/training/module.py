@@ -70,6 +70,11 @@ class Training(pl.LightningModule):
         self._shard = shard
         for lane in lanes:
             lane.shard = shard
+            if shard is not None and (whole := [method for method in lane.methods if method.whole_batch]):
+                raise ValueError(
+                    f"regularization {type(whole[0]).__name__}: needs the whole batch, which {shard.world_size} "
+                    "processes share; accepted: one process"
+                )
         self._averages = False  # whether the optimizer has modes
         self._objectives: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader within its epoch, from a checkpoint

@@ -21,7 +21,9 @@ from tests.helpers.choices import METHOD, MODEL, SEPARATE, STRONG, choices
 
 pytestmark = pytest.mark.timeout(900)  # two processes and this one train every case before the first test
 STEPS = 20
-METHODS, SCHEDULERS = map(choices, ("regularization", "scheduler"))
+WHOLE = ("ghost_batch_norm", "gradient_norm")  # of a batch that no process has
+METHODS = [name for name in choices("regularization") if name not in WHOLE]
+SCHEDULERS = choices("scheduler")
 OPTIMIZERS = [name for name in choices("optimizer") if name not in SEPARATE]
 # every method with the MLP, optimizers and schedules taking turns; what depends on the network with the others
 CASES = {
@@ -187,6 +189,15 @@ def test_a_process_has_its_rows_of_what_is_drawn_for_the_whole_batch():
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="a batch of 10 examples cannot be shared by 3 processes"):
         Shard(0, 3).rows(torch.zeros(10, 2), torch.zeros(10), StepRandom(0, 0))
+
+
+@pytest.mark.parametrize("method", WHOLE)
+def test_a_method_that_needs_the_whole_batch_is_refused(configure, method):
+    config = configure(f"regularization={method}")
+    data = build.build_data(config)
+    build.build_module(config, data)
+    with pytest.raises(ValueError, match=r"needs the whole batch, which 2 processes share; accepted: one process"):
+        build.build_module(config, data, Shard(0, 2))
 
 
 class Columns(nn.Module):
