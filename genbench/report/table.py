@@ -59,7 +59,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     shown = lookup.rows(chosen.runs, keys)
     lines = [_line(shown.get(row, []), columns, lookup, label(row)) for row in row_keys]
     columns, lines, absent = _without_empty(columns, lines)
-    lines, general = _without_general(columns, lines)
+    lines, general = _without_general(columns, _shared(columns, lines))
     notes = _Notes()
     rows = []
     grid = []
@@ -254,7 +254,7 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
         if value is not None:
             values[record["seed"]] = value * column.scale
         elif column.metric not in record["notes"]:
-            reasons.setdefault(f"{column.metric} was not measured", []).append(seed)
+            reasons.setdefault(_missing(column), []).append(seed)
         if note := clean(record["notes"].get(column.metric, "")):
             for text in [note] if value is None else note.split("; "):
                 if not text.startswith(records.SEARCH):
@@ -275,6 +275,24 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
         status = f"n={len(values)}/{len(runs)}"
     mean = statistics.mean_interval(list(values.values())) if values else None
     return Cell(values=values, mean=mean, planned=len(runs), status=status), texts
+
+
+def _missing(column: Column) -> str:
+    return f"{column.metric} was not measured"
+
+
+def _shared(columns: Sequence[Column], lines: Sequence[_Line]) -> list[_Line]:
+    """Let all cells share one note that were not measured though other rows of their column were."""
+    usual = {
+        index: _missing(column) for index, column in enumerate(columns) if any(line[index][0].values for line in lines)
+    }
+    return [
+        [
+            (cell, ["not measured in this row" if text == usual.get(index) else text for text in texts])
+            for index, (cell, texts) in enumerate(line)
+        ]
+        for line in lines
+    ]
 
 
 def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[list[_Line], list[str]]:
@@ -323,7 +341,7 @@ def _without_empty(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple[l
     for index, column in enumerate(columns):
         if empty[index]:
             texts = dict.fromkeys(text for line in lines for text in line[index][1])
-            usual = list(texts) == [f"{column.metric} was not measured"]
+            usual = list(texts) == [_missing(column)]
             named.setdefault((column.group, "" if usual else f": {', '.join(texts)}"), []).append(column.label)
     parts = [" ".join(filter(None, (group, listed(labels)))) + reason for (group, reason), labels in named.items()]
     kept = [index for index, left_out in enumerate(empty) if not left_out]

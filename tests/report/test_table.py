@@ -397,6 +397,18 @@ def test_a_metric_nobody_measured_is_a_hole_with_its_reason(tmp_path):
     assert table.notes == ["test/other was not measured"]
 
 
+def test_rows_without_what_other_rows_have_share_a_note(tmp_path):
+    for strategy, measured in (("none", ("a", "b")), ("l1", ())):
+        item = factory.record(strategy, 0.0, 0)
+        item["metrics"] |= {f"test/{name}": 1.0 for name in measured}
+        factory.leave(tmp_path, item)
+    columns = [{"label": name, "metric": f"test/{name}"} for name in ("a", "b", "c")]
+    table = build(load(tmp_path), {"rows": ["regularization"], "columns": columns})
+    assert table.notes == ["not measured in this row"]
+    assert [[cell.notes for cell in line] for line in table.cells] == [[(), ()], [(0,), (0,)]]
+    assert "Columns without any value are left out: c." in table.caption
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no runs to show"):
         build(load(tmp_path))
