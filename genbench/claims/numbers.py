@@ -19,6 +19,8 @@ class Numbers:
         scale: the largest absolute number that these were computed from, by which rounding is judged.
         missing: the missing runs, each in words.
         unknown: the runs without a number, each in words.
+        runs: [seeds], the positions of the runs among the records, -1 where there is none; None if the numbers are
+            computed from others.
     """
 
     low: np.ndarray
@@ -26,6 +28,7 @@ class Numbers:
     scale: float
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    runs: np.ndarray | None = None
 
     def ends(self, worst: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower and the upper ends of the numbers of all seeds that have any, or without ``worst`` the known

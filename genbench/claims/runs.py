@@ -78,9 +78,11 @@ class ClaimRuns:
         by_seed = self._by_seed(where, f"{metric} of {named(where)}")
         least, largest = (-np.inf, np.inf) if bounds is None else bounds
         low, high = np.full(len(self.seeds), np.nan), np.full(len(self.seeds), np.nan)
+        positions = np.full(len(self.seeds), -1)
         missing, unknown = [], []
         for position, seed in enumerate(self.seeds):
-            record = by_seed.get(seed)
+            positions[position] = by_seed.get(seed, -1)
+            record = self._records[by_seed[seed]] if seed in by_seed else None
             if record is None:
                 missing.append(f"seed {seed} of {named(where)}")
             elif record["status"] == "failed":
@@ -91,7 +93,8 @@ class ClaimRuns:
                 if value is None:
                     unknown.append(f"seed {seed} of {named(where)}: {reason}")
         scale = float(np.abs(low[np.isfinite(low)]).max(initial=0.0))
-        return Numbers(low=low, high=high, scale=scale, missing=tuple(missing), unknown=tuple(unknown))
+        told = {"missing": tuple(missing), "unknown": tuple(unknown)}
+        return Numbers(low=low, high=high, scale=scale, runs=positions, **told)
 
     def _check_metric(self, metric: str, where: Where) -> None:
         """Refuse a metric that none of the runs will have, if these are planned."""
@@ -101,7 +104,8 @@ class ClaimRuns:
         hint = nearest(metric, sorted(set().union(*found)))
         raise ValueError(f"a claim names the metric {metric!r}, which no run of {named(where)} will have; {hint}")
 
-    def _by_seed(self, where: Where, what: str) -> dict[int, Mapping[str, Any]]:
+    def _by_seed(self, where: Where, what: str) -> dict[int, int]:
+        """Seed -> the position of its run among the records."""
         seeds = set(self.seeds)
         found = [i for i in sorted(self._matching(where)) if self._records[i]["seed"] in seeds]
         runs = [self._records[i] for i in found]
@@ -110,9 +114,10 @@ class ClaimRuns:
             configs = [{key: config[key] for key in config.keys() - listed} for config in configs]
         if differences := differing(configs, [run["seed"] for run in runs]):
             raise ValueError(f"{what} mixes configurations: {described(differences)}; name them in the claim's where")
-        by_seed: dict[int, Mapping[str, Any]] = {}
-        for run in runs:
-            if (other := by_seed.setdefault(run["seed"], run)) is not run:
+        by_seed: dict[int, int] = {}
+        for i, run in zip(found, runs, strict=True):
+            if (first := by_seed.setdefault(run["seed"], i)) != i:
+                other = self._records[first]
                 raise ValueError(
                     f"{what} holds seed {run['seed']} twice ({other['run_id']}, {run['run_id']}): their inputs or what "
                     "the claim lists differ; remove one of the two or name one value in the claim's where"

@@ -11,7 +11,7 @@ from genbench.analysis.statistics import mean_interval
 from genbench.checks import check_number
 from genbench.claims.numbers import Numbers
 from genbench.claims.p_values import above
-from genbench.claims.runs import ClaimRuns, NamedSet
+from genbench.claims.runs import ClaimRuns, NamedSet, named
 from genbench.claims.verdict import Evidence, MeanTest
 
 
@@ -71,6 +71,29 @@ def check_beyond(margin: float, interest: object, *, high: float = math.inf) -> 
     if interest is None:
         return None
     return check_number("interest", interest, low=margin, open_low=True, high=high, note="beyond the margin, or null")
+
+
+def check_other(name: str, value: object, of: object) -> None:
+    """Refuse settings of other runs that are those of the runs themselves."""
+    if isinstance(value, Mapping) and value == of:
+        raise ValueError(
+            f"{name} is {named(value)}, as of is; accepted: other runs, as no run says anything beside itself"
+        )
+
+
+def check_apart(runs: ClaimRuns, samples: Sequence[Numbers], settings: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse samples of one metric that share a run: it would be compared with itself, or counted twice."""
+    positions = [sample.runs for sample in samples if sample.runs is not None]
+    if len(positions) < len(samples):
+        return
+    for seed, column in zip(runs.seeds, np.stack(positions, axis=1), strict=True):
+        first: dict[int, int] = {}
+        for i, run in enumerate(column.tolist()):
+            if run >= 0 and (other := first.setdefault(run, i)) != i:
+                raise ValueError(
+                    f"{named(settings[other])} and {named(settings[i])} share the run of seed {seed}; accepted: other "
+                    "runs in each, as no run says anything beside itself"
+                )
 
 
 def check_levels(name: str, value: object, *, least: int) -> tuple[str, list[Any]]:

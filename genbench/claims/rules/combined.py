@@ -8,7 +8,16 @@ import numpy as np
 
 from genbench.checks import check_choice, check_number
 from genbench.claims.numbers import Numbers, difference, gathered
-from genbench.claims.rules.base import Rule, check_metric, check_where, constant, larger, set_plain, smallest
+from genbench.claims.rules.base import (
+    Rule,
+    check_apart,
+    check_metric,
+    check_where,
+    constant,
+    larger,
+    set_plain,
+    smallest,
+)
 from genbench.claims.rules.grid import Grid, check_grid, settings_of
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence
@@ -113,6 +122,8 @@ class Exact:
         check_choice("op", self.op, tuple(_DEVIATIONS))
         if not isinstance(self.than, str) or not self.than:
             check_number("than", self.than, note="or the name of a metric")
+        if self.than == self.metric:
+            raise ValueError(f"than is {self.than!r}, as metric is; accepted: a number or another metric")
         check_number("tolerance", self.tolerance, low=0)
         set_plain(self, of=check_where("of", self.of), over=check_grid("over", self.over, least=0))
 
@@ -124,7 +135,9 @@ class Exact:
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`. ``worst`` changes nothing: without a number nothing is known."""
         settings = settings_of(self.of, self.over)
-        samples = [self._differences(runs, where) for where in settings]
+        left = [runs.sample(self.metric, where) for where in settings]
+        check_apart(runs, left, settings)
+        samples = [difference(one, self._other(runs, where)) for one, where in zip(left, settings, strict=True)]
         violations, deviations, seeds = [], [0.0], 0
         for where, sample in zip(settings, samples, strict=True):
             known = sample.low == sample.high
@@ -149,11 +162,8 @@ class Exact:
             return f"largest deviation {largest:.3g} in"
         return f"exceeded by at most {largest:.3g} in" if largest > 0 else "not exceeded in any of"
 
-    def _differences(self, runs: ClaimRuns, where: Mapping[str, Anything]) -> Numbers:
-        left = runs.sample(self.metric, where)
-        return difference(
-            left, runs.sample(self.than, where) if isinstance(self.than, str) else constant(runs, self.than)
-        )
+    def _other(self, runs: ClaimRuns, where: Mapping[str, Anything]) -> Numbers:
+        return runs.sample(self.than, where) if isinstance(self.than, str) else constant(runs, self.than)
 
 
 def conjunction(found: Sequence[Evidence], names: Sequence[str]) -> Evidence:

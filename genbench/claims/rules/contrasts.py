@@ -9,9 +9,11 @@ import numpy as np
 from genbench.checks import check_integer, check_number, nearest
 from genbench.claims.numbers import Numbers, combined, reduced
 from genbench.claims.rules.base import (
+    check_apart,
     check_beyond,
     check_bounds,
     check_metric,
+    check_other,
     check_where,
     mean_evidence,
     plain,
@@ -67,7 +69,13 @@ class Contrast:
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        parts = [runs.sample(each.get("metric", self.metric), each["of"], bounds=self.bounds) for each in self.terms]
+        metrics = [each.get("metric", self.metric) for each in self.terms]
+        parts = [
+            runs.sample(name, each["of"], bounds=self.bounds) for name, each in zip(metrics, self.terms, strict=True)
+        ]
+        for metric in dict.fromkeys(metrics):
+            own = [i for i, name in enumerate(metrics) if name == metric]
+            check_apart(runs, [parts[i] for i in own], [self.terms[i]["of"] for i in own])
         numbers = combined([each["weight"] for each in self.terms], parts)
         return mean_evidence(numbers, margin=self.margin, interest=self.interest, what="mean contrast", worst=worst)
 
@@ -122,6 +130,7 @@ class Distance:
             check_number("than", self.than, note="or the name of a metric")
         check_number("factor", self.factor, low=0, open_low=True)
         margin = check_number("margin", self.margin)
+        check_other("to", self.to, self.of)
         set_plain(
             self,
             steps=steps,
@@ -150,6 +159,7 @@ class Distance:
     def _numbers(self, runs: ClaimRuns) -> Numbers:
         names = [self.metric.replace("*", str(step)) for step in self.steps]
         ours, theirs = ([runs.sample(name, where) for name in names] for where in (self.of, self.to))
+        check_apart(runs, [ours[0], theirs[0]], [self.of, self.to])
         extra = [] if self.until is None else [runs.sample(self.until, self.of, bounds=(0, np.inf), null=np.inf)]
         limit = [runs.sample(self.than, self.of)] if isinstance(self.than, str) else []
         parts = [*ours, *theirs, *extra, *limit]

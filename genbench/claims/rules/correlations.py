@@ -10,7 +10,7 @@ import numpy as np
 from genbench.checks import check_number
 from genbench.claims.numbers import Numbers, combined, reduced, stacked
 from genbench.claims.p_values import spearman
-from genbench.claims.rules.base import check_beyond, check_metric, check_where, mean_evidence, set_plain
+from genbench.claims.rules.base import check_apart, check_beyond, check_metric, check_where, mean_evidence, set_plain
 from genbench.claims.rules.grid import Grid, check_grid, settings_of
 from genbench.claims.runs import ClaimRuns, merged, named
 from genbench.claims.verdict import Evidence
@@ -158,6 +158,10 @@ class CorrelationDifference:
             for sign, side in ((1, self.plus), (-1, self.minus))
             for pair in side
         ]
+        for both in {frozenset(metrics) for _, metrics, _ in pairs}:
+            if len(alike := [settings for _, metrics, settings in pairs if both == set(metrics)]) > 1:
+                every = [where for settings in alike for where in settings]
+                check_apart(runs, [runs.sample(min(both), where) for where in every], every)
         if self.groups is None:
             parts = [_fisher(runs, metrics, settings) for _, metrics, settings in pairs]
             numbers = combined([sign for sign, _, _ in pairs], parts)
@@ -183,6 +187,8 @@ def _pseudo_values(
     samples = [
         [runs.sample(metric, where) for where in settings] for _, metrics, settings in pairs for metric in metrics
     ]
+    for (_, _, settings), sample in zip(pairs, samples[::2], strict=True):
+        check_apart(runs, sample, settings)
     every = [sample for each in samples for sample in each]
     values = np.stack([np.stack([sample.low for sample in each]) for each in samples])  # [metrics, settings, seeds]
     known = np.stack([[sample.low == sample.high for sample in each] for each in samples]).all(0)
@@ -254,6 +260,7 @@ def _grouped(groups: str | Sequence[str] | None) -> str:
 def _fisher(runs: ClaimRuns, metrics: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> Numbers:
     """Return Fisher's z of each seed."""
     parts = [[runs.sample(metric, where) for where in settings] for metric in metrics]
+    check_apart(runs, parts[0], settings)
     both = [*parts[0], *parts[1]]
     low, known, absent = stacked(both)
     points = len(settings)
@@ -274,6 +281,8 @@ def _fisher(runs: ClaimRuns, metrics: Sequence[str], settings: Sequence[Mapping[
 def _check_pair(name: str, value: object) -> list[str]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise ValueError(f"{name} is {value!r}; accepted: two metrics")
+    if value[0] == value[1]:
+        raise ValueError(f"{name} is {list(value)!r}; accepted: two different metrics")
     return [check_metric(name, metric) for metric in value]
 
 

@@ -10,9 +10,11 @@ from genbench.checks import check_flag, check_number
 from genbench.claims.numbers import Numbers, combined, difference
 from genbench.claims.p_values import above
 from genbench.claims.rules.base import (
+    check_apart,
     check_beyond,
     check_bounds,
     check_metric,
+    check_other,
     check_where,
     constant,
     described,
@@ -73,6 +75,8 @@ class Difference:
         if self.log and self.factor != 1:
             raise ValueError(f"factor is {self.factor!r}; accepted with log: 1, as the margin is a ratio")
         margin = _margin(self.margin, self.log)
+        if self.than_metric in (None, self.metric):
+            check_other("than", self.than, self.of)
         set_plain(
             self,
             of=check_where("of", self.of),
@@ -140,6 +144,8 @@ class Equivalence:
             check_metric("to_metric", self.to_metric)
         if self.to is None and self.to_metric in (None, self.metric):
             raise ValueError("to is null; accepted: a number, or the settings of other runs; null with a to_metric")
+        if self.to_metric in (None, self.metric):
+            check_other("to", self.to, self.of)
         set_plain(
             self,
             of=check_where("of", self.of),
@@ -245,6 +251,8 @@ def _paired(
     """Return the differences of each seed."""
     left = runs.sample(metric, of, bounds=bounds)
     right = runs.sample(other_metric, other, bounds=bounds) if isinstance(other, Mapping) else constant(runs, other)
+    if isinstance(other, Mapping) and other_metric == metric:
+        check_apart(runs, [left, right], [of, other])
     return difference(left.log(), right.log()) if log else combined([1, -factor], [left, right])
 
 

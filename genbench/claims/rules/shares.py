@@ -10,7 +10,15 @@ import numpy as np
 from genbench.checks import check_choice, check_number
 from genbench.claims.numbers import Numbers, gathered, reduced
 from genbench.claims.p_values import at_least, at_most, log_rank_scores, sign_changes
-from genbench.claims.rules.base import check_beyond, check_bounds, check_metric, check_where, set_plain
+from genbench.claims.rules.base import (
+    check_apart,
+    check_beyond,
+    check_bounds,
+    check_metric,
+    check_other,
+    check_where,
+    set_plain,
+)
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence, ShareTest
 
@@ -108,6 +116,7 @@ class Sooner:
         check_metric("metric", self.metric)
         check_number("steps", self.steps, low=0, open_low=True)
         ratio = check_number("ratio", self.ratio, low=0, open_low=True)
+        check_other("than", self.than, self.of)
         set_plain(
             self,
             of=check_where("of", self.of),
@@ -128,6 +137,7 @@ class Sooner:
         of, than = (
             runs.sample(self.metric, where, bounds=(0, math.inf), null=math.inf) for where in (self.of, self.than)
         )
+        check_apart(runs, [of, than], [self.of, self.than])
         present = ~np.isnan(of.low) & ~np.isnan(than.low)
         if not worst:
             present &= (of.low == of.high) & (than.low == than.high)

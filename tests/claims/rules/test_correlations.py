@@ -52,7 +52,7 @@ def test_a_negative_correlation():
 
 
 def test_perfect_correlations_are_finite_and_equal():
-    found = Correlation(metrics=["a", "a"], over=OVER, of={}).evidence(runs())
+    found = Correlation(metrics=["a", "d"], over=OVER, of={}).evidence(runs({**VALUES, "d": 2 * VALUES["a"]}))
     assert found.supports == 2**-8
     assert found.statistic == pytest.approx(1 - 6 / 210)
 

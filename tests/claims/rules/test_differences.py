@@ -119,7 +119,7 @@ def test_equivalence_is_two_one_sided_tests():
 
 
 def test_equal_numbers_are_equivalent():
-    found = Equivalence(metric=ACCURACY, of=at(0), to=at(0), margin=0.01).evidence(runs(x0=A))
+    found = Equivalence(metric=ACCURACY, of=at(0), to=at(1), margin=0.01).evidence(runs(x0=A, x1=A))
     assert (found.supports, found.contradicts) == (2**-8, 1)
 
 
