@@ -27,8 +27,8 @@ from genbench.measures.base import (
     check_network,
     check_settings,
     evaluate,
-    gives_one,
     key_prefix,
+    names_of,
     needs_data,
     of_flatness,
     of_train,
@@ -122,8 +122,9 @@ class Measures(Measuring):
 
     def keys(self, splits: Sequence[str]) -> list[str]:
         return [
-            f"{key_prefix(function, self.split)}/{name if gives_one(function) else '*'}"
+            f"{key_prefix(function, self.split)}/{estimate}"
             for name, function in self.measures.items()
+            for estimate in names_of(name, function)
             if self.split in (*splits, ALL) or not needs_data(function)
         ]
 

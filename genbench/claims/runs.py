@@ -17,6 +17,7 @@ Where = Mapping[str, Any]
 which a run has one. A setting that is a list itself is written as tables show it: ``l2+mixup``."""
 ANY_METRIC = frozenset("*")
 """The metric keys of a run of which nothing is known."""
+_SECONDS = frozenset({"seconds.fit", "seconds.measure", "seconds.total"})  # of every run
 
 
 class NamedSet(dict[str, Any]):
@@ -99,7 +100,9 @@ class ClaimRuns:
     def _check_metric(self, metric: str, where: Where) -> None:
         """Refuse a metric that none of the runs will have, if these are planned."""
         found = {self._records[i].get("keys", ANY_METRIC) for i in self._matching(where)} if self._planned else set()
-        if not found or metric.startswith("seconds.") or any(covers(keys, metric) for keys in found):
+        if metric.startswith("seconds.") and found:
+            found = {_SECONDS}
+        if not found or any(covers(keys, metric) for keys in found):
             return
         hint = nearest(metric, sorted(set().union(*found)))
         raise ValueError(f"a claim names the metric {metric!r}, which no run of {named(where)} will have; {hint}")

@@ -26,6 +26,7 @@ def measure(
     family: str,
     *,
     of_weights: bool = False,
+    names: Sequence[str] = (),
     by_member: bool = True,
     moves: bool = False,
     passes: Callable[[Mapping[str, Any]], int] | None = None,
@@ -38,6 +39,9 @@ def measure(
     settings that a network does not take: see :func:`check_network`. A measure of
     flatness is computed in the precision that it needs, which is higher for one that ``moves`` the weights: see
     :mod:`genbench.measures.precision`. Estimates of more than the weights carry the snapshot's note on its loss.
+
+    ``names`` are those of the estimates of a measure that returns several, ``*`` in place of what depends on the
+    network or on settings; without them a claim on a misspelt name is refused only after training.
 
     ``family`` and the split it is measured on are the first parts of its metric key, ``split/family/name``; of a
     measure ``of_weights``, which needs neither data nor loss, ``weights/family/name``. Both are attributes of the
@@ -84,6 +88,7 @@ def measure(
             return {key: _finish(estimate, seconds / len(result)) for key, estimate in result.items()}
 
         measured.family, measured.of_weights = family, of_weights  # type: ignore[attr-defined]
+        measured.names = tuple(names)  # type: ignore[attr-defined]
         measured.passes, measured.check = passes, check  # type: ignore[attr-defined]
         return measured
 
@@ -190,9 +195,13 @@ def needs_data(function: MeasureOf) -> bool:
     return not getattr(_declared(function), "of_weights", False)
 
 
-def gives_one(function: MeasureOf) -> bool:
-    """Whether a measure says that it returns one estimate, which has its name."""
-    return inspect.signature(_declared(function)).return_annotation in (Estimate, "Estimate")
+def names_of(name: str, function: MeasureOf) -> tuple[str, ...]:
+    """The names of the estimates of a measure that is called ``name``, as far as it says; ``*`` stands for what is not
+    known."""
+    declared = _declared(function)
+    if inspect.signature(declared).return_annotation in (Estimate, "Estimate"):
+        return (name,)
+    return getattr(declared, "names", ()) or ("*",)
 
 
 def of_train(function: MeasureOf) -> bool:

@@ -99,7 +99,7 @@ def vc_bound(snapshot: Snapshot, *, delta: float = 0.05) -> Estimate:
     return _said(snapshot, error + math.sqrt(2 * growth / m) + math.sqrt(math.log(1 / delta) / (2 * m)))
 
 
-@measure("bound")
+@measure("bound", names=("pac_bayes_bound", "pac_bayes_train_error", "pac_bayes_kl"))
 def pac_bayes_bound(
     snapshot: Snapshot,
     *,

@@ -17,7 +17,7 @@ from genbench.records.estimate import Estimate
 _FILTER = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0}]
 
 
-@measure("information")
+@measure("information", names=("compressed_size", "compressed_loss", "compressed_accuracy"))
 def compressed_size(snapshot: Snapshot, *, bits: int = 8) -> dict[str, Estimate]:
     """The bytes that the weights take, ``compressed_size``, after each trainable tensor has been rounded to whole
     multiples of Δ = max|w| / (2^(bits − 1) − 1) and all these integers compressed together by LZMA, with four bytes for

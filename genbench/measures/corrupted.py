@@ -19,7 +19,20 @@ _BLOCK = 256  # examples that are corrupted together
 _BINS = 15  # of the calibration error
 
 
-@measure("robustness", by_member=False)
+@measure(
+    "robustness",
+    by_member=False,
+    names=(
+        "corrupted_accuracy",
+        "corrupted_accuracy_*",
+        "corrupted_cross_entropy",
+        "corrupted_cross_entropy_*",
+        "corrupted_brier_score",
+        "corrupted_brier_score_*",
+        "corrupted_calibration_error",
+        "corrupted_calibration_error_*",
+    ),
+)
 def corrupted_performance(
     snapshot: Snapshot,
     *,

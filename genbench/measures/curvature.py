@@ -23,7 +23,7 @@ from genbench.rng import derive_seed
 MATRICES = ("hessian", "gauss_newton")
 
 
-@measure("flatness", passes=lambda given: given["max_steps"])
+@measure("flatness", passes=lambda given: given["max_steps"], names=("lambda_*",))
 def hessian_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -54,7 +54,7 @@ def hessian_eigenvalues(
     return _eigenvalues(snapshot, "hessian", "", k, bottom, tolerance, max_steps, seed)
 
 
-@measure("flatness", passes=lambda given: given["max_steps"])
+@measure("flatness", passes=lambda given: given["max_steps"], names=("ggn_lambda_*",))
 def gauss_newton_eigenvalues(
     snapshot: Snapshot, *, k: int = 1, bottom: int = 0, tolerance: float = 1e-3, max_steps: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -109,7 +109,7 @@ def gauss_newton_frobenius_norm(
     return _frobenius_norm(snapshot, "gauss_newton", deflation, probes, seed)
 
 
-@measure("flatness")
+@measure("flatness", names=("lambda_1.*", "trace.*", "ggn_lambda_1.*", "ggn_trace.*"))
 def layer_curvature(
     snapshot: Snapshot,
     *,

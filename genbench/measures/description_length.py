@@ -29,7 +29,11 @@ _REST = 32  # bits of a number that is not rounded
 _BLOCK = 4096  # examples that are read at once
 
 
-@measure("information", by_member=False)
+@measure(
+    "information",
+    by_member=False,
+    names=("prequential_bits", "prequential_bits_per_label", "prequential_ratio", "prequential_bits_at_*"),
+)
 def prequential_code(
     snapshot: Snapshot, *, first: int = 32, steps: int = 200, lr: float = 0.002, batch_size: int = 64, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -79,7 +83,18 @@ def prequential_code(
     return _lengths("prequential", bits, ends, classes)
 
 
-@measure("information", by_member=False)
+@measure(
+    "information",
+    by_member=False,
+    names=(
+        "two_part_bits",
+        "two_part_weight_bits",
+        "two_part_label_bits",
+        "two_part_bits_per_label",
+        "two_part_ratio",
+        "two_part_step",
+    ),
+)
 def two_part_code(snapshot: Snapshot) -> dict[str, Estimate]:
     """The length of a code in two parts, the network and then the labels given it (Rissanen 1978, Automatica 14, 465):
 
@@ -130,7 +145,11 @@ def two_part_code(snapshot: Snapshot) -> dict[str, Estimate]:
     }
 
 
-@measure("information", by_member=False)
+@measure(
+    "information",
+    by_member=False,
+    names=("mixture_bits", "mixture_bits_*", "mixture_ratio", "mixture_best_bits", "mixture_excess"),
+)
 def mixture_code(
     snapshot: Snapshot,
     *,

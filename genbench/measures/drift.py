@@ -12,7 +12,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 
-@measure("robustness", by_member=False)
+@measure("robustness", by_member=False, names=("drift_*",))
 def drift_accuracy(
     snapshot: Snapshot,
     *,
@@ -49,7 +49,7 @@ def drift_accuracy(
     }
 
 
-@measure("robustness", by_member=False)
+@measure("robustness", by_member=False, names=("drift_*",))
 def generator_drift_accuracy(
     snapshot: Snapshot,
     *,

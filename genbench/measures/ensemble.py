@@ -15,7 +15,7 @@ from genbench.records.estimate import Estimate
 _NAMES = ("accuracy", "cross_entropy", "calibration_error")
 
 
-@measure("performance", by_member=False)
+@measure("performance", by_member=False, names=("accuracy_of_*", "cross_entropy_of_*", "calibration_error_of_*"))
 def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]:
     """``accuracy_of_m``, ``cross_entropy_of_m`` (nats) and ``calibration_error_of_m`` (with ``bins`` equal bins) of m
     of the M members of an ensemble, m = 1 to M: of the mean of their probabilities (Lakshminarayanan et al. 2017,

@@ -18,7 +18,7 @@ LOSS: dict[str, MeasureOf] = {"loss": mean_loss}  # where the outputs are no log
 SIGNS = {"accuracy": -1, "cross_entropy": 1, "soft_error": 1, "loss": 1}  # positive where training looks better
 
 
-@measure("gap", by_member=False)
+@measure("gap", by_member=False, names=("accuracy", "cross_entropy", "soft_error", "loss"))
 def generalization_gap(snapshot: Snapshot, train: Snapshot) -> dict[str, Estimate]:
     """``accuracy`` on train − on the snapshot's data, ``cross_entropy`` and ``soft_error`` on the snapshot's data − on
     train: full passes with the same weights, no augmentation, no penalty. Where the outputs are no logits of labels,

@@ -27,7 +27,7 @@ _BOUNDED: dict[tuple[float, float], tuple[type[nn.Module], ...]] = {
 }
 
 
-@measure("information")
+@measure("information", names=("xt_*", "ty_*"))
 def mutual_information_binned(
     snapshot: Snapshot,
     *,
@@ -83,7 +83,7 @@ def mutual_information_binned(
     return _plane(snapshot, name, snapshot.examples, information)
 
 
-@measure("information")
+@measure("information", names=("xt_kde", "xt_kde.*", "ty_kde", "ty_kde.*"))
 def mutual_information_kde(snapshot: Snapshot, *, variance: float = 0.1, examples: int = 4096) -> dict[str, Estimate]:
     """I(X;T + ε) and I(T + ε;Y), ε ~ N(0, σ²I), as ``xt_kde`` and ``ty_kde``, of each layer as ``xt_kde.<layer>`` and
     ``ty_kde.<layer>``.

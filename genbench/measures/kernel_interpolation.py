@@ -20,7 +20,7 @@ _FILTERS = 64  # filters whose features are held at once
 _FEW = 1000  # examples for the median distance
 
 
-@measure("interpolation", by_member=False)
+@measure("interpolation", by_member=False, names=("gaussian_accuracy", "gaussian_train_accuracy", "gaussian_norm"))
 def gaussian_interpolation(snapshot: Snapshot, train: Snapshot, *, bandwidth: float = 0.5) -> dict[str, Estimate]:
     """Interpolate the training labels by a Gaussian kernel of the inputs: ``gaussian_accuracy`` on the snapshot's data,
     ``gaussian_train_accuracy`` and ``gaussian_norm``.
@@ -41,7 +41,9 @@ def gaussian_interpolation(snapshot: Snapshot, train: Snapshot, *, bandwidth: fl
     return _interpolated("gaussian", snapshot, train, bandwidth, lambda x: iter((x.flatten(1),)))
 
 
-@measure("interpolation", by_member=False)
+@measure(
+    "interpolation", by_member=False, names=("convolution_accuracy", "convolution_train_accuracy", "convolution_norm")
+)
 def convolution_interpolation(
     snapshot: Snapshot,
     train: Snapshot,

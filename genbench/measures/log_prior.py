@@ -20,7 +20,7 @@ _MOST = 5000  # distinct inputs: a matrix then takes 200 MB
 _STEPS = 6.0  # standard errors by which the variance of initial weights may differ from torch's
 
 
-@measure("information", by_member=False)
+@measure("information", by_member=False, names=("log_prior", "log_prior_sampled"))
 def log_prior(
     snapshot: Snapshot,
     train: Snapshot,
@@ -82,7 +82,7 @@ def log_prior(
     return dict(zip(names, estimates, strict=True))
 
 
-@measure("information", by_member=False)
+@measure("information", by_member=False, names=("marginal_likelihood_bound", "log_marginal_likelihood"))
 def marginal_likelihood_bound(
     snapshot: Snapshot, *, weight_std: float | None = None, bias_std: float | None = None, delta: float = 0.05
 ) -> dict[str, Estimate]:

@@ -18,7 +18,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 
-@measure("bound", by_member=False)
+@measure("bound", by_member=False, names=("rademacher_bound", "rademacher_complexity"))
 def rademacher_bound(snapshot: Snapshot, *, percentile: float = 10, delta: float = 0.05) -> dict[str, Estimate]:
     """A bound on the error by the Rademacher complexity of ReLU networks of bounded Frobenius norms, as
     ``rademacher_bound``. With probability 1 − δ over m independent examples, for all networks and all γ > 0,
@@ -58,7 +58,7 @@ def rademacher_bound(snapshot: Snapshot, *, percentile: float = 10, delta: float
     }
 
 
-@measure("bound", by_member=False)
+@measure("bound", by_member=False, names=("spectral_margin_bound", "spectral_complexity", "spectral_term"))
 def spectral_margin_bound(snapshot: Snapshot, *, percentile: float = 10, delta: float = 0.05) -> dict[str, Estimate]:
     """The spectrally normalized margin bound of Bartlett et al. 2017 (arXiv 1706.08498), as
     ``spectral_margin_bound``. With probability 1 − δ over n independent examples, for all networks and all γ > 0,

@@ -40,7 +40,7 @@ def margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
     return undefined(gamma) if isinstance(gamma, str) else Estimate(gamma)
 
 
-@measure("margin", by_member=False)
+@measure("margin", by_member=False, names=("margin_q10", "margin_q25", "margin_q50", "margin_q75", "margin_q90"))
 def margin_quantiles(snapshot: Snapshot) -> dict[str, Estimate]:
     """Percentiles 10, 25, 50, 75 and 90 of the margins, as ``margin_q10`` … ``margin_q90``: see :func:`margin`."""
     margins = example_margins(snapshot)
@@ -63,7 +63,7 @@ def inverse_margin(snapshot: Snapshot, *, percentile: float = 10) -> Estimate:
     return Estimate(1 / gamma**2)
 
 
-@measure("margin")
+@measure("margin", names=("margin_over_spectral", "margin_over_frobenius", "normalized_margin"))
 @noting_low_rank
 def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str, Estimate]:
     """γ, the percentile of :func:`margin`, divided by a size that the weights alone can give it:

@@ -31,14 +31,14 @@ _BLOCKS = 2**21  # entries of a convolution's Fourier blocks at a time
 _NO_MATRICES = "undefined: the network has no weight matrices"
 
 
-@measure("norm", of_weights=True)
+@measure("norm", of_weights=True, names=("l2", "l2.*"))
 @noting_low_rank
 def l2_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """‖w‖₂ of all trainable weights as ``l2``, of each as ``l2.<name>``."""
     return _euclidean("l2", weights(snapshot))
 
 
-@measure("norm", of_weights=True)
+@measure("norm", of_weights=True, names=("distance", "distance.*"))
 @noting_low_rank
 def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
     """‖w − w⁰‖₂ of all trainable weights as ``distance``, of each as ``distance.<name>``; ``None`` where the
@@ -49,7 +49,7 @@ def distance_from_init(snapshot: Snapshot) -> dict[str, Estimate]:
     return _euclidean("distance", moved)
 
 
-@measure("norm", of_weights=True)
+@measure("norm", of_weights=True, names=("param_norm", "l1", "l1.*", "params"))
 @noting_low_rank
 def parameter_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """Norms of all trainable weights, biases included: ‖w‖₂² as ``param_norm``, ‖w‖₁ as ``l1`` and of each as
@@ -62,7 +62,7 @@ def parameter_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     return {key: Estimate(value) for key, value in values.items()}
 
 
-@measure("norm", of_weights=True)
+@measure("norm", of_weights=True, names=("spectral", "spectral.*"))
 @noting_low_rank
 def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """The largest singular value of each trainable weight as ``spectral.<name>`` and the largest of them as
@@ -74,7 +74,20 @@ def spectral_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     return _largest("spectral", _spectral(snapshot))
 
 
-@measure("norm", of_weights=True)
+@measure(
+    "norm",
+    of_weights=True,
+    names=(
+        "fro_norm",
+        "fro_norm.*",
+        "fro_over_spec",
+        "fro_over_spec.*",
+        "log_prod_of_spec",
+        "log_sum_of_spec",
+        "log_prod_of_fro",
+        "log_sum_of_fro",
+    ),
+)
 @noting_low_rank
 def matrix_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """Sums and products of the norms of the weight matrices.
@@ -95,7 +108,7 @@ def matrix_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     return results | _products("spec", spec) | _products("fro", _nonzero(fro))
 
 
-@measure("norm", of_weights=True)
+@measure("norm", of_weights=True, names=("fro_dist", "fro_dist.*", "dist_spec_init", "dist_spec_init.*"))
 @noting_low_rank
 def matrix_distances(snapshot: Snapshot) -> dict[str, Estimate]:
     """Σ ‖W − W⁰‖_F² as ``fro_dist`` and Σ ‖W − W⁰‖₂² as ``dist_spec_init``, W⁰ the initial weights, and of each matrix
@@ -107,7 +120,17 @@ def matrix_distances(snapshot: Snapshot) -> dict[str, Estimate]:
     return _sum("fro_dist", _frobenius(_matrices(moved))) | _sum("dist_spec_init", _spectral_of(_matrices(moved)))
 
 
-@measure("norm")
+@measure(
+    "norm",
+    names=(
+        "log_prod_of_spec_over_margin",
+        "log_sum_of_spec_over_margin",
+        "log_prod_of_fro_over_margin",
+        "log_sum_of_fro_over_margin",
+        "log_spec_init_main",
+        "log_spec_orig_main",
+    ),
+)
 @noting_low_rank
 def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
     """Products of norms over γ², γ the 10th percentile of the margins of these data: see
@@ -130,7 +153,23 @@ def norms_over_margin(snapshot: Snapshot) -> dict[str, Estimate]:
     return results | _mains(spec, fro, moved, margin, "")
 
 
-@measure("norm")
+@measure(
+    "norm",
+    names=(
+        "spectral_fft",
+        "spectral_fft.*",
+        "log_prod_of_spec_fft",
+        "log_sum_of_spec_fft",
+        "fro_over_spec_fft",
+        "fro_over_spec_fft.*",
+        "dist_spec_init_fft",
+        "dist_spec_init_fft.*",
+        "log_prod_of_spec_over_margin_fft",
+        "log_sum_of_spec_over_margin_fft",
+        "log_spec_init_main_fft",
+        "log_spec_orig_main_fft",
+    ),
+)
 @noting_low_rank
 def convolution_spectral_norms(snapshot: Snapshot) -> dict[str, Estimate]:
     """The measures computed from spectral norms, with convolutions as linear maps of their whole input instead of

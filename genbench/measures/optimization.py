@@ -44,7 +44,7 @@ def gradient_variance(snapshot: Snapshot) -> Estimate:
     return Estimate(float(found.spread.sum()) / found.examples)
 
 
-@measure("optimization")
+@measure("optimization", names=("drift", "diffusion", "drift_to_diffusion"))
 def drift_and_diffusion(snapshot: Snapshot) -> dict[str, Estimate]:
     """The norms of the mean and of the standard deviation of the examples' gradients, and their ratio, of all
     parameters together (Shwartz-Ziv & Tishby 2017, arXiv 1703.00810, who take them of each layer, over the batches of

@@ -19,7 +19,7 @@ from genbench.rng import derive_seed
 _STEP = 4.0  # factor between two trials of a radius until one is too small and one too large
 
 
-@measure("flatness")
+@measure("flatness", names=("pacbayes_sigma", "pacbayes_mag_sigma"))
 def pacbayes_sigma(
     snapshot: Snapshot,
     *,
@@ -63,7 +63,7 @@ def pacbayes_sigma(
     return snapshot.shared(("pacbayes_sigma", drop, tolerance, samples, evaluations, seed), find)
 
 
-@measure("flatness")
+@measure("flatness", names=("sharpness_alpha", "sharpness_mag_alpha"))
 def sharpness_alpha(
     snapshot: Snapshot,
     *,
@@ -110,7 +110,17 @@ def sharpness_alpha(
     return snapshot.shared(("sharpness_alpha", drop, tolerance, steps, evaluations, seed), find)
 
 
-@measure("bound")
+@measure(
+    "bound",
+    names=(
+        "pacbayes_init",
+        "pacbayes_orig",
+        "pacbayes_flatness",
+        "pacbayes_mag_init",
+        "pacbayes_mag_orig",
+        "pacbayes_mag_flatness",
+    ),
+)
 def pacbayes_measures(
     snapshot: Snapshot,
     *,
@@ -148,7 +158,17 @@ def pacbayes_measures(
     return _measures(snapshot, "pacbayes", *found.values(), epsilon=epsilon, factor=1.0, spread=1.0)
 
 
-@measure("bound")
+@measure(
+    "bound",
+    names=(
+        "sharpness_init",
+        "sharpness_orig",
+        "sharpness_flatness",
+        "sharpness_mag_init",
+        "sharpness_mag_orig",
+        "sharpness_mag_flatness",
+    ),
+)
 def sharpness_measures(
     snapshot: Snapshot,
     *,

@@ -14,7 +14,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 
-@measure("norm")
+@measure("norm", names=("path_norm", "path_norm_over_margin"))
 def path_norm(snapshot: Snapshot) -> dict[str, Estimate]:
     """``path_norm``, Σ over outputs of f_{w²}(1): the network with all its weights squared, frozen ones too, run on one
     input of ones (Jiang et al. 2020, arXiv 1912.02178, eq. 44); and ``path_norm_over_margin``, that over γ², γ the 10th

@@ -35,7 +35,7 @@ def accuracy(snapshot: Snapshot) -> Estimate:
     return Estimate((n - int(wrong.sum())) / n, stderr=_error(snapshot, (~wrong).double()), note=notes or None)
 
 
-@measure("performance", by_member=False)
+@measure("performance", by_member=False, names=("error", "error_low"))
 def error(snapshot: Snapshot, *, level: float = 0.01) -> dict[str, Estimate]:
     """The share of wrong answers, ``error``, and its exact lower confidence limit ``error_low``: the smallest
     probability of a wrong answer at which so many wrong ones of so many have a probability of at least ``level``

@@ -22,7 +22,11 @@ _SMALLEST_STD = 1e-4  # of the posterior at the start: a weight that is 0 has no
 _SETTLED = 0.01  # largest change of the objective from an eighth of the steps to the next, if it has converged
 
 
-@measure("bound", by_member=False)
+@measure(
+    "bound",
+    by_member=False,
+    names=("pac_bayes_optimized", "pac_bayes_optimized_*", "pac_bayes_variance", "pac_bayes_variance_*"),
+)
 def pac_bayes_optimized(
     snapshot: Snapshot,
     train: Snapshot,

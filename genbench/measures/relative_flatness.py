@@ -21,7 +21,7 @@ def _check_layer(model: nn.Module, settings: Mapping[str, Any]) -> None:
         _weight(FrozenNetwork(model), settings["layer"])
 
 
-@measure("flatness", check=_check_layer)
+@measure("flatness", check=_check_layer, names=("relative_flatness", "relative_flatness.*"))
 def relative_flatness(
     snapshot: Snapshot, *, layer: str | None = None, probes: int = 200, seed: int = 0
 ) -> dict[str, Estimate]:

@@ -19,7 +19,7 @@ from genbench.records.estimate import Estimate
 NO_HIDDEN = Estimate(None, note="undefined: the network has no hidden layer")
 
 
-@measure("representation")
+@measure("representation", names=("effective_rank", "effective_rank.*"))
 def effective_rank(snapshot: Snapshot) -> dict[str, Estimate]:
     """exp(−Σ pᵢ log pᵢ), pᵢ = σᵢ / Σ σ the singular values of the features [N, D], not centred, as shares of their sum
     (Roy & Vetterli 2007, EUSIPCO), in [1, min(N, D)]; of the penultimate features as ``effective_rank``, of each
@@ -27,14 +27,14 @@ def effective_rank(snapshot: Snapshot) -> dict[str, Estimate]:
     return _by_layer(snapshot, "effective_rank", _effective_rank)
 
 
-@measure("representation")
+@measure("representation", names=("participation_ratio", "participation_ratio.*"))
 def participation_ratio(snapshot: Snapshot) -> dict[str, Estimate]:
     """(Σλ)² / Σλ², λ the eigenvalues of the features' covariance, in [1, D] (Gao et al. 2017, bioRxiv 214262); of the
     penultimate features as ``participation_ratio``, of each layer's as ``participation_ratio.<layer>``."""
     return _by_layer(snapshot, "participation_ratio", _participation_ratio)
 
 
-@measure("representation")
+@measure("representation", names=("intrinsic_dimension", "intrinsic_dimension.*"))
 def intrinsic_dimension(snapshot: Snapshot, *, examples: int = 2000, discard: float = 0.1) -> dict[str, Estimate]:
     """TwoNN: the dimension d for which the ratio μ of the distances to a point's second and first neighbour is Pareto,
     P(μ > m) = m^−d (Facco et al. 2017, Sci. Rep. 7, 12140), with its standard error; of the penultimate features as
@@ -77,7 +77,7 @@ def neural_collapse(snapshot: Snapshot) -> Estimate:
     return _collapse(features[last], labels)
 
 
-@measure("representation")
+@measure("representation", names=("cka", "cka.*"))
 def linear_cka(snapshot: Snapshot, *, other: Snapshot | None = None) -> dict[str, Estimate]:
     """‖YᵀX‖_F² / (‖XᵀX‖_F ‖YᵀY‖_F) of the centred features X and Y of two networks on the same data, in [0, 1]
     (Kornblith et al. 2019, arXiv 1905.00414): of their penultimate features as ``cka``, of each layer that both have as

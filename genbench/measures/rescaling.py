@@ -15,7 +15,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 
-@measure("flatness")
+@measure("flatness", names=("rescaling_output", "rescaling_first", "rescaling_second"))
 def rescaling(snapshot: Snapshot, *, alpha: float = 4.0, probes: int = 3, seed: int = 0) -> dict[str, Estimate]:
     """The errors of what Dinh et al. 2017 (arXiv 1703.04933, section 4) prove of T_α, which multiplies the weights and
     biases θ₁ of the first layer by α and divides the weights θ₂ of the second by α, where the units between are ReLU:

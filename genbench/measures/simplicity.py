@@ -47,7 +47,7 @@ def complexity(bits: str) -> float:
     return length * (lempel_ziv(bits) + lempel_ziv(bits[::-1])) / 2
 
 
-@measure("information", by_member=False)
+@measure("information", by_member=False, names=("lempel_ziv_complexity", "lempel_ziv_target", "lempel_ziv_chance"))
 def lempel_ziv_complexity(
     snapshot: Snapshot, train: Snapshot, *, samples: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -88,7 +88,19 @@ def lempel_ziv_complexity(
     }
 
 
-@measure("information", by_member=False)
+@measure(
+    "information",
+    by_member=False,
+    names=(
+        "log2_probability_at_*",
+        "log2_bound_at_*",
+        "simplicity_slope",
+        "simplicity_intercept",
+        "simplicity_bound_kept",
+        "simplicity_drawn",
+        "simplicity_uniform",
+    ),
+)
 def simplicity_bias(
     snapshot: Snapshot,
     train: Snapshot,

@@ -56,7 +56,22 @@ class Spectrum:
         return self.power_law and self.power_law.ks_distance
 
 
-@measure("norm", of_weights=True)
+@measure(
+    "norm",
+    of_weights=True,
+    names=(
+        "alpha",
+        "alpha.*",
+        "alpha_weighted",
+        "alpha_weighted.*",
+        "log_alpha_norm",
+        "log_alpha_norm.*",
+        "stable_rank",
+        "stable_rank.*",
+        "ks_distance",
+        "ks_distance.*",
+    ),
+)
 @noting_low_rank
 def power_law(snapshot: Snapshot, *, min_tail: int = 10) -> dict[str, Estimate]:
     """Power laws of the tails of the weights' spectra: a small α is a heavy tail.

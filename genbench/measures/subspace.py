@@ -25,7 +25,18 @@ _BITS = 16  # of a number of the codebook, a float16
 Array = NDArray[np.float64]
 
 
-@measure("bound", by_member=False)
+@measure(
+    "bound",
+    by_member=False,
+    names=(
+        "compression_bound",
+        "compression_bits",
+        "compression_levels",
+        "compression_train_error",
+        "compression_error",
+        "compression_error_low",
+    ),
+)
 def subspace_compression_bound(
     snapshot: Snapshot,
     train: Snapshot,

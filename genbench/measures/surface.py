@@ -152,7 +152,7 @@ def interpolation(
     )
 
 
-@measure("flatness", by_member=False)
+@measure("flatness", by_member=False, names=("barrier", "error_barrier"))
 def linear_mode_connectivity(
     snapshot: Snapshot, other: Snapshot | Mapping[str, Tensor] | None = None, *, points: int = 25
 ) -> dict[str, Estimate]:

@@ -11,7 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
+import genbench.measures
 from genbench.callbacks import Measures, Optimization
+from genbench.checks import covers
 from genbench.measures import (
     Estimate,
     Snapshot,
@@ -23,6 +25,7 @@ from genbench.measures import (
     relative_flatness,
     spectral_norm,
 )
+from genbench.measures.base import names_of
 from tests.helpers.lightning_projects import (
     Multitask,
     Odd,
@@ -173,6 +176,38 @@ def test_one_snapshot_serves_all_measures():
     assert [e.value for e in callback.results.values()] == [0.0] * 3
 
 
+def test_every_measure_says_the_names_of_its_estimates():
+    functions = {name: each for name, each in vars(genbench.measures).items() if hasattr(each, "family")}
+    assert len(functions) > 80
+    assert [name for name, each in functions.items() if "*" in names_of(name, each)] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("weights/norm/l2", True),
+        ("weights/norm/l2.net.0.weight", True),
+        ("weights/norm/l22", False),
+        ("weights/norm/share_of_small_weights", True),
+        ("weights/norm/share_of_smal_weights", False),
+        ("train/flatness/lambda_1", True),
+        ("train/flatness/lambda1", False),
+        ("train/other/anything", True),
+    ],
+)
+def test_the_names_that_measures_say_are_known_before_training(key, known):
+    @measure("norm", of_weights=True)
+    def share(snapshot: Snapshot) -> Estimate:
+        return Estimate(0.5)
+
+    def silent(snapshot):
+        return {"anything": Estimate(1.0)}
+
+    norms = {"l2": genbench.measures.l2_norm, "lambda_1": genbench.measures.hessian_eigenvalues}
+    callback = Measures(measures={**norms, "share_of_small_weights": share, "silent": silent})
+    assert covers(callback.keys(["train"]), key) is known
+
+
 def test_a_stranger_gets_the_full_set_without_subclassing():
     """With dictionaries of two inputs, two heads and two losses, every measure is a number or a null with a reason."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -188,6 +223,9 @@ def test_a_stranger_gets_the_full_set_without_subclassing():
         states.append(module.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
+    known = callback.keys(["train", "val", "test"])
+    measured = {key for key, estimate in callback.results.items() if estimate.value is not None}
+    assert {key for key in measured if not covers(known, key)} == set()
     for key, estimate in callback.results.items():
         if estimate.value is None:
             assert estimate.note, key

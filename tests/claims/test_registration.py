@@ -338,7 +338,15 @@ def test_a_metric_that_no_planned_run_will_have_is_refused():
     check(planned(block(C1=better)), metrics=[frozenset("*")] * 10)
 
 
-@pytest.mark.parametrize("metric", ["train/flatness/anything", "weights/norm/l2", "seconds.fit"])
+def test_a_misspelt_time_is_refused():
+    claims = block(C1={**BETTER, "metric": "seconds.totl"})
+    message = r"names the metric 'seconds\.totl', which no run of data\.x=1 will have; did you mean 'seconds\.total'\?$"
+    for metrics in ([KEYS] * 10, None):
+        with pytest.raises(ValueError, match=message):
+            check(planned(claims), metrics=metrics)
+
+
+@pytest.mark.parametrize("metric", ["train/flatness/anything", "weights/norm/l2", "seconds.fit", "seconds.total"])
 def test_a_metric_that_runs_may_have_is_not_refused(metric):
     check(planned(block(C1={**BETTER, "metric": metric})), metrics=[KEYS] * 10)
 

@@ -93,7 +93,7 @@ def test_a_metric_that_no_run_will_have_is_refused_before_a_run_trains(tmp_path)
     assert status != 0
     assert err.splitlines()[-1] == (
         "genbench: claims.rules.shrinks: a claim names the metric 'weights/norms/l2', which no run of "
-        "regularization=none will have; did you mean 'weights/norm/*'?"
+        "regularization=none will have; did you mean 'weights/norm/l2'?"
     )
     assert not (tmp_path / "runs").exists()
 
