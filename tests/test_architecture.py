@@ -19,7 +19,7 @@ ALLOWED = {
     "data": {"inputs", "records"},
     "measures": {"data", "inputs", "models", "records"},
     "analysis": {"records"},
-    "claims": {"analysis", "records"},
+    "claims": {"analysis", "records", "runs"},
     "report": {"analysis", "claims", "loggers", "measures", "records"},
     "regularization": {"data", "inputs", "models", "records"},
     "training": {"data", "models", "records", "regularization"},

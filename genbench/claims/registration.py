@@ -47,7 +47,7 @@ class Claims:
         seeds: whose runs decide, in their order.
         looks: the numbers of seeds at which verdicts are given.
         pilots: seeds that settings were chosen on; no run of the experiment has one of them.
-        digest: of all that could change a verdict, the version of the rules included.
+        digest: of all that could change a verdict, the version of the rules and the code of the user's own included.
         changed: the settings of the experiment that the command changed, in words.
         sets: the named sets of runs, in the order of the file.
     """
@@ -108,7 +108,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     family = least if family is None else check_integer("claims.family", family, least=least)
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
     decisive = {claim.id: node for claim, node in found}
-    digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers}))
+    digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers, **_code(decisive)}))
     return Claims(
         claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed), tuple(sets.values())
     )
@@ -299,6 +299,15 @@ def _built(
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return built, {"_target_": target, **node}
+
+
+def _code(nodes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of the code of the user's own rules as ``code``, if there are any."""
+    from genbench.runs import source
+
+    own = [name for name in source.targets(nodes) if not name.startswith("genbench.")]
+    found = source.of(own).digest if own else None
+    return {} if found is None else {"code": found}
 
 
 def _metric_of_others(rule: Any) -> bool:

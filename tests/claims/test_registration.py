@@ -1,4 +1,6 @@
 import copy
+import importlib
+import sys
 
 import pytest
 
@@ -250,6 +252,34 @@ def test_a_verdict_says_which_runs_were_trained_under_another_rule():
     assert judged(claims, some)[0].words.startswith(
         "8 of 10 runs were trained under another rule and 1 of 10 runs was trained before there was a rule; mean"
     )
+
+
+OWN_RULE = """
+from genbench.claims.rules import Difference
+
+
+class Mine(Difference):
+    def evidence(self, runs, *, worst=False):
+        return super().evidence(runs, worst=worst)  # NOTE
+"""
+
+
+def test_a_changed_rule_of_one_s_own_is_another_rule(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {}
+    for name, text in {
+        "first": OWN_RULE,
+        "comment": OWN_RULE.replace("NOTE", "a longer note"),
+        "changed": OWN_RULE.replace("worst=worst", "worst=False"),
+    }.items():
+        (tmp_path / "rule_of_mine.py").write_text(text)
+        sys.modules.pop("rule_of_mine", None)  # as in the next command
+        importlib.invalidate_caches()
+        found[name] = read(block(C1={**BETTER, "_target_": "rule_of_mine.Mine"}))
+    sys.modules.pop("rule_of_mine", None)
+    assert found["first"].digest == found["comment"].digest != found["changed"].digest
+    (verdict,) = judged(found["changed"], runs(digest=found["first"].digest))
+    assert verdict.words.startswith("10 of 10 runs were trained under another rule; ")
 
 
 def test_a_claim_that_cannot_be_judged_leaves_the_others():
