@@ -103,7 +103,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     if both := sorted(set(pilots) & set(seeds)):
         raise ValueError(f"claims.pilots holds {both[0]}, one of claims.seeds; accepted: other seeds than those")
     nothing = ClaimRuns([], seeds)
-    least = sum(not claim.rule.evidence(nothing).exact for claim in claims)
+    least = sum(not _evidence(claim, nothing).exact for claim in claims)
     family = block.get("family")
     family = least if family is None else check_integer("claims.family", family, least=least)
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
@@ -177,11 +177,8 @@ def check(
     more = [_planned(str(len(runs) + i), config, choices, ANY_METRIC) for i, (config, choices) in enumerate(others)]
     complete = ClaimRuns([*planned, *more], claims.seeds[:1], complete=True)
     for claim in claims.claims:
-        try:
-            claim.rule.evidence(complete)
-            claim.rule.evidence(known)
-        except ValueError as error:
-            raise ValueError(f"claims.rules.{claim.id}: {error}") from None
+        _evidence(claim, complete)
+        _evidence(claim, known)
 
 
 def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
@@ -196,8 +193,8 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     for claim in claims.claims:
         try:
             claim.rule.evidence(runs)
-        except ValueError as error:
-            faults[claim.id] = str(error)
+        except Exception as error:  # a rule of the user's own may fail in any way; the others are judged all the same
+            faults[claim.id] = _reason(error)
     some = {claim.id: claim.rule for claim in claims.claims if claim.id not in faults}
     given = verdicts(some, runs, family=claims.family, seeds=claims.seeds, looks=claims.looks) if some else []
     by_id = {verdict.claim: verdict for verdict in given}
@@ -299,6 +296,20 @@ def _built(
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return built, {"_target_": target, **node}
+
+
+def _evidence(claim: Claim, runs: ClaimRuns) -> Evidence:
+    """Return the evidence on a claim; an error names it."""
+    try:
+        return claim.rule.evidence(runs)
+    except Exception as error:  # a rule of the user's own may fail in any way
+        raise ValueError(f"claims.rules.{claim.id}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error in one line; of errors other than ValueError with their type."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 def _code(nodes: Mapping[str, Any]) -> dict[str, str]:

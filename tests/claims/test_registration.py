@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from genbench.claims import registration
+from genbench.claims import registration, rules
 from genbench.claims.registration import check, conditions, judged, read, register
 from tests.helpers.claims import ACCURACY, at, record
 
@@ -100,7 +100,6 @@ def test_every_rule_is_read_and_checked_before_there_are_runs(name, settings):
 
 
 def test_every_rule_is_tried():
-    from genbench.claims import rules
 
     assert {name for name, _ in EVERY} == {*rules.__all__} - {"Rule"}
 
@@ -280,6 +279,39 @@ def test_a_changed_rule_of_one_s_own_is_another_rule(tmp_path, monkeypatch):
     assert found["first"].digest == found["comment"].digest != found["changed"].digest
     (verdict,) = judged(found["changed"], runs(digest=found["first"].digest))
     assert verdict.words.startswith("10 of 10 runs were trained under another rule; ")
+
+
+class Failing:
+    """A rule of somebody's that fails once there are runs."""
+
+    words = "something"
+
+    def evidence(self, runs, *, worst=False):
+        if runs.sample(ACCURACY, at(1)).missing == ():
+            raise TypeError("unsupported operand")
+        return rules.Exact(metric=ACCURACY, of=at(1), than=1).evidence(runs)
+
+
+class Broken(Failing):
+    def evidence(self, runs, *, worst=False):
+        raise TypeError("unsupported operand")
+
+
+def test_an_error_of_a_rule_names_its_claim():
+    exact = {key: value for key, value in BOUNDED.items() if key != "statement"}
+    either = {"_target_": f"{RULES}.Any", "statement": "A.", "parts": [exact]}
+    with pytest.raises(ValueError, match=r"^claims\.rules\.C2: a part of Any is Exact"):
+        read(block(C1=BETTER, C2=either))
+    broken = {"_target_": f"{__name__}.Broken", "statement": "A."}
+    with pytest.raises(ValueError, match=r"^claims\.rules\.C2: TypeError: unsupported operand$"):
+        read(block(C1=BETTER, C2=broken))
+
+
+def test_a_rule_that_fails_on_the_runs_leaves_the_other_claims():
+    claims = read(block(C1=BETTER, C2={"_target_": f"{__name__}.Failing", "statement": "A."}))
+    better, failed = judged(claims, runs(seeds=range(10), digest=claims.digest))
+    assert better.status == "replicated"
+    assert (failed.status, failed.words) == ("undecided", "TypeError: unsupported operand")
 
 
 def test_a_claim_that_cannot_be_judged_leaves_the_others():
