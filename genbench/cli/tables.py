@@ -270,11 +270,9 @@ def _table(folder: Path, arguments: Any) -> None:
         from genbench.report import claims
 
         selection = report.load(folder, everything=arguments.all)
-        if (block := (selection.sweep or {}).get("claims")) is None:
-            raise ValueError(
-                f"the last command in {folder} registered no claims; accepted: an experiment that has claims"
-            )
-        verdicts = claims.of_records(block, selection.records, trust=arguments.trust)
+        if selection.sweep is None or selection.unregistered:
+            raise ValueError(f"{folder}: {selection.unregistered}; accepted: an experiment that has claims")
+        verdicts = claims.of_records(selection.sweep["claims"], selection.records, trust=arguments.trust)
         if console.is_terminal:
             console.print(claims.renderable(verdicts, numbers=True))
         for line in [*([] if console.is_terminal else claims.lines(verdicts)), *selection.left_out]:

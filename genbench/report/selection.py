@@ -78,6 +78,14 @@ class Selection:
     sweep: Mapping[str, Any] | None = None
     problems: Sequence[tuple[str, str]] = ()
 
+    @property
+    def unregistered(self) -> str | None:
+        """Why the last command gives no claims to judge; None if it does."""
+        if (self.sweep or {}).get("claims") is not None:
+            return None
+        damaged = [f"{path}: {reason}" for path, reason in self.problems if path == records.SWEEP]
+        return damaged[0] if damaged else "the last command registered no claims"
+
     @cached_property
     def records(self) -> list[Mapping[str, Any]]:
         """The records of the runs that have one."""

@@ -303,9 +303,16 @@ def test_a_folder_without_claims_says_so(work):
     status, out, err = typed(work, "genbench-table", "runs/shrinks", "--claims")
     assert (status, out) == (1, "")
     assert err == (
-        "genbench-table: the last command in runs/shrinks registered no claims; "
-        "accepted: an experiment that has claims\n"
+        "genbench-table: runs/shrinks: the last command registered no claims; accepted: an experiment that has claims\n"
     )
+
+
+def test_an_altered_plan_is_called_altered(work):
+    path = work / "runs" / "shrinks" / "sweep.json"
+    path.write_text(path.read_text().replace("shrinks", "shrunk", 1))
+    status, out, err = typed(work, "genbench-table", "runs/shrinks", "--claims")
+    assert (status, out) == (1, "")
+    assert "genbench-table: runs/shrinks: sweep.json: digest does not match: the content was altered; " in err
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ ERRORS = (
     "does not exceed its margin, 5 % that one called not replicated reaches the effect of interest, over all claims "
     "and looks of the paper, if its rules were registered before the runs. Exact claims are no matter of chance."
 )
-_UNREGISTERED = "the last command registered no claims, so that no verdict stands"
 _NOTHING = "no experiment has a paper"
 NOT_RUN = "not run"
 _STATUSES = (REPLICATED, NOT_REPLICATED, UNDECIDED, SETTINGS_CHANGED, NOT_RUN)
@@ -81,7 +80,14 @@ class Entry:
             changed = (registered or {}).get("changed", [])
             found = claims.of_records({**block, "changed": changed}, self.selection.records, trust=True)
             if registered is None:  # nobody compared the settings of that command with those of the file
-                rows = [replace(row, status=UNDECIDED, finding=f"{_UNREGISTERED}; {row.finding}") for row in found.rows]
+                rows = [
+                    replace(
+                        row,
+                        status=UNDECIDED,
+                        finding=f"{self.selection.unregistered}, so that no verdict stands; {row.finding}",
+                    )
+                    for row in found.rows
+                ]
                 found = replace(found, rows=rows)
             return found
         found = claims.of_records(block, [], trust=True)
