@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from genbench.analysis.statistics import LARGEST
+from genbench.analysis.statistics import LARGEST, ROUNDING
 from genbench.checks import covers, nearest
 from genbench.claims.numbers import Numbers
 from genbench.records import flatten
@@ -70,8 +70,8 @@ class ClaimRuns:
             null: the number of a completed run whose metric is null; None: unknown.
 
         Raises:
-            ValueError: no record has the metric or a setting, no planned run will have the metric, or the runs differ
-                in another setting than the seed.
+            ValueError: no record has the metric or a setting, no planned run will have the metric, the runs differ
+                in another setting than the seed, or a number is outside the bounds.
         """
         if self._completed and metric not in self._metrics:
             raise ValueError(f"a claim names the metric {metric!r}; {nearest(metric, sorted(self._metrics))}")
@@ -91,6 +91,13 @@ class ClaimRuns:
             else:
                 value, reason = _number(record, metric, null)
                 low[position], high[position] = (least, largest) if value is None else (value, value)
+                if value is not None and not least - ROUNDING * abs(least) <= value <= largest + ROUNDING * abs(
+                    largest
+                ):
+                    raise ValueError(
+                        f"{metric} of {named(where)} is {value:g} in seed {seed}, outside the bounds "
+                        f"[{least:g}, {largest:g}] of its claim"
+                    )
                 if value is None:
                     unknown.append(f"seed {seed} of {named(where)}: {reason}")
         scale = float(np.abs(low[np.isfinite(low)]).max(initial=0.0))
@@ -172,12 +179,21 @@ def named(where: Where) -> str:
 
 
 def merged(*settings: Where) -> Where:
-    """Return several settings as one, later ones in place of earlier ones; the name of a set stays in its words.
+    """Return several settings as one; the name of a set stays in its words.
+
+    Raises:
+        ValueError: they give a setting two values.
 
     >>> merged({"model": "mlp"}, {"seed": 1}), named(merged(NamedSet({"model": "mlp"}, "MLP"), {"seed": 1}))
     ({'model': 'mlp', 'seed': 1}, 'MLP, seed=1')
     """
-    both = {key: value for each in settings for key, value in each.items()}
+    both: dict[str, Any] = {}
+    for key, value in ((key, value) for each in settings for key, value in each.items()):
+        if both.setdefault(key, value) != value:
+            raise ValueError(
+                f"{' and '.join(named(each) for each in settings if key in each)} give {key} two values, "
+                f"{both[key]!r} and {value!r}; accepted: one"
+            )
     if not any(isinstance(each, NamedSet) for each in settings):
         return both
     return NamedSet(both, ", ".join(named(each) for each in settings if each))

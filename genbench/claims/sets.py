@@ -79,10 +79,11 @@ def _joined(node: Mapping[str, Any], sets: Mapping[str, NamedSet], path: str) ->
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, Sequence) or not listed:
         raise ValueError(f"{path}.set is {names!r}; accepted: the name of a set of claims.sets, or a list of names")
-    return merged(
-        *(_named(name, sets, f"{path}.set") for name in listed),
-        {key: value for key, value in node.items() if key != _SET},
-    )
+    chosen = [_named(name, sets, f"{path}.set") for name in listed]
+    try:
+        return merged(*chosen, {key: value for key, value in node.items() if key != _SET})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _named(name: object, sets: Mapping[str, NamedSet], path: str) -> NamedSet:

@@ -85,10 +85,10 @@ def test_a_set_stands_for_its_settings_in_the_rule_and_in_the_digest(case):
 
 
 def test_a_set_may_be_made_of_earlier_ones():
-    sets = {**SETS, "both": BOTH, "wide": {"set": "both", "model.width": 512}}
+    sets = {**SETS, "both": BOTH, "wide": {"set": "both", "model.depth": 3}}
     found = {each.name: dict(each) for each in read(block({**DIFFERENCE, "of": "wide", "than": 1}, sets)).sets}
     assert found["both"] == NETS
-    assert found["wide"] == {**NETS, "model.width": 512}
+    assert found["wide"] == {**NETS, "model.depth": 3}
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,59 @@ def test_the_name_of_a_set_outlives_copies_and_additions():
     assert named(merged(some, {})) == "MLP"
     assert named(merged({"seed": 1}, some, {"data.x": 2})) == "seed=1, MLP, data.x=2"
     assert named(dict(some)) == "model=mlp"
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            {**DIFFERENCE, "of": {"set": ["A", "B"]}, "than": 1},
+            r"\.of: A and B give model two values, 'a' and 'b'; accepted: one",
+        ),
+        (
+            {**DIFFERENCE, "of": {"set": "A", "model": "b"}, "than": 1},
+            r"\.of: A and model=b give model two values, 'a' and 'b'; accepted: one",
+        ),
+        (
+            {"_target_": f"{RULES}.Exact", "metric": "a", "of": "A", "over": ["A", "B"], "than": 1},
+            r": A and B give model two values",
+        ),
+        (
+            {"_target_": f"{RULES}.Correlation", "metrics": ["a", "b"], "of": "A", "over": {"model": ["a", "b", 1, 2]}},
+            r": A and model=b give model two values",
+        ),
+        (
+            {
+                "_target_": f"{RULES}.CorrelationDifference",
+                "plus": [{"metrics": ["a", "b"], "of": "B"}, {"metrics": ["a", "c"], "of": "A"}],
+                "over": {"data.x": [1, 2, 3, 4]},
+                "of": "A",
+            },
+            r": A and B give model two values",
+        ),
+        (
+            {"_target_": f"{RULES}.Slope", "metric": "a", "along": {"data.x": [1, 2]}, "of": {"set": "A", "data.x": 1}},
+            r": A, data\.x=1 and data\.x=2 give data\.x two values, 1 and 2",
+        ),
+        (
+            {
+                "_target_": f"{RULES}.PeakSlope",
+                "metric": "a",
+                "along": {"data.y": [1, 2]},
+                "peak": {"data.x": [1, 2, 3]},
+                "of": at(1),
+            },
+            r": data\.x=1 and data\.x=2 give data\.x two values, 1 and 2",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(rule, message):
+    """One of the two would be hidden, while the words name both."""
+    with pytest.raises(ValueError, match=rf"^claims\.rules\.C1{message}"):
+        read(block(rule, {"A": {"model": "a"}, "B": {"model": "b"}}))
+
+
+def test_a_set_made_of_contradicting_ones_is_refused():
+    sets = {"A": {"model": "a"}, "B": {"set": "A", "model": "b"}}
+    with pytest.raises(ValueError, match=r"^claims\.sets\.B: A and model=b give model two values, 'a' and 'b'"):
+        read(block({**DIFFERENCE, "of": "A", "than": 1}, sets))

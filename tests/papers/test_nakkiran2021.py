@@ -35,11 +35,11 @@ def numbers(run, *, apart=0.01, gap=0.4, lost=0.1, order=1, size=0.06, gain=0.06
         end -= size * {256: -2, 1024: 0, 4096: 2}[run["data.train_size"]] * 0.6931 + gain * augmented
     else:
         end += cost * augmented
-    curve = {f"test/trajectory/soft_error_at_{step}": 0.9 - 0.4 * step / 1024 + apart * real for step in STEPS}
+    curve = {f"test/trajectory/soft_error_at_{step}": 0.5 - 0.4 * step / 1024 + apart * real for step in STEPS}
     late = {key: value + 0.3 * real for key, value in curve.items() if int(key.rpartition("_")[2]) > 500}
     curve = {key: value + noise(0, 0.002) for key, value in (curve | late).items()}
     fitted = {FITTED: 448 * (later if augmented else 1)} if real else {FITTED: None}
-    return {**curve, **fitted, END: end + noise(0, 0.001), GAP: gap * real + noise(0, 0.005)}
+    return {**curve, **fitted, END: min(1.0, end + noise(0, 0.001)), GAP: gap * real + noise(0, 0.005)}
 
 
 WRONG = {

@@ -60,14 +60,14 @@ def printed(part, width):
 
 def test_a_set_of_runs_is_called_by_its_name_and_explained_once(tmp_path):
     """In every output, so that the name means something there."""
-    rule = {**RULE, "of": "sparse", "than": {"set": "sparse", "regularization": "none"}}
+    rule = {**RULE, "of": "sparse", "than": {"regularization": "none"}}
     sets = {"sparse": {"regularization": "l1"}}
     folder = leave(tmp_path, {**BLOCK, "sets": sets, "rules": {"up": {"statement": "L1 helps.", **rule}}})
     verdicts = claims.of_selection(load(folder))
     assert verdicts.sets == ["sparse stands for regularization=l1."]
     (row,) = verdicts.rows
     accuracy = "test/performance/accuracy"
-    assert row.rule == f"{accuracy} of sparse exceeds {accuracy} of sparse, regularization=none by more than 0"
+    assert row.rule == f"{accuracy} of sparse exceeds {accuracy} of regularization=none by more than 0"
     texts = [
         printed(claims.renderable(verdicts), 200), "\n".join(claims.lines(verdicts)), render.verdicts_csv(verdicts),
         render.verdicts_markdown(verdicts), verdicts_latex(verdicts, title="a"),

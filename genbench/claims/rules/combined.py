@@ -126,6 +126,7 @@ class Exact:
             raise ValueError(f"than is {self.than!r}, as metric is; accepted: a number or another metric")
         check_number("tolerance", self.tolerance, low=0)
         set_plain(self, of=check_where("of", self.of), over=check_grid("over", self.over, least=0))
+        settings_of(self.of, self.over)  # refuses two values of a setting
 
     @property
     def words(self) -> str:

@@ -158,10 +158,12 @@ class Distance:
 
     def _numbers(self, runs: ClaimRuns) -> Numbers:
         names = [self.metric.replace("*", str(step)) for step in self.steps]
-        ours, theirs = ([runs.sample(name, where) for name in names] for where in (self.of, self.to))
+        ours, theirs = (
+            [runs.sample(name, where, bounds=self.bounds) for name in names] for where in (self.of, self.to)
+        )
         check_apart(runs, [ours[0], theirs[0]], [self.of, self.to])
         extra = [] if self.until is None else [runs.sample(self.until, self.of, bounds=(0, np.inf), null=np.inf)]
-        limit = [runs.sample(self.than, self.of)] if isinstance(self.than, str) else []
+        limit = [runs.sample(self.than, self.of, bounds=self.bounds)] if isinstance(self.than, str) else []
         parts = [*ours, *theirs, *extra, *limit]
         low, high = (np.stack([getattr(part, end) for part in parts]) for end in ("low", "high"))
         k = len(names)

@@ -69,6 +69,9 @@ class Correlation:
             interest=interest,
         )
         set_plain(self, groups=_check_groups(self.groups, self.over))
+        points = len(settings_of(self.of, self.over))
+        if self.groups is None:
+            _check_reached(self.margin, self.interest, _largest(points), points)
 
     @property
     def words(self) -> str:
@@ -138,6 +141,10 @@ class CorrelationDifference:
         set_plain(self, groups=_check_groups(self.groups, self.over))
         if len(self.plus) + len(self.minus) < 2:
             raise ValueError("plus and minus have fewer than two pairs; accepted: two or more together")
+        points = [settings_of(merged(self.of, pair["of"]), self.over) for pair in [*self.plus, *self.minus]]
+        if self.groups is None:
+            largest = sum(math.atanh(_largest(len(each))) for each in points)
+            _check_reached(self.margin, self.interest, largest, len(points[0]))
 
     @property
     def words(self) -> str:
@@ -179,6 +186,19 @@ class CorrelationDifference:
         return replace(found, tests=(), words=f"{found.words} groups; within groups {'; '.join(told)}")
 
 
+def _largest(points: int) -> float:
+    """Return where ρ of some points is cut: half way between 1 and the next smaller value."""
+    return 1 - 6 / (points**3 - points)
+
+
+def _check_reached(margin: float, interest: float | None, largest: float, points: int) -> None:
+    """Refuse a margin and an interest that the metrics cannot reach, or cannot miss."""
+    note = f"as far as {points} settings can correlate"
+    check_number("margin", margin, low=-largest, high=largest, open_low=True, open_high=True, note=note)
+    if interest is not None:
+        check_number("interest", interest, low=-largest, high=largest, open_low=True, open_high=True, note=note)
+
+
 def _pseudo_values(
     runs: ClaimRuns, pairs: Sequence[tuple[int, Sequence[str], Sequence[Mapping[str, Any]]]], labels: np.ndarray
 ) -> Numbers:
@@ -212,7 +232,7 @@ def _sum_of_z(points: np.ndarray, signs: Sequence[int]) -> float:
     """Return Σ sign · artanh ρ over the pairs of ``points`` [2 · pairs, points]; NaN if a metric is constant."""
     n = points.shape[1]
     rho = spearman(points[0::2].T, points[1::2].T)
-    largest = 1 - 6 / (n**3 - n)
+    largest = _largest(n)
     return float(np.asarray(signs) @ np.arctanh(np.clip(rho, -largest, largest)))
 
 
@@ -264,7 +284,7 @@ def _fisher(runs: ClaimRuns, metrics: Sequence[str], settings: Sequence[Mapping[
     both = [*parts[0], *parts[1]]
     low, known, absent = stacked(both)
     points = len(settings)
-    largest = 1 - 6 / (points**3 - points)
+    largest = _largest(points)
     rho = np.full(len(known), np.nan)
     rho[known] = spearman(low[:points, known], low[points:, known])
     constant = known & np.isnan(rho)

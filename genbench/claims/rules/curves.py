@@ -264,6 +264,8 @@ class PeakSlope:
         _check_curve(self, least=2)
         inner, levels = check_levels("peak", self.peak, least=3)
         set_plain(self, peak={inner: levels})
+        for level in levels:
+            merged(self.of, {inner: level})
         _check_positive("along", self.along)
         _check_positive("peak", self.peak)
         if inner in self.along:
@@ -337,6 +339,8 @@ def _check_curve(rule: Trend | Slope | Peak | PeakSlope, *, least: int = 3) -> N
     set_plain(
         rule, along={setting: levels}, of=check_where("of", rule.of), interest=check_beyond(margin, rule.interest)
     )
+    for level in levels:
+        merged(rule.of, {setting: level})  # refuses two values of a setting
     if not isinstance(rule, PeakSlope):
         set_plain(rule, bounds=check_bounds(rule.bounds))
 

@@ -159,7 +159,7 @@ CASES = {
     "trend": (Trend(metric=ACCURACY, along=ALONG, of={}, tau=0.8, interest=0.1), rising, falling, flat),
     "slope": (Slope(metric=ACCURACY, along=ALONG, of={}, interest=0.05), rising, falling, flat),
     "order": (Order(metric=ACCURACY, of=[at(0), at(1), at(3)], interest=0.1), rising, falling, flat),
-    "correlation": (Correlation(metrics=[ACCURACY, "other"], over=ALONG, of={}, interest=0.9), rising, falling, None),
+    "correlation": (Correlation(metrics=[ACCURACY, "other"], over=ALONG, of={}, interest=0.85), rising, falling, None),
     "correlation_difference": (
         CorrelationDifference(
             plus=[{"metrics": [ACCURACY, "other"]}], minus=[{"metrics": ["third", "other"]}], over=ALONG, of={},

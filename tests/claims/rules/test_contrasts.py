@@ -119,3 +119,10 @@ def test_settings_of_a_distance_are_checked(settings, said):
 def test_terms_are_checked(terms, said):
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         Contrast(metric="a", terms=terms)
+
+
+@pytest.mark.parametrize("wrong", [{"bounds": [0, 0.1]}, {"bounds": [0.9, 2]}])
+def test_errors_and_limits_outside_the_bounds_are_refused(wrong):
+    found = ClaimRuns([curve(s, A[:3], x=x) for s in range(5) for x in (0, 1)])
+    with pytest.raises(ValueError, match=r" in seed 0, outside the bounds \["):
+        close(**wrong).evidence(found)

@@ -176,3 +176,22 @@ def test_groups_are_settings_with_twenty_values():
         Correlation(metrics=["a", "b"], over={"data.x": SIZES[:19]}, of={}, groups="data.x")
     grid = {"data.x": SIZES[:5], "data.y": [0, 1, 2, 3]}
     assert Correlation(metrics=["a", "b"], over=grid, of={}, groups=["data.x", "data.y"]).groups == ["data.x", "data.y"]
+
+
+@pytest.mark.parametrize("points", [4, 5, 12])
+def test_what_no_correlation_of_so_many_settings_can_reach_or_miss_is_refused(points):
+    """A perfect one was not replicated: it is cut at 1 - 6/(K³ - K)."""
+    largest = 1 - 6 / (points**3 - points)
+    over = {"data.x": list(range(points))}
+    found = ClaimRuns(record(s, {"a": x, "b": 2 * x}, x=x) for s in range(8) for x in range(points))
+    below = Correlation(metrics=["a", "b"], over=over, of={}, margin=largest - 1e-6).evidence(found)
+    assert (below.supports, below.contradicts) == (2**-8, 1)
+    said = rf"is -?[\d.]+; accepted: a number in \(-[\d.]+, [\d.]+\) \(as far as {points} settings can correlate\)$"
+    for wrong in ({"margin": largest}, {"margin": 0.999}, {"margin": -largest}, {"interest": largest}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} {said}"):
+            Correlation(metrics=["a", "b"], over=over, of={}, **wrong)
+    pairs = {"plus": [{"metrics": ["a", "b"]}], "minus": [{"metrics": ["a", "c"]}], "over": over, "of": {}}
+    CorrelationDifference(**pairs, margin=2 * math.atanh(largest) - 1e-6)
+    for wrong in ({"margin": 2 * math.atanh(largest)}, {"interest": 99}, {"margin": -99}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} {said}"):
+            CorrelationDifference(**pairs, **wrong)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genbench.claims.registration import judged, read
 from genbench.claims.rules import Difference, Equivalence, Order
 from genbench.claims.runs import ClaimRuns
-from tests.helpers.claims import ACCURACY, at, record, runs
+from tests.helpers.claims import ACCURACY, at, record, runs, sweep
 
 A = [0.71, 0.73, 0.70, 0.75, 0.72, 0.74, 0.73, 0.71]
 B = [0.62, 0.60, 0.63, 0.64, 0.61, 0.66, 0.60, 0.62]
@@ -176,3 +177,24 @@ def test_settings_of_equivalence_and_order_are_checked():
         Equivalence(metric=ACCURACY, of=at(0), to=None, margin=0.5)
     with pytest.raises(ValueError, match=r"^of is .*; accepted: a list of the settings of at least two"):
         Order(metric=ACCURACY, of=[at(0)])
+
+
+def test_a_number_outside_the_bounds_decides_nothing():
+    """Bounds that are wrong for the runs that were measured are wrong for those that diverged."""
+    found = runs(x0=[2.5] * 5 + [2.6] * 3, x1=[None] * 3 + [2.0] * 5)
+    with pytest.raises(
+        ValueError, match=r"^test/performance/accuracy of data\.x=0 is 2\.5 in seed 0, outside the boun"
+    ):
+        Difference(metric=ACCURACY, of=at(0), than=at(1), bounds=[0, 1]).evidence(found)
+    assert Difference(metric=ACCURACY, of=at(0), than=at(1), bounds=[0, 2.6]).evidence(found).n == 5
+    rounded = runs(x0=[0.1 + 0.2] * 5, x1=[0.0] * 5)
+    assert Difference(metric=ACCURACY, of=at(0), than=at(1), bounds=[0, 0.3]).evidence(rounded).n == 5
+
+
+def test_a_claim_with_wrong_bounds_is_undecided_and_says_so():
+    node = {"_target_": "genbench.claims.rules.Difference", "metric": ACCURACY, "of": at(0), "than": at(1)}
+    claims = read({"rules": {"C1": {"statement": "S.", **node, "bounds": [0, 1]}}})
+    found = [{**each, "provenance": {"claims": claims.digest}} for each in sweep(x0=[2.5] * 8, x1=[2.0] * 8)]
+    (verdict,) = judged(claims, found)
+    said = f"{ACCURACY} of data.x=0 is 2.5 in seed 0, outside the bounds [0, 1] of its claim"
+    assert (verdict.status, verdict.words) == ("undecided", said)
