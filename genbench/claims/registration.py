@@ -23,6 +23,7 @@ _ROOM = "genbench.claims.rules"
 _ACCEPTED = ("sets", "rules", "family", "seeds", "looks", "pilots")
 _STAMP = ("version", "digest", "changed")  # added by ``register``
 _MOST_SEEDS = 10_000  # at the last look
+_LARGEST_FAMILY = 10_000
 _DIGESTS: dict[str, str] = {}  # of the claims that this process registered: the runs of a sweep share theirs
 _TOLD = ("statement", "source")  # change no verdict, so that a misspelling can be mended
 
@@ -105,7 +106,10 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     nothing = ClaimRuns([], seeds)
     least = sum(not _evidence(claim, nothing).exact for claim in claims)
     family = block.get("family")
-    family = least if family is None else check_integer("claims.family", family, least=least)
+    if family is None:
+        family = least
+    else:
+        family = check_integer("claims.family", family, least=least, most=max(least, _LARGEST_FAMILY))
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
     decisive = {claim.id: node for claim, node in found}
     digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers, **_code(decisive)}))

@@ -117,7 +117,8 @@ def test_every_rule_is_tried():
         ({"looks": [10**9]}, r"claims.looks\[0\] is 1000000000; accepted: an integer from 1 to 10000"),
         ({"seeds": [1, 1, 2]}, r"claims.seeds is \[1, 1, 2\]; accepted: 10 different seeds"),
         ({"seeds": -1}, "claims.seeds is -1; accepted: an integer of at least 0 .the first seed, or a list of seeds."),
-        ({"family": 0}, "claims.family is 0; accepted: an integer of at least 1"),
+        ({"family": 0}, "claims.family is 0; accepted: an integer from 1 to 10000"),
+        ({"family": 10**7}, "claims.family is 10000000; accepted: an integer from 1 to 10000"),
         ({"pilots": [100, 3]}, "claims.pilots holds 3, one of claims.seeds; accepted: other seeds than those"),
     ],
 )
