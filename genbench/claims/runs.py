@@ -50,6 +50,7 @@ class ClaimRuns:
         self._completed = any(record["status"] == "completed" for record in self._records)
         self._planned = any("keys" in record for record in self._records)
         self._configs = [flatten(record["config"]) for record in self._records]
+        self._known: dict[tuple[tuple[int, ...], str], dict[int, int]] = {}  # by seeds and settings
 
     def of(self, seeds: Iterable[int]) -> "ClaimRuns":
         """Return the same runs, of other ``seeds``."""
@@ -115,7 +116,12 @@ class ClaimRuns:
         raise ValueError(f"a claim names the metric {metric!r}, which no run of {named(where)} will have; {hint}")
 
     def _by_seed(self, where: Where, what: str) -> dict[int, int]:
-        """Seed -> the position of its run among the records."""
+        """Seed -> the position of its run among the records; ``what`` names the runs in errors."""
+        if (key := (self.seeds, repr(dict(where)))) not in self._known:  # rules ask for several metrics of the same
+            self._known[key] = self._found(where, what)
+        return self._known[key]
+
+    def _found(self, where: Where, what: str) -> dict[int, int]:
         seeds = set(self.seeds)
         found = [i for i in sorted(self._matching(where)) if self._records[i]["seed"] in seeds]
         runs = [self._records[i] for i in found]

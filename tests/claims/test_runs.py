@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from genbench.claims import runs as runs_module
 from genbench.claims.runs import ClaimRuns, named
 from tests.helpers.claims import ACCURACY, at, record, runs
 
@@ -94,3 +95,15 @@ def test_no_records_are_missing_runs():
 
 def test_settings_in_words():
     assert named({"data.x": 0.10, "model": ["mlp", "cnn"]}) == "data.x=0.1, model=mlp or cnn"
+
+
+def test_the_runs_of_settings_are_found_once_for_all_their_metrics(monkeypatch):
+    found = []
+    plain = runs_module.differing
+    monkeypatch.setattr(runs_module, "differing", lambda *given: found.append(1) or plain(*given))
+    some = ClaimRuns([record(seed, {"a": 1.0, "b": 2.0}, x=1) for seed in range(4)])
+    assert [some.sample(metric, {"data.x": 1}).low.tolist() for metric in "ab"] == [[1.0] * 4, [2.0] * 4]
+    assert len(found) == 1
+    few = some.of(range(2))
+    assert few.sample("a", {"data.x": 1}).low.tolist() == [1.0] * 2
+    assert len(found) == 2
