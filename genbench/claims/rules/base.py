@@ -96,6 +96,11 @@ def check_apart(runs: ClaimRuns, samples: Sequence[Numbers], settings: Sequence[
                 )
 
 
+def interest_words(interest: float | None) -> str:
+    """Return the smallest effect that matters, as it stands behind the margin."""
+    return "" if interest is None else f" (of interest from {interest:g})"
+
+
 def check_levels(name: str, value: object, *, least: int) -> tuple[str, list[Any]]:
     """``value`` as a setting and its levels, which are numbers in ascending order."""
     key, levels = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("", None)

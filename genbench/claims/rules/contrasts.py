@@ -15,6 +15,7 @@ from genbench.claims.rules.base import (
     check_metric,
     check_other,
     check_where,
+    interest_words,
     mean_evidence,
     plain,
     set_plain,
@@ -64,8 +65,7 @@ class Contrast:
         parts = [
             f"{each['weight']:+g} × {each.get('metric', self.metric)} of {named(each['of'])}" for each in self.terms
         ]
-        interest = "" if self.interest is None else f" (of interest from {self.interest:g})"
-        return f"{' '.join(parts)} exceeds {self.margin:g}{interest}"
+        return f"{' '.join(parts)} exceeds {self.margin:g}{interest_words(self.interest)}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -144,10 +144,9 @@ class Distance:
     def words(self) -> str:
         until = "" if self.until is None else f" until {self.until} of the former"
         than = self.than if isinstance(self.than, str) else f"{self.than:g}"
-        interest = "" if self.interest is None else f" (of interest from {self.interest:g})"
         return (
             f"the mean absolute difference of {self.metric} between {named(self.of)} and {named(self.to)}{until} is "
-            f"less than {self.factor:g} × {than} by more than {self.margin:g}{interest}"
+            f"less than {self.factor:g} × {than} by more than {self.margin:g}{interest_words(self.interest)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:

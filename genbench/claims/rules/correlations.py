@@ -10,7 +10,15 @@ import numpy as np
 from genbench.checks import check_number
 from genbench.claims.numbers import Numbers, combined, reduced, stacked
 from genbench.claims.p_values import spearman
-from genbench.claims.rules.base import check_apart, check_beyond, check_metric, check_where, mean_evidence, set_plain
+from genbench.claims.rules.base import (
+    check_apart,
+    check_beyond,
+    check_metric,
+    check_where,
+    interest_words,
+    mean_evidence,
+    set_plain,
+)
 from genbench.claims.rules.grid import Grid, check_grid, settings_of
 from genbench.claims.runs import ClaimRuns, merged, named
 from genbench.claims.verdict import Evidence
@@ -79,7 +87,7 @@ class Correlation:
         pair = " and ".join(self.metrics)
         return (
             f"{sign}the rank correlation of {pair} over {_told(self.over)} of {named(self.of)} exceeds {self.margin:g}"
-            f"{_grouped(self.groups)}"
+            f"{interest_words(self.interest)}{_grouped(self.groups)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
@@ -94,7 +102,7 @@ class Correlation:
             numbers,
             margin=math.atanh(self.margin),
             interest=interest,
-            what="mean rank correlation" if self.groups is None else "rank correlation",
+            what=f"{'' if self.sign == 1 else 'minus the '}{'mean ' if self.groups is None else ''}rank correlation",
             worst=worst,
             shown=math.tanh,
         )
@@ -155,7 +163,7 @@ class CorrelationDifference:
         )
         return (
             f"{told.strip().removeprefix('plus ')} over {_told(self.over)} of {named(self.of)} exceeds {self.margin:g}"
-            f"{_grouped(self.groups)}"
+            f"{interest_words(self.interest)}{_grouped(self.groups)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:

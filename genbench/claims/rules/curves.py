@@ -16,6 +16,7 @@ from genbench.claims.rules.base import (
     check_levels,
     check_metric,
     check_where,
+    interest_words,
     larger,
     mean_evidence,
     set_plain,
@@ -67,7 +68,7 @@ class Trend:
     @property
     def words(self) -> str:
         seeds = f"τ at least {self.tau:g} in more than half of the seeds"
-        return f"{_curve_words(self)} ({seeds}), by more than {self.margin:g}"
+        return f"{_curve_words(self)} ({seeds}), by more than {self.margin:g}{interest_words(self.interest)}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -133,7 +134,8 @@ class Slope:
         setting = next(iter(self.along))
         x, y = (f"log {name}" if log else name for name, log in ((setting, self.log_along), (self.metric, self.log)))
         sign = "" if self.direction == RISES else "minus "
-        return f"{sign}the slope of {y} on {x}, of {named(self.of)}, exceeds {self.margin:g}"
+        exceeds = f"exceeds {self.margin:g}{interest_words(self.interest)}"
+        return f"{sign}the slope of {y} on {x}, of {named(self.of)}, {exceeds}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -182,7 +184,7 @@ class Peak:
         setting, levels = next(iter(self.along.items()))
         return (
             f"{self.metric} of {named(self.of)} has a {self.kind} inside {setting} = {levels[0]:g} … {levels[-1]:g}, "
-            f"beyond both ends by more than {self.margin:g}"
+            f"beyond both ends by more than {self.margin:g}{interest_words(self.interest)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
@@ -276,7 +278,7 @@ class PeakSlope:
         sign = "" if self.direction == RISES else "minus "
         return (
             f"{sign}the slope of log {next(iter(self.peak))} at the {self._inside} on log {next(iter(self.along))}, "
-            f"of {named(self.of)}, exceeds {self.margin:g}"
+            f"of {named(self.of)}, exceeds {self.margin:g}{interest_words(self.interest)}"
         )
 
     @property

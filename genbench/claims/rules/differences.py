@@ -19,6 +19,7 @@ from genbench.claims.rules.base import (
     constant,
     described,
     exponential,
+    interest_words,
     larger,
     mean_evidence,
     mean_test,
@@ -92,8 +93,8 @@ class Difference:
         if self.factor != 1:
             right = f"{self.factor:g} times {right}"
         if self.log:
-            return f"the ratio of {left} to {right} exceeds {self.margin:g}{_interest(self.interest)}"
-        return f"{left} exceeds {right} by more than {self.margin:g}{_interest(self.interest)}"
+            return f"the ratio of {left} to {right} exceeds {self.margin:g}{interest_words(self.interest)}"
+        return f"{left} exceeds {right} by more than {self.margin:g}{interest_words(self.interest)}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -278,7 +279,3 @@ def _told(other: object, metric: str, of: Mapping[str, Any]) -> str:
     if other is None:
         return f"{metric} of the same runs"
     return f"{metric} of {named(other)}" if isinstance(other, Mapping) else f"{other:g}"
-
-
-def _interest(interest: float | None) -> str:
-    return "" if interest is None else f" (of interest from {interest:g})"

@@ -17,6 +17,7 @@ from genbench.claims.rules.base import (
     check_metric,
     check_other,
     check_where,
+    interest_words,
     set_plain,
 )
 from genbench.claims.runs import ClaimRuns, named
@@ -65,9 +66,10 @@ class Proportion:
 
     @property
     def words(self) -> str:
-        interest = "" if self.interest is None else f" (of interest from {self.interest:g})"
         condition = f"{self.metric} {self.op} {self.bound:g}"
-        return f"in more than {self.share:g} of the seeds of {named(self.of)}, {condition}{interest}"
+        return (
+            f"in more than {self.share:g} of the seeds of {named(self.of)}, {condition}{interest_words(self.interest)}"
+        )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -126,10 +128,9 @@ class Sooner:
 
     @property
     def words(self) -> str:
-        interest = "" if self.interest is None else f" (of interest from {self.interest:g})"
         return (
             f"{self.metric} of {named(self.than)} exceeds that of {named(self.of)} by more than a factor of "
-            f"{self.ratio:g}{interest}"
+            f"{self.ratio:g}{interest_words(self.interest)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
