@@ -4,7 +4,8 @@ import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from genbench import records
 from genbench.checks import check_integer, nearest
@@ -328,7 +329,7 @@ def _code(nodes: Mapping[str, Any]) -> dict[str, str]:
 def _metric_of_others(rule: Any) -> bool:
     """Tell whether the setting ``than`` of a rule may be the name of a metric: it is then no set of runs."""
     hint = getattr(rule, "__annotations__", {}).get("than", str)
-    return hint is str or isinstance(hint, str) or str in get_args(hint)
+    return isinstance(hint, str) or str in (get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
 
 
 def _found(target: object, path: str, *, trust: bool) -> Any:

@@ -60,6 +60,11 @@ CASES = {  # a rule by names, the same by settings, and its words by names
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": {}, "over": [at(1), SETS["none"]], "than": "b"},
         "a == b in every run of the runs, to 0",
     ),
+    "what is sooner": (
+        {"_target_": f"{RULES}.Sooner", "metric": "a", "of": "first", "than": "none", "steps": 9},
+        {"_target_": f"{RULES}.Sooner", "metric": "a", "of": at(1), "than": SETS["none"], "steps": 9},
+        "a of none exceeds that of first by more than a factor of 1",
+    ),
     "a metric that is called like a set": (
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": "first", "than": "none"},
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": at(1), "than": "none"},
