@@ -133,10 +133,15 @@ class ClaimRuns:
         by_seed: dict[int, int] = {}
         for i, run in zip(found, runs, strict=True):
             if (first := by_seed.setdefault(run["seed"], i)) != i:
-                other = self._records[first]
+                both = [self._records[first], run]
+                of = [each.get("experiment") for each in both]
+                ids = [
+                    f"{each['run_id']}{f' of {name}' if of[0] != of[1] else ''}"
+                    for each, name in zip(both, of, strict=True)
+                ]
                 raise ValueError(
-                    f"{what} holds seed {run['seed']} twice ({other['run_id']}, {run['run_id']}): their inputs or what "
-                    "the claim lists differ; remove one of the two or name one value in the claim's where"
+                    f"{what} holds seed {run['seed']} twice ({', '.join(ids)}): their experiments, their inputs or "
+                    "what the claim lists differ; remove one of the two or name one value in the claim's where"
                 )
         return by_seed
 

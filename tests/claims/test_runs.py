@@ -87,6 +87,9 @@ def test_two_runs_of_a_seed_are_refused():
     twice = [record(0, 0.5), {**record(0, 0.6), "run_id": "other"}]
     with pytest.raises(ValueError, match=r"holds seed 0 twice \(\w+, other\)"):
         ClaimRuns(twice).sample(ACCURACY, {})
+    named = [{**run, "experiment": name} for run, name in zip(twice, ("mine", "another"), strict=True)]
+    with pytest.raises(ValueError, match=r"holds seed 0 twice \(\w+ of mine, other of another\): their experiments, "):
+        ClaimRuns(named).sample(ACCURACY, {})
 
 
 def test_no_records_are_missing_runs():
