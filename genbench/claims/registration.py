@@ -184,6 +184,11 @@ def check(
     for claim in claims.claims:
         _evidence(claim, complete)
         _evidence(claim, known)
+    for each in claims.sets:  # one that no claim uses, too: it may be misspelt, or its use forgotten
+        try:
+            complete.check(each)
+        except ValueError as error:
+            raise ValueError(f"claims.sets.{each.name}: {error}") from None
 
 
 def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:

@@ -58,6 +58,14 @@ class ClaimRuns:
         other.seeds = tuple(sorted(set(seeds)))
         return other
 
+    def check(self, where: Where) -> None:
+        """Refuse settings that no record has.
+
+        Raises:
+            ValueError: one that is named nowhere; of ``complete`` runs, also values that none has.
+        """
+        self._matching(where)
+
     def sample(
         self, metric: str, where: Where, *, bounds: Sequence[float] | None = None, null: float | None = None
     ) -> Numbers:

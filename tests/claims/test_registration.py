@@ -385,6 +385,19 @@ def test_values_that_no_run_of_the_experiment_has_are_refused_and_those_of_anoth
         check(few)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data.y": 1}, r"a claim names the setting 'data\.y', which no run has; did you mean 'data\.x'\?"),
+        ({"data.x": 4}, r"a claim names data\.x=4, which no run has; accepted: 0, 1"),
+    ],
+)
+def test_a_set_that_no_claim_uses_is_checked(settings, message):
+    check(planned({**block(), "sets": {"first": at(0)}}))
+    with pytest.raises(ValueError, match=rf"^claims\.sets\.unused: {message}$"):
+        check(planned({**block(), "sets": {"unused": settings}}))
+
+
 KEYS = frozenset({ACCURACY, "weights/norm/l2", "train/flatness/*"})
 
 
