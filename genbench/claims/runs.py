@@ -113,6 +113,11 @@ class ClaimRuns:
         told = {"missing": tuple(missing), "unknown": tuple(unknown)}
         return Numbers(low=low, high=high, scale=scale, runs=positions, **told)
 
+    def settings(self, key: str, sample: Numbers) -> list[Any]:
+        """Return a setting of the runs of a sample, of those that have it."""
+        positions = [] if sample.runs is None else [int(i) for i in sample.runs if i >= 0]
+        return [self._configs[i][key] for i in positions if key in self._configs[i]]
+
     def _check_metric(self, metric: str, where: Where) -> None:
         """Refuse a metric that none of the runs will have, if these are planned."""
         found = {self._records[i].get("keys", ANY_METRIC) for i in self._matching(where)} if self._planned else set()

@@ -100,7 +100,7 @@ class Sooner:
         metric: steps to the level, positive.
         of: settings of the runs that are sooner.
         than: settings of the others.
-        steps: the steps that every run was trained for, in the unit of the metric.
+        steps: the steps that every run was trained for, at most their ``trainer.max_steps``.
         ratio: of the times, than to of, to exceed.
         interest: the smallest ratio that matters.
 
@@ -139,6 +139,12 @@ class Sooner:
             runs.sample(self.metric, where, bounds=(0, math.inf), null=math.inf) for where in (self.of, self.than)
         )
         check_apart(runs, [of, than], [self.of, self.than])
+        if of.runs is not None and not self.metric.startswith("seconds."):
+            steps = [*runs.settings("trainer.max_steps", of), *runs.settings("trainer.max_steps", than)]
+            if (least := min((each for each in steps if each is not None), default=self.steps)) < self.steps:
+                raise ValueError(
+                    f"steps is {self.steps!r}, while a run is trained for {least}; accepted: at most {least}"
+                )
         present = ~np.isnan(of.low) & ~np.isnan(than.low)
         if not worst:
             present &= (of.low == of.high) & (than.low == than.high)

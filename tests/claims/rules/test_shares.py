@@ -83,6 +83,7 @@ def pairs(ours, theirs):
                     seed, {} if diverged else {"steps": time}, status="diverged" if diverged else "completed", x=level
                 )
             )
+            records[-1]["config"]["trainer"]["max_steps"] = 1000
     return ClaimRuns(records)
 
 
@@ -133,3 +134,14 @@ def test_settings_of_sooner_are_checked():
         sooner(steps=0)
     with pytest.raises(ValueError, match=r"^interest is 1.5; accepted: a number in \(2.0, inf\)"):
         sooner(ratio=2, interest=1.5)
+
+
+def test_steps_beyond_those_that_the_runs_are_trained_for_are_refused():
+    """A level that is reached later is not seen: the other runs would count as never reaching it."""
+    found = pairs([900] * 8, [None] * 8)
+    assert sooner(ratio=2).evidence(found).n == 0
+    with pytest.raises(ValueError, match=r"^steps is 10000, while a run is trained for 1000; accepted: at most 1000$"):
+        sooner(ratio=2, steps=10000).evidence(found)
+    planned = [{**run, "status": "failed", "metrics": {}, "keys": frozenset("*")} for run in found._records]
+    with pytest.raises(ValueError, match=r"^steps is 10000"):
+        sooner(steps=10000).evidence(ClaimRuns(planned))
