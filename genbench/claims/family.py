@@ -53,7 +53,7 @@ def verdicts(
         if look > 1 and all(evidence.missing and not evidence.violations for _, evidence, _ in claims):
             break
         found.append(judge(claims, family=family, look=look))
-    return [_with_outlook(verdict, family, looks) for verdict in final(found)]
+    return [_with_outlook(verdict, family, looks) for verdict in final(found, looks)]
 
 
 def check_looks(looks: Sequence[int], seeds: Sequence[int]) -> None:

@@ -183,12 +183,16 @@ def _status(evidence: Evidence, ps: tuple[float | None, float | None], at_most: 
     return UNDECIDED, f"{evidence.words}: neither is shown at the one-sided level {at_most:g}"
 
 
-def final(looks: Sequence[Sequence[Verdict]]) -> list[Verdict]:
+def final(looks: Sequence[Sequence[Verdict]], seeds: Sequence[int]) -> list[Verdict]:
     """Return the verdicts on claims from those at each look so far, the first look first.
 
     The first decided one is final: later looks change only its evidence. An undecided claim has the verdict of the
     last look at which none of its runs was missing, or of the first look. An exact claim is about all runs so far: it
     has the verdict of the first look at which a run violates it, or else of the last such look.
+
+    Args:
+        looks: the verdicts at each look.
+        seeds: the numbers of seeds at the looks.
     """
     chosen = []
     for verdicts in zip(*looks, strict=True):
@@ -198,17 +202,17 @@ def final(looks: Sequence[Sequence[Verdict]]) -> list[Verdict]:
             chosen.append(next((verdict for verdict in verdicts if verdict.evidence.violations), latest))
             continue
         decided = next((verdict for verdict in verdicts if verdict.status != UNDECIDED), None)
-        chosen.append(latest if decided is None else _standing(decided, latest) if complete else decided)
+        chosen.append(latest if decided is None else _standing(decided, latest, seeds) if complete else decided)
     return chosen
 
 
-def _standing(decided: Verdict, latest: Verdict) -> Verdict:
+def _standing(decided: Verdict, latest: Verdict, seeds: Sequence[int]) -> Verdict:
     """Return a decided verdict with the evidence of the latest look, whose numbers are not those that decided it."""
     if latest.look == decided.look:
         return decided
-    then, now = decided.evidence.n, latest.evidence.n
-    words = f"{decided.words}; decided at the look of {then} seeds, while n and the interval beside it are of {now}"
-    return replace(decided, words=words, evidence=latest.evidence)
+    then, now = seeds[decided.look - 1], seeds[latest.look - 1]
+    words = f"decided at the look of {then} seeds, while n and the interval beside it are of the look of {now}"
+    return replace(decided, words=f"{decided.words}; {words}", evidence=latest.evidence)
 
 
 def _listed(runs: Sequence[str], one: str, many: str) -> str:

@@ -104,12 +104,13 @@ def test_a_decided_claim_is_final():
     looks = [
         verdict(evidence(0.001, statistic=1.0), evidence(0.9)),
         verdict(evidence(0.9, 0.001, statistic=2.0), evidence(1.0, 0.001), look=2),
-        verdict(evidence(0.9, n=24), evidence(0.001), look=3),
+        verdict(evidence(0.9, n=20), evidence(0.001), look=3),
     ]
-    first, second = final(looks)
+    # n is of groups, or without the seeds that diverged
+    first, second = final(looks, [8, 16, 32])
     assert (first.status, first.look, first.evidence) == ("replicated", 1, looks[2][0].evidence)
     assert first.words == (
-        f"{looks[0][0].words}; decided at the look of 8 seeds, while n and the interval beside it are of 24"
+        f"{looks[0][0].words}; decided at the look of 8 seeds, while n and the interval beside it are of the look of 32"
     )
     assert (second.status, second.look) == ("not replicated", 2)
 
@@ -117,4 +118,4 @@ def test_a_decided_claim_is_final():
 def test_between_looks_the_last_verdict_stands():
     half = dataclasses.replace(evidence(0.9), missing=("seed 12",))
     first, second = verdict(evidence(0.2), half), verdict(half, half, look=2)
-    assert final([first, second]) == [first[0], first[1]]
+    assert final([first, second], [8, 16]) == [first[0], first[1]]
