@@ -82,8 +82,10 @@ def subspace_compression_bound(
         check_integer("dimension", dimension, least=1)
     check_integer("subspace_seed", subspace_seed, least=0)
     check_integer("tried", tried, least=1)
-    for level in levels:
-        check_integer("levels", level, least=2)
+    if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
+        raise ValueError(f"levels is {levels!r}; accepted: a list of numbers")
+    for index, level in enumerate(levels):
+        check_integer(f"levels[{index}]", level, least=2)
     check_share("delta", delta)
     parts = ("bound", "bits", "levels", "train_error", "error", "error_low")
     names = [f"compression_{part}" for part in parts]
