@@ -243,7 +243,7 @@ def built(monkeypatch):
     """The datamodules that are built, in a process that has checked no configuration yet."""
     found, content = [], TensorData.content  # which each reads once, when it is built
     monkeypatch.setattr(TensorData, "content", lambda data: (found.append(data), content(data))[1])
-    monkeypatch.setattr(plan, "_CHECKED", set())
+    monkeypatch.setattr(plan, "_CHECKED", {})
     return found
 
 
@@ -257,7 +257,7 @@ def test_the_data_are_built_once(configure, built, monkeypatch, tmp_path):
 
     with monkeypatch.context() as patch:
         patch.setattr(execute, "plan", forgetful)
-        patch.setattr(plan, "_CHECKED", set())
+        patch.setattr(plan, "_CHECKED", {})
         again = execute.run({**plain, "runs_dir": str(tmp_path / "again")})
     assert len(built) == 4  # for the plan, the check and the run
     assert once["status"] == "completed"

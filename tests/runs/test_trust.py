@@ -334,6 +334,8 @@ def test_genbench_trusts_all_that_its_own_choices_name():
     for group in ("data", "model", "optimizer", "scheduler"):
         for path in config.choices(group).values():
             plain = OmegaConf.to_container(OmegaConf.create({"seed": 0, group: merged(path)}), resolve=True)
+            if path.stem == "grouped_images":
+                plain[group]["groups"] = [[0, 1], [2, 3]]  # which a command has to give
             trust.check({group: shared(plain[group])}, name=path.stem)
     reducers = "genbench.measures.trajectory"
     best = {"_target_": f"{reducers}.Largest", "metric": "val/performance/accuracy"}
