@@ -112,5 +112,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Mid-ranks within each column."""
-    return (values[None] < values[:, None]).sum(1) + 0.5 * (values[None] == values[:, None]).sum(1)
+    """Mid-ranks within each column: the number of smaller values, and half of that of equal ones."""
+    ranks = np.empty(values.shape)
+    for index, column in enumerate(values.T):
+        _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
+        ranks[:, index] = (np.cumsum(counts) - counts / 2)[inverse]
+    return ranks

@@ -74,3 +74,13 @@ def test_rank_correlations_agree_with_scipy():
     for i in range(1, 6):
         assert taus[i] == pytest.approx(stats.kendalltau(levels, values[:, i]).statistic)
         assert rhos[i] == pytest.approx(stats.spearmanr(others[:, i], values[:, i]).statistic)
+
+
+def test_rank_correlations_of_many_points_take_no_square_of_their_number():
+    """Groups of runs are all points of one correlation."""
+    rng = np.random.default_rng(0)
+    n = 200_000  # whose square no machine holds
+    a = rng.integers(0, 50, (n, 1)).astype(float)
+    b = a + rng.normal(0, 30, (n, 1))
+    assert p_values.spearman(a, b)[0] == pytest.approx(stats.spearmanr(a[:, 0], b[:, 0]).statistic, abs=1e-12)
+    assert p_values.spearman(a[:, :0], b[:, :0]).shape == (0,)
