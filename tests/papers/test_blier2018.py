@@ -2,9 +2,7 @@
 
 import random
 
-import pytest
-
-from tests.helpers.experiments import judged, rows, trained
+from tests.helpers.experiments import rows, trained
 
 ACCURACY = "test/performance/accuracy"
 BITS, RATIO, PER_LABEL = (f"train/information/prequential_{name}" for name in ("bits", "ratio", "bits_per_label"))
@@ -58,24 +56,6 @@ WRONG = {
         {"length": lambda run, bits, noise: bits + 0.2 * (shuffled(run) and run["model"] == "mlp")},
     ),
 }
-
-
-def test_numbers_like_the_paper_s_replicate_every_claim():
-    found = judged("blier2018", numbers)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(
-        ["C1", "C2", "C4"], "replicated"
-    ), [verdict.words for verdict in found.values()]
-
-
-@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
-def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
-    verdict = judged("blier2018", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
-
-
-def test_four_seeds_decide_nothing():
-    found = judged("blier2018", numbers, seeds=4)
-    assert {verdict.status for verdict in found.values()} == {"undecided"}
 
 
 def test_every_row_trains_and_measures_what_its_claims_need(tmp_path):

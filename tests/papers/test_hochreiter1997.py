@@ -4,11 +4,10 @@ import random
 
 import pytest
 
-from tests.helpers.experiments import judged, rows, trained
+from tests.helpers.experiments import rows, trained
 
 ACCURACY, BOX = "test/performance/accuracy", "train/trajectory/matched"
 ACTIVE = "train/information/active_weights"
-CLAIMS = ["C1", "C2", "C3", "C4"]
 
 
 def fms(run):
@@ -61,24 +60,6 @@ WRONG = {
     "C4 the opposite": ("C4", {ACTIVE: swapped(50, 30, 2)}),
     "C4 no effect with ten inputs": ("C4", {ACTIVE: where(10, flat(40, 1.5))}),
 }
-
-
-def test_numbers_like_the_paper_s_replicate_every_claim():
-    found = judged("hochreiter1997", numbers)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(CLAIMS, "replicated"), [
-        verdict.words for verdict in found.values()
-    ]
-
-
-@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
-def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
-    verdict = judged("hochreiter1997", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
-
-
-def test_four_seeds_decide_nothing():
-    found = judged("hochreiter1997", numbers, seeds=4)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(CLAIMS, "undecided")
 
 
 @pytest.mark.parametrize("row", rows("hochreiter1997"), ids=str)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.helpers.experiments import judged, node, rows, trained
+from tests.helpers.experiments import node, rows, trained
 from tests.helpers.pictures import pixels, write_folders
 
 TEST, TRAIN = "test/performance/accuracy", "train/performance/accuracy"
@@ -44,23 +44,6 @@ WRONG = {
     "C6 nothing is closed": ("C6", {"penalized": 0}),
     "C6 no gap": ("C6", {"gap": 0}),
 }
-
-
-def test_numbers_like_the_papers_replicate_every_claim():
-    found = judged("keskar2017", numbers)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(
-        ["C1", "C2", "C3", "C4", "C5", "C6"], "replicated"
-    ), [verdict.words for verdict in found.values()]
-
-
-@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
-def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
-    verdict = judged("keskar2017", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
-
-
-def test_four_seeds_decide_nothing():
-    assert {verdict.status for verdict in judged("keskar2017", numbers, seeds=4).values()} == {"undecided"}
 
 
 def test_the_ratio_of_ten_fails_on_the_paper_s_own_table():

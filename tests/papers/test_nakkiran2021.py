@@ -55,30 +55,14 @@ WRONG = {
     "C4 not later": ("C4", {"later": 1.0}),
     "C4 sooner": ("C4", {"later": 0.5}),
 }
-
-
-def test_numbers_like_the_papers_replicate_every_claim():
-    found = judged("nakkiran2021", numbers)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(
-        ["C1", "C2", "C3", "C4"], "replicated"
-    ), [verdict.words for verdict in found.values()]
-
-
-@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
-def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
-    seeds = 16 if "later" in changes else 8  # of eight, 2⁻⁸ times six parts and four claims is above the level
-    verdict = judged("nakkiran2021", lambda run: numbers(run, **changes), seeds=seeds)[claim]
-    assert verdict.status == "not replicated", verdict.words
+# of eight, 2⁻⁸ times six parts and four claims is above the level
+SEEDS = {case: 16 for case, (_, changes) in WRONG.items() if "later" in changes}
 
 
 def test_what_comes_after_the_train_set_is_fitted_does_not_count():
     """C1 holds although the worlds part then."""
     found = judged("nakkiran2021", lambda run: numbers(run, apart=0.15))
     assert found["C1"].status == "replicated", found["C1"].words
-
-
-def test_four_seeds_decide_nothing():
-    assert {verdict.status for verdict in judged("nakkiran2021", numbers, seeds=4).values()} == {"undecided"}
 
 
 def test_both_worlds_train_alike():

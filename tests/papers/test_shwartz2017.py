@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from genbench import config
 from genbench.runs import execute, plan
-from tests.helpers.experiments import judged
 
 XT4, XT5, ARCTANH = (f"all/trajectory/{name}" for name in ("xt_4", "xt_5", "arctanh_5"))
 TY5, ONSET, SNR = "all/trajectory/ty_5", "all/trajectory/xt_5_step", "train/trajectory/snr_step"
@@ -64,23 +63,6 @@ WRONG = {
     "C6 noise first": ("C6", {SNR: lambda run, value, noise: 30 * (1 + noise(0, 0.05))}),
     "C6 noise later": ("C6", {SNR: lambda run, value, noise: 600 * (1 + noise(0, 0.05))}),
 }
-
-
-def test_numbers_like_the_papers_replicate_every_claim():
-    found = judged("shwartz2017", numbers)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(
-        ["C1", "C2", "C3", "C4", "C5", "C6"], "replicated"
-    ), [verdict.words for verdict in found.values()]
-
-
-@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
-def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
-    verdict = judged("shwartz2017", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
-
-
-def test_four_seeds_decide_nothing():
-    assert {verdict.status for verdict in judged("shwartz2017", numbers, seeds=4).values()} == {"undecided"}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 import random
 
-import pytest
-
-from tests.helpers.experiments import judged, rows, trained
+from tests.helpers.experiments import rows, trained
 
 ACCURACY = "test/performance/accuracy"
 LEARNED, TARGET, CHANCE = (f"test/information/lempel_ziv_{name}" for name in ("complexity", "target", "chance"))
@@ -56,24 +54,6 @@ WRONG = {
     ),
     "C5 the bound lies below the error": ("C5", {BOUND: lambda run, value, noise: value - 0.4}),
 }
-
-
-def test_numbers_like_the_paper_s_replicate_every_claim():
-    found = judged("valleperez2019", numbers)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(
-        ["C1", "C2", "C3", "C4", "C5"], "replicated"
-    ), [verdict.words for verdict in found.values()]
-
-
-@pytest.mark.parametrize(("claim", "changes"), WRONG.values(), ids=list(WRONG))
-def test_numbers_that_violate_a_claim_do_not_replicate_it(claim, changes):
-    verdict = judged("valleperez2019", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
-
-
-def test_four_seeds_decide_nothing():
-    found = judged("valleperez2019", numbers, seeds=4)
-    assert {verdict.status for verdict in found.values()} == {"undecided"}
 
 
 def test_every_row_trains_and_measures_what_its_claims_need(tmp_path):
