@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.data.base import TensorData
-from genbench.data.batches import Batches, WarmStart
+from genbench.data.batches import Batches
 from genbench.data.corruptions import INPUTS, randomized_inputs
 from genbench.data.decoding import decoded, prefetched
 from genbench.data.image_sources import Source
@@ -394,18 +394,9 @@ class Parts(Sequence[tuple[Tensor, Tensor]]):
 class ImageBatches(Batches):
     """Shuffled batches of images, read ahead if they are not on the device. See :class:`Batches`."""
 
-    def __init__(
-        self,
-        x: Any,
-        y: Tensor,
-        *,
-        batch_size: int,
-        seed: int,
-        seeds: tuple[int, ...] | None = None,
-        warm_start: WarmStart | None = None,
-    ) -> None:
-        super().__init__(x, y, batch_size=batch_size, seed=seed, seeds=seeds, warm_start=warm_start)
-        self._lanes: list[tuple[ImageBatches, int]] = [(self, one) for one in seeds or (seed,)]
+    def __init__(self, x: Any, y: Tensor, **settings: Any) -> None:
+        super().__init__(x, y, **settings)
+        self._lanes: list[tuple[ImageBatches, int]] = [(self, one) for one in self.seeds or (self.seed,)]
 
     def indices(self, epoch: int) -> Tensor:
         """Return the rows of every batch of an epoch, for each lane of its own images, [len(self), lanes, B]."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
+from genbench.measures.linear_layers import Layer, linear_layers
 from genbench.measures.orthant import Array, expectation_propagation, sampled
 from genbench.measures.outputs import Reading, read
 from genbench.measures.performance import wrong_answers
@@ -146,14 +147,6 @@ def arc_cosine(inputs: Array, spreads: list[tuple[float, float]]) -> Array:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A linear layer."""
-
-    weight: Tensor  # [units, inputs], float64
-    bias: Tensor | None
-
-
-@dataclass(frozen=True)
 class Answers:
     """The answers of a fully connected ReLU network to some inputs."""
 
@@ -200,7 +193,7 @@ def answers(*snapshots: Snapshot) -> Answers | str:
 
 def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list[Layer]] | str:
     """logit₁ − logit₀ of each example [b], and the layers; or why the network is no such network."""
-    output, layers = _calls(snapshot, batch)
+    output, layers = linear_layers(snapshot, batch)
     logits = reading.logits(output)
     if logits.shape[1:] != (2,):
         return f"it is the probability of two classes, and the outputs are {tuple(logits.shape[1:])}"
@@ -215,24 +208,6 @@ def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list
     return (logits[:, 1] - logits[:, 0]).double(), layers
 
 
-def _calls(snapshot: Snapshot, batch: Any) -> tuple[Any, list[Layer]]:
-    """The output for a batch, and the linear layers in the order in which they were called."""
-    layers: list[Layer] = []
-
-    def called(module: nn.Module, _inputs: Any) -> None:
-        assert isinstance(module, nn.Linear)
-        bias = None if module.bias is None else module.bias.detach().double()
-        layers.append(Layer(module.weight.detach().double(), bias))
-
-    handles = [m.register_forward_pre_hook(called) for m in snapshot.model.modules() if isinstance(m, nn.Linear)]
-    try:
-        with torch.no_grad():
-            return snapshot.run(batch).output, layers
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def spreads_of(
     snapshot: Snapshot, layers: list[Layer], weight_std: float | None, bias_std: float | None
 ) -> list[tuple[float, float]] | str:
@@ -240,7 +215,7 @@ def spreads_of(
     found = []
     start = None if weight_std is not None or snapshot.initial is None else snapshot.with_state(snapshot.initial)
     with (start or snapshot).measuring():
-        weights = [layer.weight for layer in _calls(start, next(start.each_batch()))[1]] if start else []
+        weights = [layer.weight for layer in linear_layers(start, next(start.each_batch()))[1]] if start else []
     for index, layer in enumerate(layers):
         fan_in = layer.weight.shape[1]
         if weights:

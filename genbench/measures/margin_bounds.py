@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genbench.checks import check_number
 from genbench.measures.base import measure
 from genbench.measures.bounds import vacuity
+from genbench.measures.linear_layers import Layer, linear_layers
 from genbench.measures.margins import example_margins, margin_percentile, spectral_square
 from genbench.measures.outputs import with_logits
 from genbench.measures.pacbayes import check_share
@@ -123,10 +123,10 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
     for batch in snapshot.each_batch():
         if not snapshot.is_pair(batch) or not isinstance(batch[0], Tensor) or not batch[0].is_floating_point():
             return "the inputs are no tensor of numbers"
-        output, modules = _called(snapshot, batch)
-        x, layers = batch[0].flatten(1).double(), [m.weight.detach().double() for m in modules]
-        if any(m.bias is not None for m in modules):
-            x, layers = torch.cat([x, x.new_ones(len(x), 1)], 1), [_with_bias(m) for m in modules]
+        output, called = linear_layers(snapshot, batch)
+        x, layers = batch[0].flatten(1).double(), [layer.weight for layer in called]
+        if any(layer.bias is not None for layer in called):
+            x, layers = torch.cat([x, x.new_ones(len(x), 1)], 1), [_with_bias(layer) for layer in called]
             layers[-1] = layers[-1][:-1]
         inputs.append(x)
         if not layers or any(w.shape[1] != v.shape[0] for w, v in zip(layers[1:], layers, strict=False)):
@@ -144,27 +144,10 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
     return _Chain(torch.cat(inputs), layers, margins, gamma)
 
 
-def _called(snapshot: Snapshot, batch: Any) -> tuple[Any, list[nn.Linear]]:
-    """The output for a batch, and the linear layers in the order in which they were called."""
-    called: list[nn.Linear] = []
-
-    def keep(module: nn.Module, _inputs: Any) -> None:
-        assert isinstance(module, nn.Linear)
-        called.append(module)
-
-    handles = [m.register_forward_pre_hook(keep) for m in snapshot.model.modules() if isinstance(m, nn.Linear)]
-    try:
-        with torch.no_grad():
-            return snapshot.run(batch).output, called
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _with_bias(module: nn.Linear) -> Tensor:
+def _with_bias(layer: Layer) -> Tensor:
     """The matrix [[W, b], [0, 1]]."""
-    w = module.weight.detach().double()
-    bias = w.new_zeros(len(w)) if module.bias is None else module.bias.detach().double()
+    w = layer.weight
+    bias = w.new_zeros(len(w)) if layer.bias is None else layer.bias
     last = torch.cat([w.new_zeros(w.shape[1]), w.new_ones(1)])[None]
     return torch.cat([torch.cat([w, bias[:, None]], 1), last])
 
