@@ -21,6 +21,7 @@ class Numbers:
         unknown: the runs without a number, each in words.
         runs: [seeds], the positions of the runs among the records, -1 where there is none; None if the numbers are
             computed from others.
+        named: what each number is of, in words; empty if the numbers are computed from others.
     """
 
     low: np.ndarray
@@ -29,6 +30,7 @@ class Numbers:
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     runs: np.ndarray | None = None
+    named: tuple[str, ...] = ()
 
     def ends(self, worst: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower and the upper ends of the numbers of all seeds that have any, or without ``worst`` the known
@@ -48,7 +50,8 @@ class Numbers:
             low = np.where(self.low > 0, np.log(self.low), np.where(np.isnan(self.low), np.nan, -np.inf))
             high = np.where(bad, np.inf, np.where(self.high > 0, np.log(self.high), self.high))
         scale = max(1.0, *np.abs(low[np.isfinite(low)]).tolist(), 0.0)
-        lost = tuple(f"{value:.4g} has no logarithm" for value in self.low[bad].tolist())
+        names = self.named or [f"number {index}" for index in range(len(bad))]
+        lost = tuple(f"{names[i]} is {self.low[i]:.4g}, which has no logarithm" for i in np.flatnonzero(bad))
         return Numbers(low=low, high=high, scale=scale, missing=self.missing, unknown=(*self.unknown, *lost))
 
 

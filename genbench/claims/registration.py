@@ -199,18 +199,13 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     replicated or not: the status says so, whatever the runs show.
     """
     runs = ClaimRuns(found, claims.seeds)
-    faults: dict[str, str] = {}
-    for claim in claims.claims:
-        try:
-            claim.rule.evidence(runs)
-        except Exception as error:  # a rule of the user's own may fail in any way; the others are judged all the same
-            faults[claim.id] = _reason(error)
-    some = {claim.id: claim.rule for claim in claims.claims if claim.id not in faults}
-    given = verdicts(some, runs, family=claims.family, seeds=claims.seeds, looks=claims.looks) if some else []
+    guarded = {claim.id: _Guarded(claim.rule) for claim in claims.claims}
+    given = verdicts(guarded, runs, family=claims.family, seeds=claims.seeds, looks=claims.looks)
     by_id = {verdict.claim: verdict for verdict in given}
-    for name, fault in faults.items():
-        nothing = Evidence(supports=None, contradicts=None, n=0, words=fault)
-        by_id[name] = Verdict(name, UNDECIDED, fault, None, None, nothing)
+    for name, rule in guarded.items():
+        if rule.fault:
+            nothing = Evidence(supports=None, contradicts=None, n=0, words=rule.fault)
+            by_id[name] = Verdict(name, UNDECIDED, rule.fault, None, None, nothing)
     if said := _otherwise(claims, found):
         by_id = {name: replace(verdict, words=f"{said}; {verdict.words}") for name, verdict in by_id.items()}
     if claims.changed:
@@ -308,10 +303,33 @@ def _built(
     return built, {"_target_": target, **node}
 
 
+class _Guarded:
+    """A rule whose evidence is none once it fails: one of the user's own may fail in any way, at any look; the other
+    claims are judged all the same. ``fault`` is the first reason."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule, self.words, self.fault = rule, rule.words, ""
+
+    def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+        try:
+            return _of_rule(self._rule, runs, worst=worst)
+        except Exception as error:
+            self.fault = self.fault or _reason(error)
+            # outside the family, whose rest counts with p = 1: as if this p were undefined
+            return Evidence(supports=None, contradicts=None, n=0, words=self.fault, exact=True)
+
+
+def _of_rule(rule: Rule, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
+    found: object = rule.evidence(runs, worst=worst)
+    if not isinstance(found, Evidence):
+        raise ValueError(f"evidence is {found!r}; accepted: a genbench.claims.verdict.Evidence")
+    return found
+
+
 def _evidence(claim: Claim, runs: ClaimRuns) -> Evidence:
     """Return the evidence on a claim; an error names it."""
     try:
-        return claim.rule.evidence(runs)
+        return _of_rule(claim.rule, runs)
     except Exception as error:  # a rule of the user's own may fail in any way
         raise ValueError(f"claims.rules.{claim.id}: {_reason(error)}") from error
 

@@ -111,7 +111,8 @@ class ClaimRuns:
                     unknown.append(f"seed {seed} of {named(where)}: {reason}")
         scale = float(np.abs(low[np.isfinite(low)]).max(initial=0.0))
         told = {"missing": tuple(missing), "unknown": tuple(unknown)}
-        return Numbers(low=low, high=high, scale=scale, runs=positions, **told)
+        names = tuple(f"{metric} of seed {seed} of {named(where)}" for seed in self.seeds)
+        return Numbers(low=low, high=high, scale=scale, runs=positions, named=names, **told)
 
     def settings(self, key: str, sample: Numbers) -> list[Any]:
         """Return a setting of the runs of a sample, of those that have it."""

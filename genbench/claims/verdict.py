@@ -136,7 +136,7 @@ def judge(claims: Sequence[tuple[str, Evidence, Evidence]], *, family: int, look
         status, words = _status(evidence, ps, at_most)
         if evidence.unknown and not evidence.exact:
             other, other_words = _status(at_worst, worst_ps, at_most)
-            runs = _listed(evidence.unknown, "run has no number", "runs have no number")
+            runs = _listed(evidence.unknown, "number is unknown", "numbers are unknown")
             if other != status:
                 status, words = UNDECIDED, f"{runs}; left out: {words}; at the worst number: {other_words}"
             else:
@@ -168,7 +168,7 @@ def _status(evidence: Evidence, ps: tuple[float | None, float | None], at_most: 
         return UNDECIDED, _listed(evidence.missing, "run is missing", "runs are missing")
     if evidence.exact:
         if evidence.unknown:
-            return UNDECIDED, _listed(evidence.unknown, "run has no number", "runs have no number")
+            return UNDECIDED, _listed(evidence.unknown, "number is unknown", "numbers are unknown")
         return (REPLICATED, evidence.words) if evidence.n else (UNDECIDED, "there is no run")
     if evidence.n < FEWEST:
         return UNDECIDED, f"{evidence.n} seeds say something about it; a verdict needs {FEWEST}"
@@ -212,6 +212,8 @@ def _standing(decided: Verdict, latest: Verdict, seeds: Sequence[int]) -> Verdic
         return decided
     then, now = seeds[decided.look - 1], seeds[latest.look - 1]
     words = f"decided at the look of {then} seeds, while n and the interval beside it are of the look of {now}"
+    if latest.status != decided.status:
+        words += f", which by itself says: {latest.status}"
     return replace(decided, words=f"{decided.words}; {words}", evidence=latest.evidence)
 
 

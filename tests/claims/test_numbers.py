@@ -39,4 +39,4 @@ def test_what_is_not_positive_has_no_logarithm():
     found = numbers([math.e, 0, 0, NAN], [math.e, 0, 1, NAN]).log()
     np.testing.assert_array_equal(found.low, [1, -INF, -INF, NAN])
     np.testing.assert_array_equal(found.high, [1, INF, 0, NAN])
-    assert found.unknown == ("0 has no logarithm",)
+    assert found.unknown == ("number 1 is 0, which has no logarithm",)

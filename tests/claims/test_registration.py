@@ -1,6 +1,7 @@
 import copy
 import importlib
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -298,6 +299,25 @@ class Broken(Failing):
         raise TypeError("unsupported operand")
 
 
+class FailingLate(Failing):
+    def evidence(self, runs, *, worst=False):
+        if runs.sample(ACCURACY, at(1)).missing == () and len(runs.seeds) == 10:
+            raise TypeError("unsupported operand")
+        return rules.Difference(metric=ACCURACY, of=at(1), than=2).evidence(runs)
+
+
+class FailingAtTheWorst(Failing):
+    def evidence(self, runs, *, worst=False):
+        if worst:
+            raise TypeError("unsupported operand")
+        return replace(rules.Difference(metric=ACCURACY, of=at(1), than=2).evidence(runs), unknown=("one",))
+
+
+class Nothing(Failing):
+    def evidence(self, runs, *, worst=False):
+        return None
+
+
 def test_an_error_of_a_rule_names_its_claim():
     exact = {key: value for key, value in BOUNDED.items() if key != "statement"}
     either = {"_target_": f"{RULES}.Any", "statement": "A.", "parts": [exact]}
@@ -306,13 +326,18 @@ def test_an_error_of_a_rule_names_its_claim():
     broken = {"_target_": f"{__name__}.Broken", "statement": "A."}
     with pytest.raises(ValueError, match=r"^claims\.rules\.C2: TypeError: unsupported operand$"):
         read(block(C1=BETTER, C2=broken))
+    empty = {"_target_": f"{__name__}.Nothing", "statement": "A."}
+    with pytest.raises(ValueError, match=r"^claims\.rules\.C2: evidence is None; accepted: a genbench\.claims\."):
+        read(block(C1=BETTER, C2=empty))
 
 
-def test_a_rule_that_fails_on_the_runs_leaves_the_other_claims():
-    claims = read(block(C1=BETTER, C2={"_target_": f"{__name__}.Failing", "statement": "A."}))
+@pytest.mark.parametrize("rule", [Failing, FailingLate, FailingAtTheWorst])
+def test_a_rule_that_fails_on_the_runs_leaves_the_other_claims(rule):
+    claims = read(block(C1=BETTER, C2={"_target_": f"{__name__}.{rule.__name__}", "statement": "A."}))
     better, failed = judged(claims, runs(seeds=range(10), digest=claims.digest))
     assert better.status == "replicated"
     assert (failed.status, failed.words) == ("undecided", "TypeError: unsupported operand")
+    assert not failed.evidence.exact
 
 
 def test_a_claim_that_cannot_be_judged_leaves_the_others():

@@ -72,10 +72,10 @@ def test_verdicts_that_hang_on_diverged_runs_are_undecided():
     lost = ("seed 1: diverged",)
     found = verdict((evidence(0.001, n=7, unknown=lost), evidence(0.2, unknown=lost)))[0]
     assert found.status == "undecided"
-    assert found.words.startswith("1 run has no number (seed 1: diverged); left out: measured; at the worst number: ")
+    assert found.words.startswith("1 number is unknown (seed 1: diverged); left out: measured; at the worst number: ")
     same = verdict((evidence(0.001, n=7, unknown=lost), evidence(0.002, unknown=lost)))[0]
     assert same.status == "replicated"
-    assert same.words == "measured; 1 run has no number (seed 1: diverged), which changes nothing"
+    assert same.words == "measured; 1 number is unknown (seed 1: diverged), which changes nothing"
 
 
 def test_exact_claims_are_outside_the_family():
@@ -110,7 +110,8 @@ def test_a_decided_claim_is_final():
     first, second = final(looks, [8, 16, 32])
     assert (first.status, first.look, first.evidence) == ("replicated", 1, looks[2][0].evidence)
     assert first.words == (
-        f"{looks[0][0].words}; decided at the look of 8 seeds, while n and the interval beside it are of the look of 32"
+        f"{looks[0][0].words}; decided at the look of 8 seeds, while n and the interval beside it are of the look of "
+        "32, which by itself says: undecided"
     )
     assert (second.status, second.look) == ("not replicated", 2)
 

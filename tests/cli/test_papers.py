@@ -116,6 +116,8 @@ def test_a_paper_without_runs_has_none_or_those_of_its_summary(work):
     (work / "conf" / "experiment" / f"{NAME}.csv").write_text(
         typed(work, "genbench-table", f"runs/{NAME}", "--summary")[1]
     )
+    both = "  2 replicated, 1 not replicated (runs/nobody2020; the committed summary: 2 replicated, 1 not replicated)"
+    assert both in papers(work, NAME, columns=200)[1].splitlines()
     shutil.rmtree(work / "runs")
     status, out, err = papers(work, NAME)
     assert (status, err) == (0, "")

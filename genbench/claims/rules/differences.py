@@ -209,6 +209,11 @@ class Order:
         if not isinstance(self.of, Sequence) or isinstance(self.of, str) or len(self.of) < 2:
             raise ValueError(f"of is {self.of!r}; accepted: a list of the settings of at least two sets of runs")
         set_plain(self, of=[check_where("of", where) for where in self.of])
+        for before, after in itertools.combinations(self.of, 2):
+            if before == after:
+                raise ValueError(
+                    f"of has {named(after)} twice; accepted: other runs in each, as none rises above itself"
+                )
         first = self._differences[0]  # checks the other settings
         set_plain(self, margin=first.margin, interest=first.interest, bounds=first.bounds)
 

@@ -52,6 +52,7 @@ class Entry:
         folder: the folder of its runs; None without one.
         selection: the runs of ``folder``, or else those of the committed summary; None without both.
         also: experiments whose tables stand beside that of the paper.
+        committed: the same with the committed summary, where ``folder`` is shown instead.
     """
 
     experiment: Experiment
@@ -59,6 +60,7 @@ class Entry:
     folder: Path | None = None
     selection: Selection | None = None
     also: "tuple[Entry, ...]" = ()
+    committed: "Entry | None" = None
 
     @property
     def paper(self) -> Paper:
@@ -204,18 +206,18 @@ def _entry(experiment: Experiment, of: str, folder: Path | None) -> Entry:
     if of != _ALSO:
         experiment.check()
     own = None if folder is None else folder / experiment.name
-    if own is not None and ((own / records.SWEEP).exists() or any(own.glob(f"*/{records.RECORD}"))):
-        return Entry(experiment, of, own, load(own))
+    committed = None
     if experiment.summary.is_file():
-        return Entry(experiment, of, None, summary.read(experiment.summary, experiment.nodes))
-    return Entry(experiment, of)
+        committed = Entry(experiment, of, None, summary.read(experiment.summary, experiment.nodes))
+    if own is not None and ((own / records.SWEEP).exists() or any(own.glob(f"*/{records.RECORD}"))):
+        return Entry(experiment, of, own, load(own), committed=committed)
+    return committed or Entry(experiment, of)
 
 
 def _cost(entry: Entry) -> Cost:
     """Return the cost of an experiment by its summary, or else by the folder of its runs if all of these have ended."""
-    experiment, chosen = entry.experiment, entry.selection
-    if experiment.summary.is_file():
-        chosen = summary.read(experiment.summary, experiment.nodes)
+    experiment, chosen = entry.experiment, (entry.committed or entry).selection
+    if chosen is not None and experiment.summary.is_file():
         made = (chosen.sweep or {})["about"]
         seconds = made["seconds"]
     elif chosen is not None and len(chosen.records) == len(chosen.runs):
@@ -294,8 +296,11 @@ def _claims(entry: Entry) -> list[tuple[str, str, str]]:
 
 
 def _verdicts(entry: Entry) -> str:
+    if entry.selection is None:
+        return entry.counts
     left_out = f"; left out: {entry.left_out}" if entry.left_out else ""
-    return entry.counts if entry.selection is None else f"{entry.counts} ({entry.source}{left_out})"
+    also = "" if entry.committed is None else f"; {entry.committed.source}: {entry.committed.counts}"
+    return f"{entry.counts} ({entry.source}{left_out}{also})"
 
 
 def page(shown: Board, *, folder: Path | None = None) -> str:

@@ -72,7 +72,7 @@ def test_one_run_may_have_several_metrics_and_sets_may_overlap_in_none_of_a_seed
             {"metric": "y*", "steps": [1, 2], "of": at(0), "to": at(0), "than": 1},
             "to is data.x=0, as of is",
         ),
-        (rules.Order, {"metric": "y", "of": [at(0), at(0)]}, "than is data.x=0, as of is"),
+        (rules.Order, {"metric": "y", "of": [at(0), at(0)]}, "of has data.x=0 twice; accepted: other"),
         (rules.Sooner, {"metric": "y", "of": at(0), "than": at(0), "steps": 9}, "than is data.x=0, as of is"),
         (rules.Exact, {"metric": "y", "of": {}, "than": "y"}, "than is 'y', as metric is; accepted: a number or an"),
         (

@@ -74,7 +74,8 @@ def test_ratios_are_differences_of_logarithms():
 def test_what_has_no_logarithm_is_unknown():
     found = Difference(metric=ACCURACY, of=at(0), than=at(1), log=True).evidence(runs(x0=[*A, 0.0], x1=[*B, 0.5]))
     assert found.n == 8
-    assert found.unknown == ("0 has no logarithm",)
+    of = "test/performance/accuracy of seed 8 of data.x=0"
+    assert found.unknown == (f"{of} is 0, which has no logarithm",)
 
 
 def test_equal_differences_are_tested_by_their_sign():
@@ -177,6 +178,8 @@ def test_settings_of_equivalence_and_order_are_checked():
         Equivalence(metric=ACCURACY, of=at(0), to=None, margin=0.5)
     with pytest.raises(ValueError, match=r"^of is .*; accepted: a list of the settings of at least two"):
         Order(metric=ACCURACY, of=[at(0)])
+    with pytest.raises(ValueError, match=r"^of has data.x=0 twice; accepted: other runs in each, as none rises above"):
+        Order(metric=ACCURACY, of=[at(0), at(1), at(0)])
 
 
 def test_a_number_outside_the_bounds_decides_nothing():
