@@ -223,8 +223,11 @@ class Evaluation(FrozenNetwork):
     @property
     def structure(self) -> BatchStructure:
         """How the network and the loss treat the examples of a batch, found on the first one."""
-        with self.measuring():
-            return self.shared("structure", lambda: self._find_structure(next(self.each_batch())))
+        if "structure" not in self._shared:
+            with self.measuring():
+                self._shared["structure"] = self._find_structure(next(self.each_batch()))
+        found: BatchStructure = self._shared["structure"]
+        return found
 
     @property
     def target_axis(self) -> int:
