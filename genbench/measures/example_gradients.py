@@ -1,11 +1,11 @@
-"""The gradient of each example's loss."""
+"""The gradient of each example's loss, and its norm."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genbench.measures.evaluation import Evaluation
 from genbench.measures.examples import between, tensors_of, tolerance
@@ -32,6 +32,92 @@ def example_gradients(evaluation: Evaluation, vector: Tensor, *, check: bool) ->
         mean = float(torch.cat(values).double().mean())
         if check and not math.isclose(mean, float(loss), rel_tol=rounding, abs_tol=1e-6):
             raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
+
+
+def example_gradient_norms(evaluation: Evaluation, scale: Tensor, *, p: int) -> Tensor:
+    """‖scale · ∇ℓᵢ‖ₚ of each example [N], float64, for p = 1 or 2 and a factor for each weight [size].
+
+    Where all weights are those of linear layers, a layer's gradient is the outer product δᵢaᵢᵀ of what enters it and of
+    the slope by what leaves it, so that one backward pass gives the norms of all examples (Goodfellow 2015, arXiv
+    1510.01799); elsewhere each gradient is made.
+
+    Raises:
+        ValueError: as :func:`example_gradients`.
+    """
+    parts = evaluation.split(scale)
+    with evaluation.measuring():
+        found = _of_linear_layers(evaluation, parts, p)
+        if found is not None:
+            return found
+        flat = torch.cat([part.reshape(-1) for part in parts.values()])
+        plain = bool((flat == 1).all())
+        gradients = example_gradients(evaluation, evaluation.vector, check=True)
+        return torch.cat(
+            [torch.linalg.vector_norm(g if plain else g * flat, ord=p, dim=1, dtype=torch.float64) for g in gradients]
+        )
+
+
+def _of_linear_layers(evaluation: Evaluation, scale: dict[str, Tensor], p: int) -> Tensor | None:
+    """:func:`example_gradient_norms` of a network whose trainable weights are those of linear layers, each called once,
+    for each example alone; None for any other, as two gradients of whole examples show."""
+    layers: dict[str, dict[str, Tensor]] = {}  # the factors of each layer's weight and bias
+    modules = {}
+    for name, module in evaluation.model.named_modules():
+        own = {part: f"{name}.{part}".lstrip(".") for part in ("weight", "bias")}
+        chosen = {part: scale[key].double() for part, key in own.items() if key in scale}
+        if type(module) is nn.Linear and chosen:
+            layers[name], modules[name] = chosen, module
+    if sum(map(len, layers.values())) < len(scale) or not evaluation.divisible:
+        return None
+    calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _, inputs, output, name=name: calls.setdefault(name, []).append((inputs[0].detach(), output))
+        )
+        for name, module in modules.items()
+    ]
+    found = []
+    try:
+        with evaluation.placed() as leaves:
+            for batch in evaluation.each_batch():
+                for piece in evaluation.pieces(batch):
+                    calls.clear()
+                    result = evaluation.run(piece)
+                    if any(len(calls.get(name, ())) != 1 or calls[name][0][0].ndim != 2 for name in layers):
+                        return None
+                    once = {name: calls[name][0] for name in layers}
+                    if any(len(a) != result.n for a, _ in once.values()):
+                        return None
+                    slopes = torch.autograd.grad(result.loss * result.n, [out for _, out in once.values()])
+                    total = torch.zeros(result.n, dtype=torch.float64, device=evaluation.device)
+                    for (name, (a, _)), slope in zip(once.items(), slopes, strict=True):
+                        along, out = a.double().abs() ** p, slope.double().abs() ** p
+                        for part, factor in layers[name].items():
+                            reach = along @ (factor.abs() ** p).T if part == "weight" else factor.abs() ** p
+                            total += (reach * out).sum(1)
+                    norms = total ** (1 / p)
+                    if not found and not _are_norms(evaluation, piece, norms, leaves, scale, p):
+                        return None
+                    found.append(norms)
+    except RuntimeError:  # a loss that does not depend on a layer
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.cat(found)
+
+
+def _are_norms(
+    evaluation: Evaluation, batch: Any, norms: Tensor, leaves: Mapping[str, Tensor], scale: Mapping[str, Tensor], p: int
+) -> bool:
+    """Whether the first and the last of the norms are those of the gradients of these examples alone."""
+    for i in {0, len(norms) - 1}:
+        one = evaluation.known_layout().rows(batch, len(norms), torch.tensor([i]))
+        slopes = zip(gradient(evaluation.run(one).loss, leaves), scale.values(), strict=True)
+        norm = torch.cat([(g * factor).double().reshape(-1) for g, factor in slopes]).norm(p)
+        if abs(float(norm - norms[i])) > tolerance(next(iter(leaves.values()))) * float(norm):
+            return False
+    return True
 
 
 def _of_batch(evaluation: Evaluation, batch: Any, n: int, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genbench.checks import check_integer
 from genbench.measures.base import measure
+from genbench.measures.example_gradients import example_gradient_norms
 from genbench.measures.optimization import gradients
 from genbench.measures.outputs import undefined, with_logits
 from genbench.measures.snapshot import Snapshot
@@ -86,8 +87,7 @@ def fisher_rao_norm(snapshot: Snapshot) -> Estimate:
 
 def _squares(snapshot: Snapshot) -> Tensor:
     """‖∇ℓᵢ‖₂² of each example [N], float64."""
-    norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in snapshot.example_gradients()]
-    return torch.cat(norms).square()
+    return example_gradient_norms(snapshot, torch.ones_like(snapshot.vector), p=2).square()
 
 
 def _draw(p: Tensor, generator: torch.Generator) -> Tensor:

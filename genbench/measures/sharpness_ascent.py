@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from genbench.measures.curvature import leading_vectors
+from genbench.measures.example_gradients import example_gradient_norms
 from genbench.measures.perturbations import gaussian, generator_of
 from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
@@ -30,10 +31,6 @@ class Ball:
         if self.norm == "linf":
             return self.rho * slope.sign()
         return self.rho * slope / slope.norm().clamp_min(1e-300)
-
-    def reach(self, slopes: Tensor) -> Tensor:
-        """max slope·u over the ball, of each of ``slopes`` [N, size]: ρ times the dual norm."""
-        return self.rho * slopes.norm(dim=1, p=1 if self.norm == "linf" else 2)
 
     def outwards(self, u: Tensor, slope: Tensor) -> Tensor:
         """Move a point inside the ball to the sphere if the loss rises along ``u``."""
@@ -90,29 +87,21 @@ def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Genera
 def _worst_examples(snapshot: Snapshot, ball: Ball, count: int) -> list[Tensor]:
     """The gradients, as slopes of u, of the examples whose own loss can become largest in the ball; none if the loss
     does not split into the examples' losses."""
-    if snapshot.examples == 1:  # the mean gradient is its
+    if snapshot.examples == 1 or not count:  # of one example the mean gradient is its
         return []
-    plain = bool((ball.scale == 1).all())
-    kept: list[tuple[float, Tensor]] = []
-    first = 0
     try:
-        losses = _example_losses(snapshot)
-        positive = bool((losses >= 0).all())
-        for some in snapshot.example_gradients():
-            slopes = some if plain else some * ball.scale
-            value = losses[first : first + len(some)]
-            first += len(some)
-            highest = value + ball.reach(slopes).double()
-            if positive:
-                # q and what stands before ∇ℓ in ∇q; −expm1(−ℓ) is 1 − e^−ℓ without cancellation
-                room = -torch.expm1(-value)
-                highest = torch.where(value > 0, value + room.log() + (highest - value) / room, -math.inf)
-            top = highest.topk(min(count, len(highest)))
-            kept += [(float(q), slopes[i].double()) for q, i in zip(*top, strict=True)]
-            kept = sorted(kept, key=lambda pair: -pair[0])[:count]
+        value = _example_losses(snapshot)
+        rise = ball.rho * example_gradient_norms(snapshot, ball.scale, p=1 if ball.norm == "linf" else 2)
+        highest = value + rise
+        if bool((value >= 0).all()):
+            # q and what stands before ∇ℓ in ∇q; −expm1(−ℓ) is 1 − e^−ℓ without cancellation
+            room = -torch.expm1(-value)
+            highest = torch.where(value > 0, value + room.log() + rise / room, -math.inf)
+        top = highest.topk(min(count, len(highest))).indices
+        rows = torch.cat(list(snapshot.subsets([top.sort().values])[0].example_gradients()))
     except (RuntimeError, TypeError, ValueError):  # a loss that is no mean over examples, or cannot take one alone
         return []
-    return [slope for _, slope in kept]
+    return [rows[i].double() * ball.scale for i in top.argsort().argsort()]
 
 
 def _example_losses(snapshot: Snapshot) -> Tensor:
