@@ -76,7 +76,7 @@ def _of_linear_layers(evaluation: Evaluation, scale: dict[str, Tensor], p: int) 
         )
         for name, module in modules.items()
     ]
-    found = []
+    found: list[Tensor] = []
     try:
         with evaluation.placed() as leaves:
             for batch in evaluation.each_batch():
