@@ -1,1 +1,1 @@
-"""Changes of inputs: adversarial attacks and common corruptions."""
+"""Changes of inputs: augmentations, adversarial attacks and common corruptions."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.regularization.shared.geometry import box
+from genbench.inputs.geometry import box
 from genbench.regularization.shared.inputs import check_signals, integers
 from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
 from genbench.rng import StepRandom

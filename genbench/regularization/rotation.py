@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from genbench.inputs.augmentation import symmetric
+from genbench.inputs.geometry import turned, warped
 from genbench.regularization.base import Method
-from genbench.regularization.shared.geometry import turned, warped
-from genbench.regularization.shared.inputs import check_images, symmetric
+from genbench.regularization.shared.inputs import check_images
 from genbench.rng import StepRandom
 
 

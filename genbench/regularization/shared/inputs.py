@@ -1,8 +1,6 @@
-"""Checks of inputs, and random numbers for changing them."""
+"""Checks of inputs, and random integers for changing them."""
 
 from torch import Tensor
-
-from genbench.rng import StepRandom
 
 
 def check_images(name: str, x: Tensor) -> None:
@@ -21,11 +19,6 @@ def check_signals(name: str, x: Tensor) -> None:
             f"regularization {name}: inputs of shape {tuple(x.shape)}; accepted: sequences "
             "(batch, channels, length) or images (batch, channels, height, width)"
         )
-
-
-def symmetric(draw: StepRandom, site: str, *shape: int) -> Tensor:
-    """Draw uniform numbers on [−1, 1)."""
-    return 2 * draw.uniform(site, *shape) - 1
 
 
 def integers(uniform: Tensor, n: int | Tensor) -> Tensor:

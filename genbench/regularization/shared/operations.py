@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.regularization.shared.geometry import turned, warped
+from genbench.inputs.geometry import turned, warped
 from genbench.regularization.shared.inputs import integers
 from genbench.rng import StepRandom
 

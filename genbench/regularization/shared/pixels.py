@@ -5,8 +5,8 @@ from itertools import groupby
 
 from torch import Tensor, nn
 
+from genbench.inputs.geometry import box
 from genbench.regularization.base import Method
-from genbench.regularization.shared.geometry import box
 from genbench.rng import StepRandom
 
 
@@ -39,7 +39,7 @@ class Pixels:
             self._keep(_along(self.x, axis, (source == inside).to(self.x.dtype)))
 
     def blank(self, start: Tensor, size: Tensor) -> None:
-        """Set a box to zero: see :func:`genbench.regularization.shared.geometry.box`."""
+        """Set a box to zero: see :func:`genbench.inputs.geometry.box`."""
         self._keep(1 - box(self.x, start, size))
 
     def made(self) -> Tensor:

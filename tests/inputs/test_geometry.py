@@ -2,7 +2,7 @@ import pytest
 import torch
 from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 
-from genbench.regularization.shared.geometry import box, turned, warped
+from genbench.inputs.geometry import box, turned, warped
 from genbench.regularization.shared.inputs import integers
 
 
