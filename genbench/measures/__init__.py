@@ -15,6 +15,7 @@ True
 
 from genbench.measures.active_weights import active_weights
 from genbench.measures.adversarial import adversarial_accuracy
+from genbench.measures.augmented import augmentation_change, augmented_margin
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
 from genbench.measures.compression import compressed_size
@@ -29,6 +30,7 @@ from genbench.measures.curvature import (
     hessian_trace,
     layer_curvature,
 )
+from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
@@ -48,6 +50,7 @@ from genbench.measures.margins import (
     negative_entropy,
     normalized_margin,
 )
+from genbench.measures.mixup import label_wise_mixup
 from genbench.measures.norms import (
     convolution_spectral_norms,
     distance_from_init,
@@ -79,6 +82,7 @@ from genbench.measures.representation import (
     participation_ratio,
 )
 from genbench.measures.rescaling import rescaled, rescaling
+from genbench.measures.response_curve import perturbation_response
 from genbench.measures.sharpness import adaptive_sharpness, keskar_sharpness, m_sharpness, sam_sharpness
 from genbench.measures.sharpness_average import (
     adaptive_average_sharpness,
@@ -102,6 +106,8 @@ __all__ = [
     "adaptive_average_sharpness",
     "adaptive_sharpness",
     "adversarial_accuracy",
+    "augmentation_change",
+    "augmented_margin",
     "average_sharpness",
     "brier_score",
     "calibration_error",
@@ -110,6 +116,7 @@ __all__ = [
     "convolution_spectral_norms",
     "corrupted_performance",
     "cross_entropy",
+    "davies_bouldin",
     "disagreement",
     "distance_from_init",
     "drift_accuracy",
@@ -141,6 +148,7 @@ __all__ = [
     "inverse_margin",
     "keskar_sharpness",
     "l2_norm",
+    "label_wise_mixup",
     "layer_curvature",
     "lempel_ziv_complexity",
     "linear_cka",
@@ -172,6 +180,7 @@ __all__ = [
     "parameter_norms",
     "participation_ratio",
     "path_norm",
+    "perturbation_response",
     "power_law",
     "prequential_code",
     "rademacher_bound",

@@ -131,6 +131,8 @@ INAPPLICABLE = Estimate(None, note="undefined: inputs are neither sequences [B, 
 def applicable(snapshot: Snapshot) -> tuple[str, ...] | None:
     """The corruptions that apply to the snapshot's inputs; None if there are none."""
     args, _ = snapshot.first_input
+    if not args or not isinstance(args[0], Tensor):
+        return None
     try:
         return common_corruptions_of(args[0])
     except ValueError:
