@@ -1,5 +1,7 @@
 """Stop training at a loss or accuracy on the whole train split."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 from torch import nn
 
@@ -11,12 +13,14 @@ from genbench.measures import Snapshot, accuracy
 from genbench.measures.base import reason
 from genbench.measures.random_state import restoring_random_state
 from genbench.measures.snapshot import Count, Forward, Loss
+from genbench.records.estimate import Estimate
 
 
 class Stop(pl.Callback):
     """Stops training after an epoch whose final weights reach a threshold in a full pass in evaluation mode.
 
     Without a threshold it does nothing. If the pass fails, training goes on, and each reason is logged once.
+    ``train/optimization/steps`` are the optimizer steps until the end.
 
     Args:
         train_loss: stop if the train loss is at most this, > 0.
@@ -51,19 +55,30 @@ class Stop(pl.Callback):
         self.forward = forward
         self.count = count
         self.network = network
+        self.results: dict[str, Estimate] = {}
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
         self._splits = Splits()
         self._probed = False
 
+    @property
+    def _idle(self) -> bool:
+        return self.train_loss is None and self.train_accuracy is None
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.check(pl_module)
-        self._splits, self._probed = Splits(), False
+        self._splits, self._probed, self.results = Splits(), False, {}
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._idle:
+            self.results = {"train/optimization/steps": Estimate(float(trainer.global_step))}
 
     def check(self, pl_module: pl.LightningModule) -> None:
         """Refuse the name of a part that the module does not have, before training."""
         network(pl_module, self.network)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (self.train_loss, self.train_accuracy) == (None, None) or (trainer.current_epoch + 1) % self.every_n_epochs:
+        if self._idle or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         with restoring_random_state():
             try:

@@ -206,7 +206,7 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         if rule.fault:
             nothing = Evidence(supports=None, contradicts=None, n=0, words=rule.fault)
             by_id[name] = Verdict(name, UNDECIDED, rule.fault, None, None, nothing)
-    if said := _otherwise(claims, found):
+    if said := otherwise(claims, found):
         by_id = {name: replace(verdict, words=f"{said}; {verdict.words}") for name, verdict in by_id.items()}
     if claims.changed:
         by_id = {name: replace(verdict, status=SETTINGS_CHANGED) for name, verdict in by_id.items()}
@@ -241,10 +241,15 @@ def _correlates(rule: Any) -> bool:
     return isinstance(rule, rules.Correlation | rules.CorrelationDifference) or any(map(_correlates, parts))
 
 
-def _otherwise(claims: Claims, found: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many runs were trained under another rule or without one; empty if none was."""
+def judging(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return the digest of the claims in each record of a registered seed, None where it has none."""
     seeds = set(claims.seeds)
-    digests = [record["provenance"].get("claims") for record in found if record["seed"] in seeds]
+    return [record["provenance"].get("claims") for record in found if record["seed"] in seeds]
+
+
+def otherwise(claims: Claims, found: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many runs were trained under another rule or without one; empty if none was."""
+    digests = judging(claims, found)
     counts = {
         "under another rule": sum(digest not in (None, claims.digest) for digest in digests),
         "before there was a rule": sum(digest is None for digest in digests),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genbench.claims.registration import Claim, Claims, conditions, judged, read, told
+from genbench.claims.registration import Claim, Claims, conditions, judged, judging, otherwise, read, told
 from genbench.claims.runs import named
 from genbench.claims.verdict import Verdict
 from genbench.privacy import clean
@@ -116,12 +116,12 @@ def _caption(claims: Claims, records: Sequence[Mapping[str, Any]]) -> list[str]:
     changed = f"The command changed settings: {clean(told(claims.changed))}." if claims.changed else ""
     return [
         *([changed, "A verdict is about the experiment as its file states it."] if changed else []),
-        *_test(claims),
+        *_test(claims, records),
         *(f"Conditional on {said}." for said in conditions(claims, records)),
     ]
 
 
-def _test(claims: Claims) -> list[str]:
+def _test(claims: Claims, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what p values are, in sentences."""
     if not claims.family:
         return ["Exact claims: they hold in every run or they do not, so there is no p."]
@@ -135,6 +135,16 @@ def _test(claims: Claims) -> list[str]:
         return said
     return [
         *said,
-        "The chance of at least one false verdict, of either kind, is at most 10 % if the rules were registered before "
-        "the runs.",
+        f"The chance of at least one false verdict, of either kind, is at most 10 %{_registered(claims, records)}.",
     ]
+
+
+def _registered(claims: Claims, records: Sequence[Mapping[str, Any]]) -> str:
+    """Say whether the rules were registered before the runs, as the digests in their records tell."""
+    runs = len(judging(claims, records))
+    if not runs:
+        return " if the rules are registered before the runs"
+    if other := otherwise(claims, records):
+        return f" for rules that were registered before the runs; {other}"
+    which = "the run, which carries" if runs == 1 else f"all {runs:,} runs, each of which carries"
+    return f": the rules were registered before {which} their digest"

@@ -78,9 +78,9 @@ def page(
     shared, varied = _settings([run.config for run in selection.runs if run.record])
     return templates.get_template("report.html.j2").render(
         table=table,
+        tables=[(each, render.spans(each), render.texts(each)) for each in (table, *table.further)],
         verdicts=verdicts,
         spans=render.spans(table),
-        texts=render.texts(table),
         differences=_differences(table),
         pictures=pictures,
         counts=_counts(selection),

@@ -61,7 +61,8 @@ def latex(table: Table) -> str:
         "% needs \\usepackage{booktabs,graphicx} and, for pdflatex, \\usepackage[T1]{fontenc}",
         *_floats(table.title, pages),
     ]
-    return "\n".join(lines if inside else [*lines, "", f"{{\\noindent{text}\\par}}"]) + "\n"
+    lines = lines if inside else [*lines, "", f"{{\\noindent{text}\\par}}"]
+    return "\n".join([*lines, *(f"\n{latex(each)[:-1]}" for each in table.further)]) + "\n"
 
 
 def verdicts_latex(verdicts: Verdicts, title: str) -> str:

@@ -101,7 +101,8 @@ class Row:
 class Table:
     """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` follow them.
 
-    ``figures`` are the figures that the experiment asks for, as settings of :class:`genbench.report.spec.Curve`.
+    ``figures`` are the figures that the experiment asks for, as settings of :class:`genbench.report.spec.Curve`;
+    ``further`` are more tables of the same runs, which stand below this one.
     """
 
     title: str
@@ -114,6 +115,7 @@ class Table:
     notes: list[str]
     problems: list[str]
     figures: Sequence[Mapping[str, Any]] = ()
+    further: "Sequence[Table]" = ()
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def spans(table: Table) -> list[tuple[str, int]]:
 
 
 def markdown(table: Table) -> str:
-    """Return a GitHub-flavoured Markdown table with its caption and notes."""
+    """Return a GitHub-flavoured Markdown table with its caption and notes, and the further ones."""
 
     def cell(text: Text) -> str:
         value = " ± ".join(filter(None, (text.mean, text.half)))
@@ -83,7 +83,7 @@ def markdown(table: Table) -> str:
         lines += ["", notes + "."]
     if table.problems:
         lines += ["", "Left out:", "", *(f"- {escaped(problem)}" for problem in table.problems)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(f"\n{markdown(each)[:-1]}" for each in table.further)]) + "\n"
 
 
 _HEADER = [
@@ -107,14 +107,20 @@ def _place(column: Column) -> str:
 def comma_separated(table: Table) -> str:
     """Return a CSV with one line per cell, in full precision and the column's unit; undefined values are empty.
 
-    The first line's field "caption" holds the title, the caption and what was left out: a comment line would not be
-    read by every CSV reader.
+    The field "caption" of the first line of each table holds the title, the caption and what was left out: a comment
+    line would not be read by every CSV reader.
     """
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(_HEADER)
+    for each in (table, *table.further):
+        _write_cells(buffer, each)
+    return buffer.getvalue()
+
+
+def _write_cells(buffer: io.StringIO, table: Table) -> None:
     caption = [f"{table.title}.", *table.caption]
     caption += [f"Left out: {'; '.join(table.problems)}."] if table.problems else []
-    buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_HEADER)
     for row, line in zip(table.rows, table.cells, strict=True):
         for column, cell in zip(table.columns, line, strict=True):
             mean, difference = cell.mean, cell.difference
@@ -139,7 +145,6 @@ def comma_separated(table: Table) -> str:
                 ]
             )
             caption = []
-    return buffer.getvalue()
 
 
 VERDICT_HEAD = ("claim", "verdict", "n", "p for", "p against", "95 % interval")

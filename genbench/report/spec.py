@@ -75,13 +75,17 @@ class Curve:
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     """Return the columns of a spec; raise ValueError (one line) if the spec is malformed."""
     accepted = (
-        "title", "caption", "rows", "order", "baseline", "choose", "columns", "figures", "source", "third_party",
-        "same_scale",
+        "title", "caption", "where", "rows", "order", "baseline", "choose", "best_in_row", "columns", "figures",
+        "source", "third_party", "same_scale", "further",
     )  # fmt: skip
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
+    if not isinstance(spec.get("where"), Mapping | None):
+        raise ValueError(f"table: where is {spec['where']!r}; accepted: settings of the runs that it shows, or null")
     if not isinstance(spec.get("rows"), list | None) or not isinstance(spec.get("baseline"), list | str | None):
         raise ValueError("table: rows and baseline must be lists or null, or baseline a row's label")
+    if spec.get("best_in_row") not in (None, "max", "min"):
+        raise ValueError(f"table: best_in_row is {spec['best_in_row']!r}; accepted: max, min, or null")
     rule = spec.get("choose")
     if rule and (
         not isinstance(rule, Mapping) or set(rule) != {"metric", "best"} or rule["best"] not in ("max", "min")
@@ -208,6 +212,18 @@ def _check_families(name: str, y: Mapping[str, Any], x: Any) -> None:
             )
 
 
+def further_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the specs of the further tables of a spec, which have no figures; raise ValueError (one line) if that is
+    malformed."""
+    found = spec.get("further") or []
+    if not isinstance(found, list) or not all(isinstance(node, Mapping) and node.get("columns") for node in found):
+        raise ValueError(f"table: further is {found!r}; accepted: a list of tables with columns of their own")
+    for node in found:
+        if inner := [key for key in ("further", "figures") if node.get(key)]:
+            raise ValueError(f"table: a further table has {inner[0]}; accepted: the table itself has them")
+    return found
+
+
 def changed(
     spec: Mapping[str, Any],
     metrics: Collection[str],
@@ -221,7 +237,7 @@ def changed(
     Columns are chosen from the spec's own by label, title or metric, or from ``metrics``, which are those of the runs.
     Raises ``ValueError`` (one line) for a column that is neither.
     """
-    spec = dict(spec)
+    spec = {key: value for key, value in spec.items() if key != "further"}
     if rows is not None and rows != spec.get("rows"):  # of other rows nothing is said
         measured = [{**node, "published": None} for node in spec.get("columns") or () if node.get("metric")]
         spec |= {"rows": list(rows), "baseline": None, "order": None, "columns": measured}
@@ -244,8 +260,10 @@ def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Ma
     """Raise ValueError (one line) if a table's spec is malformed or names settings that the runs do not have."""
     spec = spec or {}
     known = sorted({*choices, *records.flatten(config)})
-    read = [key for column in columns_of(spec) for key in (*column.where, *column.minus)]
-    read += [key for curve in curves_of(spec.get("figures")) for key in curve.keys]
-    for key in [*(spec.get("rows") or []), *read]:
+    read = [key for curve in curves_of(spec.get("figures")) for key in curve.keys]
+    for each in (spec, *further_of(spec)):
+        read += [key for column in columns_of(each) for key in (*column.where, *column.minus)]
+        read += [*(each.get("rows") or []), *(each.get("where") or {})]
+    for key in read:
         if key not in known:
             raise ValueError(f"table: {key!r} is neither a group nor a setting of the runs; {nearest(key, known)}")

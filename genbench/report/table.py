@@ -1,6 +1,6 @@
 """A small result table: a cell is one configuration minus its seed."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from genbench.report.format import listed, natural
 from genbench.report.lookup import Lookup, Values, extend, label, refuse_mixture
 from genbench.report.model import Cell, Column, Point, Row, Table
 from genbench.report.selection import SelectedRun, Selection
-from genbench.report.spec import RAW_MEASURES, columns_of, order_of
+from genbench.report.spec import RAW_MEASURES, columns_of, further_of, order_of
 
 _OTHER_NETWORK = "another network"
 _UNFINISHED = ("failed", "diverged", "damaged", "running", "missing")
@@ -30,18 +30,23 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     defaults replace whatever is absent or null. ``choose`` holds a ``metric`` and whether ``best`` is max or min: if
     the runs of a row differ in settings that no column distinguishes, the row shows the setting with the best mean of
     the metric over all of its runs, and names it. Columns without any value are left out, and the caption says so.
+    ``where`` chooses runs by their settings, ``best_in_row`` (max or min) marks the best mean of each row, and
+    ``further`` has the specs of more tables.
 
     Raises:
         ValueError: a malformed spec, or a cell that would mix configurations; one line.
     """
     spec = _spec(selection, spec)
     columns, order = columns_of(spec), order_of(spec)
-    runs = selection.runs
-    if not runs:
+    if not selection.runs:
         raise ValueError(f"no runs to show in {selection.name}: it holds neither a readable record nor a plan")
+    lookup = Lookup(selection.runs)
+    where = spec.get("where") or {}
+    for key in [*where, *(key for column in columns for key in (*column.where, *column.minus))]:
+        lookup.require(key)
+    runs = lookup.matching(selection.runs, where)
     keys = _row_keys(spec, runs, columns)
-    lookup = Lookup(runs)
-    for key in [*keys, *(key for column in columns for key in (*column.where, *column.minus))]:
+    for key in keys:
         lookup.require(key)
     found = lookup.rows(runs, keys)
     baseline_key = _baseline(spec, keys, found, lookup, order)
@@ -89,12 +94,15 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     grid = [list(line) for line in zip(*compared, strict=True)]
     common = max((cell.mean.n for line in grid for cell in line if cell.mean), default=0)
     grid = [[_flag_n(cell, common) for cell in line] for line in grid]
+    if across := spec.get("best_in_row"):
+        grid = [_best_in_row(line, {"max": max, "min": min}[across]) for line in grid]
     return Table(
         title=clean(spec.get("title") or selection.name),
         caption=[
             *([clean(spec["caption"])] if spec.get("caption") else []),
             *([f"Changed by the command: {', '.join(changed)}."] if spec.get("caption") and changed else []),
             *caption_of(columns, rows, grid, baseline, altered, common),
+            *([f"Bold: {across}imum of the means of its row."] if across else []),
             *published_caption(columns, rows, grid, scaled_down(selection)),
             *chosen.caption,
             *(
@@ -113,6 +121,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
         notes=notes.texts,
         problems=[clean(problem) for problem in (*selection.left_out, *problems)],
         figures=spec.get("figures") or (),
+        further=[build(replace(selection, left_out=()), node) for node in further_of(spec)],
     )
 
 
@@ -312,7 +321,10 @@ def _without_general(columns: Sequence[Column], lines: Sequence[_Line]) -> tuple
         ]
         for line in lines
     ]
-    return cut, [f"{listed(_named(columns, of))}: {text}." for text, of in general.items()]
+    sayings: dict[tuple[int, ...], list[str]] = {}
+    for text, of in general.items():
+        sayings.setdefault(tuple(of), []).append(text)
+    return cut, [f"{listed(_named(columns, of))}: {'; '.join(texts)}." for of, texts in sayings.items()]
 
 
 def _named(columns: Sequence[Column], chosen: Sequence[int]) -> list[str]:
@@ -406,6 +418,11 @@ def _compare(
         )
         for row, cell in enumerate(cells)
     ]
+
+
+def _best_in_row(cells: Sequence[Cell], best: Callable[[list[float]], float]) -> list[Cell]:
+    means = [cell.mean.value for cell in cells if cell.mean]
+    return [replace(cell, best=cell.mean is not None and cell.mean.value == best(means)) for cell in cells]
 
 
 def _row_notes(runs: Sequence[SelectedRun]) -> list[str]:

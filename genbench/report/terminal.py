@@ -70,6 +70,8 @@ def renderable(table: Table, width: int) -> "Group":
             RichText("Left out:", style="yellow"),
             *(RichText(f"  {item}", style="yellow") for item in table.problems),
         ]
+    for each in table.further:
+        parts += [RichText(""), renderable(each, width)]
     return Group(*parts)
 
 

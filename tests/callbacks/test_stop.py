@@ -5,6 +5,13 @@ from genbench.callbacks import Gap, Stop
 from tests.helpers.lightning_projects import Plain, data, fit
 
 
+def test_the_steps_until_the_end_are_a_result_where_something_may_stop_it():
+    stop, idle = Stop(train_accuracy=0.01), Stop()
+    fitted = fit(callbacks=[stop, idle], max_epochs=3)
+    assert stop.results["train/optimization/steps"].value == fitted.global_step > 0
+    assert (idle.results, stop.history, stop.seconds) == ({}, [], 0.0)
+
+
 def test_stop():
     easy = fit(callbacks=[Stop(train_accuracy=0.01)])
     assert easy.current_epoch == 1

@@ -10,6 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from genbench import records, report
+from genbench.claims.registration import read
 from genbench.report import claims, html, render
 from genbench.report.latex import verdicts_latex
 from genbench.report.model import VerdictRow, Verdicts
@@ -155,6 +156,25 @@ def test_claims_that_cannot_be_judged_leave_the_table_and_say_why(tmp_path, body
     assert "| l1 |" in (folder / "table.md").read_text()
     assert "The claims are not judged" in printed(claims.renderable(found.verdicts), 200)
     assert not (folder / "claims.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("digests", "said"),
+    [
+        ("every", ": the rules were registered before all 10 runs, each of which carries their digest."),
+        ("some", " for rules that were registered before the runs; 1 of 10 runs was trained before there was a rule."),
+        ("none", " if the rules are registered before the runs."),
+    ],
+)
+def test_the_caption_says_whether_the_rules_were_registered_before_the_runs(tmp_path, digests, said):
+    found = [] if digests == "none" else load(leave(tmp_path)).records
+    digest = read(BLOCK).digest
+    for record in found:
+        record["provenance"]["claims"] = digest
+    if digests == "some":
+        del found[3]["provenance"]["claims"]
+    text = f"The chance of at least one false verdict, of either kind, is at most 10 %{said}"
+    assert text in claims.of_records(BLOCK, found).caption
 
 
 def test_exact_claims_alone_have_no_p_to_explain(tmp_path):

@@ -75,6 +75,59 @@ def test_settings_that_a_column_subtracts_are_checked():
         check(spec, {"data": {"train_size": 1}}, {})
 
 
+FURTHER = {
+    "title": "The half",
+    "caption": "Of noisy labels.",
+    "where": {"data.label_noise": 0.2},
+    "rows": ["regularization"],
+    "order": {"none": "nothing", "sam": "SAM"},
+    "columns": [{**ACCURACY, "digits": 3}],
+}
+
+
+def test_a_further_table_shows_some_of_the_same_runs_by_its_own_rows_and_columns(ablation):
+    loaded = load(ablation)
+    spec = {**loaded.sweep["table"], "further": [FURTHER]}
+    table = build(loaded, spec)
+    (further,) = table.further
+    alone = build(loaded, FURTHER)
+    assert (further.title, [row.label for row in further.rows][:2]) == ("The half", ["nothing", "SAM"])
+    assert further.cells == alone.cells
+    means = {row.label: cell.mean for row, (cell,) in zip(further.rows, further.cells, strict=True)}
+    noisy = table.cells[row(table, "sam")][column(table, "noisy", "test acc. (%)")].mean
+    assert 100 * means["SAM"].value == pytest.approx(noisy.value)
+    own = build(loaded, {key: value for key, value in spec.items() if key != "further"})
+    assert [table.rows, table.cells, table.caption] == [own.rows, own.cells, own.caption]
+    for text in (render.markdown(table), latex(table), render.comma_separated(table), html.page(loaded, table, [], [])):
+        assert text.index("Of noisy labels.") > text.index(table.caption[0].partition("%")[0])
+    assert render.comma_separated(table).count("row,chosen") == 1
+    assert points(loaded, spec) == points(loaded, {**spec, "further": None})
+
+
+@pytest.mark.parametrize(("best", "chosen"), [("max", "l2"), ("min", "none")])
+def test_the_best_mean_of_a_row_may_be_bold(tmp_path, best, chosen):
+    loaded = load(factory.toy(tmp_path, {"none": [0.60, 0.70], "l1": [0.61, 0.70], "l2": [0.70, 0.65]}))
+    columns = [{**ACCURACY, "label": name, "where": {"regularization": name}} for name in ("none", "l1", "l2")]
+    table = build(loaded, {"rows": ["model"], "columns": columns, "best_in_row": best})
+    assert [c.label for c, cell in zip(table.columns, table.cells[0], strict=True) if cell.best] == [chosen]
+    assert f"Bold: {best}imum of the means of its row." in table.caption
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        ({"a": 1}, r"table: further is .*; accepted: a list of tables with columns of their own"),
+        ([{"title": "x"}], r"table: further is .*; accepted: a list of tables with columns of their own"),
+        ([{**FURTHER, "figures": [{}]}], "table: a further table has figures; accepted: the table itself has them"),
+        ([{**FURTHER, "where": 3}], "table: where is 3; accepted: settings of the runs that it shows, or null"),
+        ([{**FURTHER, "where": {"data.label_nose": 1}}], "table: 'data.label_nose' is neither a group .*label_noise'"),
+    ],
+)
+def test_further_tables_are_checked_before_runs_train(further, message):
+    with pytest.raises(ValueError, match=message):
+        check({"further": further}, {"data": {"label_noise": 0.2}}, {"regularization": ["none"]})
+
+
 def test_the_caption_counts_the_comparisons_of_each_column(ablation):
     table = build(load(ablation))
     tested = {

@@ -56,7 +56,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     for axis in axes.flat[len(measured) :]:
         axis.remove()
     every = sorted({x for panel in measured.values() for values in panel.values() for x in values})
-    fewest = min(len(ys) for panel in measured.values() for line in panel.values() for ys in line.values())
+    runs = {len(ys) for panel in measured.values() for line in panel.values() for ys in line.values()}
     for axis, (panel, found) in zip(axes.flat, measured.items(), strict=False):
         for line, values in found.items():
             number = lines.index(line)
@@ -89,8 +89,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     title = None if set(lines) <= set(curve.names.values()) else plain(named) or None  # names of ours say what they are
     if not alone:
         figure.legend(handles=handles, loc="outside right upper", title=title, fontsize=7.5)
-    interval = "with Student-t 95 % intervals" if fewest > 1 else "without intervals where there is a single run"
-    said = [f"Means over seeds {interval}; at least {fewest} runs per point."]
+    interval = "with Student-t 95 % intervals" if min(runs) > 1 else "without intervals where there is a single run"
+    said = [f"Means over seeds {interval}; {_a_point(runs)}."]
     if curve.scatter:
         said = ["Each point is a run.", *_correlations(curve, inside)]
     for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
@@ -181,12 +181,21 @@ def _trajectories(curve: Curve, points: Sequence[Point], x: Mapping[str, str]) -
         for label, marker in zip(labels, _MARKERS, strict=False)
     ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=7.5)
-    fewest = min(len(pairs) for _, lines in panels for line in lines.values() for pairs in line.values())
-    said = f"Means over seeds; at least {fewest} runs per point."
+    runs = {len(pairs) for _, lines in panels for line in lines.values() for pairs in line.values()}
+    said = f"Means over seeds; {_a_point(runs)}."
     for drawn, all_of, what in ((len(panels), len(measured), "panels"), (len(labels), len(curve.y), "lines")):
         if drawn < all_of:
             said += f" The first {drawn} of {all_of} {what}."
     return Drawing(curve.name, clean(curve.title), said, figure)
+
+
+def _a_point(runs: set[int]) -> str:
+    """Say of how many runs points are.
+
+    >>> _a_point({8}), _a_point({1, 8})
+    ('8 runs a point', '1 to 8 runs a point')
+    """
+    return f"{min(runs)} {'to ' + str(max(runs)) + ' ' if len(runs) > 1 else ''}run{'s' * (max(runs) > 1)} a point"
 
 
 def _inside(curve: Curve, points: Sequence[Point]) -> list[Point]:

@@ -53,7 +53,7 @@ def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str
         yield "\nUnlike the paper:\n"
         yield from (f"- {escaped(line)}" for line in paper.scaled_down)
     also = [each for each in entry.also if each.selection is not None]
-    yield f"\n## The {'tables' if also else 'table'}\n"
+    yield f"\n## The {'tables' if also or entry.spec.get('further') else 'table'}\n"
     yield from map(_table, (entry, *also))
     if drawn:
         yield "## Figures"

@@ -32,6 +32,7 @@ class Paper:
         limits: what its numbers cannot say, one sentence each.
         tried: for claims that did not replicate, by id: what was tried.
         also: experiments whose tables stand on the page too, such as one on other data; no claim is judged by them.
+        companions: other papers that some of the claims are of, by name: these claims.
         one_scale: why there is no experiment at the paper's own scale, where there is none.
     """
 
@@ -45,6 +46,7 @@ class Paper:
     limits: tuple[str, ...] = ()
     tried: Mapping[str, str] | None = None
     also: tuple[str, ...] = ()
+    companions: Mapping[str, tuple[str, ...]] | None = None
     one_scale: str | None = None
 
     @property
@@ -84,8 +86,22 @@ def read(block: Mapping[str, Any], claims: Collection[str] | None = None) -> Pap
         scaled_down=_texts(block, "scaled_down"),
         limits=_texts(block, "limits"),
         also=_texts(block, "also"),
+        companions=_companions(block, claims),
         one_scale=None if block.get("one_scale") is None else _text("paper.one_scale", block["one_scale"]),
     )
+
+
+def _companions(block: Mapping[str, Any], claims: Collection[str] | None) -> dict[str, tuple[str, ...]]:
+    nodes = block.get("companions") or {}
+    if not isinstance(nodes, Mapping):
+        raise ValueError(f"paper.companions is {nodes!r}; accepted: by the name of a paper its claims, or null")
+    found = {_text("paper.companions", name): _texts(nodes, name, "companions.") for name in nodes}
+    named = [claim for ids in found.values() for claim in ids]
+    if strange := [claim for claim in named if claims is not None and claim not in claims]:
+        raise ValueError(f"paper.companions names {strange[0]}, no claim; {nearest(strange[0], [*(claims or ())])}")
+    if twice := [claim for claim in named if named.count(claim) > 1]:
+        raise ValueError(f"paper.companions names {twice[0]} twice; accepted: a claim of one paper")
+    return found
 
 
 def _critique(name: str, node: object) -> Critique:
@@ -97,15 +113,15 @@ def _critique(name: str, node: object) -> Critique:
     return Critique(_text(f"{name}.text", node["text"]), _text(f"{name}.source", node["source"]))
 
 
-def _list(block: Mapping[str, Any], name: str) -> Sequence[Any]:
+def _list(block: Mapping[str, Any], name: str, above: str = "") -> Sequence[Any]:
     value = block.get(name) or []
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"paper.{name} is {value!r}; accepted: a list, or null")
+        raise ValueError(f"paper.{above}{name} is {value!r}; accepted: a list, or null")
     return value
 
 
-def _texts(block: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return tuple(_text(f"paper.{name}[{i}]", text) for i, text in enumerate(_list(block, name)))
+def _texts(block: Mapping[str, Any], name: str, above: str = "") -> tuple[str, ...]:
+    return tuple(_text(f"paper.{above}{name}[{i}]", text) for i, text in enumerate(_list(block, name, above)))
 
 
 def _text(name: str, value: object) -> str:

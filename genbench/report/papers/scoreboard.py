@@ -1,7 +1,7 @@
 """The scoreboard of papers: which claims replicate, and what running them costs; in a terminal and as a page."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,8 +102,15 @@ class Entry:
 
     @property
     def counts(self) -> str:
-        """The number of claims by verdict, in words."""
-        return counted([self])
+        """The number of claims by verdict, in words; those of companions by their paper."""
+        companions = self.paper.companions or {}
+        others = {claim for claims in companions.values() for claim in claims}
+        own = _by_status(row for row in self.verdicts if row.claim not in others)
+        told = [
+            f"{name}: {_by_status(row for row in self.verdicts if row.claim in companions[name])}"
+            for name in companions
+        ]
+        return "; ".join([own, *told])
 
     @property
     def source(self) -> str:
@@ -238,7 +245,11 @@ def counted(entries: Sequence[Entry]) -> str:
     >>> counted([])
     'no claims'
     """
-    found = Counter(row.status for entry in entries for row in entry.verdicts)
+    return _by_status(row for entry in entries for row in entry.verdicts)
+
+
+def _by_status(rows: Iterable[VerdictRow]) -> str:
+    found = Counter(row.status for row in rows)
     return ", ".join(f"{found[name]} {name}" for name in _STATUSES if found[name]) or "no claims"
 
 

@@ -48,7 +48,7 @@ def test_a_metric_against_a_setting_is_the_mean_over_seeds(sizes):
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["l2"]
     half = axis.collections[0].get_segments()[0][:, 1]
     assert half[1] - half[0] == pytest.approx(2 * 4.302653 * 0.01 / 3**0.5, rel=1e-5)  # t of two degrees of freedom
-    assert "at least 3 runs per point" in drawing_.caption
+    assert "3 runs a point" in drawing_.caption
 
 
 def test_a_metric_against_another_is_a_point_a_run(sizes):
@@ -104,7 +104,7 @@ def test_trajectories_go_through_the_means_of_two_families_and_are_coloured_by_n
     assert list(shades.get_array()) == [0, 1, 2]
     assert bar.get_ylabel() == "step"
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["first"]
-    assert drawing_.caption == "Means over seeds; at least 3 runs per point. The first 1 of 2 lines."
+    assert drawing_.caption == "Means over seeds; 3 runs a point. The first 1 of 2 lines."
     assert drawn(sizes, node | {"x": {"a": "test/a_*"}, "y": {"a": "test/b_*"}}) == [None]
 
 
@@ -121,7 +121,7 @@ def test_of_very_many_lines_and_panels_some_are_drawn_and_the_caption_says_so(si
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["100"]
     (axis,) = drawing_.figure.axes
     assert set(lines(axis)) == {(100,)}
-    assert drawing_.caption.endswith("runs per point. The first 1 of 2 panels. The first 1 of 2 lines.")
+    assert drawing_.caption.endswith("runs a point. The first 1 of 2 panels. The first 1 of 2 lines.")
 
 
 def test_nothing_measured_is_no_figure(sizes):

@@ -18,7 +18,8 @@ def test_a_paper_is_read():
     assert paper.url == "https://arxiv.org/abs/2001.00001"
     assert paper.critiques == (Critique("Norms say little about functions.", "Critic 2021"),)
     assert paper.tried == {"grows": "Nothing else was tried."}
-    assert paper.one_scale is None
+    assert (paper.one_scale, paper.companions) == (None, {})
+    assert read({**BLOCK, "companions": {"Other 2021": ["grows"]}}).companions == {"Other 2021": ("grows",)}
     assert read({**BLOCK, "one_scale": "Its settings are\nunknown."}).one_scale == "Its settings are unknown."
     assert read({**BLOCK, "link": "doi:10.1162/neco.1997.9.1.1"}).url == "https://doi.org/10.1162/neco.1997.9.1.1"
 
@@ -47,6 +48,19 @@ def test_a_paper_is_read():
             "paper.critiques[0].sources is not a setting; did you mean 'source'?",
         ),
         ({"tried": {"grow": "x"}}, "paper.tried.grow is no claim of the experiment; did you mean 'grows'?"),
+        (
+            {"companions": {"Other 2021": ["grow"]}},
+            "paper.companions names grow, no claim; did you mean 'grows'?",
+        ),
+        (
+            {"companions": {"Other 2021": ["grows"], "Third 2022": ["grows"]}},
+            "paper.companions names grows twice; accepted: a claim of one paper",
+        ),
+        ({"companions": {"Other 2021": "grows"}}, "paper.companions.Other 2021 is 'grows'; accepted: a list, or null"),
+        (
+            {"companions": ["grows"]},
+            "paper.companions is ['grows']; accepted: by the name of a paper its claims, or null",
+        ),
         ({"claimed": "a \x1b[31m b"}, "paper.claimed is 'a \\x1b[31m b'; accepted: text"),
     ],
 )

@@ -41,6 +41,15 @@ def test_claims_are_counted_by_verdict(tmp_path):
     assert scoreboard.counted([]) == "no claims"
 
 
+def test_claims_of_companions_are_counted_by_their_paper(tmp_path):
+    chosen = entry(tmp_path, selection=load(runs(tmp_path / "runs")))
+    nodes = chosen.experiment.nodes
+    paper = {**nodes["paper"], "companions": {"Other 2021": ["grows", "positive"]}}
+    several = replace(chosen, experiment=replace(chosen.experiment, nodes={**nodes, "paper": paper}))
+    assert chosen.counts == "2 replicated, 1 not replicated"
+    assert several.counts == "1 replicated; Other 2021: 1 replicated, 1 not replicated"
+
+
 def test_claims_are_judged_by_the_rules_that_stand_in_the_experiment_now(tmp_path):
     """A folder's own copy of the rules does not count."""
     run = entry(tmp_path, selection=load(runs(tmp_path / "runs")))
