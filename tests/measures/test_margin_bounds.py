@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,12 @@ from torch import nn
 from genbench.measures import Snapshot, rademacher_bound, spectral_margin_bound
 
 PRICE = math.log(math.pi**2 / 3 - 1)
+
+
+def rounded(size):
+    """The power e^(j/100) that is next above a size, and log δ/δ_j."""
+    j = math.ceil(100 * math.log(size))
+    return math.exp(j / 100), 2 * math.log(1 + abs(j)) + PRICE
 
 
 def linear(w, x, y):
@@ -36,11 +43,10 @@ def of(net, x, y):
 def test_rademacher_bound_of_a_halfspace_by_hand():
     x, y = torch.tensor([[3.0], [-3.0], [5.0], [-4.0]]).double(), torch.tensor([1, 0, 1, 0])
     found = rademacher_bound(linear([[-1.0], [1.0]], x, y), percentile=0)  # margins 2|x|, γ = 6, norm 2
-    j = math.ceil(math.log2(2 / 6))
-    complexity = 2.0**j * (math.sqrt(2 * math.log(2)) + 1) * math.sqrt(9 + 9 + 25 + 16) / 4
+    size, price = rounded(2 / 6)
+    complexity = size * (math.sqrt(2 * math.log(2)) + 1) * math.sqrt(9 + 9 + 25 + 16) / 4
     assert found["rademacher_complexity"].value == pytest.approx(complexity, rel=1e-12)
-    confidence = math.log(2 / 0.05) + 2 * math.log(1 + abs(j)) + PRICE
-    expected = 2 * complexity + 3 * math.sqrt(confidence / 8)
+    expected = 2 * complexity + 3 * math.sqrt((math.log(2 / 0.05) + price) / 8)
     assert found["rademacher_bound"].value == pytest.approx(expected, rel=1e-12)
 
 
@@ -48,9 +54,8 @@ def test_the_ramp_counts_margins_below_gamma():
     x, y = torch.tensor([[1.0], [-1.0], [2.0], [-4.0]]).double(), torch.tensor([1, 0, 1, 1])
     snapshot = linear([[0.0], [1.0]], x, y)  # margins 1, 1, 2, −4
     full = rademacher_bound(snapshot, percentile=100)
-    j = math.ceil(math.log2(1 / 2))
     rest = 2 * full["rademacher_complexity"].value
-    rest += 3 * math.sqrt((math.log(40) + 2 * math.log(1 + abs(j)) + PRICE) / 8)
+    rest += 3 * math.sqrt((math.log(40) + rounded(1 / 2)[1]) / 8)
     assert full["rademacher_bound"].value == pytest.approx((0.5 + 0.5 + 0 + 1) / 4 + rest, rel=1e-12)
 
 
@@ -63,7 +68,7 @@ def test_complexity_exceeds_that_of_the_linear_class():
     signs = torch.randint(2, (4000, len(x)), generator=torch.Generator().manual_seed(1)).double() * 2 - 1
     exact = float((signs @ x).norm(dim=1).mean() / len(x) * gap / gamma)
     found = rademacher_bound(of(net, x, y), percentile=0)["rademacher_complexity"].value
-    assert exact < found < 2 * (math.sqrt(2 * math.log(2)) + 1) * 1.2 * exact
+    assert exact < found < (math.sqrt(2 * math.log(2)) + 1) * 1.2 * exact
 
 
 def test_biases_are_weights_of_a_further_input():
@@ -95,14 +100,87 @@ def test_spectral_bound_of_three_layers_by_hand():
     assert found["spectral_complexity"].value == pytest.approx(r, rel=1e-9)
     scale = 72 * float(x.norm()) * math.log(n) * math.sqrt(math.log(2 * 16**2)) / n
     assert found["spectral_term"].value == pytest.approx(scale * r / gamma, rel=1e-9)
-    exponents = [math.ceil(math.log2(q)) for q in (math.prod(s) / gamma, *ratios)]
-    over, *above = (2.0**j for j in exponents)
-    confidence = math.log(40) + sum(2 * math.log(1 + abs(j)) + PRICE for j in exponents)
+    longest = float(x.norm(dim=1).max())
+    over_margin = longest * r / (gamma * math.sqrt(n))
+    assert found["spectral_over_margin"].value == pytest.approx(over_margin, rel=1e-9)
+    (over, *above), prices = zip(*map(rounded, (math.prod(s) / gamma, *ratios)), strict=True)
+    confidence = math.log(40) + sum(prices)
     fitted = float((margins <= gamma).double().mean())
     expected = fitted + 8 / n**1.5 + scale * over * sum(q ** (2 / 3) for q in above) ** 1.5
     expected += 3 * math.sqrt(confidence / (2 * n))
     assert found["spectral_margin_bound"].value == pytest.approx(expected, rel=1e-9)
     assert "vacuous" in found["spectral_margin_bound"].note
+
+
+def moved(scale, **settings):
+    """A network that answers all examples rightly, and the weights it began with."""
+    net, x, y = chain(16, 12, **settings)
+    generator = torch.Generator().manual_seed(5)
+    start = {k: v - scale * torch.randn(v.shape, generator=generator).to(v) for k, v in net.state_dict().items()}
+    return net, x, y, start
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_spectral_bound_from_the_initial_weights_by_hand(bias):
+    net, x, y, start = moved(0.05, bias=bias)
+    names = ("0", "2", "4")
+    if bias:
+        padded = torch.cat([x, torch.ones(len(x), 1)], 1)
+        w = [torch.cat([net.state_dict()[f"{k}.weight"], net.state_dict()[f"{k}.bias"][:, None]], 1) for k in names]
+        w0 = [torch.cat([start[f"{k}.weight"], start[f"{k}.bias"][:, None]], 1) for k in names]
+        for each in w[:2]:
+            each.data = torch.cat([each, torch.eye(each.shape[1], dtype=each.dtype)[-1:]])
+        for each in w0[:2]:
+            each.data = torch.cat([each, torch.eye(each.shape[1], dtype=each.dtype)[-1:]])
+    else:
+        padded, w, w0 = x, [net.state_dict()[f"{k}.weight"] for k in names], [start[f"{k}.weight"] for k in names]
+    s = [float(torch.linalg.matrix_norm(each, 2)) for each in w]
+    ratios = [float((a - b).norm(dim=1).sum()) / t for a, b, t in zip(w, w0, s, strict=True)]
+    z = net(x).detach()
+    gamma, n = float((z.max(1).values - z.scatter(1, y[:, None], -math.inf).max(1).values).min()), len(x)
+    snapshot = Snapshot(net, F.cross_entropy, [(x[:20], y[:20]), (x[20:], y[20:])], initial=start)
+    found = spectral_margin_bound(snapshot, reference="init", percentile=0)
+    r = math.prod(s) * sum(q ** (2 / 3) for q in ratios) ** 1.5
+    assert found["spectral_init_complexity"].value == pytest.approx(r, rel=1e-9)
+    over_margin = float(padded.norm(dim=1).max()) * r / (gamma * math.sqrt(n))
+    assert found["spectral_init_over_margin"].value == pytest.approx(over_margin, rel=1e-9)
+    width = max(max(each.shape) for each in w)
+    scale = 72 * float(padded.norm()) * math.log(n) * math.sqrt(math.log(2 * width**2)) / n
+    assert found["spectral_init_term"].value == pytest.approx(scale * r / gamma, rel=1e-9)
+    sizes, prices = zip(*map(rounded, (*s, 1 / gamma, *ratios)), strict=True)
+    expected = float(n**-1) + 8 / n**1.5  # one margin is γ
+    expected += scale * math.prod(sizes[:4]) * sum(q ** (2 / 3) for q in sizes[4:]) ** 1.5
+    expected += 3 * math.sqrt((math.log(40) + sum(prices)) / (2 * n))
+    assert found["spectral_init_margin_bound"].value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("reference", ["origin", "init"])
+def test_rounding_costs_little_of_the_norms(reference):
+    """So the bound grows as they do."""
+    net, x, y, start = moved(0.05)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)], initial=start)
+    found = [estimate.value for estimate in spectral_margin_bound(snapshot, reference=reference).values()]
+    bound, term = found[:2]
+    assert term <= bound <= math.exp(0.01 * 5) * term + 10
+
+
+def test_a_layer_that_training_left_as_it_was_has_no_part():
+    net, x, y, start = moved(0.05, bias=False)
+    start |= {"2.weight": net.state_dict()["2.weight"].clone()}
+    found = spectral_margin_bound(Snapshot(net, F.cross_entropy, [(x, y)], initial=start), reference="init")
+    w = {k: net.state_dict()[f"{k}.weight"] for k in ("0", "2", "4")}
+    s = {k: float(torch.linalg.matrix_norm(each, 2)) for k, each in w.items()}
+    ratios = [float((w[k] - start[f"{k}.weight"]).norm(dim=1).sum()) / s[k] for k in ("0", "4")]
+    r = math.prod(s.values()) * sum(q ** (2 / 3) for q in ratios) ** 1.5
+    assert found["spectral_init_complexity"].value == pytest.approx(r, rel=1e-9)
+    assert math.isfinite(found["spectral_init_margin_bound"].value)
+
+
+def test_there_may_be_no_initial_weights():
+    net, x, y = chain(6)
+    found = spectral_margin_bound(of(net, x, y), reference="init")
+    assert set(found) == {f"spectral_init_{part}" for part in ("margin_bound", "term", "complexity", "over_margin")}
+    assert {e.note for e in found.values()} == {"undefined: there are no initial weights"}
 
 
 @pytest.mark.parametrize("bound", [rademacher_bound, spectral_margin_bound])
@@ -147,9 +225,10 @@ def test_one_logit_is_the_difference_of_two():
     with torch.no_grad():
         double[2].weight.copy_(torch.cat([torch.zeros(1, 6), net[2].weight]))
         double[2].bias.copy_(torch.cat([torch.zeros(1), net[2].bias]))
-    one = Snapshot(net, F.binary_cross_entropy_with_logits, [(x, (z > 0).double()[:, None])])
-    two = Snapshot(double, F.cross_entropy, [(x, (z > 0).long())])
-    for bound in (rademacher_bound, spectral_margin_bound):
+    begun = [{k: 0.9 * v for k, v in each.state_dict().items()} for each in (net, double)]
+    one = Snapshot(net, F.binary_cross_entropy_with_logits, [(x, (z > 0).double()[:, None])], initial=begun[0])
+    two = Snapshot(double, F.cross_entropy, [(x, (z > 0).long())], initial=begun[1])
+    for bound in (rademacher_bound, spectral_margin_bound, partial(spectral_margin_bound, reference="init")):
         for key, estimate in bound(one).items():
             assert estimate.value == pytest.approx(bound(two)[key].value, rel=1e-9)
 
@@ -160,3 +239,5 @@ def test_bad_settings(settings):
     for bound in (rademacher_bound, spectral_margin_bound):
         with pytest.raises(ValueError, match=r"percentile is|delta is"):
             bound(of(net, x, y), **settings)
+    with pytest.raises(ValueError, match=r"^reference is 'zero'; accepted: init, origin$"):
+        spectral_margin_bound(of(net, x, y), reference="zero")
