@@ -17,7 +17,7 @@ from genbench.measures.active_weights import active_weights
 from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.augmented import augmentation_change, augmented_margin
 from genbench.measures.base import measure
-from genbench.measures.bounds import pac_bayes_bound, vc_bound, vc_dimension
+from genbench.measures.bounds import pac_bayes_bound, sign_correlation, vc_bound, vc_dimension
 from genbench.measures.compression import compressed_size
 from genbench.measures.compute import flops
 from genbench.measures.corrupted import corrupted_performance, mean_corruption_error
@@ -190,6 +190,7 @@ __all__ = [
     "sam_sharpness",
     "sharpness_alpha",
     "sharpness_measures",
+    "sign_correlation",
     "simplicity_bias",
     "soft_error",
     "spectral_margin_bound",

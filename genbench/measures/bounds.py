@@ -99,6 +99,29 @@ def vc_bound(snapshot: Snapshot, *, delta: float = 0.05) -> Estimate:
     return _said(snapshot, error + math.sqrt(2 * growth / m) + math.sqrt(math.log(1 / delta) / (2 * m)))
 
 
+@measure("bound")
+def sign_correlation(snapshot: Snapshot) -> Estimate:
+    """The correlation of the answers with the labels as signs, mean s(yᵢ) s(ŷᵢ) over the examples, s = 1 for the upper
+    half of the classes and −1 for the lower; in [−1, 1].
+
+    Where labels were drawn uniformly, s(yᵢ) are random signs σᵢ. The mean of this number over draws of them is then at
+    most E_σ sup_h mean σᵢ h(xᵢ), the empirical Rademacher complexity of the signs h = s(ŷ) of all networks that the
+    training may reach (Bartlett & Mendelson 2002, JMLR 3, 463): 1 for a class that fits random labels, so that no bound
+    by the complexity of the class says anything (Zhang et al. 2017, arXiv 1611.03530, section 2.2). Of other labels it
+    says nothing about the class. Undefined for an odd number of classes.
+    """
+    if isinstance(reading := read(snapshot), str):
+        return undefined(reading)
+    classes = reading.logits(snapshot.predictions[0][0]).shape[1]
+    if classes % 2:
+        return undefined(f"{classes} classes have no two halves")
+    half, same = classes // 2, []
+    for output, target in snapshot.predictions:
+        agree = (reading.answers(output) < half) == (reading.labels(output, target) < half)
+        same.append(reading.counted(agree, output, target))
+    return Estimate(float(2 * torch.cat(same).double().mean() - 1))
+
+
 @measure("bound", names=("pac_bayes_bound", "pac_bayes_train_error", "pac_bayes_kl"))
 def pac_bayes_bound(
     snapshot: Snapshot,

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from genbench.measures import Snapshot, pac_bayes_bound, pacbayes_sigma, vc_bound, vc_dimension
+from genbench.measures import Snapshot, pac_bayes_bound, pacbayes_sigma, sign_correlation, vc_bound, vc_dimension
 from genbench.measures.bounds import kl_inverse
 from tests.helpers.measured import independent
 from tests.helpers.networks import NETS, build
@@ -245,6 +245,54 @@ def test_sigma_is_that_of_the_search():
     for key, e in pac_bayes_bound(parts, prior="origin").items():
         assert e.value == pytest.approx(found[key].value, rel=1e-9)
     assert vc_bound(parts).value == pytest.approx(vc_bound(snapshot).value, rel=1e-12)
+
+
+def constant(*logits):
+    """A network that answers every example alike."""
+    net = nn.Linear(2, len(logits)).double()
+    nn.init.zeros_(net.weight)
+    net.bias.data = torch.tensor(logits).double()
+    return net
+
+
+def test_sign_correlation_by_hand():
+    x, y = torch.randn(8, 2).double(), torch.tensor([0, 1, 1, 2, 3, 1, 0, 1])  # six of the lower half
+    for logits, expected in (((1.0, 0, 0, 0), 0.5), ((0, 1.0, 0, 0), 0.5), ((0, 0, 0, 1.0), -0.5)):
+        split = [(x[:3], y[:3]), (x[3:], y[3:])]
+        assert sign_correlation(Snapshot(constant(*logits), F.cross_entropy, split)).value == pytest.approx(expected)
+    right = nn.Sequential(nn.Linear(2, 4)).double()
+    fitted = right(x).argmax(1)
+    assert sign_correlation(Snapshot(right, F.cross_entropy, [(x, fitted)])).value == 1
+    one = Snapshot(constant(2.0), F.binary_cross_entropy_with_logits, [(x, (y > 0).double()[:, None])])
+    assert sign_correlation(one).value == pytest.approx((6 - 2) / 8)
+
+
+def test_sign_correlation_of_labels_that_count():
+    x = torch.randn(4, 2).double()
+    loss = nn.CrossEntropyLoss(ignore_index=3)
+    snapshot = Snapshot(constant(1.0, 0, 0, 0), loss, [(x, torch.tensor([0, 3, 2, 1]))])
+    assert sign_correlation(snapshot).value == pytest.approx(1 / 3)
+    assert sign_correlation(snapshot_of(nn.Linear(4, 3), 4)).note == "undefined: 3 classes have no two halves"
+    steps = nn.Conv1d(2, 4, 1).double()
+    inputs = torch.randn(5, 2, 6).double()
+    tokens = Snapshot(steps, F.cross_entropy, [(inputs, steps(inputs).argmax(1))])
+    assert sign_correlation(tokens).value == 1
+    assert "undefined" in sign_correlation(Snapshot(nn.Linear(2, 1).double(), F.mse_loss, [(x, x[:, :1])])).note
+
+
+def test_sign_correlation_of_random_labels_is_at_most_the_rademacher_complexity():
+    """Of halfspaces through the origin of one input all of one sign, two functions ±1: E max(|Σσ|)/n is known."""
+    n, signs = 9, torch.Generator().manual_seed(0)
+    x = torch.ones(n, 1).double()
+    reached = []
+    for _ in range(200):
+        y = torch.randint(2, (n,), generator=signs)
+        net = nn.Linear(1, 1, bias=False).double()
+        net.weight.data.fill_(float(2 * y.double().mean() - 1))  # the best of both
+        found = sign_correlation(Snapshot(net, F.binary_cross_entropy_with_logits, [(x, y[:, None].double())]))
+        reached.append(found.value)
+    exact = sum(math.comb(n, k) * abs(2 * k - n) for k in range(n + 1)) / (2**n * n)
+    assert sum(reached) / len(reached) == pytest.approx(exact, abs=4 * torch.tensor(reached).std().item() / 200**0.5)
 
 
 def test_undefined():
