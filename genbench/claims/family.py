@@ -73,7 +73,7 @@ def _with_outlook(verdict: Verdict, family: int, looks: Sequence[int]) -> Verdic
     with contextlib.suppress(ValueError):
         # the first step of Holm's correction
         n = seeds_needed(verdict.evidence, level=level(min(verdict.look + 1, len(looks))) / family)
-        said.append(f"{f'more than {MOST_SEEDS}' if n is None else f'about {n}'} seeds would decide it")
+        said.append(f"{f'more than {MOST_SEEDS}' if n is None else f'about {n}'} seeds would decide for or against it")
     return replace(verdict, words="; ".join([verdict.words, *said]))
 
 

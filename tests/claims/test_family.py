@@ -182,9 +182,9 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
     found = verdicts({"better": rule}, some, family=3)[0]
     n = seeds_needed(rule.evidence(some), level=0.0125 / 3)
     assert found.status == "undecided"
-    assert found.words.endswith(f"; next look at 16 seeds; about {n} seeds would decide it")
+    assert found.words.endswith(f"; next look at 16 seeds; about {n} seeds would decide for or against it")
     many = verdicts({"better": Difference(metric=ACCURACY, of=at(1), than=at(0), interest=0.001)}, some, family=3)[0]
-    assert many.words.endswith("; next look at 16 seeds; more than 200 seeds would decide it")
+    assert many.words.endswith("; next look at 16 seeds; more than 200 seeds would decide for or against it")
 
 
 def test_seeds_needed_without_spread_are_those_of_the_sign_test():

@@ -58,7 +58,7 @@ CASES = {  # a rule by names, the same by settings, and its words by names
     "a list of settings": (
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": {}, "over": ["first", "none"], "than": "b"},
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": {}, "over": [at(1), SETS["none"]], "than": "b"},
-        "a == b in every run of the runs, to 0",
+        "a equals b in every run of first and of none",
     ),
     "what is sooner": (
         {"_target_": f"{RULES}.Sooner", "metric": "a", "of": "first", "than": "none", "steps": 9},
@@ -68,7 +68,7 @@ CASES = {  # a rule by names, the same by settings, and its words by names
     "a metric that is called like a set": (
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": "first", "than": "none"},
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": at(1), "than": "none"},
-        "a == none in every run of first, to 0",
+        "a equals none in every run of first",
     ),
 }  # fmt: skip
 

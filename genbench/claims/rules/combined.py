@@ -23,6 +23,7 @@ from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence
 
 _DEVIATIONS = {"==": np.abs, "<=": np.positive, ">=": np.negative}
+_SAID = {"==": "equals", "<=": "is at most", ">=": "is at least"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,10 @@ class Exact:
     @property
     def words(self) -> str:
         than = self.than if isinstance(self.than, str) else f"{self.than:g}"
-        return f"{self.metric} {self.op} {than} in every run of {named(self.of)}, to {self.tolerance:g}"
+        sets = [self.of] if isinstance(self.over, Mapping) or not self.over else settings_of(self.of, self.over)
+        of = f" of {' and of '.join(map(named, sets))}" if all(sets) else ""
+        within = f", to within {self.tolerance:g}" if self.tolerance else ""
+        return f"{self.metric} {_SAID[self.op]} {than} in every run{of}{within}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`. ``worst`` changes nothing: without a number nothing is known."""
@@ -139,7 +143,9 @@ class Exact:
         left = [runs.sample(self.metric, where) for where in settings]
         check_apart(runs, left, settings)
         samples = [difference(one, self._other(runs, where)) for one, where in zip(left, settings, strict=True)]
-        violations, deviations, seeds = [], [0.0], 0
+        violations: list[str] = []
+        deviations: list[float] = []
+        seeds = 0
         for where, sample in zip(settings, samples, strict=True):
             known = sample.low == sample.high
             off = _DEVIATIONS[self.op](sample.low)
@@ -150,18 +156,22 @@ class Exact:
         return Evidence(
             supports=None,
             contradicts=None,
-            statistic=max(deviations) if seeds else None,
+            statistic=max(0.0, *deviations) if seeds else None,
             n=seeds,
-            words=f"{self._said(max(deviations))} {len(deviations) - 1} runs",
+            words=self._found(deviations, len(violations)),
             exact=True,
             violations=tuple(violations),
             **gathered(samples),
         )
 
-    def _said(self, largest: float) -> str:
-        if self.op == "==":
-            return f"largest deviation {largest:.3g} in"
-        return f"exceeded by at most {largest:.3g} in" if largest > 0 else "not exceeded in any of"
+    def _found(self, deviations: Sequence[float], violations: int) -> str:
+        """Say in how many runs it holds, and by how much in the closest."""
+        n, largest = len(deviations), max(deviations, default=0.0)
+        runs = "1 run" if n == 1 else f"{n} runs"
+        held = f"in {n - violations} of {runs}" if violations or n < 2 else f"in all {runs}"
+        if not largest:
+            return held
+        return f"{held}, {f'off by at most {largest:.3g}' if largest > 0 else f'by at least {-largest:.3g}'}"
 
     def _other(self, runs: ClaimRuns, where: Mapping[str, Anything]) -> Numbers:
         return runs.sample(self.than, where) if isinstance(self.than, str) else constant(runs, self.than)

@@ -184,17 +184,17 @@ class Peak:
         setting, levels = next(iter(self.along.items()))
         return (
             f"{self.metric} of {named(self.of)} has a {self.kind} inside {setting} = {levels[0]:g} … {levels[-1]:g}, "
-            f"beyond both ends by more than {self.margin:g}{interest_words(self.interest)}"
+            f"{'above' if self.kind == 'maximum' else 'below'} both ends by more than {self.margin:g}"
+            f"{interest_words(self.interest)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
         levels, parts = _curve(self, runs)
+        what, end_words = ("height", "above the higher") if self.kind == "maximum" else ("depth", "below the lower")
         inside = [
             [
-                mean_evidence(
-                    difference(part, end), margin=self.margin, interest=self.interest, what="height", worst=worst
-                )
+                mean_evidence(difference(part, end), margin=self.margin, interest=self.interest, what=what, worst=worst)
                 for end in (parts[0], parts[-1])
             ]
             for part in parts[1:-1]
@@ -210,7 +210,7 @@ class Peak:
             statistic=low.statistic,
             interval=low.interval,
             n=min(side.n for sides in inside for side in sides),
-            words=f"at {levels[1 + best]:g}, above the higher end: {low.words}",
+            words=f"at {levels[1 + best]:g}, {end_words} end: {low.words}",
             interest=self.interest is not None,
             tests=tuple(test for side in sides for test in side.tests),
             **gathered(parts),

@@ -54,7 +54,8 @@ def test_exact_claims_hold_in_every_run():
     violated = exact(0, tolerance=0.04).evidence(runs(**SOME))
     assert violated.violations == ("seed 3 of data.x=0: off by 0.05",)
     both = Exact(metric=ACCURACY, of={}, over={"data.x": [0, 1]}, than=0.7, tolerance=0.1).evidence(runs(**SOME))
-    assert both.words == "largest deviation 0.1 in 16 runs"
+    assert both.words == "in all 16 runs, off by at most 0.1"
+    assert violated.words == "in 7 of 8 runs, off by at most 0.05"
     assert exact(0).evidence(runs(x0=[*A, None])).unknown == ("seed 8 of data.x=0: diverged",)
     assert exact(0).evidence(runs(seeds=range(9), x0=A)).missing == ("seed 8 of data.x=0",)
 
@@ -65,6 +66,27 @@ def test_exact_claims_hold_in_every_run():
 def test_exact_bounds(op, than, held):
     found = exact(0, op=op, than=than, tolerance=0.01).evidence(runs(**SOME))
     assert (found.violations == ()) is held
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule", "finding"),
+    [
+        ({"op": ">=", "than": 0.5}, "is at least 0.5 in every run of data.x=0", "in all 8 runs, by at least 0.2"),
+        ({"op": "<=", "than": 0.75}, "is at most 0.75 in every run of data.x=0", "in all 8 runs"),
+        ({"op": "<=", "than": 0.74, "tolerance": 0.02}, "is at most 0.74 in every run of data.x=0, to within 0.02",
+         "in all 8 runs, off by at most 0.01"),
+        ({"op": ">=", "than": 0.705}, "is at least 0.705 in every run of data.x=0",
+         "in 7 of 8 runs, off by at most 0.005"),
+        ({"of": {}, "over": [at(0), at(1)], "op": ">=", "than": 0.1},
+         "is at least 0.1 in every run of data.x=0 and of data.x=1", "in all 16 runs, by at least 0.5"),
+        ({"of": {}, "over": {"data.x": [0, 1]}, "than": 0.6, "tolerance": 1},
+         "equals 0.6 in every run, to within 1", "in all 16 runs, off by at most 0.15"),
+    ],
+)  # fmt: skip
+def test_exact_claims_say_what_they_mean(settings, rule, finding):
+    given = Exact(**{"metric": ACCURACY, "of": at(0), **settings})
+    assert given.words == f"{ACCURACY} {rule}"
+    assert given.evidence(runs(**SOME)).words == finding
 
 
 def test_exact_claims_about_two_metrics():

@@ -97,6 +97,7 @@ def test_a_minimum_is_a_peak_of_the_negative_metric():
     found = Peak(metric=ACCURACY, along=ALONG, of={}, kind="minimum").evidence(some)
     sides = [[greater(values[end] - values[k], 0) for end in (0, 3)] for k in (1, 2)]
     assert found.supports == pytest.approx(2 * min(map(max, sides)))
+    assert found.words.startswith("at 2, below the lower end: depth 0.")
 
 
 def test_a_level_that_is_missing_is_named():
