@@ -8,13 +8,22 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from genbench import records
-from genbench.checks import check_integer, nearest
+from genbench.checks import check_flag, check_integer, nearest
 from genbench.claims import rules
 from genbench.claims import sets as named_sets
 from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
 from genbench.claims.runs import ANY_METRIC, ClaimRuns, NamedSet
-from genbench.claims.verdict import SETTINGS_CHANGED, UNDECIDED, Evidence, Verdict
+from genbench.claims.verdict import (
+    HOLDS,
+    NOT_REPLICATED,
+    REPLICATED,
+    SETTINGS_CHANGED,
+    UNDECIDED,
+    VIOLATED,
+    Evidence,
+    Verdict,
+)
 from genbench.config import defaults_of
 from genbench.privacy import shared
 
@@ -26,17 +35,23 @@ _STAMP = ("version", "digest", "changed")  # added by ``register``
 _MOST_SEEDS = 10_000  # at the last look
 _LARGEST_FAMILY = 10_000
 _DIGESTS: dict[str, str] = {}  # of the claims that this process registered: the runs of a sweep share theirs
-_TOLD = ("statement", "source")  # change no verdict, so that a misspelling can be mended
+_TOLD = ("statement", "source", "theorem")  # decide nothing, so that a misspelling can be mended
+_OF_THEOREMS = {REPLICATED: HOLDS, NOT_REPLICATED: VIOLATED}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: its id, what it states, in one sentence, where that was claimed first, and the rule that decides it."""
+    """A claim: its id, what it states, in one sentence, where that was claimed first, and the rule that decides it.
+
+    A ``theorem`` holds whatever the runs do, so that a violation is an error of the code, or what a bound's probability
+    allows: it is a check, which is counted apart from claims.
+    """
 
     id: str
     statement: str
     source: str | None
     rule: Rule
+    theorem: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +83,9 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     """Return the claims of the node ``claims`` of a configuration.
 
     ``rules`` maps the id of each claim to its ``statement``, its ``source``, which may be left out, and the
-    ``_target_`` and the settings of its rule. ``seeds`` is the first of consecutive seeds (0 by default), or all of
-    them. For ``sets`` see :mod:`genbench.claims.sets`: a name stands for its settings, in the digest too.
+    ``_target_`` and the settings of its rule; ``theorem: true`` marks a check. ``seeds`` is the first of consecutive
+    seeds (0 by default), or all of them. For ``sets`` see :mod:`genbench.claims.sets`: a name stands for its settings,
+    in the digest too.
 
     Args:
         block: the node.
@@ -105,7 +121,14 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     if both := sorted(set(pilots) & set(seeds)):
         raise ValueError(f"claims.pilots holds {both[0]}, one of claims.seeds; accepted: other seeds than those")
     nothing = ClaimRuns([], seeds)
-    least = sum(not _evidence(claim, nothing).exact for claim in claims)
+    exact = {claim.id: _evidence(claim, nothing).exact for claim in claims}
+    for claim in claims:
+        if claim.theorem and not exact[claim.id]:
+            raise ValueError(
+                f"claims.rules.{claim.id}.theorem is true; accepted with a rule that has a p: false, as a theorem "
+                "holds in every run"
+            )
+    least = sum(not each for each in exact.values())
     family = block.get("family")
     if family is None:
         family = least
@@ -208,8 +231,10 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
             by_id[name] = Verdict(name, UNDECIDED, rule.fault, None, None, nothing)
     if said := otherwise(claims, found):
         by_id = {name: replace(verdict, words=f"{said}; {verdict.words}") for name, verdict in by_id.items()}
-    if claims.changed:
-        by_id = {name: replace(verdict, status=SETTINGS_CHANGED) for name, verdict in by_id.items()}
+    for claim in claims.claims:
+        verdict = by_id[claim.id]
+        named = _OF_THEOREMS.get(verdict.status, verdict.status) if claim.theorem else verdict.status
+        by_id[claim.id] = replace(verdict, status=SETTINGS_CHANGED if claims.changed else named)
     return [by_id[claim.id] for claim in claims.claims]
 
 
@@ -279,8 +304,9 @@ def _claim(name: object, node: object, sets: Mapping[str, NamedSet], *, trust: b
         raise ValueError(f"{path}.statement is {statement!r}; accepted: one sentence")
     if source is not None and (not isinstance(source, str) or not source.isprintable()):
         raise ValueError(f"{path}.source is {source!r}; accepted: one line, or null")
+    theorem = check_flag(f"{path}.theorem", node.get("theorem", False))
     rule, node = _built({key: value for key, value in node.items() if key not in _TOLD}, path, sets, trust=trust)
-    return Claim(name, statement.strip(), source, rule), node
+    return Claim(name, statement.strip(), source, rule, theorem), node
 
 
 def _built(

@@ -11,6 +11,8 @@ FEWEST = 5
 REPLICATED = "replicated"
 NOT_REPLICATED = "not replicated"
 UNDECIDED = "undecided"
+HOLDS = "holds"
+VIOLATED = "violated"
 SETTINGS_CHANGED = "settings changed"
 """By the command: a claim is about its experiment as the file states it."""
 
@@ -82,7 +84,8 @@ class Verdict:
 
     Args:
         claim: its id.
-        status: ``"replicated"``, ``"not replicated"``, ``"undecided"`` or ``"settings changed"``.
+        status: ``"replicated"``, ``"not replicated"``, ``"undecided"`` or ``"settings changed"``; of a theorem
+            ``"holds"`` and ``"violated"`` in place of the first two.
         words: the reason, in words.
         supports, contradicts: p values after Holm's correction; None for an exact claim.
         evidence: of all seeds so far; a decided verdict does not change with it.

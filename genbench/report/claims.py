@@ -15,7 +15,7 @@ from genbench.report.selection import Selection
 if TYPE_CHECKING:
     from rich.console import Group
 
-COLORS = {"replicated": "green", "not replicated": "red", "settings changed": "yellow"}
+COLORS = {"replicated": "green", "not replicated": "red", "settings changed": "yellow", "violated": "red"}
 """Of verdicts in a terminal; others have none."""
 
 

@@ -146,6 +146,8 @@ def test_what_is_wrong_in_a_block(change, message):
         ({"margins": 1}, f".margins is not a setting of {RULES}.Difference; did you mean 'margin'?"),
         ({"margin": "much"}, ": margin is 'much'; accepted: a number in"),
         ({"interest": 0}, ": interest is 0; accepted: a number in"),
+        ({"theorem": "yes"}, ".theorem is 'yes'; accepted: true, false"),
+        ({"theorem": True}, ".theorem is true; accepted with a rule that has a p: false, as a theorem holds in every"),
     ],
 )
 def test_what_is_wrong_in_a_claim(change, message):
@@ -193,7 +195,7 @@ def test_the_digest_is_of_all_that_could_change_a_verdict(monkeypatch):
         block(other=BETTER, C2=BOUNDED),
     ]
     assert len({digest, *(read(each).digest for each in changed)}) == len(changed) + 1
-    told = block(C1={**BETTER, "statement": "Level 1 beats level 0.", "source": None}, C2=BOUNDED)
+    told = block(C1={**BETTER, "statement": "Level 1 beats level 0.", "source": None}, C2={**BOUNDED, "theorem": True})
     assert read(told).digest == digest
     monkeypatch.setattr(registration, "VERSION", 2)
     assert read(base).digest != digest
@@ -241,6 +243,17 @@ def test_runs_of_the_rule_are_judged():
     assert better.words == "mean difference 0.1008 [0.09976, 0.1018], n = 5"
     assert (bounded.claim, bounded.status) == ("C2", "replicated")
     assert judged(claims, runs(effect=-0.1, digest=claims.digest))[0].status == "not replicated"
+
+
+def test_a_theorem_holds_or_is_violated():
+    claims = read(block(C1=BETTER, C2={**BOUNDED, "theorem": True}))
+    assert [claim.theorem for claim in claims.claims] == [False, True]
+    assert [each.status for each in judged(claims, runs(digest=claims.digest))] == ["replicated", "holds"]
+    beyond = read(block(C1=BETTER, C2={**BOUNDED, "than": 0.1, "theorem": True}))
+    assert [each.status for each in judged(beyond, runs(digest=beyond.digest))] == ["replicated", "violated"]
+    assert [each.status for each in judged(claims, [])] == ["undecided"] * 2
+    changed = read({**block(C1=BETTER, C2={**BOUNDED, "theorem": True}), "changed": ["data.x=3"]})
+    assert [each.status for each in judged(changed, runs(digest=changed.digest))] == ["settings changed"] * 2
 
 
 def test_a_verdict_says_which_runs_were_trained_under_another_rule():

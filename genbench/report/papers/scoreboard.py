@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.checks import nearest
-from genbench.claims.verdict import NOT_REPLICATED, REPLICATED, SETTINGS_CHANGED, UNDECIDED
+from genbench.claims.verdict import HOLDS, NOT_REPLICATED, REPLICATED, SETTINGS_CHANGED, UNDECIDED, VIOLATED
 from genbench.privacy import clean
 from genbench.process.progress import duration
 from genbench.report import claims
@@ -240,7 +240,7 @@ def _counted(runs: int) -> str:
 
 
 def counted(entries: Sequence[Entry]) -> str:
-    """Return the number of claims by verdict, in words.
+    """Return the number of claims by verdict, in words, and apart from them that of theorems.
 
     >>> counted([])
     'no claims'
@@ -250,7 +250,11 @@ def counted(entries: Sequence[Entry]) -> str:
 
 def _by_status(rows: Iterable[VerdictRow]) -> str:
     found = Counter(row.status for row in rows)
-    return ", ".join(f"{found[name]} {name}" for name in _STATUSES if found[name]) or "no claims"
+    claims = ", ".join(f"{found[name]} {name}" for name in _STATUSES if found[name])
+    held, violated = found[HOLDS], found[VIOLATED]
+    theorems = [f"{held} theorem{'s hold' if held > 1 else ' holds'}"] * bool(held)
+    theorems += [f"{violated} theorem{'s' * (violated > 1)} violated"] * bool(violated)
+    return ", and ".join(filter(None, [claims, ", ".join(theorems)])) or "no claims"
 
 
 def lines(shown: Board) -> list[str]:

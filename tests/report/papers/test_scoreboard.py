@@ -50,6 +50,21 @@ def test_claims_of_companions_are_counted_by_their_paper(tmp_path):
     assert several.counts == "1 replicated; Other 2021: 1 replicated, 1 not replicated"
 
 
+def test_theorems_are_counted_apart(tmp_path):
+    run = entry(tmp_path, selection=load(runs(tmp_path / "runs")))
+    rules = NODE["claims"]["rules"]
+    run.experiment.nodes["claims"] = {
+        **NODE["claims"],
+        "rules": {**rules, "positive": {**rules["positive"], "theorem": True}},
+    }
+    assert scoreboard.counted([run]) == "1 replicated, 1 not replicated, and 1 theorem holds"
+    assert scoreboard.counted([run, run]) == "2 replicated, 2 not replicated, and 2 theorems hold"
+    other = {**rules["positive"], "theorem": True, "than": 100}
+    nodes = {**run.experiment.nodes, "claims": {**NODE["claims"], "rules": {"positive": other}}}
+    violated = replace(run, experiment=replace(run.experiment, nodes=nodes))
+    assert scoreboard.counted([violated]) == "1 theorem violated"
+
+
 def test_claims_are_judged_by_the_rules_that_stand_in_the_experiment_now(tmp_path):
     """A folder's own copy of the rules does not count."""
     run = entry(tmp_path, selection=load(runs(tmp_path / "runs")))
