@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from genbench import records
+from genbench.claims.verdict import HOLDS, VIOLATED
 from genbench.report import command, render
 from genbench.report.figures import style
 from genbench.report.figures.style import Drawing
@@ -14,6 +15,8 @@ from genbench.report.papers.scoreboard import PAPERS_SCALE, Board, Entry
 from genbench.report.render import escaped
 from genbench.report.selection import Selection
 from genbench.report.table import build
+
+_THEOREM = "A theorem: it checks the code, and is counted apart from the claims."
 
 
 def write(shown: Board, target: Path) -> list[Path]:
@@ -92,6 +95,8 @@ def _verdicts(entry: Entry) -> Iterator[str]:
         parts, finding = render.paired(row)
         yield f"\n### {escaped(row.claim)}: {row.status}\n"
         yield escaped(f"{row.statement.removesuffix('.')}{f' ({row.source})' * bool(row.source)}.")
+        if row.status in (HOLDS, VIOLATED):
+            yield f"\n{_THEOREM}"
         each = parts != render.numbered(row)[0]
         yield f"\nRule{', and what was found of each part' * each}:\n"
         yield from (f"- {escaped(part)}" for part in parts)

@@ -83,6 +83,28 @@ def test_a_page_has_what_the_yaml_and_the_summary_say(target):
     assert "\n\n\n" not in text
 
 
+def changed(tmp_path, *changes):
+    """The page with changes of its experiment's file, which leave the runs as they are."""
+    file = written(tmp_path) / f"{NAME}.yaml"
+    text = file.read_text()
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file.write_text(text)
+    file.with_suffix(".csv").write_text(summary.write(load(runs(tmp_path / "runs" / NAME))))
+    (tmp_path / "docs").mkdir()
+    page.write(scoreboard.board([config.folder(), tmp_path / "conf"], names=[NAME]), tmp_path / "docs")
+    return (tmp_path / "docs" / f"{NAME}.md").read_text()
+
+
+def test_a_theorem_is_told_apart_from_claims(tmp_path):
+    text = changed(tmp_path, ("statement: Norms are positive.", "statement: Norms are positive.\n      theorem: true"))
+    assert "1 replicated, 1 not replicated, and 1 theorem holds." in text
+    assert "### positive: holds\n\nNorms are positive.\n\nA theorem: it checks the code" in text
+    assert text.count("A theorem: ") == 1
+    assert "- weights/norm/l2 is at least 0 in every run\n\nFinding: in all 40 runs, by at least " in text
+
+
 def test_a_further_experiment_of_a_paper_has_its_table_on_the_page(work_of_two, tmp_path):
     """It is named with its runs and what they cost, and no claim is judged by it."""
     places = work_of_two
