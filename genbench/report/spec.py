@@ -41,8 +41,9 @@ class Curve:
 
     ``y`` may also be several metrics by label, each a line along the setting ``x``, or several such families. If ``x``
     is as many families by the same labels, a line goes through the points (x, y) of each number, coloured by it: a
-    trajectory. ``log`` makes the y axis logarithmic. Where each run is a point, the caption says the rank correlation
-    over the setting ``correlate``, as the mean of the seeds, and over the seeds, as the mean of its values.
+    trajectory. ``log`` makes the y axis logarithmic, ``log_x`` the x axis, as it is where x spans a factor of ten.
+    Where each run is a point, the caption says the rank correlation over the setting ``correlate``, as the mean of the
+    seeds, and over the seeds, as the mean of its values.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Curve:
     y_label: str = ""
     number_label: str = ""
     log: bool = False
+    log_x: bool = False
     correlate: str | None = None
 
     @property

@@ -70,7 +70,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
             halves = [mean.half_width or 0 for mean in means]
             axis.errorbar(xs, [mean.value for mean in means], halves, fmt="none", linewidth=0.8, **look)
-        if every[0] > 0 and every[-1] >= 10 * every[0]:
+        if every[0] > 0 and (curve.log_x or every[-1] >= 10 * every[0]):
             logarithmic(axis)
         if len(every) <= 8 and not curve.scatter:  # label the values that were tried
             axis.set_xticks(every, [f"{x:g}" for x in every])

@@ -51,6 +51,12 @@ def test_a_metric_against_a_setting_is_the_mean_over_seeds(sizes):
     assert "3 runs a point" in drawing_.caption
 
 
+@pytest.mark.parametrize(("log_x", "scale"), [(False, "linear"), (True, "log")])
+def test_a_short_axis_is_logarithmic_if_asked(sizes, log_x, scale):
+    (drawing_,) = drawn(sizes, SIZE | {"where": {"data.train_size": 4000}, "log_x": log_x})
+    assert drawing_.figure.axes[0].get_xscale() == scale
+
+
 def test_a_metric_against_another_is_a_point_a_run(sizes):
     (drawing_,) = drawn(sizes, SIZE | {"x": "test/robustness/drift_1", "where": {"regularization": "l2"}})
     (axis,) = drawing_.figure.axes
