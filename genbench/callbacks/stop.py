@@ -1,5 +1,7 @@
-"""Stop training at a loss or accuracy on the whole train split."""
+"""Stop training at a loss, an accuracy or a margin on the whole train split."""
 
+import math
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,11 +11,13 @@ from genbench.callbacks.base import warn
 from genbench.callbacks.splits import Splits
 from genbench.callbacks.subject import check_subject, network, probe
 from genbench.checks import check_integer, check_number
-from genbench.measures import Snapshot, accuracy
+from genbench.measures import Snapshot, accuracy, margin
 from genbench.measures.base import reason
 from genbench.measures.random_state import restoring_random_state
 from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.records.estimate import Estimate
+
+_MARGIN = partial(margin, percentile=1)
 
 
 class Stop(pl.Callback):
@@ -25,6 +29,8 @@ class Stop(pl.Callback):
     Args:
         train_loss: stop if the train loss is at most this, > 0.
         train_accuracy: stop if the train accuracy is at least this, in (0, 1].
+        train_margin: stop if 99 % of the train examples have at least this margin, > 0 (see
+            :func:`genbench.measures.margin`), as Nagarajan & Kolter 2019 (arXiv 1902.04742) do.
         every_n_epochs: how often to check, at least 1.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
@@ -38,18 +44,24 @@ class Stop(pl.Callback):
         *,
         train_loss: float | None = None,
         train_accuracy: float | None = None,
+        train_margin: float | None = None,
         every_n_epochs: int = 1,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         count: Count | None = None,
         network: str | None = None,
     ) -> None:
-        for name, value, high in (("train_loss", train_loss, float("inf")), ("train_accuracy", train_accuracy, 1.0)):
+        for name, value, high in (
+            ("train_loss", train_loss, math.inf),
+            ("train_accuracy", train_accuracy, 1.0),
+            ("train_margin", train_margin, math.inf),
+        ):
             if value is not None and check_number(f"Stop {name}", value, low=0, high=high) == 0:
                 raise ValueError(f"Stop {name} is {value!r}; accepted: a number > 0")
         check_subject("Stop", loss=loss, forward=forward, count=count, network=network)
         self.train_loss = train_loss
         self.train_accuracy = train_accuracy
+        self.train_margin = train_margin
         self.every_n_epochs = check_integer("Stop every_n_epochs", every_n_epochs, least=1)
         self.loss = loss
         self.forward = forward
@@ -63,7 +75,7 @@ class Stop(pl.Callback):
 
     @property
     def _idle(self) -> bool:
-        return self.train_loss is None and self.train_accuracy is None
+        return (self.train_loss, self.train_accuracy, self.train_margin) == (None, None, None)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.check(pl_module)
@@ -101,9 +113,14 @@ class Stop(pl.Callback):
         with train.measuring():
             if self.train_loss is not None and train.mean_loss <= self.train_loss:
                 return True
-            if self.train_accuracy is None:
-                return False
-            share = accuracy(train)
-        if share.value is None:
-            raise ValueError(share.note)
-        return share.value >= self.train_accuracy
+            found = [
+                (threshold, measured(train))
+                for threshold, measured in ((self.train_accuracy, accuracy), (self.train_margin, _MARGIN))
+                if threshold is not None
+            ]
+        for threshold, estimate in found:
+            if estimate.value is None:
+                raise ValueError(estimate.note)
+            if estimate.value >= threshold:
+                return True
+        return False

@@ -1,7 +1,12 @@
+from functools import partial
+
 import pytest
+import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genbench.callbacks import Gap, Stop
+from genbench.callbacks import Gap, Measures, Stop
+from genbench.measures import margin
 from tests.helpers.lightning_projects import Plain, data, fit
 
 
@@ -24,6 +29,27 @@ def test_stop():
     assert losses[2] < min(losses[:2])
     assert fit(callbacks=[Stop(train_loss=threshold)], max_epochs=6).current_epoch == 3
     assert fit(callbacks=[Stop(train_loss=threshold, every_n_epochs=2)], max_epochs=6).current_epoch == 4
+
+
+def test_stop_at_a_margin():
+    """The epoch after which 99 % of the examples have it."""
+
+    class Fitting(Plain):
+        def __init__(self):
+            torch.manual_seed(1)
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 3))
+
+    record = Measures(measures={"margin": partial(margin, percentile=1)}, split="train", every_n_epochs=1)
+    fit(Fitting(), [record], max_epochs=60)
+    margins = [entry["train/margin/margin"] for entry in record.history]
+    threshold = next(m for m in margins if m > max(0.0, margins[0]))
+    stopped = margins.index(threshold) + 1
+    assert stopped > 1
+    assert fit(Fitting(), [Stop(train_margin=threshold)], max_epochs=60).current_epoch == stopped
+    assert fit(Fitting(), [Stop(train_margin=1e9)], max_epochs=2).current_epoch == 2
+    with pytest.raises(ValueError, match=r"^Stop train_margin is 0; accepted: a number > 0$"):
+        Stop(train_margin=0)
 
 
 def test_the_loss_is_the_mean_that_count_says():
