@@ -6,5 +6,6 @@ from genbench.callbacks.measures import Measures
 from genbench.callbacks.optimization import Optimization
 from genbench.callbacks.stop import Stop
 from genbench.callbacks.trajectory import Trajectory
+from genbench.callbacks.trajectory_shape import TrajectoryShape
 
-__all__ = ["Gap", "Measures", "Measuring", "Optimization", "Stop", "Trajectory"]
+__all__ = ["Gap", "Measures", "Measuring", "Optimization", "Stop", "Trajectory", "TrajectoryShape"]

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import genbench.measures as measures
-from genbench.callbacks import Gap, Measures, Optimization, Stop, Trajectory
+from genbench.callbacks import Gap, Measures, Optimization, Stop, Trajectory, TrajectoryShape
 from genbench.callbacks.measures import STANDARD
 from genbench.measures import Snapshot
 from genbench.measures.base import evaluate
@@ -81,7 +81,7 @@ def test_no_two_measures_of_a_set_give_the_same_key(together):
             seen[key] = name
 
 
-@pytest.mark.parametrize("name", ["default", "full", "robustness", "trajectory"])
+@pytest.mark.parametrize("name", ["default", "full", "robustness", "trajectory", "trajectory_shape"])
 def test_callbacks(name):
     built = {key: instantiate(node) for key, node in chosen(f"callbacks={name}")["callbacks"].items()}
     kinds = {"gap": Gap, "weight_norms": Measures, "measures": Measures, "stop": Stop}
@@ -89,6 +89,7 @@ def test_callbacks(name):
         "full": {"optimization": Optimization},
         "robustness": {"robustness": Measures},
         "trajectory": {"trajectory": Trajectory},
+        "trajectory_shape": {"trajectory_shape": TrajectoryShape},
     }
     assert {key: type(callback) for key, callback in built.items()} == kinds | more.get(name, {})
     if name == "robustness":
