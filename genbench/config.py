@@ -108,6 +108,7 @@ class MeasureConfig:
     examples: Any = "auto"
     pictures: dict[str, Any] | None = None
     output: str | None = None
+    n_jobs: int = 2
     device: str = "auto"
     trust: bool = False
     seed: int = 0
@@ -193,6 +194,11 @@ def bind(config: Mapping[str, Any]) -> dict[str, Any]:
         nodes = bound["callbacks"].items()
         bound["callbacks"] = {key: node for key, node in nodes if not node or not is_bar(get_object(node["_target_"]))}
     return {key: value for key, value in bound.items() if key not in EXCLUDED}
+
+
+def bind_part(key: str, node: Any) -> Any:
+    """Return what stands at a top-level key as :func:`bind` does, be it excluded or not."""
+    return _bind(node, (key,))
 
 
 def _bind(node: Any, path: tuple[Any, ...]) -> Any:

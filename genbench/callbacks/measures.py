@@ -1,14 +1,14 @@
 """Evaluate any set of measures during training."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from genbench.callbacks.base import Every, Measuring
-from genbench.callbacks.splits import ALL, AUTO, FEW, SPLITS, few, noted
+from genbench.callbacks.splits import ALL, AUTO, SPLITS, noted
+from genbench.callbacks.views import Views
 from genbench.checks import check_choice
 from genbench.measures import (
     Estimate,
@@ -26,12 +26,9 @@ from genbench.measures.base import (
     MeasureOf,
     check_network,
     check_settings,
-    evaluate,
     key_prefix,
     names_of,
     needs_data,
-    of_flatness,
-    of_train,
     reason,
 )
 from genbench.measures.snapshot import Count, Forward, Loss
@@ -137,46 +134,32 @@ class Measures(Measuring):
             "initial": initial,
             "scaling": getattr(getattr(trainer, "datamodule", None), "scaling", (0.0, 1.0)),
         }
-        absent, snapshot, some, note = f"there is no {self.split} split", None, None, None
-        if any(map(needs_data, self.measures.values())):
-            try:
-                snapshot = self.snapshot(trainer, pl_module, self.split, **settings)
-                if snapshot is not None and self.examples == AUTO and any(map(of_flatness, self.measures.values())):
-                    chosen = self._splits.data(trainer, pl_module, self.split, examples=FEW)
-                    if chosen is not None and (note := few(self.split, chosen)):
-                        some = snapshot.on(chosen.batches)
-            except Exception as error:  # measures of weights need no data
-                absent = reason(error)
         try:
-            if snapshot is None:
-                snapshot = Snapshot(
-                    self.subject(pl_module), self.loss, _Absent(absent), forward=self.forward, **settings
-                )
+            views = Views.of(
+                self.measures,
+                self.split,
+                examples=self.examples,
+                snapshot=lambda split: self.snapshot(trainer, pl_module, split, **settings),
+                data=lambda examples: self._splits.data(trainer, pl_module, self.split, examples=examples),
+                without=lambda batches: Snapshot(
+                    self.subject(pl_module), self.loss, batches, forward=self.forward, **settings
+                ),
+            )
         except Exception as error:  # a failed measurement never ends training
             unmeasured = Estimate(None, note=reason(error))
             return {
                 f"{key_prefix(function, self.split)}/{name}": unmeasured for name, function in self.measures.items()
             }
-        measures = dict(self.measures)
-        if any(map(of_train, measures.values())):
-            try:
-                train = self.snapshot(trainer, pl_module, "train", **settings)
-            except Exception as error:
-                train = Snapshot(self.subject(pl_module), self.loss, _Absent(reason(error)), forward=self.forward)
-            bound: Any = partial
-            measures |= {name: bound(each, train=train) for name, each in measures.items() if of_train(each)}
         unfinished: Unfinished | None = getattr(pl_module, "unfinished", None)
         known = {} if unfinished is None else unfinished.of(self.state_key)
         self.origins = {name: list(estimates) for name, estimates in known.items()}
-        of_some = {f"{self.split}/flatness": note}
 
         def keep(name: str, estimates: dict[str, Estimate]) -> None:
             self.origins[name] = list(estimates)
             if unfinished is not None:
-                unfinished.keep(self.state_key, name, noted(noted(estimates, of_some), self._notes))
+                unfinished.keep(self.state_key, name, noted(estimates, self._notes))
 
-        found = evaluate(measures, snapshot, split=self.split, few=some, known=dict(known), keep=keep)
-        return noted(found, of_some)
+        return views.evaluate(known=dict(known), keep=keep)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "start": self._start}
@@ -184,13 +167,3 @@ class Measures(Measuring):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._start = state_dict["start"]
-
-
-class _Absent:
-    """The batches of a split without data; measures of weights never iterate over them."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def __iter__(self) -> Iterator[Any]:
-        raise ValueError(self.reason)

@@ -167,15 +167,26 @@ def _without_collecting() -> Iterator[None]:
 def _measure_task(cfg: Any) -> None:
     from rich.console import Console
 
-    from genbench import config
+    from genbench import config, records
 
     plain = _report_errors(lambda: config.resolve(cfg))  # before the slow imports
+    folder = Path(plain["checkpoint"])
+    if several := folder.is_dir() and not (folder / records.RECORD).is_file():
+        from genbench.runs import executors
+
+        executors.start_server()  # while this process imports
     with _without_collecting():
         from genbench.process import progress
         from genbench.report import estimates, measures_page
-        from genbench.runs import measure_checkpoint
+        from genbench.runs import measure_checkpoint, measure_folder
 
     def task() -> None:
+        if several:
+            found = measure_folder.run(plain)
+            print("\n".join(found.lines))
+            if found.failed:
+                raise SystemExit(1)
+            return
         with progress.saying() as say:
             measured = measure_checkpoint.run(plain, say=say, page=measures_page.drawn_page)
         console = Console()

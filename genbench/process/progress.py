@@ -177,9 +177,10 @@ class Sweep:
 
     Args:
         total, done: number of runs, and of those that existed before.
+        each: whether every finished run has a line; else those that failed.
     """
 
-    def __init__(self, *, total: int, done: int) -> None:
+    def __init__(self, *, total: int, done: int, each: bool = True) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._bar = Progress(
@@ -192,6 +193,7 @@ class Sweep:
         )
         self._task = self._bar.add_task("runs", total=total, completed=done, state="")
         self._total, self._already, self._failed = total, done, 0
+        self._each = each
         self._running = 0
         self._started = self._line = time.monotonic()
 
@@ -233,11 +235,12 @@ class Sweep:
         self._bar.console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def finished(self, label: str, *, status: str, result: str, seconds: float | None) -> None:
-        """Print the line of a finished run."""
+        """Count a finished run, and print its line."""
         self._failed += status != "completed"
         self._bar.advance(self._task)
         took = f"  {seconds:.1f} s" if seconds is not None else ""
-        self._print(f"{clean(label)}  {clean(result)}{took}", None if status == "completed" else "red")
+        if self._each or status != "completed":
+            self._print(f"{clean(label)}  {clean(result)}{took}", None if status == "completed" else "red")
         task = self._bar.tasks[0]
         if not self._bar.console.is_terminal and task.completed == self._already + 1 < self._total:
             left = (self._total - task.completed) * (time.monotonic() - self._started)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.privacy import shared
+from genbench.privacy import clean, shared
 from genbench.records import ownership
 from genbench.records.estimate import Estimate
 from genbench.records.files import digest, file_digest, read_bytes, write_atomic
@@ -194,6 +194,40 @@ def estimates(record: Mapping[str, Any]) -> dict[str, Estimate]:
             **{name: record[part].get(key) for part, name in parts.items()},
         )
     return found
+
+
+def estimate_parts(estimates: Mapping[str, Estimate], unmeasured: str | None = None) -> dict[str, Any]:
+    """The parts of a record that hold estimates: metrics, standard errors, notes and the like.
+
+    ``unmeasured`` is the reason why none of them has a value, of a run that failed say.
+    """
+    metrics, notes, kept = {}, {}, {}
+    for key, estimate in estimates.items():
+        finite = estimate.value is not None and math.isfinite(estimate.value)
+        metrics[key] = estimate.value if finite and unmeasured is None else None
+        note = unmeasured or estimate.note or (None if finite else f"the value is {estimate.value}")
+        if note:
+            notes[key] = clean(note)
+        if metrics[key] is not None:
+            kept[key] = estimate
+
+    def part(name: str) -> dict[str, Any]:
+        values = {key: getattr(estimate, name) for key, estimate in kept.items()}
+        return {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+
+    return {
+        "metrics": metrics,
+        "stderr": part("stderr"),
+        "converged": part("converged"),
+        "residual": part("residual"),
+        "interval": {
+            key: list(estimate.interval)
+            for key, estimate in kept.items()
+            if estimate.interval is not None and all(map(math.isfinite, estimate.interval))
+        },
+        "notes": notes,
+        "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
+    }
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from genbench import records
-from genbench.callbacks.splits import AUTO, FEW, SPLITS, noted
-from genbench.callbacks.splits import few as on_few
+from genbench.callbacks.splits import AUTO, SPLITS, noted
 from genbench.checks import ConfigError, check_choice, check_integer
 from genbench.config import bind
 from genbench.measures import Estimate
-from genbench.measures.base import check_network, check_settings, evaluate, of_flatness
+from genbench.measures.base import check_network, check_settings
 from genbench.measures.gap import performance_and_gaps
 from genbench.measures.measure_progress import Say, log, progress_to
 from genbench.privacy import clean, shared
@@ -70,25 +69,22 @@ def run(config: Config, *, say: Say = log, page: Page | None = None) -> Measured
         known = files.known()
         data = {split: subject.batches(split, examples, config) for split in subject.splits(split)}
         snapshots = {split: subject.snapshot(found.batches, config) for split, found in data.items()}
-        few, notes = None, {split: found.note for split, found in data.items()}
-        if examples == AUTO and any(map(of_flatness, measures.values())):
-            chosen = subject.batches(split, FEW, config)
-            if note := on_few(split, chosen):
-                few, notes[f"{split}/flatness"] = snapshots[split].on(chosen.batches), note
+        notes = {split: found.note for split, found in data.items()}
+        views = subject.views(measures, config, snapshots)
+        views.notes.update(notes)
 
         def keep(name: str, found: dict[str, Estimate]) -> None:
-            known[name] = noted(found, notes)
+            known[name] = found
             files.write_unfinished(known, left=[name for name in measures if name not in known])
 
         with progress_to(say):
             estimates = noted(performance_and_gaps(snapshots), notes)
-            found = evaluate(measures, snapshots[split], split=split, few=few, known=dict(known), keep=keep)
-            estimates |= noted(found, notes)
+            estimates |= views.evaluate(known=dict(known), keep=keep)
             drawn: dict[str, Any] | None = None
             left_out: dict[str, str] = {}
             if config["pictures"]:
                 say("drawing: loss surfaces and spectral density")
-                drawn, left_out = curves.compute(few or snapshots[split], config["pictures"], seed=config["seed"])
+                drawn, left_out = curves.compute(views.few or views.snapshot, config["pictures"], seed=config["seed"])
     finally:
         torch.set_num_threads(before)
     return Measured(subject.title, estimates, files.write(estimates, drawn, left_out, page))

@@ -110,7 +110,7 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
         bound["scheduler"] = own
         chosen["scheduler"] = own["_target_"].rpartition(".")[2]
     data = build_data(config)
-    code = source.of(source.targets(_training(config)))
+    code = source.of(source.targets(training(config)))
     inputs = {"data": data.digest, **({"code": code.digest} if code.digest else {})}
     run_id = digest({"config": bound, "inputs": inputs})[:12]
     return Plan(
@@ -130,7 +130,7 @@ def plan(config: Config, *, choices: Mapping[str, Any] | None = None, typed: Seq
     )
 
 
-def _training(config: Config) -> dict[str, Any]:
+def training(config: Config) -> dict[str, Any]:
     """The part of a configuration on which the weights depend: without measures, loggers, table, claims and paper."""
     callbacks = {key: {**(node or {}), "measures": None} for key, node in config["callbacks"].items()}
     left_out = ("measures", "logger", "table", "claims", "paper")

@@ -8,7 +8,7 @@ import torch
 from genbench import records
 from genbench.records.weights import matched, read_state
 from genbench.runs.build import build_callbacks, build_data, build_module, build_trainer, quiet, threads_of
-from genbench.runs.results import estimate_parts, measure_codes, outdated_measures
+from genbench.runs.results import measure_codes, outdated_measures
 from genbench.runs.run import FinishedTrainer, Run
 
 _PARTS = ("metrics", "stderr", "converged", "residual", "interval", "notes", "measure_seconds")
@@ -27,7 +27,7 @@ def renewed(run: Run, record: dict[str, Any]) -> dict[str, Any]:
         estimates, found = _measured(run, paths)
     known = record["provenance"].get("measures") or {}
     gone = {key for path in paths for key in (known.get(path) or {}).get("keys", [])}
-    new = estimate_parts(estimates)
+    new = records.estimate_parts(estimates)
     parts = {
         part: {**{key: value for key, value in record[part].items() if key not in gone | estimates.keys()}, **new[part]}
         for part in _PARTS

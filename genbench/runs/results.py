@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,6 @@ from filelock import FileLock
 from hydra.utils import get_object
 
 from genbench import records
-from genbench.privacy import clean
-from genbench.records.estimate import Estimate
 from genbench.runs.plan import Plan
 from genbench.runs.provenance import provenance
 from genbench.runs.state import remove_state
@@ -81,7 +78,7 @@ def write_record(
 ) -> dict[str, Any]:
     """Write the record of a run, and return it as it is read back."""
     unmeasured = None if status == "completed" else error if status == "diverged" else f"{status}: {error}"
-    parts = estimate_parts(estimates or {}, unmeasured)
+    parts = records.estimate_parts(estimates or {}, unmeasured)
     if planned.source.notes:
         parts["notes"]["code"] = "; ".join(planned.source.notes)
     records.write(
@@ -117,40 +114,6 @@ def write_record(
         },
     )
     return records.read(planned.folder / records.RECORD)
-
-
-def estimate_parts(estimates: Mapping[str, Estimate], unmeasured: str | None = None) -> dict[str, Any]:
-    """The parts of a record that hold estimates: metrics, standard errors, notes and the like.
-
-    ``unmeasured`` is the reason why none of them has a value, of a run that failed say.
-    """
-    metrics, notes, kept = {}, {}, {}
-    for key, estimate in estimates.items():
-        finite = estimate.value is not None and math.isfinite(estimate.value)
-        metrics[key] = estimate.value if finite and unmeasured is None else None
-        note = unmeasured or estimate.note or (None if finite else f"the value is {estimate.value}")
-        if note:
-            notes[key] = clean(note)
-        if metrics[key] is not None:
-            kept[key] = estimate
-
-    def part(name: str) -> dict[str, Any]:
-        values = {key: getattr(estimate, name) for key, estimate in kept.items()}
-        return {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
-
-    return {
-        "metrics": metrics,
-        "stderr": part("stderr"),
-        "converged": part("converged"),
-        "residual": part("residual"),
-        "interval": {
-            key: list(estimate.interval)
-            for key, estimate in kept.items()
-            if estimate.interval is not None and all(map(math.isfinite, estimate.interval))
-        },
-        "notes": notes,
-        "measure_seconds": {key: estimate.seconds for key, estimate in estimates.items()},
-    }
 
 
 def write_history(path: Path, measured: Sequence[Mapping[str, Any]]) -> str | None:

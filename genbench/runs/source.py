@@ -105,6 +105,12 @@ def of(names: Iterable[str]) -> Source:
 
 
 @functools.cache
+def of_file(path: str) -> str:
+    """Return the digest of the code in a file, as of the first call: its comments and docstrings do not count."""
+    return _parse(path).digest
+
+
+@functools.cache
 def of_genbench() -> str:
     """Return the digest of genbench's own files, as of the first call in this process."""
     package = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 """The trained network of a checkpoint, with the data that it is measured on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from genbench import records
-from genbench.callbacks.splits import SPLITS, Data, take
+from genbench.callbacks.splits import ALL, SPLITS, Data, take
+from genbench.callbacks.views import Views
 from genbench.checks import ConfigError, check_choice, nearest
 from genbench.config import bind
 from genbench.measures import Snapshot
+from genbench.measures.base import MeasureOf
 from genbench.privacy import HIDDEN
 from genbench.records.weights import States, matched, read_state, record_of
 from genbench.runs import build, trust
@@ -22,7 +24,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained network with its data."""
+    """A trained network with its data; ``record`` is that of its run, if it is a run's."""
 
     title: str
     network: nn.Module
@@ -30,18 +32,28 @@ class Subject:
     initial: dict[str, Tensor] | None
     settings: dict[str, Any]
     digest: str
+    record: Mapping[str, Any] | None = None
+
+    @property
+    def present(self) -> Sequence[str]:
+        """The splits of the data."""
+        return getattr(self.data, "splits", SPLITS)
 
     def splits(self, chosen: str) -> list[str]:
         """The chosen split, and train and test, between which there is a gap."""
-        present = getattr(self.data, "splits", SPLITS)
-        if chosen not in present:
-            raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(present)}")
-        return [split for split in SPLITS if split == chosen or (split != "val" and split in present)]
+        if chosen not in self.present:
+            raise ConfigError(f"split={chosen} is not there; accepted: {', '.join(self.present)}")
+        return [split for split in SPLITS if split == chosen or (split != "val" and split in self.present)]
 
     def batches(self, split: str, examples: int | str | None, config: Config) -> Data:
-        """The batches of a split, or of ``examples`` of it that the ``seed`` chooses."""
-        batches = _batches(self.data, split)
-        return take([batches], examples, seed=config["seed"]) if isinstance(examples, int) else Data(batches)
+        """The batches of a split, or of ``examples`` of it that the ``seed`` chooses; ``all`` is every split."""
+        if split == ALL:
+            found = [_batches(self.data, each) for each in SPLITS if each in self.present]
+        else:
+            found = [_batches(self.data, split)]
+        if isinstance(examples, int):
+            return take(found, examples, seed=config["seed"])
+        return Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
 
     def snapshot(self, batches: Iterable[Any], config: Config) -> Snapshot:
         """The snapshot of the network on these batches."""
@@ -49,24 +61,55 @@ class Subject:
         scaling = getattr(self.data, "scaling", (0.0, 1.0))
         return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling)
 
+    def views(self, measures: Mapping[str, MeasureOf], config: Config, snapshots: Mapping[str, Snapshot]) -> Views:
+        """What these measures see; ``snapshots`` are those of splits that there are already.
 
-def load(config: Config) -> Subject:
+        Raises:
+            ValueError: the network cannot be measured.
+        """
+        chosen, examples = config["split"], config["examples"]
+        notes: dict[str, str | None] = {}
+
+        def snapshot(split: str) -> Snapshot | None:
+            if split in snapshots:
+                return snapshots[split]
+            if split not in (*self.present, ALL):
+                return None
+            found = self.batches(split, examples, config)
+            notes[split] = found.note
+            return self.snapshot(found.batches, config)
+
+        views = Views.of(
+            measures,
+            chosen,
+            examples=examples,
+            snapshot=snapshot,
+            data=lambda number: self.batches(chosen, number, config),
+            without=lambda batches: self.snapshot(batches, config),
+        )
+        views.notes.update(notes)
+        return views
+
+
+def load(config: Config, *, build_data: Callable[[Config], Any] = build.build_data) -> Subject:
     """Load the network that ``checkpoint`` names, and its data: of a run's folder, or of a file of weights.
+
+    ``build_data`` makes the data of a configuration; of several runs it may give those that it has made.
 
     Raises:
         ConfigError: it cannot be loaded; in one line.
     """
     path = Path(config["checkpoint"])
     if (path / records.RECORD).is_file():
-        return _of_run(path, config)
+        return _of_run(path, config, build_data)
     if path.is_dir():
         raise ConfigError(
             f"checkpoint={path.name!r} is a folder without {records.RECORD}; accepted: a run's folder, a file"
         )
-    return _of_file(path, config)
+    return _of_file(path, config, build_data)
 
 
-def _of_run(folder: Path, config: Config) -> Subject:
+def _of_run(folder: Path, config: Config, build_data: Callable[[Config], Any]) -> Subject:
     record = record_of(folder, "checkpoint")
     whole = dict(record["config"])
     if not config["trust"] and not records.is_own(record):
@@ -85,7 +128,7 @@ def _of_run(folder: Path, config: Config) -> Subject:
     whole["model"] = {**whole["model"], **given}
     if config["data"]:  # other data, or settings of the run's data, such as their place
         whole["data"] = {**({} if "_target_" in config["data"] else whole["data"]), **config["data"]}
-    data = _data_of_run(whole, record, config)
+    data = _data_of_run(whole, record, config, build_data)
     module = build.build_module(whole, data)
     module.finish([])  # gives the network the form that it has after training
     network = module.network
@@ -99,10 +142,11 @@ def _of_run(folder: Path, config: Config) -> Subject:
         initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
+        record=record,
     )
 
 
-def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
+def _data_of_run(whole: Config, record: Config, config: Config, build_data: Callable[[Config], Any]) -> Any:
     """The data of a run, or those that the command names instead.
 
     Raises:
@@ -115,7 +159,7 @@ def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
             "the run was trained on files, and its record does not say where they lie; accepted: data.path=FOLDER, "
             "the same files; or other data: data=digits, say"
         )
-    data = build.build_data(whole)
+    data = build_data(whole)
     if chosen.keys() <= {"path"} and made.get("data") not in (None, data.digest):
         where = f"data.path={Path(chosen['path']).name!r}: they" if chosen else "the data"
         raise ConfigError(
@@ -125,13 +169,13 @@ def _data_of_run(whole: Config, record: Config, config: Config) -> Any:
     return data
 
 
-def _of_file(path: Path, config: Config) -> Subject:
+def _of_file(path: Path, config: Config, build_data: Callable[[Config], Any]) -> Subject:
     state = read_state(path)
     for group, example in (("data", "data=mnist1d"), ("model", "model=mlp, or model._target_=my_package.Net")):
         if not config[group]:
             raise ConfigError(f"{group} is not chosen, and a bare state dict does not tell; accepted: {example}")
     settings = bind({"data": config["data"], "model": config["model"]})
-    data = build.build_data(config)
+    data = build_data(config)
     torch.manual_seed(0)  # the weights are replaced
     network = build.build_network(config["model"], data)
     load_weights(network, state, "checkpoint", key=config["key"])

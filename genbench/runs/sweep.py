@@ -1,6 +1,5 @@
 """A sweep: plan all runs of an experiment, then train the missing ones, several at a time."""
 
-import contextlib
 import os
 import sys
 import time
@@ -8,12 +7,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from genbench.checks import ConfigError, check_integer, check_number
 from genbench.process import progress
-from genbench.runs.executors import Died, Executor, OutOfTime, Processes
+from genbench.runs.executors import Died, Executor, OutOfTime, Processes, running
 from genbench.runs.sweep_plan import Job, Outcome, outcome_of, write_plans
 from genbench.runs.units import (
     Prepared,
@@ -68,7 +66,7 @@ def run(
         jobs = [_on(job, "gpu" if executor.gpu else "cpu") for job in jobs]
     local = isinstance(executor, Processes)
     here = executor if local else Processes(n_jobs=min(executor.n_jobs, os.cpu_count() or 1))
-    with _running(here, units=len(jobs)):
+    with running(here, units=len(jobs)):
         prepared, check = _plan(
             here, jobs, packed=lanes is not None, remote=bool(executor.gpu) or not executor.here, load_check=load_check
         )
@@ -84,21 +82,10 @@ def run(
         if local:
             sweep.train()
     if not local and sweep.missing:
-        with _running(executor, units=sweep.missing, folder=prepared[0].plan.folder.parent):
+        with running(executor, units=sweep.missing, folder=prepared[0].plan.folder.parent):
             sweep.train()
     outcomes = dict(zip(own, sweep.outcomes, strict=True))
     return [outcomes[first[one.plan.folder]] for one in prepared]
-
-
-@contextlib.contextmanager
-def _running(executor: Executor, *, units: int, folder: Path = Path()) -> Iterator[None]:
-    executor.start(units=units, folder=folder)
-    try:
-        yield
-    except BaseException:
-        executor.stop(abort=True)
-        raise
-    executor.stop(abort=False)
 
 
 def _on(job: Job, device: str) -> Job:

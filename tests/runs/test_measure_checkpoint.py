@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench import records
+from genbench.callbacks import views
 from genbench.checks import ConfigError
 from genbench.data import MNIST1D, Digits, image_sources
 from genbench.measures import Snapshot, accuracy, distance_from_init, hessian_trace, l2_norm
@@ -378,7 +379,7 @@ def test_what_is_measured_is_there_after_a_kill_and_is_not_measured_again(traine
     run, output = trained(), tmp_path / "measures"
     overrides = [f"checkpoint={run}", f"output={output}"]
     whole = measured(*overrides, f"output={tmp_path / 'whole'}").estimates
-    plain = measure_checkpoint.evaluate
+    plain = views.evaluate
 
     def killed(measures, snapshot, *, keep, **settings):
         def kept(name, found):
@@ -388,10 +389,10 @@ def test_what_is_measured_is_there_after_a_kill_and_is_not_measured_again(traine
 
         return plain(measures, snapshot, keep=kept, **settings)
 
-    monkeypatch.setattr(measure_checkpoint, "evaluate", killed)
+    monkeypatch.setattr(views, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
         measured(*overrides)
-    monkeypatch.setattr(measure_checkpoint, "evaluate", plain)
+    monkeypatch.setattr(views, "evaluate", plain)
     left = json.loads((output / "measures.json").read_text())
     assert left["unfinished"] == ["sam_sharpness", "average_sharpness", "adaptive_sharpness"]
     assert left["measures"]["train/flatness/trace"]["value"] == whole["train/flatness/trace"].value

@@ -1,6 +1,6 @@
 """Executors compute the units of a sweep: processes of this machine, joblib, submitit or Ray."""
 
-from genbench.runs.executors.base import GRACE, Died, Executor, OutOfTime, cause_of_death, died, limited
+from genbench.runs.executors.base import GRACE, Died, Executor, OutOfTime, cause_of_death, died, limited, running
 from genbench.runs.executors.joblib import Joblib
 from genbench.runs.executors.processes import Processes, start_server
 from genbench.runs.executors.ray import Ray
@@ -18,5 +18,6 @@ __all__ = [
     "cause_of_death",
     "died",
     "limited",
+    "running",
     "start_server",
 ]

@@ -57,6 +57,18 @@ class Executor(ABC):
         """Release all processes; ``abort`` ends running functions."""
 
 
+@contextlib.contextmanager
+def running(executor: Executor, *, units: int, folder: Path = Path()) -> Iterator[None]:
+    """Start an executor and stop it; what is raised within ends its functions."""
+    executor.start(units=units, folder=folder)
+    try:
+        yield
+    except BaseException:
+        executor.stop(abort=True)
+        raise
+    executor.stop(abort=False)
+
+
 def end_with(pid: int) -> None:
     """End this process as soon as process ``pid``, which sweeps, is gone; the same command then continues its run."""
     import psutil
