@@ -107,6 +107,7 @@ class MeasureConfig:
     split: str = "train"
     examples: Any = "auto"
     pictures: dict[str, Any] | None = None
+    logger: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     n_jobs: int = 2
     device: str = "auto"

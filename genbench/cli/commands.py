@@ -34,6 +34,7 @@ genbench-measure measures a trained network: a table here, measures.{json,csv,ht
 Examples
   genbench-measure checkpoint=runs/ablation/RUN_ID                    a run: model and data are its own
   genbench-measure checkpoint=runs/ablation/RUN_ID measures=full split=test
+  genbench-measure checkpoint=runs/ablation measures=size             every run: values for its tables, beside the records
   genbench-measure checkpoint=weights.pt model=mlp data=mnist1d       a state dict, or a checkpoint of Lightning's
   genbench-measure checkpoint=net.ckpt model._target_=my_package.Net model.width=64 data=digits
 
@@ -59,7 +60,7 @@ def train() -> None:
 def measure() -> None:
     """``genbench-measure``: measure a network that is trained already, and print its table."""
     with to_reader():
-        _say_about(MEASURE_HELP, shown=("data", "model", "measures"))
+        _say_about(MEASURE_HELP, shown=("data", "model", "measures", "logger"))
         # a user's network has settings that no YAML lists; binding refuses a misspelt one
         own = ("data.", "model.")
         sys.argv[1:] = [f"++{word}" if word.startswith(own) and "=" in word else word for word in sys.argv[1:]]

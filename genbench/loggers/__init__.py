@@ -6,6 +6,17 @@ Each file of the group ``logger`` configures a Lightning logger, or a partial th
 from genbench.loggers.base import RunInfo, build, check, finish
 from genbench.loggers.csv import CSVLogger
 from genbench.loggers.tensorboard import TensorBoardLogger
-from genbench.loggers.wandb import WandbLogger, log_report
+from genbench.loggers.wandb import WandbLogger, add, check_adds, log_report
 
-__all__ = ["CSVLogger", "RunInfo", "TensorBoardLogger", "WandbLogger", "build", "check", "finish", "log_report"]
+__all__ = [
+    "CSVLogger",
+    "RunInfo",
+    "TensorBoardLogger",
+    "WandbLogger",
+    "add",
+    "build",
+    "check",
+    "check_adds",
+    "finish",
+    "log_report",
+]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pytorch_lightning.loggers import Logger
 
-from genbench.checks import check_choice, check_number
+from genbench.checks import ConfigError, check_choice, check_number
 from genbench.loggers.base import Part, RunInfo, check
 from genbench.privacy import clean, shared
 
@@ -63,7 +63,7 @@ class WandbLogger(Logger):
         self._run = _Guarded(
             Path(run.folder).parent,
             {"project": project, "entity": entity, "mode": mode, "tags": tags, "notes": notes, "timeout": timeout},
-            id=f"{run.experiment}-{run.run_id}",
+            id=_identity(run.experiment, run.run_id),
             name=run.name,
             group=run.experiment,
             job_type="train",
@@ -118,11 +118,40 @@ class WandbLogger(Logger):
         self._run.finish(failed=record["status"] == "failed")
 
 
+def add(parts: Mapping[str, Part], folder: Path, *, experiment: str, metrics: Mapping[str, float]) -> None:
+    """Add metrics to the summary of the W&B run that mirrors the run in ``folder``, if wandb is among the loggers and
+    the run has such a mirror."""
+    for part in parts.values():
+        own = _identity(experiment, folder.name)
+        if _is_wandb(part) and any((folder.parent / "wandb").glob(f"*run-*-{own}")):
+            settings = {key: part.keywords.get(key) for key in ("project", "entity", "mode")}
+            run = _Guarded(folder.parent, {**settings, "timeout": part.keywords.get("timeout", 5)}, id=own)
+            try:
+                run.do(lambda run: run.summary.update(dict(metrics)))
+            finally:
+                run.finish(failed=False)
+
+
+def check_adds(parts: Mapping[str, Part]) -> None:
+    """Raise ConfigError for a logger that does not take what is measured after a run's end."""
+    check(parts)
+    if strange := [name for name, part in parts.items() if not _is_wandb(part)]:
+        raise ConfigError(f"logger={strange[0]} does not take measures of finished runs; accepted: wandb")
+
+
+def _is_wandb(part: Part) -> TypeGuard["partial[WandbLogger]"]:
+    return isinstance(part, partial) and part.func is WandbLogger
+
+
+def _identity(experiment: str, run_id: str) -> str:
+    return re.sub(r"[^\w.-]", "-", f"{experiment}-{run_id}")
+
+
 def log_report(parts: Mapping[str, Part], folder: str | Path, *, experiment: str) -> None:
     """Log table.csv, claims.csv and figures/*.png of runs/<experiment> to their own W&B run, if wandb is among the
     loggers."""
     for part in parts.values():
-        if isinstance(part, partial) and part.func is WandbLogger:
+        if _is_wandb(part):
             _log_report(Path(folder), experiment, part.keywords)
 
 
@@ -130,7 +159,7 @@ def _log_report(folder: Path, experiment: str, settings: Mapping[str, Any]) -> N
     run = _Guarded(
         folder,
         settings,
-        id=f"{experiment}-report",
+        id=_identity(experiment, "report"),
         name=f"report of {experiment}",
         group=experiment,
         job_type="report",
@@ -175,9 +204,9 @@ class _Guarded:
             raise ValueError(f"logger.wandb.tags is {tags!r}; accepted: a list of words of 1 to 64 characters")
         if notes is not None and not isinstance(notes, str):
             raise ValueError(f"logger.wandb.notes is {notes!r}; accepted: a text, null")
-        identity |= {"tags": shared(list(tags)), "notes": shared(notes)}
+        identity |= {"tags": shared(list(tags)) or None, "notes": shared(notes)}
         timeout = check_number("logger.wandb.timeout", settings.get("timeout", 5), low=0.1, high=60)
-        self.id = identity["id"] = re.sub(r"[^\w.-]", "-", identity["id"])
+        self.id = identity["id"]
         try:
             self.wandb = self._start(settings, mode, timeout, identity)
         except Exception as error:

@@ -177,11 +177,11 @@ def status_lines(folder: str | Path, *, everything: bool = False) -> list[str]:
         if state in ("failed", "diverged", "damaged"):
             reason = clean(errors.get(run_id) or _damage(Path(folder) / run_id))
             lines.append(f"{state}: {run_id} ({overrides.get(run_id, 'not in the last sweep')}): {reason}")
-    lines += [
-        f"not a record: {path} {clean(reason)}"
-        for path, reason in selection.problems
-        if path.split("/")[0] not in states
-    ]
+    for path, reason in selection.problems:
+        run_id, _, name = path.partition("/")
+        if run_id not in states or name not in ("", records.RECORD):
+            what = "a record" if name in ("", records.RECORD) else "read"
+            lines.append(f"not {what}: {path} {clean(reason)}")
     lines += selection.left_out[len(selection.problems) :]
     if selection.sweep and counts["failed"] + counts["damaged"] + counts["missing"]:
         lines.append(f"the same command runs what is missing: {command(selection.sweep)}")
@@ -260,4 +260,5 @@ def _inputs(report: Report) -> str:
     """Digest of all that figures depend on: the records, the table's text and the code that draws."""
     code = [records.file_digest(file) for file in sorted((Path(__file__).parent / "figures").glob("*.py"))]
     words = [render.comma_separated(report.table), *report.table.figures]
-    return records.digest([*code, [record["digest"] for record in report.selection.records], words])
+    read = [[record["digest"], record.get("added")] for record in report.selection.records]
+    return records.digest([*code, read, words])

@@ -53,6 +53,8 @@ def run(config: Config, *, say: Say = log, page: Page | None = None) -> Measured
     check_choice("split", config["split"], SPLITS)
     check_integer("threads", config["threads"], least=1, most=1024)
     curves.check_settings(config["pictures"])
+    if config["logger"]:
+        raise ConfigError(f"logger={next(iter(config['logger']))} is of a folder of runs; accepted here: 'logger=[]'")
     examples = config["examples"]
     if examples not in (None, AUTO):
         check_integer("examples", examples, least=1, note="or auto, or null")

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench import records
+from genbench import loggers, records
 from genbench.checks import ConfigError, check_integer
-from genbench.config import one_line
+from genbench.config import bind, one_line
 from genbench.process import progress
 from genbench.records import added
-from genbench.runs import source, trust
+from genbench.runs import build, source
 from genbench.runs.executors import Processes, running
 from genbench.runs.measure_group import Asked
 from genbench.runs.measure_run import Outcome, fail, left, measure_runs
-from genbench.runs.subject import Config
+from genbench.runs.subject import Config, check_trust
 
 _LANES = 1  # runs of one structure that are measured together
 _MOST = 8  # names in a line
@@ -71,6 +71,8 @@ def _check(config: Config) -> None:
             f"data.{strange[0]}: the runs of a folder are measured on their own data; accepted: data.path=FOLDER, "
             "where these lie now"
         )
+    bind({"logger": config["logger"]})
+    loggers.check_adds({name: build.make(node) for name, node in config["logger"].items()})
     if not config["measures"]:
         raise ConfigError("measures is empty, so nothing is to be measured; accepted: measures=full, say")
 
@@ -101,7 +103,7 @@ class _Chosen:
             else:
                 runs.append(record)
         for run_id in _without_record(folder, loaded):
-            kind = "that are still trained" if records.running(folder / run_id) else "unfinished"
+            kind = "still in training" if records.running(folder / run_id) else "unfinished"
             others.setdefault(kind, []).append("")
         lines = [
             f"left out: {_count(len(each), 'run')} {kind}" + (f": {each[0]}" if each[0] else "")
@@ -131,14 +133,10 @@ def _why_not(folder: Path, record: Record, earlier: set[str]) -> str | None:
 
 def _distrusted(record: Record, config: Config) -> str | None:
     """Return why the code that a record names is not run; None if it is."""
-    if config["trust"] or records.is_own(record):
-        return None
-    whole = record["config"]
-    data = {key: value for key, value in whole.get("data", {}).items() if key not in config["data"]}
     try:
-        trust.check({**whole, "data": data}, name=f"the run {record['run_id']}")
-    except ConfigError as error:
-        return str(error)
+        check_trust(record, config)
+    except Exception as error:  # it may be of any form
+        return one_line(error)
     return None
 
 
@@ -173,8 +171,8 @@ class _Work:
             else:
                 made = {parts[part].made.get("genbench_code") for part in asked.parts.values()}
                 self._other += made != {source.of_genbench()}
-        self._todo = deque(_units(todo))
         self._missing = len(todo)
+        self._todo = deque(_units(runs if config["logger"] else todo))  # what is there may not be logged yet
 
     @property
     def summary(self) -> str:
@@ -265,9 +263,9 @@ def _units(todo: Sequence[Record]) -> Iterator[list[str]]:
     groups: dict[str, list[str]] = {}
     for record in todo:
         config = record["config"]
-        methods = {key: node["_target_"] for key, node in config["regularization"].items()}
-        key = records.digest(config["data"]), records.digest([config["model"], methods])
-        groups.setdefault(" ".join(key), []).append(record["run_id"])
+        structure = [config.get("model"), sorted(source.targets(config.get("regularization")))]
+        key = f"{records.digest(config.get('data'))} {records.digest(structure)}"
+        groups.setdefault(key, []).append(record["run_id"])
     for _, ids in sorted(groups.items()):
         yield from (ids[start : start + _LANES] for start in range(0, len(ids), _LANES))
 

@@ -16,7 +16,6 @@ from genbench.measures import Estimate
 from genbench.measures.base import MeasureOf, check_settings, key_prefix, names_of, needs_data
 from genbench.privacy import shared
 from genbench.runs import build, source
-from genbench.runs.plan import training
 from genbench.runs.subject import Config, Subject
 
 
@@ -62,7 +61,7 @@ class Asked:
     def of_run(self, record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return what the values of each measure depend on for the run of a record: the settings, the digest of its
         weights, and that of the code: the file of the measure, and all of the user's own."""
-        trained = tuple(source.targets(training(record["config"])))
+        trained = tuple(source.targets([record["config"].get(key) for key in ("data", "model", "regularization")]))
         loss = tuple(source.targets(self.config["loss"]))
         found = {}
         for name in self.measures:

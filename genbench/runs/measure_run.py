@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from genbench import records
+from genbench import loggers, records
 from genbench.callbacks.splits import noted
 from genbench.config import one_line
 from genbench.measures import Estimate
@@ -182,7 +182,19 @@ def measure_runs(folders: Sequence[Path], config: Config, patient: bool) -> list
         )
         for (one, _), result in zip(ready, found, strict=True):
             outcomes[one.folder] = _failed(one, result) if isinstance(result, Exception) else one.outcome
+        for folder, outcome in outcomes.items() if config["logger"] else ():
+            if outcome is not None and outcome.error is None:
+                _log(folder, config)
     return [outcomes[folder] for folder in folders]
+
+
+def _log(folder: Path, config: Config) -> None:
+    """Add the values of a run to its mirrors."""
+    record = records.read(folder)
+    whole = added.merged(record, added.read(folder))["metrics"]
+    found = {key: value for key, value in whole.items() if key not in record["metrics"] and value is not None}
+    parts = {name: build.make(node) for name, node in config["logger"].items()}
+    loggers.add(parts, folder, experiment=record["experiment"], metrics=found)
 
 
 def fail(folder: Path, config: Config, error: Exception) -> Outcome:

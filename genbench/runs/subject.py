@@ -106,16 +106,17 @@ def load(config: Config, *, build_data: Callable[[Config], Any] = build.build_da
         raise ConfigError(
             f"checkpoint={path.name!r} is a folder without {records.RECORD}; accepted: a run's folder, a file"
         )
+    if not path.exists() and path.parent.is_dir():
+        hint = nearest(path.name, sorted(other.name for other in path.parent.iterdir() if other.is_dir()))
+        if hint.startswith("did"):
+            raise ConfigError(f"checkpoint: there is no file or folder {path.name!r}; {hint}")
     return _of_file(path, config, build_data)
 
 
 def _of_run(folder: Path, config: Config, build_data: Callable[[Config], Any]) -> Subject:
     record = record_of(folder, "checkpoint")
     whole = dict(record["config"])
-    if not config["trust"] and not records.is_own(record):
-        typed = config["data"] or {}
-        kept = {} if "_target_" in typed else {k: v for k, v in whole.get("data", {}).items() if k not in typed}
-        trust.check({**whole, "data": kept}, name=f"the run {folder.name}")
+    check_trust(record, config)
     given = config["model"] or {}
     lost = [key for key, value in whole["model"].items() if HIDDEN in str(value)]  # hidden in the record
     if given.keys() - lost:
@@ -144,6 +145,18 @@ def _of_run(folder: Path, config: Config, build_data: Callable[[Config], Any]) -
         digest=record["files"]["weights.pt"],
         record=record,
     )
+
+
+def check_trust(record: Mapping[str, Any], config: Config) -> None:
+    """Refuse the record of somebody else that names code, unless the command trusts it.
+
+    Raises:
+        ConfigError: what is refused; in one line.
+    """
+    if not config["trust"] and not records.is_own(record):
+        typed, whole = config["data"] or {}, record["config"]
+        kept = {} if "_target_" in typed else {k: v for k, v in whole.get("data", {}).items() if k not in typed}
+        trust.check({**whole, "data": kept}, name=f"the run {record['run_id']}")
 
 
 def _data_of_run(whole: Config, record: Config, config: Config, build_data: Callable[[Config], Any]) -> Any:

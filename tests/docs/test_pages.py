@@ -61,7 +61,8 @@ def smaller(words, *, shown):
     """The arguments of a command, with small settings where it trains; norms alone unless more is ``shown``."""
     name, *arguments = words
     if name == "genbench-measure":
-        return [*arguments, "examples=20", *QUICK]
+        chosen = any(word.startswith("measures=") for word in arguments)
+        return [*arguments, "examples=20", *([] if chosen else QUICK)]
     if name == "genbench-table" or SAYS & set(arguments):
         return arguments
     swept = "-m" in arguments or any(word.startswith("experiment=") for word in arguments)
