@@ -34,7 +34,7 @@ genbench-measure measures a trained network: a table here, measures.{json,csv,ht
 Examples
   genbench-measure checkpoint=runs/ablation/RUN_ID                    a run: model and data are its own
   genbench-measure checkpoint=runs/ablation/RUN_ID measures=full split=test
-  genbench-measure checkpoint=runs/ablation measures=size             every run: values for its tables, beside the records
+  genbench-measure checkpoint=runs/ablation measures=size             every run: values beside its record, for tables
   genbench-measure checkpoint=weights.pt model=mlp data=mnist1d       a state dict, or a checkpoint of Lightning's
   genbench-measure checkpoint=net.ckpt model._target_=my_package.Net model.width=64 data=digits
 

@@ -20,7 +20,7 @@ from genbench.runs import build, source
 from genbench.runs.executors import Processes, running
 from genbench.runs.measure_group import Asked
 from genbench.runs.measure_run import Outcome, fail, left, measure_runs
-from genbench.runs.subject import Config, check_trust
+from genbench.runs.subject import Config, check_trust, hidden
 
 _LANES = 1  # runs of one structure that are measured together
 _MOST = 8  # names in a line
@@ -112,13 +112,27 @@ class _Chosen:
         lines += [f"not read: {path} {reason}" for path, reason in loaded.problems]
         if not runs:
             raise ConfigError(_nothing(folder, lines))
-        from_files = [record for record in runs if record["provenance"].get("data_path")]
-        if from_files and "path" not in config["data"]:
-            raise ConfigError(
-                f"{_count(len(from_files), 'run')} of {folder.name} trained on files, and records do not say where "
-                "they lie; accepted: data.path=FOLDER, the same files"
-            )
+        _check_given(runs, config)
         return cls(runs, lines)
+
+
+def _check_given(runs: Sequence[Record], config: Config) -> None:
+    """Refuse a command that lacks what records do not hold, or gives what they hold.
+
+    Raises:
+        ConfigError: what is accepted; in one line.
+    """
+    from_files = [record for record in runs if record["provenance"].get("data_path")]
+    if from_files and "path" not in config["data"]:
+        raise ConfigError(
+            f"{_count(len(from_files), 'run')} trained on files, and records do not say where they lie; accepted: "
+            "data.path=FOLDER, the same files"
+        )
+    lost = [key for record in runs for key in hidden(record)]
+    if missing := [key for key in lost if key not in config["model"]]:
+        raise ConfigError(f"the records do not hold model.{missing[0]}, which was not to be shared; give it again")
+    if strange := sorted(config["model"].keys() - lost):
+        raise ConfigError(f"model.{strange[0]}: the model is that of each run; accepted: no setting of it")
 
 
 def _why_not(folder: Path, record: Record, earlier: set[str]) -> str | None:
@@ -189,7 +203,7 @@ class _Work:
             return
         workers = min(self._config["n_jobs"], len(self._todo))
         executor, since = Processes(n_jobs=workers), time.time()
-        done = len(self._ids) - self._missing
+        done = len(self._ids) - sum(map(len, self._todo))
         with (
             running(executor, units=len(self._todo)),
             progress.Sweep(total=len(self._ids), done=done, each=False) as shown,

@@ -16,7 +16,7 @@ from genbench.measures import Estimate
 from genbench.measures.base import MeasureOf, check_settings, key_prefix, names_of, needs_data
 from genbench.privacy import shared
 from genbench.runs import build, source
-from genbench.runs.subject import Config, Subject
+from genbench.runs.subject import Config, Subject, device_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Asked:
         check_integer("threads", config["threads"], least=1, most=1024)
         if config["examples"] not in (None, AUTO):
             check_integer("examples", config["examples"], least=1, note="or auto, or null")
+        device_of(config)
         bind({"measures": config["measures"], "loss": config["loss"]})
         bound = {key: bind_part(key, config[key]) for key in ("measures", "loss")}
         measures = {name: build.make(node) for name, node in config["measures"].items()}

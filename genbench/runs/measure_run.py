@@ -26,7 +26,7 @@ from genbench.runs import build, source
 from genbench.runs.measure_group import Asked, measure_group, users_code
 from genbench.runs.plan import training
 from genbench.runs.provenance import provenance
-from genbench.runs.subject import Config, Subject, load
+from genbench.runs.subject import Config, Subject, device_of, hidden, load
 
 _USUAL_LOSS = "torch.nn.functional.cross_entropy"
 
@@ -212,8 +212,11 @@ def _failed(one: Addition, error: Exception) -> Outcome:
 
 
 def _load(one: Addition, config: Config) -> Subject:
-    from_files = one.record["provenance"].get("data_path")
-    own = {"checkpoint": str(one.folder), "data": config["data"] if from_files else {}}
+    own = {
+        "checkpoint": str(one.folder),
+        "data": config["data"] if one.record["provenance"].get("data_path") else {},
+        "model": {key: value for key, value in config["model"].items() if key in hidden(one.record)},
+    }
     return load({**config, **own}, build_data=lambda whole: _data(json.dumps(whole["data"])))
 
 
@@ -229,9 +232,9 @@ def _data(node: str) -> Any:
 
 @functools.cache
 def _provenance(threads: int, device: str) -> dict[str, Any]:
-    trainer = {"accelerator": "cpu"} if device == "cpu" else {}
+    trainer = {"accelerator": "cpu" if device == "cpu" else "gpu"}
     return shared(provenance({"threads": threads, "trainer": trainer}))
 
 
 def _made(asked: Asked) -> dict[str, Any]:
-    return _provenance(asked.config["threads"], asked.config["device"])
+    return _provenance(asked.config["threads"], device_of(asked.config))

@@ -117,8 +117,7 @@ def _of_run(folder: Path, config: Config, build_data: Callable[[Config], Any]) -
     record = record_of(folder, "checkpoint")
     whole = dict(record["config"])
     check_trust(record, config)
-    given = config["model"] or {}
-    lost = [key for key, value in whole["model"].items() if HIDDEN in str(value)]  # hidden in the record
+    given, lost = config["model"] or {}, hidden(record)
     if given.keys() - lost:
         accepted = ", ".join(f"model.{key}" for key in lost) or "model with a bare state dict only"
         raise ConfigError(f"model is that of the run; accepted: {accepted}")
@@ -138,13 +137,18 @@ def _of_run(folder: Path, config: Config, build_data: Callable[[Config], Any]) -
     methods = "+".join(record["choices"]["regularization"]) or "none"
     return Subject(
         title=f"{record['choices'].get('model', 'model')}, {methods}, seed {record['seed']} (run {record['run_id']})",
-        network=_placed(network, data, config),
+        network=network.to(device_of(config)),
         data=data,
         initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=bind({key: whole[key] for key in ("data", "model", "regularization", "optimizer", "trainer", "seed")}),
         digest=record["files"]["weights.pt"],
         record=record,
     )
+
+
+def hidden(record: Mapping[str, Any]) -> list[str]:
+    """The settings of the model that a record does not hold, as they must not be shared."""
+    return [key for key, value in (record["config"].get("model") or {}).items() if HIDDEN in str(value)]
 
 
 def check_trust(record: Mapping[str, Any], config: Config) -> None:
@@ -195,7 +199,7 @@ def _of_file(path: Path, config: Config, build_data: Callable[[Config], Any]) ->
     initial = config["initial"]
     return Subject(
         title=f"{type(network).__name__} ({path.name})",
-        network=_placed(network, data, config),
+        network=network.to(device_of(config)),
         data=data,
         initial=matched(read_state(Path(initial)), network, "initial") if initial else None,
         settings=settings,
@@ -221,13 +225,18 @@ def load_weights(network: nn.Module, states: States, name: str, *, key: str | No
     network.load_state_dict(state)
 
 
-def _placed(network: nn.Module, data: Any, config: Config) -> nn.Module:
+def device_of(config: Config) -> str:
+    """The device that the command measures on.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     device = check_choice("device", config["device"], ("auto", "cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda is not available here; accepted: auto, cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return network.to(device)
+    return device
 
 
 def _batches(data: Any, split: str) -> Iterable[Any]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from genbench import loggers
+from genbench.checks import ConfigError
 from genbench.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from tests.helpers.loggers import RECORD, ROW, fit, log, make_run, read
 from tests.helpers.wandb_server import Server
@@ -110,6 +111,24 @@ def test_a_wandb_run_carries_what_a_sweep_is_grouped_by(clean, tmp_path):
     assert final["test/performance/accuracy"] == 0.75  # the record's, not the last row's
     assert (final["status"], final["seconds/fit"]) == ("completed", 2)
     assert kinds["exit"][0]["exit"].get("exit_code", 0) == 0
+
+
+def test_measures_of_a_finished_run_are_added_to_its_mirror_alone(clean, tmp_path):
+    built = loggers.build({"wandb": partial(WandbLogger)}, make_run(tmp_path))
+    log(built, ROW, step=10)
+    loggers.finish(built, RECORD)
+    (before,) = folders(tmp_path)
+    parts = {"wandb": partial(WandbLogger, tags=[], notes=None, timeout=5)}
+    loggers.check_adds(parts)
+    for name in ("another_run", "0123456789ab"):
+        loggers.add(parts, tmp_path / "ablation" / name, experiment="ablation", metrics={"train/flatness/new": 1.5})
+    (after,) = {*folders(tmp_path)} - {before}
+    header = inspect_run(after)["run"][0]["run"]
+    assert (header["run_id"], header["project"]) == ("ablation-0123456789ab", "genbench")
+    assert not {"tags", "notes", "run_group"} & header.keys()
+    assert {key: value for key, value in summary(after).items() if key[0] != "_"} == {"train/flatness/new": 1.5}
+    with pytest.raises(ConfigError, match="logger=csv does not take measures of finished runs; accepted: wandb"):
+        loggers.check_adds({"csv": partial(CSVLogger)})
 
 
 def test_serial_runs_are_runs_of_their_own_even_when_one_fails(clean, tmp_path):

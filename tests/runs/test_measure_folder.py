@@ -8,13 +8,14 @@ import threading
 import time
 
 import pytest
+import torch
 from filelock import FileLock
 
 from genbench import records
 from genbench.checks import ConfigError
 from genbench.measures import Estimate, Snapshot, measure
 from genbench.records import added
-from genbench.runs import execute, measure_folder, measure_run
+from genbench.runs import execute, measure_folder, measure_group, measure_run
 from genbench.runs.measure_run import measure_runs
 from tests.helpers.commands import composed, importable, program, typed
 from tests.helpers.forked import Forked
@@ -23,6 +24,7 @@ CALLBACKS = ["callbacks.gap=null", "callbacks.weight_norms=null", "callbacks.sto
 UNMEASURED = [*CALLBACKS, "callbacks.measures=null"]
 PARTS = ("metrics", "stderr", "converged", "residual", "interval", "notes", "measure_seconds")
 L2 = ["measures=norms", "~measures.distance"]
+MARGIN = "+measures.margin={_target_: genbench.measures.margin, _partial_: true}"
 NONE = ["measures=norms", "~measures.l2", "~measures.distance"]
 
 
@@ -84,7 +86,7 @@ CHOSEN = [
     "~measures.average_sharpness",
     "~measures.adaptive_sharpness",
     "+measures.gap={_target_: genbench.measures.generalization_gap, _partial_: true}",  # compares with the train split
-    "+measures.margin={_target_: genbench.measures.margin, _partial_: true}",
+    MARGIN,
 ]
 
 
@@ -181,12 +183,72 @@ def test_what_is_there_is_not_measured_again_and_other_settings_replace_it(two):
 
 
 def test_values_on_data_depend_on_split_examples_and_loss(two):
-    here(two, *NONE, "+measures.margin={_target_: genbench.measures.margin, _partial_: true}")
+    here(two, *NONE, MARGIN)
     for other in ("examples=10", "seed=1", "loss._target_=torch.nn.functional.multi_margin_loss"):
-        found = here(two, *NONE, "+measures.margin={_target_: genbench.measures.margin, _partial_: true}", other)
+        found = here(two, *NONE, MARGIN, other)
         assert [outcome.replaced for outcome in found] == [{"train/margin/margin": "other settings"}] * 2
     (record, _) = records.load(two).records
     assert "the loss is torch.nn.functional.multi_margin_loss" in record["notes"]["train/margin/margin"]
+
+
+OWN = """\
+import torch
+from genbench.measures import Estimate, measure
+@measure("norm", of_weights=True)
+def own(snapshot):
+    return Estimate({value})
+"""
+NET = """\
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, input_shape, classes):
+        super().__init__()
+        self.layer = torch.nn.Linear(40, classes)
+    def forward(self, x):
+        return {sign}self.layer(x.flatten(1))
+"""
+
+
+def test_values_of_other_code_are_replaced_and_a_network_whose_code_changed_says_so(configure, tmp_path):
+    (tmp_path / "own_net.py").write_text(NET.format(sign=""))
+    (tmp_path / "own_measure.py").write_text(OWN.format(value=1))
+    with importable(tmp_path):
+        record = execute.run({**configure(*UNMEASURED), "model": {"_target_": "own_net.Net"}})
+        folder = tmp_path / "runs" / "default"
+        words = [*NONE, MARGIN, "+measures.own={_target_: own_measure.own, _partial_: true}"]
+        (first,) = here(folder, *words)
+    (tmp_path / "own_net.py").write_text(NET.format(sign="-"))
+    (tmp_path / "own_measure.py").write_text(OWN.format(value=2))
+    measure_group.users_code.cache_clear()
+    measure_run._asked.cache_clear()
+    with importable(tmp_path):
+        (again,) = here(folder, *words)
+    measure_group.users_code.cache_clear()
+    assert (first.taken, first.replaced) == (2, {})
+    assert again.replaced == {"weights/norm/own": "other code", "train/margin/margin": "other code"}
+    (record,) = records.load(folder).records
+    assert record["metrics"]["weights/norm/own"] == 2
+    assert record["notes"]["train/margin/margin"] == "the user's code has changed since the training"
+    assert "weights/norm/own" not in record["notes"]
+
+
+def test_values_of_other_weights_are_replaced(two):
+    here(two, *NONE, of("counted"))
+    first = names(two)[0]
+    weights = two / first / "weights.pt"
+    torch.save({key: value + 1 for key, value in torch.load(weights).items()}, weights)
+    changed(two, first)
+    assert "not of the weights of the record" in records.load(two).problems[0][1]
+    found = here(two, *NONE, of("counted"))
+    assert [outcome.replaced for outcome in found] == [{"weights/norm/counted": "other weights"}, {}]
+    assert records.load(two).problems == []
+
+
+def test_values_of_another_genbench_stay_and_are_counted(two, monkeypatch, capfd):
+    measure_folder.run(asked(two, *L2))
+    monkeypatch.setattr(measure_folder.source, "of_genbench", lambda: "another")
+    measure_folder.run(asked(two, *L2))
+    assert "2 runs: 0 to measure; 2 measured already, 2 by another genbench" in capfd.readouterr().err
 
 
 def test_an_interrupted_command_continues(two):
@@ -251,6 +313,19 @@ def test_two_commands_at_once_share_the_runs(two):
         assert waiting.is_alive()
     waiting.join(60)
     assert [(outcome.run_id, outcome.taken) for outcome in found[2:]] == [(first, 1), (second, 0)]
+
+
+def test_wandb_gets_what_tables_show_of_the_added_values(train, monkeypatch):
+    folder = train(["measures=norms"], measured=True)
+    sent = []
+    monkeypatch.setattr(measure_run.loggers, "add", lambda parts, folder, **said: sent.append((list(parts), said)))
+    (outcome,) = here(folder, "measures=norms", MARGIN, "logger=wandb")
+    assert outcome.taken == 3
+    (record,) = records.load(folder).records
+    value = record["metrics"]["train/margin/margin"]
+    assert sent == [(["wandb"], {"experiment": "default", "metrics": {"train/margin/margin": value}})]
+    (outcome,) = here(folder, "measures=norms", MARGIN, "logger=wandb")  # what is there may not be logged yet
+    assert (outcome.taken, len(sent)) == (0, 2)
 
 
 # -- what cannot be measured
@@ -321,8 +396,7 @@ def test_a_value_that_is_not_defined_is_null_with_its_reason_and_no_failure(two)
 
 def test_a_split_that_some_runs_lack(train):
     folder = train(["data.val_fraction=0"], ["data.val_fraction=0.1"])
-    margin = "+measures.margin={_target_: genbench.measures.margin, _partial_: true}"
-    found = measure_folder.run(asked(folder, *L2, margin, "split=val"))
+    found = measure_folder.run(asked(folder, *L2, MARGIN, "split=val"))
     assert "no value: val/margin/margin of 1 run: there is no val split" in found.lines
     values = {record["config"]["data"]["val_fraction"]: record["metrics"] for record in records.load(folder).records}
     assert values[0]["val/margin/margin"] is None
@@ -376,6 +450,17 @@ def test_runs_that_cannot_be_measured_are_counted(train, monkeypatch, capfd):
     assert there == sorted([foreign, good])
 
 
+def test_runs_on_files_are_told_where_these_lie(train, tmp_path):
+    images = os.environ["GENBENCH_TINY"]
+    folder = train(["model=linear", "data=fashion_mnist", "data.channels=3", f"data.path={images}"], ["model=linear"])
+    with pytest.raises(ConfigError, match=r"1 run trained on files, .*; accepted: data\.path=FOLDER, the same files"):
+        measure_folder.run(asked(folder, *NONE, MARGIN))
+    assert not [*folder.glob(f"*/{added.FILE}")]
+    assert [outcome.error for outcome in here(folder, *NONE, MARGIN, f"+data.path={images}")] == [None, None]
+    assert all(record["metrics"]["train/margin/margin"] is not None for record in records.load(folder).records)
+    assert images not in "".join(path.read_text() for path in folder.glob(f"*/{added.FILE}"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -387,6 +472,8 @@ def test_runs_that_cannot_be_measured_are_counted(train, monkeypatch, capfd):
             r"data\.\w+: the runs of a folder are measured on their own data; accepted: data\.path=FOLDER",
         ),
         (["+data.label_noise=0"], r"data\.label_noise: the runs of a folder are measured on their own data"),
+        (["+model.width=3"], r"model\.width: the model is that of each run"),
+        (["device=tpu"], "device is 'tpu'"),
         (["n_jobs=0"], "n_jobs is 0; accepted: an integer of at least 1"),
         (["split=dev"], "split is 'dev'; accepted: train, val, test, all"),
         (["examples=0"], "examples is 0"),
