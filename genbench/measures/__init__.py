@@ -94,6 +94,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
 from genbench.measures.subspace import subspace_compression_bound
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
+from genbench.measures.weight_matching import match_weights, matched_mode_connectivity
 from genbench.records.estimate import Estimate
 
 __all__ = [
@@ -161,6 +162,8 @@ __all__ = [
     "margin",
     "margin_quantiles",
     "marginal_likelihood_bound",
+    "match_weights",
+    "matched_mode_connectivity",
     "matrix_distances",
     "matrix_norms",
     "mean_corruption_error",

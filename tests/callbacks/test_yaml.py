@@ -20,6 +20,7 @@ CONF = Path(__file__).parents[2] / "conf"
 APART = {
     "generalization_gap",  # of two snapshots; others compare with the initial weights
     "disagreement",
+    "matched_mode_connectivity",  # of two networks, as the units of one are matched to the other's
     "gaussian_interpolation",  # of the data alone: measures=interpolation
     "convolution_interpolation",
     "log_prior",  # of fully connected networks with two classes: measures=log_prior

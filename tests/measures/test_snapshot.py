@@ -60,6 +60,7 @@ ALL.remove(measures.convolution_interpolation)  # refuses inputs that are no ima
 OF_TWO = (
     measures.generalization_gap,
     measures.disagreement,
+    measures.matched_mode_connectivity,
     measures.linear_cka,
     measures.gaussian_interpolation,
     measures.log_prior,
