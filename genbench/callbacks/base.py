@@ -207,7 +207,8 @@ class Measuring(pl.Callback):
         if data is None:
             return None
         model = self.subject(pl_module)
-        found = Snapshot(model, self.loss, data.batches, forward=self.forward, count=self.count, **settings)
+        settings |= {"forward": self.forward, "count": self.count, "mislabelled": data.mislabelled}
+        found = Snapshot(model, self.loss, data.batches, **settings)
         if split not in self._notes:  # the first time
             probe(found)
         self._notes[split] = data.note

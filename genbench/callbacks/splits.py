@@ -35,6 +35,8 @@ class Data:
     batches: Iterable[Any]
     note: str | None = None
     total: int | None = None  # number of examples that these were chosen from, if known
+    rows: Tensor | None = None  # places of the chosen examples among these; None: all
+    mislabelled: Tensor | None = None  # bool [N], where it is known
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
@@ -63,12 +65,15 @@ class Splits:
         own: Any = getattr(trainer, "datamodule", None)
         chosen = SPLITS if split == ALL else (split,)
         if hasattr(own, "evaluation_batches"):
-            found = [own.evaluation_batches(each) for each in chosen if each in getattr(own, "splits", SPLITS)]
+            present = [each for each in chosen if each in getattr(own, "splits", SPLITS)]
+            found = [own.evaluation_batches(each) for each in present]
             if not found:
                 return None
             if examples is not None:
-                return take(found, examples)
-            return Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
+                data = take(found, examples)
+            else:
+                data = Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
+            return with_mislabelled(data, own, present)
         if examples is not None and (split, examples) in self._taken:
             return self._taken[split, examples]
         loaders = [loader for each in chosen for loader in self._loaders(trainer, pl_module, each)]
@@ -125,6 +130,15 @@ class Splits:
         return getattr(self._prepared[hook], hook)()
 
 
+def with_mislabelled(data: Data, module: Any, splits: Iterable[str]) -> Data:
+    """Add which examples of these splits are mislabelled, if the data module says so."""
+    known = getattr(module, "mislabelled", None)
+    if known is None:
+        return data
+    whole = torch.cat([known(split) for split in splits])
+    return replace(data, mislabelled=whole if data.rows is None else whole[data.rows])
+
+
 def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
     """Choose a number of examples, the same at every call; all if there are no more.
 
@@ -142,7 +156,7 @@ def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
         order = torch.randperm(starts[-1], generator=torch.Generator().manual_seed(seed))
         rows = order[:examples].sort().values
         batches = [batch for source, own in _by_part(known, starts, rows) for batch in source.batches(own)]
-        return Data(batches, total=starts[-1])
+        return Data(batches, total=starts[-1], rows=rows)
 
 
 def few(split: str, data: Data) -> str | None:
@@ -174,7 +188,8 @@ def _first(parts: list["_Limited"], examples: int) -> Data:
             batches.append(batch if n <= left else _LAYOUT.of_all(sized).rows(batch, n, torch.arange(left)))
             left -= min(n, left)
             if left == 0:
-                return Data(batches, f"on the first {examples} examples: they come from a stream")
+                note = f"on the first {examples} examples: they come from a stream"
+                return Data(batches, note, rows=torch.arange(examples))
     return Data(batches)
 
 

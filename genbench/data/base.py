@@ -144,13 +144,19 @@ class TensorData(LightningDataModule):
         # drawn for the whole training set, so that noise is nested in train_size as well
         noisy = draw.permutation("data.noise.rank", total)[rows].argsort()[: round(self.label_noise * self.train_size)]
         y[noisy] = replaced_labels(raw["y"], self.noise, classes=self.classes, draw=draw)[rows][noisy]
+        wrong = (y != raw["y"][rows]).reshape(len(y), -1).any(1)
         copied = duplicated(n_train, check_number("data.duplicates", duplicates, low=0, high=1, open_high=True), draw)
         splits = {
             "train": (raw["x"][rows[:n_train]][copied], y[:n_train][copied]),
             "test": (raw["x_test"].clone(), raw["y_test"].clone()),
         }
+        self._mislabelled = {
+            "train": wrong[:n_train][copied],
+            "test": torch.zeros(len(raw["y_test"]), dtype=torch.bool),
+        }
         if n_val:
             splits["val"] = (raw["x"][rows[n_train:]], y[n_train:])
+            self._mislabelled["val"] = wrong[n_train:]
         self._splits = randomized_inputs(splits, inputs, draw)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
@@ -197,6 +203,10 @@ class TensorData(LightningDataModule):
         They are in a fixed order, on the device of the module.
         """
         return self._splits[check_choice("split", split, self.splits)]
+
+    def mislabelled(self, split: str) -> Tensor:
+        """Return whether label noise gave an example of a split another label, or one of its labels, bool [n]."""
+        return self._mislabelled[check_choice("split", split, self.splits)]
 
     def evaluation_batches(self, split: str) -> Sequence[tuple[Tensor, Tensor]]:
         """Return large batches that hold every example of a split once, in a fixed order."""

@@ -52,6 +52,7 @@ class Snapshot(Evaluation):
             in [0, 1], the range that corruptions are defined for.
         count: (output, target) -> weight of a batch in the mean, e.g. the number of its tokens without padding or the
             sum of its examples' class weights.
+        mislabelled: whether the label of each example is known to be wrong, bool [N] in the order of the batches.
 
     Raises:
         ValueError: not a network, weights that are not finite, sharded or quantized, no batches, batches of another
@@ -77,9 +78,11 @@ class Snapshot(Evaluation):
         forward: Forward | None = None,
         scaling: tuple[float | Sequence[float], float | Sequence[float]] = (0.0, 1.0),
         count: Count | None = None,
+        mislabelled: Tensor | None = None,
     ) -> None:
         super().__init__(model, loss, batches, initial=initial, forward=forward, count=count)
         self.scaling = scaling
+        self.mislabelled = mislabelled
 
     # -- curvature
 
@@ -167,21 +170,22 @@ class Snapshot(Evaluation):
         """The arguments, by position and by name, that the model gets for the first example."""
         return self.shared("first input", lambda: model_inputs.first_input(self))
 
-    def at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+    def at_inputs(self, shift: model_inputs.Shift | None = None) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
         """(inputs, output, target) of a few examples at a time, with the output differentiable by the inputs.
 
-        Inputs are the floating-point tensors of a batch's input (of the whole batch with ``forward``), examples first.
+        Inputs are the floating-point tensors of a batch's input (of the whole batch with ``forward``), examples first;
+        with ``shift``, what it makes of them.
 
         Raises:
             ValueError: called outside :meth:`measuring`: the graphs are of the weights placed there.
         """
         if not self.is_placed():
             raise ValueError("at_inputs gives graphs of the snapshot's weights; accepted: within snapshot.measuring()")
-        return self._at_inputs()
+        return self._at_inputs(shift)
 
     @stepwise
-    def _at_inputs(self) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
-        return model_inputs.at_inputs(self)
+    def _at_inputs(self, shift: model_inputs.Shift | None) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+        return model_inputs.at_inputs(self, shift)
 
     @stepwise
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -223,7 +227,7 @@ class Snapshot(Evaluation):
             return forward(model, inner)[0], target
 
         batches = BatchesWithTargets(self.passes, targets)
-        return self.view(("vector", "representations"), passes=batches, forward=replaced)
+        return self.view(("vector", "representations"), passes=batches, forward=replaced, mislabelled=None)
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
@@ -231,7 +235,7 @@ class Snapshot(Evaluation):
 
     def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
         """The same network and loss on other batches of the same form."""
-        return self.view(("vector",), passes=Batches(batches), **changes)
+        return self.view(("vector",), passes=Batches(batches), mislabelled=None, **changes)
 
     def with_state(self, state: Mapping[str, Tensor]) -> "Snapshot":
         """The same loss and data at other parameters and buffers, all of them: a state dict of the same architecture.
@@ -299,17 +303,28 @@ class Snapshot(Evaluation):
         if outside:
             at = (int(outside[0].min()), int(outside[0].max()))
             raise ValueError(f"positions lie in [{at[0]}, {at[1]}]; accepted: 0 to {self.examples - 1}")
+        wrong = self.mislabelled
+        if wrong is not None and len(wrong) != self.examples:
+            raise ValueError(
+                f"mislabelled has {len(wrong)} entries; accepted: one for each of {self.examples} examples"
+            )
         pieces: list[list[Any]] = [[] for _ in indices]
+        places: list[list[Tensor]] = [[] for _ in indices]
         first = 0
         with self.measuring():
             layout = self.known_layout()
             for batch, (_, n) in zip(self.each_batch(), self.losses, strict=True):
-                for chosen, found in zip(indices, pieces, strict=True):
+                for chosen, found, own in zip(indices, pieces, places, strict=True):
                     rows = chosen[(first <= chosen) & (chosen < first + n)] - first
                     if len(rows):
                         found.append(layout.rows(batch, n, rows))
+                        own.append(rows + first)
                 first += n
-        return [self.view(("vector", "structure"), passes=Batches(self._joined(found))) for found in pieces]
+        known = [None if wrong is None else wrong[torch.cat(own).to(wrong.device)] for own in places]
+        return [
+            self.view(("vector", "structure"), passes=Batches(self._joined(found)), mislabelled=labels)
+            for found, labels in zip(pieces, known, strict=True)
+        ]
 
     def _joined(self, pieces: list[Any]) -> list[Any]:
         """Pieces of several batches as one batch if they fit together: small batches are slow."""
@@ -337,4 +352,5 @@ class Snapshot(Evaluation):
             forward=self.forward,
             scaling=self.scaling,
             count=self.count,
+            mislabelled=self.mislabelled,
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import records
-from genbench.callbacks.splits import ALL, SPLITS, Data, take
+from genbench.callbacks.splits import ALL, SPLITS, Data, take, with_mislabelled
 from genbench.callbacks.views import Views
 from genbench.checks import ConfigError, check_choice, nearest
 from genbench.config import bind
@@ -47,19 +47,19 @@ class Subject:
 
     def batches(self, split: str, examples: int | str | None, config: Config) -> Data:
         """The batches of a split, or of ``examples`` of it that the ``seed`` chooses; ``all`` is every split."""
-        if split == ALL:
-            found = [_batches(self.data, each) for each in SPLITS if each in self.present]
-        else:
-            found = [_batches(self.data, split)]
+        splits = [each for each in SPLITS if each in self.present] if split == ALL else [split]
+        found = [_batches(self.data, each) for each in splits]
         if isinstance(examples, int):
-            return take(found, examples, seed=config["seed"])
-        return Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
+            data = take(found, examples, seed=config["seed"])
+        else:
+            data = Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
+        return with_mislabelled(data, self.data, splits)
 
-    def snapshot(self, batches: Iterable[Any], config: Config) -> Snapshot:
+    def snapshot(self, batches: Iterable[Any], config: Config, *, mislabelled: Tensor | None = None) -> Snapshot:
         """The snapshot of the network on these batches."""
         loss = build.make(config["loss"])
         scaling = getattr(self.data, "scaling", (0.0, 1.0))
-        return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling)
+        return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling, mislabelled=mislabelled)
 
     def views(self, measures: Mapping[str, MeasureOf], config: Config, snapshots: Mapping[str, Snapshot]) -> Views:
         """What these measures see; ``snapshots`` are those of splits that there are already.
@@ -77,7 +77,7 @@ class Subject:
                 return None
             found = self.batches(split, examples, config)
             notes[split] = found.note
-            return self.snapshot(found.batches, config)
+            return self.snapshot(found.batches, config, mislabelled=found.mislabelled)
 
         views = Views.of(
             measures,

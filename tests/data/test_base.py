@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from genbench.data import MNIST1D, Digits, TensorData
+from genbench.data import MNIST1D, CharLM, Digits, ModularArithmetic, TensorData
 
 
 def labels_of(data, *splits):
@@ -134,3 +134,24 @@ def test_bad_settings_are_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         MNIST1D(**settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (Digits, {"duplicates": 0.3, "imbalance": 2.0, "noise_kind": "asymmetric"}),
+        (MNIST1D, {"inputs": "random_pixels"}),
+        (ModularArithmetic, {}),
+        (CharLM, {"targets": "all"}),
+    ],
+)
+def test_mislabelled_examples_are_those_whose_label_noise_changed(kind, settings):
+    given = {"train_size": 300, "val_fraction": 0.2, "seed": 1, **settings}
+    noisy, clean = kind(label_noise=0.4, **given), kind(**given)
+    for split in noisy.splits:
+        changed = noisy.tensors(split)[1] != clean.tensors(split)[1]
+        assert torch.equal(noisy.mislabelled(split), changed.reshape(len(changed), -1).any(1))
+        assert not clean.mislabelled(split).any()
+        assert noisy.mislabelled(split).any() == (split != "test")
+    with pytest.raises(ValueError, match="split is 'nosuch'"):
+        noisy.mislabelled("nosuch")
