@@ -5,11 +5,12 @@ import math
 import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
+from torch import Tensor
 
 from genbench.checks import check_choice, check_integer
 from genbench.measures.base import measure
 from genbench.measures.perturbations import NO_LOGITS, check_positive, generator_of, logit_normalized
-from genbench.measures.sharpness_ascent import ONE_START, Ball, Climb, directions, highest, worst_case
+from genbench.measures.sharpness_ascent import ONE_START, Ball, Climb, directions, highest, largest, worst_case
 from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
 from genbench.records.estimate import Estimate
@@ -102,6 +103,47 @@ def adaptive_sharpness(
         return NO_LOGITS
     ball = Ball(view.vector.abs(), rho, norm)
     return worst_case(view, ball, starts=starts, steps=steps, tolerance=tolerance, seed=seed)
+
+
+@measure("flatness", moves=True, passes=lambda given: 2 * given["starts"] * (given["steps"] + 1))
+def first_order_flatness(
+    snapshot: Snapshot, *, rho: float = 0.05, starts: int = 8, steps: int = 20, tolerance: float = 1e-3, seed: int = 0
+) -> Estimate:
+    """ρ · max ‖∇L(w + δ)‖₂ over ‖δ‖₂ ≤ ρ (Zhang et al. 2023, arXiv 2303.03108): large where the loss
+    rises steeply anywhere in the ball, also where it rises to no great height.
+
+    At a minimum of a quadratic loss it is ρ²λ₁, twice its SAM sharpness. Like that it changes when weights are rescaled
+    and the function is not. The value is the largest found, a lower bound of the maximum. Ascents, starts, ``residual``
+    and ``converged`` are those of :func:`sam_sharpness`, on ‖∇L‖ with its gradient ∇²L ∇L/‖∇L‖; the authors' optimizer
+    takes one such step.
+
+    Args:
+        snapshot: network, loss and data.
+        rho: radius ρ > 0, in units of the weights.
+        starts: ascents, at least 1.
+        steps: bound on the steps of each ascent, each a gradient and a Hessian-vector product at new weights.
+        tolerance: relative gap at which to stop, and relative difference at which two ascents agree, > 0.
+        seed: of the Lanczos iteration and of random directions.
+    """
+    _check_ascents(rho, "l2", starts, steps, tolerance, seed)
+    ball = Ball(torch.ones_like(snapshot.vector), rho, "l2")
+
+    def steepness(moved: Snapshot) -> tuple[float, Tensor]:
+        _, slope = moved.gradient_at(moved.vector)
+        norm = slope.norm()
+        if not (norm > 0 and norm.isfinite()):
+            return float(norm), torch.zeros_like(slope)
+        return float(norm), moved.hessian.matvec(slope / norm)
+
+    def rising(delta: Tensor) -> tuple[float, Tensor]:
+        parameters = snapshot.split(snapshot.vector + delta)
+        # what the first product finds of the network holds elsewhere too
+        return steepness(snapshot.view(("structure", "second derivative"), parameters=parameters))
+
+    floor, _ = steepness(snapshot)
+    lines = directions(snapshot, ball, starts=starts, seed=seed)
+    name = "the norm of the gradient"
+    return largest(rising, ball, lines, name=name, steps=steps, tolerance=tolerance, floor=floor, scale=rho)
 
 
 @measure("flatness", moves=True)

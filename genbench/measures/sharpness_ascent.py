@@ -1,7 +1,7 @@
 """Ascents of the loss in a ball around the weights: where they start, how they climb, and the largest rise."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,8 @@ from genbench.measures.perturbations import gaussian, generator_of
 from genbench.measures.snapshot import Snapshot
 from genbench.records import SEARCH
 from genbench.records.estimate import Estimate
+
+Rising = Callable[[Tensor], tuple[float, Tensor]]  # at a perturbation of the weights: a value and its gradient
 
 _PARALLEL = 1 - 1e-9  # cosine from which two directions are one
 ONE_START = "one start: nothing says that it is more than a local maximum"
@@ -125,30 +127,30 @@ def _example_losses(snapshot: Snapshot) -> Tensor:
     return torch.cat(found).double()
 
 
-def ascend(snapshot: Snapshot, ball: Ball, slope: Tensor, *, steps: int) -> Iterator[tuple[Tensor, float, float]]:
+def ascend(rising: Rising, ball: Ball, slope: Tensor, *, steps: int) -> Iterator[tuple[Tensor, float, float]]:
     """Conditional-gradient ascent in the ball from its point along ``slope``: see :func:`sam_sharpness`.
 
-    Yields, at the start and after each of ``steps`` steps, the perturbation δ, its loss (which never falls) and the
-    gap max_s ∇L·(s − δ).
+    Yields, at the start and after each of ``steps`` steps, the perturbation δ, its value (which never falls) and the
+    gap max_s ∇·(s − δ).
     """
 
     def evaluate(u: Tensor) -> tuple[float, Tensor]:
-        loss, gradient = snapshot.gradient_at(snapshot.vector + ball.scale * u)
-        return loss, gradient * ball.scale
+        value, gradient = rising(ball.scale * u)
+        return value, gradient * ball.scale
 
     u = ball.towards(slope)
-    loss, slope = evaluate(u)
+    value, slope = evaluate(u)
     rate = 1.0
     for _ in range(steps):
         target = ball.towards(slope)
-        yield ball.scale * u, loss, float(slope @ (target - u))
+        yield ball.scale * u, value, float(slope @ (target - u))
         step = ball.outwards(u + rate * (target - u), slope)
-        new_loss, new_slope = evaluate(step)
-        if new_loss > loss:
-            u, loss, slope, rate = step, new_loss, new_slope, min(2 * rate, 1.0)
+        new_value, new_slope = evaluate(step)
+        if new_value > value:
+            u, value, slope, rate = step, new_value, new_slope, min(2 * rate, 1.0)
         else:
             rate /= 2
-    yield ball.scale * u, loss, float(slope @ (ball.towards(slope) - u))
+    yield ball.scale * u, value, float(slope @ (ball.towards(slope) - u))
 
 
 class Climb(NamedTuple):
@@ -162,17 +164,39 @@ class Climb(NamedTuple):
 def worst_case(snapshot: Snapshot, ball: Ball, *, starts: int, steps: int, tolerance: float, seed: int) -> Estimate:
     """max L(w + δ) − L(w) over the ball."""
     base = snapshot.mean_loss
+
+    def rising(delta: Tensor) -> tuple[float, Tensor]:
+        loss, slope = snapshot.gradient_at(snapshot.vector + delta)
+        return loss - base, slope
+
+    lines = directions(snapshot, ball, starts=starts, seed=seed)
+    return largest(rising, ball, lines, name="the loss", steps=steps, tolerance=tolerance)
+
+
+def largest(
+    rising: Rising,
+    ball: Ball,
+    lines: Sequence[tuple[int, Tensor]],
+    *,
+    name: str,
+    steps: int,
+    tolerance: float,
+    floor: float = 0.0,
+    scale: float = 1.0,
+) -> Estimate:
+    """``scale`` times the largest value that ascents from these :func:`directions` find, at least ``floor``; ``name``
+    is that of the value, for the note where it is not finite."""
     climbs = []
-    for line, direction in directions(snapshot, ball, starts=starts, seed=seed):
-        rise, gap = 0.0, math.inf
-        for _, loss, gap in ascend(snapshot, ball, direction, steps=steps):
-            if not math.isfinite(loss):
-                return Estimate(None, note=f"undefined: the loss is {loss} within rho = {ball.rho:g}")
-            rise = max(rise, loss - base)
+    for line, direction in lines:
+        rise, gap = floor, math.inf
+        for _, value, gap in ascend(rising, ball, direction, steps=steps):
+            if not math.isfinite(value):
+                return Estimate(None, note=f"undefined: {name} is {value} within rho = {ball.rho:g}")
+            rise = max(rise, value)
             if gap <= tolerance * rise:
                 break
         climbs.append(Climb(line, rise, gap))
-    return highest(climbs, tolerance)
+    return highest(climbs, tolerance, scale=scale)
 
 
 def highest(climbs: Sequence[Climb], tolerance: float, *, scale: float = 1.0) -> Estimate:
