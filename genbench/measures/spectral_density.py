@@ -1,19 +1,86 @@
-"""The spectral density of the Hessian and of the Gauss–Newton matrix, by stochastic Lanczos quadrature."""
+"""The spectral density of the Hessian and of the Gauss–Newton matrix, by stochastic Lanczos quadrature, and the
+effective dimension."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from scipy.linalg import eigh_tridiagonal, hessenberg
 
-from genbench.checks import check_integer
+from genbench.checks import check_integer, check_number
+from genbench.measures.base import measure
 from genbench.measures.curvature import check_matrix, operator_of, random_probe
 from genbench.measures.lanczos import Lanczos
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed
+
+_ROUNDING = 1e-6  # of the largest eigenvalue: what lies within it of zero is no negative eigenvalue
+
+
+@measure("flatness", passes=lambda given: given["runs"] * given["steps"])
+def effective_dimension(
+    snapshot: Snapshot, *, alpha: float = 1e-2, runs: int = 5, steps: int = 80, seed: int = 0
+) -> Estimate:
+    """N(α) = Σ λ/(λ + α) over the eigenvalues λ of the Gauss–Newton matrix of the mean loss, in [0, number of weights]:
+    the number of directions of the weights that the data determine more than a prior of precision α an example
+    (MacKay 1992; Maddox et al. 2020, arXiv 2003.02139).
+
+    For the sum over m examples the same value belongs to mα, the precision of a Gaussian prior on the weights (the
+    authors' code adds up the mean losses of batches). Compare networks at one α alone. The paper takes the Hessian,
+    where λ/(λ + α) has a pole at −α and leaves [0, 1]; the Gauss–Newton matrix has no negative eigenvalues if the loss
+    is convex in the outputs. Others count as 0, and the note says how many.
+
+    By stochastic Lanczos quadrature (:class:`Density`), with the standard error over the runs; exact, by dense
+    products, where there are no more than ``runs`` · ``steps`` weights. Rescaling weights changes it.
+
+    Args:
+        snapshot: network, loss and data.
+        alpha: α > 0, in units of the mean loss over those of the squared weights.
+        runs: Lanczos runs, at least 2.
+        steps: products of each, at least 1.
+        seed: of the start vectors, shared with the probes of :func:`gauss_newton_trace`.
+    """
+    check_number("alpha", alpha, low=0, open_low=True)
+    check_integer("runs", runs, least=2)
+    check_integer("steps", steps, least=1)
+    check_integer("seed", seed, least=0)
+
+    n = snapshot.size
+
+    def dimensions(t: np.ndarray) -> np.ndarray:
+        return n * np.maximum(t, 0) / (np.maximum(t, 0) + alpha)
+
+    if n <= runs * steps:
+        whole = snapshot.gauss_newton.matmat(torch.eye(n, dtype=torch.float64, device=snapshot.device))
+        values = torch.linalg.eigvalsh((whole + whole.T) / 2).cpu().numpy()
+        density = Density(n, (values,), (np.full(n, 1 / n),))
+        found = Estimate(float(dimensions(values).mean()), stderr=0.0)
+    else:
+        density = spectral_density(snapshot, matrix="gauss_newton", runs=runs, steps=steps, seed=seed)
+        found = density.mean(dimensions)
+    parts = list(zip(density.nodes, density.weights, strict=True))
+    # eigenvalues that a run has not told from its lowest node; zeros among them would count as 1
+    above = [float(w[t.argmin()]) if len(t) < n and t.min() > alpha else 0.0 for t, w in parts]
+    unresolved = n * float(np.mean(above))
+    negative = n * float(np.mean([w[t < -_ROUNDING * np.abs(t).max()].sum() for t, w in parts]))
+    notes = [found.note]
+    if unresolved:
+        assert found.value is not None
+        assert found.stderr is not None
+        error = 2 * found.stderr
+        found = replace(
+            found,
+            stderr=math.hypot(found.stderr, unresolved),
+            interval=(found.value - error - unresolved, found.value + error),
+        )
+        notes.append(f"{unresolved:.2g} of it may lie below alpha: more steps tell")
+    if negative >= 0.5:
+        notes.append(f"about {negative:.0f} negative eigenvalues count as 0: the loss is not convex in the outputs")
+    return replace(found, note="; ".join(filter(None, notes)) or None)
 
 
 @dataclass(frozen=True)
