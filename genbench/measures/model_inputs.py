@@ -11,8 +11,10 @@ from genbench.measures.effective_weights import layers
 from genbench.measures.evaluation import SLICE, Evaluation
 from genbench.measures.examples import EXAMPLES_FIRST, Layout
 
+Shift = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
-def at_inputs(evaluation: Evaluation) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
+
+def at_inputs(evaluation: Evaluation, shift: Shift | None = None) -> Iterator[tuple[tuple[Tensor, ...], Any, Any]]:
     """See :meth:`Snapshot.at_inputs`."""
     layout = evaluation.structure.layout or EXAMPLES_FIRST
     for batch in evaluation.each_batch():
@@ -25,17 +27,16 @@ def at_inputs(evaluation: Evaluation) -> Iterator[tuple[tuple[Tensor, ...], Any,
                 for leaf, a in zip(leaves, axes, strict=True)
             ]
             real[len(real) - of_target :] = [False] * of_target
-            inputs = [
-                leaf.detach().movedim(axis, 0).clone().requires_grad_()
-                for leaf, axis, r in zip(leaves, axes, real, strict=True)
-                if r
-            ]
+            inputs = tuple(
+                leaf.detach().movedim(axis, 0).clone() for leaf, axis, r in zip(leaves, axes, real, strict=True) if r
+            )
+            inputs = tuple(x.requires_grad_() for x in (inputs if shift is None else shift(inputs)))
             rest = iter(inputs)
             moved = rebuilt(
                 [next(rest).movedim(0, axis) if r else leaf for leaf, axis, r in zip(leaves, axes, real, strict=True)]
             )
             result = evaluation.run(moved)
-            yield tuple(inputs), result.output, result.target
+            yield inputs, result.output, result.target
 
 
 def why_no_inputs(evaluation: Evaluation) -> str:
