@@ -31,6 +31,7 @@ FAMILIES = {
     "representation": "The geometry of the features.",
     "bound": "Generalization bounds and the quantities in them.",
     "interpolation": "The training labels interpolated by a kernel, in closed form and without the network.",
+    "sensitivity": "How outputs and loss change with the input.",
     "robustness": "How well it does on inputs that were changed.",
 }
 

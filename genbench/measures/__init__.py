@@ -18,6 +18,7 @@ from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.augmented import augmentation_change, augmented_margin
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, sign_correlation, vc_bound, vc_dimension
+from genbench.measures.coherence import gradient_coherence, stiffness, train_coherence, train_stiffness
 from genbench.measures.compression import compressed_size
 from genbench.measures.compute import flops
 from genbench.measures.corrupted import corrupted_performance, mean_corruption_error
@@ -39,6 +40,7 @@ from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fi
 from genbench.measures.flat_box import flat_box_volume
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
+from genbench.measures.input_curvature import input_curvature
 from genbench.measures.kernel_interpolation import convolution_interpolation, gaussian_interpolation
 from genbench.measures.log_prior import log_prior, marginal_likelihood_bound
 from genbench.measures.margin_bounds import rademacher_bound, spectral_margin_bound
@@ -83,7 +85,14 @@ from genbench.measures.representation import (
 )
 from genbench.measures.rescaling import rescaled, rescaling
 from genbench.measures.response_curve import perturbation_response
-from genbench.measures.sharpness import adaptive_sharpness, keskar_sharpness, m_sharpness, sam_sharpness
+from genbench.measures.sensitivity import jacobian_norm, linear_region_transitions
+from genbench.measures.sharpness import (
+    adaptive_sharpness,
+    first_order_flatness,
+    keskar_sharpness,
+    m_sharpness,
+    sam_sharpness,
+)
 from genbench.measures.sharpness_average import (
     adaptive_average_sharpness,
     average_sharpness,
@@ -92,8 +101,10 @@ from genbench.measures.sharpness_average import (
 from genbench.measures.simplicity import lempel_ziv_complexity, simplicity_bias
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
+from genbench.measures.spectral_density import effective_dimension
 from genbench.measures.subspace import subspace_compression_bound
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
+from genbench.measures.tangent_kernel import tangent_kernel
 from genbench.measures.weight_matching import match_weights, matched_mode_connectivity
 from genbench.records.estimate import Estimate
 
@@ -122,10 +133,12 @@ __all__ = [
     "distance_from_init",
     "drift_accuracy",
     "drift_and_diffusion",
+    "effective_dimension",
     "effective_rank",
     "empirical_fisher_trace",
     "ensemble_curve",
     "error",
+    "first_order_flatness",
     "fisher_rao_norm",
     "fisher_trace",
     "flat_box_volume",
@@ -136,6 +149,7 @@ __all__ = [
     "gaussian_interpolation",
     "generalization_gap",
     "generator_drift_accuracy",
+    "gradient_coherence",
     "gradient_noise_scale",
     "gradient_norm",
     "gradient_snr",
@@ -143,10 +157,12 @@ __all__ = [
     "hessian_eigenvalues",
     "hessian_frobenius_norm",
     "hessian_trace",
+    "input_curvature",
     "input_margin",
     "interpolation",
     "intrinsic_dimension",
     "inverse_margin",
+    "jacobian_norm",
     "keskar_sharpness",
     "l2_norm",
     "label_wise_mixup",
@@ -154,6 +170,7 @@ __all__ = [
     "lempel_ziv_complexity",
     "linear_cka",
     "linear_mode_connectivity",
+    "linear_region_transitions",
     "log_prior",
     "loss_line",
     "loss_plane",
@@ -198,7 +215,11 @@ __all__ = [
     "soft_error",
     "spectral_margin_bound",
     "spectral_norm",
+    "stiffness",
     "subspace_compression_bound",
+    "tangent_kernel",
+    "train_coherence",
+    "train_stiffness",
     "two_part_code",
     "vc_bound",
     "vc_dimension",
