@@ -68,6 +68,8 @@ OF_TWO = (
     measures.simplicity_bias,
     measures.pac_bayes_optimized,
     measures.subspace_compression_bound,
+    measures.train_coherence,
+    measures.train_stiffness,
 )
 
 
