@@ -83,7 +83,7 @@ def _slopes(part: Snapshot, shift: Callable[[tuple[Tensor, ...]], tuple[Tensor, 
                 slopes = torch.autograd.grad(loss, inputs, materialize_grads=True)
             else:
                 slopes = tuple(map(torch.zeros_like, inputs))
-            found.append(torch.cat([g.double().flatten(1) for g in slopes], 1))
+            found.append(torch.cat([g.double().reshape(len(g), -1) for g in slopes], 1))
         part.count_pass()
     return torch.cat(found)
 

@@ -137,7 +137,7 @@ def _squares(z: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
 
     def slopes(values: Tensor) -> Tensor:
         found = torch.autograd.grad(values.sum(), inputs, retain_graph=True, materialize_grads=True)
-        return torch.cat([g.double().flatten(1) for g in found], 1)
+        return torch.cat([g.double().reshape(len(g), -1) for g in found], 1)
 
     for t in range(z.shape[1]):
         mean = slopes(p[:, t].to(z) * z[:, t])
