@@ -15,8 +15,8 @@ def flat_box_information(net: nn.Module, weights: Mapping[str, Tensor], x: Tenso
 
     over the L numbers in ``weights`` and the outputs o_k of the example. Half the edge of the box along wᵢ is
     Δwᵢ = 1 / (√sᵢ · √(Σ_k(…)² + δ)), so that −B is Σᵢ log Δwᵢ: to first order Σ_k (Δo_k)² ≤ 1 in the box, and all
-    weights change the outputs equally much. The paper has no δ, the ``floor``: a weight without effect, as behind a
-    dead ReLU, would have an infinite edge.
+    weights change the outputs equally much. δ is the ``floor``, without which a weight without effect, as behind a dead
+    ReLU, would have an infinite edge; the paper replaces derivatives below 1e-20 by that number instead.
 
     The network computes each example alone.
     """
