@@ -1,6 +1,7 @@
 """Stop training at a loss, an accuracy or a margin on the whole train split."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.records.estimate import Estimate
 
 _MARGIN = partial(margin, percentile=1)
+_STEPS = "train/optimization/steps"
 
 
 class Stop(pl.Callback):
@@ -81,9 +83,13 @@ class Stop(pl.Callback):
         self.check(pl_module)
         self._splits, self._probed, self.results = Splits(), False, {}
 
+    def keys(self, splits: Sequence[str]) -> list[str]:
+        """Return the metric keys that it will have, see :meth:`genbench.callbacks.base.Measuring.keys`."""
+        return [] if self._idle else [_STEPS]
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._idle:
-            self.results = {"train/optimization/steps": Estimate(float(trainer.global_step))}
+            self.results = {_STEPS: Estimate(float(trainer.global_step))}
 
     def check(self, pl_module: pl.LightningModule) -> None:
         """Refuse the name of a part that the module does not have, before training."""
