@@ -48,9 +48,10 @@ def perturbation_response(
       with the same random numbers at every s.
 
     A is taken at ``points`` strengths and linear in between. Standard errors are those over the examples as a random
-    sample, of the Pal-score to first order. The authors also mix hidden features. Their code is not public: the two
-    areas follow the figure of their paper, and scores of other shares are others. Undefined where an example has not
-    one class, of mixtures where it is no tensor of real numbers, and of augmentations for data that have none.
+    sample, of the Pal-score to first order. No code of the authors was found: the area of the Gi-score follows the
+    caption of their figure, the shares of the Pal-score are not confirmed, and scores of other shares are others.
+    Undefined where an example has not one class, of mixtures where it is no tensor of real numbers, and of
+    augmentations for data that have none.
 
     Args:
         snapshot: a classifier.

@@ -1,8 +1,8 @@
 """The shape of a trajectory of weights: the minimum spanning tree of its points, and the dimension that it shows.
 
 Critique: over a grid of learning rates and batch sizes these numbers go with the generalization gap because both follow
-the hyperparameters; within one setting the correlation is weak, networks trained from a poor (adversarial) start
-generalize worse and do not show it, and the norm of the weights predicts no worse (Tan et al. 2024, arXiv 2406.02234).
+the hyperparameters; within one setting the correlation is weak, and networks trained from a poor (adversarial) start
+generalize worse and do not show it (Tan et al. 2024, arXiv 2406.02234).
 """
 
 import math
