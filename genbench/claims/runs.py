@@ -90,13 +90,14 @@ class ClaimRuns:
         low, high = np.full(len(self.seeds), np.nan), np.full(len(self.seeds), np.nan)
         positions = np.full(len(self.seeds), -1)
         missing, unknown = [], []
+        of = named(where)
         for position, seed in enumerate(self.seeds):
             positions[position] = by_seed.get(seed, -1)
             record = self._records[by_seed[seed]] if seed in by_seed else None
             if record is None:
-                missing.append(f"seed {seed} of {named(where)}")
+                missing.append(f"seed {seed} of {of}")
             elif record["status"] == "failed":
-                missing.append(f"seed {seed} of {named(where)} (failed)")
+                missing.append(f"seed {seed} of {of} (failed)")
             else:
                 value, reason = _number(record, metric, null)
                 low[position], high[position] = (least, largest) if value is None else (value, value)
@@ -104,14 +105,14 @@ class ClaimRuns:
                     largest
                 ):
                     raise ValueError(
-                        f"{metric} of {named(where)} is {value:g} in seed {seed}, outside the bounds "
+                        f"{metric} of {of} is {value:g} in seed {seed}, outside the bounds "
                         f"[{least:g}, {largest:g}] of its claim"
                     )
                 if value is None:
-                    unknown.append(f"seed {seed} of {named(where)}: {reason}")
+                    unknown.append(f"seed {seed} of {of}: {reason}")
         scale = float(np.abs(low[np.isfinite(low)]).max(initial=0.0))
         told = {"missing": tuple(missing), "unknown": tuple(unknown)}
-        names = tuple(f"{metric} of seed {seed} of {named(where)}" for seed in self.seeds)
+        names = tuple(f"{metric} of seed {seed} of {of}" for seed in self.seeds)
         return Numbers(low=low, high=high, scale=scale, runs=positions, named=names, **told)
 
     def settings(self, key: str, sample: Numbers) -> list[Any]:
