@@ -246,6 +246,11 @@ class Measuring(pl.Callback):
         self._splits = Splits()
 
 
+def kind_of(reason: str) -> str:
+    """Return a reason without its numbers: reasons that differ in these alone count as one."""
+    return _NUMBER.sub("#", reason)
+
+
 def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
     """Log what could not be measured: each reason once per training, or once per process in genbench's own runs.
 
@@ -256,7 +261,7 @@ def warn(trainer: Any, pl_module: Any, notes: dict[str, str | None]) -> None:
     said = _said.setdefault(type(pl_module) if is_own(pl_module) else trainer, set())
     kinds: dict[str, list[str]] = {}
     for key, reason in notes.items():
-        kinds.setdefault(_NUMBER.sub("#", reason or ""), []).append(key)
+        kinds.setdefault(kind_of(reason or ""), []).append(key)
     for kind, keys in kinds.items():
         if kind and kind not in said:
             said.add(kind)

@@ -1,7 +1,6 @@
 """Measure every run of an experiment's folder, several at a time; tables read the values with the records."""
 
 import os
-import re
 import sys
 import time
 from collections import Counter, deque
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench import loggers, records
+from genbench.callbacks.base import kind_of
 from genbench.checks import ConfigError, check_integer
 from genbench.config import bind, one_line
 from genbench.process import progress
@@ -24,7 +24,6 @@ from genbench.runs.subject import Config, check_trust, hidden
 
 _LANES = 1  # runs of one structure that are measured together
 _MOST = 8  # names in a line
-_NUMBER = re.compile(r"-?\d[\d.]*(?:e[+-]?\d+)?")  # reasons that differ in numbers alone count as one
 _OF_ONE = ("key", "initial", "output")  # settings of one network
 Record = Mapping[str, Any]
 
@@ -300,7 +299,7 @@ def _unmeasured(outcomes: Sequence[Outcome]) -> Iterator[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for outcome in outcomes:
         for metric, reason in outcome.nulls.items():
-            found.setdefault((metric, _NUMBER.sub("#", reason)), []).append(reason)
+            found.setdefault((metric, kind_of(reason)), []).append(reason)
     for (metric, _), reasons in found.items():
         yield f"no value: {metric} of {_count(len(reasons), 'run')}: {reasons[0]}"
 
