@@ -21,7 +21,7 @@ from genbench.measures.early_layer import check_layer, check_layer_of, early_lay
 from genbench.measures.margins import signed
 from genbench.measures.outputs import Reading, undefined, with_logits
 from genbench.measures.performance import class_labels, labelled, mean_over_examples
-from genbench.measures.representation import some
+from genbench.measures.sampling import few
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import StepRandom, derive_seed
@@ -73,13 +73,13 @@ def augmented_margin(
         return undefined("the targets are not one class an example")
     if (reason := without_augmentations(snapshot)) is not None:
         return undefined(reason)
-    few = snapshot.subsets([some(snapshot.examples, examples)])[0]
-    name = early_layer(few, layer)
+    part = few(snapshot, examples)
+    name = early_layer(part, layer)
     if name is None:
         return undefined("the network has no hidden layer")
     values = []
     for version in range(versions):
-        found = _distances(augmented_snapshot(few, version, strength=strength, seed=seed), reading, name)
+        found = _distances(augmented_snapshot(part, version, strength=strength, seed=seed), reading, name)
         if isinstance(found, str):
             return undefined(found)
         values.append(fmean(_quantiles(found)))

@@ -1,7 +1,6 @@
 """Coherence and stiffness: whether the gradients of different examples point the same way."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +9,15 @@ from torch import Tensor
 from genbench.checks import check_integer
 from genbench.measures.base import measure
 from genbench.measures.gram import gram
+from genbench.measures.optimization import gradients, gradients_by_place
 from genbench.measures.outputs import undefined
 from genbench.measures.performance import class_labels
-from genbench.measures.precision import in_precision
-from genbench.measures.representation import some
+from genbench.measures.precision import in_double
+from genbench.measures.sampling import few
 from genbench.measures.snapshot import Snapshot
 from genbench.process.memory import room
 from genbench.records.estimate import Estimate
 
-_ENTRIES = 2**21  # of gradients that are held in float64 at a time
 _SHARE = 0.25  # of the free memory, for the sums of the classes
 _PAIRS = ("", "_within", "_between")
 _ZERO = "every gradient is zero"
@@ -53,11 +52,11 @@ def gradient_coherence(snapshot: Snapshot) -> dict[str, Estimate]:
         labels = torch.zeros(m, dtype=torch.long, device=snapshot.device)
     _, classes = labels.unique(return_inverse=True)
     sums = torch.zeros(int(classes.max()) + 1, snapshot.size, dtype=torch.float64, device=snapshot.device)
-    for rows, g in _gradients(snapshot):
+    for rows, g in gradients_by_place(snapshot):
         sums.index_add_(0, classes[rows], g)
     total = sums.sum(0)
     square, along, inside = (torch.zeros(m, dtype=torch.float64, device=snapshot.device) for _ in range(3))
-    for rows, g in _gradients(snapshot):
+    for rows, g in gradients_by_place(snapshot):
         square[rows] = g.square().sum(1)
         along[rows] = g @ total
         inside[rows] = (g * sums[classes[rows]]).sum(1)
@@ -95,10 +94,10 @@ def train_coherence(snapshot: Snapshot, train: Snapshot) -> Estimate:
     Raises:
         ValueError: the loss of a batch is not the mean of its examples' losses.
     """
-    means = [sum_of(each) / each.examples for each in (snapshot, train)]
+    means = [gradients(each).mean for each in (snapshot, train)]
     squares, along = [], []
     for each, mean in zip((snapshot, train), reversed(means), strict=True):
-        parts = [(g.square().sum(1), g @ mean) for _, g in _gradients(each)]
+        parts = [(g.square().sum(1), g @ mean) for _, g in gradients_by_place(each)]
         squares.append(torch.cat([square for square, _ in parts]))
         along.append(torch.cat([product for _, product in parts]))
     powers = [float(square.mean()) for square in squares]
@@ -132,7 +131,7 @@ def stiffness(snapshot: Snapshot, *, examples: int = 500) -> dict[str, Estimate]
         ValueError: the loss of a batch is not the mean of its examples' losses.
     """
     check_integer("examples", examples, least=2)
-    return _stiffness("stiffness", [_part(snapshot, examples)])
+    return _stiffness("stiffness", [in_double(few(snapshot, examples))])
 
 
 @measure(
@@ -152,30 +151,7 @@ def train_stiffness(snapshot: Snapshot, train: Snapshot, *, examples: int = 500)
         ValueError: the loss of a batch is not the mean of its examples' losses.
     """
     check_integer("examples", examples, least=2)
-    return _stiffness("train_stiffness", [_part(each, examples) for each in (snapshot, train)])
-
-
-def sum_of(snapshot: Snapshot) -> Tensor:
-    """Σ ∇ℓᵢ [size], float64."""
-    total = torch.zeros(snapshot.size, dtype=torch.float64, device=snapshot.device)
-    for _, g in _gradients(snapshot):
-        total += g.sum(0)
-    return total
-
-
-def _gradients(snapshot: Snapshot) -> Iterator[tuple[slice, Tensor]]:
-    """The examples' gradients [b, size], float64, with their place."""
-    first = 0
-    for several in snapshot.example_gradients():
-        for part in several.split(max(1, _ENTRIES // snapshot.size)):
-            yield slice(first, first + len(part)), part.double()
-            first += len(part)
-
-
-def _part(snapshot: Snapshot, examples: int) -> Snapshot:
-    """At most so many of the examples, in float64 where the network allows."""
-    part = snapshot.subsets([some(snapshot.examples, examples)])[0]
-    return in_precision(part, torch.float64) or part
+    return _stiffness("train_stiffness", [in_double(few(each, examples)) for each in (snapshot, train)])
 
 
 def _stiffness(name: str, parts: list[Snapshot]) -> dict[str, Estimate]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.performance import class_labels
-from genbench.measures.representation import NO_HIDDEN, hidden, penultimate, some
+from genbench.measures.representation import NO_HIDDEN, hidden, penultimate
+from genbench.measures.sampling import some
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 

@@ -1,6 +1,5 @@
 """Curvature of the loss around single examples, by the input."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -12,8 +11,8 @@ from genbench.measures.model_inputs import why_no_inputs
 from genbench.measures.ood import auroc
 from genbench.measures.outputs import undefined
 from genbench.measures.perturbations import generator_of
-from genbench.measures.precision import in_precision
-from genbench.measures.representation import some
+from genbench.measures.precision import in_double
+from genbench.measures.sampling import few, sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -53,8 +52,7 @@ def input_curvature(
     check_integer("directions", directions, least=1)
     check_integer("examples", examples, least=1)
     check_integer("seed", seed, least=0)
-    part = snapshot.subsets([some(snapshot.examples, examples)])[0]
-    part = in_precision(part, torch.float64) or part
+    part = in_double(few(snapshot, examples))
     _ = part.losses
     if not part.divisible:
         return dict.fromkeys(_NAMES, undefined("the loss of a batch is not the mean of its examples' losses"))
@@ -66,9 +64,7 @@ def input_curvature(
         moved = _slopes(part, _moved(step, seed, index))
         assert moved is not None
         scores += (moved - centre).norm(dim=1) / (step * directions)
-    n = len(scores)
-    mean = Estimate(float(scores.mean()), stderr=float(scores.std()) / math.sqrt(n) if n > 1 else None)
-    return dict(zip(_NAMES, (mean, _found(scores, part.mislabelled)), strict=True))
+    return dict(zip(_NAMES, (sample_mean(scores), _found(scores, part.mislabelled)), strict=True))
 
 
 def _slopes(part: Snapshot, shift: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None = None) -> Tensor | None:

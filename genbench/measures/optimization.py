@@ -1,6 +1,7 @@
 """Gradients of the examples: mean, spread, and the ratio of the two."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -112,17 +113,25 @@ def gradients(snapshot: Snapshot) -> Gradients:
     return snapshot.shared("gradients", lambda: _pass(snapshot))
 
 
+def gradients_by_place(snapshot: Snapshot) -> Iterator[tuple[slice, Tensor]]:
+    """The examples' gradients [b, size], float64, a few at a time, with their place among the examples."""
+    first = 0
+    for several in snapshot.example_gradients():
+        for part in several.split(max(1, _ENTRIES // snapshot.size)):
+            yield slice(first, first + len(part)), part.double()
+            first += len(part)
+
+
 def _pass(snapshot: Snapshot) -> Gradients:
     n, along = 0, 0.0
     mean, spread = torch.zeros_like(snapshot.vector), torch.zeros_like(snapshot.vector)
-    for some in snapshot.example_gradients():
-        for part in some.split(max(1, _ENTRIES // snapshot.size)):
-            g, m = part.double(), len(part)
-            along += float((g @ snapshot.vector).square().sum())
-            # joins the mean and spread of two samples without cancellation (Chan, Golub & LeVeque 1983)
-            centre = g.mean(0)
-            apart = centre - mean
-            spread += (g - centre).square_().sum(0) + apart.square() * (n * m / (n + m))
-            mean += apart * (m / (n + m))
-            n += m
+    for _, g in gradients_by_place(snapshot):
+        m = len(g)
+        along += float((g @ snapshot.vector).square().sum())
+        # joins the mean and spread of two samples without cancellation (Chan, Golub & LeVeque 1983)
+        centre = g.mean(0)
+        apart = centre - mean
+        spread += (g - centre).square_().sum(0) + apart.square() * (n * m / (n + m))
+        mean += apart * (m / (n + m))
+        n += m
     return Gradients(n, mean, spread, along)

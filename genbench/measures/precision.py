@@ -56,6 +56,11 @@ def movable(evaluation: E) -> E:
     return evaluation if evaluation.dtype or not small else in_precision(evaluation, torch.float32) or evaluation
 
 
+def in_double(evaluation: E) -> E:
+    """The network in float64 where it allows, else as it is."""
+    return in_precision(evaluation, torch.float64) or evaluation
+
+
 def in_precision(evaluation: E, dtype: torch.dtype) -> E | None:
     """The same network in another floating-point dtype: its weights, buffers, inputs and the loss's own tensors.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.performance import class_labels
+from genbench.measures.sampling import some
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -125,12 +126,6 @@ def penultimate(features: dict[str, Tensor]) -> str | None:
     """The name of the layer called last; None without hidden layers."""
     layers = [layer for layer in features if layer != "output"]
     return layers[-1] if layers else None
-
-
-def some(count: int, most: int) -> Tensor:
-    """At most ``most`` of ``count`` rows, evenly spaced."""
-    size = min(count, most)
-    return torch.arange(size) * count // size
 
 
 def _by_layer(snapshot: Snapshot, name: str, value: Callable[[Tensor], Estimate]) -> dict[str, Estimate]:

@@ -9,7 +9,7 @@ from genbench.checks import check_function, check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.outputs import undefined
 from genbench.measures.perturbations import gaussian, generator_of
-from genbench.measures.precision import in_precision
+from genbench.measures.precision import in_double
 from genbench.measures.pytree import leaves
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -39,7 +39,7 @@ def rescaling(snapshot: Snapshot, *, alpha: float = 4.0, probes: int = 3, seed: 
     check_integer("probes", probes, least=1)
     check_integer("seed", seed, least=0)
     names = ("rescaling_output", "rescaling_first", "rescaling_second")
-    view = in_precision(snapshot, torch.float64) or snapshot
+    view = in_double(snapshot)
     layers = _layers(view)
     if isinstance(layers, str):
         return dict.fromkeys(names, undefined(layers))

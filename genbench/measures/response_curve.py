@@ -12,7 +12,7 @@ from genbench.measures.outputs import undefined
 from genbench.measures.pairs import error_of_mean, pairs_between, pairs_within
 from genbench.measures.performance import class_labels, labelled
 from genbench.measures.perturbations import generator_of
-from genbench.measures.representation import some
+from genbench.measures.sampling import some
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 

@@ -15,8 +15,8 @@ from genbench.measures.base import measure
 from genbench.measures.model_inputs import why_no_inputs
 from genbench.measures.outputs import read, undefined
 from genbench.measures.perturbations import generator_of
-from genbench.measures.precision import in_precision
-from genbench.measures.representation import some
+from genbench.measures.precision import in_double
+from genbench.measures.sampling import few, sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -41,7 +41,7 @@ def jacobian_norm(snapshot: Snapshot, *, examples: int = 1000) -> dict[str, Esti
     """
     check_integer("examples", examples, least=1)
     names = ("jacobian_norm", "jacobian_norm_probabilities")
-    part = snapshot.subsets([some(snapshot.examples, examples)])[0]
+    part = few(snapshot, examples)
     reading = read(part)
     reason = reading if isinstance(reading, str) else reading.reason
     found: list[tuple[Tensor, Tensor]] = []
@@ -58,8 +58,8 @@ def jacobian_norm(snapshot: Snapshot, *, examples: int = 1000) -> dict[str, Esti
                 z = z.reshape(len(z), -1, z.shape[-1])
             found.append(_squares(z, inputs))
     plain, of_probabilities = (torch.cat(parts).sqrt() for parts in zip(*found, strict=True))
-    certain = _mean(of_probabilities) if reason is None else undefined(reason)
-    return dict(zip(names, (_mean(plain), certain), strict=True))
+    certain = sample_mean(of_probabilities) if reason is None else undefined(reason)
+    return dict(zip(names, (sample_mean(plain), certain), strict=True))
 
 
 @measure("sensitivity", by_member=False)
@@ -94,9 +94,8 @@ def linear_region_transitions(
         return undefined("there are fewer than three examples")
     generator = generator_of(seed, "linear_region_transitions")
     chosen = torch.stack([torch.randperm(snapshot.examples, generator=generator)[:3] for _ in range(paths)])
-    few, places = chosen.unique(return_inverse=True)
-    part = snapshot.subsets([few])[0]
-    part = in_precision(part, torch.float64) or part
+    corners, places = chosen.unique(return_inverse=True)
+    part = in_double(snapshot.subsets([corners])[0])
     x = torch.cat([inputs for inputs, _ in part.blocks(_BLOCK)])
     if not x.is_floating_point():
         return undefined(why_no_inputs(part))
@@ -121,11 +120,6 @@ def linear_region_transitions(
         residual=missed,
         note=None if tested else "units switch too often to test that the network is linear in between",
     )
-
-
-def _mean(values: Tensor) -> Estimate:
-    n = len(values)
-    return Estimate(float(values.mean()), stderr=float(values.std()) / math.sqrt(n) if n > 1 else None)
 
 
 def _squares(z: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.gram import Rows, gram
 from genbench.measures.outputs import read, undefined
-from genbench.measures.precision import in_precision
-from genbench.measures.representation import some
+from genbench.measures.precision import in_double
+from genbench.measures.sampling import few, sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.process.memory import room
 from genbench.records.estimate import Estimate
@@ -49,8 +49,7 @@ def tangent_kernel(snapshot: Snapshot, *, examples: int = 100, ridge: float = 0.
     """
     check_integer("examples", examples, least=2)
     check_number("ridge", ridge, low=0)
-    part = snapshot.subsets([some(snapshot.examples, examples)])[0]
-    part = in_precision(part, torch.float64) or part
+    part = in_double(few(snapshot, examples))
     found = _outputs(part)
     if isinstance(found, str):
         return _all(undefined(found))
@@ -111,7 +110,7 @@ def _of_kernel(kernel: Tensor, y: Tensor | str, ridge: float, *, epsilon: float)
         return _all(undefined("no output depends on the weights"))
     singular = lowest <= len(values) * epsilon * highest
     found = {
-        "trace": Estimate(float(squares.mean()), stderr=float(squares.std()) / math.sqrt(n)),
+        "trace": sample_mean(squares),
         "effective_rank": Estimate(float(torch.special.entr(values / values.sum()).sum().exp())),
         "condition": undefined("the kernel is singular to rounding") if singular else Estimate(highest / lowest),
     }
