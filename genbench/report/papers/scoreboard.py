@@ -335,6 +335,7 @@ def page(shown: Board, *, folder: Path | None = None) -> str:
                 "key": key,
                 "entry": entry,
                 "costs": [{"of": cost.of, "text": str(cost), "choice": cost.choice} for cost in shown.of(entry)],
+                "verdicts": _verdicts(entry),
                 "claims": [_claim(entry, row, key=key) for row in entry.verdicts],
                 "pictures": drawn,
                 "fault": fault,
