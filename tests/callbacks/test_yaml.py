@@ -20,6 +20,8 @@ CONF = Path(__file__).parents[2] / "conf"
 APART = {
     "generalization_gap",  # of two snapshots; others compare with the initial weights
     "disagreement",
+    "train_coherence",  # of a split and the train split: measures=transfer
+    "train_stiffness",
     "matched_mode_connectivity",  # of two networks, as the units of one are matched to the other's
     "gaussian_interpolation",  # of the data alone: measures=interpolation
     "convolution_interpolation",

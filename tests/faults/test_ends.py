@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 
 from genbench import records
-from genbench.callbacks import Measures, measures
+from genbench.callbacks import Measures, views
 from genbench.records import unfinished
 from genbench.runs import execute
 from genbench.runs.run import Interrupted
@@ -27,7 +27,7 @@ def after(monkeypatch):
     """Have something done each time that a measure of this name is done, until ``monkeypatch`` is undone."""
 
     def after(measure, action):
-        plain = measures.evaluate
+        plain = views.evaluate
 
         def evaluate(*args, keep, **settings):
             def kept(name, found):
@@ -37,7 +37,7 @@ def after(monkeypatch):
 
             return plain(*args, keep=kept, **settings)
 
-        monkeypatch.setattr(measures, "evaluate", evaluate)
+        monkeypatch.setattr(views, "evaluate", evaluate)
 
     return after
 
