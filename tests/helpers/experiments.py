@@ -38,8 +38,8 @@ def rows(name: str) -> list[tuple[str, ...]]:
 
 @functools.cache
 def settings(name: str, seeds: int) -> list[dict[str, Any]]:
-    """Return the settings of every run of an experiment, those of the data and the network among them, by dotted key;
-    a chosen method is told by the group ``regularization``."""
+    """Return the settings of every run of an experiment on its first so many seeds, those of the data and the network
+    among them, by dotted key; a chosen method is told by the group ``regularization``."""
     experiment = node(name)
     groups = {"model": "mlp", "data": "mnist1d", "regularization": "none"}
     for each in experiment["defaults"]:
@@ -49,13 +49,14 @@ def settings(name: str, seeds: int) -> list[dict[str, Any]]:
         groups |= {key.removeprefix("override /"): value for key, value in chosen.items()}
     sweeper = experiment["hydra"]["sweeper"]
     params = {key: value for key, value in sweeper.get("params", {}).items() if key != "seed"}
+    own_seeds = registration.read(experiment["claims"]).seeds[:seeds]
     found = []
     for grid in sweeper.get("grids") or [{}]:
         axes = {key: _values(value) for key, value in (params | grid).items()}
         for point in itertools.product(*axes.values()):
             chosen = dict(zip(axes, point, strict=True))
             plain = _plain(experiment, groups | {key: chosen.pop(key) for key in groups if key in chosen})
-            found += [{**plain, **chosen, "seed": seed} for seed in range(seeds)]
+            found += [{**plain, **chosen, "seed": seed} for seed in own_seeds]
     return found
 
 
