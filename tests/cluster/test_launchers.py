@@ -22,7 +22,8 @@ from tests.cluster import slurm
 from tests.helpers.commands import TINY, ended_by, start_afresh
 from tests.helpers.faults import Counts, Faulty, offer
 
-pytestmark = pytest.mark.cluster
+PATIENCE = 600  # seconds; beside the rest of the suite a sweep of seconds can take minutes
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(4 * PATIENCE)]
 
 LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "ray")
 SHORT = (*TINY, "trainer.max_steps=20")
@@ -55,7 +56,7 @@ class Work:
 
     def sweep(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err
 
     def by_method(self, method: str) -> list[dict]:
@@ -82,7 +83,7 @@ class Work:
         assert not list(self.experiment.glob("packs"))
 
 
-def wait_for(condition, seconds=100):
+def wait_for(condition, seconds=PATIENCE):
     deadline = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -162,7 +163,7 @@ def test_ctrl_c_ends_what_was_started_and_the_same_command_continues(launcher, w
         listening = [c.laddr.ip for p in work.processes() for c in p.net_connections() if c.status == "LISTEN"]
         assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "the same command continues" in err
     assert "Traceback" not in out + err, err
@@ -181,7 +182,7 @@ def test_a_signal_to_the_command_ends_its_jobs_and_the_same_command_continues(la
     process = work.start(*chosen)
     steps = work.path / "steps.txt"
     wait_for(lambda: (steps.exists() and steps.stat().st_size >= 12) or process.poll() is not None)
-    ended_by(process, number, within=40)
+    ended_by(process, number, within=120)
     work.assert_nothing_is_left()
     assert list(work.experiment.glob("*/checkpoint.ckpt"))
     status, _, err = work.sweep(*chosen)
@@ -201,9 +202,9 @@ def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, r
     interrupted = [p for p in work.processes() if "submitit.core._submit" in p.cmdline()]
     for job in interrupted:
         job.send_signal(signal.SIGUSR2)  # what submitit has SLURM send before it ends a job
-    wait_for(lambda: not any(job.is_running() for job in interrupted), 10)
+    wait_for(lambda: not any(job.is_running() for job in interrupted), 60)
     assert process.poll() is None
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "Traceback" not in out + err, err
     assert_same(work, reference["auto"], lanes=2)
@@ -266,5 +267,5 @@ ray.shutdown()
         assert status == 0, err
         assert len(records.load(work.experiment).records) == 2
     finally:
-        out, _ = owner.communicate(input="", timeout=60)
+        out, _ = owner.communicate(input="", timeout=PATIENCE)
     assert out.strip() == "2.0"

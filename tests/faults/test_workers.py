@@ -95,7 +95,7 @@ def test_workers_write_their_state_before_they_are_ended(configure, tmp_path, ex
         def submit(self, function, *args):
             future = super().submit(function, *args)
             if function.__name__ == "execute_run":
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 240
                 while not (steps.exists() and steps.stat().st_size > 3) and time.monotonic() < deadline:
                     time.sleep(0.05)
                 raise KeyboardInterrupt

@@ -74,7 +74,7 @@ def ended_by(process: "subprocess.Popen[str] | Forked", number: int, *, within: 
     the line that says so."""
     process.send_signal(number)
     asked = time.monotonic()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=within)
     assert time.monotonic() - asked < within
     assert process.returncode == 130, err
     assert [line for line in err.splitlines() if "continues" in line] == [
@@ -117,7 +117,7 @@ def _environment(work: Path, more: Mapping[str, str]) -> dict[str, str]:
 def alone(work: Path, *arguments: str, command: Sequence[str] | None = None) -> tuple[int | None, str, str]:
     """A command in a process of its own."""
     process = start(work, *arguments) if command is None else start_afresh(work, *arguments, command=command)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
 
@@ -171,7 +171,7 @@ def composed(*overrides):
 
 def ctrl_c(process: "subprocess.Popen[str] | Forked", *, once: Callable[[], object]) -> None:
     """Press Ctrl-C in the terminal of a command when ``once`` is true: it ends with the line that says so."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not once() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
