@@ -32,7 +32,15 @@ _BLOCK = 4096  # examples that are read at once
 @measure(
     "information",
     by_member=False,
-    names=("prequential_bits", "prequential_bits_per_label", "prequential_ratio", "prequential_bits_at_*"),
+    names=(
+        "prequential_bits",
+        "prequential_bits_per_label",
+        "prequential_ratio",
+        "prequential_bits_at_*",
+        "prequential_block_bits_at_*",
+        "prequential_plain_bits",
+        "prequential_plain_ratio",
+    ),
 )
 def prequential_code(
     snapshot: Snapshot, *, first: int = 32, steps: int = 200, lr: float = 0.002, batch_size: int = 64, seed: int = 0
@@ -50,8 +58,10 @@ def prequential_code(
     after each block. So the code is at most log₂ 11 + 1.14 bits a further block longer than the uniform one.
 
     ``prequential_bits`` is the total, ``prequential_bits_per_label`` its n-th part, ``prequential_ratio`` that over
-    log₂ K, and ``prequential_bits_at_<N>`` the bits of the first N labels. It depends on the blocks and on how the
-    networks are trained, and bounds the description length of the labels, not of the network.
+    log₂ K, ``prequential_bits_at_<N>`` the bits of the first N labels, and ``prequential_block_bits_at_<N>`` the bits a
+    label of the block that ends at N. ``prequential_plain_bits`` and ``prequential_plain_ratio`` are those of the
+    network's own distributions without the mixture, as in the formula above. The code depends on the blocks and on how
+    the networks are trained, and bounds the description length of the labels, not of the network.
 
     Trains a copy of the network once for each block, by Adam, in training mode, on the snapshot's own loss. The
     weights of this snapshot are not used. Undefined without initial weights, and for outputs that are no logits of one
@@ -75,12 +85,18 @@ def prequential_code(
     x, y = training.data(snapshot)
     classes, ends = _classes(snapshot, reading), training.ends(len(y))
     coder, bits = _Coder(classes), [ends[0] * math.log2(classes)]
+    plain = bits[0]
     for number, (low, high) in enumerate(pairwise(ends)):
         net = _trained(snapshot, start, x, y, training.batches(number, low), training)
         log_p = torch.cat([_log_p(reading, net, part) for part in x[low:high].split(_BLOCK)])
         bits.append(coder.bits(log_p, y[low:high]))
+        plain -= float(log_p.gather(1, y[low:high, None]).sum()) / math.log(2)
         coder.share()
-    return _lengths("prequential", bits, ends, classes)
+    return {
+        **_lengths("prequential", bits, ends, classes),
+        "prequential_plain_bits": Estimate(plain),
+        "prequential_plain_ratio": Estimate(plain / (len(y) * math.log2(classes))),
+    }
 
 
 @measure(
@@ -148,7 +164,14 @@ def two_part_code(snapshot: Snapshot) -> dict[str, Estimate]:
 @measure(
     "information",
     by_member=False,
-    names=("mixture_bits", "mixture_bits_*", "mixture_ratio", "mixture_best_bits", "mixture_excess"),
+    names=(
+        "mixture_bits",
+        "mixture_bits_*",
+        "mixture_block_bits_at_*",
+        "mixture_ratio",
+        "mixture_best_bits",
+        "mixture_excess",
+    ),
 )
 def mixture_code(
     snapshot: Snapshot,
@@ -171,7 +194,8 @@ def mixture_code(
     :func:`prequential_code`. Their inputs are standardized, as the receiver knows the inputs of all labels.
 
     ``mixture_bits`` is the total, ``mixture_bits_per_label``, ``mixture_ratio`` to the uniform code,
-    ``mixture_bits_at_<N>`` the bits of the first N labels, ``mixture_bits_<model>`` those of a model without its name,
+    ``mixture_bits_at_<N>`` the bits of the first N labels, ``mixture_block_bits_at_<N>`` the bits a label of the block
+    that ends at N, ``mixture_bits_<model>`` those of a model without its name,
     ``mixture_best_bits`` the smallest of them with it, and ``mixture_excess`` the first minus the last, which is never
     positive. The network of the snapshot is not used.
 
@@ -403,9 +427,14 @@ def _lengths(kind: str, bits: Sequence[float], ends: Sequence[int], classes: int
     """The estimates of a code from the bits of each block."""
     sums = list(accumulate(bits))
     per_label = sums[-1] / ends[-1]
+    sizes = [high - low for low, high in pairwise([0, *ends])]
     return {
         f"{kind}_bits": Estimate(sums[-1]),
         f"{kind}_bits_per_label": Estimate(per_label),
         f"{kind}_ratio": Estimate(per_label / math.log2(classes)),
         **{f"{kind}_bits_at_{end}": Estimate(total) for end, total in zip(ends, sums, strict=True)},
+        **{
+            f"{kind}_block_bits_at_{end}": Estimate(each / size)
+            for end, each, size in zip(ends, bits, sizes, strict=True)
+        },
     }

@@ -18,6 +18,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 _MOST = 5000  # distinct inputs: a matrix then takes 200 MB
+FAN_IN = "fan_in"  # biases of the variance of the weights
 _STEPS = 6.0  # standard errors by which the variance of initial weights may differ from torch's
 
 
@@ -27,7 +28,7 @@ def log_prior(
     train: Snapshot,
     *,
     weight_std: float | None = None,
-    bias_std: float | None = None,
+    bias_std: float | str | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
@@ -57,12 +58,17 @@ def log_prior(
         train: the same network on its train split.
         weight_std: σ_w > 0 of all layers; without it, 1/√3 as in torch's linear layers; undefined then if the initial
             weights have another variance.
-        bias_std: σ_b ≥ 0 of all layers; without it, 1/√(3 fan_in) as in torch's.
+        bias_std: σ_b ≥ 0 of all layers; ``"fan_in"``: σ_w/√fan_in, that of the weights; without it, 1/√(3 fan_in) as in
+            torch's.
         samples: draws of the Monte Carlo estimate, at least 2; 0 leaves it out. Its time grows with the cube of the
             number of inputs.
         seed: of the draws.
     """
-    _checked(weight_std, bias_std, samples, seed)
+    check_spreads(weight_std, bias_std)
+    check_integer("samples", samples, least=0)
+    if samples == 1:
+        raise ValueError("samples is 1; accepted: 0, or an integer of at least 2")
+    check_integer("seed", seed, least=0)
     names = ["log_prior"] + ["log_prior_sampled"] * (samples > 0)
     found = answers(train, snapshot)
     if isinstance(found, str):
@@ -85,7 +91,7 @@ def log_prior(
 
 @measure("information", by_member=False, names=("marginal_likelihood_bound", "log_marginal_likelihood"))
 def marginal_likelihood_bound(
-    snapshot: Snapshot, *, weight_std: float | None = None, bias_std: float | None = None, delta: float = 0.05
+    snapshot: Snapshot, *, weight_std: float | None = None, bias_std: float | str | None = None, delta: float = 0.05
 ) -> dict[str, Estimate]:
     """The PAC-Bayes bound ``marginal_likelihood_bound`` on the expected error ε of a function drawn from the prior
     among those without an error on the m examples, which holds with probability 1 − δ over the examples
@@ -104,7 +110,7 @@ def marginal_likelihood_bound(
         bias_std: σ_b, as in :func:`log_prior`.
         delta: δ in (0, 1).
     """
-    _checked(weight_std, bias_std, 0, 0)
+    check_spreads(weight_std, bias_std)
     check_number("delta", delta, low=0, high=1, open_low=True, open_high=True)
     names = ["marginal_likelihood_bound", "log_marginal_likelihood"]
     found = answers(snapshot)
@@ -155,15 +161,14 @@ class Answers:
     layers: list[Layer]
 
 
-def _checked(weight_std: float | None, bias_std: float | None, samples: int, seed: int) -> None:
+def check_spreads(weight_std: object, bias_std: object) -> None:
+    """Refuse a σ_w or σ_b that :func:`spreads_of` does not know."""
     if weight_std is not None:
         check_number("weight_std", weight_std, low=0, open_low=True)
-    if bias_std is not None:
+    if isinstance(bias_std, str) and bias_std != FAN_IN:
+        raise ValueError(f"bias_std is {bias_std!r}; accepted: a number in [0, inf), {FAN_IN}, or null")
+    if bias_std is not None and not isinstance(bias_std, str):
         check_number("bias_std", bias_std, low=0)
-    check_integer("samples", samples, least=0)
-    if samples == 1:
-        raise ValueError("samples is 1; accepted: 0, or an integer of at least 2")
-    check_integer("seed", seed, least=0)
 
 
 def answers(*snapshots: Snapshot) -> Answers | str:
@@ -209,7 +214,7 @@ def _run(snapshot: Snapshot, batch: Any, reading: Reading) -> tuple[Tensor, list
 
 
 def spreads_of(
-    snapshot: Snapshot, layers: list[Layer], weight_std: float | None, bias_std: float | None
+    snapshot: Snapshot, layers: list[Layer], weight_std: float | None, bias_std: float | str | None
 ) -> list[tuple[float, float]] | str:
     """(σ_w, σ_b) of each layer as given, or those of torch's linear layers; or why they are not known."""
     found = []
@@ -223,6 +228,11 @@ def spreads_of(
             ratio, count = 3 * fan_in * float(weights[index].square().mean()), weights[index].numel()
             if abs(ratio - 1) > _STEPS * 2 / math.sqrt(5 * count):
                 return f"initial weights have {ratio:.3g} times the variance of torch's; weight_std says which"
-        bias = 0.0 if layer.bias is None else 1 / math.sqrt(3 * fan_in)
-        found.append((1 / math.sqrt(3) if weight_std is None else weight_std, bias if bias_std is None else bias_std))
+        weight = 1 / math.sqrt(3) if weight_std is None else weight_std
+        if bias_std is None or isinstance(bias_std, str):
+            times = 1 / math.sqrt(3) if bias_std is None else weight
+            bias = 0.0 if layer.bias is None else times / math.sqrt(fan_in)
+        else:
+            bias = bias_std
+        found.append((weight, bias))
     return found

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genbench.checks import check_integer, check_number
+from genbench.checks import check_integer
 from genbench.measures.base import measure
-from genbench.measures.log_prior import answers, spreads_of
+from genbench.measures.log_prior import answers, check_spreads, spreads_of
 from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -17,6 +17,7 @@ from genbench.rng import StepRandom
 
 _CHUNK = 250  # networks that are evaluated at once
 _OFTEN = 4  # times that a function is drawn before its share of the draws counts
+_RESOLVED = 16  # times that the most probable function of a complexity is drawn before the bound is fitted to it
 _FEW = 1000  # functions whose mean complexity is taken
 _BLOCK = 4096  # examples that are read at once
 
@@ -47,7 +48,10 @@ def complexity(bits: str) -> float:
     return length * (lempel_ziv(bits) + lempel_ziv(bits[::-1])) / 2
 
 
-@measure("information", by_member=False, names=("lempel_ziv_complexity", "lempel_ziv_target", "lempel_ziv_chance"))
+_NAMES = ("complexity", "target", "chance", "unseen", "target_unseen")
+
+
+@measure("information", by_member=False, names=tuple(f"lempel_ziv_{name}" for name in _NAMES))
 def lempel_ziv_complexity(
     snapshot: Snapshot, train: Snapshot, *, samples: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -56,7 +60,9 @@ def lempel_ziv_complexity(
     see :func:`complexity`. On all inputs of n bits that is the complexity of the truth table.
 
     ``lempel_ziv_target`` is that of the labels, and ``lempel_ziv_chance`` the mean of functions that answer as the
-    network on the train split, and at random elsewhere. The complexity depends on the order of the inputs.
+    network on the train split, and at random elsewhere. A network that fits the train labels shares these with its
+    target; ``lempel_ziv_unseen`` and ``lempel_ziv_target_unseen`` are of the inputs that are not in the train split
+    alone. The complexity depends on the order of the inputs.
 
     Undefined for more than two classes.
 
@@ -69,7 +75,7 @@ def lempel_ziv_complexity(
     check_integer("samples", samples, least=2)
     check_integer("seed", seed, least=0)
     reading = read(snapshot)
-    names = [f"lempel_ziv_{name}" for name in ("complexity", "target", "chance")]
+    names = [f"lempel_ziv_{name}" for name in _NAMES]
     if isinstance(reading, str):
         return dict.fromkeys(names, undefined(reading))
     tables = [_table(each, reading) for each in (train, snapshot)]
@@ -80,11 +86,16 @@ def lempel_ziv_complexity(
     if len(first) < 2:
         return dict.fromkeys(names, undefined("there is one input"))
     draws = StepRandom(seed, 0).uniform("simplicity.chance", samples, len(first)).numpy() < 0.5
-    random = np.where(first < train.examples, found[first], draws)
+    seen = first < train.examples
+    random, rest = np.where(seen, found[first], draws), first[~seen]
+    few = undefined("fewer than two inputs are not in the train split")
+    unseen, target = (Estimate(complexity(_text(each[rest]))) if len(rest) > 1 else few for each in (found, labels))
     return {
         "lempel_ziv_complexity": Estimate(complexity(_text(found[first]))),
         "lempel_ziv_target": Estimate(complexity(_text(labels[first]))),
         "lempel_ziv_chance": _mean([complexity(_text(row)) for row in random]),
+        "lempel_ziv_unseen": unseen,
+        "lempel_ziv_target_unseen": target,
     }
 
 
@@ -95,9 +106,14 @@ def lempel_ziv_complexity(
         "log2_probability_at_*",
         "log2_bound_at_*",
         "simplicity_slope",
+        "simplicity_slope_predicted",
         "simplicity_intercept",
         "simplicity_bound_kept",
+        "simplicity_bound_beyond",
+        "simplicity_resolved",
+        "simplicity_constant",
         "simplicity_drawn",
+        "simplicity_permuted",
         "simplicity_uniform",
     ),
 )
@@ -107,7 +123,7 @@ def simplicity_bias(
     *,
     samples: int = 100_000,
     weight_std: float | None = None,
-    bias_std: float | None = None,
+    bias_std: float | str | None = None,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """The probability P(f) that a network of this architecture with random weights has the function f, against its
@@ -115,13 +131,23 @@ def simplicity_bias(
     σ_w²/fan_in and biases of variance σ_b², all normal. A function is the answers to the distinct inputs of these data
     and of the train split; see :func:`lempel_ziv_complexity`.
 
-    ``log2_probability_at_<K>`` is the largest log₂ P of the functions of complexity K, P the share of the draws. Only
-    functions that were drawn at least four times count, here and below: rarer ones are not resolved. The upper bound
-    log₂ P ≤ −aK + b is fitted on the first half of the draws: a, ``simplicity_slope``, by least squares on the largest
-    log₂ P of each complexity, and b, ``simplicity_intercept``, such that no function lies above.
-    ``simplicity_bound_kept`` is the share of the functions of the second half that lie at or below it there, and
-    ``log2_bound_at_<K>`` the bound. ``simplicity_drawn`` is the mean complexity of the first 1,000 draws, and
-    ``simplicity_uniform`` that of 1,000 functions drawn uniformly.
+    P is the share of the draws. Only functions that were drawn at least four times count: rarer ones are not resolved.
+    ``simplicity_resolved`` is the share of the draws that had such a function, ``simplicity_constant`` that of the two
+    constant ones, and ``log2_probability_at_<K>`` the largest log₂ P of the functions of complexity K.
+
+    The upper bound log₂ P ≤ −aK + b is fitted on the first half of the draws, on the complexities whose most probable
+    function was drawn at least 16 times there, as the largest of many rare shares is chance: a, ``simplicity_slope``,
+    by least squares on the largest log₂ P of each, and b, ``simplicity_intercept``, such that none of their functions
+    that were drawn so often lies above. The second half tests the bound on the functions that were drawn at least four
+    times in the first: ``simplicity_bound_kept`` is the share of them that lies at or below it there,
+    ``simplicity_bound_beyond`` that of those with a complexity greater than all that were fitted, and
+    ``log2_bound_at_<K>`` the bound. ``simplicity_slope_predicted`` is the rough estimate a ≈ log₂ N / max K for N
+    functions (Dingle et al. 2018, Nature Comm. 9, 761), here all 2ⁿ on n inputs, and the largest K of those drawn
+    uniformly.
+
+    ``simplicity_drawn`` is the mean complexity of the first 1,000 draws, ``simplicity_permuted`` that of the same
+    functions with their values permuted over the inputs, which keeps the number of ones, and ``simplicity_uniform``
+    that of 1,000 functions drawn uniformly.
 
     Undefined for a network that is not fully connected with ReLU and two classes. The weights of this snapshot are not
     used.
@@ -131,13 +157,10 @@ def simplicity_bias(
         train: the same network on its train split.
         samples: networks, at least 2; 0: none, and no estimate. 100,000 take some seconds for 128 inputs.
         weight_std: σ_w > 0; without it, that of torch's linear layers, 1/√3.
-        bias_std: σ_b ≥ 0; without it, 1/√(3 fan_in).
+        bias_std: σ_b ≥ 0; ``"fan_in"``: σ_w/√fan_in, that of the weights; without it, 1/√(3 fan_in).
         seed: of the draws, at least 0.
     """
-    if weight_std is not None:
-        check_number("weight_std", weight_std, low=0, open_low=True)
-    if bias_std is not None:
-        check_number("bias_std", bias_std, low=0)
+    check_spreads(weight_std, bias_std)
     check_integer("seed", seed, least=0)
     if check_integer("samples", samples, least=0) == 0:
         return {}
@@ -151,11 +174,20 @@ def simplicity_bias(
         return {"simplicity_slope": undefined(spreads)}
     shapes = [(*layer.weight.shape, *spread) for layer, spread in zip(found.layers, spreads, strict=True)]
     drawn = drawn_functions(torch.from_numpy(found.inputs).float(), shapes, samples=samples, seed=seed)
-    uniform = StepRandom(seed, 0).uniform("simplicity.uniform", _FEW, len(found.inputs)).numpy() < 0.5
+    few, n = drawn[:_FEW], len(found.inputs)
+    permuted = [row[StepRandom(seed, i).permutation("simplicity.permuted", n).numpy()] for i, row in enumerate(few)]
+    uniform = StepRandom(seed, 0).uniform("simplicity.uniform", _FEW, n).numpy() < 0.5
+    of_uniform = [complexity(_text(row)) for row in uniform]
+    constant = float((drawn == drawn[:, :1]).all(1).mean())
+    kept = often(drawn)
     return {
-        **_fitted(often(drawn), samples),
-        "simplicity_drawn": _mean([complexity(_text(row)) for row in drawn[:_FEW]]),
-        "simplicity_uniform": _mean([complexity(_text(row)) for row in uniform]),
+        **_fitted(kept, samples),
+        "simplicity_slope_predicted": Estimate(n / max(of_uniform)),
+        "simplicity_resolved": _share(sum(first + second for _, first, second in kept) / samples, samples),
+        "simplicity_constant": _share(constant, samples),
+        "simplicity_drawn": _mean([complexity(_text(row)) for row in few]),
+        "simplicity_permuted": _mean([complexity(_text(row)) for row in permuted]),
+        "simplicity_uniform": _mean(of_uniform),
     }
 
 
@@ -164,16 +196,17 @@ def drawn_functions(
 ) -> NDArray[np.bool_]:
     """The answers [samples, n] to inputs [n, d] of random ReLU networks, layers of (units, inputs, σ_w, σ_b)."""
     generator = StepRandom(seed, 0).generator("simplicity.weights")
-    rows = []
-    for count in (min(_CHUNK, samples - start) for start in range(0, samples, _CHUNK)):
+    rows = np.empty((samples, len(x)), bool)
+    for start in range(0, samples, _CHUNK):
+        count = min(_CHUNK, samples - start)
         h = x.expand(count, *x.shape)
         for index, (units, inputs, weight, bias) in enumerate(shapes):
             w = torch.randn(count, inputs, units, generator=generator) * (weight / math.sqrt(inputs))
             b = torch.randn(count, 1, units, generator=generator) * bias
             h = torch.bmm(h.relu_() if index else h, w).add_(b)
         answer = h[..., 0] if h.shape[2] == 1 else h[..., 1] - h[..., 0]
-        rows.append((answer > 0).numpy())
-    return np.concatenate(rows)
+        rows[start : start + count] = (answer > 0).numpy()
+    return rows
 
 
 def often(drawn: NDArray[np.bool_]) -> list[tuple[float, int, int]]:
@@ -188,27 +221,33 @@ def often(drawn: NDArray[np.bool_]) -> list[tuple[float, int, int]]:
 
 def _fitted(found: list[tuple[float, int, int]], samples: int) -> dict[str, Estimate]:
     """The bound, from the complexity of each function and its numbers in both halves of the draws."""
-    nothing = undefined("functions of fewer than two complexities were drawn four times in each half")
-    if not found:
-        return {"simplicity_slope": nothing}
-    k, first, second = (np.array(each) for each in zip(*found, strict=True))
+    k, first, second = (np.array(each) for each in zip(*found, strict=True)) if found else [np.array([])] * 3
     half, both = samples // 2, first + second
-    fitted, again = first >= _OFTEN, second >= _OFTEN
-    levels = np.unique(k[fitted])
-    if len(levels) < 2 or not again.any():
-        return {"simplicity_slope": nothing}
-    slope = -float(np.polyfit(levels, [math.log2(first[k == level].max() / half) for level in levels], 1)[0])
+    top = {float(level): int(first[k == level].max()) for level in np.unique(k)}
+    levels = [level for level, most in top.items() if most >= _RESOLVED]
+    estimates = {f"log2_probability_at_{at:g}": Estimate(math.log2(both[k == at].max() / samples)) for at in top}
+    if len(levels) < 2:
+        few = f"functions of fewer than two complexities were drawn {_RESOLVED} times in the first half"
+        return estimates | {"simplicity_slope": undefined(few)}
+    slope = -float(np.polyfit(levels, [math.log2(top[level] / half) for level in levels], 1)[0])
+    fitted = np.isin(k, levels) & (first >= _RESOLVED)
     intercept = float((np.log2(first[fitted] / half) + slope * k[fitted]).max())
-    below = np.log2(second[again] / (samples - half)) <= intercept - slope * k[again] + 1e-9
-    estimates = {
+    tested = first >= _OFTEN
+    below = second <= (samples - half) * np.exp2(intercept - slope * k) * (1 + 1e-9)
+    beyond = tested & (k > max(levels))
+    none = undefined("no function of a greater complexity than the fitted ones was drawn four times in the first half")
+    return {
+        **estimates,
+        **{f"log2_bound_at_{level:g}": Estimate(intercept - slope * level) for level in top},
         "simplicity_slope": Estimate(slope),
         "simplicity_intercept": Estimate(intercept),
-        "simplicity_bound_kept": Estimate(float(below.mean())),
+        "simplicity_bound_kept": Estimate(float(below[tested].mean())),
+        "simplicity_bound_beyond": Estimate(float(below[beyond].mean())) if beyond.any() else none,
     }
-    for level in np.unique(k).tolist():
-        estimates[f"log2_probability_at_{level:g}"] = Estimate(math.log2(both[k == level].max() / samples))
-        estimates[f"log2_bound_at_{level:g}"] = Estimate(intercept - slope * level)
-    return estimates
+
+
+def _share(share: float, n: int) -> Estimate:
+    return Estimate(share, stderr=math.sqrt(share * (1 - share) / n))
 
 
 def _table(snapshot: Snapshot, reading: Reading) -> tuple[Tensor, Tensor, Tensor]:

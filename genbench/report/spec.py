@@ -1,5 +1,6 @@
 """The spec of a table: its columns, rows, baseline and figures."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,10 @@ from genbench.report.model import Column, Published
 
 RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))
 """Measures that change when weights are rescaled, although the network's outputs do not."""
+
+DIAGONAL = "x"
+"""A guide of a figure at y = x."""
+_MOST_GUIDES = 3
 
 _ACCURACY = {"group": "accuracy (%)", "scale": 100, "digits": 1}
 DEFAULT_COLUMNS: list[dict[str, Any]] = [
@@ -42,8 +47,9 @@ class Curve:
     ``y`` may also be several metrics by label, each a line along the setting ``x``, or several such families. If ``x``
     is as many families by the same labels, a line goes through the points (x, y) of each number, coloured by it: a
     trajectory. ``log`` makes the y axis logarithmic, ``log_x`` the x axis, as it is where x spans a factor of ten.
-    Where each run is a point, the caption says the rank correlation over the setting ``correlate``, as the mean of the
-    seeds, and over the seeds, as the mean of its values.
+    ``guides`` are grey lines by label, each at a height y, or ``x`` for y = ``scale`` · x where each run is a point.
+    The caption of such a figure says the rank correlation over the setting ``correlate``, as the mean of the seeds,
+    and over the seeds, as the mean of its values.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Curve:
     number_label: str = ""
     log: bool = False
     log_x: bool = False
+    guides: Mapping[str, float | str] = field(default_factory=dict)
     correlate: str | None = None
 
     @property
@@ -185,7 +192,9 @@ def curves_of(nodes: Any) -> list[Curve]:
                 f"table: figure {node['name']!r}: y is {node['y']!r}; accepted: a metric with x a setting, or one with "
                 "a single * for numbers and no x"
             )
+        given["guides"] = {clean(show(label)): height for label, height in given.get("guides", {}).items()}
         curve = Curve(**given)
+        _check_guides(curve)
         if curve.correlate is not None and not curve.scatter:
             raise ValueError(
                 f"table: figure {node['name']!r}: correlate is {curve.correlate!r}; accepted: null, or a setting "
@@ -193,6 +202,18 @@ def curves_of(nodes: Any) -> list[Curve]:
             )
         found.append(curve)
     return found
+
+
+def _check_guides(curve: Curve) -> None:
+    """Refuse guides that are no heights, that the figure has no place for, or that are too many to tell apart."""
+    for label, height in curve.guides.items():
+        number = isinstance(height, int | float) and not isinstance(height, bool) and math.isfinite(height)
+        if not number and not (height == DIAGONAL and curve.scatter):
+            also = f", or {DIAGONAL} for the diagonal" if curve.scatter else ""
+            raise ValueError(f"table: figure {curve.name!r}: guide {label!r} is {height!r}; accepted: a height{also}")
+    if len(curve.guides) > _MOST_GUIDES or (curve.guides and isinstance(curve.x, Mapping)):
+        least = f"at most {_MOST_GUIDES}, and none with trajectories"
+        raise ValueError(f"table: figure {curve.name!r} has {len(curve.guides)} guides; accepted: {least}")
 
 
 def _check_families(name: str, y: Mapping[str, Any], x: Any) -> None:

@@ -50,9 +50,31 @@ def test_a_drawn_function_is_the_seeds_and_uniform():
     assert ones.var() > 32 / 2
 
 
+@pytest.mark.parametrize("relevant", range(1, 8))
+def test_a_function_of_some_bits_is_one_on_half_of_their_values(relevant):
+    chosen = set()
+    for seed in range(30):
+        found = truth(BooleanFunctions(relevant=relevant, seed=seed))
+        assert sum(found.values()) == 64
+        matters = {
+            bit
+            for bit in range(7)
+            if any(y != found[tuple(v ^ (i == bit) for i, v in enumerate(x))] for x, y in found.items())
+        }
+        assert 1 <= len(matters) <= relevant  # a drawn function may look at a bit in vain
+        chosen |= matters
+        assert found == truth(BooleanFunctions(relevant=relevant, seed=seed, train_size=30, batch_size=30))
+    assert chosen == set(range(7))
+    if relevant == 1:
+        ones = [truth(BooleanFunctions(relevant=1, seed=seed))[(1,) * 7] for seed in range(30)]
+        assert 5 < sum(ones) < 25  # a bit or its negation
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"relevant": 8}, "data.relevant is 8; accepted: an integer from 1 to 7"),
+        ({"relevant": 3, "function": 1}, "data.relevant is 3 and data.function 1; accepted: one of them null"),
         ({"bits": 8}, "data.bits is 8; accepted: an integer from 2 to 7"),
         ({"bits": 2, "function": 16, "train_size": 2}, "data.function is 16; accepted: an integer from 0 to 15"),
         (

@@ -264,8 +264,8 @@ def test_tokens_have_none():
 
 
 def test_settings_are_refused():
-    wrong = {"weight_std": 0, "bias_std": -1, "samples": 1, "seed": "a"}
-    for name, value in wrong.items():
+    wrong = [("weight_std", 0), ("bias_std", -1), ("bias_std", "fan_out"), ("samples", 1), ("seed", "a")]
+    for name, value in wrong:
         with pytest.raises(ValueError, match=f"^{name} is "):
             partial(log_prior, **{name: value})(*snapshots(mlp(), patterns(7).float()[:, None]))
 
@@ -281,6 +281,17 @@ def test_the_bound_is_that_of_the_probability_of_all_functions_that_fit():
     bound = 1 - math.exp(-(-log_p + math.log(2 * 60 / 0.05)) / 59)
     assert found["marginal_likelihood_bound"].value == pytest.approx(bound, abs=1e-8)
     assert found["marginal_likelihood_bound"].converged
+
+
+def test_biases_may_have_the_variance_of_the_weights():
+    net, x = mlp(), patterns(7).float()[:60, None]
+    data = [(x, net(x).argmax(1))]
+    found = marginal_likelihood_bound(Snapshot(net, F.cross_entropy, data), weight_std=1.2, bias_std="fan_in")
+    signs = data[0][1].double().numpy() * 2 - 1
+    spreads = [(1.2, 1.2 / math.sqrt(n)) for n in (layer[0].in_features for layer in net.layers)]
+    spreads += [(1.2, 1.2 / math.sqrt(net.head.in_features))]
+    kernel = arc_cosine(x[:, 0].double().numpy(), spreads) * np.outer(signs, signs)
+    assert found["log_marginal_likelihood"].value == pytest.approx(expectation_propagation(kernel).value, abs=1e-6)
 
 
 def test_networks_that_err_have_no_such_bound():

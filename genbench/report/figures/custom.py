@@ -14,11 +14,12 @@ from genbench.records.settings import shown
 from genbench.report.figures.style import COLOURS, GREY, Drawing, blank, logarithmic, plain
 from genbench.report.format import number as rounded
 from genbench.report.model import Point
-from genbench.report.spec import Curve
+from genbench.report.spec import DIAGONAL, Curve
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))
 LINES = len(COLOURS) * len(_DASHES)
 """Number of distinct line styles."""
+_GUIDES = ((0, (1, 1.5)), (0, (6, 2)), (0, (6, 2, 1, 2)))
 _PANELS = 8
 _ABREAST = 4  # more panels take two lines
 _MARKERS = "osD^vP*X<>"
@@ -79,15 +80,26 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         axis.set_xlabel(plain(curve.x_label or _name(curve.x if isinstance(curve.x, str) else family)))
         if curve.log:
             axis.set_yscale("log")
+        for dash, height in zip(_GUIDES, curve.guides.values(), strict=False):
+            left, right = axis.get_xlim()
+            across = np.geomspace(left, right, 50) if axis.get_xscale() == "log" else np.linspace(left, right, 2)
+            up = across * curve.scale if height == DIAGONAL else np.full(len(across), float(height))
+            axis.plot(across, up, color=GREY, linestyle=dash, linewidth=1, zorder=1)
+            axis.set_xlim(left, right)
     for axis in axes[:, 0]:
         axis.set_ylabel(plain(curve.y_label or _name(family)))
+    guides = [
+        Line2D([], [], color=GREY, linestyle=dash, linewidth=1, label=plain(label))
+        for dash, label in zip(_GUIDES, curve.guides, strict=False)
+    ]
     handles = [
         Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)], label=plain(line),
                linestyle="none" if curve.scatter else _DASHES[i // len(COLOURS) % len(_DASHES)])
         for i, line in enumerate(lines)
     ]  # fmt: skip
     title = None if set(lines) <= set(curve.names.values()) else plain(named) or None  # names of ours say what they are
-    if not alone:
+    handles = ([] if alone else handles) + guides
+    if handles:
         figure.legend(handles=handles, loc="outside right upper", title=title, fontsize=7.5)
     interval = "with Student-t 95 % intervals" if min(runs) > 1 else "without intervals where there is a single run"
     said = [f"Means over seeds {interval}; {_a_point(runs)}."]
@@ -110,10 +122,11 @@ def _correlations(curve: Curve, points: Sequence[Point]) -> list[str]:
             named = ", ".join(filter(None, dict.fromkeys((_panel(curve, point), line))))
             found.setdefault(named, []).append((point.record["seed"], _value(point, key), x, y))
     said = []
-    for part, words in ((0, f"a seed, over {_name(key)}"), (1, f"one {_name(key)}, over the seeds")):
+    within = f"Rank correlation over {_name(key)} within a seed, plain mean (claims average Fisher's z)"
+    for part, words in ((0, within), (1, f"Over the seeds at one value of {_name(key)}")):
         means = {name: _mean_correlation(each, part) for name, each in found.items()}
         told = ", ".join(f"{name} {'–' if mean is None else rounded(mean, 2)}" for name, mean in means.items())
-        said.append(f"Mean rank correlation within {words}: {told}.")
+        said.append(f"{words}: {told}.")
     return said
 
 

@@ -130,6 +130,19 @@ def test_of_very_many_lines_and_panels_some_are_drawn_and_the_caption_says_so(si
     assert drawing_.caption.endswith("runs a point. The first 1 of 2 panels. The first 1 of 2 lines.")
 
 
+def test_guides_are_grey_lines_with_a_place_in_the_legend(sizes):
+    (drawing_,) = drawn(sizes, SIZE | {"guides": {"chance": 0.1}, "scale": 100})
+    (axis,) = drawing_.figure.axes
+    (guide,) = [line for line in axis.lines if line.get_color() == style.GREY]
+    assert set(guide.get_ydata()) == {0.1}
+    assert tuple(guide.get_xdata()[[0, -1]]) == pytest.approx(axis.get_xlim())
+    assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["none", "l2", "chance"]
+    cloud = SIZE | {"x": "test/robustness/drift_1", "guides": {"equal": "x"}, "scale": 100}
+    (drawing_,) = drawn(sizes, cloud)
+    (guide,) = [line for line in drawing_.figure.axes[0].lines if line.get_color() == style.GREY]
+    assert list(guide.get_ydata()) == pytest.approx([100 * x for x in guide.get_xdata()])
+
+
 def test_nothing_measured_is_no_figure(sizes):
     assert drawn(sizes, SIZE | {"y": "test/performance/brier"}) == [None]
 
@@ -146,6 +159,9 @@ def test_nothing_measured_is_no_figure(sizes):
         (SIZE | {"y": {"a": "a_*"}}, "accepted: metrics without \\*"),
         (DRIFT | {"y": {"a": "a_*"}, "x": {"b": "a_*"}}, "x is {'b': 'a_\\*'}; accepted: .* the same in x and y"),
         (SIZE | {"name": "../a"}, "accepted: a name of letters"),
+        (SIZE | {"guides": {"zero": None}}, "guide 'zero' is None; accepted: a height"),
+        (SIZE | {"guides": {"equal": "x"}}, "guide 'equal' is 'x'; accepted: a height$"),
+        (SIZE | {"guides": dict.fromkeys("abcd", 0)}, "has 4 guides; accepted: at most 3, and none with trajectories"),
         (SIZE | {"correlate": "seed"}, "correlate is 'seed'; accepted: null, or a setting where x is a metric"),
     ],
 )
@@ -200,11 +216,11 @@ def test_a_cloud_says_the_rank_correlation_within_seeds_and_within_a_setting(tmp
     cloud = SIZE | {"x": "train/norms/all", "lines": ["regularization"], "correlate": "data.train_size"}
     (drawing_,) = drawn(tmp_path, cloud)
     assert drawing_.caption == (
-        "Each point is a run. Mean rank correlation within a seed, over train size: none 1.00. "
-        "Mean rank correlation within one train size, over the seeds: none −1.00."
+        "Each point is a run. Rank correlation over train size within a seed, plain mean (claims average Fisher's z): "
+        "none 1.00. Over the seeds at one value of train size: none −1.00."
     )
     (drawing_,) = drawn(tmp_path, cloud | {"where": {"data.train_size": [1, 2]}})
-    assert "over train size: none –." in drawing_.caption  # two points have no rank correlation
+    assert "(claims average Fisher's z): none –." in drawing_.caption  # two points have no rank correlation
     wrong = cloud | {"correlate": "data.train_sise"}
     with pytest.raises(ValueError, match=r"'data\.train_sise' is neither"):
         check({"figures": [wrong]}, {"data": {"train_size": 1}}, {"regularization": 1})
