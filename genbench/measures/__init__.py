@@ -33,6 +33,7 @@ from genbench.measures.curvature import (
 )
 from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
+from genbench.measures.description_length import mixture_code, prequential_code, two_part_code, variational_code
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
@@ -221,6 +222,7 @@ __all__ = [
     "train_coherence",
     "train_stiffness",
     "two_part_code",
+    "variational_code",
     "vc_bound",
     "vc_dimension",
     "weight_spectrum",

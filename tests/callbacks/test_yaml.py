@@ -32,6 +32,7 @@ APART = {
     "rescaled",  # of another measure
     "prequential_code",  # trains networks of their own: measures=description_length
     "two_part_code",
+    "variational_code",
     "error",  # 1 − accuracy, and its confidence limit
     "pac_bayes_optimized",  # of the train split and another: measures=bounds
     "subspace_compression_bound",  # the same, and of networks trained in a subspace alone

@@ -1,5 +1,6 @@
 """Code lengths against sequential coding by hand, Shannon's theorem, and sources of known entropy."""
 
+import copy
 import math
 from functools import partial
 
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.measures import Snapshot, mixture_code, prequential_code, two_part_code
+from genbench.measures import Snapshot, mixture_code, prequential_code, two_part_code, variational_code
 from genbench.measures.description_length import _TEMPERATURES, _Coder, gamma_bits, integer_bits
 from genbench.models import MLP
+from genbench.rng import StepRandom
 
 
 def snapshot(x, y, *, classes=3, net=None, batches=1):
@@ -83,13 +85,33 @@ def test_no_code_shortens_random_labels_and_none_is_much_longer(code):
 def test_the_prequential_code_of_a_rule_is_short_and_its_curve_adds_up():
     x, y = source(1500)
     found = prequential_code(snapshot(x, y), steps=150, lr=0.01)
-    at = {int(name.rsplit("_", 1)[1]): e.value for name, e in found.items() if "_at_" in name}
+    at = {
+        int(name.rsplit("_", 1)[1]): e.value for name, e in found.items() if "_bits_at_" in name and "block" not in name
+    }
     assert list(at) == [32, 64, 128, 256, 512, 1024, 1500]
     assert at[32] == pytest.approx(32 * math.log2(3))  # the uniform code
     assert list(at.values()) == sorted(at.values())
     assert at[1500] == found["prequential_bits"].value < 0.35 * 1500 * math.log2(3)
     last = (at[1500] - at[1024]) / (1500 - 1024)
     assert last < 0.3 < at[64] / 64  # bits a label
+    assert found["prequential_block_bits_at_1500"].value == pytest.approx(last)
+    assert found["prequential_block_bits_at_32"].value == pytest.approx(math.log2(3))
+
+
+def test_without_the_mixture_a_block_takes_the_cross_entropy_of_the_network():
+    """Of an untrained network it can be counted: no step is taken."""
+    x, y = source(200)
+    one = snapshot(x, y)
+    found = prequential_code(one, steps=0)
+    with torch.no_grad():
+        nats = F.cross_entropy(one.model(x), y, reduction="none").double()
+    plain, uniform = found["prequential_plain_bits"].value, 200 * math.log2(3)
+    first = StepRandom(0, 0).permutation("description_length.order", 200)[:32]
+    expected = 32 * math.log2(3) + float(nats.sum() - nats[first].sum()) / math.log(2)
+    assert plain == pytest.approx(expected, rel=1e-6)
+    assert found["prequential_plain_ratio"].value == pytest.approx(plain / uniform)
+    trained = prequential_code(snapshot(*source(1500, entropy="uniform")), steps=150, lr=0.01)
+    assert trained["prequential_plain_ratio"].value > 1.1 > 1.01 > trained["prequential_ratio"].value  # overconfident
 
 
 def test_a_source_of_known_entropy_is_coded_near_it():
@@ -166,6 +188,160 @@ def test_an_untrained_network_and_trained_buffers_in_two_parts():
     assert found["two_part_weight_bits"].value == pytest.approx(6 + math.log2(13) + 11 * 32)
 
 
+class Slope(nn.Module):
+    """Two logits of one input, w₀x and w₁x."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return x * self.w
+
+
+def slope(n=120):
+    """Labels of one input x that are 1 with probability 1/(1 + exp(−1.5 x)), and their network."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(n, 1, generator=generator)
+    y = (torch.rand(n, generator=generator) < torch.sigmoid(1.5 * x[:, 0])).long()
+    net = Slope()
+    return Snapshot(net, F.cross_entropy, [(x, y)], initial=net.state_dict()), x[:, 0].double(), y
+
+
+def test_a_variational_code_is_the_best_of_its_kind_and_no_shorter_than_a_bayesian_s():
+    """Both weights count by their difference alone, so that all is an integral over one normal variable."""
+    one, x, y = slope()
+    found = variational_code(one, steps=3000, lr=0.02, lr_std=0.05, std=0.3, samples=2000)
+    nodes, weights = (torch.from_numpy(each) for each in np.polynomial.hermite.hermgauss(80))
+
+    def log_p(difference):  # of all labels [draws], as (w₁ − w₀) x is the log odds
+        return F.logsigmoid((2 * y - 1) * x * difference[:, None]).sum(1)
+
+    def nats(free, variance):
+        mean, std = free[:2], free[2:].exp()
+        kl = ((std**2 + mean**2) / variance - 1 + math.log(variance)).sum() / 2 - free[2:].sum()
+        drawn = mean[1] - mean[0] + nodes * (2 * std.square().sum()).sqrt()
+        return kl - (weights * log_p(drawn)).sum() / math.sqrt(math.pi)
+
+    def least(variance):
+        free = torch.tensor([0.0, 0.0, -1.0, -1.0], dtype=torch.float64, requires_grad=True)  # μ, log σ
+        optimizer = torch.optim.Adam([free], lr=0.03)
+        for _ in range(400):
+            optimizer.zero_grad()
+            value = nats(free, variance)
+            value.backward()
+            optimizer.step()
+        return float(value.detach())
+
+    exact, variational = [], []
+    for number in range(-4, 9):
+        name, variance = gamma_bits(2 * abs(number) + (number >= 0)), 4 ** (number / 4)
+        evidence = torch.logsumexp(log_p(nodes * math.sqrt(4 * variance)) + weights.log(), 0) - math.log(math.pi) / 2
+        exact.append(name - float(evidence) / math.log(2))
+        variational.append(name + least(variance) / math.log(2))
+    bits = found["variational_bits"]
+    assert min(exact) < min(variational) < 120
+    assert bits.value > min(exact)
+    assert bits.value == pytest.approx(min(variational), abs=4 * bits.stderr + 0.3)
+    assert bits.converged
+    assert bits.value == pytest.approx(found["variational_weight_bits"].value + found["variational_label_bits"].value)
+    assert found["variational_bits_per_label"].value == found["variational_ratio"].value == bits.value / 120
+
+
+def test_weights_that_stay_cost_their_spread_and_the_labels_what_noise_makes_of_them():
+    x, y = source(300)
+    one = snapshot(x, y)
+    still = {"steps": 16, "lr": 1e-12, "lr_std": 1e-12, "samples": 400}
+    found = variational_code(one, std=0.25, **still)  # 2^(−8/4), a standard deviation that a prior has
+    assert found["variational_weight_bits"].value == pytest.approx(6 * gamma_bits(16), abs=1e-3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        drawn = []
+        for _ in range(400):
+            net = copy.deepcopy(one.model)
+            for p in net.parameters():
+                p.add_(0.25 * torch.randn_like(p))
+            drawn.append(300 * float(F.cross_entropy(net(x), y)) / math.log(2))
+    labels, mean = found["variational_label_bits"], sum(drawn) / 400
+    assert labels.stderr == pytest.approx(np.std(drawn, ddof=1) / 20, rel=0.25)
+    assert labels.value == pytest.approx(mean, abs=5 * math.sqrt(2) * labels.stderr)
+    between = variational_code(one, std=2 ** (-8.4 / 4), **still)["variational_weight_bits"].value
+    size, ratio = one.size, 4 ** (-0.4 / 4)  # of σ² to that of the prior
+    assert between == pytest.approx(
+        6 * gamma_bits(16) + size * (ratio - 1 - math.log(ratio)) / 2 / math.log(2), rel=1e-4
+    )
+
+
+def test_the_prior_of_the_authors_is_centered_at_zero():
+    """Weights that stay at the prior cost nothing; the labels take what random networks make of them."""
+    x, y = source(300)
+    one = snapshot(x, y)
+    found = variational_code(one, center="zero", steps=16, lr=1e-12, lr_std=1e-12, samples=300)
+    assert found["variational_zero_weight_bits"].value == pytest.approx(0, abs=1e-3)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        drawn = []
+        for _ in range(300):
+            net = copy.deepcopy(one.model)
+            for p in net.parameters():
+                p.normal_(0, 1 / math.sqrt(p.shape[1]) if p.ndim == 2 else 0.01)
+            drawn.append(300 * float(F.cross_entropy(net(x), y)) / math.log(2))
+    labels = found["variational_zero_label_bits"]
+    assert labels.value == pytest.approx(sum(drawn) / 300, abs=5 * math.sqrt(2) * labels.stderr)
+    assert labels.stderr == pytest.approx(np.std(drawn, ddof=1) / math.sqrt(300), rel=0.3)
+    better = variational_code(one, center="zero", steps=800, samples=30)
+    assert better["variational_zero_bits"].value < found["variational_zero_bits"].value - 50
+    assert better["variational_zero_weight_bits"].value > 20
+
+
+def test_a_rule_is_coded_shortly_by_noisy_weights_and_chance_is_not():
+    x, y = source(1500)
+    net = nn.Linear(4, 3)
+    rule = variational_code(snapshot(x, y, net=net), steps=1500, lr=0.03, samples=30)
+    assert rule["variational_ratio"].value < 0.35
+    assert rule["variational_weight_bits"].value > 15
+    for seed in range(3):
+        x, y = source(400, entropy="uniform", seed=seed)
+        found = variational_code(snapshot(x, y), steps=600, samples=30)
+        uniform = 400 * math.log2(3)
+        assert uniform - 20 < found["variational_bits"].value < 1.25 * uniform
+
+
+def test_a_source_of_known_entropy_is_coded_near_it_by_noisy_weights():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 2, generator=generator)
+    p = torch.sigmoid(2 * x[:, 0])
+    y = (torch.rand(4000, generator=generator) < p).long()
+    given = -(torch.where(y == 1, p, 1 - p).double().log2()).sum()
+    found = variational_code(snapshot(x, y, classes=2, net=nn.Linear(2, 2)), steps=1500, samples=30)
+    assert -10 < found["variational_bits"].value - float(given) < 0.02 * 4000
+
+
+def test_noisy_weights_of_other_networks():
+    """Residual, with batch norm, without biases, recurrent: of the initial buffers, whatever training made of them."""
+    x, y = source(60)
+    net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, 3))
+    initial = {name: t.clone() for name, t in net.state_dict().items()}
+    net(100 * x)  # moves the buffers
+    found = [
+        variational_code(Snapshot(each, F.cross_entropy, [(x, y)], initial=initial), steps=40, samples=5)
+        for each in (net, nn.Sequential(*(copy.deepcopy(layer) for layer in net)).requires_grad_())
+    ]
+    assert found[0]["variational_bits"].value == found[1]["variational_bits"].value
+    assert found[0]["variational_bits"].residual is not None
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(1, 5, batch_first=True), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.head(self.lstm(x[:, :, None])[0][:, -1])
+
+    recurrent = variational_code(snapshot(x, y, net=Last()), steps=40, samples=5)
+    assert recurrent["variational_bits"].value > 0
+
+
 def test_training_starts_at_the_initial_weights_and_does_not_use_the_others():
     x, y = source(200)
     one = snapshot(x, y)
@@ -177,9 +353,20 @@ def test_training_starts_at_the_initial_weights_and_does_not_use_the_others():
     assert prequential_code(one, steps=20, seed=1)["prequential_bits"].value != pytest.approx(
         prequential_code(one, steps=20)["prequential_bits"].value
     )
+    noisy = [variational_code(each, steps=20)["variational_bits"].value for each in (one, other)]
+    assert noisy[0] == noisy[1] != variational_code(one, steps=20, seed=1)["variational_bits"].value
 
 
-@pytest.mark.parametrize("code", [partial(prequential_code, steps=20), two_part_code, partial(mixture_code, steps=20)])
+@pytest.mark.parametrize(
+    "code",
+    [
+        partial(prequential_code, steps=20),
+        two_part_code,
+        partial(variational_code, steps=20),
+        partial(variational_code, steps=20, center="zero"),
+        partial(mixture_code, steps=20),
+    ],
+)
 def test_weights_random_state_and_batches_do_not_matter_and_are_left(code):
     x, y = source(150)
     whole, split = snapshot(x, y), snapshot(x, y, batches=7)
@@ -208,11 +395,11 @@ def test_few_labels_and_what_has_no_code():
     assert found["prequential_bits"].value == pytest.approx(20 * math.log2(3))
     assert mixture_code(snapshot(x, y))["mixture_bits_mlp_2"].value == pytest.approx(20 * math.log2(3))
     net = snapshot(x, y).model
-    for code in (prequential_code, two_part_code):
+    for code in (prequential_code, two_part_code, variational_code):
         (estimate,) = code(Snapshot(net, F.cross_entropy, [(x, y)])).values()
         assert (estimate.value, estimate.note) == (None, "undefined: there are no initial weights")
     target = torch.randn(20, 3)
-    for code in (prequential_code, two_part_code, mixture_code):
+    for code in (prequential_code, two_part_code, variational_code, mixture_code):
         (estimate,) = code(Snapshot(net, F.mse_loss, [(x, target)], initial=net.state_dict())).values()
         assert estimate.value is None
         assert estimate.note.startswith("undefined: the targets are no class labels")
@@ -223,6 +410,18 @@ def test_few_labels_and_what_has_no_code():
 def test_settings_out_of_range_are_refused(code, name, value):
     with pytest.raises(ValueError, match=f"^{name} is {value}"):
         code(snapshot(*source(20)), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("center", "mean"), ("steps", 15), ("batch_size", 0), ("lr", 0), ("lr_std", -1), ("std", 0)],
+        *[("samples", 1), ("seed", -1)],
+    ],
+)
+def test_settings_of_noisy_weights_are_checked(name, value):
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}"):
+        variational_code(snapshot(*source(20)), **{name: value})
 
 
 @pytest.mark.parametrize("widths", [4, [0], "48"])
