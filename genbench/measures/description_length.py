@@ -192,7 +192,7 @@ def variational_code(
 
     in bits, no shorter than that of a Bayesian with the prior P, −log₂ ∫ P(w) Π p_w(yᵢ | xᵢ) dw. P = N(w⁰, λ_t I) at
     the initial weights, which the receiver draws by the same seed, with a standard deviation 2^(j_t/4) for each tensor
-    t, coded by Elias's γ code of the number of the integer j_t in 0, −1, 1, −2, …. With ``center="zero"`` it is the
+    t, coded by Elias's γ code of the place of the integer j_t in 0, −1, 1, −2, …. With ``center="zero"`` it is the
     prior that Blier & Ollivier's script has by default: N(0, 1/fan_in) for weights, a standard deviation of 0.01 for
     tensors of one axis, such as biases; the names then begin with ``variational_zero``.
 
@@ -480,10 +480,9 @@ class _Noisy:
         squares = (2 * log_std).exp() + (mean - self.center.double()).square()
         if self.scales is not None:
             return float(self.divergence(squares, log_std, self.scales)) / math.log(2)
-        numbers = [round(_FINENESS * math.log2(float(part.mean())) / 2) for part in squares.split(self.sizes)]
-        order = (2 * abs(number) + (number >= 0) for number in numbers)  # 0, −1, 1, −2, … are the first, second, …
+        numbers = [_number(float(part.sum()), len(part)) for part in squares.split(self.sizes)]
         nats = self.divergence(squares, log_std, [number / _FINENESS for number in numbers])
-        return float(nats) / math.log(2) + sum(map(gamma_bits, order))
+        return float(nats) / math.log(2) + sum(map(_name_bits, numbers))
 
     def label_bits(self) -> float:
         """The bits of all labels under one drawn network."""
@@ -506,6 +505,22 @@ class _Noisy:
     def logits(self, weights: Tensor, x: Tensor) -> Tensor:
         with self.start.holding(self.start.split(weights)):
             return self.reading.logits(self.start.model(x))
+
+
+def _name_bits(number: int) -> int:
+    """The length of an integer in the γ code of its place in 0, −1, 1, −2, …."""
+    return gamma_bits(2 * abs(number) + (number >= 0))
+
+
+def _number(squares: float, size: int) -> int:
+    """The number of the prior that makes KL, in bits and with the name of that number, least."""
+
+    def bits(number: int) -> float:
+        scale = number / _FINENESS
+        return squares * 4**-scale / 2 / math.log(2) + size * scale + _name_bits(number)
+
+    nearest = round(_FINENESS * math.log2(squares / size) / 2)  # without its name, which is shorter towards 0
+    return min(range(min(nearest, 0) - 1, max(nearest, 0) + 2), key=bits)
 
 
 def _read(snapshot: Snapshot) -> Reading | str:

@@ -48,10 +48,7 @@ def complexity(bits: str) -> float:
     return length * (lempel_ziv(bits) + lempel_ziv(bits[::-1])) / 2
 
 
-_NAMES = ("complexity", "target", "chance", "unseen", "target_unseen")
-
-
-@measure("information", by_member=False, names=tuple(f"lempel_ziv_{name}" for name in _NAMES))
+@measure("information", by_member=False, names=("lempel_ziv_complexity", "lempel_ziv_target", "lempel_ziv_chance"))
 def lempel_ziv_complexity(
     snapshot: Snapshot, train: Snapshot, *, samples: int = 100, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -60,9 +57,8 @@ def lempel_ziv_complexity(
     see :func:`complexity`. On all inputs of n bits that is the complexity of the truth table.
 
     ``lempel_ziv_target`` is that of the labels, and ``lempel_ziv_chance`` the mean of functions that answer as the
-    network on the train split, and at random elsewhere. A network that fits the train labels shares these with its
-    target; ``lempel_ziv_unseen`` and ``lempel_ziv_target_unseen`` are of the inputs that are not in the train split
-    alone. The complexity depends on the order of the inputs.
+    network on the train split, and at random elsewhere: what it would be of a network that learned these answers by
+    heart. The complexity depends on the order of the inputs.
 
     Undefined for more than two classes.
 
@@ -75,7 +71,7 @@ def lempel_ziv_complexity(
     check_integer("samples", samples, least=2)
     check_integer("seed", seed, least=0)
     reading = read(snapshot)
-    names = [f"lempel_ziv_{name}" for name in _NAMES]
+    names = [f"lempel_ziv_{name}" for name in ("complexity", "target", "chance")]
     if isinstance(reading, str):
         return dict.fromkeys(names, undefined(reading))
     tables = [_table(each, reading) for each in (train, snapshot)]
@@ -86,16 +82,11 @@ def lempel_ziv_complexity(
     if len(first) < 2:
         return dict.fromkeys(names, undefined("there is one input"))
     draws = StepRandom(seed, 0).uniform("simplicity.chance", samples, len(first)).numpy() < 0.5
-    seen = first < train.examples
-    random, rest = np.where(seen, found[first], draws), first[~seen]
-    few = undefined("fewer than two inputs are not in the train split")
-    unseen, target = (Estimate(complexity(_text(each[rest]))) if len(rest) > 1 else few for each in (found, labels))
+    random = np.where(first < train.examples, found[first], draws)
     return {
         "lempel_ziv_complexity": Estimate(complexity(_text(found[first]))),
         "lempel_ziv_target": Estimate(complexity(_text(labels[first]))),
         "lempel_ziv_chance": _mean([complexity(_text(row)) for row in random]),
-        "lempel_ziv_unseen": unseen,
-        "lempel_ziv_target_unseen": target,
     }
 
 

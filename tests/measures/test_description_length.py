@@ -193,10 +193,10 @@ class Slope(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.w = nn.Parameter(torch.zeros(2))
+        self.w = nn.Parameter(torch.zeros(2, 1))
 
     def forward(self, x):
-        return x * self.w
+        return x @ self.w.T
 
 
 def slope(n=120):
@@ -211,7 +211,9 @@ def slope(n=120):
 def test_a_variational_code_is_the_best_of_its_kind_and_no_shorter_than_a_bayesian_s():
     """Both weights count by their difference alone, so that all is an integral over one normal variable."""
     one, x, y = slope()
-    found = variational_code(one, steps=3000, lr=0.02, lr_std=0.05, std=0.3, samples=2000)
+    settings = {"steps": 1500, "lr": 0.02, "lr_std": 0.05, "std": 0.3, "samples": 1000}
+    given = variational_code(one, center="zero", **settings)  # N(0, 1), of two weights with one input
+    free = variational_code(one, **settings)
     nodes, weights = (torch.from_numpy(each) for each in np.polynomial.hermite.hermgauss(80))
 
     def log_p(difference):  # of all labels [draws], as (w₁ − w₀) x is the log odds
@@ -233,27 +235,42 @@ def test_a_variational_code_is_the_best_of_its_kind_and_no_shorter_than_a_bayesi
             optimizer.step()
         return float(value.detach())
 
-    exact, variational = [], []
-    for number in range(-4, 9):
-        name, variance = gamma_bits(2 * abs(number) + (number >= 0)), 4 ** (number / 4)
-        evidence = torch.logsumexp(log_p(nodes * math.sqrt(4 * variance)) + weights.log(), 0) - math.log(math.pi) / 2
-        exact.append(name - float(evidence) / math.log(2))
-        variational.append(name + least(variance) / math.log(2))
-    bits = found["variational_bits"]
-    assert min(exact) < min(variational) < 120
-    assert bits.value > min(exact)
-    assert bits.value == pytest.approx(min(variational), abs=4 * bits.stderr + 0.3)
+    def evidence(variance):
+        terms = log_p(nodes * math.sqrt(4 * variance)) + weights.log()
+        return math.log(math.pi) / 2 - float(torch.logsumexp(terms, 0))
+
+    bits = given["variational_zero_bits"]
+    assert evidence(1) / math.log(2) + 0.2 < least(1) / math.log(2) < 110  # a mean field is not the posterior
+    assert bits.value == pytest.approx(least(1) / math.log(2), abs=4 * bits.stderr + 0.2)
     assert bits.converged
-    assert bits.value == pytest.approx(found["variational_weight_bits"].value + found["variational_label_bits"].value)
-    assert found["variational_bits_per_label"].value == found["variational_ratio"].value == bits.value / 120
+    names = {number: gamma_bits(2 * abs(number) + (number >= 0)) for number in range(-4, 9)}
+    exact, variational = (
+        min(name + nats(4 ** (number / 4)) / math.log(2) for number, name in names.items())
+        for nats in (evidence, least)
+    )
+    bits = free["variational_bits"]
+    assert exact - 4 * bits.stderr < variational - 4 * bits.stderr < bits.value < variational + 2 + 4 * bits.stderr
+    assert bits.value == pytest.approx(free["variational_weight_bits"].value + free["variational_label_bits"].value)
+    assert free["variational_bits_per_label"].value == free["variational_ratio"].value == bits.value / 120
 
 
 def test_weights_that_stay_cost_their_spread_and_the_labels_what_noise_makes_of_them():
     x, y = source(300)
     one = snapshot(x, y)
     still = {"steps": 16, "lr": 1e-12, "lr_std": 1e-12, "samples": 400}
-    found = variational_code(one, std=0.25, **still)  # 2^(−8/4), a standard deviation that a prior has
-    assert found["variational_weight_bits"].value == pytest.approx(6 * gamma_bits(16), abs=1e-3)
+    found = variational_code(one, std=0.25, **still)
+
+    def bits(size, std):  # with the prior of least cost, 2^(number/4), and the place of its number in 0, −1, 1, …
+        ratios = {number: std**2 / 4 ** (number / 4) for number in range(-20, 5)}
+        return min(
+            size * (ratio - 1 - math.log(ratio)) / 2 / math.log(2) + gamma_bits(2 * abs(number) + (number >= 0))
+            for number, ratio in ratios.items()
+        )
+
+    sizes = [p.numel() for p in one.model.parameters()]
+    assert bits(max(sizes), 0.25) == gamma_bits(16)  # 2^(−8/4) is a standard deviation that a prior has
+    weights = sum(bits(size, 0.25) for size in sizes)
+    assert found["variational_weight_bits"].value == pytest.approx(weights, abs=1e-3)
     torch.manual_seed(1)
     with torch.no_grad():
         drawn = []
@@ -265,11 +282,9 @@ def test_weights_that_stay_cost_their_spread_and_the_labels_what_noise_makes_of_
     labels, mean = found["variational_label_bits"], sum(drawn) / 400
     assert labels.stderr == pytest.approx(np.std(drawn, ddof=1) / 20, rel=0.25)
     assert labels.value == pytest.approx(mean, abs=5 * math.sqrt(2) * labels.stderr)
-    between = variational_code(one, std=2 ** (-8.4 / 4), **still)["variational_weight_bits"].value
-    size, ratio = one.size, 4 ** (-0.4 / 4)  # of σ² to that of the prior
-    assert between == pytest.approx(
-        6 * gamma_bits(16) + size * (ratio - 1 - math.log(ratio)) / 2 / math.log(2), rel=1e-4
-    )
+    between = variational_code(one, std=0.23, **still)["variational_weight_bits"].value
+    assert between == pytest.approx(sum(bits(size, 0.23) for size in sizes), rel=1e-4)
+    assert between != pytest.approx(weights, abs=1)
 
 
 def test_the_prior_of_the_authors_is_centered_at_zero():
@@ -289,22 +304,22 @@ def test_the_prior_of_the_authors_is_centered_at_zero():
     labels = found["variational_zero_label_bits"]
     assert labels.value == pytest.approx(sum(drawn) / 300, abs=5 * math.sqrt(2) * labels.stderr)
     assert labels.stderr == pytest.approx(np.std(drawn, ddof=1) / math.sqrt(300), rel=0.3)
-    better = variational_code(one, center="zero", steps=800, samples=30)
-    assert better["variational_zero_bits"].value < found["variational_zero_bits"].value - 50
-    assert better["variational_zero_weight_bits"].value > 20
+    x, y = source(1000)
+    linear = variational_code(snapshot(x, y, net=nn.Linear(4, 3)), center="zero", steps=600, lr=0.03, samples=30)
+    assert linear["variational_zero_ratio"].value < 0.5
+    assert linear["variational_zero_weight_bits"].value > 15
 
 
 def test_a_rule_is_coded_shortly_by_noisy_weights_and_chance_is_not():
     x, y = source(1500)
     net = nn.Linear(4, 3)
-    rule = variational_code(snapshot(x, y, net=net), steps=1500, lr=0.03, samples=30)
+    rule = variational_code(snapshot(x, y, net=net), steps=600, lr=0.03, samples=30)
     assert rule["variational_ratio"].value < 0.35
     assert rule["variational_weight_bits"].value > 15
-    for seed in range(3):
-        x, y = source(400, entropy="uniform", seed=seed)
-        found = variational_code(snapshot(x, y), steps=600, samples=30)
-        uniform = 400 * math.log2(3)
-        assert uniform - 20 < found["variational_bits"].value < 1.25 * uniform
+    x, y = source(400, entropy="uniform")
+    found = variational_code(snapshot(x, y), steps=300, samples=10)
+    uniform = 400 * math.log2(3)
+    assert uniform - 20 < found["variational_bits"].value < 1.25 * uniform
 
 
 def test_a_source_of_known_entropy_is_coded_near_it_by_noisy_weights():
@@ -313,7 +328,7 @@ def test_a_source_of_known_entropy_is_coded_near_it_by_noisy_weights():
     p = torch.sigmoid(2 * x[:, 0])
     y = (torch.rand(4000, generator=generator) < p).long()
     given = -(torch.where(y == 1, p, 1 - p).double().log2()).sum()
-    found = variational_code(snapshot(x, y, classes=2, net=nn.Linear(2, 2)), steps=1500, samples=30)
+    found = variational_code(snapshot(x, y, classes=2, net=nn.Linear(2, 2)), steps=600, samples=30)
     assert -10 < found["variational_bits"].value - float(given) < 0.02 * 4000
 
 

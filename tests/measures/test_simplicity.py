@@ -96,27 +96,6 @@ def test_chance_answers_as_the_network_on_the_train_split_alone():
     assert few.value > many.value + 60
 
 
-def test_unseen_inputs_alone_have_a_complexity_of_their_own():
-    """The network knows the train labels and answers 0 elsewhere."""
-    generator = torch.Generator().manual_seed(4)
-    number = int(of_bits(torch.rand(128, generator=generator) < 0.5), 2)
-    data = BooleanFunctions(function=number, seed=1)
-    (x, y), (seen, _) = data.tensors("test"), data.tensors("train")
-    order = (x[:, 0].long() * 2 ** torch.arange(6, -1, -1)).sum(1).argsort()
-    known = set(map(tuple, seen[:, 0].tolist()))
-    learned = "".join(
-        d if tuple(p) in known else "0" for d, p in zip(f"{number:0128b}", patterns(7).tolist(), strict=True)
-    )
-    found = lempel_ziv_complexity(*both(Table(int(learned, 2)), number, seed=1))
-    assert found["lempel_ziv_target_unseen"].value == complexity(of_bits(y[order]))
-    assert found["lempel_ziv_unseen"].value == 6  # 64 zeros: log₂ 64
-    assert found["lempel_ziv_complexity"].value == complexity(learned)
-    alone = Snapshot(Table(number), F.cross_entropy, [data.tensors("train")])
-    nothing = lempel_ziv_complexity(alone, alone)
-    assert nothing["lempel_ziv_unseen"].note == "undefined: fewer than two inputs are not in the train split"
-    assert nothing["lempel_ziv_complexity"].value is not None
-
-
 def test_functions_of_three_values_have_no_complexity():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     one = Snapshot(net, F.cross_entropy, [(torch.randn(9, 4), torch.arange(9) % 3)])
