@@ -84,8 +84,8 @@ def test_every_row_trains_and_measures_what_its_claims_need(tmp_path):
     few = ["trainer.max_steps=5", "data.test_size=100", "data.train_size=200"]
     few.append("callbacks.codes.measures.prequential_code.steps=5")
     for overrides in rows("blier2018"):
-        plain = "callbacks.codes.measures.variational_code=null" in overrides
-        noisy = [f"callbacks.codes.measures.variational_{name}.steps=16" for name in ("code", "zero")] * (not plain)
+        plain = "callbacks.noisy=null" in overrides
+        noisy = [f"callbacks.noisy.measures.variational_{name}.steps=16" for name in ("code", "zero")] * (not plain)
         found = trained(tmp_path, "experiment=blier2018", *overrides, *few, *noisy, "seed=1000")
         needed = {ERROR, FITTED, BITS, RATIO, PER_LABEL, "train/information/two_part_bits"}
         assert all(found[key] is not None for key in needed | ({NOISY, ZERO} if not plain else set()))
