@@ -32,7 +32,6 @@ from genbench.measures.curvature import (
     layer_curvature,
 )
 from genbench.measures.davies_bouldin import davies_bouldin
-from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code, variational_code
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
