@@ -84,7 +84,7 @@ WRONG = {
 def test_every_row_trains_and_measures_what_its_claims_need(tmp_path):
     needed = {ERROR, LEARNED, TARGET, CHANCE}
     for overrides in rows("valleperez2019"):
-        few = [f.replace("1000000", "20000") for f in overrides]
+        few = [f.replace("1000000", "100000") for f in overrides]
         found = trained(tmp_path, "experiment=valleperez2019", *few, "seed=1000")
         drawn = {SLOPE, BEYOND, DRAWN, PERMUTED, UNIFORM} if any("samples" in f for f in few) else set()
         assert all(found[key] is not None for key in needed | drawn), found
