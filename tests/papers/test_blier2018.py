@@ -58,7 +58,7 @@ WRONG = {
     ),
     "C1 those of the CNN take as many": (
         "C1",
-        {RATIO: lambda run, value, noise: 1 if run["model"] == "cnn" else value},
+        {RATIO: lambda run, value, noise: 1 + noise(0, 0.01) if run["model"] == "cnn" else value},
     ),
     "C2 the order is reversed": ("C2", {"length": backwards}),
     "C2 all take the same": ("C2", {"length": lambda run, bits, noise: 2.5 + noise(0, 0.01)}),
