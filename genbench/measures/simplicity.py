@@ -1,6 +1,7 @@
 """The complexity of the learned function, and the probability of functions by their complexity."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from genbench.checks import check_integer
 from genbench.measures.base import measure
 from genbench.measures.log_prior import answers, check_spreads, spreads_of
 from genbench.measures.outputs import Reading, read, undefined
+from genbench.measures.sampling import sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import StepRandom
@@ -86,7 +88,7 @@ def lempel_ziv_complexity(
     return {
         "lempel_ziv_complexity": Estimate(complexity(_text(found[first]))),
         "lempel_ziv_target": Estimate(complexity(_text(labels[first]))),
-        "lempel_ziv_chance": _mean([complexity(_text(row)) for row in random]),
+        "lempel_ziv_chance": sample_mean(_complexities(random)),
     }
 
 
@@ -168,17 +170,17 @@ def simplicity_bias(
     few, n = drawn[:_FEW], len(found.inputs)
     permuted = [row[StepRandom(seed, i).permutation("simplicity.permuted", n).numpy()] for i, row in enumerate(few)]
     uniform = StepRandom(seed, 0).uniform("simplicity.uniform", _FEW, n).numpy() < 0.5
-    of_uniform = [complexity(_text(row)) for row in uniform]
+    of_uniform = _complexities(uniform)
     constant = float((drawn == drawn[:, :1]).all(1).mean())
     kept = often(drawn)
     return {
         **_fitted(kept, samples),
-        "simplicity_slope_predicted": Estimate(n / max(of_uniform)),
+        "simplicity_slope_predicted": Estimate(n / float(of_uniform.max())),
         "simplicity_resolved": _share(sum(first + second for _, first, second in kept) / samples, samples),
         "simplicity_constant": _share(constant, samples),
-        "simplicity_drawn": _mean([complexity(_text(row)) for row in few]),
-        "simplicity_permuted": _mean([complexity(_text(row)) for row in permuted]),
-        "simplicity_uniform": _mean(of_uniform),
+        "simplicity_drawn": sample_mean(_complexities(few)),
+        "simplicity_permuted": sample_mean(_complexities(permuted)),
+        "simplicity_uniform": sample_mean(of_uniform),
     }
 
 
@@ -253,5 +255,6 @@ def _text(bits: NDArray[np.generic]) -> str:
     return "".join("1" if bit else "0" for bit in bits.tolist())
 
 
-def _mean(values: list[float]) -> Estimate:
-    return Estimate(float(np.mean(values)), stderr=float(np.std(values, ddof=1)) / math.sqrt(len(values)))
+def _complexities(rows: Iterable[NDArray[np.generic]]) -> Tensor:
+    """Of each row, [rows]."""
+    return torch.tensor([complexity(_text(row)) for row in rows], dtype=torch.float64)
