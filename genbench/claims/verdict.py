@@ -210,14 +210,15 @@ def final(looks: Sequence[Sequence[Verdict]], seeds: Sequence[int]) -> list[Verd
 
 
 def _standing(decided: Verdict, latest: Verdict, seeds: Sequence[int]) -> Verdict:
-    """Return a decided verdict with the evidence of the latest look, whose numbers are not those that decided it."""
+    """Return a decided verdict with the numbers of the latest look, but for the p that decided it."""
     if latest.look == decided.look:
         return decided
     then, now = seeds[decided.look - 1], seeds[latest.look - 1]
-    words = f"decided at the look of {then} seeds, while n and the interval beside it are of the look of {now}"
+    reason = decided.words.removeprefix(decided.evidence.words)
+    words = f"{latest.evidence.words}{reason}; decided, with its p, at the look of {then} seeds"
     if latest.status != decided.status:
-        words += f", which by itself says: {latest.status}"
-    return replace(decided, words=f"{decided.words}; {words}", evidence=latest.evidence)
+        words += f", while that of {now} by itself says: {latest.status}"
+    return replace(decided, words=words, evidence=latest.evidence)
 
 
 def _listed(runs: Sequence[str], one: str, many: str) -> str:

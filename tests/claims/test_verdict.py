@@ -104,14 +104,13 @@ def test_a_decided_claim_is_final():
     looks = [
         verdict(evidence(0.001, statistic=1.0), evidence(0.9)),
         verdict(evidence(0.9, 0.001, statistic=2.0), evidence(1.0, 0.001), look=2),
-        verdict(evidence(0.9, n=20), evidence(0.001), look=3),
+        verdict(dataclasses.replace(evidence(0.9, n=20), words="measured again"), evidence(0.001), look=3),
     ]
     # n is of groups, or without the seeds that diverged
     first, second = final(looks, [8, 16, 32])
     assert (first.status, first.look, first.evidence) == ("replicated", 1, looks[2][0].evidence)
     assert first.words == (
-        f"{looks[0][0].words}; decided at the look of 8 seeds, while n and the interval beside it are of the look of "
-        "32, which by itself says: undecided"
+        "measured again; decided, with its p, at the look of 8 seeds, while that of 32 by itself says: undecided"
     )
     assert (second.status, second.look) == ("not replicated", 2)
 
