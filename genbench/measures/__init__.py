@@ -13,7 +13,7 @@
 True
 """
 
-from genbench.measures.active_weights import active_weights
+from genbench.measures.active_weights import active_inputs, active_weights
 from genbench.measures.adversarial import adversarial_accuracy
 from genbench.measures.augmented import augmentation_change, augmented_margin
 from genbench.measures.base import measure
@@ -37,7 +37,7 @@ from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
-from genbench.measures.flat_box import flat_box_volume
+from genbench.measures.flat_box import flat_box_volume, sensitive_weights
 from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.input_curvature import input_curvature
@@ -114,6 +114,7 @@ __all__ = [
     "Slice",
     "Snapshot",
     "accuracy",
+    "active_inputs",
     "active_weights",
     "adaptive_average_sharpness",
     "adaptive_sharpness",
@@ -208,6 +209,7 @@ __all__ = [
     "rescaled",
     "rescaling",
     "sam_sharpness",
+    "sensitive_weights",
     "sharpness_alpha",
     "sharpness_measures",
     "sign_correlation",

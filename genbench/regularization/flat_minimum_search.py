@@ -14,14 +14,16 @@ class FlatMinimumSearch(Method):
     :func:`genbench.models.flat_box.flat_box_information`).
 
     B is of the order of the number L of weights, times a few nats. The tolerance ε adds −½ L log ε, which has no
-    gradient, and is left out. The paper's outputs are sigmoid units, its error is squared, and λ changes during
-    training; here they are the logits, the cross-entropy, and a constant. A step computes the Jacobian of each example,
-    examples × outputs × L numbers, and is differentiated twice: for small networks. Examples share one dropout mask in
-    it.
+    gradient, and is left out. The paper's outputs are sigmoid units, which are flat where they saturate, and its error
+    is squared; here they are the logits, in which confidence is never flat, and the cross-entropy. The paper scales the
+    gradient of B to the length of the error's and then by a λ that follows the error; here λ is constant. A step
+    computes the Jacobian of each example, examples × outputs × L numbers, and is differentiated twice: for small
+    networks. Examples share one dropout mask in it.
 
     Args:
         strength: λ ≥ 0.
-        floor: added to each Σ_k (∂o_k/∂wᵢ)², > 0; bounds the box along weights without effect.
+        floor: replaces smaller |∂o_k/∂wᵢ|, > 0, by 1e-20 in the paper; bounds the box along weights without effect,
+            and the gradient of log |∂o_k/∂wᵢ|, which is at most 1/floor times that of the derivative.
     """
 
     order = 100  # sees the parameters that other methods add

@@ -8,6 +8,7 @@ from genbench.models import MLP, use_draw
 from genbench.models.flat_box import flat_box_information
 from genbench.regularization.flat_minimum_search import FlatMinimumSearch
 from genbench.rng import StepRandom
+from tests.helpers.networks import build
 
 
 def network(**settings):
@@ -22,28 +23,39 @@ def naive(net, weights, x, floor):
         outputs = net(one[None]).flatten()
         rows = [torch.autograd.grad(o, weights, create_graph=True, allow_unused=True) for o in outputs]
         j = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+        j = torch.where(j.abs() < floor, torch.full_like(j, floor), j.abs())
         count = j.shape[1]
-        first = sum(torch.log((j[:, i] ** 2).sum() + floor) for i in range(count))
-        second = sum(
-            sum(j[k, i].abs() / torch.sqrt((j[:, i] ** 2).sum() + floor) for i in range(count)) ** 2
-            for k in range(len(j))
-        )
-        found.append((first + count * torch.log(second + floor)) / 2)
+        first = sum(torch.log((j[:, i] ** 2).sum()) for i in range(count))
+        second = sum(sum(j[k, i] / torch.sqrt((j[:, i] ** 2).sum()) for i in range(count)) ** 2 for k in range(len(j)))
+        found.append((first + count * torch.log(second)) / 2)
     return torch.stack(found)
 
 
+@pytest.mark.parametrize("floor", [1e-20, 1e-3, 0.3])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_value_and_gradient_are_those_of_the_naive_formula(activation):
+def test_value_and_gradient_are_those_of_the_naive_formula(activation, floor):
     net, x = network(activation=activation), torch.randn(3, 1, 4, dtype=torch.float64)
     params = list(net.parameters())
-    expected = 0.3 * naive(net, params, x, 1e-3).mean()
-    method = FlatMinimumSearch(strength=0.3, floor=1e-3)
+    expected = 0.3 * naive(net, params, x, floor).mean()
+    method = FlatMinimumSearch(strength=0.3, floor=floor)
     value = method.penalty(method.build(net), x, torch.zeros(3).long(), net(x), StepRandom(0, 0))
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     ours = torch.autograd.grad(value, params, allow_unused=True, materialize_grads=True)
     theirs = torch.autograd.grad(expected, params, allow_unused=True, materialize_grads=True)
     assert max(float(g.abs().max()) for g in ours) > 1e-3
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_recurrent_layers_of_torch_train_with_it():
+    net, x, y = build("gru", n=3)
+    params = list(net.parameters())
+    method = FlatMinimumSearch(strength=0.3, floor=1e-3)
+    value = method.penalty(method.build(net), x, y, net(x), StepRandom(0, 0))
+    ours = torch.autograd.grad(value, params, allow_unused=True, materialize_grads=True)
+    expected = 0.3 * naive(net, params, x, 1e-3).mean()
+    theirs = torch.autograd.grad(expected, params, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
 def test_a_linear_output_by_hand():
@@ -77,14 +89,38 @@ def test_a_unit_by_hand(k):
         assert float(by_v) == pytest.approx(2 / v[0], rel=1e-6)
 
 
+def test_the_floor_of_the_paper_is_one_in_single_precision():
+    """Its square is no number of float32. The two weights of an input of zero are without effect, so that √sᵢ is
+    √2 · 1e-20; those of the others are √sᵢ = |xᵢ|, and each output has Σᵢ |∂o_k/∂wᵢ| / √sᵢ = 2 + 2/√2."""
+    net, x = nn.Linear(3, 2, bias=False), torch.tensor([[2.0, -0.5, 0.0]])
+    found = flat_box_information(net, dict(net.named_parameters()), x, floor=1e-20)
+    expected = 2 * math.log(2 * 0.5 * math.sqrt(2) * 1e-20) + 3 * math.log(2 * (2 + math.sqrt(2)) ** 2)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_weight_below_the_floor_gets_no_gradient_of_its_own():
+    """o = v tanh(w x) at v = 1e-30: v alone moves the output, and less of it widens no box."""
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 1, bias=False)).double()
+    with torch.no_grad():
+        net[0].weight.fill_(0.5)
+        net[2].weight.fill_(1e-30)
+    found = flat_box_information(net, dict(net.named_parameters()), torch.ones(1, 1).double(), floor=1e-20)
+    by_w, by_v = torch.autograd.grad(found.sum(), list(net.parameters()))
+    h = math.tanh(0.5)
+    assert float(by_v) == 0
+    assert float(by_w) == pytest.approx((1 - h * h) / h)  # of log |∂o/∂v| = log h
+
+
 def test_the_outputs_stay_within_the_tolerance_in_the_box():
     net, x = network(activation="tanh"), torch.randn(1, 1, 4, dtype=torch.float64)
     params = dict(net.named_parameters())
     tolerance, floor = 1e-8, 1e-12  # so little that the outputs are linear
     rows = [torch.autograd.grad(o, list(params.values()), retain_graph=True) for o in net(x).flatten()]
     j = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
-    squares = j.square().sum(0) + floor
-    reach = (j.abs() / squares.sqrt()).sum(1).square().sum().sqrt()
+    j = j.abs().clamp_min(floor)
+    squares = j.square().sum(0)
+    reach = (j / squares.sqrt()).sum(1).square().sum().sqrt()
     half = math.sqrt(tolerance) / (squares.sqrt() * reach)
     torch.testing.assert_close(
         half.log().sum(), len(half) * math.log(tolerance) / 2 - flat_box_information(net, params, x, floor=floor)[0]
