@@ -48,6 +48,7 @@ from genbench.regularization.swa import SWA
 from genbench.regularization.transfer import Transfer
 from genbench.regularization.trivial_augment import TrivialAugment
 from genbench.regularization.weight_decay import WeightDecay
+from genbench.regularization.weight_elimination import WeightElimination
 
 __all__ = [
     "ASAM",
@@ -98,4 +99,5 @@ __all__ = [
     "Transfer",
     "TrivialAugment",
     "WeightDecay",
+    "WeightElimination",
 ]
