@@ -102,9 +102,11 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     if handles:
         figure.legend(handles=handles, loc="outside right upper", title=title, fontsize=7.5)
     interval = "with Student-t 95 % intervals" if min(runs) > 1 else "without intervals where there is a single run"
-    said = [f"Means over seeds {interval}; {_a_point(runs)}."]
+    said = [f"Means over seeds {interval}; {_runs_a(runs, 'point')}."]
     if curve.scatter:
-        said = ["Each point is a run.", *_correlations(curve, inside)]
+        clouds = [sum(map(len, values.values())) for found in measured.values() for values in found.values()]
+        told = ["colour"] * (len(clouds) > len(measured)) + ["panel"] * (len(measured) > 1)
+        said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
     for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
         if len(drawn) < len(all_of):
             said.append(f"The first {len(drawn)} of {len(all_of)} {what}.")
@@ -195,20 +197,21 @@ def _trajectories(curve: Curve, points: Sequence[Point], x: Mapping[str, str]) -
     ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=7.5)
     runs = {len(pairs) for _, lines in panels for line in lines.values() for pairs in line.values()}
-    said = f"Means over seeds; {_a_point(runs)}."
+    said = f"Means over seeds; {_runs_a(runs, 'point')}."
     for drawn, all_of, what in ((len(panels), len(measured), "panels"), (len(labels), len(curve.y), "lines")):
         if drawn < all_of:
             said += f" The first {drawn} of {all_of} {what}."
     return Drawing(curve.name, clean(curve.title), said, figure)
 
 
-def _a_point(runs: set[int]) -> str:
-    """Say of how many runs points are.
+def _runs_a(runs: set[int], what: str) -> str:
+    """Say of how many runs a point is, or how many a colour or panel has.
 
-    >>> _a_point({8}), _a_point({1, 8})
-    ('8 runs a point', '1 to 8 runs a point')
+    >>> _runs_a({8}, "point"), _runs_a({1, 8}, "point"), _runs_a({8}, "")
+    ('8 runs a point', '1 to 8 runs a point', '8 runs')
     """
-    return f"{min(runs)} {'to ' + str(max(runs)) + ' ' if len(runs) > 1 else ''}run{'s' * (max(runs) > 1)} a point"
+    words = f"{min(runs)} {'to ' + str(max(runs)) + ' ' if len(runs) > 1 else ''}run{'s' * (max(runs) > 1)}"
+    return f"{words} a {what}" if what else words
 
 
 def _inside(curve: Curve, points: Sequence[Point]) -> list[Point]:

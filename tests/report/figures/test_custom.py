@@ -65,7 +65,21 @@ def test_a_metric_against_another_is_a_point_a_run(sizes):
     assert sorted(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [
         (pytest.approx(x), pytest.approx(x + 0.1 + 0.01 * seed)) for x in (0.45, 0.55) for seed in range(3)
     ]
-    assert drawing_.caption.startswith("Each point is a run.")
+    assert drawing_.caption == "Each point is a run; 6 runs."
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"lines": ["regularization"]}, "6 runs a colour"),
+        ({"lines": [], "panels": ["regularization"]}, "6 runs a panel"),
+        ({"lines": ["regularization"], "panels": ["regularization"]}, "6 runs a panel"),
+        ({"lines": ["regularization"], "panels": ["data.train_size"]}, "3 runs a colour and panel"),
+    ],
+)
+def test_a_cloud_says_how_many_runs_it_is(sizes, parts, words):
+    (drawing_,) = drawn(sizes, SIZE | {"x": "test/robustness/drift_1"} | parts)
+    assert drawing_.caption == f"Each point is a run; {words}."
 
 
 def test_lines_and_panels_are_settings(sizes):
@@ -216,8 +230,8 @@ def test_a_cloud_says_the_rank_correlation_within_seeds_and_within_a_setting(tmp
     cloud = SIZE | {"x": "train/norms/all", "lines": ["regularization"], "correlate": "data.train_size"}
     (drawing_,) = drawn(tmp_path, cloud)
     assert drawing_.caption == (
-        "Each point is a run. Rank correlation over train size within a seed, plain mean (claims average Fisher's z): "
-        "none 1.00. Over the seeds at one value of train size: none −1.00."
+        "Each point is a run; 12 runs. Rank correlation over train size within a seed, plain mean (claims average Fisher's "
+        "z): none 1.00. Over the seeds at one value of train size: none −1.00."
     )
     (drawing_,) = drawn(tmp_path, cloud | {"where": {"data.train_size": [1, 2]}})
     assert "(claims average Fisher's z): none –." in drawing_.caption  # two points have no rank correlation
