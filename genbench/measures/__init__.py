@@ -32,7 +32,7 @@ from genbench.measures.curvature import (
     layer_curvature,
 )
 from genbench.measures.davies_bouldin import davies_bouldin
-from genbench.measures.description_length import mixture_code, prequential_code, two_part_code, variational_code
+from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
 from genbench.measures.disagreement import disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
@@ -105,6 +105,7 @@ from genbench.measures.spectral_density import effective_dimension
 from genbench.measures.subspace import subspace_compression_bound
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
 from genbench.measures.tangent_kernel import tangent_kernel
+from genbench.measures.variational_code import variational_code
 from genbench.measures.weight_matching import match_weights, matched_mode_connectivity
 from genbench.records.estimate import Estimate
 
