@@ -230,8 +230,8 @@ def test_a_cloud_says_the_rank_correlation_within_seeds_and_within_a_setting(tmp
     cloud = SIZE | {"x": "train/norms/all", "lines": ["regularization"], "correlate": "data.train_size"}
     (drawing_,) = drawn(tmp_path, cloud)
     assert drawing_.caption == (
-        "Each point is a run; 12 runs. Rank correlation over train size within a seed, plain mean (claims average Fisher's "
-        "z): none 1.00. Over the seeds at one value of train size: none −1.00."
+        "Each point is a run; 12 runs. Rank correlation over train size within a seed, plain mean (claims average "
+        "Fisher's z): none 1.00. Over the seeds at one value of train size: none −1.00."
     )
     (drawing_,) = drawn(tmp_path, cloud | {"where": {"data.train_size": [1, 2]}})
     assert "(claims average Fisher's z): none –." in drawing_.caption  # two points have no rank correlation
