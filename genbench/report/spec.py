@@ -128,7 +128,7 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
         given["published"] = {
             row: _published(value, given, f"{where}: published, row {row!r}")
             for name, value in given.get("published", {}).items()
-            for row in [show(name) if show(name) in order else named.get(show(name), show(name))]
+            for row in [_row(name) if _row(name) in order else named.get(show(name), _row(name))]
             if value is not None
         }
         if order and (unknown := [row for row in given["published"] if row not in order]):
@@ -155,13 +155,22 @@ def _published(value: Any, column: Mapping[str, Any], where: str) -> Published:
     return Published(text=text, source=clean(node["source"]), third_party=third_party)
 
 
+def _row(values: Any) -> str:
+    """Return the values of a row, with / between them, as tables show them: ``null``, as in a configuration, is none.
+
+    >>> _row("null/1/0"), _row("none"), _row(None)
+    ('none/1/0', 'none', 'none')
+    """
+    return "/".join("none" if value == "null" else value for value in show(values).split("/"))
+
+
 def order_of(spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the rows that the table has in any case, in their order: their values, and the names that are shown."""
     given = spec.get("order") or {}
     if not isinstance(given, Mapping | list):
         raise ValueError(f"table: order is {given!r}; accepted: a list of rows, or the name of each")
     named = given.items() if isinstance(given, Mapping) else zip(given, given, strict=True)
-    rows = [(show(row), clean(show(row if name is None else name))) for row, name in named]
+    rows = [(_row(row), clean(_row(row) if name is None else show(name))) for row, name in named]
     for part in zip(*rows, strict=True):
         if twice := next((text for text, count in Counter(part).items() if count > 1), None):
             raise ValueError(f"table: order has {twice!r} twice; accepted: different rows of different names")
@@ -184,7 +193,7 @@ def curves_of(nodes: Any) -> list[Curve]:
         given = {key: value for key, value in node.items() if value is not None}
         for key in ("lines", "panels"):
             given[key] = tuple(given.get(key, ()))
-        given["names"] = {show(key): clean(text) for key, text in given.get("names", {}).items()}
+        given["names"] = {_row(key): clean(text) for key, text in given.get("names", {}).items()}
         if isinstance(node["y"], Mapping):
             _check_families(node["name"], node["y"], given.get("x"))
         elif node["y"].count("*") != ("x" not in given) or isinstance(given.get("x"), Mapping):

@@ -37,6 +37,13 @@ def test_a_page_is_what_the_summary_gives(board, entries, name):
 
 
 @of_every_paper
+def test_every_row_of_a_table_has_runs_or_published_values(name):
+    rows = [line.split(" | ")[1:] for line in (PAGES / f"{name}.md").read_text().splitlines() if line.startswith("| ")]
+    assert rows
+    assert all(any("not run" not in cell or "[" in cell for cell in row) for row in rows)
+
+
+@of_every_paper
 def test_every_claim_has_a_verdict_by_the_rule_that_its_runs_were_trained_under(entries, name):
     entry, written = entries[name], (PAGES / f"{name}.md").read_text()
     assert {record["provenance"]["claims"] for record in entry.selection.records} == {entry.experiment.digest}

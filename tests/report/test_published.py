@@ -182,6 +182,12 @@ def test_rows_may_be_ordered_without_other_names(folder):
     assert table.baseline == 1
 
 
+def test_no_value_is_null_or_none_in_an_order(folder):
+    for nothing in ("null", "none", None):
+        table = build(load(folder), {**PAPER, "order": {nothing: "plain", "l2": "Small net"}, "columns": [ACCURACY]})
+        assert [row.label for row in table.rows] == ["plain", "Small net", "sam"]
+
+
 def test_the_baseline_is_named_by_the_values_or_by_the_name_of_its_row(folder):
     for name in ("none", "Net of 3 × 512"):
         assert build(load(folder), {**PAPER, "baseline": name}).baseline == 2
