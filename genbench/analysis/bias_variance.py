@@ -12,6 +12,7 @@ from genbench.checks import check_choice
 from genbench.records.estimate import Estimate
 
 _LOSSES = ("squared", "cross_entropy")
+_BLOCKS = 100  # at most so many are left out in turn
 _NAMES = ("risk", "bias2", "variance", "variance_subsets", "variance_seeds")
 Array = np.ndarray
 
@@ -38,9 +39,9 @@ def bias_variance(
     examples, vary less than independent ones: n of N examples, by about 1 − n/N. Without ``subsets`` each run is taken
     as independent of the others.
 
-    Standard errors are those of a jackknife that leaves out one subset (without subsets, one run) at a time, and of the
-    mean over the examples as a random sample, added in squares; ``None`` of fewer than three. A part that needs more
-    runs is ``None`` with the reason.
+    Standard errors are those of a jackknife that leaves out one subset (without subsets, one run) at a time, of more
+    than 100 a hundredth of them, and of the mean over the examples as a random sample, added in squares; ``None`` of
+    fewer than three. A part that needs more runs is ``None`` with the reason.
 
     Args:
         predictions: [runs, examples] or [runs, examples, outputs]: probabilities or outputs of a regression, of
@@ -68,11 +69,14 @@ def bias_variance(
     if loss == "cross_entropy" and np.isinf(p).any():
         return dict.fromkeys(names, Estimate(None, note="undefined: a run gives a class the probability 0"))
     kind = _SQUARED if loss == "squared" else _CROSS_ENTROPY
-    members = range(len(p)) if subsets is None else subsets
-    groups = [np.array([i for i, own in enumerate(members) if own == name]) for name in dict.fromkeys(members)]
+    places: dict[Hashable, list[int]] = {}
+    for index, name in enumerate(range(len(p)) if subsets is None else subsets):
+        places.setdefault(name, []).append(index)
+    groups = [np.array(each) for each in places.values()]
     units = groups if len(groups) > 1 else [np.array([i]) for i in groups[0]]
     whole = _parts(p, t, groups, kind)
-    others = [_parts(p, t, _without(groups, unit), kind) for unit in units] if len(units) > 2 else []
+    blocks = [np.concatenate(units[i::_BLOCKS]) for i in range(min(_BLOCKS, len(units)))]
+    others = [_parts(p, t, _without(groups, block), kind) for block in blocks] if len(units) > 2 else []
     results = {name: _estimate(whole[name], [each[name] for each in others], len(units)) for name in names}
     if len(groups) == 1:
         note = "of one subset: variance over the seeds alone"
@@ -106,8 +110,12 @@ _CROSS_ENTROPY = _Loss(
 
 def _parts(p: Array, t: Array, groups: Sequence[Array], kind: _Loss) -> dict[str, Array | None]:
     """The parts of the risk by example [N]; None where there are too few runs."""
-    risk = np.mean([kind.loss(p[own], t).mean(0) for own in groups], axis=0)
-    centres = np.stack([kind.centre(p[own]) for own in groups])
+    if all(len(own) == 1 for own in groups):  # the same at once
+        centres = p[np.concatenate(groups)]
+        risk = kind.loss(centres, t).mean(0)
+    else:
+        centres = np.stack([kind.centre(p[own]) for own in groups])
+        risk = np.mean([kind.loss(p[own], t).mean(0) for own in groups], axis=0)
     several = [(own, centre) for own, centre in zip(groups, centres, strict=True) if len(own) > 1]
     seeds, between, variance = None, None, None
     if several:
