@@ -152,6 +152,7 @@ def _without(groups: Sequence[Array], unit: Array) -> list[Array]:
 def _arrays(predictions: Any, targets: Any, loss: str) -> tuple[Array, Array]:
     """Predictions [M, N, K] and targets [N, K], float64."""
     p, t = np.asarray(predictions), np.asarray(targets)
+    shapes = f"predictions have shape {p.shape}, targets {t.dtype} {t.shape}"
     labels = np.issubdtype(t.dtype, np.integer) and t.ndim == 1 and p.ndim == 3
     if p.ndim == 2 and loss == "squared":
         p, t = p[..., None], t[..., None]
@@ -159,7 +160,6 @@ def _arrays(predictions: Any, targets: Any, loss: str) -> tuple[Array, Array]:
         accepted = "[runs, examples, classes] and integer [examples]"
         if loss == "squared":
             accepted += ", [runs, examples, outputs] and [examples, outputs], or [runs, examples] and [examples]"
-        shapes = f"predictions have shape {p.shape}, targets {t.dtype} {t.shape}"
         raise ValueError(f"{shapes}; accepted: {accepted}")
     if labels:
         if t.min() < 0 or t.max() >= p.shape[2]:

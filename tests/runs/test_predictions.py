@@ -47,14 +47,14 @@ def test_validation_examples_differ_between_subsets(folder):
 
 
 def test_what_cannot_be_compared_is_refused(folder, configure, tmp_path):
-    with pytest.raises(ConfigError, match=r"^split=tset is not there; accepted: train, val, test$"):
+    with pytest.raises(ConfigError, match=r"^split=tset is not there; accepted: train, test, val$"):
         predictions(folder, split="tset")
     known = records.load(folder).records[0]["run_id"]
     with pytest.raises(ConfigError, match=rf"^run_ids has '{known[:-1]}'; did you mean '{known}'\?$"):
         predictions(folder, run_ids=[known[:-1]])
     with pytest.raises(ConfigError, match=r"^other has no completed run; accepted: "):
         predictions(tmp_path / "other")
-    execute.run(configure(*FAST, "optimizer.lr=0.01"))
+    execute.run(configure(*FAST, "optimizer.lr=0.0123"))
     with pytest.raises(ConfigError, match=r"^default holds several configurations: .*lr.*; accepted: run_ids of one"):
         predictions(folder)
     assert len(predictions(folder, run_ids=[known]).seeds) == 1
