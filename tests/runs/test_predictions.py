@@ -58,5 +58,3 @@ def test_what_cannot_be_compared_is_refused(folder, configure, tmp_path):
     with pytest.raises(ConfigError, match=r"^default holds several configurations: .*lr.*; accepted: run_ids of one"):
         predictions(folder)
     assert len(predictions(folder, run_ids=[known]).seeds) == 1
-
-
