@@ -42,6 +42,7 @@ from genbench.measures.gap import generalization_gap
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.input_curvature import input_curvature
 from genbench.measures.kernel_interpolation import convolution_interpolation, gaussian_interpolation
+from genbench.measures.learning_coefficient import learning_coefficient
 from genbench.measures.log_prior import log_prior, marginal_likelihood_bound
 from genbench.measures.margin_bounds import rademacher_bound, spectral_margin_bound
 from genbench.measures.margins import (
@@ -169,6 +170,7 @@ __all__ = [
     "l2_norm",
     "label_wise_mixup",
     "layer_curvature",
+    "learning_coefficient",
     "lempel_ziv_complexity",
     "linear_cka",
     "linear_mode_connectivity",

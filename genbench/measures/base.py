@@ -28,7 +28,7 @@ def measure(
     of_weights: bool = False,
     names: Sequence[str] = (),
     by_member: bool = True,
-    moves: bool = False,
+    moves: bool | None = False,
     passes: Callable[[Mapping[str, Any]], int] | None = None,
     check: Callable[[nn.Module, Mapping[str, Any]], None] | None = None,
 ) -> Callable[[Measure[P, Result]], Measure[P, Result]]:
@@ -38,7 +38,8 @@ def measure(
     ``passes`` maps the settings to the maximum number of passes over the data, for progress messages. ``check`` refuses
     settings that a network does not take: see :func:`check_network`. A measure of
     flatness is computed in the precision that it needs, which is higher for one that ``moves`` the weights: see
-    :mod:`genbench.measures.precision`. Estimates of more than the weights carry the snapshot's note on its loss.
+    :mod:`genbench.measures.precision`; with ``moves=None`` it chooses that itself. Estimates of more than the weights
+    carry the snapshot's note on its loss.
 
     ``names`` are those of the estimates of a measure that returns several, ``*`` in place of what depends on the
     network or on settings; without them a claim on a misspelt name is refused only after training.
@@ -57,7 +58,7 @@ def measure(
                 result = function(snapshot, *args, **settings)
                 return _noted(result, snapshot.note_of_weights)
             rounding = None
-            if family == "flatness":
+            if family == "flatness" and moves is not None:
                 snapshot, rounding = precise(snapshot, moved=moves)
             with snapshot.measuring():
                 result = function(snapshot, *args, **settings)

@@ -37,6 +37,7 @@ APART = {
     "pac_bayes_optimized",  # of the train split and another: measures=bounds
     "subspace_compression_bound",  # the same, and of networks trained in a subspace alone
     "mixture_code",
+    "learning_coefficient",  # chains of thousands of gradients: measures=learning_coefficient
 }
 
 
