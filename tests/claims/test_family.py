@@ -67,7 +67,7 @@ def test_a_decided_verdict_stays_whatever_later_seeds_say():
     found = only(ClaimRuns(first + later))
     assert (found.status, found.look, found.evidence.n) == ("replicated", 1, 32)
     assert found.evidence.statistic < 0
-    assert found.words.endswith("are of the look of 32, which by itself says: not replicated")
+    assert found.words.endswith("at the look of 8 seeds, while that of 32 by itself says: not replicated")
 
 
 def test_other_looks_and_seeds():

@@ -151,10 +151,12 @@ def test_a_few_steps_of_each_row(row, tmp_path):
         for name, steps in measures.items()
         if chosen.get(f"callbacks.{callback}") != "null"
     ]
-    settings = [f"{key}={value}" for key, value in (chosen | {"trainer.max_steps": "300"}).items()]
+    # a bound by margins needs nearly all examples to have one, and five narrow layers give them none
+    few_steps = {"trainer.max_steps": 1500} if "optimizer=sgd" in row else {"trainer.max_steps": 300, "model.width": 20}
+    settings = [f"{key}={value}" for key, value in (chosen | few_steps).items()]
     found = trained(
-        tmp_path, "experiment=theory", *settings, *short, "model.width=20", "data.train_size=100",
-        "data.test_size=100", "trainer.accelerator=cpu",
+        tmp_path, "experiment=theory", *settings, *short, "data.train_size=100", "data.test_size=100",
+        "trainer.accelerator=cpu",
     )  # fmt: skip
     if "regularization=random_subspace" in row:
         needed = {COMPRESSION, QUANTIZED}
