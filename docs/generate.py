@@ -3,6 +3,7 @@
 By itself, ``python docs/generate.py`` writes the pages of papers, ``docs/papers/``, which are committed.
 """
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from genbench.report.papers import page, scoreboard
 from genbench.report.render import escaped
 from genbench.report.strategies import described
 
+TESTS = Path(__file__).parents[1] / "tests"
 PAPERS = Path(__file__).parent / "papers"  # a page for each paper that has a summary
 MEASURED = Path(__file__).parent / "measured" / "strategies.md"  # as genbench-table FOLDER … --strategies wrote it
 FAMILIES = {
@@ -115,8 +117,9 @@ def measured_table(line: str) -> Iterator[str]:
 
 
 def measures_page() -> Iterator[str]:
-    """Every measure by family, with the sets of measures that hold it."""
+    """Every measure by family, with the sets of measures that hold it and the tests of its value."""
     sets = {name: targets(path) for name, path in choices("measures")}
+    tested = oracles()
     yield "# Measures\n"
     yield "A measure is a function of a `Snapshot`. It works alone and in a callback. `measures=NAME` chooses a set:\n"
     yield "| set | measures |\n|:--|:--|"
@@ -124,7 +127,8 @@ def measures_page() -> Iterator[str]:
     yield ""
     yield "A value that is not defined for a network is `None`, with the reason as its note. A stochastic measure"
     yield "returns a standard error, an iterative one whether it converged. Its key in a record is `split/family/name`."
-    yield "`callbacks=robustness` takes the measures of robustness on the test split."
+    yield "`callbacks=robustness` takes the measures of robustness on the test split. An oracle is a test of the value"
+    yield "against a closed form, a case worked by hand, a dense float64 computation or another library."
     functions = {name: getattr(measures, name) for name in measures.__all__}
     for family, about in FAMILIES.items():
         yield f"\n## {family}\n\n{about}"
@@ -141,6 +145,24 @@ def measures_page() -> Iterator[str]:
                 )
                 yield f"Settings: {values}.\n" if values else ""
                 yield f"In: {', '.join(f'`measures={each}`' for each in having)}.\n" if having else ""
+                checked = [
+                    f"{', '.join(f'`{test}`' for test in tests)} (`{path}`)"
+                    for path, tests in tested.get(name, {}).items()
+                ]
+                yield f"Oracle: {'; '.join(checked)}.\n" if checked else ""
+
+
+def oracles() -> dict[str, dict[str, list[str]]]:
+    """Measure -> file -> the tests there that ``pytest.mark.oracle(measure, …)`` marks."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.oracle":
+                    for name in map(ast.literal_eval, mark.args):
+                        file = path.relative_to(TESTS.parent).as_posix()
+                        found.setdefault(name, {}).setdefault(file, []).append(node.name)
+    return found
 
 
 def components(group: str, title: str, how: str, about: str) -> Iterator[str]:

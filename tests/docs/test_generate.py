@@ -9,15 +9,21 @@ import pytest
 import yaml
 
 import genbench.measures
+from genbench.checks import nearest
 from tests.helpers.choices import choices
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def generate():
+    return runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+@pytest.fixture(scope="module")
+def pages(generate, tmp_path_factory):
     target = tmp_path_factory.mktemp("generated")
-    runpy.run_path(str(ROOT / "docs" / "generate.py"))["write"](target)
+    generate["write"](target)
     return {path.stem: path.read_text() for path in target.glob("*.md")}
 
 
@@ -39,6 +45,29 @@ def test_every_measure_has_its_section_and_is_in_the_sets_that_hold_it(pages):
     text = pages["measures"].partition("### sam_sharpness\n")[2].partition("\n### ")[0]
     assert "`rho=0.05`" in text
     assert "`measures=standard`" in text
+
+
+def test_every_measure_names_the_tests_of_its_value(pages):
+    for name in headings(pages["measures"], 3):
+        text = pages["measures"].partition(f"### {name}\n")[2].partition("\n### ")[0]
+        line = re.search(r"^Oracle: (.*)\.$", text, re.M)
+        assert line, f"no test is marked as an oracle of {name}"
+        for part in line[1].split("; "):
+            *tests, path = re.findall(r"`([^`]+)`", part)
+            there = re.findall(r"^def (test_\w+)\(", (ROOT / path).read_text(), re.M)
+            assert tests
+            assert set(tests) <= set(there)
+
+
+def test_every_mark_of_an_oracle_is_read_and_names_measures(generate):
+    measures = [name for name in genbench.measures.__all__ if hasattr(getattr(genbench.measures, name), "family")]
+    read = generate["oracles"]()
+    for name, files in read.items():
+        assert name in measures, f"{[*files]}: {name!r} is no exported measure; {nearest(name, measures)}"
+    tests = {(path, test) for files in read.values() for path, found in files.items() for test in found}
+    assert all(test.startswith("test_") for _, test in tests)
+    marks = sum(len(re.findall(r"mark\.oracle\(", path.read_text())) for path in (ROOT / "tests").rglob("*.py"))
+    assert len(tests) == marks, "a mark is not the decorator of a test"
 
 
 def test_a_strategy_has_its_definition_its_settings_and_its_numbers(pages):

@@ -22,6 +22,7 @@ def linear(weight):
     return net
 
 
+@pytest.mark.oracle("active_weights")
 def test_a_logistic_unit_by_hand():
     """Without w_i the probability moves from σ(w·x) to σ(w·x − w_i x_i): by .5 − σ(−1) = .231, by .1 · σ′, by 0."""
     x = torch.tensor([[1.0, 0.0, 5.0], [-1.0, 0.0, 5.0]])
@@ -39,6 +40,7 @@ def test_the_mean_is_that_over_all_examples():
     assert active_weights(found, threshold=0.058).value == 0
 
 
+@pytest.mark.oracle("active_weights")
 def test_it_is_the_count_by_hand_of_a_network():
     torch.manual_seed(0)
     net, x = MLP(input_shape=(1, 4), classes=3, width=5, depth=1), torch.randn(7, 1, 4)
@@ -88,6 +90,7 @@ def test_the_threshold_is_a_probability(threshold):
             measure(snapshot_of(nn.Linear(4, 2), torch.randn(7, 4)), threshold=threshold)
 
 
+@pytest.mark.oracle("active_inputs")
 def test_active_inputs_are_those_by_hand():
     """The first layer sees 4 inputs, the head 5 units: each is set to zero in turn."""
     torch.manual_seed(0)

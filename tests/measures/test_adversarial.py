@@ -31,6 +31,7 @@ def snapshot(trained):
     return Snapshot(net, F.cross_entropy, [(x, y)])
 
 
+@pytest.mark.oracle("adversarial_accuracy")
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("starts", [0, 1, 3])
 def test_a_linear_classifier_of_two_classes_falls_where_its_margin_does(norm, starts):
@@ -50,6 +51,7 @@ def test_a_linear_classifier_of_two_classes_falls_where_its_margin_does(norm, st
         assert found.stderr == pytest.approx((share * (1 - share) / 399) ** 0.5)
 
 
+@pytest.mark.oracle("adversarial_accuracy")
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_foolbox_finds_as_many(trained, snapshot, norm):
     """Example by example: one step, many from the input, many from our random points of the ball."""

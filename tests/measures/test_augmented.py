@@ -37,6 +37,7 @@ def test_the_settings_are_those_of_training():
     assert {name: value for name, value in node.items() if name != "_target_"} == AUGMENTATION
 
 
+@pytest.mark.oracle("augmented_margin")
 def test_a_linear_network_after_its_first_layer_has_exact_distances():
     net, x, y = signals()
     net = nn.Sequential(*list(net)[:3], nn.Linear(12, 4).double())
@@ -99,6 +100,7 @@ def test_some_examples_and_images():
     assert found.stderr > 0
 
 
+@pytest.mark.oracle("augmentation_change")
 def test_changes_of_the_output_by_hand():
     net, x, y = signals()
     p = net(x).detach().softmax(1)

@@ -29,12 +29,14 @@ def snapshot_of(net, *shape, n=8, k=3):
     return Snapshot(net, F.cross_entropy, [(torch.randn(n, *shape), torch.randint(k, (n,)))])
 
 
+@pytest.mark.oracle("vc_dimension")
 def test_vc_dimension_of_an_mlp():
     net, x, y = build("mlp")  # 4-6-5-3: the answer of three logits takes three differences
     found = vc_dimension(Snapshot(net, F.cross_entropy, [(x, y)])).value
     assert found == pytest.approx(formula(3, [30, 35, 18], [6, 5, 3]), rel=1e-12)
 
 
+@pytest.mark.oracle("vc_dimension")
 def test_vc_dimension_of_a_halfspace():
     net = nn.Linear(7, 1)
     snapshot = Snapshot(net, F.binary_cross_entropy_with_logits, [(torch.randn(9, 7), torch.ones(9, 1))])
@@ -42,6 +44,7 @@ def test_vc_dimension_of_a_halfspace():
     assert vc_dimension(snapshot).value > 8  # what it is
 
 
+@pytest.mark.oracle("vc_dimension")
 def test_vc_dimension_of_a_convolution_counts_its_positions():
     net = nn.Sequential(
         nn.Conv1d(2, 3, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(6, 4)
@@ -114,6 +117,7 @@ def test_vc_dimension_of_tokens_is_not_known():
     assert "no real numbers" in vc_dimension(snapshot).note
 
 
+@pytest.mark.oracle("vc_bound")
 def test_vc_bound_written_out():
     torch.manual_seed(0)
     net = nn.Linear(1, 1).double()
@@ -154,6 +158,7 @@ def test_kl_inverse_by_hand():
     assert kl_inverse(0.2, 1e4) == 1
 
 
+@pytest.mark.oracle("pac_bayes_bound")
 @pytest.mark.parametrize("prior", ["init", "origin"])
 def test_pac_bayes_written_out(prior):
     net, x, y = build("mlp")
@@ -198,6 +203,7 @@ def test_a_prior_that_is_worse_by_less_than_its_price_saves_a_bound():
     assert found["pac_bayes_kl"].value == pytest.approx(divergences[priced], rel=1e-9)
 
 
+@pytest.mark.oracle("pac_bayes_bound")
 def test_the_train_error_of_the_stochastic_classifier():
     found = pac_bayes_bound(independent(torch.full((3000,), 1.0)), prior="origin", sigma=0.8, samples=20)
     error = found["pac_bayes_train_error"]
@@ -255,6 +261,7 @@ def constant(*logits):
     return net
 
 
+@pytest.mark.oracle("sign_correlation")
 def test_sign_correlation_by_hand():
     x, y = torch.randn(8, 2).double(), torch.tensor([0, 1, 1, 2, 3, 1, 0, 1])  # six of the lower half
     for logits, expected in (((1.0, 0, 0, 0), 0.5), ((0, 1.0, 0, 0), 0.5), ((0, 0, 0, 1.0), -0.5)):

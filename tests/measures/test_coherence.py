@@ -44,6 +44,7 @@ def cosines(g: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
     return F.normalize(g) @ F.normalize(g if other is None else other).T
 
 
+@pytest.mark.oracle("gradient_coherence", "stiffness")
 @pytest.mark.parametrize("name", NETS)
 def test_all_pairs_of_all_gradients(name):
     net, x, y = build(name)
@@ -70,6 +71,7 @@ def test_all_pairs_of_all_gradients(name):
         assert found[f"stiffness_{kind}_between"] == pytest.approx(float(between), abs=1e-9)
 
 
+@pytest.mark.oracle("gradient_coherence", "stiffness")
 def test_equal_orthogonal_and_opposed_gradients():
     eye = torch.eye(8, dtype=torch.float64)
     for g, m_coherence, cosine in (
@@ -84,6 +86,7 @@ def test_equal_orthogonal_and_opposed_gradients():
     assert equal.stderr == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.oracle("gradient_coherence")
 def test_the_authors_idealized_data():
     """Chatterjee & Zielinski's example: a share of the gradient in common, the rest each example's own."""
     eye = torch.eye(11, dtype=torch.float64)
@@ -93,6 +96,7 @@ def test_the_authors_idealized_data():
     assert stiffness(of_gradients(g))["stiffness_cosine"].value == pytest.approx(0.3, rel=1e-6)
 
 
+@pytest.mark.oracle("train_coherence", "train_stiffness")
 def test_two_samples():
     net, x, y = build("mlp", n=30)
     ours, train = (Snapshot(net, F.cross_entropy, [(x[rows], y[rows])]) for rows in (slice(18), slice(18, 30)))

@@ -21,6 +21,7 @@ def gaussian(n):
     return torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+@pytest.mark.oracle("compressed_size")
 @pytest.mark.parametrize("bits", [4, 6, 8])
 def test_size_is_near_the_entropy_of_independent_weights(bits):
     w = gaussian(30_000)
@@ -41,6 +42,7 @@ def test_structure_is_compressed():
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.oracle("compressed_size")
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 @pytest.mark.parametrize("name", NETS)
 def test_the_rounded_network(name, bits):

@@ -22,6 +22,7 @@ def recurrent(gates, width=6, steps=40):
     return 2 * (steps * 2 * gates * width * (1 + width) + 2 * width * steps * 10)
 
 
+@pytest.mark.oracle("flops")
 @pytest.mark.parametrize(
     ("model", "settings", "expected"),
     [
@@ -42,6 +43,7 @@ def test_counts_by_hand(model, settings, expected):
     assert of(net, (1, 40)) == of(net, (1, 40), n=1) == expected
 
 
+@pytest.mark.oracle("flops")
 def test_images():
     """ResNet-18 of one channel: on 8 × 8, 4 × 4, 2 × 2 and one point."""
     net = ResNet18(input_shape=(1, 8, 8), classes=10, width=1)

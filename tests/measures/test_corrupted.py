@@ -55,6 +55,7 @@ def by_hand(snapshot, shift, severity, seed=0):
     return Snapshot(snapshot.model, F.cross_entropy, [(torch.cat(moved), y)])
 
 
+@pytest.mark.oracle("corrupted_performance")
 def test_means_over_corruptions_and_severities(signals):
     found = corrupted_performance(signals, corruptions=["blur", "gaussian_noise"], seed=3)
     whole = {
@@ -142,6 +143,7 @@ def test_mean_corruption_error_by_hand():
         mean_corruption_error({f"{prefix}_fog": 0.4}, {f"{prefix}_fog": 1.0})
 
 
+@pytest.mark.oracle("drift_accuracy")
 @pytest.mark.parametrize(("name", "shift"), [("signals", "time_warp"), ("digits", "rotation")])
 def test_accuracy_along_a_drift(name, shift, request):
     snapshot = request.getfixturevalue(name)
@@ -154,6 +156,7 @@ def test_accuracy_along_a_drift(name, shift, request):
     assert found[f"drift_{shift}_5"].stderr == accuracy(by_hand(snapshot, shift, 5)).stderr
 
 
+@pytest.mark.oracle("generator_drift_accuracy")
 def test_accuracy_along_a_drift_of_the_generator(signals):
     found = generator_drift_accuracy(signals, parameter="shear", end=4.0, steps=3, examples=500, seed=1)
     assert list(found) == [f"drift_shear_{k}" for k in range(4)]

@@ -34,6 +34,7 @@ def values(found):
     return {name: estimate.value for name, estimate in found.items()}
 
 
+@pytest.mark.oracle("davies_bouldin")
 def test_three_classes_on_a_line_by_hand():
     # means 0, 4 and 10, mean distances 1, 2 and 0
     x, y = torch.tensor([[-1.0], [1], [2], [6], [10]]).double(), torch.tensor([0, 0, 1, 1, 2])
@@ -45,6 +46,7 @@ def test_three_classes_on_a_line_by_hand():
     assert all(estimate.stderr is None for estimate in found.values())
 
 
+@pytest.mark.oracle("davies_bouldin")
 @pytest.mark.parametrize(("n", "k", "d"), [(60, 2, 3), (200, 7, 12), (31, 10, 40)])
 def test_the_index_is_scikit_learns_and_the_mean_is_that_of_the_contests_code(n, k, d):
     y = torch.arange(n) % k

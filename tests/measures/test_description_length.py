@@ -41,6 +41,7 @@ def sequential(labels, symbols):
     return p
 
 
+@pytest.mark.oracle("two_part_code")
 def test_integers_are_coded_one_after_the_other():
     k = torch.tensor([0, 2, 0, -1, 0, 0])
     assert integer_bits(k) == pytest.approx(gamma_bits(3) - math.log2(sequential(k.tolist(), range(-2, 3))))
@@ -49,6 +50,7 @@ def test_integers_are_coded_one_after_the_other():
     assert sum(2.0 ** -gamma_bits(i) for i in range(1, 10_000)) <= 1  # Kraft
 
 
+@pytest.mark.oracle("prequential_code")
 def test_the_mixture_of_softened_predictions_is_that_of_coding_one_label_after_the_other():
     generator = torch.Generator().manual_seed(0)
     logits, y = 3 * torch.randn(40, 3, generator=generator), torch.randint(3, (40,), generator=generator)
@@ -98,6 +100,7 @@ def test_the_prequential_code_of_a_rule_is_short_and_its_curve_adds_up():
     assert found["prequential_block_bits_at_32"].value == pytest.approx(math.log2(3))
 
 
+@pytest.mark.oracle("prequential_code")
 def test_without_the_mixture_a_block_takes_the_cross_entropy_of_the_network():
     """Of an untrained network it can be counted: no step is taken."""
     x, y = source(200)
@@ -126,6 +129,7 @@ def test_a_source_of_known_entropy_is_coded_near_it():
     assert -20 < found["prequential_bits"].value - float(given) < 0.05 * 4000
 
 
+@pytest.mark.oracle("mixture_code")
 def test_equal_labels_cost_about_a_logarithm():
     x, y = torch.randn(1000, 4), torch.ones(1000).long()
     found = mixture_code(snapshot(x, y), widths=[2], steps=50)
@@ -135,6 +139,7 @@ def test_equal_labels_cost_about_a_logarithm():
     assert found["mixture_bits"].value <= exact + gamma_bits(2)
 
 
+@pytest.mark.oracle("mixture_code")
 def test_a_mixture_is_at_most_the_name_longer_than_its_best_model():
     for kind in ("none", "uniform"):
         x, y = source(300, entropy=kind)
@@ -155,6 +160,7 @@ def test_more_models_leave_the_others():
     assert again["mixture_bits_mlp_4"].value == both["mixture_bits_mlp_4"].value
 
 
+@pytest.mark.oracle("two_part_code")
 def test_two_parts_of_a_linear_rule():
     """A net whose weights are multiples of ½: Δ = ½ loses nothing, and both parts can be counted."""
     x, _ = source(2000)
@@ -208,6 +214,7 @@ def slope(n=120):
     return Snapshot(net, F.cross_entropy, [(x, y)], initial=net.state_dict()), x[:, 0].double(), y
 
 
+@pytest.mark.oracle("variational_code")
 def test_a_variational_code_is_the_best_of_its_kind_and_no_shorter_than_a_bayesian_s():
     """Both weights count by their difference alone, so that all is an integral over one normal variable."""
     one, x, y = slope()
@@ -254,6 +261,7 @@ def test_a_variational_code_is_the_best_of_its_kind_and_no_shorter_than_a_bayesi
     assert free["variational_bits_per_label"].value == free["variational_ratio"].value == bits.value / 120
 
 
+@pytest.mark.oracle("variational_code")
 def test_weights_that_stay_cost_their_spread_and_the_labels_what_noise_makes_of_them():
     x, y = source(300)
     one = snapshot(x, y)

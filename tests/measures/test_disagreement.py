@@ -21,6 +21,7 @@ def answering(answers, y, k=3, split=None):
     return Snapshot(net, F.cross_entropy, list(zip(x.split(pieces), y.split(pieces), strict=True)))
 
 
+@pytest.mark.oracle("disagreement")
 def test_counted():
     y = torch.tensor([0, 1, 2, 0, 1])
     ours, theirs = answering([0, 1, 2, 0, 0], y), answering([0, 2, 2, 1, 0], y, split=[2, 3])

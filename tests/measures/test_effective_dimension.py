@@ -15,6 +15,7 @@ def of_spectrum(values: torch.Tensor, alpha: float) -> float:
     return math.fsum(v / (v + alpha) for v in values.tolist())
 
 
+@pytest.mark.oracle("effective_dimension")
 @pytest.mark.parametrize("name", NETS)
 def test_small_networks_are_exact(name):
     net, x, y = build(name)
@@ -27,6 +28,7 @@ def test_small_networks_are_exact(name):
         assert found.note is None
 
 
+@pytest.mark.oracle("effective_dimension")
 def test_least_squares_by_hand():
     """L = mean (xᵀw − y)², whose curvature is 2 mean xxᵀ = diag(2, 8), seen through a prior of precision 2."""
     x = torch.tensor([[2.0**0.5, 0.0], [0.0, 8.0**0.5]], dtype=torch.float64)

@@ -29,6 +29,7 @@ def nets(n, seed=0):
     return members, x, y
 
 
+@pytest.mark.oracle("ensemble_curve")
 def test_by_hand():
     """p(label) of three members: ½, ¼, ⅛; of two: ⅜, 3/16, 5/16; of all: 7/24."""
     members = [Table(0.5, 0.5), Table(0.25, 0.75), Table(0.125, 0.875)]
@@ -46,6 +47,7 @@ def test_by_hand():
     assert found["accuracy_of_3"].value == 0
 
 
+@pytest.mark.oracle("ensemble_curve")
 def test_its_ends_are_the_members_mean_and_the_ensemble():
     members, x, y = nets(4)
     batches = [(x[:15], y[:15]), (x[15:], y[15:])]

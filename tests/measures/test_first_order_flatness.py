@@ -30,6 +30,7 @@ def largest_norm(hessian: torch.Tensor, w: torch.Tensor, rho: float) -> float:
     return float((values * (c + delta(mu))).norm())
 
 
+@pytest.mark.oracle("first_order_flatness")
 @pytest.mark.parametrize("eigenvalues", [(4.0, 1.0, 0.5, 0.0), (2.0, 0.3, -0.2, -1.0)])
 @pytest.mark.parametrize("rho", [0.05, 2.0])
 def test_at_a_stationary_point_it_is_rho_squared_times_the_largest_curvature(eigenvalues, rho):
@@ -44,6 +45,7 @@ def test_twice_the_sharpness_at_a_minimum():
     assert flat.value == pytest.approx(2 * sharp.value, rel=1e-3)
 
 
+@pytest.mark.oracle("first_order_flatness")
 @pytest.mark.parametrize("rho", [0.01, 0.5, 20.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_with_a_slope_it_is_the_maximum_over_the_sphere(rho, seed):
@@ -55,6 +57,7 @@ def test_with_a_slope_it_is_the_maximum_over_the_sphere(rho, seed):
     assert found.converged
 
 
+@pytest.mark.oracle("first_order_flatness")
 def test_a_linear_loss_has_the_same_slope_everywhere():
     x = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     net = nn.Linear(2, 1, bias=False).double()

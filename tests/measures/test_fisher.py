@@ -31,6 +31,7 @@ def every_label(net: nn.Module, x: torch.Tensor) -> float:
     return float((p * torch.stack(squares, 1)).sum(1).mean())
 
 
+@pytest.mark.oracle("fisher_trace", "empirical_fisher_trace", "fisher_rao_norm")
 @pytest.mark.parametrize("name", NETS)
 def test_against_loops_over_examples_and_classes(name):
     net, x, y = build(name)
@@ -57,6 +58,7 @@ def softmax_regression(classes: int) -> tuple[Snapshot, float]:
     return Snapshot(model, F.cross_entropy, [(x, torch.zeros(40).long())]), expected
 
 
+@pytest.mark.oracle("fisher_trace")
 @pytest.mark.parametrize("classes", [2, 5, 10])
 def test_softmax_regression(classes):
     snapshot, expected = softmax_regression(classes)
@@ -130,6 +132,7 @@ def test_the_empirical_one_is_mean_and_variance_of_the_gradients():
     assert empirical_fisher_trace(snapshot).value == pytest.approx(parts, rel=1e-9)
 
 
+@pytest.mark.oracle("fisher_rao_norm")
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_fisher_rao_of_linear_networks(depth):
     """⟨w, ∇ℓᵢ⟩ = d ⟨∂ℓᵢ/∂fᵢ, fᵢ⟩ for d matrices without biases; of ½(f − y)² in one dimension d (f − y)f."""

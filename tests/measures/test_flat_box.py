@@ -32,6 +32,7 @@ def dense(net, x, epsilon, floor):
     return sum(found) / len(found)
 
 
+@pytest.mark.oracle("flat_box_volume")
 @pytest.mark.parametrize("floor", [1e-20, 1e-5, 0.3])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_is_the_volume_of_the_box_by_its_edges(frozen, floor):
@@ -42,6 +43,7 @@ def test_it_is_the_volume_of_the_box_by_its_edges(frozen, floor):
     assert found.value == pytest.approx(dense(net, x, 0.3, floor), rel=1e-6)
 
 
+@pytest.mark.oracle("flat_box_volume")
 @pytest.mark.parametrize("name", ["tied", "gru", "attention"])
 def test_it_is_that_of_any_network_that_computes_examples_alone(name):
     net, x, _ = build(name, n=4)
@@ -50,6 +52,7 @@ def test_it_is_that_of_any_network_that_computes_examples_alone(name):
         assert found.value == pytest.approx(dense(net, x, 0.3, 1e-3), rel=1e-9)
 
 
+@pytest.mark.oracle("flat_box_volume")
 def test_a_linear_map_by_hand():
     """o = w·x, ε = 4: the edge along wᵢ is 2 · 2 / (3 |xᵢ|)."""
     net, x = nn.Linear(3, 1, bias=False), torch.tensor([[2.0, -1.0, 0.5]])
@@ -81,6 +84,7 @@ def test_a_weight_without_effect_has_the_edge_of_the_floor():
         assert flat_box_volume(snapshot, floor=floor).value == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.oracle("sensitive_weights")
 @pytest.mark.parametrize("factor", [2.0, 20.0, 1e3])
 def test_sensitive_weights_are_those_by_hand(factor):
     torch.manual_seed(0)

@@ -44,6 +44,7 @@ def test_entropy_and_information_by_hand():
     assert discrete_information(sent, received) == pytest.approx(1 - h, rel=1e-12)
 
 
+@pytest.mark.oracle("mutual_information_binned")
 @QUICK
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
 def test_information_is_the_divergence_from_independence(pairs):
@@ -105,6 +106,7 @@ def test_golden_values_of_a_tanh_unit():
     )
 
 
+@pytest.mark.oracle("mutual_information_binned")
 @pytest.mark.parametrize("w", [0.1, 0.87, 10, 100])
 def test_a_tanh_unit_measured_on_quantiles(w):
     net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 2)).double()
@@ -132,6 +134,7 @@ def test_kernel_by_hand():
     assert kernel_information(x, torch.tensor([1, 1]), 0.5)[1] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.oracle("mutual_information_kde")
 @QUICK
 @given(st.integers(0, 1000), st.floats(0.01, 10))
 def test_kernel_against_a_naive_sum(seed, variance):
@@ -184,6 +187,7 @@ def test_kernel_bounds_the_information_of_a_mixture_of_two_gaussians(distance):
     assert label == pytest.approx(upper, rel=1e-12)
 
 
+@pytest.mark.oracle("mutual_information_kde")
 @pytest.mark.parametrize("s", [0.1, 0.5, 2.0])
 def test_kernel_of_a_gaussian_cloud(s):
     # E −log E exp(−d²/2σ²) = ½ log(1 + s²/σ²) + s² / 2(s² + σ²), above the true ½ log(1 + s²/σ²)
@@ -207,6 +211,20 @@ def activations(*columns, activation: type[nn.Module] = nn.Identity) -> tuple[nn
     return net, x
 
 
+@pytest.mark.oracle("mutual_information_kde")
+def test_kernel_of_a_layer_by_hand():
+    # two rows twice, at distance 2, σ² = ½: kernel e^−4; one class has three of the four
+    net, x = activations([1.0, 1, -1, -1])
+    snapshot = Snapshot(net, F.cross_entropy, [(x, torch.tensor([0, 0, 0, 1]))])
+    found = values(mutual_information_kde(snapshot, variance=0.5))
+    e = math.exp(-4)
+    xt = -math.log2((1 + e) / 2)
+    ty = xt - 3 / 4 * -(2 * math.log2((2 + e) / 3) + math.log2((1 + 2 * e) / 3)) / 3
+    assert found["xt_kde"] == found["xt_kde.2"] == pytest.approx(xt, rel=1e-12)
+    assert found["ty_kde"] == found["ty_kde.2"] == pytest.approx(ty, rel=1e-12)
+
+
+@pytest.mark.oracle("mutual_information_binned")
 def test_bins_know_the_activation():
     column = torch.tensor([0.01, 0.02, 0.03, 0.04])
     y = torch.tensor([0, 0, 1, 1])

@@ -33,6 +33,7 @@ def all_signs(d):
     return torch.tensor(list(itertools.product((-1.0, 1.0), repeat=d)), dtype=torch.float64)
 
 
+@pytest.mark.oracle("input_curvature")
 def test_many_directions_give_the_mean_over_all_of_them():
     net, x, y = smooth()
     found = input_curvature(Snapshot(net, F.cross_entropy, [(x, y)]), directions=400, step=1e-5)["input_curvature"]
@@ -43,6 +44,7 @@ def test_many_directions_give_the_mean_over_all_of_them():
     assert found.value <= float(hessians(net, x, y).flatten(1).norm(dim=1).mean()) * 1.02  # ‖H‖_F
 
 
+@pytest.mark.oracle("input_curvature")
 def test_one_number_an_input_is_exact():
     """ℓ(x) = ½(w x − y)²: the second derivative is w², at any step."""
     net = nn.Linear(1, 1, bias=False).double()

@@ -30,6 +30,7 @@ def flat(shape):
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 3)).double()
 
 
+@pytest.mark.oracle("gaussian_interpolation")
 def test_a_gaussian_interpolant_is_that_of_kernel_regression_without_a_ridge():
     from sklearn.kernel_ridge import KernelRidge
 
@@ -81,6 +82,7 @@ def test_convolution_features_are_means_over_windows_of_both_signs(shape):
     assert (found >= 0).all()
 
 
+@pytest.mark.oracle("convolution_interpolation")
 def test_convolution_features_of_one_filter_by_hand():
     x = torch.tensor([[[1.0, -2.0, 3.0, 0.5, 1.0]]], dtype=torch.float64)
     up, down = convolution_features(x, filters=1, size=2, pool=2, seed=0)
@@ -95,6 +97,7 @@ def test_convolution_features_of_one_filter_by_hand():
     assert torch.allclose(a[1], torch.stack([(-out[:2]).relu().mean(), (-out[2:]).relu().mean()]))
 
 
+@pytest.mark.oracle("convolution_interpolation")
 @pytest.mark.parametrize("shape", [(1, 12), (2, 6, 6)], ids=["sequences", "images"])
 def test_convolution_interpolation_is_the_gaussian_one_of_its_features(shape):
     generator = torch.Generator().manual_seed(3)

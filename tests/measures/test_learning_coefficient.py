@@ -38,6 +38,7 @@ def test_a_quartic_has_a_quarter_of_its_weights_at_every_temperature(nbeta):
     assert_is(found, 2.5, within=0.03)
 
 
+@pytest.mark.oracle("learning_coefficient")
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 100.0])
 def test_a_quadratic(gamma):
     """½ Σ nβh / (nβh + γ), d/2 at γ = 0."""
@@ -60,6 +61,7 @@ def test_flat_directions_count_nothing_and_a_product_less_than_its_weights(gamma
     assert_is(found, exact)
 
 
+@pytest.mark.oracle("learning_coefficient")
 @pytest.mark.parametrize(("outputs", "gamma"), [(5, 10.0), (6, 100.0)])
 def test_reduced_rank_regression(outputs, gamma):
     """6-4-5, where λ is 12 with multiplicity 2, and 6-4-6, where it is 13.5 (Aoyagi & Watanabe 2005), at nβ = 1000."""
@@ -100,6 +102,7 @@ def test_the_error_covers_the_spread():
     assert 0.7 < np.sqrt(np.mean(np.square(off))) < 1.4
 
 
+@pytest.mark.oracle("learning_coefficient")
 def test_the_default_temperature_and_layers_of_a_regression():
     """Of each layer, L is quadratic: curvatures are those of its inputs' second moment."""
     torch.manual_seed(0)

@@ -57,6 +57,7 @@ def naive(kernel, sweeps=200):
     )
 
 
+@pytest.mark.oracle("log_prior", "marginal_likelihood_bound")
 def test_one_two_and_three_signs_have_closed_forms():
     assert expectation_propagation(np.array([[7.0]])).value == pytest.approx(math.log(0.5), abs=1e-9)
     assert sampled(np.array([[7.0]]), samples=2, seed=0) == (pytest.approx(math.log(0.5), abs=1e-12), 0)
@@ -133,6 +134,7 @@ def test_the_kernel_is_the_covariance_of_wide_networks():
     assert arc_cosine(x, HE[:1]) == pytest.approx(first, rel=1e-12)
 
 
+@pytest.mark.oracle("log_prior")
 def test_frequencies_of_functions_of_three_bits_are_their_probabilities():
     x = patterns(3).double().numpy()
     kernel = arc_cosine(x, HE)
@@ -182,6 +184,7 @@ def mlp(**settings):
     return net
 
 
+@pytest.mark.oracle("log_prior")
 @pytest.mark.parametrize("settings", [{}, {"parametrization": "ntk"}, {"depth": 1}])
 def test_it_is_that_of_the_answers_on_both_splits(settings):
     net, x = mlp(**settings), patterns(7).float()[:, None]
@@ -270,6 +273,7 @@ def test_settings_are_refused():
             partial(log_prior, **{name: value})(*snapshots(mlp(), patterns(7).float()[:, None]))
 
 
+@pytest.mark.oracle("marginal_likelihood_bound")
 def test_the_bound_is_that_of_the_probability_of_all_functions_that_fit():
     net, x = mlp(), patterns(7).float()[:60, None]
     labels = net(x).argmax(1)

@@ -40,6 +40,7 @@ def of(net, x, y):
     return Snapshot(net, F.cross_entropy, [(x[:20], y[:20]), (x[20:], y[20:])])
 
 
+@pytest.mark.oracle("rademacher_bound")
 def test_rademacher_bound_of_a_halfspace_by_hand():
     x, y = torch.tensor([[3.0], [-3.0], [5.0], [-4.0]]).double(), torch.tensor([1, 0, 1, 0])
     found = rademacher_bound(linear([[-1.0], [1.0]], x, y), percentile=0)  # margins 2|x|, γ = 6, norm 2
@@ -50,6 +51,7 @@ def test_rademacher_bound_of_a_halfspace_by_hand():
     assert found["rademacher_bound"].value == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.oracle("rademacher_bound")
 def test_the_ramp_counts_margins_below_gamma():
     x, y = torch.tensor([[1.0], [-1.0], [2.0], [-4.0]]).double(), torch.tensor([1, 0, 1, 1])
     snapshot = linear([[0.0], [1.0]], x, y)  # margins 1, 1, 2, −4
@@ -87,6 +89,7 @@ def test_biases_are_weights_of_a_further_input():
             assert estimate.value == pytest.approx(theirs[key].value, rel=1e-9)
 
 
+@pytest.mark.oracle("spectral_margin_bound")
 def test_spectral_bound_of_three_layers_by_hand():
     net, x, y = chain(16, 12, bias=False)
     w = [m.weight.detach() for m in net if isinstance(m, nn.Linear)]
@@ -120,6 +123,7 @@ def moved(scale, **settings):
     return net, x, y, start
 
 
+@pytest.mark.oracle("spectral_margin_bound")
 @pytest.mark.parametrize("bias", [False, True])
 def test_spectral_bound_from_the_initial_weights_by_hand(bias):
     net, x, y, start = moved(0.05, bias=bias)

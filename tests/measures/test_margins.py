@@ -57,6 +57,7 @@ def naive_margins(z: torch.Tensor, y: torch.Tensor) -> list[float]:
     return [float(row[k] - max(row[j] for j in range(len(row)) if j != k)) for row, k in zip(z, y, strict=True)]
 
 
+@pytest.mark.oracle("margin", "inverse_margin")
 def test_by_hand():
     # margins 2, −3, 1, 0.5
     snapshot = table([[3.0, 1, 0], [5, 2, 1], [0, 1, 2], [1, 1.5, 0]], [0, 1, 2, 1])
@@ -78,6 +79,7 @@ def test_a_margin_that_is_not_positive_is_told_and_not_squared():
     assert "the margin is 0" in even.note
 
 
+@pytest.mark.oracle("margin", "margin_quantiles")
 @pytest.mark.parametrize("n", [1, 2, 5, 24])
 @pytest.mark.parametrize("name", NETS)
 def test_percentiles_are_numpys(name, n):
@@ -136,6 +138,7 @@ def linear_chain(*sizes: int, seed: int = 0) -> nn.Sequential:
     return nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes))).double()
 
 
+@pytest.mark.oracle("normalized_margin")
 def test_normalized_by_hand():
     # W₁ = diag(3, 4), W₂ = diag(2, 1): ‖·‖₂ 4 and 2, ‖·‖_F 5 and √5, rows 3 + 4 and 2 + 1
     net = linear_chain(2, 2, 2)
@@ -152,6 +155,7 @@ def test_normalized_by_hand():
     assert found["normalized_margin"].value == pytest.approx(4 / (complexity * size), rel=1e-12)
 
 
+@pytest.mark.oracle("normalized_margin")
 @pytest.mark.parametrize("name", NETS)
 def test_normalized_against_a_naive_oracle(name):
     net, x, y = build(name)
@@ -232,6 +236,7 @@ def test_weights_that_cannot_normalize():
 # -- at the input
 
 
+@pytest.mark.oracle("input_margin")
 def test_distance_of_a_linear_classifier_is_that_of_the_planes():
     torch.manual_seed(0)
     net = nn.Linear(4, 2).double()
@@ -244,6 +249,7 @@ def test_distance_of_a_linear_classifier_is_that_of_the_planes():
     )
 
 
+@pytest.mark.oracle("input_margin")
 @pytest.mark.parametrize("name", NETS)
 def test_distance_against_finite_differences(name):
     net, x, y = build(name, n=6)
@@ -304,6 +310,7 @@ def test_several_inputs_and_a_forward_of_ones_own():
 # -- entropy
 
 
+@pytest.mark.oracle("negative_entropy")
 def test_negative_entropy_by_hand():
     ln3 = math.log(3)
     snapshot = table([[0.0, ln3], [0, 0], [-2000, 2000]], [1, 0, 1])

@@ -23,6 +23,7 @@ class Distances(nn.Module):
         return -self.w * torch.cat([x.abs(), (x - 1).abs()], 1)
 
 
+@pytest.mark.oracle("label_wise_mixup")
 def test_three_examples_a_class_by_hand():
     x = torch.tensor([[0.0], [0.4], [1.0], [0.6], [1.0], [2.0]], dtype=torch.float64)
     y = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -36,6 +37,7 @@ def test_three_examples_a_class_by_hand():
     assert found["davies_bouldin_mixup"].value is None  # without a hidden layer
 
 
+@pytest.mark.oracle("label_wise_mixup")
 def test_all_pairs_of_a_network_and_the_mean_over_classes():
     net, x, y = build("mlp")
     y = torch.tensor([0] * 4 + [1] * 7 + [2] * 13)

@@ -26,6 +26,7 @@ from genbench.measures.norms import circular_convolution_norm
 from tests.helpers.networks import NETS, build, mlp
 
 
+@pytest.mark.oracle("l2_norm", "distance_from_init")
 @pytest.mark.parametrize("name", NETS)
 def test_l2_and_distance(name):
     net, x, y = build(name)
@@ -43,6 +44,7 @@ def test_l2_and_distance(name):
         assert moved[f"distance.{key}"].value == pytest.approx(float((p - 1).norm()))
 
 
+@pytest.mark.oracle("spectral_norm")
 def test_spectral():
     net = nn.Sequential(nn.Linear(5, 3), nn.Conv1d(2, 4, 3), nn.LayerNorm(3))
     with torch.no_grad():
@@ -56,6 +58,7 @@ def test_spectral():
     assert set(norms) == {"spectral", "spectral.0.weight", "spectral.1.weight"}
 
 
+@pytest.mark.oracle("spectral_norm")
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30), (8, 3, 5)])
 def test_spectral_is_the_largest_singular_value(shape):
     torch.manual_seed(0)
@@ -126,6 +129,7 @@ def all_norms(snapshot: Snapshot) -> dict:
     return {key: estimate for measure in measures for key, estimate in measure(snapshot).items()}
 
 
+@pytest.mark.oracle("parameter_norms", "matrix_norms", "matrix_distances", "norms_over_margin")
 @pytest.mark.parametrize("name", NETS)
 def test_by_the_formulas_of_the_paper(name):
     net, x, _ = build(name)
@@ -138,6 +142,7 @@ def test_by_the_formulas_of_the_paper(name):
         assert found[key].value == pytest.approx(value, rel=1e-9), key
 
 
+@pytest.mark.oracle("parameter_norms", "matrix_norms", "matrix_distances", "norms_over_margin")
 def test_worked_out_by_hand():
     """W₁ = diag(3, 4) of squares 25 and 16, W₂ = (2, 0; 0, 2) of 8 and 4, biases of 1; the start is zero."""
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).double()
@@ -254,6 +259,7 @@ def circular(weight: np.ndarray, size: tuple[int, ...], stride, dilation, groups
     return matrix.reshape(out * math.prod(outputs), -1)
 
 
+@pytest.mark.oracle("convolution_spectral_norms")
 @pytest.mark.parametrize(
     ("shape", "size", "stride", "dilation", "groups"),
     [
@@ -295,6 +301,7 @@ def of_layer(layer: nn.Module, x: torch.Tensor) -> tuple[float | None, float, st
     return found["spectral_fft"].value, np.linalg.svd(dense, compute_uv=False)[0], found["spectral_fft"].note
 
 
+@pytest.mark.oracle("convolution_spectral_norms")
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -351,6 +358,7 @@ def test_between_the_reshaped_norm_and_the_root_of_the_kernel_times_it(seed, ker
     assert reshaped * (1 - 1e-9) <= found <= kernel**0.5 * reshaped * (1 + 1e-9)
 
 
+@pytest.mark.oracle("convolution_spectral_norms")
 def test_the_measures_built_on_convolutions():
     torch.manual_seed(0)
     net = nn.Sequential(

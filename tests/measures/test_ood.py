@@ -27,6 +27,7 @@ class Elsewhere:
         return [(part, None) for part in self.x.split(3)]
 
 
+@pytest.mark.oracle("ood_auroc")
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_the_area_is_scikit_learns_ties_included(decimals):
     generator = np.random.default_rng(0)
@@ -53,6 +54,7 @@ def test_the_standard_error_covers_the_area(paired):
     assert 0.92 <= covered / 400 <= 0.98
 
 
+@pytest.mark.oracle("ood_auroc")
 def test_scores_by_hand():
     inside = torch.tensor([[1.0, 0.2], [0.3, 3.0], [1.5, 1.4], [0.9, 2.0]])
     outside = torch.tensor([[2.0, 2.0], [0.0, 0.1], [0.0, 4.0]])

@@ -23,6 +23,7 @@ from tests.helpers.measured import one_by_one
 from tests.helpers.networks import NETS, build
 
 
+@pytest.mark.oracle("gradient_norm", "gradient_variance", "gradient_noise_scale", "gradient_snr")
 @pytest.mark.parametrize("name", NETS)
 def test_moments_are_those_of_the_gradients_one_by_one(name):
     net, x, y = build(name)
@@ -52,6 +53,7 @@ def test_gradients_at_the_level_of_rounding_are_left_out(dtype):
     assert gradient_snr(snapshot).value == pytest.approx((snapshot.size - 2 + 4) / (snapshot.size - 1), rel=1e-9)
 
 
+@pytest.mark.oracle("gradient_norm", "gradient_variance", "gradient_noise_scale", "gradient_snr", "drift_and_diffusion")
 def test_by_hand():
     """One weight w = 1, L(w) = mean ½(wx − y)², gradients (x − y)·x at x = (1, 2, 3), y = 0: 1, 4, 9."""
     model = nn.Linear(1, 1, bias=False).double()

@@ -33,6 +33,7 @@ def thresholds(theta: float) -> Snapshot:
     return Snapshot(Thresholds(theta), bce, [(x, (x > theta).double())])
 
 
+@pytest.mark.oracle("pacbayes_sigma")
 @pytest.mark.parametrize("theta", [1.0, 5.0])
 def test_sigma_of_thresholds(theta):
     # drop = σ E|z| / 2
@@ -47,6 +48,7 @@ def test_sigma_of_thresholds(theta):
         assert e.interval[0] < e.value < e.interval[1]
 
 
+@pytest.mark.oracle("pacbayes_sigma")
 @pytest.mark.parametrize("size", [1.0, 3.0])
 def test_sigma_of_independent_margins(size):
     # an example of margin s is lost with probability Φ(−s/σ)
@@ -71,6 +73,7 @@ def test_another_drop():
     assert found.stderr < 0.02 * found.value
 
 
+@pytest.mark.oracle("sharpness_alpha")
 def test_alpha_of_one_example():
     # of two rows the difference moves by α on both sides: α = margin / 2(‖x‖₁ + 1); α′ = margin / Σ|w||x| + |b|
     net = nn.Linear(3, 2).double()
@@ -91,6 +94,7 @@ def test_alpha_of_one_example():
         assert e.interval[0] < e.value < e.interval[1] <= e.interval[0] * 1.001
 
 
+@pytest.mark.oracle("sharpness_alpha")
 def test_alpha_of_independent_margins():
     # margins 1 to 100: up to ten examples may be lost, α = 11 loses the eleventh; α′ = 1 loses all
     found = sharpness_alpha(independent(torch.arange(1.0, 101)), tolerance=1e-3)
@@ -241,6 +245,7 @@ def lists(net, initial):
     return w, w0
 
 
+@pytest.mark.oracle("pacbayes_measures")
 def test_pacbayes_measures_written_out():
     net, snapshot, initial = snapshot_with_start()
     found = pacbayes_measures(snapshot, samples=5)
@@ -272,6 +277,7 @@ def test_pacbayes_measures_written_out():
     assert found["pacbayes_flatness"].stderr == pytest.approx(2 * radii["pacbayes_sigma"].stderr / s**3, rel=1e-9)
 
 
+@pytest.mark.oracle("sharpness_measures")
 def test_sharpness_measures_written_out():
     net, snapshot, initial = snapshot_with_start()
     found = sharpness_measures(snapshot, delta=0.1)

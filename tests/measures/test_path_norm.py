@@ -76,6 +76,7 @@ def test_a_deep_linear_network_is_the_product_of_the_squared_matrices():
     assert norm_of(net, 5) == pytest.approx(expected.sum(), rel=1e-12)
 
 
+@pytest.mark.oracle("path_norm")
 def test_worked_out_by_hand():
     net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
     with torch.no_grad():
@@ -86,6 +87,7 @@ def test_worked_out_by_hand():
     assert norm_of(net, 2) == (1 + 4 + 9) * 4 + 25
 
 
+@pytest.mark.oracle("path_norm")
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_it_is_the_sum_over_all_paths(seed):
@@ -99,6 +101,7 @@ def test_frozen_weights_count():
     assert path_norm(Snapshot(net, F.cross_entropy, [(x, y)]))["path_norm"].value == pytest.approx(by_paths(net))
 
 
+@pytest.mark.oracle("path_norm")
 def test_over_the_margin():
     net, x, _ = build("mlp")
     y = net(x).argmax(1)

@@ -15,6 +15,7 @@ from genbench.measures import (
     calibration_error,
     cross_entropy,
     disagreement,
+    error,
     generalization_gap,
     margin,
     soft_error,
@@ -31,6 +32,7 @@ def table() -> Snapshot:
     return Snapshot(Table(), F.cross_entropy, [(LOGITS[:3], LABELS[:3]), (LOGITS[3:], LABELS[3:])])
 
 
+@pytest.mark.oracle("accuracy", "cross_entropy", "soft_error", "brier_score", "calibration_error")
 def test_by_hand(table):
     # p(label) = ¾, ¾, ¼, ½
     assert cross_entropy(table).value == pytest.approx(-(2 * math.log(0.75) + math.log(0.25) + math.log(0.5)) / 4)
@@ -42,11 +44,23 @@ def test_by_hand(table):
     assert calibration_error(table).value == pytest.approx(3 / 4 * abs(2 / 3 - 0.75) + 1 / 4 * 0.5)
 
 
+@pytest.mark.oracle("error")
+def test_the_share_of_wrong_answers_and_its_lower_limit(table):
+    found = error(table, level=0.05)
+    assert found["error"].value == 0.5
+    p = found["error_low"].value  # two or more of four are wrong once in twenty times
+    assert 1 - (1 - p) ** 4 - 4 * p * (1 - p) ** 3 == pytest.approx(0.05, rel=1e-9)
+    none, all_ = (Snapshot(Table(), F.cross_entropy, [(LOGITS[:2], y)]) for y in (LABELS[:2], 1 - LABELS[:2]))
+    assert [e.value for e in error(none).values()] == [0, 0]
+    assert [e.value for e in error(all_).values()] == [1, pytest.approx(0.1, rel=1e-9)]  # p² = 0.01
+
+
 def test_logits_within_zero_and_one_are_no_probabilities():
     snapshot = Snapshot(Table(), F.cross_entropy, [(torch.tensor([[0.9, 0.1]]), torch.tensor([0]))])
     assert calibration_error(snapshot).value == pytest.approx(1 - 1 / (1 + math.exp(-0.8)), rel=1e-5)
 
 
+@pytest.mark.oracle("cross_entropy")
 def test_cross_entropy_is_that_whatever_the_loss():
     net, x, y = build("mlp")
     snapshot = Snapshot(net, lambda out, target: F.cross_entropy(out, target, label_smoothing=0.3), [(x, y)])
@@ -105,6 +119,7 @@ def test_standard_errors_cover_the_expectation():
     assert 0.90 <= covered / 200 <= 0.99
 
 
+@pytest.mark.oracle("generalization_gap")
 def test_gap_by_hand(table):
     train = Snapshot(Table(), F.cross_entropy, [(LOGITS[:2], LABELS[:2])])
     found = generalization_gap(table, train)

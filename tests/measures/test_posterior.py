@@ -41,6 +41,7 @@ def separable(n, seed=0, flip=0.0):
     return x, ((x > 0) ^ wrong).float()
 
 
+@pytest.mark.oracle("pac_bayes_optimized")
 def test_one_weight_that_does_not_move_in_closed_form():
     """Q = N(2, (½ · 2)²) errs where the weight is negative, and KL is least at λ = σ² + (w − w⁰)²."""
     data = separable(500)
@@ -62,6 +63,7 @@ def test_one_weight_that_does_not_move_in_closed_form():
     assert found["pac_bayes_optimized_pinsker"].value == pytest.approx(seen + math.sqrt(b / 2), rel=1e-4)
 
 
+@pytest.mark.oracle("pac_bayes_optimized")
 def test_the_stochastic_error_is_that_of_a_negative_weight():
     snapshot = one_weight(1.0, 0.9, *separable(1000))
     found = pac_bayes_optimized(snapshot, snapshot, spread=0.8, samples=5000, batch=4, **STILL)

@@ -32,6 +32,7 @@ def dense(net, x, y, name):
     return total
 
 
+@pytest.mark.oracle("relative_flatness")
 @pytest.mark.parametrize("name", NETS)
 def test_exact_on_the_dense_hessian(name):
     net, x, y = build(name)
@@ -42,6 +43,7 @@ def test_exact_on_the_dense_hessian(name):
     assert found["relative_flatness"].stderr == 0
 
 
+@pytest.mark.oracle("relative_flatness")
 @pytest.mark.parametrize(("name", "layer", "weight"), [("mlp", "0", "0.weight"), ("conv", "3.weight", "3.weight")])
 def test_any_layer(name, layer, weight):
     net, x, y = build(name)
@@ -49,6 +51,7 @@ def test_any_layer(name, layer, weight):
     assert found[f"relative_flatness.{weight}"].value == pytest.approx(dense(net, x, y, weight), rel=1e-9)
 
 
+@pytest.mark.oracle("relative_flatness")
 def test_least_squares_by_hand():
     # L = mean ½‖Wx − y‖²: tr H_ss' = δ_ss' mean ‖x‖², so κ = ‖W‖²_F mean ‖x‖²
     net = nn.Linear(3, 2, bias=False).double()

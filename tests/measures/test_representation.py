@@ -62,6 +62,7 @@ def with_singular_values(singular: list[float], n: int, d: int, *, centred: bool
 # -- rank and participation
 
 
+@pytest.mark.oracle("effective_rank")
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (6, 40), (6, 6)])
 def test_effective_rank_of_known_singular_values(n, d):
     assert value(effective_rank(carrier(with_singular_values([2.0] * 5, n, d)))) == pytest.approx(5, rel=1e-9)
@@ -71,6 +72,7 @@ def test_effective_rank_of_known_singular_values(n, d):
     assert found == pytest.approx(2**1.5, rel=1e-9)
 
 
+@pytest.mark.oracle("participation_ratio")
 @pytest.mark.parametrize(("n", "d"), [(40, 6), (6, 40), (7, 7)])
 def test_participation_of_known_eigenvalues(n, d):
     cloud = with_singular_values([2.0] * 5, n, d, centred=True)
@@ -126,6 +128,7 @@ def test_dimension_coverage(d):
     assert np.mean([e.value for e in found]) == pytest.approx(d, rel=0.03)
 
 
+@pytest.mark.oracle("intrinsic_dimension")
 def test_dimension_against_a_naive_oracle():
     x = randn(60, 4)
     logs = []
@@ -177,6 +180,7 @@ def test_settings(setting):
 # -- collapse
 
 
+@pytest.mark.oracle("neural_collapse")
 def test_two_classes_by_hand():
     # class 0: (±1, 3), class 1: (±2, −3) in the first coordinate, apart in the second
     x = torch.tensor([[1.0, 3], [-1, 3], [2, -3], [-2, -3]])
@@ -195,6 +199,7 @@ def naive_collapse(x: torch.Tensor, y: torch.Tensor) -> float:
     return float(np.trace(within @ np.linalg.pinv(between, rcond=1e-10)) / len(classes))
 
 
+@pytest.mark.oracle("neural_collapse")
 @QUICK
 @given(st.integers(0, 1000), st.integers(2, 5), st.integers(2, 8))
 def test_collapse_against_the_pseudoinverse(seed, k, d):
@@ -238,6 +243,7 @@ def test_collapse_undefined():
 # -- similarity
 
 
+@pytest.mark.oracle("linear_cka")
 def test_cka_by_hand():
     # centred features (1, −1, 0)ᵀ and (1, 1, −2)ᵀ are orthogonal, (1, −1, 0)ᵀ and (2, −1, −1)ᵀ have cos² = 9/12
     x, y, z = (torch.tensor(t, dtype=torch.float64)[:, None] for t in ([1, -1, 0], [1, 1, -2], [2, -1, -1]))
@@ -246,6 +252,7 @@ def test_cka_by_hand():
     assert value(linear_cka(carrier(x, targets), other=carrier(z, targets))) == pytest.approx(0.75, rel=1e-12)
 
 
+@pytest.mark.oracle("linear_cka")
 @pytest.mark.parametrize(("n", "d", "e"), [(50, 6, 4), (5, 9, 7), (8, 4, 12)])
 def test_cka_against_the_kernel_form(n, d, e):
     x, y = randn(n, d) + 3, randn(n, e, seed=1) + randn(n, d)[:, :1]

@@ -37,6 +37,7 @@ def dense(net, x, y, weights):
     return torch.autograd.functional.hessian(loss, flat)
 
 
+@pytest.mark.oracle("rescaling")
 @pytest.mark.parametrize("alpha", [0.25, 3.0])
 def test_outputs_stay_and_blocks_scale(alpha):
     found = rescaling(snapshot_of(network()), alpha=alpha)
@@ -64,9 +65,10 @@ def test_it_shows_where_the_units_are_no_relu():
     assert all(estimate.value > 0.01 for estimate in found.values())
 
 
+@pytest.mark.oracle("rescaling")
 def test_of_a_block_it_is_the_largest_relative_error():
     net = network("tanh")
-    found = rescaling(snapshot_of(net), alpha=2.0, probes=1)["rescaling_first"].value
+    found = rescaling(snapshot_of(net), alpha=2.0, probes=1)
     snapshot = snapshot_of(net.double())
     other = network("tanh").double()
     with torch.no_grad():
@@ -74,11 +76,15 @@ def test_of_a_block_it_is_the_largest_relative_error():
         other.layers[0][0].bias *= 2
         other.head.weight /= 2
     x, y = next(iter(snapshot.batches))[0].double(), torch.arange(9) % 3
-    v = torch.randn(30, generator=generator_of(0, "rescaling"), dtype=torch.float64)
-    names = ["layers.0.0.weight", "layers.0.0.bias"]
-    expected = dense(net, x, y, names) @ v
-    error = 4 * dense(other, x, y, names) @ v - expected
-    assert found == pytest.approx(float(error.norm() / expected.norm()), rel=1e-6)
+    blocks = {"first": (["layers.0.0.weight", "layers.0.0.bias"], 4), "second": (["head.weight"], 1 / 4)}
+    for block, (names, factor) in blocks.items():
+        before, after = (dense(each, x, y, names) for each in (net, other))
+        v = torch.randn(len(before), generator=generator_of(0, "rescaling"), dtype=torch.float64)
+        error = factor * after @ v - before @ v
+        expected = float(error.norm() / (before @ v).norm())
+        assert found[f"rescaling_{block}"].value == pytest.approx(expected, rel=1e-6)
+    moved = (other(x) - net(x)).abs().max() / net(x).abs().max()
+    assert found["rescaling_output"].value == pytest.approx(float(moved.detach()), rel=1e-6)
 
 
 def test_networks_without_two_such_layers_have_none():
@@ -91,6 +97,7 @@ def test_networks_without_two_such_layers_have_none():
     assert rescaled(snapshot_of(net), measure=keskar_sharpness).note == note
 
 
+@pytest.mark.oracle("rescaled")
 @pytest.mark.parametrize("alpha", [2.0, 8.0])
 def test_a_measure_after_rescaling_is_that_of_the_rescaled_network(alpha):
     net = network()

@@ -33,6 +33,7 @@ def signals(n=600, classes=4):
     return net, x, y
 
 
+@pytest.mark.oracle("perturbation_response")
 def test_scores_of_known_curves():
     strengths = np.linspace(0, 1, 11)
     ideal = (1 - 0.4**2) / 0.1**2
@@ -77,6 +78,7 @@ def test_the_errors_are_those_of_a_mean_and_of_a_ratio():
         assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(ddof=1), rel=0.1)
 
 
+@pytest.mark.oracle("perturbation_response")
 def test_a_network_that_answers_by_the_nearer_of_two_numbers():
     class Nearer(nn.Module):
         def __init__(self):
@@ -96,6 +98,7 @@ def test_a_network_that_answers_by_the_nearer_of_two_numbers():
     assert "neither sequences" in found["gi_score_augmentation"].note
 
 
+@pytest.mark.oracle("perturbation_response")
 def test_curves_of_a_network_by_hand():
     net, x, y = signals()
     snapshot = Snapshot(net, F.cross_entropy, [(x, y)])

@@ -20,6 +20,7 @@ def frobenius(function, x):
     return torch.stack([j.flatten().norm() for j in rows])
 
 
+@pytest.mark.oracle("jacobian_norm")
 @pytest.mark.parametrize("name", NETS)
 def test_against_the_dense_jacobian(name):
     net, x, y = build(name, n=9)
@@ -46,6 +47,7 @@ def test_a_linear_model_has_the_norm_of_its_weights():
     assert certain["jacobian_norm_probabilities"].value < 1e-6
 
 
+@pytest.mark.oracle("jacobian_norm")
 def test_one_logit_is_two_classes():
     net, x = nn.Linear(5, 1).double(), torch.randn(7, 5, dtype=torch.float64)
     y = torch.arange(7).double()[:, None] % 2
@@ -160,6 +162,7 @@ def crossings(net, centre, u, v):
     return 2 * int((p.square() + q.square() > h.square()).sum())
 
 
+@pytest.mark.oracle("linear_region_transitions")
 def test_one_hidden_layer_is_crossed_where_the_ellipse_meets_its_planes():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 3)).double()
@@ -185,6 +188,7 @@ def test_few_points_miss_switches_and_say_so():
     assert found[-1].residual < 0.01
 
 
+@pytest.mark.oracle("linear_region_transitions")
 def test_every_kind_of_piece_counts_once():
     """One input along a line through 0, and back: each kink of a function of it is crossed twice."""
     x = torch.tensor([[-3.0], [1.0], [2.0]], dtype=torch.float64)  # the ellipse in one dimension: from −3 to 3 and back

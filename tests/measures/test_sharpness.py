@@ -33,6 +33,7 @@ def spectrum(*eigenvalues: float) -> torch.Tensor:
     return q @ d @ q.T
 
 
+@pytest.mark.oracle("sam_sharpness")
 def test_sam_at_a_minimum_is_half_rho_squared_lambda():
     found = sam_sharpness(Snapshot(*quadratic(spectrum(5, 2, 1, 0.5))), rho=0.3, steps=50, tolerance=1e-8)
     assert found.value == pytest.approx(0.5 * 0.3**2 * 5, rel=1e-7)
@@ -40,6 +41,7 @@ def test_sam_at_a_minimum_is_half_rho_squared_lambda():
     assert found.residual <= 1e-8
 
 
+@pytest.mark.oracle("sam_sharpness")
 def test_sam_with_a_slope_is_the_maximum_over_the_sphere():
     h, w = spectrum(3, 2, 1), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     found = sam_sharpness(Snapshot(*quadratic(h, w)), rho=0.7, steps=100, tolerance=1e-9).value
@@ -190,6 +192,7 @@ def test_sam_reports_a_bound_that_was_hit():
     assert found.residual > 1e-12
 
 
+@pytest.mark.oracle("average_sharpness")
 def test_average_is_the_trace_of_a_quadratic():
     snapshot = Snapshot(*quadratic(spectrum(*range(1, 21))))
     found = average_sharpness(snapshot, rho=0.4, pairs=400)
@@ -215,6 +218,7 @@ def test_average_lies_below_the_worst_and_follows_the_trace():
     assert average.value == pytest.approx(expected, abs=3 * average.stderr + 1e-3 * abs(expected))
 
 
+@pytest.mark.oracle("adaptive_sharpness")
 def test_adaptive_of_a_quadratic():
     # in u = δ/|w| the Hessian is |w| H |w|; at slope zero its largest eigenvalue decides
     h = spectrum(4, 1, 2)
@@ -282,6 +286,7 @@ def highest_corner(h, w, sides):
     return float((0.5 * (corners @ h) * corners).sum(1).max())
 
 
+@pytest.mark.oracle("sam_sharpness", "adaptive_sharpness")
 @pytest.mark.parametrize("rho", [0.01, 0.1, 3.0])
 def test_linf_is_the_highest_corner_of_the_box(rho):
     h, w = spectrum(5, 3, 1, 0.5, 2), torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0], dtype=torch.float64)
@@ -318,6 +323,7 @@ def test_monotone_in_rho(seed, norm, adaptive):
     assert values == sorted(values)
 
 
+@pytest.mark.oracle("average_sharpness")
 def test_average_linf_is_the_trace_of_a_quadratic():
     snapshot = Snapshot(*quadratic(spectrum(*range(1, 21))))
     found = average_sharpness(snapshot, rho=0.4, norm="linf", pairs=400)
@@ -326,6 +332,7 @@ def test_average_linf_is_the_trace_of_a_quadratic():
     assert found.stderr < 0.03 * exact
 
 
+@pytest.mark.oracle("adaptive_average_sharpness")
 @pytest.mark.parametrize(("norm", "variance"), [("l2", 1.0), ("linf", 1 / 3)])
 def test_average_adaptive_weighs_the_trace_by_the_weights(norm, variance):
     h = spectrum(*range(1, 11))
@@ -337,6 +344,7 @@ def test_average_adaptive_weighs_the_trace_by_the_weights(norm, variance):
     assert abs(exact - 0.5 * 0.3**2 * variance * float(h.trace())) > 5 * found.stderr  # the plain one is another
 
 
+@pytest.mark.oracle("low_pass_filter_sharpness")
 def test_low_pass_filter_is_the_loss_plus_half_the_trace():
     eigenvalues = [1 + i / 60 for i in range(60)]
     h, w = spectrum(*eigenvalues), torch.ones(60, dtype=torch.float64)
@@ -348,6 +356,18 @@ def test_low_pass_filter_is_the_loss_plus_half_the_trace():
     assert abs(mean - exact) < 3 * math.sqrt(sum(e.stderr**2 for e in found)) / 200
 
 
+@pytest.mark.oracle("m_sharpness")
+def test_m_sharpness_of_a_linear_loss():
+    """L = mean xᵢ·w of a batch rises by at most ρ times the length of the mean of its xᵢ."""
+    x = torch.tensor([[3.0, 4.0], [0.0, 1.0], [-5.0, 12.0], [8.0, 6.0]], dtype=torch.float64)
+    snapshot = Snapshot(nn.Linear(2, 1, bias=False).double(), lambda out, _: out.mean(), [(x, torch.zeros(4))])
+    assert m_sharpness(snapshot, rho=0.1, m=1).value == pytest.approx(0.1 * (5 + 1 + 13 + 10) / 4, rel=1e-9)
+    found = m_sharpness(snapshot, rho=0.1, m=2).value  # of the three ways to make two pairs
+    pairs = [float((x[0] + x[i]).norm() + (x.sum(0) - x[0] - x[i]).norm()) / 2 for i in (1, 2, 3)]
+    assert min(abs(found - 0.1 * each / 2) for each in pairs) < 1e-9
+
+
+@pytest.mark.oracle("m_sharpness")
 @pytest.mark.parametrize("name", NETS)
 def test_m_sharpness_of_single_examples(name):
     net, x, y = build(name, n=6)
@@ -384,6 +404,7 @@ def test_m_sharpness_of_other_batches_is_another_number():
     assert m_sharpness(snapshot, m=5, batches=2).value != m_sharpness(snapshot, m=5, batches=2, seed=1).value
 
 
+@pytest.mark.oracle("keskar_sharpness")
 def test_keskar_of_a_quadratic_is_its_highest_corner():
     h, w = spectrum(5, 3, 1, 0.5, 2), torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0], dtype=torch.float64)
     base = 0.5 * float(w @ h @ w)
@@ -397,6 +418,7 @@ def test_keskar_of_a_quadratic_is_its_highest_corner():
     assert several.converged
 
 
+@pytest.mark.oracle("keskar_sharpness")
 def test_keskar_leaves_a_stationary_point():
     h = torch.diag(torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64))
     w = torch.tensor([1.0, 0.0, -4.0], dtype=torch.float64)
@@ -406,6 +428,7 @@ def test_keskar_leaves_a_stationary_point():
     assert flat.value == 0  # no point of the box is higher
 
 
+@pytest.mark.oracle("keskar_sharpness")
 def test_keskar_in_a_subspace_is_the_highest_corner_of_its_box():
     h, w = spectrum(5, 3, 1, 0.5, 2), torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0], dtype=torch.float64)
     base = 0.5 * float(w @ h @ w)

@@ -30,6 +30,7 @@ def of_bits(y):
     return "".join(map(str, y.long().tolist()))
 
 
+@pytest.mark.oracle("lempel_ziv_complexity")
 def test_published_strings():
     assert lempel_ziv("0001101001000101") == 6  # Lempel & Ziv 1976: 0 001 10 100 1000 101
     assert lempel_ziv("10101010") == 3  # 1 0 101010
@@ -37,6 +38,7 @@ def test_published_strings():
     assert lempel_ziv("1") == 1
 
 
+@pytest.mark.oracle("lempel_ziv_complexity")
 def test_components_are_those_of_the_definition():
     generator = torch.Generator().manual_seed(0)
     for n in (1, 2, 3, 7, 20, 40):
@@ -75,6 +77,7 @@ class Table(nn.Module):
         return torch.stack([0.5 - self.w[at], self.w[at] - 0.5], 1)
 
 
+@pytest.mark.oracle("lempel_ziv_complexity")
 def test_the_complexity_is_that_of_the_whole_table_however_it_is_split():
     generator = torch.Generator().manual_seed(3)
     bits = of_bits(torch.rand(128, generator=generator) < 0.2)
@@ -104,6 +107,7 @@ def test_functions_of_three_values_have_no_complexity():
     assert found["lempel_ziv_target"].note == "undefined: a function of more than two values is no string of bits"
 
 
+@pytest.mark.oracle("simplicity_bias")
 def test_probabilities_of_a_linear_unit_are_those_of_its_angles():
     """The signs of w·x on x and z agree with probability 1 − angle/π."""
     x = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
@@ -135,6 +139,7 @@ def test_draws_are_functions_of_networks_with_those_spreads():
     assert (drawn_functions(x, shapes, samples=3000, seed=2) != drawn).any()
 
 
+@pytest.mark.oracle("simplicity_bias")
 def test_the_bound_is_fitted_on_the_first_half_and_checked_on_the_second():
     """log₂ P = −K/7 exactly where functions are drawn often; rare ones are not fitted, but checked."""
     first = [(7.0, 512, 512), (14.0, 256, 256), (21.0, 128, 128), (28.0, 64, 64), (28.0, 4, 60), (35.0, 15, 3)]
@@ -181,6 +186,7 @@ def test_random_networks_prefer_simple_functions():
     assert {name: e.value for name, e in again.items()} == {name: e.value for name, e in found.items()}
 
 
+@pytest.mark.oracle("simplicity_bias")
 def test_permuting_the_values_keeps_the_number_of_ones():
     """Of a function of one input of two, all that is left is whether it is constant."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))

@@ -40,6 +40,7 @@ def test_the_error_covers_the_exponent_at_a_known_xmin(alpha):
     assert all(fit.tail == 100 for fit in fits)
 
 
+@pytest.mark.oracle("power_law")
 def test_the_fit_worked_out_by_hand():
     values = np.exp([0.0, 1.0, 3.0])  # Σ ln = 4, α = 1 + 3/4
     fit = fit_power_law(np.append(values, 1e-3), xmin=1.0, min_tail=3)
@@ -48,6 +49,7 @@ def test_the_fit_worked_out_by_hand():
     assert fit.ks_distance == pytest.approx(max(1 / 3, 2 / 3 - (1 - math.exp(-0.75)), 1 - math.exp(-2.25) - 2 / 3))
 
 
+@pytest.mark.oracle("power_law")
 def test_xmin_is_the_one_of_the_smallest_distance():
     values = np.concatenate([pareto(2.5, 150, xmin=2.0, seed=3), np.random.default_rng(3).random(150) * 2])
     fit = fit_power_law(values)
@@ -75,6 +77,7 @@ def test_xmin_is_found_where_the_tail_begins():
     assert np.mean([fit.alpha for fit in found]) == pytest.approx(2.5, rel=0.05)
 
 
+@pytest.mark.oracle("power_law")
 def test_of_a_layer_with_a_known_tail():
     values = pareto(3.0, 80, seed=1)
     found = power_law(network(with_eigenvalues(values)))

@@ -27,6 +27,7 @@ def trained(z, *, n=300, seed=0, flip=0.0, features=6):
     return Snapshot(net, F.cross_entropy, [(x, y)], initial=initial), subspace
 
 
+@pytest.mark.oracle("subspace_compression_bound")
 def test_few_values_are_coded_exactly_and_the_bound_is_the_formula():
     z = [0.5, -1.5, 0.5, 0.5]  # as 16 bits hold them
     snapshot, _ = trained(z, flip=0.1)
@@ -55,6 +56,7 @@ def test_the_codes_of_all_strings_are_probabilities():
     assert sum(math.exp(-symbol_nats(each, 3)) for each in strings) == pytest.approx(1, rel=1e-12)
 
 
+@pytest.mark.oracle("subspace_compression_bound")
 def test_the_quantized_network_is_measured_on_other_data():
     torch.manual_seed(1)
     train, subspace = trained(torch.randn(5).tolist())

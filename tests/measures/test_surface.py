@@ -232,6 +232,7 @@ def test_permuted_units_with_the_direction_permuted_alike(order):
 # -- between networks
 
 
+@pytest.mark.oracle("linear_mode_connectivity")
 def test_the_barrier_of_a_double_well():
     found = linear_mode_connectivity(
         wells(torch.tensor([1.0, 0.3]).double()), {"w": torch.tensor([-1.0, 0.7]).double()}, points=25
@@ -241,6 +242,7 @@ def test_the_barrier_of_a_double_well():
     assert found["error_barrier"].note.startswith("undefined: the targets are no class labels")
 
 
+@pytest.mark.oracle("linear_mode_connectivity")
 def test_a_barrier_stands_on_the_line_between_its_ends():
     # L = 3(1 − w²)² from w = 1 (loss 0) to w = −1.5 (loss 4.6875), at the same nine points
     t = np.linspace(0, 1, 9)
@@ -261,6 +263,7 @@ def test_a_convex_loss_has_no_barrier():
     assert linear_mode_connectivity(snapshot, other.state_dict())["barrier"].value == 0
 
 
+@pytest.mark.oracle("linear_mode_connectivity")
 def test_the_error_barrier_of_a_classifier_that_breaks_halfway():
     # the logits w and −w of the two ends cancel in the middle, where argmax takes the first class
     x = torch.tensor([[1.0], [-1.0], [2.0], [-2.0]]).double()

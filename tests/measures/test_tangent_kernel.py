@@ -51,6 +51,7 @@ def by_definition(j, y):
     }
 
 
+@pytest.mark.oracle("tangent_kernel")
 @pytest.mark.parametrize("name", NETS)
 def test_against_the_dense_jacobian(name):
     net, x, y = build(name, n=8)
@@ -66,6 +67,7 @@ def test_against_the_dense_jacobian(name):
     assert 1 <= found["tangent_effective_rank"].value <= 24
 
 
+@pytest.mark.oracle("tangent_kernel")
 def test_a_linear_model_has_the_kernel_of_its_data():
     """K = (xᵢ·xⱼ + 1) δ_ab at any weights: rank, condition and norm are C times those of one logit, or the same."""
     torch.manual_seed(0)

@@ -74,6 +74,7 @@ def shuffled(snapshot, seed=1):
     return _permuted(snapshot.state, units, [torch.randperm(each.size, generator=generator) for each in units])
 
 
+@pytest.mark.oracle("matched_mode_connectivity")
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_network_is_matched_to_a_permutation_of_its_own_units(name):
     snapshot = chain(name)
@@ -106,6 +107,7 @@ def test_matching_keeps_the_function_of_the_other_network(name):
     assert overlap(match_weights(ours, state)) >= overlap(state) - 1e-9
 
 
+@pytest.mark.oracle("matched_mode_connectivity")
 def test_the_best_of_all_permutations():
     """Of one hidden layer it is found; of two, a local optimum that no change of one layer improves."""
     for sizes in ((3, 5, 2), (3, 4, 4, 2)):
@@ -114,8 +116,11 @@ def test_the_best_of_all_permutations():
             torch.manual_seed(seed)
             layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
             nets.append(nn.Sequential(*[m for layer in layers for m in (layer, nn.Tanh())][:-1]).double())
-        x, y = torch.randn(20, 3).double(), torch.arange(20) % 2
-        ours, theirs = (Snapshot(net, F.cross_entropy, [(x, y)]) for net in nets)
+        with torch.no_grad():
+            for p in (*nets[0].parameters(), *nets[1].parameters()):
+                p.mul_(2)  # less convex between them
+        x = torch.randn(20, 3).double()
+        ours, theirs = (Snapshot(net, F.cross_entropy, [(x, nets[0](x).argmax(1))]) for net in nets)
         with ours.measuring():
             units = _units(ours)
 
@@ -123,12 +128,16 @@ def test_the_best_of_all_permutations():
             return sum(float((own * state[key]).sum()) for key, own in ours.parameters.items())
 
         every = [[torch.tensor(order) for order in permutations(range(size))] for size in sizes[1:-1]]
-        best = max(overlap(_permuted(theirs.state, units, orders)) for orders in product(*every))
+        best = max((_permuted(theirs.state, units, orders) for orders in product(*every)), key=overlap)
         found = match_weights(ours, theirs)
         if len(units) == 1:
-            assert overlap(found) == pytest.approx(best, rel=1e-12)
+            assert overlap(found) == pytest.approx(overlap(best), rel=1e-12)
+            barriers = linear_mode_connectivity(ours, best), matched_mode_connectivity(ours, theirs)
+            exact, matched = ([e.value for e in each.values()] for each in barriers)
+            assert matched == pytest.approx(exact, rel=1e-12)
+            assert matched[0] > 0.01 > linear_mode_connectivity(ours, theirs)["barrier"].value  # another number
         else:
-            assert overlap(found) <= best + 1e-9
+            assert overlap(found) <= overlap(best) + 1e-9
             for own, orders in zip(units, every, strict=True):
                 assert max(overlap(_permuted(found, [own], [order])) for order in orders) <= overlap(found) + 1e-9
 
