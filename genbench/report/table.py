@@ -1,5 +1,6 @@
 """A small result table: a cell is one configuration minus its seed."""
 
+import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ _UNFINISHED = ("failed", "diverged", "damaged", "running", "missing")
 _UNMEASURED = "–"
 _UNCONVERGED = "did not converge"
 _NOT_RUN = "not run"  # and not planned
+_STEP = re.compile(r"\bat step (\d+)\b")
 
 
 def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
@@ -274,7 +276,7 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
         reasons[f"the iteration {_UNCONVERGED} in any run"] = reasons.pop(_UNCONVERGED)
     texts = [
         text if len(seeds) == len(runs) else f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {text}"
-        for text, seeds in reasons.items()
+        for text, seeds in _over_steps(reasons).items()
     ]
     status = ""
     if not values:
@@ -284,6 +286,19 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
         status = f"n={len(values)}/{len(runs)}"
     mean = statistics.mean_interval(list(values.values())) if values else None
     return Cell(values=values, mean=mean, planned=len(runs), status=status), texts
+
+
+def _over_steps(reasons: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the seeds of each reason; those that differ in the step alone are one, which says from where to where."""
+    kinds: dict[str, list[str]] = {}
+    for text in reasons:
+        kinds.setdefault(_STEP.sub("at step #", text), []).append(text)
+    found = {}
+    for kind, texts in kinds.items():
+        steps = sorted(int(step) for text in texts for step in _STEP.findall(text))
+        said = texts[0] if len(texts) == 1 else kind.replace("at step #", f"at steps {steps[0]} to {steps[-1]}")
+        found[said] = sorted((seed for text in texts for seed in reasons[text]), key=natural)
+    return found
 
 
 def _missing(column: Column) -> str:

@@ -549,3 +549,19 @@ def test_what_is_said_of_a_whole_column_stands_in_the_caption(tmp_path):
     letter = table.notes.index("of low-rank factors")
     columns = [column.label for column in table.columns]
     assert [columns[i] for i, cell in enumerate(table.cells[1]) if letter in cell.notes] == ["norm"]
+
+
+def test_runs_of_a_cell_that_diverged_at_several_steps_share_a_note(tmp_path):
+    for noise, steps in ((0.0, [125, 40, 2271]), (0.2, [None, 7, 9]), (0.4, [None, 3, None])):
+        for seed, step in enumerate(steps):
+            item = factory.record("none", noise, seed)
+            if step is not None:
+                item = factory.failed(item, "diverged", f"diverged at step {step}: the training loss is not finite")
+            factory.leave(tmp_path, item)
+    table = build(load(tmp_path), {"rows": ["data.label_noise"], "columns": [ACCURACY]})
+    assert [[table.notes[index] for index in cell.notes] for (cell,) in table.cells] == [
+        ["diverged at steps 40 to 2271: the training loss is not finite"],
+        ["seeds 1, 2: diverged at steps 7 to 9: the training loss is not finite"],
+        ["seed 1: diverged at step 3: the training loss is not finite"],
+    ]
+    assert [cell.status for (cell,) in table.cells] == ["diverged", "n=1/3", "n=2/3"]
