@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genbench import records
-from genbench.checks import nearest
+from genbench.checks import check_number, nearest
 from genbench.privacy import clean
 from genbench.records.settings import show
 from genbench.report.model import Column, Published
@@ -49,7 +49,8 @@ class Curve:
     trajectory. ``log`` makes the y axis logarithmic, ``log_x`` the x axis, as it is where x spans a factor of ten.
     ``guides`` are grey lines by label, each at a height y, or ``x`` for y = ``scale`` · x where each run is a point.
     The caption of such a figure says the rank correlation over the setting ``correlate``, as the mean of the seeds,
-    and over the seeds, as the mean of its values.
+    and over the seeds, as the mean of its values. ``y_from`` cuts the y axis of lines along a setting below; the
+    caption counts the means that it hides.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Curve:
     log: bool = False
     log_x: bool = False
     guides: Mapping[str, float | str] = field(default_factory=dict)
+    y_from: float | None = None
     correlate: str | None = None
 
     @property
@@ -204,6 +206,13 @@ def curves_of(nodes: Any) -> list[Curve]:
         given["guides"] = {clean(show(label)): height for label, height in given.get("guides", {}).items()}
         curve = Curve(**given)
         _check_guides(curve)
+        if curve.y_from is not None:
+            check_number(f"table: figure {curve.name!r}: y_from", curve.y_from)
+            if curve.scatter or isinstance(curve.x, Mapping):
+                raise ValueError(
+                    f"table: figure {curve.name!r}: y_from is {curve.y_from!r}; accepted: null, as it draws no means "
+                    "along a setting"
+                )
         if curve.correlate is not None and not curve.scatter:
             raise ValueError(
                 f"table: figure {node['name']!r}: correlate is {curve.correlate!r}; accepted: null, or a setting "

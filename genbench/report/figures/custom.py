@@ -58,6 +58,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         axis.remove()
     every = sorted({x for panel in measured.values() for values in panel.values() for x in values})
     runs = {len(ys) for panel in measured.values() for line in panel.values() for ys in line.values()}
+    hidden = 0
     for axis, (panel, found) in zip(axes.flat, measured.items(), strict=False):
         for line, values in found.items():
             number = lines.index(line)
@@ -68,6 +69,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             if curve.scatter:
                 axis.plot(*zip(*((x, y) for x in xs for y in values[x]), strict=True), "o", markersize=3, **look)
                 continue
+            hidden += sum(curve.y_from is not None and mean.value < curve.y_from for mean in means)
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
             halves = [mean.half_width or 0 for mean in means]
             axis.errorbar(xs, [mean.value for mean in means], halves, fmt="none", linewidth=0.8, **look)
@@ -86,6 +88,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             up = across * curve.scale if height == DIAGONAL else np.full(len(across), float(height))
             axis.plot(across, up, color=GREY, linestyle=dash, linewidth=1, zorder=1)
             axis.set_xlim(left, right)
+        if curve.y_from is not None:
+            axis.set_ylim(bottom=curve.y_from)
     for axis in axes[:, 0]:
         axis.set_ylabel(plain(curve.y_label or _name(family)))
     guides = [
@@ -107,6 +111,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         clouds = [sum(map(len, values.values())) for found in measured.values() for values in found.values()]
         told = ["colour"] * (len(clouds) > len(measured)) + ["panel"] * (len(measured) > 1)
         said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
+    if hidden:
+        said.append(f"{hidden} {'mean lies' if hidden == 1 else 'means lie'} below the axis.")
     for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
         if len(drawn) < len(all_of):
             said.append(f"The first {len(drawn)} of {len(all_of)} {what}.")

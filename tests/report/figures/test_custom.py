@@ -51,6 +51,12 @@ def test_a_metric_against_a_setting_is_the_mean_over_seeds(sizes):
     assert "3 runs a point" in drawing_.caption
 
 
+def test_an_axis_may_be_cut_and_the_caption_counts_what_it_hides(sizes):
+    (drawing_,) = drawn(sizes, SIZE | {"where": {"regularization": "l2"}, "y_from": 0.6})
+    assert drawing_.figure.axes[0].get_ylim()[0] == 0.6
+    assert drawing_.caption.endswith("3 runs a point. 1 mean lies below the axis.")
+
+
 @pytest.mark.parametrize(("log_x", "scale"), [(False, "linear"), (True, "log")])
 def test_a_short_axis_is_logarithmic_if_asked(sizes, log_x, scale):
     (drawing_,) = drawn(sizes, SIZE | {"where": {"data.train_size": 4000}, "log_x": log_x})
@@ -176,6 +182,8 @@ def test_nothing_measured_is_no_figure(sizes):
         (SIZE | {"guides": {"zero": None}}, "guide 'zero' is None; accepted: a height"),
         (SIZE | {"guides": {"equal": "x"}}, "guide 'equal' is 'x'; accepted: a height$"),
         (SIZE | {"guides": dict.fromkeys("abcd", 0)}, "has 4 guides; accepted: at most 3, and none with trajectories"),
+        (SIZE | {"y_from": "low"}, "y_from is 'low'; accepted: a number"),
+        (SIZE | {"x": "test/robustness/drift_1", "y_from": 0}, "y_from is 0; accepted: null, as it draws no means"),
         (SIZE | {"correlate": "seed"}, "correlate is 'seed'; accepted: null, or a setting where x is a metric"),
     ],
 )
