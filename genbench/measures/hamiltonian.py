@@ -24,12 +24,14 @@ class Chains:
         start: L(w*).
         losses: L of each draw [chains, draws].
         distances: ‖w − w*‖² of each draw [chains, draws].
+        slopes: ∇L(w*)·(w − w*) of each draw [chains, draws].
         acceptance: mean probability of acceptance [chains].
     """
 
     start: float
     losses: Tensor
     distances: Tensor
+    slopes: Tensor
     acceptance: Tensor
 
     @property
@@ -91,7 +93,7 @@ def hamiltonian_chains(
 
     delta = center.new_zeros(len(generators), len(center))
     loss, slope = evaluate(center + delta)
-    slope, start = nbeta * slope, float(loss[0])
+    first, slope, start = slope[0], nbeta * slope, float(loss[0])
     adapted, found = [], []
     for step in range(burn_in + steps):
         velocity, (shorter, threshold) = drawn(torch.randn, len(center)), drawn(torch.rand, 2).T
@@ -120,6 +122,6 @@ def hamiltonian_chains(
             if step == burn_in - 1:
                 log_size = torch.stack(adapted[burn_in // 2 :]).mean(0)
         else:
-            found.append(torch.stack([loss, delta.square().sum(1), probability]))
-    losses, distances, probabilities = torch.stack(found, 2)
-    return Chains(start, losses, distances, probabilities.mean(1))
+            found.append(torch.stack([loss, delta.square().sum(1), delta @ first, probability]))
+    losses, distances, slopes, probabilities = torch.stack(found, 2)
+    return Chains(start, losses, distances, slopes, probabilities.mean(1))

@@ -16,6 +16,7 @@ from genbench.measures.weight_lanes import WeightLanes
 from genbench.records import SEARCH
 from genbench.records.estimate import Estimate
 
+_STEEP = 0.05  # of the value, a first-order part that is named
 _SELDOM = 0.1  # acceptance, below which the size of leaps had no time to settle
 _GROWTH = 1.2  # of the mean squared distance from one half of the draws to the next, beyond which chains leave
 _COARSE = 0.01  # rounding of nβL, beyond which it is computed in float64
@@ -55,16 +56,19 @@ def learning_coefficient(
 
     Each draw is the end of a step of Hamiltonian Monte Carlo, with Langevin's algorithm as the case ``leaps=1``
     (:func:`genbench.measures.hamiltonian.hamiltonian_chains`), on gradients of all the examples: it has neither the
-    bias of a step size nor that of mini-batches. On large data measure some of the examples, and give ``nbeta`` if it
-    should be that of all; callbacks take at most 1,024 for measures of flatness unless ``examples`` says otherwise.
+    bias of a step size nor that of mini-batches. (Leaps on some of the examples, accepted by the loss of all, have none
+    either, but must be so short that they cost more: Betancourt 2015, arXiv 1502.01510.) On large data measure some of
+    the examples, and give ``nbeta`` if it should be that of all; callbacks take at most 1,024 for measures of flatness
+    unless ``examples`` says otherwise.
 
     The standard error is that of as many independent draws as the chains' autocorrelation leaves. ``residual`` is
     R̂ − 1, of the losses or of the distances from w*, whichever is larger; R̂ compares the chains and their halves.
     ``converged`` says whether it is at most ``tolerance``, and whether each chain accepts a tenth of its steps.
     Chains start at w*, so that a value that has not converged is mostly too small.
 
-    The note says which share of the draws has a lower loss than w*, which then is no minimum: many make λ̂ negative.
-    There is no value if the chains leave for infinity, as along flat directions with γ = 0.
+    λ̂ is of a minimum. Elsewhere its first-order part nβ ∇L(w*)·E(w − w*) is not 0 but negative, and so may be λ̂. The
+    note says how much it is if more than three errors and 5 % of the value, and which share of the draws has a lower
+    loss than w*. There is no value if the chains leave for infinity, as along flat directions with γ = 0.
 
     With ``layers``, also ``learning_coefficient.<layer>`` for each layer with matrices, all other weights held fixed
     (the weight-refined coefficient of Wang et al. 2024, arXiv 2410.02984), at the cost of the network's each.
@@ -143,21 +147,35 @@ def _estimate(drawn: Chains, nbeta: float, gamma: float, tolerance: float, round
     gap = max(r_hat(rises), r_hat(distances)) - 1
     if reason := _failure(drawn, rises + gamma / 2 * distances, gamma, settled=gap <= tolerance):
         return Estimate(None, note=f"undefined: {reason}")
-    size = effective_sample_size(rises)
-    lower = float((rises < -_COARSE).mean())
     notes = [
-        f"{100 * lower:.3g}% of the draws have a lower loss than the weights, which are no minimum" if lower else None,
+        _descent(rises, nbeta * drawn.slopes.cpu().numpy()),
         rounding,
         f"{SEARCH}nbeta {nbeta:.4g}, gamma {gamma:.4g}, {len(rises)} chains, R-hat {1 + gap:.2f}, acceptance "
-        f"{float(drawn.acceptance.mean()):.2f}, worth {size:.0f} independent draws",
+        f"{float(drawn.acceptance.mean()):.2f}, worth {effective_sample_size(rises):.0f} independent draws",
     ]
     return Estimate(
         float(rises.mean()),
-        stderr=float(rises.std(ddof=1)) / math.sqrt(size),
+        stderr=_error(rises),
         converged=gap <= tolerance and float(drawn.acceptance.min()) >= _SELDOM,
         residual=gap,
         note="; ".join(filter(None, notes)),
     )
+
+
+def _error(draws: np.ndarray) -> float:
+    """The standard error of the mean of draws [chains, draws]."""
+    return float(draws.std(ddof=1)) / math.sqrt(effective_sample_size(draws))
+
+
+def _descent(rises: np.ndarray, slopes: np.ndarray) -> str | None:
+    """A note if the weights are no minimum: the first-order part of the rises has a mean, or some are negative."""
+    value, first, lower = rises.mean(), slopes.mean(), float((rises < -_COARSE).mean())
+    found = []
+    if first < -3 * _error(slopes) and first < -_STEEP * abs(value):
+        found.append(f"to first order their gradient takes {-first:.2g} off the value")
+    if lower:
+        found.append(f"{100 * lower:.3g}% of the draws have a lower loss")
+    return f"the weights are no minimum: {', '.join(found)}" if found else None
 
 
 def _failure(drawn: Chains, potential: np.ndarray, gamma: float, *, settled: bool) -> str | None:

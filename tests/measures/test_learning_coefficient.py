@@ -1,6 +1,7 @@
 """The local learning coefficient against closed forms and exact Gibbs sampling at the same nβ and γ."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -87,10 +88,12 @@ def test_chains_that_are_too_short_say_so():
 
 
 def test_a_burn_in_that_was_too_short_says_so():
-    """Curvatures of 10⁵ ask for leaps a hundred times as short as the first."""
-    steep = Snapshot(*quadratic(1e5 * torch.eye(20, dtype=torch.float64)))
-    found = measured(steep, nbeta=1.0, gamma=0.0, burn_in=20)
-    assert not found.converged
+    """Curvatures of 3,000 ask for leaps a fiftieth as long as the first."""
+    steep = Snapshot(*quadratic(3e3 * torch.eye(20, dtype=torch.float64)))
+    found = measured(steep, nbeta=1.0, gamma=0.0, burn_in=10, tolerance=1e9)
+    assert found.converged is False
+    assert float(re.search(r"acceptance ([\d.]+)", found.note)[1]) < 0.1
+    assert measured(steep, nbeta=1.0, gamma=0.0, tolerance=1e9).converged
 
 
 def test_the_error_covers_the_spread():
@@ -204,14 +207,27 @@ def test_an_ensemble_is_the_mean_of_its_members():
 def test_weights_that_are_no_minimum():
     """L = ½‖w‖² away from 0: draws are around a point nearer to it, at a lower loss."""
     w = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    found = measured(Snapshot(*quadratic(torch.eye(3, dtype=torch.float64), w)), nbeta=3.0, gamma=100.0, chains=16)
-    pull = 1 - 3 / 103
-    exact = 3 / 2 * (float(w @ w) * (pull**2 - 1) + 3 / 103)
+    found = measured(Snapshot(*quadratic(torch.eye(3, dtype=torch.float64), w)), nbeta=3.0, chains=32)
+    pull = 3 / 103  # E(w − w*) = −pull w*
+    exact = 3 / 2 * (float(w @ w) * ((1 - pull) ** 2 - 1) + pull)
     assert exact < 0
     assert abs(found.value - exact) < 3.5 * found.stderr
     assert found.converged
-    assert "% of the draws have a lower loss than the weights, which are no minimum" in found.note
-    assert measured(Snapshot(*quadratic(torch.eye(3, dtype=torch.float64)))).note.startswith("search: ")
+    named = re.match(r"the weights are no minimum: to first order their gradient takes ([\d.]+) off", found.note)
+    assert float(named[1]) == pytest.approx(3 * pull * float(w @ w), rel=0.15)
+    share = re.search(r", ([\d.]+)% of the draws have a lower loss; search: ", found.note)
+    assert 50 < float(share[1]) < 80
+
+
+def test_a_gradient_that_hides_in_a_positive_value():
+    """One of twenty weights is off its minimum, and three of five are missing."""
+    w = torch.zeros(20, dtype=torch.float64)
+    w[0] = 0.4
+    found = measured(Snapshot(*quadratic(torch.eye(20, dtype=torch.float64), w)), nbeta=50.0, gamma=50.0, chains=16)
+    assert found.value == pytest.approx(20 / 4 + 25 * 0.4**2 * (0.5**2 - 1), abs=3.5 * found.stderr)
+    assert found.note.startswith("the weights are no minimum: to first order their gradient takes")
+    at_minimum = measured(Snapshot(*quadratic(torch.eye(20, dtype=torch.float64))), nbeta=50.0, gamma=50.0)
+    assert at_minimum.note.startswith("search: ")
 
 
 @pytest.mark.parametrize("power", [2, 4])
