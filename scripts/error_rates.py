@@ -26,7 +26,7 @@ LEVELS = [0, 1, 2, 3, 4]
 ALONG = {"data.x": LEVELS}
 SIDES = ("supports", "contradicts")
 GROUPS: dict[str, Any] = {"over": {"data.x": list(range(20))}, "of": {}, "groups": "data.x"}
-WIDTHS, RATES = [1, 2, 4, 8, 16], [0.5, 1, 2]
+WIDTHS, RATES = [1, 2, 4, 8, 16, 32, 64, 128, 256], [0.5, 1, 2]
 RHO = 0.7
 APART = 2 * math.sqrt(2)
 Values = dict[tuple[Any, ...], np.ndarray]  # metric, level, of some rules a second level -> a number for each seed
@@ -51,7 +51,7 @@ class Drawn:
     def of(self, seeds: Any) -> "Drawn":
         return Drawn({key: values[list(seeds)] for key, values in self.values.items()})
 
-    def sample(self, metric: str, where: Mapping[str, Any], *, bounds: Any = None, null: Any = None) -> Numbers:
+    def sample(self, metric: str, where: Mapping[str, Any], **_: Any) -> Numbers:
         second = [where["data.y"]] if "data.y" in where else []
         values = np.asarray(self.values[metric, where.get("data.x"), *second], dtype=np.float64)
         return Numbers(low=values, high=values, scale=float(np.abs(values[np.isfinite(values)]).max(initial=0)))
@@ -134,15 +134,25 @@ def _pooled_z(shape: str) -> float:
     return math.atanh(float(spearmanr(a, RHO * a + math.sqrt(1 - RHO**2) * b).statistic))
 
 
-def _hills(slope: float) -> Draw:
-    """Parabolas along a setting, whose bend is six times its standard error in a seed; the logarithm of their best
-    level moves with that of another setting."""
+def _hills(slope: float, shape: Callable[[np.ndarray], np.ndarray]) -> Draw:
+    """Curves along a setting of doubled levels; the logarithm of their best level moves with that of another setting,
+    from a place between two levels that every paper draws anew. ``shape`` is the curve over doublings."""
 
     def draw(random: np.random.Generator, n: int, noise: Callable[..., np.ndarray]) -> Values:
-        far = {(x, y): math.log(x / 4) - slope * math.log(y) for x in WIDTHS for y in RATES}
-        return {("y", *key): -3.5 * value**2 + noise(random, n) for key, value in far.items()}
+        middle = 4 + random.uniform(-0.5, 0.5)
+        far = {(x, y): math.log2(x) - middle - slope * math.log2(y) for x in WIDTHS for y in RATES}
+        return {("y", *key): shape(np.float64(value)) + noise(random, n) for key, value in far.items()}
 
     return draw
+
+
+def _even(x: np.ndarray) -> np.ndarray:
+    return -1.7 * x**2
+
+
+def _steep(x: np.ndarray) -> np.ndarray:
+    """Falls faster to the left: by 3 and 18 after one and two doublings there, by 1 and 4 to the right."""
+    return -2.4 * (np.exp(-1.2 * x) + 1.2 * x - 1)
 
 
 def _curves(apart: float) -> Draw:
@@ -168,7 +178,9 @@ _CONTRAST = rules.Contrast(
     metric="y", terms=[{"weight": 1, "of": at(0)}, {"weight": -0.5, "of": at(1)}], margin=0.3, interest=1.1
 )
 _PLUS_MINUS: dict[str, Any] = {"plus": [{"metrics": ["a", "b"]}], "minus": [{"metrics": ["a", "c"]}]}
-_MOVES: dict[str, Any] = {"along": {"data.y": RATES}, "peak": {"data.x": WIDTHS}, "of": {}}
+_MOVES = rules.PeakSlope(
+    metric="y", along={"data.y": RATES}, peak={"data.x": WIDTHS}, of={}, drop=1, margin=0.5, interest=1
+)
 _NULL_GROUPS, _GROUPS = (_metrics(list(range(20)), rho=rho, shared=0.5) for rho in (0.0, RHO))
 
 
@@ -214,8 +226,10 @@ CASES: list[tuple[str, str, Rule | Callable[[str], Rule], Draw, str]] = [
         "Trend", "contradicts",
         rules.Trend(metric="y", along=ALONG, of={}, tau=0.5, margin=5, interest=6), _extremes(6), EVERY,
     ),
-    ("PeakSlope", "supports", rules.PeakSlope(metric="y", margin=0.5, interest=1, **_MOVES), _hills(0.5), EVERY),
-    ("PeakSlope", "contradicts", rules.PeakSlope(metric="y", margin=0.5, interest=1, **_MOVES), _hills(1), EVERY),
+    ("PeakSlope", "supports", _MOVES, _hills(0.5, _even), EVERY),
+    ("PeakSlope", "contradicts", _MOVES, _hills(1, _even), EVERY),
+    ("PeakSlope", "supports, steep on one side", _MOVES, _hills(0.5, _steep), EVERY),
+    ("PeakSlope", "contradicts, steep on one side", _MOVES, _hills(1, _steep), EVERY),
     ("Distance", "supports", lambda shape: _distance(APART, shape, 0.2), _curves(APART), EVERY),
     ("Distance", "supports, noise alone", lambda shape: _distance(0, shape, 0.2), _curves(0), EVERY),
     ("Distance", "contradicts", lambda shape: _distance(APART, shape, 0.7), _curves(APART), EVERY),
@@ -311,8 +325,9 @@ LIMITS = """
 Heavy tails: Student's t with 3 degrees. Ties: each number is one of three. Skew: exponential. `Proportion` and
 `Sooner` count and rank, so that the shape of the noise does not matter. `Exact` is no statement about chance.
 `Distance` is one of curves that lie two standard deviations apart; of curves that differ by noise alone, distances
-are skewed. `PeakSlope` is one of parabolas whose bend is six times its standard error in a seed. Groups are 20, of five
-runs each (in place of n seeds) that share half of their variance; a quarter of the papers are simulated for them.
+are skewed. `PeakSlope` is one of parabolas that fall by 1.7 within a doubling, and of curves that fall by 3 to the
+left and by 1 to the right, with drop 1. Groups are 20, of five runs each (in place of n seeds) that share half of their
+variance; a quarter of the papers are simulated for them.
 
 **A limit.** A t test of five to sixteen numbers that are all skewed to one side errs more often than its level on one
 of its sides. Differences paired by seed are skewed only where the two sets of runs differ in shape; a metric near its

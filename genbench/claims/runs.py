@@ -67,7 +67,13 @@ class ClaimRuns:
         self._matching(where)
 
     def sample(
-        self, metric: str, where: Where, *, bounds: Sequence[float] | None = None, null: float | None = None
+        self,
+        metric: str,
+        where: Where,
+        *,
+        bounds: Sequence[float] | None = None,
+        null: float | None = None,
+        diverged: float | None = None,
     ) -> Numbers:
         """Return the metric of the runs that have these settings, by seed.
 
@@ -77,6 +83,7 @@ class ClaimRuns:
             bounds: the least and the largest number that the metric can be. A run that diverged, or whose metric is
                 null, has a number between them.
             null: the number of a completed run whose metric is null; None: unknown.
+            diverged: the number of a run that diverged; None: unknown.
 
         Raises:
             ValueError: no record has the metric or a setting, no planned run will have the metric, the runs differ
@@ -99,7 +106,7 @@ class ClaimRuns:
             elif record["status"] == "failed":
                 missing.append(f"seed {seed} of {of} (failed)")
             else:
-                value, reason = _number(record, metric, null)
+                value, reason = _number(record, metric, null, diverged)
                 low[position], high[position] = (least, largest) if value is None else (value, value)
                 if value is not None and not least - ROUNDING * abs(least) <= value <= largest + ROUNDING * abs(
                     largest
@@ -229,10 +236,12 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _number(record: Mapping[str, Any], metric: str, null: float | None) -> tuple[float | None, str]:
+def _number(
+    record: Mapping[str, Any], metric: str, null: float | None, diverged: float | None
+) -> tuple[float | None, str]:
     """Return the number of a run, or None and the reason."""
     if record["status"] == "diverged":
-        return None, "diverged"
+        return diverged, "diverged"
     if metric.startswith("seconds."):
         value = record["seconds"].get(metric.removeprefix("seconds."))
     else:

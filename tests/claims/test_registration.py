@@ -42,7 +42,13 @@ EVERY = [  # each rule, with its settings
     ("Peak", {"metric": ACCURACY, "of": {}, "along": ALONG}),
     (
         "PeakSlope",
-        {"metric": ACCURACY, "of": {}, "along": {"trainer.max_steps": [50, 100]}, "peak": {"data.x": [1, 2, 3]}},
+        {
+            "metric": ACCURACY,
+            "of": {},
+            "along": {"trainer.max_steps": [50, 100]},
+            "peak": {"data.x": [1, 2, 3]},
+            "drop": 0.1,
+        },
     ),
     ("Correlation", {"metrics": [ACCURACY, "loss"], "of": {}, "over": GRID}),
     (

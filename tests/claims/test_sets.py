@@ -190,6 +190,7 @@ def test_the_name_of_a_set_outlives_copies_and_additions():
                 "metric": "a",
                 "along": {"data.y": [1, 2]},
                 "peak": {"data.x": [1, 2, 3]},
+                "drop": 1,
                 "of": at(1),
             },
             r": data\.x=1 and data\.x=2 give data\.x two values, 1 and 2",

@@ -117,7 +117,7 @@ class Drawn:
     def of(self, seeds):
         return Drawn({key: values[list(seeds)] for key, values in self.values.items()})
 
-    def sample(self, metric, where, *, bounds=None, null=None):
+    def sample(self, metric, where, **_):
         other = [where["data.y"]] if "data.y" in where else []
         values = np.asarray(self.values[metric, where.get("data.x"), *other], dtype=np.float64)
         return Numbers(low=values, high=values, scale=float(np.abs(values[np.isfinite(values)]).max(initial=0)))

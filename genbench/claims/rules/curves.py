@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from genbench.analysis.statistics import ROUNDING
 from genbench.checks import check_choice, check_flag, check_number
 from genbench.claims.numbers import Numbers, combined, difference, gathered, reduced, stacked
 from genbench.claims.p_values import kendall
@@ -222,30 +221,34 @@ class PeakSlope:
     """The best level of one setting moves along another: the slope of its logarithm on that of the other exceeds a
     margin.
 
-    For each level of ``along``, y = a + b u + c u² is fitted by least squares to the metric y over the levels of
-    ``peak``, u their logarithms. Its vertex v = -b / 2c, a maximum if c < 0, is the logarithm of the best level. The
-    slope is s = Σ (x - x̄) v / Σ (x - x̄)², x the logarithms of the levels of ``along``.
+    Where the best level lies is v = Σ w u / Σ w, over the levels of ``peak`` with logarithms u and weights
+    w = exp((y - max y) / drop), y the metric: a level that is ``drop`` worse than the best weighs 1/e. Of curves that
+    keep their shape and move, v moves as far, whatever the shape; the vertex of a parabola does so for parabolas alone.
+    The slope is s = Σ (x - x̄) v / Σ (x - x̄)², x the logarithms of the levels of ``along``.
 
-    A vertex is biased away from the middle of the grid, by the factor of about 1 + (standard error of c / c)²; the
-    slopes of single noisy seeds would all be too steep, and the more seeds the surer. So y is the mean over seeds, and
-    the number of a seed its pseudo-value n s - (n - 1) s₋ᵢ, s₋ᵢ the slope without it (the jackknife, which takes away
-    the bias that is left); t test over seeds. At 2.5 % it errs in 2 to 4 % of simulated cases at the margin and at the
-    interest, with 5 to 32 seeds and curves whose c is six times its standard error in a seed.
+    v is no linear function of y. So y is the mean over seeds, and the number of a seed its pseudo-value
+    n s - (n - 1) s₋ᵢ, s₋ᵢ the slope without it (the jackknife, which takes away most of the bias); t test over seeds.
+    For how often it errs see docs/error-rates.md. Choose ``drop`` about half of the standard deviation of a seed to all
+    of it: much less, and the best of noisy levels decides; much more, and the ends of the grid draw v to its middle.
+    And choose levels so dense that those beside the best one are at most about two drops worse. Where they are more,
+    v sticks to levels: at 3.4 drops the rule errs in 7 to 16 % of simulated cases at 2.5 %.
 
-    Only maxima inside the grid count: to cut one at an end would draw the slope toward 0. If the mean curve of a level
-    has none, with all seeds or without one of them, no seed has a number, and nothing is decided. So choose levels that
-    reach beyond both sides of the best ones. A seed with a run that diverged has no number either, and at its worst any
-    number, so that nothing is decided.
+    Only a curve that falls to both sides inside the grid counts, by at least 3 drops from its best level to each end:
+    to cut it at an end would draw the slope toward 0. If the mean curve of a level does not, with all seeds or without
+    one of them, no seed has a number, and nothing is decided. So choose levels beyond both sides of the best ones.
 
     Args:
         metric: of the runs.
         along: the outer setting and its levels, positive, in ascending order, at least two.
         peak: the inner setting, whose best level moves, and its levels, positive, in ascending order, at least three.
         of: further settings of the runs.
+        drop: of the metric, > 0; a level that is so much worse than the best weighs 1/e.
         direction: ``rises``, or ``falls``: then the negative slope counts.
         kind: ``maximum`` or ``minimum`` of the metric.
         margin: the slope to exceed; 1 is proportional.
         interest: the smallest slope that matters.
+        diverged: the metric of a run that diverged, such as the accuracy of chance. None: its seed has no number, and
+            at its worst any number, so that nothing is decided.
 
     Source: Smith & Le 2018, A Bayesian perspective on generalization and stochastic gradient descent (the best batch
     size is proportional to the learning rate and to the size of the train set); Tukey 1958, Bias and confidence in
@@ -256,13 +259,18 @@ class PeakSlope:
     along: Mapping[str, Sequence[float]]
     peak: Mapping[str, Sequence[float]]
     of: Mapping[str, Any]
+    drop: float
     direction: str = RISES
     kind: str = "maximum"
     margin: float = 0.0
     interest: float | None = None
+    diverged: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ("maximum", "minimum"))
+        check_number("drop", self.drop, low=0, open_low=True)
+        if self.diverged is not None:
+            check_number("diverged", self.diverged)
         _check_curve(self, least=2)
         inner, levels = check_levels("peak", self.peak, least=3)
         set_plain(self, peak={inner: levels})
@@ -276,9 +284,11 @@ class PeakSlope:
     @property
     def words(self) -> str:
         sign = "" if self.direction == RISES else "minus "
+        lost = "" if self.diverged is None else f", {self.diverged:g} where a run diverged"
         return (
-            f"{sign}the slope of log {next(iter(self.peak))} at the {self._inside} on log {next(iter(self.along))}, "
-            f"of {named(self.of)}, exceeds {self.margin:g}{interest_words(self.interest)}"
+            f"{sign}the slope of log {next(iter(self.peak))} at the {self._inside} (levels {self.drop:g} from it weigh "
+            f"1/e{lost}) on log {next(iter(self.along))}, of {named(self.of)}, exceeds {self.margin:g}"
+            f"{interest_words(self.interest)}"
         )
 
     @property
@@ -295,16 +305,20 @@ class PeakSlope:
     def _numbers(self, runs: ClaimRuns) -> Numbers:
         """Return the pseudo-value of each seed."""
         (outer, rows), (inner, columns) = next(iter(self.along.items())), next(iter(self.peak.items()))
-        parts = [runs.sample(self.metric, merged(self.of, {outer: x, inner: u})) for x in rows for u in columns]
+        parts = [
+            runs.sample(self.metric, merged(self.of, {outer: x, inner: u}), diverged=self.diverged)
+            for x in rows
+            for u in columns
+        ]
         values, known, absent = stacked(parts)
         numbers, lost = np.full(len(known), np.nan), []
         if (n := int(known.sum())) > 1:
             curves = values[:, known] * (1 if self.kind == "maximum" else -1)
             mean = curves.mean(1, keepdims=True)
             curves = np.hstack([mean, mean + (mean - curves) / (n - 1)])  # of all seeds, and without each
-            v, inside = _vertices(np.log(columns), curves.reshape(len(rows), len(columns), n + 1))
+            best, inside = _best(np.log(columns), curves.reshape(len(rows), len(columns), n + 1), self.drop)
             logs = np.log(rows) - np.log(rows).mean()
-            slopes = (logs @ v / float(logs @ logs)) * (1 if self.direction == RISES else -1)
+            slopes = (logs @ best / float(logs @ logs)) * (1 if self.direction == RISES else -1)
             lost = [
                 f"{outer}={level:g}: no {self._inside}" for level, fine in zip(rows, inside, strict=True) if not fine
             ]
@@ -316,15 +330,14 @@ class PeakSlope:
         return replace(found, unknown=(*found.unknown, *lost))
 
 
-def _vertices(u: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where parabolas have their vertex that are fitted to curves [rows, u, n], and for each row whether all of
-    its vertices are maxima inside u."""
-    middle = u.mean()
-    u = u - middle
-    _, b, c = np.moveaxis(np.linalg.pinv(np.vander(u, 3, increasing=True)) @ curves, 1, 0)
-    bent = -c * float(u @ u) > ROUNDING * np.abs(curves).max(1)
-    v = np.divide(b, -2 * c, out=np.full_like(b, np.nan), where=bent)
-    return v + middle, ((u[0] < v) & (v < u[-1])).all(1)
+_FALL = 3  # drops from the best level to both ends: these weigh at most e⁻³
+
+
+def _best(u: np.ndarray, curves: np.ndarray, drop: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the best level of curves [rows, u, n] lies, and for each row whether all fall to both ends."""
+    lower = (curves - curves.max(1, keepdims=True)) / drop
+    weights = np.exp(lower)
+    return np.einsum("run,u->rn", weights, u) / weights.sum(1), (lower[:, [0, -1]] <= -_FALL).all((1, 2))
 
 
 def _statistic(side: Evidence) -> float:

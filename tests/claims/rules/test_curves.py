@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from genbench.claims.rules import Peak, PeakSlope, Slope, Trend
 from genbench.claims.runs import ClaimRuns
@@ -124,9 +124,9 @@ def test_a_diverged_level_is_left_out_or_at_its_worst():
     assert slope.evidence(some, worst=True).supports == pytest.approx(greater([first, *slopes[1:]], 0))
 
 
-RATES, SIZES = [0.1, 0.2, 0.4], [8, 16, 32, 64]
-MOVES = {"metric": ACCURACY, "along": {"data.rate": RATES}, "peak": {"data.size": SIZES}, "of": {}}
-JITTER = np.random.default_rng(3).normal(0, 0.02, size=(8, 3, 4))
+RATES, SIZES = [0.1, 0.2, 0.4], [2, 4, 8, 16, 32, 64, 128, 256]
+MOVES = {"metric": ACCURACY, "along": {"data.rate": RATES}, "peak": {"data.size": SIZES}, "of": {}, "drop": 0.2}
+JITTER = np.random.default_rng(3).normal(0, 0.05, size=(8, 3, 8))
 
 
 def hills(bests, *, noise=JITTER, sign=1, lost=()):
@@ -146,9 +146,9 @@ def hills(bests, *, noise=JITTER, sign=1, lost=()):
 
 
 def slope_of(values):
-    """Return the slope of the mean curves, by textbook fits of each level."""
-    fits = [np.polyfit(np.log(SIZES), level, 2) for level in values.mean(0)]
-    return stats.linregress(np.log(RATES), [-b / (2 * c) for c, b, _ in fits]).slope
+    """Return the slope of the mean curves, whose best level is a mean of levels by their softmax."""
+    shares = [special.softmax(level / 0.2) for level in values.mean(0)]
+    return stats.linregress(np.log(RATES), [share @ np.log(SIZES) for share in shares]).slope
 
 
 def pseudo_values(values):
@@ -159,10 +159,28 @@ def pseudo_values(values):
 
 @pytest.mark.parametrize(("bests", "slope"), [([16, 24, 36], np.log2(1.5)), ([12, 24, 48], 1), ([20] * 3, 0)])
 def test_a_best_level_that_moves_has_the_slope_of_its_logarithm(bests, slope):
-    records, _ = hills(bests, noise=np.zeros((8, 3, 4)))
+    records, _ = hills(bests, noise=np.zeros((8, 3, 8)))
     found = PeakSlope(**MOVES, margin=-1).evidence(ClaimRuns(records))
-    assert found.statistic == pytest.approx(slope, abs=1e-12)
+    # a sum over levels in place of the integral moves the mean of a Gaussian by at most 4π σ² exp(-2π² σ²), σ² = 1/2
+    assert found.statistic == pytest.approx(slope, abs=2 * np.pi * np.exp(-(np.pi**2)))
     assert (found.n, found.supports, found.unknown) == (8, 2**-8, ())
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_the_shape_of_the_curve_does_not_matter(power):
+    """It falls faster to the left; the vertex of a parabola through all levels moves less than two thirds as far."""
+    records = [
+        record(seed, float(0.8 - 0.1 * (np.exp(-far) + far - 1)), rate=rate, size=size)
+        for seed in range(8)
+        for rate in RATES
+        for size in SIZES
+        for far in [1.2 * np.log2(size / (16 * (rate / 0.2) ** power))]
+    ]
+    found = PeakSlope(**{**MOVES, "drop": 0.05}, margin=-1).evidence(ClaimRuns(records))
+    assert found.statistic == pytest.approx(power, abs=0.03)
+    curves = np.array([each["metrics"][ACCURACY] for each in records[: len(RATES) * len(SIZES)]]).reshape(3, -1)
+    fits = [np.polyfit(np.log(SIZES), level, 2) for level in curves]
+    assert stats.linregress(np.log(RATES), [-b / (2 * c) for c, b, _ in fits]).slope < 2 / 3 * power
 
 
 def test_the_slope_of_best_levels_is_tested_over_seeds():
@@ -177,22 +195,22 @@ def test_the_slope_of_best_levels_is_tested_over_seeds():
 def test_a_minimum_and_a_falling_slope():
     records, values = hills([12, 24, 40], sign=-1)
     found = PeakSlope(**MOVES, kind="minimum").evidence(ClaimRuns(records))
-    assert found.supports == pytest.approx(greater(pseudo_values(values), 0))
+    assert found.supports == pytest.approx(greater(pseudo_values(-values), 0))
     records, values = hills([40, 24, 12])
-    rule = PeakSlope(**MOVES, direction="falls")
+    rule = PeakSlope(**MOVES, direction="falls", diverged=0.1)
     assert rule.evidence(ClaimRuns(records)).supports == pytest.approx(greater(-pseudo_values(values), 0))
     assert rule.words == (
-        f"minus the slope of log data.size at the maximum of {ACCURACY} inside data.size = 8 … 64 on log data.rate, "
-        "of the runs, exceeds 0"
+        f"minus the slope of log data.size at the maximum of {ACCURACY} inside data.size = 2 … 256 (levels 0.2 from it "
+        "weigh 1/e, 0.1 where a run diverged) on log data.rate, of the runs, exceeds 0"
     )
 
 
-@pytest.mark.parametrize(("bests", "level"), [([12, 24, 200], 0.4), ([12, 2, 24], 0.2), ([64.1, 24, 40], 0.1)])
-def test_a_best_level_outside_the_grid_decides_nothing(bests, level):
+@pytest.mark.parametrize(("bests", "level"), [([12, 24, 100], 0.4), ([12, 3, 24], 0.2), ([300, 24, 40], 0.1)])
+def test_a_curve_that_does_not_fall_inside_the_grid_decides_nothing(bests, level):
     records, _ = hills(bests, noise=0.01 * JITTER)
     rule = PeakSlope(**MOVES, margin=-9, interest=9)
     found, worst = (rule.evidence(ClaimRuns(records), worst=worst) for worst in (False, True))
-    assert found.unknown == (f"data.rate={level}: no maximum of {ACCURACY} inside data.size = 8 … 64",)
+    assert found.unknown == (f"data.rate={level}: no maximum of {ACCURACY} inside data.size = 2 … 256",)
     assert (found.n, found.supports, found.contradicts) == (0, None, None)
     assert (worst.supports, worst.contradicts) == (1, 1)
     (verdict,) = judge([("C1", found, worst)], family=1)
@@ -200,11 +218,11 @@ def test_a_best_level_outside_the_grid_decides_nothing(bests, level):
     assert f"data.rate={level}: no maximum" in verdict.words
 
 
-def test_a_best_level_that_leaves_the_grid_without_one_of_the_seeds_decides_nothing():
-    """Seed 0 alone keeps the mean of the best sizes at the last rate within 64."""
-    noise = np.zeros((8, 3, 4))
-    records, _ = hills([12, 24, 65], noise=noise)
-    one, _ = hills([12, 24, 40], noise=noise)
+def test_a_curve_that_does_not_fall_without_one_of_the_seeds_decides_nothing():
+    """Seed 0 alone keeps the mean of the best sizes at the last rate far enough from 256."""
+    noise = np.zeros((8, 3, 8))
+    records, _ = hills([12, 24, 84], noise=noise)
+    one, _ = hills([12, 24, 8], noise=noise)
     mixed = [*(each for each in one if each["seed"] == 0), *(each for each in records if each["seed"])]
     found = PeakSlope(**MOVES).evidence(ClaimRuns(mixed))
     assert (found.n, len(found.unknown)) == (0, 1)
@@ -235,9 +253,17 @@ def test_a_diverged_run_leaves_out_its_seed_and_a_missing_one_is_named():
     assert found.supports == pytest.approx(greater(pseudo_values(np.delete(values, 2, 0)), 0))
     assert PeakSlope(**MOVES).evidence(ClaimRuns(records), worst=True).supports == 1
     gone = PeakSlope(**MOVES).evidence(ClaimRuns(records[1:]))
-    assert (gone.missing, gone.n) == (("seed 0 of data.rate=0.1, data.size=8",), 6)
+    assert (gone.missing, gone.n) == (("seed 0 of data.rate=0.1, data.size=2",), 6)
     one = PeakSlope(**MOVES).evidence(ClaimRuns([each for each in records if each["seed"] == 0]))
     assert (one.n, one.supports) == (0, None)
+
+
+def test_a_diverged_run_counts_as_the_number_that_the_claim_gives_it():
+    records, values = hills([12, 24, 40], lost=[(2, 0.4, 8), (3, 0.1, 2)])
+    found = PeakSlope(**MOVES, diverged=-1.0).evidence(ClaimRuns(records))
+    values[2, 2, 2] = values[3, 0, 0] = -1.0
+    assert found.supports == pytest.approx(greater(pseudo_values(values), 0))
+    assert (found.n, found.unknown) == (8, ())
 
 
 @pytest.mark.parametrize(
@@ -249,6 +275,8 @@ def test_a_diverged_run_leaves_out_its_seed_and_a_missing_one_is_named():
         ({"along": {"data.size": [8, 16]}}, "peak and along are both about data.size; accepted: two settings"),
         ({"kind": "max"}, "kind is 'max'; accepted: maximum, minimum"),
         ({"direction": "up"}, "direction is 'up'; accepted: rises, falls"),
+        ({"drop": 0}, r"drop is 0; accepted: a number in \(0, inf\)"),
+        ({"diverged": "chance"}, "diverged is 'chance'; accepted: a number"),
     ],
 )
 def test_settings_of_a_peak_that_moves_are_checked(changes, message):

@@ -142,15 +142,16 @@ def test_peak_of_interest(n, heights):
 @SEEDS
 @SIDES
 def test_peak_slope(n, side):
-    """Parabolas whose bend is six times its standard error in a seed, for which single vertices are biased."""
-    widths, rates = [1, 2, 4, 8, 16], [0.5, 1, 2]
+    """Curves that fall faster to the left, from a place between two levels."""
+    widths, rates = [2**k for k in range(9)], [0.5, 1, 2]
     moves = {"along": {"data.y": rates}, "peak": {"data.x": widths}}
-    rule = PeakSlope(metric="y", of={}, margin=0.5, interest=1, **moves)
+    rule = PeakSlope(metric="y", of={}, drop=1, margin=0.5, interest=1, **moves)
     slope = 0.5 if side == "supports" else 1
 
     def draw(random):
-        far = {(x, y): np.log(x / 4) - slope * np.log(y) for x in widths for y in rates}
-        return {("y", *key): -3.5 * value**2 + random.normal(size=n) for key, value in far.items()}
+        middle = 4 + random.uniform(-0.5, 0.5)
+        far = {(x, y): 1.2 * (np.log2(x) - middle - slope * np.log2(y)) for x in widths for y in rates}
+        return {("y", *key): -2.4 * (np.exp(-value) + value - 1) + random.normal(size=n) for key, value in far.items()}
 
     assert_level_is_kept(ps(rule, side, draw, 500))
 

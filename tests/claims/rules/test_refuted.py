@@ -42,7 +42,7 @@ def unrelated():
 def hills(slope):
     """Parabolas along the levels of x, for two levels of y; the logarithm of their best x moves with that of y."""
     random = np.random.default_rng(8)
-    bests = {y: np.log(4) + slope * np.log(y) for y in RATES}
+    bests = {y: np.log(16) + slope * np.log(y) for y in RATES}
     return {("y", x, y): 0.1 * random.normal(size=N) - (np.log(x) - bests[y]) ** 2 for x in WIDTHS for y in RATES}
 
 
@@ -52,8 +52,8 @@ def curves(distance):
     return {(f"y{step}", x): distance * x + 0.1 * random.normal(size=N) for step in (1, 2, 3) for x in (0, 1)}
 
 
-WIDTHS, RATES = [1, 2, 4, 8, 16], [0.5, 1, 2]
-MOVES = {"metric": "y", "along": {"data.y": RATES}, "peak": {"data.x": WIDTHS}, "of": {}}
+WIDTHS, RATES = [1, 2, 4, 8, 16, 32, 64, 128, 256], [0.5, 1, 2]
+MOVES = {"metric": "y", "along": {"data.y": RATES}, "peak": {"data.x": WIDTHS}, "of": {}, "drop": 1}
 PAIRS = {"plus": [{"metrics": ["a", "b"]}], "minus": [{"metrics": ["a", "c"]}]}
 CONTRAST = [{"weight": 1, "of": at(0)}, {"weight": -1, "of": at(1)}]
 CASES = {

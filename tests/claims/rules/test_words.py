@@ -19,7 +19,7 @@ RULES = [
     rules.Trend(**CURVE, tau=0.6),
     rules.Slope(**CURVE),
     rules.Peak(**CURVE),
-    rules.PeakSlope(**CURVE, peak={"data.y": [1, 2, 3]}),
+    rules.PeakSlope(**CURVE, peak={"data.y": [1, 2, 3]}, drop=0.1),
     rules.Correlation(metrics=["a", "b"], over=OVER, of={}, interest=0.5),
     rules.Correlation(metrics=["a", "b"], over=OVER, of={}, interest=0.5, groups="data.x"),
     rules.CorrelationDifference(**PAIRS, interest=0.5),
