@@ -41,7 +41,9 @@ def settings(name: str, seeds: int) -> list[dict[str, Any]]:
     """Return the settings of every run of an experiment on its first so many seeds, those of the data and the network
     among them, by dotted key; a chosen method is told by the group ``regularization``."""
     experiment = node(name)
-    groups = {"model": "mlp", "data": "mnist1d", "regularization": "none"}
+    groups = {
+        "model": "mlp", "data": "mnist1d", "regularization": "none", "optimizer": "adam", "scheduler": "constant"
+    }  # fmt: skip
     for each in experiment["defaults"]:
         if each == "_self_":
             continue
@@ -78,7 +80,8 @@ def judged(name: str, numbers: Numbers, *, seeds: int = 8) -> dict[str, Verdict]
 def _values(value: Any) -> list[Any]:
     """Return the values of a setting of a grid, as Hydra reads them."""
     parts = yaml.safe_load(f"[{value}]") if isinstance(value, str) else [value]
-    return ["+".join(part) if isinstance(part, list) else part for part in parts]
+    chosen = [isinstance(part, list) and all(isinstance(name, str) for name in part) for part in parts]
+    return ["+".join(part) if names else part for part, names in zip(parts, chosen, strict=True)]
 
 
 def _plain(experiment: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, Any]:
