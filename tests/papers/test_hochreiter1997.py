@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.experiments import node, rows, trained
 
-ACCURACY, BOX = "test/performance/accuracy", "train/flatness/flat_box_volume"
+ACCURACY, GAP, BOX = "test/performance/accuracy", "test/gap/accuracy", "train/flatness/flat_box_volume"
 WEIGHTS = "train/flatness/sensitive_weights"
 UNITS, INPUTS = "test/information/active_inputs.head", "test/information/active_inputs.layers.0.0"
 SETS = node("hochreiter1997")["claims"]["sets"]
@@ -29,17 +29,18 @@ def fms(run):
 
 
 def numbers(run, **changes):
-    """The metrics of a run if every claim held: flat minimum search is best, the box grows with accuracy, little is
-    left."""
+    """The metrics of a run if every claim held: flat minimum search is best, the box grows with accuracy and shrinks
+    with the gap, little is left."""
     noise = random.Random(repr(sorted(run.items(), key=repr))).gauss
     dimension = run["data.dimension"]
     size, level = (52 if dimension == 2 else 132), LEVELS[NAMES.index(called(run))]
     found = {
         ACCURACY: level + noise(0, 0.002),
-        BOX: 5000 * level + noise(0, 5),
+        GAP: 1 - level + noise(0, 0.004),
+        BOX: 5000 * level + noise(0, 40),
         WEIGHTS: size * (0.2 if fms(run) else 0.9) + noise(0, 2),
         UNITS: 1 if fms(run) else 8 + round(noise(0, 0.5)),
-        INPUTS: 1 if fms(run) else dimension,
+        INPUTS: 1 if fms(run) else dimension * (0.9 + noise(0, 0.02)),
     }
     return {**found, **{key: change(run, found[key], noise) for key, change in changes.items()}}
 
@@ -75,26 +76,29 @@ def within(run, usual, noise):
 
 
 WRONG = {
-    "C1 no effect": ("C1", {ACCURACY: flat(0.88, 0.002)}),
+    "C1 no effect": ("C1", {ACCURACY: flat(0.88, 0.001)}),
     "C1 the opposite": ("C1", {ACCURACY: swapped(0.85, 0.9, 0.002)}),
-    "C1 no effect with ten inputs": ("C1", {ACCURACY: where(10, flat(0.88, 0.001))}),
+    "C1-ten no effect": ("C1-ten", {ACCURACY: where(10, flat(0.88, 0.001))}),
     "C2 weight elimination is as good": ("C2", {ACCURACY: of("weight elimination", 0.9)}),
     "C2 weight elimination is better": ("C2", {ACCURACY: of("weight elimination", 0.91)}),
-    "C2 weight elimination is better with two inputs": ("C2", {ACCURACY: where(2, of("weight elimination", 0.91))}),
+    "C2-ten weight elimination is better": ("C2-ten", {ACCURACY: where(10, of("weight elimination", 0.91))}),
     "C3 weight decay is as good": ("C3", {ACCURACY: of("weight decay", 0.9)}),
     "C3 weight decay is better": ("C3", {ACCURACY: of("weight decay", 0.91)}),
+    "C3-ten weight decay is better": ("C3-ten", {ACCURACY: where(10, of("weight decay", 0.91))}),
     "C4 stopping is as good": ("C4", {ACCURACY: of("plain, stopped", 0.9)}),
-    "C4 stopping is better with ten inputs": ("C4", {ACCURACY: where(10, of("plain, stopped", 0.91))}),
+    "C4-ten stopping is better": ("C4-ten", {ACCURACY: where(10, of("plain, stopped", 0.91))}),
     "C5 as many weights are left": ("C5", {WEIGHTS: flat(45, 1.0)}),
-    "C5 as many units are left with two inputs": ("C5", {UNITS: where(2, flat(8, 0.3))}),
-    "C5 as many inputs are left": ("C5", {INPUTS: flat(1.5, 0.05)}),
+    "C5 as many units are left": ("C5", {UNITS: where(2, flat(8, 0.1))}),
+    "C5-ten as many inputs are left": ("C5-ten", {INPUTS: where(10, flat(1.5, 0.05))}),
     "C6 two units are left": ("C6", {UNITS: of("flat minimum search", 2)}),
     "C6 the second input is left": ("C6", {INPUTS: lambda run, usual, noise: run["data.dimension"]}),
     "C7 no correlation": ("C7", {BOX: flat(100, 5)}),
     "C7 the opposite": ("C7", {BOX: falling}),
-    "C7 no correlation with ten inputs": ("C7", {BOX: where(10, flat(100, 5))}),
+    "C7-ten no correlation": ("C7-ten", {BOX: where(10, flat(100, 5))}),
     "C8 the opposite": ("C8", {BOX: falling}),
-    "C8 the opposite within the other methods": ("C8", {BOX: within}),
+    "C8-ten the opposite within the other methods": ("C8-ten", {BOX: within}),
+    "C9 no correlation": ("C9", {GAP: flat(0.1, 0.02)}),
+    "C9-ten the opposite": ("C9-ten", {BOX: falling}),
 }
 
 
@@ -105,7 +109,8 @@ SEEDS = dict.fromkeys(
         "C3 weight decay is as good",
         "C4 stopping is as good",
         "C7 no correlation",
-        "C7 no correlation with ten inputs",
+        "C7-ten no correlation",
+        "C9 no correlation",
     ),
     32,
 )
@@ -137,6 +142,7 @@ def test_every_method_trains_and_is_measured(row, tmp_path):
     found = trained(tmp_path, "experiment=hochreiter1997", *row, "trainer.max_steps=60", "data.test_size=500")
     dimension, weights = (2, 52) if "data.dimension=2" in row else (10, 132)
     assert found[ACCURACY] > 0.8
+    assert found[GAP] == pytest.approx(found["train/performance/accuracy"] - found[ACCURACY])
     assert found[BOX] is not None
     assert 1 <= found[WEIGHTS] <= weights
     assert 0 <= found[UNITS] <= 10

@@ -67,7 +67,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)]}
             dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
             if curve.scatter:
-                axis.plot(*zip(*((x, y) for x in xs for y in values[x]), strict=True), "o", markersize=3, **look)
+                marker = _MARKERS[number // len(COLOURS)]
+                axis.plot(*zip(*((x, y) for x in xs for y in values[x]), strict=True), marker, markersize=3, **look)
                 continue
             hidden += sum(curve.y_from is not None and mean.value < curve.y_from for mean in means)
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
@@ -97,7 +98,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         for dash, label in zip(_GUIDES, curve.guides, strict=False)
     ]
     handles = [
-        Line2D([], [], marker="o", markersize=3, color=COLOURS[i % len(COLOURS)], label=plain(line),
+        Line2D([], [], marker=_MARKERS[i // len(COLOURS)] if curve.scatter else "o", markersize=3,
+               color=COLOURS[i % len(COLOURS)], label=plain(line),
                linestyle="none" if curve.scatter else _DASHES[i // len(COLOURS) % len(_DASHES)])
         for i, line in enumerate(lines)
     ]  # fmt: skip
@@ -109,7 +111,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     said = [f"Means over seeds {interval}; {_runs_a(runs, 'point')}."]
     if curve.scatter:
         clouds = [sum(map(len, values.values())) for found in measured.values() for values in found.values()]
-        told = ["colour"] * (len(clouds) > len(measured)) + ["panel"] * (len(measured) > 1)
+        kind = "colour" if len(lines) <= len(COLOURS) else "colour and mark"
+        told = [kind] * (len(clouds) > len(measured)) + ["panel"] * (len(measured) > 1)
         said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
     if hidden:
         said.append(f"{hidden} {'mean lies' if hidden == 1 else 'means lie'} below the axis.")

@@ -88,6 +88,16 @@ def test_a_cloud_says_how_many_runs_it_is(sizes, parts, words):
     assert drawing_.caption == f"Each point is a run; {words}."
 
 
+def test_more_kinds_of_points_than_colours_differ_in_their_mark(sizes, monkeypatch):
+    monkeypatch.setattr(custom, "COLOURS", style.COLOURS[:1])
+    (drawing_,) = drawn(sizes, SIZE | {"x": "test/robustness/drift_1", "lines": ["regularization"]})
+    (axis,) = drawing_.figure.axes
+    (legend,) = drawing_.figure.legends
+    assert [line.get_marker() for line in axis.lines] == ["o", "s"]
+    assert [line.get_marker() for line in legend.legend_handles] == ["o", "s"]
+    assert drawing_.caption == "Each point is a run; 6 runs a colour and mark."
+
+
 def test_lines_and_panels_are_settings(sizes):
     (drawing_,) = drawn(sizes, SIZE | {"lines": ["data.train_size"], "panels": ["regularization"]})
     titles = {axis.get_title(loc="left") for axis in drawing_.figure.axes}
