@@ -68,14 +68,14 @@ class Misbehaves(pl.Callback):
 
 
 class Counts(pl.Callback):
-    """Leaves a byte in a file for each step, and takes its time for it."""
+    """Leaves a byte in a file for each step, its number, and takes its time for it."""
 
     def __init__(self, *, file: str, seconds: float = 0.05) -> None:
         self.file, self.seconds = file, seconds
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         with open(self.file, "ab") as file:
-            file.write(b".")
+            file.write(bytes([trainer.global_step % 256]))
         time.sleep(self.seconds)
 
 
