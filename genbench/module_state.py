@@ -70,6 +70,9 @@ class ModuleTensors:
         """Put these tensors into the modules in place of their own within the context."""
         kept: list[tuple[dict[str, Any], str, Any]] = []
         attributes = attributes_of(self._modules)
+        for m in self._modules:
+            if isinstance(m, nn.RNNBase):  # on a GPU it would read where they lie, and under vmap they lie nowhere
+                vars(m)["flatten_parameters"] = _nothing
         try:
             for name, tensor in tensors.items():
                 if not self._holders[name]:
@@ -151,6 +154,10 @@ def restore_fully(restore: Any) -> None:
     except BaseException:
         restore()
         raise
+
+
+def _nothing() -> None:
+    pass
 
 
 def _give_back(before: list[tuple[Tensor, Tensor, bool]]) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+_read = WeakTensorKeyDictionary()  # settings on another device -> their version and value
 
 
 def derive_seed(seed: int, *names: int | str) -> int:
@@ -59,9 +62,18 @@ class StepRandom:
         """One number from Beta(alpha, alpha), float64. It is 1 for ``alpha`` = 0, where all mass lies at 0 and 1."""
         import numpy as np
 
-        alpha = float(alpha)
+        alpha = _number(alpha)
         share = np.random.default_rng(derive_seed(self.seed, self.step, site)).beta(alpha, alpha) if alpha > 0 else 1.0
-        return torch.tensor(share, dtype=torch.float64, device=self.device)
+        return torch.full((), share, dtype=torch.float64, device=self.device)
+
+
+def _number(setting: float | Tensor) -> float:
+    """The value of a setting, which is read again only when it has changed: a GPU waits for who reads its memory."""
+    if not isinstance(setting, Tensor) or setting.device.type == "cpu":
+        return float(setting)
+    if (found := _read.get(setting)) is None or found[0] != setting._version:
+        _read[setting] = found = (setting._version, float(setting))
+    return found[1]
 
 
 class PackRandom:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from genbench.inputs.geometry import turned, warped
+from genbench.inputs.geometry import turned, vector, warped
 from genbench.rng import StepRandom
 
 Strength = float | Tensor
@@ -38,7 +38,7 @@ def _sequences(x: Tensor, draw: StepRandom, shift: Strength, scale: Strength) ->
 
 
 def _images(x: Tensor, draw: StepRandom, shift: Strength, rotation: Strength) -> Tensor:
-    side = x.new_tensor([x.shape[3], x.shape[2]])
+    side = vector((x.shape[3], x.shape[2]), dtype=x.dtype, device=x.device)
     points = shift * symmetric(draw, "augmentation.shift", len(x), 2).to(x.dtype) * side
     turn = turned(rotation * symmetric(draw, "augmentation.rotation", len(x)).to(x.dtype))
     return warped(x, turn, -(turn @ points[:, :, None])[:, :, 0])  # rotated first, then shifted

@@ -1,8 +1,15 @@
 """Boxes in signals, and affine maps of images."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def vector(values: Iterable[float], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers as a tensor [n] that is filled on its device: a GPU would have to wait for a copy from the CPU."""
+    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
 def box(x: Tensor, start: Tensor, size: Tensor) -> Tensor:
@@ -34,7 +41,7 @@ def warped(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     columns, rows = (torch.arange(side, device=x.device, dtype=x.dtype) - (side - 1) / 2 for side in (width, height))
     points = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).view(-1, 2)
     source = points @ matrix.to(x.dtype).mT + shift.to(x.dtype)[:, None]
-    grid = (source * 2 / x.new_tensor([width, height])).view(-1, height, width, 2)
+    grid = (source * 2 / vector((width, height), dtype=x.dtype, device=x.device)).view(-1, height, width, 2)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

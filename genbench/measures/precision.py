@@ -88,12 +88,14 @@ def _in_precision(evaluation: E, dtype: torch.dtype) -> E | None:
     own = max(torch.finfo(p.dtype).eps for p in evaluation.parameters.values())
     near = {"rel_tol": max(1e-3, 8 * own), "abs_tol": max(1e-4, 4 * own)}
     try:
-        with view.measuring(), view.placed():
+        with view.measuring(), view.placed() as leaves:
             live = view.live.parameters.values()
             with _differentiable(live):
                 result = view.run(next(iter(view.pieces(next(view.each_batch())))))
                 if _depends(result.loss, set(map(id, live))):
                     return None  # something refers to the network's own tensors, which are of the other dtype
+                if result.loss.requires_grad:  # some losses have a value in mixed dtypes and no gradient, as Huber's
+                    torch.autograd.grad(result.loss, tuple(leaves.values()), allow_unused=True)
         if not math.isclose(view.mean_loss, evaluation.mean_loss, **near):
             return None
     except Exception:  # any failure of a network that knows one dtype only

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from genbench.inputs.geometry import box
+from genbench.inputs.geometry import box, vector
 from genbench.regularization.shared.inputs import check_signals, integers
 from genbench.regularization.shared.mixing import Mixing, mixed, probabilities
 from genbench.rng import StepRandom
@@ -23,7 +23,7 @@ class CutMix(Mixing):
 
     def transform(self, net: nn.Module, x: Tensor, y: Tensor, draw: StepRandom) -> tuple[Tensor, Tensor]:
         check_signals("cutmix", x)
-        sides = torch.tensor(x.shape[2:], device=x.device)
+        sides = vector(x.shape[2:], dtype=torch.int64, device=x.device)
         size = ((1 - draw.beta("cutmix.share", self.alpha)) ** (1 / len(sides)) * sides).long()
         centre = integers(draw.uniform("cutmix.centre", len(sides)), sides)
         inside = box(x, (centre - size // 2)[None], size)

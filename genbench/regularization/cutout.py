@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genbench.inputs.geometry import vector
 from genbench.regularization.shared.inputs import check_signals, integers
 from genbench.regularization.shared.pixels import PixelMethod, Pixels
 from genbench.rng import StepRandom
@@ -26,7 +27,7 @@ class Cutout(PixelMethod):
     def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
         x = pixels.x
         check_signals("cutout", x)
-        sides = torch.tensor(x.shape[2:], device=x.device)
+        sides = vector(x.shape[2:], dtype=torch.int64, device=x.device)
         size = (self.size * sides).round().long()
         centre = integers(draw.uniform("cutout", len(x), len(sides)), sides)
         pixels.blank(centre - size // 2, size)

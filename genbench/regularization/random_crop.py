@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genbench.inputs.geometry import vector
 from genbench.regularization.shared.inputs import check_images, integers
 from genbench.regularization.shared.pixels import PixelMethod, Pixels
 from genbench.rng import StepRandom
@@ -26,7 +27,7 @@ class RandomCrop(PixelMethod):
     def rearrange(self, pixels: Pixels, draw: StepRandom) -> None:
         x = pixels.x
         check_images("random_crop", x)
-        sides = torch.tensor(x.shape[2:], device=x.device)
+        sides = vector(x.shape[2:], dtype=torch.int64, device=x.device)
         most = (self.padding * sides).round().long()
         offset = integers(draw.uniform("random_crop", len(x), 2), 2 * most + 1) - most
         for axis, moved in ((2, offset[:, :1]), (3, offset[:, 1:])):

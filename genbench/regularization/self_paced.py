@@ -56,4 +56,4 @@ class SelfPaced(Method):
         return x, y * (counts / counts.mean()).view(-1, *[1] * (y.ndim - 1))
 
     def after_step(self, params: Parameters, progress: float | Tensor) -> None:
-        self.progress.copy_(torch.as_tensor(progress, dtype=torch.float64))
+        self.progress.fill_(progress)

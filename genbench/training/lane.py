@@ -225,7 +225,7 @@ class SeparateLanes:
     An optimizer with the modes ``train()`` and ``eval()`` is in training mode from the gradient to its update only.
 
     Args:
-        lanes: the lanes; a stopped lane does not move.
+        lanes: the lanes; a lane that has stopped by the start of an epoch does not move.
         optimizer: its first groups are the lanes', in their order.
         backward: runs the backward pass of an objective.
     """
@@ -235,12 +235,16 @@ class SeparateLanes:
     ) -> None:
         self._lanes, self._optimizer, self._backward = lanes, optimizer, backward
         self._has_modes = has_modes(optimizer)
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Find the lanes that have not stopped: once an epoch, as a GPU waits for who reads its memory."""
+        self._running = [lane for lane in self._lanes if not lane.stopped]
 
     def gradient_step(self, x: Tensor, y: Tensor, *, step: int) -> Tensor:
         """Leave each lane's gradient for the optimizer; return the objectives of the lanes that have not stopped."""
         if self._has_modes:
             self._optimizer.train()
-        self._running = [lane for lane in self._lanes if not lane.stopped]
         objectives = []
         for lane, group, inputs, targets in zip(self._lanes, self._optimizer.param_groups, x, y, strict=False):
             if lane in self._running:

@@ -175,6 +175,9 @@ class Training(pl.LightningModule):
         for attributes, kept in zip(self._attributes, self._kept, strict=False):
             attributes.load(kept, self.device)
 
+    def on_train_epoch_start(self) -> None:
+        self._separate.begin_epoch()
+
     def on_train_epoch_end(self) -> None:
         # read once per epoch: within an epoch a GPU must not wait for the CPU
         objectives = torch.stack(self._objectives, 1).tolist()

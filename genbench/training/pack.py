@@ -171,15 +171,16 @@ class Pack(pl.LightningModule):
     def _joint_step(self, x: Tensor, y: Tensor, step: int) -> dict[str, Tensor]:
         assert self._stack is not None
         assert self._random is not None
-        numbers, lr = self._random.at(step), self.lane_optimizer.lr.to(x.device)
-        objectives, grads = self._program("gradient", self._gradient_step, x, y, numbers, lr)
+        objectives, grads = self._program(
+            "gradient", self._gradient_step, x, y, self._random.at(step), self.lane_optimizer.lr
+        )
         torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
         return {"objective": objectives, "gradient": self._stack.gradient}
 
     def _joint_after_step(self, progress: float) -> dict[str, Tensor]:
         assert self._stack is not None
         self._program(
-            "after", self._after_step, torch.tensor(progress, dtype=torch.float64, device=self._stack.flat.device)
+            "after", self._after_step, torch.full((), progress, dtype=torch.float64, device=self._stack.flat.device)
         )
         return {}
 
@@ -303,7 +304,7 @@ class LaneOptimizer(torch.optim.Optimizer):
             scheduler = schedulers[lanes[0]]
             schedule = None if scheduler is None else scheduler(optimizer, total_steps=total_steps)
             self._parts.append((places, optimizer, schedule))
-        self.lr = torch.zeros(len(settings), dtype=torch.float64)
+        self.lr = torch.zeros(len(settings), dtype=torch.float64, device=stack.flat.device)
         self._read_lr()
         super().__init__([{"params": [stack.flat]}], {})
 
@@ -321,7 +322,7 @@ class LaneOptimizer(torch.optim.Optimizer):
 
     def _read_lr(self) -> None:
         for places, optimizer, _ in self._parts:
-            self.lr[places.start : places.stop] = optimizer.param_groups[0]["lr"]
+            self.lr[places.start : places.stop].fill_(optimizer.param_groups[0]["lr"])
 
     @property
     def groups(self) -> list[int]:

@@ -479,7 +479,16 @@ def test_a_compiled_module_and_a_compiled_part_are_measured_as_the_plain_one(alo
     assert_part(part, alone)
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.parallel.DistributedDataParallel])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(
+            nn.DataParallel,
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU it takes no other device"),
+        ),
+        nn.parallel.DistributedDataParallel,
+    ],
+)
 def test_parts_in_data_parallel_wrappers_are_measured_as_the_plain_ones(wrap, alone, process_group):
     part = Measures(measures=CURVED, network="layers")
     found = _measured(Wrapped(wrap), part=part)

@@ -121,7 +121,9 @@ def test_a_finished_run_is_measured_with_its_curve_of_members(configure, tmp_pat
     folder = tmp_path / "runs" / record["experiment"] / record["run_id"]
     state = torch.load(folder / "weights.pt", weights_only=True)
     assert {key.split(".")[1] for key in state} == {"0", "1", "2"}
-    found = measure_checkpoint.run(composed(f"checkpoint={folder}", "measures=ensemble", "split=test", "pictures=null"))
+    found = measure_checkpoint.run(
+        composed(f"checkpoint={folder}", "measures=ensemble", "split=test", "pictures=null", "device=cpu")
+    )
     data = build.build_data(record["config"])
     nets = [build.build_module(record["config"], data).network for _ in range(3)]
     for index, net in enumerate(nets):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.inputs.geometry import turned, warped
+from genbench.inputs.geometry import turned, vector, warped
 from genbench.regularization.shared.inputs import integers
 from genbench.rng import StepRandom
 
@@ -37,7 +37,8 @@ class Choice(NamedTuple):
 def choice(draw: StepRandom, site: str, names: tuple[str, ...], strength: Tensor, n: int) -> Choice:
     """Draw operations uniformly from ``names`` for ``n`` images, and their signs."""
     place = integers(draw.uniform(f"{site}.operation", n), len(names))
-    operation = torch.tensor([OPERATIONS.index(name) for name in names], device=place.device)[place]
+    numbers = (OPERATIONS.index(name) for name in names)
+    operation = vector(numbers, dtype=place.dtype, device=place.device)[place]
     positive = draw.uniform(f"{site}.sign", n) < 0.5
     return Choice(operation, strength.expand(n), torch.where(positive, 1.0, -1.0))
 
@@ -87,7 +88,7 @@ def _moved(x: Tensor, chosen: Callable[[str], Tensor], amount: Tensor, ranges: R
     angle, shear_x, shear_y, right, down = (chosen(name) * amount for name in GEOMETRY)
     zero = torch.zeros_like(amount)
     shear = ranges.shear * torch.stack([torch.stack([zero, shear_x], -1), torch.stack([shear_y, zero], -1)], -2)
-    side = x.new_tensor([x.shape[3], x.shape[2]])
+    side = vector((x.shape[3], x.shape[2]), dtype=x.dtype, device=x.device)
     return warped(x, turned(ranges.angle * angle) + shear, -ranges.shift * side * torch.stack([right, down], -1))
 
 
@@ -105,7 +106,7 @@ def _grey(x: Tensor) -> Tensor:
     """Return grey images [B, 1, H, W]: the luma of three channels (ITU-R 601-2), the mean of others."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
-    return (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    return (x * vector((0.299, 0.587, 0.114), dtype=x.dtype, device=x.device)[:, None, None]).sum(1, keepdim=True)
 
 
 def _posterized(x: Tensor, bits: Tensor) -> Tensor:
