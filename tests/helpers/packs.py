@@ -1,5 +1,7 @@
 """Runs that train separately and as a pack, and how far they end apart."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -15,24 +17,24 @@ STEPS = 20
 LANES = ({"seed": 0}, {"seed": 1, "data.label_noise": 0.3}, {"seed": 2, "optimizer.lr": 0.003})
 
 
-def built(config, dtype):
+def built(config, dtype, device="cpu"):
     data = build_data(config)
-    return data, build_module(config, data).to(dtype)
+    return data, build_module(config, data).to(device, dtype)
 
 
-def batches(loader, dtype, steps):
+def batches(loader, dtype, steps, device="cpu"):
     found = []
     for epoch in range(steps):
         loader.set_epoch(epoch)
-        found += [(x.to(dtype) if x.is_floating_point() else x, y) for x, y in loader]
+        found += [(x.to(device, dtype if x.is_floating_point() else x.dtype), y.to(device)) for x, y in loader]
         if len(found) >= steps:
             return found[:steps]
 
 
-def separately(config, dtype, steps, *, shaken=None):
+def separately(config, dtype, steps, *, shaken=None, device="cpu", around=lambda step: nullcontext()):
     """The lanes of one run after some steps, trained one by one; ``shaken``, a seed, moves each initial weight by one
-    rounding, up or down."""
-    data, module = built(config, dtype)
+    rounding, up or down. Each step is taken within the context ``around(step)``."""
+    data, module = built(config, dtype, device)
     if shaken is not None:
         generator = torch.Generator().manual_seed(shaken)
         for lane in module.lanes:
@@ -44,14 +46,15 @@ def separately(config, dtype, steps, *, shaken=None):
     schedule = module.make_scheduler(optimizer, total_steps=steps)
     lanes = SeparateLanes(list(module.lanes), optimizer)
     settings = {"optimizer": optimizer, "schedule": None if schedule is None else schedule.step, "total_steps": steps}
-    for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype, steps)):
-        training_step(lanes, x, y, step=step, **settings)
+    for step, (x, y) in enumerate(batches(data.train_dataloader(), dtype, steps, device)):
+        with around(step):
+            training_step(lanes, x, y, step=step, **settings)
     return list(module.lanes)
 
 
-def together(configs, dtype, steps):
-    """The lanes of all runs after some steps as one."""
-    runs = [built(config, dtype) for config in configs]
+def together(configs, dtype, steps, *, device="cpu", around=lambda step: nullcontext()):
+    """The lanes of all runs after some steps as one; each step is taken within the context ``around(step)``."""
+    runs = [built(config, dtype, device) for config in configs]
     owners = [(module, lane) for _, module in runs for lane in module.lanes]
     pack = Pack(
         [lane for _, lane in owners],
@@ -63,8 +66,9 @@ def together(configs, dtype, steps):
     loaders = [data.train_dataloader() for data, _ in runs]
     loader = type(loaders[0]).merge(loaders, [(i, k) for i, (_, m) in enumerate(runs) for k in range(len(m.lanes))])
     settings = {"optimizer": optimizer, "schedule": optimizer.schedule, "total_steps": steps}
-    for step, (x, y) in enumerate(batches(loader, dtype, steps)):
-        training_step(pack, x, y, step=step, **settings)
+    for step, (x, y) in enumerate(batches(loader, dtype, steps, device)):
+        with around(step):
+            training_step(pack, x, y, step=step, **settings)
     return [lane for _, lane in owners]
 
 
