@@ -24,11 +24,12 @@ import torch.nn.functional as F
 
 from benchmarks.common import Result, network, report, trained
 
-LANES = (1, 16, 128, 1024, 4096)
+LANES = {"mlp": (1, 16, 128, 1024, 4096), "mlp with dropout": (1, 16, 128), "cnn": (1, 16, 128, 1024)}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rehearse", action="store_true", help="small, on the CPU")
+    parser.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"], help="of the sweeps")
     parser.add_argument("--seeds", type=int, default=128, help="of the packed sweep")
     parser.add_argument("--steps", type=int, default=3000, help="of a run")
     parser.add_argument("--seconds", type=float, default=90, help="for the measures on each device, at most")
@@ -43,7 +44,7 @@ def measure(args: argparse.Namespace) -> list[Result]:
         args.seeds, args.steps, args.seconds = 2, 20, 5
     else:
         print(torch.cuda.get_device_name())
-    return [*_lanes(device, args), *_resnet(device, args), *_measures(device, args), *_sweep(device, args)]
+    return [*_lanes(device, args), *_sweep(device, args), *_resnet(device, args), *_measures(device, args)]
 
 
 # -- steps
@@ -52,9 +53,9 @@ def measure(args: argparse.Namespace) -> list[Result]:
 def _lanes(device: str, args: argparse.Namespace) -> list[Result]:
     print("| lanes | ms a step | µs a lane | peak MiB | waits in a step |\n|---|---|---|---|---|")
     rows = []
-    for name in ("mlp", "mlp with dropout", "cnn"):
+    for name, numbers in LANES.items():
         found = {}
-        for n in LANES[:2] if args.rehearse else LANES:
+        for n in numbers[:2] if args.rehearse else numbers:
             seconds, memory, waits = _packed_step(name, n, device)
             found[n] = seconds / n
             print(f"| {name}, {n} | {1e3 * seconds:.2f} | {1e6 * seconds / n:.1f} | {memory} | {waits} |", flush=True)
@@ -219,18 +220,23 @@ def _sweep(device: str, args: argparse.Namespace) -> list[Result]:
     shared += [f"callbacks.{name}=null" for name in ("gap", "weight_norms", "measures")]
     shared += [f"trainer.accelerator={'gpu' if device == 'cuda' else 'cpu'}"]
     rows = []
-    for model in ("mlp", "cnn"):
+    for model in args.models:
         taken = {}
-        for launcher, seeds in (("packed", args.seeds), ("basic", 2)):
+        ways = {"packed": args.seeds, "packed, one process": args.seeds, "one by one": 1}
+        for way, seeds in ways.items():
             with tempfile.TemporaryDirectory() as folder:
+                launcher = "basic" if way == "one by one" else "packed"
                 chosen = [f"hydra/launcher={launcher}", f"model={model}", f"seed=range({seeds})"]
+                chosen += ["hydra.launcher.n_jobs=1"] * way.endswith("process")
                 command = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "train.py"), "-m", *chosen]
                 start = perf_counter()
-                subprocess.run([*command, *shared], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-                taken[launcher] = (perf_counter() - start) / seeds
-            print(f"{model}, {launcher}, {seeds} seeds: {taken[launcher]:.2f} s a run", flush=True)
+                done = subprocess.run([*command, *shared], cwd=folder, check=False, capture_output=True, text=True)
+                taken[way] = (perf_counter() - start) / seeds
+                if done.returncode:
+                    raise RuntimeError(done.stderr)
+            print(f"{model}, {way}, {seeds} seeds: {taken[way]:.2f} s a run", flush=True)
         what = f"{model}, {args.steps} steps, whole commands: s a run of {args.seeds} packed; × faster than one by one"
-        rows.append(Result(what, f"{taken['packed']:.2f}; {taken['basic'] / taken['packed']:.0f}"))
+        rows.append(Result(what, f"{taken['packed']:.2f}; {taken['one by one'] / taken['packed']:.0f}"))
     return rows
 
 
