@@ -15,6 +15,7 @@ from benchmarks.common import network
 from genbench.measures import Snapshot, gauss_newton_trace
 
 SMALL = {
+    "gpu": ["--rehearse", "--models=mlp"],
     "stream": ["--repeats=1"],
 }
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.measures import Snapshot, hessian_trace
+from genbench.module_state import ModuleTensors
 from genbench.regularization.self_paced import SelfPaced
 from genbench.regularization.swa import estimate_norm_statistics
 from genbench.runs import build
@@ -67,3 +68,17 @@ def test_a_network_whose_train_returns_nothing_is_built():
     network = build.build_network(node, data)
     assert isinstance(network, Silent)
     assert network.training
+
+
+def test_a_recurrent_layer_with_other_tensors_does_not_look_where_they_lie(monkeypatch):
+    """As it does on a GPU, to lay its weights side by side; the tensors of a vmap lie nowhere."""
+    net = nn.GRU(3, 4)
+    found = []
+    monkeypatch.setattr(nn.RNNBase, "flatten_parameters", lambda self: found.append(self))
+    before = set(vars(net))
+    tensors = ModuleTensors(net)
+    with tensors.replace_tensors({name: 2 * p.detach() for name, p in net.named_parameters()}):
+        doubled = net(torch.ones(5, 1, 3))[0]
+    assert found == []
+    assert set(vars(net)) == before
+    assert not torch.equal(net(torch.ones(5, 1, 3))[0], doubled)
