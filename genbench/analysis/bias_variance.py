@@ -34,10 +34,11 @@ def bias_variance(
     cross-entropy, to first order in 1/M.
 
     With ``subsets``, the variance is that of a run of a random subset and a random seed, in two parts that add up to
-    it: ``variance_subsets``, of the centres of the subsets, and ``variance_seeds``, the mean of the variance within
-    a subset (Neal et al. 2018, arXiv 1810.08591); subsets weigh equally. Subsets that overlap, drawn from one set of
-    examples, vary less than independent ones: n of N examples, by about 1 − n/N. Without ``subsets`` each run is taken
-    as independent of the others.
+    it: ``variance_seeds``, the mean of the variance within a subset, and ``variance_subsets``, the variance of the
+    centres of the subsets less what their seeds add to it, ``variance_seeds`` times the mean of one over the runs of a
+    subset (Neal et al. 2018, arXiv 1810.08591); subsets weigh equally, also in the risk. Subsets that overlap, drawn
+    from one set of examples, vary less than independent ones: n of N examples, by about 1 − n/N. Without ``subsets``
+    each run is taken as independent of the others.
 
     Standard errors are those of a jackknife that leaves out one subset (without subsets, one run) at a time, of more
     than 100 a hundredth of them, and of the mean over the examples as a random sample, added in squares; ``None`` of

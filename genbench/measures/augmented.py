@@ -45,11 +45,11 @@ def augmented_margin(
     2012.02775, who rank networks by it).
 
     The margin of an example is m / (‖∇ₕ m‖₂ s), with m the correct logit − the largest other one, h what the layer is
-    given, and s² the mean over the entries of h of their variance over the examples, without the lowest and highest 5 %
-    of them: to first order, the distance of h from the decision boundary in units of its spread. A ReLU network whose
-    layers are rescaled keeps it. The quantiles are the quartiles q₁, q₂, q₃ and the fences as in the authors' code
-    (parthnatekar/pgdl): below, the largest margin under q₁ − 1.5 (q₃ − q₁), or the smallest of all if none is there;
-    above, likewise.
+    given, and s² the mean over the D entries of h of their variance over the N examples of the version (divided by N),
+    without the ⌊D/20⌋ lowest and as many highest: to first order, the distance of h from the decision boundary in units
+    of its spread. A ReLU network whose layers are rescaled keeps it. The quantiles are the quartiles q₁, q₂, q₃,
+    interpolated linearly, and the fences as in the authors' code (parthnatekar/pgdl): below, the largest margin under
+    q₁ − 1.5 (q₃ − q₁), or the smallest of all if none is there; above, likewise.
 
     Their layer is the output of the first one; here it is what the second is given, after normalization, activation and
     pooling. They augment 500 images by flips, contrast and crops. Undefined for data without augmentations, and where

@@ -37,7 +37,8 @@ def gradient_coherence(snapshot: Snapshot) -> dict[str, Estimate]:
       two classes, over the same E‖g‖². Weighted by their numbers of pairs they add up to α.
 
     Self-pairs add 1/m to α, and more to the coherence within classes: compare at equal m. Standard errors take the
-    examples as a sample, within and between classes one with these numbers of each, to first order. Two passes over the
+    examples as a sample, within and between classes one with these numbers of each, to first order; at a minimum of the
+    loss of these very examples, which are then no sample for the weights, they are too small. Two passes over the
     examples' gradients, of which only the sum of each class is kept.
 
     Raises:

@@ -45,7 +45,8 @@ def davies_bouldin(
     - ``davies_bouldin_augmented`` and ``davies_bouldin_mean_augmented``: the same of augmented inputs (see
       :mod:`genbench.measures.augmented`), mean over ``versions`` of the data with its standard error over them.
 
-    Maps of channels [N, C, L] and [N, C, H, W] are first max-pooled with windows of ``pool`` points a side, as theirs.
+    What a convolution is given, maps of channels [N, C, L] or [N, C, H, W], is first max-pooled as theirs: with windows
+    of ``pool`` points a side, or the whole side if it is shorter, next to each other, without what is left at the end.
     Differences from them: h is what the second layer is given, after normalization, activation and pooling, where they
     take the output of the first; the index is that of all examples, where they average over sets of 150, whose means of
     ten classes are noisy. The index of one layer does not change when units are permuted or all of h is scaled; a

@@ -41,8 +41,8 @@ def perturbation_response(
 
     The perturbations:
 
-    - ``within``: (1 − s/2) · x + s/2 · x′ with another example x′ of the same class, the same at every s, and the label
-      of x;
+    - ``within``: (1 − s/2) · x + s/2 · x′ of each example x with another x′ of the same class, drawn at random and the
+      same at every s, and the label of x;
     - ``between``: the same with x′ of another class;
     - ``augmentation``: the augmentations of training at s times their settings (see :mod:`genbench.measures.augmented`)
       with the same random numbers at every s.

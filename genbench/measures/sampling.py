@@ -10,7 +10,7 @@ from genbench.records.estimate import Estimate
 
 
 def some(count: int, most: int) -> Tensor:
-    """At most ``most`` of ``count`` rows, evenly spaced."""
+    """At most ``most`` of ``count`` rows, evenly spaced: of m the i-th, from 0 on, is ⌊i · count / m⌋."""
     size = min(count, most)
     return torch.arange(size) * count // size
 

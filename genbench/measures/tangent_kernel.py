@@ -32,7 +32,8 @@ def tangent_kernel(snapshot: Snapshot, *, examples: int = 100, ridge: float = 0.
     - ``tangent_condition``: the largest eigenvalue of K over the smallest.
     - ``tangent_alignment``: ⟨K_c, yyᵀ⟩ / (‖K_c‖_F ‖y‖²), in [0, 1], y the labels, one-hot (±1 for a single logit; else
       the targets); K and y centred over the examples, each logit by itself (Baratin et al. 2021, arXiv 2008.00938, as
-      in their code). The standard error is the jackknife's, leaving out a twentieth of the examples.
+      in their code). The standard error is the jackknife's, leaving out every twentieth example, from each of the
+      first twenty on.
     - ``tangent_label_norm``: yᵀ(K + λI)⁻¹y, not centred, the squared norm of the least function of the kernel with
       these values. Arora et al. 2019 (arXiv 1901.08584) bound the error of a wide network of two layers by
       √(2 yᵀK⁻¹y / n), with K of infinite width at the start of training; here it is that of these weights.
