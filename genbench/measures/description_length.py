@@ -82,12 +82,13 @@ def prequential_code(
     if snapshot.initial is None:
         return {"prequential_bits": undefined("there are no initial weights")}
     start = snapshot.with_state(snapshot.initial).state
-    x, y = training.data(snapshot)
+    x, targets = training.data(snapshot)
+    y = labels_of(targets)
     classes, ends = number_of_classes(snapshot, reading), training.ends(len(y))
     coder, bits = _Coder(classes), [ends[0] * math.log2(classes)]
     plain = bits[0]
     for number, (low, high) in enumerate(pairwise(ends)):
-        net = _trained(snapshot, start, x, y, training.batches(number, low), training)
+        net = _trained(snapshot, start, x, targets, training.batches(number, low), training)
         log_p = torch.cat([_log_p(reading, net, part) for part in x[low:high].split(BLOCK)])
         bits.append(coder.bits(log_p, y[low:high]))
         plain -= float(log_p.gather(1, y[low:high, None]).sum()) / math.log(2)
@@ -219,7 +220,8 @@ def mixture_code(
     reading = label_reading(snapshot)
     if isinstance(reading, str):
         return {"mixture_bits": undefined(reading)}
-    x, y = training.data(snapshot)
+    x, targets = training.data(snapshot)
+    y = labels_of(targets)
     if not x.is_floating_point():
         raise ValueError(f"inputs are {x.dtype}; accepted: real numbers")
     classes, ends = number_of_classes(snapshot, reading), training.ends(len(y))
@@ -322,10 +324,10 @@ class _Training:
         return found
 
     def data(self, snapshot: Snapshot) -> tuple[Tensor, Tensor]:
-        """All inputs and labels, in the order in which they are coded."""
-        x, y = (torch.cat(parts) for parts in zip(*snapshot.blocks(BLOCK), strict=True))
-        order = StepRandom(self.seed, 0).permutation("description_length.order", len(y)).to(y.device)
-        return x[order], y[order].long()
+        """All inputs and targets, in the order in which they are coded."""
+        x, targets = (torch.cat(parts) for parts in zip(*snapshot.blocks(BLOCK), strict=True))
+        order = StepRandom(self.seed, 0).permutation("description_length.order", len(targets)).to(targets.device)
+        return x[order], targets[order]
 
     def batches(self, number: int, n: int) -> Tensor:
         """The positions [steps, batch] of the batches among the first n examples."""
@@ -342,7 +344,7 @@ def label_reading(snapshot: Snapshot) -> Reading | str:
         return "the loss ignores labels"
     output, target = snapshot.predictions[0]
     shape = tuple(reading.logits(output).shape)
-    if len(shape) != 2 or target.shape != shape[:1]:
+    if len(shape) != 2 or reading.labels(output, target).shape != shape[:1]:
         return f"outputs of shape {shape} and targets of shape {tuple(target.shape)} are not one label an example"
     return reading
 
@@ -351,8 +353,13 @@ def number_of_classes(snapshot: Snapshot, reading: Reading) -> int:
     return reading.logits(snapshot.predictions[0][0]).shape[1]
 
 
+def labels_of(targets: Tensor) -> Tensor:
+    """The classes [n] of targets as the loss takes them: of one logit an example, numbers [n] or [n, 1]."""
+    return targets.reshape(len(targets)).long()
+
+
 def _trained(
-    snapshot: Snapshot, start: Mapping[str, Tensor], x: Tensor, y: Tensor, batches: Tensor, training: _Training
+    snapshot: Snapshot, start: Mapping[str, Tensor], x: Tensor, targets: Tensor, batches: Tensor, training: _Training
 ) -> nn.Module:
     """A copy of the network, trained from ``start``, in evaluation mode."""
     net = copy.deepcopy(snapshot.model)
@@ -364,9 +371,9 @@ def _trained(
         p.grad = None
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=training.lr, foreach=True)
     net.train()
-    for positions in batches.to(y.device):
+    for positions in batches.to(targets.device):
         optimizer.zero_grad()
-        snapshot.loss(net(x[positions]), y[positions]).backward()
+        snapshot.loss(net(x[positions]), targets[positions]).backward()
         optimizer.step()
     return net.eval()
 

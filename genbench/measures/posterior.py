@@ -94,6 +94,8 @@ def pac_bayes_optimized(
     reading = with_logits(train)
     if not isinstance(reading, str) and reading.ignored:
         reading = "the loss ignores some labels"
+    if train.examples < 2:
+        reading = "there is one train example"
     if isinstance(reading, str):
         return dict.fromkeys(names, undefined(reading))
     with train.measuring():

@@ -14,6 +14,7 @@ from genbench.measures.description_length import (
     BLOCK,
     gamma_bits,
     label_reading,
+    labels_of,
     log_probabilities,
     number_of_classes,
 )
@@ -124,7 +125,8 @@ class _Noisy:
         self, start: Snapshot, reading: Reading, generator: torch.Generator, *, std: float, given: bool
     ) -> None:
         self.start, self.reading, self.generator = start, reading, generator
-        self.x, self.y = (torch.cat(parts) for parts in zip(*start.blocks(BLOCK), strict=True))
+        self.x, targets = (torch.cat(parts) for parts in zip(*start.blocks(BLOCK), strict=True))
+        self.y = labels_of(targets)
         tensors = [p for p in start.parameters.values() if p.numel()]
         self.sizes = [p.numel() for p in tensors]
         w = start.vector.float()  # [size]
@@ -148,7 +150,7 @@ class _Noisy:
             logits = self.logits(self.drawn(mean, log_std), self.x[rows])
             squares = (2 * log_std).exp() + (mean - self.center).square()
             scales = self.scales or [part.detach().mean().log2() / 2 for part in squares.split(self.sizes)]
-            objective = F.cross_entropy(logits, self.y[rows].long())
+            objective = F.cross_entropy(logits, self.y[rows])
             objective = objective + self.divergence(squares, log_std, scales) / len(self.y)
             optimizer.zero_grad()
             objective.backward()
@@ -178,7 +180,7 @@ class _Noisy:
             weights, nats = self.drawn(self.mean, self.log_std), 0.0
             for x, y in zip(self.x.split(BLOCK), self.y.split(BLOCK), strict=True):
                 log_p = log_probabilities(self.logits(weights, x))
-                nats -= float(log_p.gather(1, y[:, None].long()).sum())
+                nats -= float(log_p.gather(1, y[:, None]).sum())
         return nats / math.log(2)
 
     def divergence(self, squares: Tensor, log_std: Tensor, scales: Sequence[Any]) -> Tensor:

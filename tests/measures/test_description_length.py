@@ -365,6 +365,40 @@ def test_noisy_weights_of_other_networks():
     assert recurrent["variational_bits"].value > 0
 
 
+@pytest.mark.parametrize("shape", [(40,), (40, 1)])
+@pytest.mark.parametrize(
+    "code",
+    [
+        partial(prequential_code, steps=20, first=8),
+        two_part_code,
+        partial(variational_code, steps=20),
+        partial(mixture_code, steps=20, first=8),
+    ],
+)
+def test_one_logit_is_coded_as_the_difference_of_two(code, shape):
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            return self.net(x).reshape(-1, *shape[1:])
+
+    class Two(One):
+        def forward(self, x):
+            z = self.net(x)
+            return torch.cat([torch.zeros_like(z), z], 1)
+
+    x, y = source(40, classes=2)
+    one, two = One(), Two()
+    two.load_state_dict(one.state_dict())
+    targets = y.float().reshape(shape)
+    single = Snapshot(one, F.binary_cross_entropy_with_logits, [(x, targets)], initial=one.state_dict())
+    found, of_two = code(single), code(Snapshot(two, F.cross_entropy, [(x, y)], initial=two.state_dict()))
+    expected = {name: pytest.approx(estimate.value, rel=1e-5) for name, estimate in of_two.items()}
+    assert {name: estimate.value for name, estimate in found.items()} == expected
+
+
 def test_training_starts_at_the_initial_weights_and_does_not_use_the_others():
     x, y = source(200)
     one = snapshot(x, y)

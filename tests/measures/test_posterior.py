@@ -155,6 +155,8 @@ def test_undefined_and_refused():
     assert all("no initial weights" in e.note for e in pac_bayes_optimized(snapshot, snapshot).values())
     regression = Snapshot(nn.Linear(2, 1), F.mse_loss, [(torch.randn(4, 2), torch.randn(4, 1))])
     assert all(e.value is None for e in pac_bayes_optimized(regression, regression).values())
+    one = Snapshot(net, F.cross_entropy, [(x[:1], y[:1])], initial=net.state_dict())
+    assert {e.note for e in pac_bayes_optimized(one, one).values()} == {"undefined: there is one train example"}
     for name, value in {"steps": 15, "batch": 0, "lr": 0, "lr_std": 0, "spread": 0, "samples": 1, "delta": 0}.items():
         with pytest.raises(ValueError, match=f"{name} is {value}"):
             pac_bayes_optimized(snapshot, snapshot, **{name: value})
