@@ -59,16 +59,20 @@ def input_curvature(
     centre = _slopes(part)
     if centre is None:
         return dict.fromkeys(_NAMES, undefined(why_no_inputs(part)))
-    scores = torch.zeros(len(centre), dtype=torch.float64, device=centre.device)
+    scores = torch.zeros(part.examples, dtype=torch.float64, device=part.device)
     for index in range(directions):
         moved = _slopes(part, _moved(step, seed, index))
         assert moved is not None
-        scores += (moved - centre).norm(dim=1) / (step * directions)
+        changes = [(after - before).norm(dim=1) for after, before in zip(moved, centre, strict=True)]
+        scores += torch.cat(changes) / (step * directions)
     return dict(zip(_NAMES, (sample_mean(scores), _found(scores, part.mislabelled)), strict=True))
 
 
-def _slopes(part: Snapshot, shift: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None = None) -> Tensor | None:
-    """∂ℓᵢ/∂xᵢ of each example [N, D], float64; None without real inputs."""
+def _slopes(
+    part: Snapshot, shift: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None = None
+) -> list[Tensor] | None:
+    """∂ℓᵢ/∂xᵢ of each example, float64 [n, D] of each few, as D may not be that of others; None without real
+    inputs."""
     found = []
     with part.measuring():
         for inputs, output, target in part.at_inputs(shift):
@@ -81,7 +85,7 @@ def _slopes(part: Snapshot, shift: Callable[[tuple[Tensor, ...]], tuple[Tensor, 
                 slopes = tuple(map(torch.zeros_like, inputs))
             found.append(torch.cat([g.double().reshape(len(g), -1) for g in slopes], 1))
         part.count_pass()
-    return torch.cat(found)
+    return found
 
 
 def _moved(step: float, seed: int, index: int) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]:

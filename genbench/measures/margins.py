@@ -95,8 +95,10 @@ def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str
     logs = float(spectral.log().sum()), float(frobenius.log().sum())
     complexity = logs[0] + 1.5 * math.log(float((rows / spectral).pow(2 / 3).sum()))
     x = next(iter(snapshot.representations.values()))
-    size = math.sqrt(float(x.double().square().sum()) if x.is_floating_point() else x.numel()) / len(x)
     over = [Estimate(_over(gamma, log)) for log in logs]
+    if not len(x):
+        return dict(zip(names, [*over, undefined("examples have several shapes")], strict=True))
+    size = math.sqrt(float(x.double().square().sum()) if x.is_floating_point() else x.numel()) / len(x)
     if not size:
         return dict(zip(names, [*over, Estimate(None, note="undefined: the data are 0")], strict=True))
     return dict(zip(names, [*over, Estimate(_over(gamma, complexity + math.log(size)))], strict=True))

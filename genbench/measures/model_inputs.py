@@ -62,6 +62,9 @@ def blocks(evaluation: Evaluation, size: int) -> Iterator[tuple[Tensor, Tensor]]
         ):
             raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
         left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
+        for kind, several in zip(("inputs", "targets"), zip(*left, strict=True), strict=True):
+            if len(shapes := sorted({tuple(t.shape[1:]) for t in several})) > 1:
+                raise ValueError(f"{kind} have shapes {shapes[0]} and {shapes[1]}; accepted: the same in all batches")
         if sum(len(y) for _, y in left) >= size:
             x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
             whole = len(y) // size * size
@@ -101,7 +104,8 @@ def representations(evaluation: Evaluation) -> dict[str, Tensor]:
         finally:
             for handle in handles:
                 handle.remove()
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    equal = {name: len({part.shape[1:] for part in parts}) == 1 for name, parts in found.items()}
+    return {name: torch.cat(parts) if equal[name] else parts[0][:0] for name, parts in found.items()}
 
 
 def first_input(evaluation: Evaluation) -> tuple[tuple[Any, ...], dict[str, Any]]:

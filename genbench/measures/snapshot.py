@@ -161,7 +161,8 @@ class Snapshot(Evaluation):
 
         In the order of the calls; the last input of a layer that is called several times. The first is the data. An
         input contains everything that happened before the layer: activations, normalization and residual sums, whatever
-        the architecture. Kept on the model's device.
+        the architecture. One that has not the same shape for all examples, as of sequences that are padded to the
+        longest of their batch, has no rows. Kept on the model's device.
         """
         return self.shared("representations", lambda: model_inputs.representations(self))
 
@@ -194,7 +195,8 @@ class Snapshot(Evaluation):
         Blocks do not depend on how the batches split the examples, nor do random numbers drawn for the i-th block.
 
         Raises:
-            ValueError: batches that are no pairs of tensors with the examples in the first axis.
+            ValueError: batches that are no pairs of tensors with the examples in the first axis, or examples of
+                several shapes.
         """
         return model_inputs.blocks(self, size)
 

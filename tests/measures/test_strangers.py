@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+import genbench.measures
 from genbench.measures import (
     Snapshot,
     accuracy,
@@ -1329,3 +1330,41 @@ def test_a_network_that_differentiates_in_its_forward_pass():
     rows = torch.cat(list(snapshot.example_gradients()))
     torch.testing.assert_close(rows.mean(0), slope, rtol=1e-9, atol=1e-12)
     assert not any(p.requires_grad is False for p in net.parameters())
+
+
+class Mean(nn.Module):
+    """A classifier of sequences of any length."""
+
+    def __init__(self):
+        super().__init__()
+        self.unit, self.hidden, self.head = nn.Linear(2, 5), nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.hidden(self.unit(x).relu().mean(1)).relu())
+
+
+def test_sequences_that_are_padded_to_the_longest_of_their_batch():
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(8, t, 2, generator=generator), torch.arange(8) % 3) for t in (7, 4)]
+    net = Mean()
+    snapshot = Snapshot(net, CE, batches, initial=net.state_dict())
+    with torch.no_grad():
+        pooled = torch.cat([net.unit(x).relu().mean(1) for x, _ in batches])
+    short = Snapshot(nn.Sequential(net.hidden, nn.ReLU(), net.head), CE, [(pooled, torch.arange(16) % 8 % 3)])
+    for name in ("neural_collapse", "effective_rank"):  # of the layers that are given equal rows
+        measured = getattr(genbench.measures, name)
+        found, expected = (each if isinstance(each := measured(s), Estimate) else each[name] for s in (snapshot, short))
+        assert found.value == pytest.approx(expected.value, rel=1e-4)
+    margins = genbench.measures.normalized_margin(snapshot)
+    assert margins["margin_over_spectral"].value is not None
+    assert margins["normalized_margin"].note == "undefined: examples have several shapes"
+    curvature = genbench.measures.input_curvature
+    alone = [curvature(Snapshot(net, CE, [batch]))["input_curvature"].value for batch in batches]
+    assert curvature(snapshot)["input_curvature"].value == pytest.approx(sum(alone) / 2, rel=0.2)
+    reason = "inputs have shapes (4, 2) and (7, 2); accepted: the same in all batches"
+    for name in ("label_wise_mixup", "perturbation_response", "augmentation_change"):
+        notes = {e.note for e in getattr(genbench.measures, name)(snapshot).values()}
+        assert notes == {f"undefined: {reason}"}
+    for name in ("prequential_code", "variational_code", "mixture_code"):
+        with pytest.raises(ValueError, match=r"^inputs have shapes \(4, 2\) and \(7, 2\); accepted"):
+            getattr(genbench.measures, name)(snapshot)
