@@ -54,14 +54,14 @@ def blocks(evaluation: Evaluation, size: int) -> Iterator[tuple[Tensor, Tensor]]
     """See :meth:`Snapshot.blocks`."""
     left: list[tuple[Tensor, Tensor]] = []
     for batch in evaluation.each_batch():
-        if (
-            not evaluation.is_pair(batch)
-            or evaluation.structure.layout != EXAMPLES_FIRST
-            or not all(isinstance(t, Tensor) and t.ndim for t in batch)
-            or len(batch[0]) != len(batch[1])
-        ):
-            raise ValueError("batches are of another form; accepted: (inputs [B, ...], targets [B, ...])")
-        left.append((batch[0].clone(), batch[1].clone()))  # the loader may use its tensors again
+        x, y = batch if evaluation.is_pair(batch) else _given(evaluation, batch)
+        tensors = isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim
+        if not tensors or evaluation.structure.layout != EXAMPLES_FIRST or len(x) != len(y):
+            raise ValueError(
+                "batches are of another form; accepted: (inputs [B, ...], targets [B, ...]), or a forward that calls "
+                "the model once with inputs [B, ...] and returns its output and targets [B, ...]"
+            )
+        left.append((x.clone(), y.clone()))  # the loader may use its tensors again
         for kind, several in zip(("inputs", "targets"), zip(*left, strict=True), strict=True):
             if len(shapes := sorted({tuple(t.shape[1:]) for t in several})) > 1:
                 raise ValueError(f"{kind} have shapes {shapes[0]} and {shapes[1]}; accepted: the same in all batches")
@@ -73,6 +73,29 @@ def blocks(evaluation: Evaluation, size: int) -> Iterator[tuple[Tensor, Tensor]]
     if left:
         x, y = (torch.cat(parts) for parts in zip(*left, strict=True))
         yield x, y
+
+
+def _given(evaluation: Evaluation, batch: Any) -> tuple[Any, Any]:
+    """The one argument that ``forward`` calls the model with, and its target; (None, None) if it calls the model
+    otherwise or makes something else of the output."""
+    given: list[Any] = []
+    outputs: list[Any] = []
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        one = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+        given.append(args[0].clone() if one else None)  # the model may write into it
+
+    handles = [
+        evaluation.model.register_forward_pre_hook(before, with_kwargs=True),
+        evaluation.model.register_forward_hook(lambda _module, _args, output: outputs.append(output)),
+    ]
+    try:
+        with evaluation.measuring(), torch.no_grad():
+            result = evaluation.run(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (given[0], result.target) if len(given) == 1 and result.output is outputs[0] else (None, None)
 
 
 def representations(evaluation: Evaluation) -> dict[str, Tensor]:

@@ -195,8 +195,8 @@ class Snapshot(Evaluation):
         Blocks do not depend on how the batches split the examples, nor do random numbers drawn for the i-th block.
 
         Raises:
-            ValueError: batches that are no pairs of tensors with the examples in the first axis, or examples of
-                several shapes.
+            ValueError: batches that are no pairs of tensors with the examples in the first axis, unless ``forward``
+                calls the model with one and returns its output and the other; or examples of several shapes.
         """
         return model_inputs.blocks(self, size)
 

@@ -140,7 +140,7 @@ def test_undefined():
         assert found.value is None
         assert found.note.startswith("undefined: inputs are neither sequences [B, C, L] nor images [B, C, H, W]")
     net, x, y = signals(n=40, dtype=torch.float32)
-    dicts = Snapshot(net, F.cross_entropy, [{"x": x, "y": y}], forward=lambda m, b: (m(b["x"]), b["y"]))
+    dicts = Snapshot(net, F.cross_entropy, [{"x": x, "y": y}], forward=lambda m, b: (2 * m(b["x"]), b["y"]))
     assert "batches are of another form" in augmented_margin(dicts).note
     assert "batches are of another form" in augmentation_change(dicts)["augmentation_change"].note
     regression = Snapshot(nn.Conv1d(1, 1, 1), F.mse_loss, [(x, x)])

@@ -103,7 +103,7 @@ def test_undefined_and_left_out():
     tokens = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(8, 3))
     words = Snapshot(tokens, F.cross_entropy, [(torch.randint(5, (9, 2)), torch.arange(9) % 3)])
     assert note(words) == "undefined: the inputs are no real numbers, of which there is a mean"
-    dicts = Snapshot(net, F.cross_entropy, [{"x": x, "y": y}], forward=lambda m, b: (m(b["x"]), b["y"]))
+    dicts = Snapshot(net, F.cross_entropy, [{"x": x, "y": y}], forward=lambda m, b: (2 * m(b["x"]), b["y"]))
     assert note(dicts).startswith("undefined: batches are of another form")
     one = Snapshot(net, F.cross_entropy, [(x, torch.tensor([0] * 12 + [1] * 11 + [2]))])
     assert label_wise_mixup(one)["mixup_accuracy"].note == "without 1 of 3 classes, which have one example"

@@ -1,6 +1,7 @@
 """Ordinary networks, losses and data of others, against dense float64 autograd: the right value, nothing changed."""
 
 import copy
+import inspect
 import math
 import random
 
@@ -1368,3 +1369,42 @@ def test_sequences_that_are_padded_to_the_longest_of_their_batch():
     for name in ("prequential_code", "variational_code", "mixture_code"):
         with pytest.raises(ValueError, match=r"^inputs have shapes \(4, 2\) and \(7, 2\); accepted"):
             getattr(genbench.measures, name)(snapshot)
+
+
+class Bumped(nn.Module):
+    """Writes into its input, which nobody may see."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv1d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3))
+
+    def forward(self, x):
+        return self.net(x.add_(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("label_wise_mixup", {}),
+        ("perturbation_response", {"points": 3}),
+        ("augmentation_change", {}),
+        ("linear_region_transitions", {"paths": 2, "points": 16}),
+        ("prequential_code", {"first": 8, "steps": 3}),
+        ("variational_code", {"steps": 16, "samples": 2}),
+        ("mixture_code", {"widths": [2], "first": 8, "steps": 3}),
+        ("pac_bayes_optimized", {"steps": 16, "samples": 3}),
+    ],
+)
+def test_batches_of_another_form_whose_model_takes_one_tensor(name, settings):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(20, 1, 8, generator=generator), torch.arange(20) % 3
+    net = Bumped()
+    pairs = Snapshot(net, CE, [(x[:12], y[:12]), (x[12:], y[12:])], initial=net.state_dict())
+    dicts = [{"id": i, "x": x[rows], "y": y[rows]} for i, rows in enumerate((slice(12), slice(12, 20)))]
+    other = Snapshot(net, CE, dicts, initial=net.state_dict(), forward=lambda m, b: (m(b["x"]), b["y"]))
+    function = getattr(genbench.measures, name)
+    train = "train" in inspect.signature(function).parameters
+    results = [function(each, *([each] if train else []), **settings) for each in (pairs, other)]
+    of_pairs, of_dicts = (r if isinstance(r, dict) else {name: r} for r in results)
+    assert any(estimate.value is not None for estimate in of_pairs.values())
+    assert {key: e.value for key, e in of_dicts.items()} == {key: e.value for key, e in of_pairs.items()}
