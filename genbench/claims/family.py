@@ -69,11 +69,13 @@ def _with_outlook(verdict: Verdict, family: int, looks: Sequence[int]) -> Verdic
     """Say of an undecided claim at how many seeds the next look is, and how many would decide it."""
     if verdict.status != UNDECIDED or verdict.evidence.missing or verdict.evidence.exact:
         return verdict
-    said = [f"next look at {looks[verdict.look]} seeds"] if verdict.look < len(looks) else []
+    said = [f"next look at {looks[verdict.look]} seeds, if they are run"] if verdict.look < len(looks) else []
     with contextlib.suppress(ValueError):
         # the first step of Holm's correction
         n = seeds_needed(verdict.evidence, level=level(min(verdict.look + 1, len(looks))) / family)
-        said.append(f"{f'more than {MOST_SEEDS}' if n is None else f'about {n}'} seeds would decide for or against it")
+        about = f"more than {MOST_SEEDS}" if n is None else f"about {n}"
+        beyond = ", more than the last look has" if n is None or n > looks[-1] else ""
+        said.append(f"{about} seeds would decide for or against it{beyond}")
     return replace(verdict, words="; ".join([verdict.words, *said]))
 
 

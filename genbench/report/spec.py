@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genbench import records
-from genbench.checks import check_number, nearest
+from genbench.checks import check_flag, check_number, nearest
 from genbench.privacy import clean
 from genbench.records.settings import show
 from genbench.report.model import Column, Published
@@ -50,7 +50,8 @@ class Curve:
     ``guides`` are grey lines by label, each at a height y, or ``x`` for y = ``scale`` · x where each run is a point.
     The caption of such a figure says the rank correlation over the setting ``correlate``, as the mean of the seeds,
     and over the seeds, as the mean of its values. ``y_from`` cuts the y axis of lines along a setting below; the
-    caption counts the means that it hides.
+    caption counts the means that it hides. ``x_scale`` multiplies an ``x`` that is a metric. ``every_run`` leaves out
+    the points of a line that only some of its runs have; the caption counts them. ``caption`` stands before it.
     """
 
     name: str
@@ -70,6 +71,9 @@ class Curve:
     guides: Mapping[str, float | str] = field(default_factory=dict)
     y_from: float | None = None
     correlate: str | None = None
+    x_scale: float = 1.0
+    every_run: bool = False
+    caption: str = ""
 
     @property
     def scatter(self) -> bool:
@@ -204,6 +208,7 @@ def curves_of(nodes: Any) -> list[Curve]:
                 "a single * for numbers and no x"
             )
         given["guides"] = {clean(show(label)): height for label, height in given.get("guides", {}).items()}
+        given["caption"] = clean(" ".join(str(given.get("caption", "")).split()))
         curve = Curve(**given)
         _check_guides(curve)
         if curve.y_from is not None:
@@ -218,6 +223,11 @@ def curves_of(nodes: Any) -> list[Curve]:
                 f"table: figure {node['name']!r}: correlate is {curve.correlate!r}; accepted: null, or a setting "
                 "where x is a metric"
             )
+        where = f"table: figure {curve.name!r}"
+        if check_number(f"{where}: x_scale", curve.x_scale, low=0, open_low=True) != 1 and not curve.scatter:
+            raise ValueError(f"{where}: x_scale is {curve.x_scale!r}; accepted: 1, or a number > 0 where x is a metric")
+        if check_flag(f"{where}: every_run", curve.every_run) and (curve.scatter or isinstance(curve.x, Mapping)):
+            raise ValueError(f"{where}: every_run is true; accepted: false, as it draws no means along a line")
         found.append(curve)
     return found
 

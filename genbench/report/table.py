@@ -110,7 +110,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
             *general,
             *absent,
         ],
-        header=", ".join(key.rsplit(".", 1)[-1].replace("_", " ") for key in keys),
+        header=_header(keys, labels, order),
         rows=rows,
         columns=columns,
         cells=grid,
@@ -188,6 +188,14 @@ def _row_keys(spec: Mapping[str, Any], runs: Sequence[SelectedRun], columns: Seq
     varying = [name for name in groups if len({lookup.value(run, name) for run in recorded}) > 1]
     keys = extend(runs, [key for key in varying if not all(key in where for where in wheres)], wheres)
     return keys or (["regularization"] if "regularization" in groups or not groups else groups[:1])
+
+
+def _header(keys: Sequence[str], labels: Sequence[str], order: Mapping[str, str]) -> str:
+    """Return the heading of the rows: their settings, or nothing if they are several and each row has a name that says
+    what it is."""
+    if len(keys) > 1 and labels and all(order.get(label, label) != label for label in labels):
+        return ""
+    return ", ".join(key.rsplit(".", 1)[-1].replace("_", " ") for key in keys)
 
 
 def _ordered(rows: Sequence[Values], order: Mapping[str, str]) -> list[Values]:

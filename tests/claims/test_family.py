@@ -50,7 +50,7 @@ def test_between_looks_the_last_verdict_stands():
     for seeds in (8, 11, 15):
         found = only(runs(0.005, 0.02, seeds))
         assert (found.status, found.look, found.evidence.n) == ("undecided", 1, 8)
-        assert found.words.endswith("; next look at 16 seeds")
+        assert found.words.endswith("; next look at 16 seeds, if they are run")
 
 
 def test_an_unfinished_look_is_undecided_and_names_what_is_missing():
@@ -182,9 +182,15 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
     found = verdicts({"better": rule}, some, family=3)[0]
     n = seeds_needed(rule.evidence(some), level=0.0125 / 3)
     assert found.status == "undecided"
-    assert found.words.endswith(f"; next look at 16 seeds; about {n} seeds would decide for or against it")
+    assert n <= 32
+    assert found.words.endswith(
+        f"; next look at 16 seeds, if they are run; about {n} seeds would decide for or against it"
+    )
+    few = verdicts({"better": rule}, some, family=3, looks=[8, 9])[0]
+    assert few.words.endswith("seeds would decide for or against it, more than the last look has")
     many = verdicts({"better": Difference(metric=ACCURACY, of=at(1), than=at(0), interest=0.001)}, some, family=3)[0]
-    assert many.words.endswith("; next look at 16 seeds; more than 200 seeds would decide for or against it")
+    said = "more than 200 seeds would decide for or against it, more than the last look has"
+    assert many.words.endswith(f"; next look at 16 seeds, if they are run; {said}")
 
 
 def test_seeds_needed_without_spread_are_those_of_the_sign_test():

@@ -298,6 +298,15 @@ def test_rows_are_found_when_none_are_named(ablation):
     assert filtered.baseline == 0
 
 
+def test_rows_that_all_have_a_name_have_no_heading_of_settings(ablation):
+    spec = {"rows": ["regularization", "model"], "columns": [{**ACCURACY, "where": {"data.label_noise": 0.2}}]}
+    names = {f"{strategy}/mlp": f"by {strategy}" for strategy in factory.STRATEGIES}
+    assert build(load(ablation), spec | {"order": names}).header == ""
+    assert build(load(ablation), spec | {"order": [*names]}).header == "regularization, model"
+    del names["l2/mlp"]
+    assert build(load(ablation), spec | {"order": names}).header == "regularization, model"
+
+
 def test_without_a_plan_the_baseline_comes_first_and_numbers_sort_by_value(tmp_path):
     for lr in (0.1, 0.02, 1.0):
         for seed in (0, 1):

@@ -172,7 +172,9 @@ def described(numbers: Numbers, what: str, shown: Callable[[float], float] = flo
     if mean.low is not None and mean.high is not None:
         interval = shown(mean.low), shown(mean.high)
         text += f" [{interval[0]:.4g}, {interval[1]:.4g}]"
-    return {"statistic": value, "interval": interval, "words": f"{text}, n = {mean.n}"}
+    equal = mean.n > 1 and float(np.ptp(known)) <= numbers.rounding
+    alike = ", equal in every seed: exact sign test" if equal else ""
+    return {"statistic": value, "interval": interval, "words": f"{text}, n = {mean.n}{alike}"}
 
 
 def exponential(value: float) -> float:

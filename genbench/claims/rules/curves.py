@@ -190,7 +190,7 @@ class Peak:
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
         levels, parts = _curve(self, runs)
-        what, end_words = ("height", "above the higher") if self.kind == "maximum" else ("depth", "below the lower")
+        what, side = ("height", "above") if self.kind == "maximum" else ("depth", "below")
         inside = [
             [
                 mean_evidence(difference(part, end), margin=self.margin, interest=self.interest, what=what, worst=worst)
@@ -209,7 +209,7 @@ class Peak:
             statistic=low.statistic,
             interval=low.interval,
             n=min(side.n for sides in inside for side in sides),
-            words=f"at {levels[1 + best]:g}, {end_words} end: {low.words}",
+            words=f"at {levels[1 + best]:g}, {side} the end at {levels[0 if low is sides[0] else -1]:g}: {low.words}",
             interest=self.interest is not None,
             tests=tuple(test for side in sides for test in side.tests),
             **gathered(parts),

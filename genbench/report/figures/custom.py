@@ -39,6 +39,13 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             measured.setdefault(panel, {}).setdefault(line, {}).setdefault(x, []).append(y * curve.scale)
     if not measured:
         return None
+    left_out = 0
+    for values in (line for panel in measured.values() for line in panel.values()) if curve.every_run else ():
+        most = max(map(len, values.values()))
+        few = [x for x, ys in values.items() if len(ys) < most]
+        left_out += len(few)
+        for x in few:
+            del values[x]
     panels = _ordered(curve, measured)
     measured = {panel: measured[panel] for panel in panels[:_PANELS]}
     every_line = _ordered(curve, (line for panel in measured.values() for line in panel))
@@ -77,7 +84,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         if every[0] > 0 and (curve.log_x or every[-1] >= 10 * every[0]):
             logarithmic(axis)
         if len(every) <= 8 and not curve.scatter:  # label the values that were tried
-            axis.set_xticks(every, [f"{x:g}" for x in every])
+            axis.set_xticks(every, [f"{x:g}" for x in every], fontsize=6 if len(every) > 7 else None)
             axis.minorticks_off()
         axis.set_title(plain(panel))
         axis.set_xlabel(plain(curve.x_label or _name(curve.x if isinstance(curve.x, str) else family)))
@@ -86,7 +93,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         for dash, height in zip(_GUIDES, curve.guides.values(), strict=False):
             left, right = axis.get_xlim()
             across = np.geomspace(left, right, 50) if axis.get_xscale() == "log" else np.linspace(left, right, 2)
-            up = across * curve.scale if height == DIAGONAL else np.full(len(across), float(height))
+            diagonal = across * curve.scale / curve.x_scale
+            up = diagonal if height == DIAGONAL else np.full(len(across), float(height))
             axis.plot(across, up, color=GREY, linestyle=dash, linewidth=1, zorder=1)
             axis.set_xlim(left, right)
         if curve.y_from is not None:
@@ -116,10 +124,13 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
     if hidden:
         said.append(f"{hidden} {'mean lies' if hidden == 1 else 'means lie'} below the axis.")
+    if left_out:
+        what = "point that not all runs have is" if left_out == 1 else "points that not all runs have are"
+        said.append(f"{left_out} {what} left out.")
     for drawn, all_of, what in ((measured, panels, "panels"), (lines, every_line, "lines")):
         if len(drawn) < len(all_of):
             said.append(f"The first {len(drawn)} of {len(all_of)} {what}.")
-    return Drawing(curve.name, clean(curve.title), " ".join(said), figure)
+    return Drawing(curve.name, clean(curve.title), " ".join(filter(None, [curve.caption, *said])), figure)
 
 
 def _correlations(curve: Curve, points: Sequence[Point]) -> list[str]:
@@ -130,13 +141,14 @@ def _correlations(curve: Curve, points: Sequence[Point]) -> list[str]:
     found: dict[str, list[tuple[Any, Any, float, float]]] = {}  # of each line: seed, value of the setting, x, y
     for point in points:
         for line, x, y in _found(curve, point):
-            named = ", ".join(filter(None, dict.fromkeys((_panel(curve, point), line))))
+            of = (_panel(curve, point), *([] if key in curve.lines else [line]))  # else a line has one value of it
+            named = ", ".join(filter(None, dict.fromkeys(of)))
             found.setdefault(named, []).append((point.record["seed"], _value(point, key), x, y))
     said = []
     within = f"Rank correlation over {_name(key)} within a seed, plain mean (claims average Fisher's z)"
     for part, words in ((0, within), (1, f"Over the seeds at one value of {_name(key)}")):
         means = {name: _mean_correlation(each, part) for name, each in found.items()}
-        told = ", ".join(f"{name} {'–' if mean is None else rounded(mean, 2)}" for name, mean in means.items())
+        told = ", ".join(f"{name} {'–' if mean is None else rounded(mean, 2)}".strip() for name, mean in means.items())
         said.append(f"{words}: {told}.")
     return said
 
@@ -210,7 +222,7 @@ def _trajectories(curve: Curve, points: Sequence[Point], x: Mapping[str, str]) -
     for drawn, all_of, what in ((len(panels), len(measured), "panels"), (len(labels), len(curve.y), "lines")):
         if drawn < all_of:
             said += f" The first {drawn} of {all_of} {what}."
-    return Drawing(curve.name, clean(curve.title), said, figure)
+    return Drawing(curve.name, clean(curve.title), " ".join(filter(None, [curve.caption, said])), figure)
 
 
 def _runs_a(runs: set[int], what: str) -> str:
@@ -258,7 +270,7 @@ def _found(curve: Curve, point: Point) -> Iterator[tuple[str, float, float]]:
     else:
         assert isinstance(curve.x, str)
         x = metrics.get(curve.x) if curve.scatter else _value(point, curve.x)
-        found = [(line or point.row, x, metrics.get(curve.y))]
+        found = [(line or point.row, x * curve.x_scale if curve.scatter and _fine(x) else x, metrics.get(curve.y))]
     for name, x, y in found:
         if _fine(x) and y is not None:
             yield name, x, y

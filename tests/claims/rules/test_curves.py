@@ -89,7 +89,7 @@ def test_a_peak_is_an_inner_level_above_both_ends():
     short = [min(1, 2 * min(less(h, 0.4) for h in sides)) for sides in heights.values()]
     assert found.contradicts == pytest.approx(max(short))
     assert found.statistic == pytest.approx(heights[2][1].mean())
-    assert found.words.startswith("at 2, above the higher end: height 0.")
+    assert found.words.startswith("at 2, above the end at 4: height 0.")
 
 
 def test_a_minimum_is_a_peak_of_the_negative_metric():
@@ -97,7 +97,7 @@ def test_a_minimum_is_a_peak_of_the_negative_metric():
     found = Peak(metric=ACCURACY, along=ALONG, of={}, kind="minimum").evidence(some)
     sides = [[greater(values[end] - values[k], 0) for end in (0, 3)] for k in (1, 2)]
     assert found.supports == pytest.approx(2 * min(map(max, sides)))
-    assert found.words.startswith("at 2, below the lower end: depth 0.")
+    assert found.words.startswith("at 2, below the end at 4: depth 0.")
 
 
 def test_a_level_that_is_missing_is_named():

@@ -34,6 +34,13 @@ def drawn(folder, *nodes):
         return [custom.draw(curve, found) for curve in curves_of(nodes)]
 
 
+def drawn_of(folder, *nodes):
+    """The figures of runs that differ in nothing but their seed."""
+    found = points(load(folder), {"rows": ["regularization"], "columns": factory.SPEC["columns"][:1]})
+    with style.context():
+        return [custom.draw(curve, found) for curve in curves_of(nodes)]
+
+
 def lines(axis):
     return {tuple(line.get_xdata()): list(line.get_ydata()) for line in axis.lines if line.get_marker() == "o"}
 
@@ -55,6 +62,19 @@ def test_an_axis_may_be_cut_and_the_caption_counts_what_it_hides(sizes):
     (drawing_,) = drawn(sizes, SIZE | {"where": {"regularization": "l2"}, "y_from": 0.6})
     assert drawing_.figure.axes[0].get_ylim()[0] == 0.6
     assert drawing_.caption.endswith("3 runs a point. 1 mean lies below the axis.")
+
+
+def test_points_that_not_all_runs_have_may_be_left_out(tmp_path):
+    for seed in range(3):
+        item = factory.record("none", 0.0, seed)
+        item["metrics"] |= {f"test/robustness/drift_{k}": 0.5 for k in range(3 if seed else 2)}
+        factory.leave(tmp_path, item | {"run_id": factory.run_id(seed)})
+    drawing_, short = drawn_of(tmp_path, DRIFT, DRIFT | {"every_run": True, "caption": "Said first."})
+    assert list(lines(drawing_.figure.axes[0])) == [(0, 1, 2)]
+    assert drawing_.caption.endswith("2 to 3 runs a point.")
+    assert list(lines(short.figure.axes[0])) == [(0, 1)]
+    assert short.caption.startswith("Said first. Means over seeds")
+    assert short.caption.endswith("3 runs a point. 1 point that not all runs have is left out.")
 
 
 @pytest.mark.parametrize(("log_x", "scale"), [(False, "linear"), (True, "log")])
@@ -171,6 +191,10 @@ def test_guides_are_grey_lines_with_a_place_in_the_legend(sizes):
     (drawing_,) = drawn(sizes, cloud)
     (guide,) = [line for line in drawing_.figure.axes[0].lines if line.get_color() == style.GREY]
     assert list(guide.get_ydata()) == pytest.approx([100 * x for x in guide.get_xdata()])
+    (drawing_,) = drawn(sizes, cloud | {"x_scale": 100})  # one unit on both axes
+    *clouds, guide = drawing_.figure.axes[0].lines
+    assert list(guide.get_ydata()) == pytest.approx(list(guide.get_xdata()))
+    assert {round(float(x), 9) for each in clouds for x in each.get_xdata()} == {40, 45, 50, 55}
 
 
 def test_nothing_measured_is_no_figure(sizes):
@@ -194,6 +218,8 @@ def test_nothing_measured_is_no_figure(sizes):
         (SIZE | {"guides": dict.fromkeys("abcd", 0)}, "has 4 guides; accepted: at most 3, and none with trajectories"),
         (SIZE | {"y_from": "low"}, "y_from is 'low'; accepted: a number"),
         (SIZE | {"x": "test/robustness/drift_1", "y_from": 0}, "y_from is 0; accepted: null, as it draws no means"),
+        (SIZE | {"x_scale": 100}, "x_scale is 100; accepted: 1, or a number > 0 where x is a metric"),
+        (SIZE | {"x": "test/robustness/drift_1", "every_run": True}, "every_run is true; accepted: false, as it draws"),
         (SIZE | {"correlate": "seed"}, "correlate is 'seed'; accepted: null, or a setting where x is a metric"),
     ],
 )
@@ -251,6 +277,8 @@ def test_a_cloud_says_the_rank_correlation_within_seeds_and_within_a_setting(tmp
         "Each point is a run; 12 runs. Rank correlation over train size within a seed, plain mean (claims average "
         "Fisher's z): none 1.00. Over the seeds at one value of train size: none −1.00."
     )
+    (drawing_,) = drawn(tmp_path, cloud | {"lines": ["data.train_size"]})  # coloured by it: one correlation over all
+    assert "(claims average Fisher's z): 1.00. Over the seeds at one value of train size: −1.00." in drawing_.caption
     (drawing_,) = drawn(tmp_path, cloud | {"where": {"data.train_size": [1, 2]}})
     assert "(claims average Fisher's z): none –." in drawing_.caption  # two points have no rank correlation
     wrong = cloud | {"correlate": "data.train_sise"}
