@@ -201,6 +201,8 @@ class Peak:
         supports = [larger(*(side.supports for side in sides)) for sides in inside]
         known = [(p, i) for i, p in enumerate(supports) if p is not None]
         best = min(known)[1] if known else 0
+        means = [float(np.mean(values)) if len(values := part.ends(False)[0]) else -np.inf for part in parts]
+        top, end = levels[int(np.argmax(means))], "highest" if self.kind == "maximum" else "lowest"
         sides = inside[best]
         low = min((side for side in sides if side.statistic is not None), key=_statistic, default=sides[0])
         return Evidence(
@@ -209,7 +211,10 @@ class Peak:
             statistic=low.statistic,
             interval=low.interval,
             n=min(side.n for sides in inside for side in sides),
-            words=f"at {levels[1 + best]:g}, {side} the end at {levels[0 if low is sides[0] else -1]:g}: {low.words}",
+            words=(
+                f"surest at {levels[1 + best]:g} (the {end} mean is at {top:g}), {side} the end at "
+                f"{levels[0 if low is sides[0] else -1]:g}: {low.words}"
+            ),
             interest=self.interest is not None,
             tests=tuple(test for side in sides for test in side.tests),
             **gathered(parts),
@@ -287,19 +292,19 @@ class PeakSlope:
         lost = "" if self.diverged is None else f", {self.diverged:g} where a run diverged"
         return (
             f"{sign}the slope of log {next(iter(self.peak))} at the {self._inside} (levels {self.drop:g} from it weigh "
-            f"1/e{lost}) on log {next(iter(self.along))}, of {named(self.of)}, exceeds {self.margin:g}"
-            f"{interest_words(self.interest)}"
+            f"1/e{lost}) on log {next(iter(self.along))}, of {named(self.of)}, less its bias by the "
+            f"jackknife over seeds, exceeds {self.margin:g}{interest_words(self.interest)}"
         )
 
     @property
     def _inside(self) -> str:
         inner, levels = next(iter(self.peak.items()))
-        return f"{self.kind} of {self.metric} inside {inner} = {levels[0]:g} … {levels[-1]:g}"
+        return f"{self.kind} of the mean over seeds of {self.metric} inside {inner} = {levels[0]:g} … {levels[-1]:g}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
         return mean_evidence(
-            self._numbers(runs), margin=self.margin, interest=self.interest, what="mean slope", worst=worst
+            self._numbers(runs), margin=self.margin, interest=self.interest, what="jackknife slope", worst=worst
         )
 
     def _numbers(self, runs: ClaimRuns) -> Numbers:

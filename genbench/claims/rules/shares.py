@@ -158,7 +158,7 @@ class Sooner:
             statistic=sooner / (sooner + later) if sooner + later else None,
             n=max(told, short_told),  # fewer than five pairs cannot reach any level by this test
             words=(
-                f"after the factor of {self.ratio:g} sooner in {sooner} seeds, later in {later}, "
+                f"beyond the factor of {self.ratio:g} in {sooner} seeds, short of it in {later}, "
                 f"neither in {len(scores) - sooner - later}"
             ),
             interest=self.interest is not None,

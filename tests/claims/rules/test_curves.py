@@ -89,7 +89,7 @@ def test_a_peak_is_an_inner_level_above_both_ends():
     short = [min(1, 2 * min(less(h, 0.4) for h in sides)) for sides in heights.values()]
     assert found.contradicts == pytest.approx(max(short))
     assert found.statistic == pytest.approx(heights[2][1].mean())
-    assert found.words.startswith("at 2, above the end at 4: height 0.")
+    assert found.words.startswith("surest at 2 (the highest mean is at 2), above the end at 4: height 0.")
 
 
 def test_a_minimum_is_a_peak_of_the_negative_metric():
@@ -97,7 +97,7 @@ def test_a_minimum_is_a_peak_of_the_negative_metric():
     found = Peak(metric=ACCURACY, along=ALONG, of={}, kind="minimum").evidence(some)
     sides = [[greater(values[end] - values[k], 0) for end in (0, 3)] for k in (1, 2)]
     assert found.supports == pytest.approx(2 * min(map(max, sides)))
-    assert found.words.startswith("at 2, below the end at 4: depth 0.")
+    assert found.words.startswith("surest at 2 (the lowest mean is at 2), below the end at 4: depth 0.")
 
 
 def test_a_level_that_is_missing_is_named():
@@ -200,8 +200,9 @@ def test_a_minimum_and_a_falling_slope():
     rule = PeakSlope(**MOVES, direction="falls", diverged=0.1)
     assert rule.evidence(ClaimRuns(records)).supports == pytest.approx(greater(-pseudo_values(values), 0))
     assert rule.words == (
-        f"minus the slope of log data.size at the maximum of {ACCURACY} inside data.size = 2 … 256 (levels 0.2 from it "
-        "weigh 1/e, 0.1 where a run diverged) on log data.rate, of the runs, exceeds 0"
+        f"minus the slope of log data.size at the maximum of the mean over seeds of {ACCURACY} inside data.size = "
+        "2 … 256 (levels 0.2 from it weigh 1/e, 0.1 where a run diverged) on log data.rate, of the runs, less its "
+        "bias by the jackknife over seeds, exceeds 0"
     )
 
 
@@ -210,7 +211,9 @@ def test_a_curve_that_does_not_fall_inside_the_grid_decides_nothing(bests, level
     records, _ = hills(bests, noise=0.01 * JITTER)
     rule = PeakSlope(**MOVES, margin=-9, interest=9)
     found, worst = (rule.evidence(ClaimRuns(records), worst=worst) for worst in (False, True))
-    assert found.unknown == (f"data.rate={level}: no maximum of {ACCURACY} inside data.size = 2 … 256",)
+    assert found.unknown == (
+        f"data.rate={level}: no maximum of the mean over seeds of {ACCURACY} inside data.size = 2 … 256",
+    )
     assert (found.n, found.supports, found.contradicts) == (0, None, None)
     assert (worst.supports, worst.contradicts) == (1, 1)
     (verdict,) = judge([("C1", found, worst)], family=1)

@@ -99,7 +99,7 @@ def test_sooner_counts_all_swaps_of_the_log_rank_statistic():
     assert found.supports == pytest.approx(np.mean(counted))
     assert found.contradicts == pytest.approx(np.mean([value <= log_rank(a, b) + 1e-9 for value in swapped(a, b)]))
     assert found.n == 5  # the pair that never reaches the level says nothing
-    assert found.words == "after the factor of 1 sooner in 4 seeds, later in 1, neither in 1"
+    assert found.words == "beyond the factor of 1 in 4 seeds, short of it in 1, neither in 1"
     assert found.unknown == ()
 
 
