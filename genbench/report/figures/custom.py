@@ -1,5 +1,6 @@
 """Figures that an experiment asks for: a metric against a setting, a metric or along a family, or trajectories."""
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -241,9 +242,14 @@ def _inside(curve: Curve, points: Sequence[Point]) -> list[Point]:
 
 
 def _ordered(curve: Curve, found: Iterable[str]) -> list[str]:
-    """Return lines or panels without repetitions: those with a name in the order of the names, then the others."""
+    """Return lines or panels without repetitions: those with a name in the order of the names, then the others, which
+    are put in order where all are numbers."""
     given = list(curve.names.values())
-    return sorted(dict.fromkeys(found), key=lambda name: given.index(name) if name in given else len(given))
+    every = list(dict.fromkeys(found))
+    others = [name for name in every if name not in given]
+    with contextlib.suppress(ValueError):
+        others.sort(key=float)
+    return [*(name for name in given if name in every), *others]
 
 
 def _panel(curve: Curve, point: Point) -> str:

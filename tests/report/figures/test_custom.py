@@ -125,6 +125,15 @@ def test_lines_and_panels_are_settings(sizes):
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["100", "4000"]
 
 
+def test_lines_of_numbers_are_in_their_order_whatever_that_of_the_rows_is(sizes):
+    (curve,) = curves_of([SIZE | {"lines": ["data.train_size"]}])
+    found = points(load(sizes), {"rows": ["data.train_size", "regularization"]})
+    with style.context():
+        for given in (found, found[::-1]):
+            texts = custom.draw(curve, given).figure.legends[0].texts
+            assert [text.get_text() for text in texts] == ["100", "4000"]
+
+
 def test_a_family_of_metrics_is_a_line_over_its_numbers(sizes):
     (drawing_,) = drawn(sizes, DRIFT | {"where": {"data.train_size": 100, "regularization": "none"}})
     ((xs, ys),) = lines(drawing_.figure.axes[0]).items()
