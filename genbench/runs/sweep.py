@@ -76,7 +76,7 @@ def run(
         sweep = _Sweep(executor, *todo, lanes=lanes, timeout=timeout, retries=retries)
         if dry:
             if listed:
-                sweep.show(here)
+                sweep.show(here, check)
             return [one.outcome or Outcome(one.plan.run_id, "planned") for one in prepared]
         sweep.plan(command, here, check)
         if local:
@@ -155,8 +155,9 @@ class _Sweep:
         """The number of units to compute."""
         return len(self._todo)
 
-    def show(self, here: Executor) -> None:
-        """Print every run, and whether it is to be trained."""
+    def show(self, here: Executor, check: Check | None) -> None:
+        """Check the tables and claims, and print every run and whether it is to be trained."""
+        self._check(check)
         self._todo = deque(self._units(here))
         for index, planned in enumerate(self._plans):
             state = "there" if index in self._outcomes else "train"
@@ -165,11 +166,14 @@ class _Sweep:
 
     def plan(self, command: Sequence[str], here: Executor, check: Check | None) -> None:
         """Check the tables and claims, write the plans and form the units; ``here`` computes on this machine."""
-        if check is not None:
-            check([(job.config, one) for job, one in zip(self._jobs, self._prepared, strict=True)])
+        self._check(check)
         write_plans(self._jobs, self._plans, command)
         self._todo = deque(self._units(here))
         print(self._summary(), file=sys.stderr, flush=True)
+
+    def _check(self, check: Check | None) -> None:
+        if check is not None:
+            check([(job.config, one) for job, one in zip(self._jobs, self._prepared, strict=True)])
 
     def _summary(self) -> str:
         """Return the number of runs, and of those to train, in words."""

@@ -86,13 +86,14 @@ def test_claims_are_in_the_plan_and_in_the_records_but_not_in_what_identifies_a_
     assert (status, out.splitlines()[-1]) == (0, "10 of 10 were there already")
 
 
-def test_a_metric_that_no_run_will_have_is_refused_before_a_run_trains(tmp_path):
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_metric_that_no_run_will_have_is_refused_before_a_run_trains(tmp_path, words):
     path = tmp_path / "conf" / "experiment" / "shrinks.yaml"
     path.parent.mkdir(parents=True)
     right, wrong = (f"metric: weights/{family}/l2\n      of: {{regularization: none}}" for family in ("norm", "norms"))
     assert right in EXPERIMENT
     path.write_text(EXPERIMENT.replace(right, wrong))
-    status, _, err = genbench(tmp_path)
+    status, _, err = genbench(tmp_path, *words)
     assert status != 0
     assert err.splitlines()[-1] == (
         "genbench: claims.rules.shrinks: a claim names the metric 'weights/norms/l2', which no run of "
