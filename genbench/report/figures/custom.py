@@ -11,7 +11,7 @@ from genbench.analysis import statistics
 from genbench.analysis.statistics import LARGEST
 from genbench.claims.p_values import spearman
 from genbench.privacy import clean
-from genbench.records.settings import shown
+from genbench.records.settings import ABSENT, shown
 from genbench.report.figures.style import COLOURS, GREY, Drawing, blank, logarithmic, plain
 from genbench.report.format import number as rounded
 from genbench.report.model import Point
@@ -296,6 +296,8 @@ def _values(point: Point, keys: Sequence[str]) -> str:
 
 
 def _text(point: Point, key: str) -> str:
+    if key not in point.config and key not in point.record["choices"]:
+        return ABSENT
     return shown(_value(point, key), point.names)
 
 

@@ -251,6 +251,17 @@ def test_lines_and_panels_may_have_names(sizes):
     assert [text.get_text() for text in drawing_.figure.legends[0].texts] == ["few", "4000"]
 
 
+def test_a_setting_that_a_run_does_not_have_is_named_as_in_the_rows_of_a_table(sizes):
+    rows = ["regularization", "regularization.l2.strength"]
+    table = build(
+        load(sizes), {"rows": rows, "columns": [factory.SPEC["columns"][0] | {"where": {"data.train_size": 100}}]}
+    )
+    names = {row.label: f"row {number}" for number, row in enumerate(table.rows)}
+    assert "none/–" in names
+    (drawing_,) = drawn(sizes, SIZE | {"lines": rows, "names": names})
+    assert {text.get_text() for text in drawing_.figure.legends[0].texts} == set(names.values())
+
+
 def test_lines_and_panels_follow_the_order_of_their_names(sizes):
     node = SIZE | {"lines": ["regularization"], "panels": ["data.train_size"], "names": {"none": "plain", 4000: "many"}}
     (drawing_,) = drawn(sizes, node | {"x": "seed"})
