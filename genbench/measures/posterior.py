@@ -1,6 +1,7 @@
 """A Gaussian posterior over the weights that is optimized for its PAC-Bayes bound."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from genbench.rng import derive_seed
 
 _LARGEST, _FINENESS = 0.1, 100  # c and b of the prior's variances c·e^(−j/b)
 _SMALLEST_STD = 1e-4  # of the posterior at the start: a weight that is 0 has no scale of its own
-_SETTLED = 0.01  # largest change of the objective from an eighth of the steps to the next, if it has converged
+_SETTLED = 0.01  # largest change of the objective from a quarter of the steps to the next, if it has converged
 
 
 @measure(
@@ -62,8 +63,9 @@ def pac_bayes_optimized(
     ``…_train_error``, and ``…_error`` on the snapshot's own data: n drawn networks, each on another part of them, with
     ``…_error_low``, a lower confidence limit of probability 1 − δ′ by the same inequality. With ``mean=False`` μ stays
     at w, and the names begin with ``pac_bayes_variance``. ``converged`` says whether the mean objective of the last
-    eighth of the steps is within 0.01 of that of the eighth before; ``residual`` is their difference. The bound holds
-    whether it has converged or not.
+    quarter of the steps is within 0.01 of that of the quarter before, with a standard error of the difference within
+    0.01; an eighth of all movement lies between the two, as the rates fall. ``residual`` is the difference. A plateau
+    that more steps would leave looks the same. The bound holds whether it has converged or not.
 
     Args:
         snapshot: network, loss and data that were not trained on: logits [N, K, ...] and class labels, or one logit.
@@ -229,11 +231,18 @@ def _optimized(
         objectives.append(objective.detach())
     center, log_std = center.detach(), log_std.detach().double()
     square = float((center.double() - origin.double()).square().sum())
-    eighth = len(objectives) // 8
+    change, noise = last_change(objectives)
+    return _Posterior(center, log_std, square, max(abs(change), noise) <= _SETTLED, change)
+
+
+def last_change(objectives: Sequence[Tensor]) -> tuple[float, float]:
+    """By how much the mean objective of the last quarter of the steps differs from that of the quarter before, and its
+    standard error. Where learning rates fall to 0, shorter windows hardly differ whatever is left to do."""
+    quarter = len(objectives) // 4
     last, before = (
-        float(torch.stack(part).mean()) for part in (objectives[-eighth:], objectives[-2 * eighth : -eighth])
+        torch.stack(list(part)).double() for part in (objectives[-quarter:], objectives[-2 * quarter : -quarter])
     )
-    return _Posterior(center, log_std, square, abs(last - before) <= _SETTLED, last - before)
+    return float(last.mean() - before.mean()), float(((last.var() + before.var()) / quarter).sqrt())
 
 
 def _best(squares: Tensor, size: int) -> Tensor:

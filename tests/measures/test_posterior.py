@@ -11,7 +11,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from genbench.measures import Snapshot, pac_bayes_optimized
 from genbench.measures.bounds import coin_kl
-from genbench.measures.posterior import _optimized, _Posterior
+from genbench.measures.posterior import _optimized, _Posterior, last_change
 from tests.helpers.networks import build
 
 STILL = {"steps": 16, "lr": 1e-9, "lr_std": 1e-9}  # Q stays where it starts
@@ -130,7 +130,27 @@ def test_batch_and_seed_do_not_change_the_network_and_repeat():
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     values = [{key: e.value for key, e in each.items()} for each in found]
     assert values[0] == values[2] == values[1]
-    assert found[0]["pac_bayes_optimized"].converged in (True, False)
+
+
+def test_a_posterior_that_more_steps_would_move_is_not_called_converged():
+    """Rates fall to 0, so that the last steps hardly move whatever is left to do."""
+    net, x, y = build("mlp")
+    initial = {name: torch.zeros_like(t) for name, t in net.state_dict().items()}
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)], initial=initial)
+    for steps, lr in ((24, 0.01), (80, 0.001), (160, 0.001), (3200, 0.01)):
+        found = pac_bayes_optimized(snapshot, snapshot, steps=steps, samples=5, batch=24, lr=lr)
+        assert found["pac_bayes_optimized"].converged == (steps == 3200), steps
+        assert (found["pac_bayes_optimized_kl"].value < 1) == (steps == 3200)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_the_last_change_is_that_of_the_mean_over_a_quarter_of_the_steps(slope):
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(200, 4000, generator=generator, dtype=torch.float64)
+    found = [last_change(list(slope * torch.linspace(0, 1, 4000) + row)) for row in noise]
+    changes, errors = torch.tensor(found).unbind(1)
+    assert float(changes.mean()) == pytest.approx(slope / 4, abs=4 * 0.1 * (2 / 1000 / 200) ** 0.5)
+    assert float(changes.std()) == pytest.approx(float(errors.mean()), rel=0.2)
 
 
 def test_the_objective_uses_the_present_mean():
