@@ -101,6 +101,7 @@ def test_packed_runs_are_those_trained_alone(configure, method):
     assert max(map(apart, together(configs, torch.float64, 12), alone)) < 1e-9
 
 
+@pytest.mark.timeout(1200)  # every measure, which takes minutes beside other tests
 def test_a_run_measures_positions_and_leaves_out_what_needs_one_label_an_example(configure):
     settings = (*ALL, *SMALL, "regularization=early_stopping", "measures=full", "~measures.trace")
     record = execute.run(configure(*settings))
