@@ -31,6 +31,13 @@ def write_folders(root: Path, images: np.ndarray, labels: Sequence[int], *, name
     return root
 
 
+def write_splits(root: Path, *, train: int, test: int, side: int) -> Path:
+    """A folder of each split with so many random images, of ten classes in turn."""
+    for split, n in (("train", train), ("test", test)):
+        write_folders(root / split, pixels(n, side=side, seed=n), [i % 10 for i in range(n)])
+    return root
+
+
 def write_parquet(
     file: Path,
     images: Sequence[Any],

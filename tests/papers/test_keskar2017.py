@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.helpers.experiments import node, rows, trained
-from tests.helpers.pictures import pixels, write_folders
+from tests.helpers.pictures import write_splits
 
 TEST, TRAIN = "test/performance/accuracy", "train/performance/accuracy"
 SHARPNESS, DISTANCE = "train/flatness/sharpness", "weights/norm/distance"
@@ -76,10 +76,7 @@ def test_a_few_steps_of_each_row_on_the_laptop(row, tmp_path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Folders of images like those of MNIST and CIFAR-10."""
-    folder = tmp_path_factory.mktemp("images")
-    for split, n in (("train", 20), ("test", 20)):
-        write_folders(folder / split, pixels(n, side=28, seed=n), [i % 10 for i in range(n)])
-    return folder
+    return write_splits(tmp_path_factory.mktemp("images"), train=20, test=20, side=28)
 
 
 @pytest.mark.parametrize("row", rows("keskar2017_paper"), ids=str)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.helpers.experiments import judged, node, rows, trained
-from tests.helpers.pictures import pixels, write_folders
+from tests.helpers.pictures import write_splits
 
 STEPS = node("nakkiran2021")["callbacks"]["trajectory"]["metrics"]["soft_error"]["steps"]
 # the final soft-error in the ideal world, in the order of the pilots
@@ -89,10 +89,7 @@ def test_a_few_steps_of_both_worlds_on_the_laptop(row, tmp_path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Folders as CIFAR-5m's images would have them."""
-    folder = tmp_path_factory.mktemp("cifar5m")
-    for split, n in (("train", 40), ("test", 20)):
-        write_folders(folder / split, pixels(n, side=32, seed=n), [i % 10 for i in range(n)])
-    return folder
+    return write_splits(tmp_path_factory.mktemp("cifar5m"), train=40, test=20, side=32)
 
 
 @pytest.mark.parametrize("row", rows("nakkiran2021_paper"), ids=str)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.helpers.experiments import judged, node, rows, trained
-from tests.helpers.pictures import pixels, write_folders
+from tests.helpers.pictures import write_splits
 
 TEST = "test/performance/accuracy"
 
@@ -81,10 +81,7 @@ def test_a_few_steps_of_each_row_on_the_laptop(row, tmp_path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Folders of images like those of MNIST."""
-    folder = tmp_path_factory.mktemp("images")
-    for split, n in (("train", 64), ("test", 20)):
-        write_folders(folder / split, pixels(n, side=28, seed=n), [i % 10 for i in range(n)])
-    return folder
+    return write_splits(tmp_path_factory.mktemp("images"), train=64, test=20, side=28)
 
 
 @pytest.mark.parametrize("row", rows("smith2018_paper"), ids=str)
