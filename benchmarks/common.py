@@ -78,6 +78,19 @@ def trained(name: str, *, steps: int) -> tuple[nn.Module, torch.Tensor, torch.Te
     return model.eval(), x, y
 
 
+def full_measures() -> dict[str, Any]:
+    """The measures of ``measures=full``, by name."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from genbench.config import folder
+    from genbench.runs import build
+
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("measure", ["measures=full"])["measures"])
+    return {name: build.make(node) for name, node in plain.items()}
+
+
 def network(name: str) -> nn.Module:
     from genbench.models import CNN, MLP
 

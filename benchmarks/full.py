@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import Result, report, trained
+from benchmarks.common import Result, full_measures, report, trained
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -18,17 +18,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> list[Result]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from genbench.config import folder
     from genbench.measures import Snapshot
     from genbench.measures.base import evaluate
-    from genbench.runs import build
 
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose("measure", ["measures=full"])["measures"])
-    measures = {name: build.make(node) for name, node in plain.items()}
+    measures = full_measures()
     model, x, y = trained("mlp", steps=2000)
     torch.manual_seed(0)
     initial = type(model)(input_shape=(1, 40), classes=10).state_dict()

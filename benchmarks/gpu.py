@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import Result, network, report, trained
+from benchmarks.common import Result, full_measures, network, report, trained
 
 LANES = {"mlp": (1, 16, 128, 1024, 4096), "mlp with dropout": (1, 16, 128), "cnn": (1, 16, 128, 1024)}
 
@@ -184,29 +184,22 @@ def _measures(device: str, args: argparse.Namespace) -> list[Result]:
 
 def _every_measure(device: str, limit: float) -> dict[str, tuple[dict[str, float | None], float]]:
     """Values and seconds of each measure, until the limit in seconds has passed."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from genbench.config import folder
     from genbench.measures import Snapshot
     from genbench.measures.base import evaluate
-    from genbench.runs import build
 
     torch.set_num_threads(1)
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain: Any = OmegaConf.to_container(compose("measure", ["measures=full"])["measures"])
     model, x, y = trained("mlp", steps=500)
     torch.manual_seed(0)
-    initial = type(model)(input_shape=(1, 40), classes=10).state_dict()
+    initial = network("mlp").state_dict()
     whole = Snapshot(model.to(device), F.cross_entropy, [(x, y)], initial=initial)
     few = whole.on([(x[:1024], y[:1024])])
     found: dict[str, tuple[dict[str, float | None], float]] = {}
     began = perf_counter()
-    for name, node in plain.items():
+    for name, function in full_measures().items():
         if perf_counter() - began > limit:
             break
         start = perf_counter()
-        values = evaluate({name: build.make(node)}, whole, split="train", few=few)
+        values = evaluate({name: function}, whole, split="train", few=few)
         found[name] = {key: each.value for key, each in values.items()}, perf_counter() - start
     return found
 
