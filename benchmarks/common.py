@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import random
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -58,6 +60,26 @@ def ablation(method: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(folder()), version_base="1.3"):
         plain: Any = OmegaConf.to_container(compose("train", [*fixed, *overrides]), resolve=True)
     return plain
+
+
+def copies(one: dict[str, Any], runs: Path, number: int, rows: int) -> Path:
+    """Write copies of a run's record with other numbers into a folder, ``rows`` learning rates and as many seeds of
+    each; return the folder."""
+    from genbench import records
+
+    history = next(runs.glob("*/*/history.csv")).read_bytes()
+    folder, draw = runs / "many", random.Random(0)
+    for copy in range(number):
+        run = {key: value for key, value in one.items() if key not in ("digest", "files")}
+        row, seed = divmod(copy, number // rows)
+        config = {**one["config"], "seed": seed, "data": {**one["config"]["data"], "seed": seed}}
+        config["optimizer"] = {**one["config"]["optimizer"], "lr": 1e-3 * (row + 1)}
+        metrics = {k: v and v * draw.uniform(0.8, 1.2) for k, v in one["metrics"].items()}
+        target = folder / f"{copy:012x}"
+        target.mkdir(parents=True)
+        (target / "history.csv").write_bytes(history)
+        records.write(target, {**run, "run_id": target.name, "seed": seed, "config": config, "metrics": metrics})
+    return folder
 
 
 def trained(name: str, *, steps: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

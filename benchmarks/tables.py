@@ -4,13 +4,12 @@ numbers (Linux).
 """
 
 import argparse
-import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import Result, ablation, report
+from benchmarks.common import Result, ablation, copies, report
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -19,24 +18,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> list[Result]:
-    from genbench import records
     from genbench.runs import execute
 
     rows = []
     with tempfile.TemporaryDirectory() as runs:
         one = execute.run(ablation("none", f"runs_dir={runs}", "trainer.max_steps=200"))
-        history = next(Path(runs).glob("*/*/history.csv")).read_bytes()
-        folder, draw = Path(runs) / "many", random.Random(0)
-        for number in range(args.records):
-            run = {key: value for key, value in one.items() if key not in ("digest", "files")}
-            row, seed = divmod(number, args.records // args.rows)
-            config = {**one["config"], "seed": seed, "data": {**one["config"]["data"], "seed": seed}}
-            config["optimizer"] = {**one["config"]["optimizer"], "lr": 1e-3 * (row + 1)}
-            metrics = {k: v and v * draw.uniform(0.8, 1.2) for k, v in one["metrics"].items()}
-            target = folder / f"{number:012x}"
-            target.mkdir(parents=True)
-            (target / "history.csv").write_bytes(history)
-            records.write(target, {**run, "run_id": target.name, "seed": seed, "config": config, "metrics": metrics})
+        folder = copies(one, Path(runs), args.records, args.rows)
         for made, code in (
             ("table and CSV", "render.comma_separated(report.table)"),
             ("all files and figures", "report.write()"),

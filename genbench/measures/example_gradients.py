@@ -31,7 +31,10 @@ def example_gradients(evaluation: Evaluation, vector: Tensor, *, check: bool) ->
             yield gradients
         mean = float(torch.cat(values).double().mean())
         if check and not math.isclose(mean, float(loss), rel_tol=rounding, abs_tol=1e-6):
-            raise ValueError(f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}")
+            raise ValueError(
+                f"loss of a batch is {float(loss):.6g}, the mean over its examples {mean:.6g}; accepted: a loss in "
+                "which examples weigh equally (of sequences with ignored tokens: the mean of each sequence's mean)"
+            )
 
 
 def example_gradient_norms(evaluation: Evaluation, scale: Tensor, *, p: int) -> Tensor:

@@ -21,6 +21,7 @@ from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
 _ENTRIES = 2**22  # of a block of rows or of kernels
+_WHOLE = 2.0**53  # float64 holds whole numbers up to here
 _NO_LABELS = Estimate(None, note="undefined: the targets are not one class an example")
 _BOUNDED: dict[tuple[float, float], tuple[type[nn.Module], ...]] = {
     (0.0, 1.0): (nn.Sigmoid, nn.Hardsigmoid),
@@ -76,7 +77,7 @@ def mutual_information_binned(
 
     def information(x: Tensor) -> tuple[float, float | None]:
         if width is not None:
-            t = discretize(x, _multiples(width, x))
+            t = _numbers(x, lambda block: _multiples(block, width))
         else:
             t = discretize(x, equal_edges(*_range(snapshot, x), bins) if given is None else given)
         return entropy(t), None if labels is None else discrete_information(t, labels.cpu())
@@ -114,21 +115,36 @@ def equal_edges(low: float, high: float, bins: int) -> Tensor:
     return torch.linspace(low, high, bins + 1, dtype=torch.float64)
 
 
-def _multiples(width: float, x: Tensor) -> Tensor:
-    """The multiples of ``width`` around the values of x, float64."""
-    low, high = math.floor(float(x.min()) / width), math.floor(float(x.max()) / width) + 1
-    return torch.arange(low, high + 1, dtype=torch.float64) * width
+def _multiples(x: Tensor, width: float) -> Tensor:
+    """k of the bin [k · width, (k + 1) · width) that holds each value of x, float64.
+
+    Raises:
+        ValueError: a width so small that float64 does not tell these bins apart.
+    """
+    x = x.double()
+    largest = float(x.abs().max())
+    if largest / width >= _WHOLE:
+        raise ValueError(
+            f"width is {width!r}, of values up to {largest:.3g}; accepted: at least {largest / _WHOLE:.3g}"
+        )
+    k = (x / width).floor()
+    k -= (k * width > x).double()  # the quotient is rounded
+    return k + ((k + 1) * width <= x).double() + 0.0  # no -0
 
 
 def discretize(x: Tensor, edges: Tensor) -> Tensor:
     """Numbers [N] for the rows of x [N, D]: the same for rows whose values all lie in the same bins [eᵢ, eᵢ₊₁). The
     outer bins also hold the values beyond the edges."""
     inner = edges[1:-1].to(x.device)
+    return _numbers(x, lambda block: torch.bucketize(block.double().contiguous(), inner, right=True, out_int32=True))
+
+
+def _numbers(x: Tensor, code: Callable[[Tensor], Tensor]) -> Tensor:
+    """Numbers [N] for the rows of x [N, D]: the same for rows with the same codes."""
     known: dict[bytes, int] = {}
     numbers = []
     for block in x.split(max(1, _ENTRIES // x.shape[1])):
-        codes = torch.bucketize(block.double().contiguous(), inner, right=True, out_int32=True).cpu().numpy()
-        numbers += [known.setdefault(row.tobytes(), len(known)) for row in codes]
+        numbers += [known.setdefault(row.tobytes(), len(known)) for row in code(block).cpu().numpy()]
     return torch.tensor(numbers)
 
 

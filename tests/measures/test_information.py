@@ -14,7 +14,14 @@ from scipy.stats import norm
 from torch import nn
 
 from genbench.measures import Snapshot, mutual_information_binned, mutual_information_kde
-from genbench.measures.information import discrete_information, discretize, entropy, equal_edges, kernel_information
+from genbench.measures.information import (
+    _multiples,
+    discrete_information,
+    discretize,
+    entropy,
+    equal_edges,
+    kernel_information,
+)
 from tests.helpers.networks import NETS, build
 
 QUICK = settings(max_examples=20, deadline=None)
@@ -290,6 +297,18 @@ def test_bins_of_one_width_do_not_move():
     assert values(mutual_information_binned(snapshot, width=1 / 15)) == values(mutual_information_binned(snapshot))
     with pytest.raises(ValueError, match=r"width is 0.5 with edges; accepted: one of the two"):
         mutual_information_binned(snapshot, width=0.5, edges=[-1, 1])
+
+
+def test_narrow_bins_take_no_memory_and_hold_what_multiples_of_the_width_say():
+    x = torch.randint(-1000, 1000, (1, 400), generator=torch.manual_seed(0)).double().mul(0.1).T
+    k = _multiples(x, 0.1)
+    assert ((k * 0.1 <= x) & (x < (k + 1) * 0.1)).all()
+    assert not torch.signbit(_multiples(torch.tensor([[-0.0]]), 0.1)).any()
+    net, x = activations([0.0, 1.0, 1.0 + 2e-6, 50.0], activation=nn.Identity)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, torch.tensor([0, 0, 1, 1]))])
+    assert mutual_information_binned(snapshot, width=1e-9)["xt_binned"].value == 2  # 5 · 10¹⁰ bins
+    with pytest.raises(ValueError, match=r"width is 1e-30, of values up to 50; accepted: at least 5.55e-15"):
+        mutual_information_binned(snapshot, width=1e-30)
 
 
 @pytest.mark.parametrize("name", NETS)
