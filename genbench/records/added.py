@@ -109,7 +109,8 @@ def merged(record: dict[str, Any], added: Added) -> dict[str, Any]:
     """Return a record with what was added to its run.
 
     Of a key that both have, the record's value stays: it was measured with what was registered before the run. A note
-    says so if the other value differs. Parts of other weights than the record's are left out.
+    says so if the other value differs. Parts of other weights than the record's are left out. ``added`` is the digest
+    of what was added, ``added_metrics`` are its keys that the record has not.
     """
     found: dict[str, Estimate] = {}
     again = {}
@@ -125,7 +126,8 @@ def merged(record: dict[str, Any], added: Added) -> dict[str, Any]:
             else:
                 found[key] = estimate
     whole = {name: {**record[name], **values} for name, values in estimate_parts(found).items()}
-    return {**record, **whole, "notes": {**whole["notes"], **again}, "added": added.digest}
+    notes = {**whole["notes"], **again}
+    return {**record, **whole, "notes": notes, "added": added.digest, "added_metrics": sorted(found)}
 
 
 def of_weights(record: Mapping[str, Any], part: Part) -> bool:

@@ -69,6 +69,7 @@ def test_a_record_is_loaded_with_what_was_added(run):
     assert records.is_own(record)
     assert "added" not in plain
     assert record["added"] == added.read(run).digest
+    assert record["added_metrics"] == [NEW, "weights/norm/x"]
     assert records.load(run.parent).frame()[NEW].tolist() == [0.1 + 0.2]
     assert records.read(run) == records.verify(run) == plain
 

@@ -10,8 +10,12 @@ from genbench import records, report
 from genbench.claims.runs import ClaimRuns
 from genbench.records import Estimate, added
 from genbench.records.added import Part
+from genbench.report.figures import style
+from genbench.report.figures import sweep as figures
 from genbench.report.papers import summary
+from genbench.report.table import points
 from tests.helpers import factory
+from tests.helpers.rendered import touching
 
 NEW = "train/flatness/learning_coefficient"
 SPEC = {
@@ -61,6 +65,39 @@ def test_every_file_of_the_report_has_them_and_figures_are_drawn_anew(sweep):
     assert "undefined: a saddle" in found.text("html")
     (run,) = [run for run in found.selection.runs if run.measured(NEW) is None]
     assert run.record["notes"][NEW] == "undefined: a saddle"
+
+
+def test_a_figure_shows_the_gap_against_them(sweep):
+    layer, constant = f"{NEW}.layer", "weights/norm/constant"
+    for place, record in enumerate(records.load(sweep).records):
+        of = {"settings": {}, "weights": record["files"]["weights.pt"], "code": None}
+        estimates = {
+            NEW: Estimate(10.0 + place, converged=place != 1),
+            layer: Estimate(1.0 + place),
+            constant: Estimate(3.0),
+        }
+        added.write(sweep / record["run_id"], {"a": Part(of, {}, estimates)})
+    found = report.Report(sweep)
+    with style.context():
+        drawn = {item.name: item for item in figures.draw(found.selection, found.table, points(found.selection))}
+    figure = drawn["gap_added"].figure
+    (axis,) = [axis for axis in figure.axes if axis.get_xlabel()]
+    assert axis.get_xlabel() == "learning coefficient (train)"
+    runs = {(x, y) for line in axis.lines for x, y in zip(*line.get_data(), strict=True)}
+    expected = {
+        (record["metrics"][NEW], 100 * record["metrics"]["test/gap/accuracy"]) for record in records.load(sweep).records
+    }
+    assert expected < runs
+    assert "Did not converge: learning coefficient (train) in 1 of 6 runs." in drawn["gap_added"].caption
+    assert touching(figure) == []
+
+
+def test_without_them_there_is_no_such_figure(tmp_path):
+    found = report.Report(factory.ablation(tmp_path / "ablation", strategies=("none", "l2"), noises=(0.0,)))
+    with style.context():
+        names = [item.name for item in figures.draw(found.selection, found.table, points(found.selection))]
+    assert "gap_norm" in names
+    assert "gap_added" not in names
 
 
 def test_the_summary_has_them(sweep):

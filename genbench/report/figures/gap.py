@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genbench.analysis import statistics
@@ -23,6 +24,10 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _BESIDE = 15
 """Most rows for which the legend fits into a panel."""
+
+
+_ADDED = 20
+"""Most panels of measures that were added."""
 
 
 _GAP = "test/gap/accuracy"
@@ -50,6 +55,36 @@ def against_norms(points: Sequence[Point], first: Collection[str]) -> Drawing | 
     return _against(points, first, _NORMS, "gap_norm", "Generalization gap against weight norms")
 
 
+def against_added(points: Sequence[Point], first: Collection[str]) -> Drawing | None:
+    """Draw the gap against each measure of a whole network that was added to finished runs, if its values differ."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        for key in point.record.get("added_metrics", ()):
+            if _pair(point, key) and "." not in key:  # a layer's
+                found.setdefault(key, []).append(point)
+    varied = [key for key, runs in found.items() if len({run.record["metrics"][key] for run in runs}) > 1]
+    shown = {key: _label(key) for key in varied[:_ADDED]}
+    drawing = _against(points, first, shown, "gap_added", "Generalization gap against added measures")
+    if drawing is None:
+        return None
+    open_ends = {key: sum(run.record["converged"].get(key) is False for run in found[key]) for key in shown}
+    told = [f"{shown[key]} in {n} of {len(found[key])} runs" for key, n in open_ends.items() if n]
+    said = [f" Did not converge: {', '.join(told)}."] if told else []
+    if len(varied) > _ADDED:
+        said.append(f" The first {_ADDED} of {len(varied)} measures.")
+    return replace(drawing, caption="".join([drawing.caption, *said]))
+
+
+def _label(key: str) -> str:
+    """Return the name of a measure with its split.
+
+    >>> _label("train/norm/path_norm")
+    'path norm (train)'
+    """
+    split, _, name = key.split("/", 2)
+    return f"{name.replace('_', ' ')} ({split})"
+
+
 def _against(
     points: Sequence[Point], first: Collection[str], measures: dict[str, str], name: str, title: str
 ) -> Drawing | None:
@@ -66,7 +101,7 @@ def _against(
     longest = max(map(len, numbered)) + max(map(len, conditions))
     beside = len(numbered) <= _BESIDE and longest <= 40  # the legend gets a panel of its own
     panels = len(measures) + beside
-    columns = panels if panels < 5 else 3
+    columns = panels if panels < 5 else 3 if panels < 10 else 4
     lines = math.ceil(panels / columns)
     handles = _handles(numbered, [] if beside else conditions)
     across = max(1, int(3.2 * columns / (0.35 + 0.06 * max(len(handle.get_label()) for handle in handles))))

@@ -35,6 +35,7 @@ def draw(selection: Selection, table: Table, points: Sequence[Point]) -> Iterato
         lambda: _noted(strengths.draw(tried, table), note),
         lambda: _noted(gap.against_flatness(shown, rows), note),
         lambda: _noted(gap.against_norms(shown, rows), note),
+        lambda: _noted(gap.against_added(shown, rows), note),
         lambda: _noted(learning.accuracy(curves, few), note),
         lambda: _noted(learning.cross_entropy(curves, few), note),
     ]
