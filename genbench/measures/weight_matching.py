@@ -102,8 +102,11 @@ def _matched(
         units = _units(snapshot)
         if isinstance(units, str):
             return units
-        if (reason := _changed(snapshot, units, generator)) is not None:
-            return reason
+    # of either network: a scale of ones, or a last layer of zeros, hides in one what the other shows
+    for each in (snapshot, snapshot.with_state(theirs)):
+        with each.measuring():
+            if (reason := _changed(each, units, generator)) is not None:
+                return reason
     weights = [name for name, _ in snapshot.model.named_parameters() if name in theirs]
     ours, found = ({name: s[name].double().cpu() for name in weights} for s in (snapshot.state, theirs))
     orders, converged = _assigned(ours, found, units, sweeps, generator)

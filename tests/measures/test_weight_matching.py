@@ -204,6 +204,36 @@ def test_no_chain_is_undefined_with_the_reason():
             matched_mode_connectivity(plain, plain, **{setting: wrong})
 
 
+class Scaled(nn.Module):
+    """A scale of the hidden units that belongs to no layer, and a residual branch."""
+
+    def __init__(self, *, residual: bool) -> None:
+        super().__init__()
+        self.first, self.branch, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.scale, self.residual = nn.Parameter(torch.ones(6)), residual
+
+    def forward(self, x):
+        h = self.first(x).relu()
+        return self.head(h + self.branch(h).relu() if self.residual else self.branch(h * self.scale).relu())
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_units_that_only_the_other_network_cannot_permute(residual):
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 4), torch.arange(12) % 3
+    ours, theirs = Scaled(residual=residual), Scaled(residual=residual)
+    with torch.no_grad():
+        ours.head.weight.mul_(0 if residual else 1)  # as many start training: no permutation changes the outputs
+        theirs.scale.uniform_(0.5, 2)
+    pair = [Snapshot(net, F.cross_entropy, [(x, y)]) for net in (ours, theirs)]
+    for one, other in (pair, reversed(pair)):
+        for estimate in matched_mode_connectivity(one, other).values():
+            assert estimate.value is None
+            assert "undefined: the outputs change when the units of" in estimate.note
+        with pytest.raises(ValueError, match="the outputs change when the units of"):
+            match_weights(one, other)
+
+
 def test_single_precision_and_other_forms_of_batches():
     for name in CHAINS:
         snapshot = chain(name, torch.float32)
