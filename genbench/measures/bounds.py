@@ -19,6 +19,7 @@ from genbench.measures.pacbayes import (
     moved,
     pacbayes_sigma,
 )
+from genbench.measures.performance import answered
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed
@@ -88,12 +89,11 @@ def vc_bound(snapshot: Snapshot, *, delta: float = 0.05) -> Estimate:
     the network alone, drawn independently.
     """
     check_share("delta", delta)
-    if isinstance(reason := read(snapshot), str):
-        return undefined(reason)
+    if isinstance(m := answered(snapshot), str):
+        return undefined(m)
     dimension = vc_dimension(snapshot).value
     if dimension is None:
         return vc_dimension(snapshot)
-    m = snapshot.examples
     growth = dimension * math.log(math.e * m / dimension) if m > dimension else m * math.log(2)
     error = error_rate(snapshot, snapshot.vector)
     return _said(snapshot, error + math.sqrt(2 * growth / m) + math.sqrt(math.log(1 / delta) / (2 * m)))
@@ -162,8 +162,8 @@ def pac_bayes_bound(
     if sigma is not None and check_number("sigma", sigma, low=0) == 0:
         raise ValueError(f"sigma is {sigma!r}; accepted: a number > 0, or none")
     names = ("pac_bayes_bound", "pac_bayes_train_error", "pac_bayes_kl")
-    if isinstance(reason := read(snapshot), str):
-        return dict.fromkeys(names, undefined(reason))
+    if isinstance(m := answered(snapshot), str):
+        return dict.fromkeys(names, undefined(m))
     center = moved(snapshot) if prior == "init" else snapshot.vector
     if center is None:
         missing = Estimate(None, note="no initial weights given, or of other names or shapes")
@@ -175,7 +175,7 @@ def pac_bayes_bound(
         sigma = found.value
     noise = Noise(snapshot, samples, derive_seed(seed, "pac_bayes_bound"))
     rates = noise.rates(torch.full_like(snapshot.vector, sigma))
-    error, m = float(rates.mean()), snapshot.examples
+    error = float(rates.mean())
     divergence, price = _divergence(float(center.square().sum()), snapshot.size, sigma)
     seen = kl_inverse(error, math.log(2 / delta) / samples)
     bound = kl_inverse(seen, (divergence + math.log(2 * math.sqrt(m) * 2 / delta) + price) / m)

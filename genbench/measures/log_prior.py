@@ -119,7 +119,9 @@ def marginal_likelihood_bound(
     reading, m = read(snapshot), snapshot.examples
     assert isinstance(reading, Reading)
     reason = "the network errs on these examples" if wrong_answers(snapshot, reading, snapshot.vector) else None
-    reason = reason or (None if m > 1 else "there is one example")
+    reason = (
+        "the loss ignores some labels" if reading.ignored else reason or (None if m > 1 else "there is one example")
+    )
     spreads = spreads_of(snapshot, found.layers, weight_std, bias_std)
     if reason or isinstance(spreads, str):
         return dict.fromkeys(names, Estimate(None, note=f"undefined: {reason or spreads}"))

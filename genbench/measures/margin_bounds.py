@@ -154,7 +154,7 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
         return str(next(each for each in (reading, margins, gamma) if isinstance(each, str)))
     if gamma <= 0:
         return f"the margin is {gamma:.6g}, not positive"
-    inputs, layers = [], []
+    inputs, counts, layers = [], [], []
     for batch in snapshot.each_batch():
         if not snapshot.is_pair(batch) or not isinstance(batch[0], Tensor) or not batch[0].is_floating_point():
             return "the inputs are no tensor of numbers"
@@ -163,6 +163,7 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
         if any(layer.bias is not None for layer in called):
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
         inputs.append(x)
+        counts.append(reading.counts(output, batch[1]))
         if not layers or any(w.shape[1] != v.shape[0] for w, v in zip(layers[1:], layers, strict=False)):
             return "the network is no chain of linear layers"
         if layers[0].shape[1] != x.shape[1]:
@@ -172,7 +173,7 @@ def _chain(snapshot: Snapshot, percentile: float) -> _Chain | str:
         logits = reading.logits(output).double()
         if x.shape != logits.shape or not torch.allclose(x, logits, rtol=1e-3, atol=1e-4):
             return "the network is not fully connected with ReLU between its layers"
-    return _Chain(torch.cat(inputs), layers, margins, gamma)
+    return _Chain(torch.cat(inputs)[torch.cat(counts)], layers, margins, gamma)
 
 
 def _start(snapshot: Snapshot) -> list[Tensor] | str:

@@ -118,6 +118,18 @@ def wrong_answers(snapshot: Snapshot, reading: Reading, vector: Tensor) -> float
     return sum(int(e.sum()) for e in wrong) / sum(e.numel() for e in wrong)
 
 
+def answered(snapshot: Snapshot) -> int | str:
+    """The number of examples whose label counts, over which the share of wrong answers is a mean; or why it is none."""
+    reading = read(snapshot)
+    if isinstance(reading, str):
+        return reading
+    if not reading.ignored:
+        return snapshot.examples
+    if any(target.numel() != n for (_, target), (_, n) in zip(snapshot.predictions, snapshot.losses, strict=True)):
+        return "the loss ignores some of an example's labels, so that the error is no mean over the examples"
+    return sum(int(reading.counts(*batch).sum()) for batch in snapshot.predictions)
+
+
 def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
     """log p [N, K] and labels [N], positions of [N, K, ...] outputs as examples, without labels that the loss ignores;
     or the reason why there are none."""

@@ -12,9 +12,9 @@ from scipy.special import gammaln
 from genbench.checks import check_integer
 from genbench.measures.base import measure
 from genbench.measures.bounds import kl_inverse, vacuity
-from genbench.measures.outputs import read, undefined
+from genbench.measures.outputs import Reading, read, undefined
 from genbench.measures.pacbayes import check_share, error_rate, moved
-from genbench.measures.performance import error_limit
+from genbench.measures.performance import answered, error_limit
 from genbench.measures.snapshot import Snapshot
 from genbench.models.random_subspace import RandomSubspace
 from genbench.records.estimate import Estimate
@@ -91,9 +91,11 @@ def subspace_compression_bound(
     names = [f"compression_{part}" for part in parts]
     if dimension is None:
         return dict.fromkeys(names, undefined("the network was not trained in a random subspace"))
+    m, n = answered(train), answered(snapshot)
+    if isinstance(m, str) or isinstance(n, str):
+        return dict.fromkeys(names, undefined(m if isinstance(m, str) else str(n)))
     reading = read(train)
-    if isinstance(reading, str):
-        return dict.fromkeys(names, undefined(reading))
+    assert isinstance(reading, Reading)
     delta_w = moved(train)
     if delta_w is None:
         return dict.fromkeys(names, Estimate(None, note="no initial weights given, or of other names or shapes"))
@@ -102,7 +104,7 @@ def subspace_compression_bound(
     outside = float((delta_w.cpu() - subspace.vector(z)).norm())
     if outside > _OUTSIDE * float(delta_w.norm()):
         raise ValueError(f"{outside / float(delta_w.norm()):.3g} of w − w⁰ lies outside of the subspace")
-    origin, m = train.vector - delta_w, train.examples
+    origin = train.vector - delta_w
     found = []
     for level in levels:
         values, symbols = _quantized(z.numpy(), level)
@@ -120,7 +122,7 @@ def subspace_compression_bound(
         Estimate(float(level)),
         Estimate(error),
         Estimate(unseen),
-        Estimate(error_limit(round(unseen * snapshot.examples), snapshot.examples, delta)),
+        Estimate(error_limit(round(unseen * n), n, delta)),
     ]
     return dict(zip(names, values_of, strict=True))
 

@@ -11,7 +11,17 @@ from scipy.stats import norm
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from genbench.measures import Snapshot, pac_bayes_bound, pacbayes_sigma, sign_correlation, vc_bound, vc_dimension
+from genbench.measures import (
+    Snapshot,
+    pac_bayes_bound,
+    pacbayes_sigma,
+    rademacher_bound,
+    sign_correlation,
+    spectral_margin_bound,
+    subspace_compression_bound,
+    vc_bound,
+    vc_dimension,
+)
 from genbench.measures.bounds import kl_inverse
 from tests.helpers.measured import independent
 from tests.helpers.networks import NETS, build
@@ -300,6 +310,48 @@ def test_sign_correlation_of_random_labels_is_at_most_the_rademacher_complexity(
         reached.append(found.value)
     exact = sum(math.comb(n, k) * abs(2 * k - n) for k in range(n + 1)) / (2**n * n)
     assert sum(reached) / len(reached) == pytest.approx(exact, abs=4 * torch.tensor(reached).std().item() / 200**0.5)
+
+
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [
+        (vc_bound, {}),
+        (pac_bayes_bound, {"sigma": 0.1, "samples": 5}),
+        (rademacher_bound, {}),
+        (spectral_margin_bound, {}),
+        (subspace_compression_bound, {"dimension": 43}),
+    ],
+)
+def test_a_bound_is_of_the_examples_whose_labels_count(function, settings):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    initial = {name: t + 0.1 for name, t in net.state_dict().items()}
+    x = torch.randn(40, 4).double()
+    y = net(x).argmax(1)
+    some = torch.arange(40) % 4 == 0
+    whole = Snapshot(net, F.cross_entropy, [(x, y.where(some, torch.tensor(-100)))], initial=initial)
+    alone = Snapshot(net, F.cross_entropy, [(x[some], y[some])], initial=initial)
+    of_both = [
+        function(each, each, **settings) if "dimension" in settings else function(each, **settings)
+        for each in (whole, alone)
+    ]
+    found, expected = (each if isinstance(each, dict) else {"": each} for each in of_both)
+    for name, estimate in expected.items():
+        assert estimate.value is not None
+        assert found[name].value == pytest.approx(estimate.value, rel=1e-12)
+
+
+def test_a_bound_of_tokens_of_which_some_count_is_none():
+    net, x = nn.Conv1d(2, 4, 1).double(), torch.randn(5, 2, 6).double()
+    y = net(x).argmax(1)
+    assert (
+        pac_bayes_bound(Snapshot(net, F.cross_entropy, [(x, y)]), prior="origin", sigma=0.1)["pac_bayes_bound"].value
+        < 1
+    )
+    y[0, :4] = -100
+    for estimate in pac_bayes_bound(Snapshot(net, F.cross_entropy, [(x, y)]), prior="origin", sigma=0.1).values():
+        assert estimate.value is None
+        assert "undefined: the loss ignores some of an example's labels" in estimate.note
 
 
 def test_undefined():

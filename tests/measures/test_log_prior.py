@@ -309,3 +309,12 @@ def test_networks_that_err_have_no_such_bound():
     for delta in (0, 1):
         with pytest.raises(ValueError, match=r"^delta is "):
             marginal_likelihood_bound(Snapshot(net, F.cross_entropy, [(x, labels)]), delta=delta)
+
+
+def test_labels_that_the_loss_ignores_leave_no_such_bound():
+    torch.manual_seed(0)
+    net, x = MLP(input_shape=(3,), classes=2, width=4, depth=1), torch.randn(6, 3)
+    y = net(x).argmax(1)
+    y[0] = -100
+    found = marginal_likelihood_bound(Snapshot(net, F.cross_entropy, [(x, y)]))["marginal_likelihood_bound"]
+    assert "undefined: the loss ignores some labels" in found.note
