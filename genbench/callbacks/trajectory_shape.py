@@ -25,7 +25,8 @@ class TrajectoryShape(Measuring):
     - ``weights/trajectory/lifetime_sum``: :func:`genbench.measures.trajectory_shape.lifetime_sum`;
     - ``weights/trajectory/dimension``: :func:`genbench.measures.trajectory_shape.homology_dimension`.
 
-    :mod:`genbench.measures.trajectory_shape` says what they were found not to show. An ensemble is one network.
+    :mod:`genbench.measures.trajectory_shape` says what they were found not to show. An ensemble is one network. Where
+    others become trainable, as of a backbone that is frozen for some epochs, the trajectory begins anew.
 
     The weights are kept on their device in at most ``memory``; if they are too many, a random sketch of each
     (:class:`genbench.measures.trajectory_shape.Sketch`), and a note gives the error of its distances. Checkpoints hold
@@ -46,6 +47,9 @@ class TrajectoryShape(Measuring):
 
     _kept: Tensor | None  # [points, width]; the next weights overwrite the oldest
     _seen: int
+    _names: list[str]  # of the weights that are kept
+    _size: int  # their numbers
+    _anew: bool  # whether other weights were kept before them
 
     def __init__(
         self,
@@ -65,7 +69,6 @@ class TrajectoryShape(Measuring):
         self.alpha = check_number("TrajectoryShape alpha", alpha, low=0, open_low=True)
         self.memory = check_number("TrajectoryShape memory", memory, low=0, open_low=True)
         self.seed = check_integer("TrajectoryShape seed", seed, least=0)
-        self._live: list[Tensor] = []
         super().__init__(
             every_n_epochs=every_n_epochs, every_n_steps=every_n_steps, network=network, log_details=log_details
         )
@@ -74,18 +77,11 @@ class TrajectoryShape(Measuring):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._find(pl_module)
-        size, bytes_each = sum(p.numel() for p in self._live), self._live[0].element_size()
-        width = max(64, math.floor(self.memory * 2**20 / (self.points * bytes_each)))
-        device = self._live[0].device
-        self._sketch = Sketch(size, width, seed=self.seed, device=device) if width < size else None
-        self._width = min(width, size)
-        if self._kept is None:
-            self._kept = torch.zeros(self.points, self._width, dtype=self._live[0].dtype)
-        self._kept = self._kept.to(device)
+        self._sketch: Sketch | None = None
+        self._all = dict(self.subject(pl_module).named_parameters())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._find(pl_module)
+        self._all = dict(self.subject(pl_module).named_parameters())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,14 +93,21 @@ class TrajectoryShape(Measuring):
     @torch.no_grad()
     def _keep(self) -> None:
         start = perf_counter()
-        assert self._kept is not None
-        now = torch.cat([p.detach().reshape(-1) for p in self._live])
-        self._kept[self._seen % self.points] = now if self._sketch is None else self._sketch(now)
-        self._seen += 1
+        names = [name for name, p in self._all.items() if p.requires_grad]
+        if names:
+            now = _flat([self._all[name] for name in names])
+            if names != self._names or len(now) != self._size:  # as by a callback that thaws a backbone
+                self._anew, self._seen, self._kept, self._sketch = self._seen > 0, 0, None, None
+                self._names, self._size = names, len(now)
+            width = max(64, math.floor(self.memory * 2**20 / (self.points * now.element_size())))
+            if width < self._size and self._sketch is None:
+                self._sketch = Sketch(self._size, width, seed=self.seed, device=now.device)
+            if self._kept is None:
+                self._kept = now.new_zeros(self.points, min(width, self._size))
+            self._kept = self._kept.to(now.device)
+            self._kept[self._seen % self.points] = now if self._sketch is None else self._sketch(now)
+            self._seen += 1
         self.seconds += perf_counter() - start
-
-    def _find(self, pl_module: pl.LightningModule) -> None:
-        self._live = [p for p in self.subject(pl_module).parameters() if p.requires_grad]
 
     # -- what
 
@@ -125,18 +128,21 @@ class TrajectoryShape(Measuring):
 
     def _last(self) -> Tensor:
         """The weights that are kept, the oldest first."""
-        assert self._kept is not None
+        if self._kept is None:
+            return torch.empty(0, 1)
         if self._seen <= self.points:
             return self._kept[: self._seen]
         return self._kept.roll(-(self._seen % self.points), 0)
 
     def _remarks(self, n: int) -> list[str]:
         said = []
-        if n < self.points:
-            said.append(f"of {n} weights, all there were")
-        if self._sketch is not None:
-            error = math.sqrt(2 / self._width)
-            said.append(f"of sketches of {self._width} numbers: squared distances have an error of at most {error:.1%}")
+        if not self._names:
+            said.append("no weights were trained")
+        elif n < self.points:
+            said.append(f"of {n} weights, all there were" + " since others became trainable" * self._anew)
+        if self._kept is not None and (width := self._kept.shape[1]) < self._size:
+            error = math.sqrt(2 / width)
+            said.append(f"of sketches of {width} numbers: squared distances have an error of at most {error:.1%}")
         return said
 
     # -- its state
@@ -148,11 +154,13 @@ class TrajectoryShape(Measuring):
 
     def state_dict(self) -> dict[str, Any]:
         kept = None if self._kept is None else self._kept[: min(self._seen, self.points)].cpu().clone()
-        return {**super().state_dict(), "kept": kept, "seen": self._seen}
+        own = {"seen": self._seen, "names": self._names, "size": self._size, "anew": self._anew}
+        return {**super().state_dict(), "kept": kept, **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._seen, kept = state_dict["seen"], state_dict["kept"]
+        self._names, self._size, self._anew = state_dict["names"], state_dict["size"], state_dict["anew"]
         if kept is not None:
             self._kept = torch.zeros(self.points, kept.shape[1], dtype=kept.dtype)
             self._kept[: len(kept)] = kept
@@ -160,4 +168,11 @@ class TrajectoryShape(Measuring):
     def _reset(self) -> None:
         super()._reset()
         self._kept = None
-        self._seen = 0
+        self._seen, self._names, self._size, self._anew = 0, [], 0, False
+
+
+def _flat(weights: Sequence[Tensor]) -> Tensor:
+    """Weights as one vector in float32 at least, complex ones as pairs of real numbers."""
+    real = [torch.view_as_real(w) if w.is_complex() else w for w in map(Tensor.detach, weights)]
+    flat = torch.cat([w.reshape(-1) for w in real])
+    return flat.to(torch.promote_types(flat.dtype, torch.float32))

@@ -133,6 +133,73 @@ def test_a_diverged_network_is_null_with_the_reason():
         assert estimate.note.startswith("undefined: weights are not finite")
 
 
+class Thaws(pl.Callback):
+    """Trains a layer from an epoch on, as finetuning does, or up to it."""
+
+    def __init__(self, epoch: int, *, frozen_first: bool = True) -> None:
+        self.epoch, self.frozen_first = epoch, frozen_first
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        pl_module.layers[0].requires_grad_((trainer.current_epoch >= self.epoch) == self.frozen_first)
+
+
+@pytest.mark.parametrize("frozen_first", [True, False])
+def test_other_trainable_weights_begin_the_trajectory_anew(frozen_first):
+    torch.manual_seed(0)
+    last, some, watch = TrajectoryShape(points=60), TrajectoryShape(), Watch()
+    sketched = TrajectoryShape(points=60, memory=1e-4)
+    fit(None, [last, some, sketched, Thaws(3, frozen_first=frozen_first), watch], max_epochs=15)
+    size = len(watch.weights[-1])
+    points = torch.stack([w for w in watch.weights if len(w) == size])
+    assert 60 < len(points) < len(watch.weights)
+    assert last.results[SUM].value == pytest.approx(lifetime_sum(points[-60:]).value, rel=1e-9)
+    assert some.results[SUM].value == pytest.approx(lifetime_sum(points).value, rel=1e-9)
+    assert last.results[SUM].note is None
+    assert some.results[SUM].note == f"of {len(points)} weights, all there were since others became trainable"
+    assert sketched.results[SUM].value == pytest.approx(lifetime_sum(points[-60:]).value, rel=0.2)
+
+
+class Kinds(pl.LightningModule):
+    """Complex, half and single precision, a layer that is made in its first pass, and one that is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wave = nn.Parameter(torch.randn(4, 6, dtype=torch.complex64))
+        self.narrow, self.head = nn.Linear(6, 5).bfloat16(), nn.LazyLinear(3)
+        self.frozen = nn.Linear(4, 6).requires_grad_(False)
+
+    def training_step(self, batch):
+        hidden = (batch[0].to(torch.complex64) @ self.wave).abs() + self.frozen(batch[0])
+        return nn.functional.cross_entropy(self.head(self.narrow(hidden.bfloat16()).float()), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.05)
+
+    def train_dataloader(self):
+        return DataLoader(data(64, 0), batch_size=10)
+
+
+def test_weights_of_every_kind():
+    class Real(pl.Callback):
+        def __init__(self) -> None:
+            self.weights: list[torch.Tensor] = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            parts = [p.detach() for p in pl_module.parameters() if p.requires_grad]
+            parts = [part for p in parts for part in ((p.real, p.imag) if p.is_complex() else (p,))]
+            self.weights.append(torch.cat([part.reshape(-1).double() for part in parts]))
+
+    torch.manual_seed(0)
+    whole, none, watch = TrajectoryShape(points=60), TrajectoryShape(network="frozen"), Real()
+    fit(Kinds(), [whole, none, watch], max_epochs=12)
+    points = torch.stack(watch.weights[-60:])
+    assert whole.results[SUM].value == pytest.approx(lifetime_sum(points).value, rel=1e-4)
+    assert whole.results[DIMENSION].value == pytest.approx(homology_dimension(points).value, rel=1e-3)
+    for estimate in none.results.values():
+        assert estimate.value is None
+        assert estimate.note.endswith("; no weights were trained")
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("points", 49), ("stride", 0), ("alpha", 0), ("memory", 0), ("seed", -1)]
 )
