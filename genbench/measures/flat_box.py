@@ -10,6 +10,7 @@ from torch import Tensor
 from genbench.checks import check_number
 from genbench.measures.base import measure
 from genbench.measures.outputs import undefined
+from genbench.measures.precision import in_precision
 from genbench.measures.snapshot import Snapshot
 from genbench.models.flat_box import derivatives, flat_box_information
 from genbench.models.slots import tracked_norms
@@ -82,11 +83,9 @@ def _mean(snapshot: Snapshot, function: Callable[[Mapping[str, Tensor], Tensor],
     each = output.numel() // snapshot.losses[0][1] * snapshot.size
     if each > _MOST:
         return f"{each:,} derivatives of an example are more than {_MOST:,}"
-    state = {name: t.double() if t.is_floating_point() else t for name, t in snapshot.state.items()}
-    weights = {name: state[name] for name in snapshot.parameters}
-    with torch.no_grad(), snapshot.holding(state):
-        parts = [
-            function(weights, x.double() if x.is_floating_point() else x).sum(0)
-            for x, _ in snapshot.blocks(max(1, _MOST // each))
-        ]
+    view = in_precision(snapshot, torch.float64)
+    if view is None:
+        return "the network cannot be computed in float64"
+    with view.measuring(), torch.no_grad():
+        parts = [function(view.parameters, x).sum(0) for x, _ in view.blocks(max(1, _MOST // each))]
     return torch.stack(parts).sum(0) / snapshot.examples

@@ -53,6 +53,29 @@ def test_it_is_that_of_any_network_that_computes_examples_alone(name):
 
 
 @pytest.mark.oracle("flat_box_volume")
+def test_batches_of_another_form_and_networks_of_one_precision():
+    torch.manual_seed(0)
+    net, x = MLP(input_shape=(4,), classes=3, width=6), torch.randn(7, 4)
+    batches = [{"x": part, "y": torch.arange(len(part)) % 3} for part in x.split(3)]
+    dicts = Snapshot(net, F.cross_entropy, batches, forward=lambda m, b: (m(b["x"]), b["y"]))
+    pairs = snapshot_of(net, x)
+    assert flat_box_volume(dicts).value == flat_box_volume(pairs).value is not None
+    assert sensitive_weights(dicts).value == sensitive_weights(pairs).value
+
+    class Narrow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(4, 5), nn.Linear(5, 3).bfloat16()
+
+        def forward(self, x):
+            return self.head(self.first(x).tanh().bfloat16()).float()
+
+    narrow = snapshot_of(Narrow(), x)
+    for function in (flat_box_volume, sensitive_weights):
+        assert function(narrow).note.startswith("undefined: the network cannot be computed in float64")
+
+
+@pytest.mark.oracle("flat_box_volume")
 def test_a_linear_map_by_hand():
     """o = w·x, ε = 4: the edge along wᵢ is 2 · 2 / (3 |xᵢ|)."""
     net, x = nn.Linear(3, 1, bias=False), torch.tensor([[2.0, -1.0, 0.5]])
