@@ -88,4 +88,5 @@ def _mean(snapshot: Snapshot, function: Callable[[Mapping[str, Tensor], Tensor],
         return "the network cannot be computed in float64"
     with view.measuring(), torch.no_grad():
         parts = [function(view.parameters, x).sum(0) for x, _ in view.blocks(max(1, _MOST // each))]
-    return torch.stack(parts).sum(0) / snapshot.examples
+    found = torch.stack(parts).sum(0) / snapshot.examples
+    return found if found.isfinite().all() else "a derivative of the outputs is not finite"

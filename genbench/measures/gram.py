@@ -9,6 +9,7 @@ from genbench.process.memory import room
 
 Rows = Callable[[], Iterable[Tensor]]  # gives the same rows [b, size], some at a time, whenever it is called
 
+NOT_FINITE = "the gradient of an example is not finite"
 _SHARE = 0.25  # of the free memory, for rows that are kept
 _ENTRIES = 2**22  # numbers of the other rows that are held in float64 at a time
 
@@ -19,6 +20,9 @@ def gram(sources: Sequence[tuple[int, Rows]], *, size: int, device: torch.device
 
     As many rows as fit into a quarter of the free memory are kept, and multiplied with those that follow; where not all
     fit, later sources are asked again.
+
+    Raises:
+        ValueError: a row is not finite.
     """
     total = sum(n for n, _ in sources)
     found = torch.zeros(total, total, dtype=torch.float64, device=device)
@@ -43,4 +47,6 @@ def gram(sources: Sequence[tuple[int, Rows]], *, size: int, device: torch.device
                     known = min(position, stop) - start
                     found[start : start + known, first:position] = kept[:known] @ new.T
         del kept
+    if not torch.isfinite(found).all():
+        raise ValueError(NOT_FINITE)
     return found.triu() + found.triu(1).T

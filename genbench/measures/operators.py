@@ -54,7 +54,8 @@ class CurvatureOperator:
         """C · ``vector``, [size] float64.
 
         Raises:
-            ValueError: a vector of another shape, or a network without a second derivative.
+            ValueError: a vector of another shape, a network without a second derivative, or a product that is not
+                finite.
         """
         if vector.shape != self.shape[:1]:
             raise ValueError(f"vector has shape {tuple(vector.shape)}; accepted: {self.shape[:1]}")
@@ -64,7 +65,8 @@ class CurvatureOperator:
         """C · ``matrix``, [size, k] float64: the products with k columns in one pass over the data.
 
         Raises:
-            ValueError: a matrix of another shape, or a network without a second derivative.
+            ValueError: a matrix of another shape, a network without a second derivative, or a product that is not
+                finite.
         """
         if matrix.ndim != 2 or len(matrix) != self.shape[0]:
             raise ValueError(f"matrix has shape {tuple(matrix.shape)}; accepted: ({self.shape[0]}, columns)")
@@ -106,6 +108,8 @@ class CurvatureOperator:
                 try:
                     found = _summed(evaluation, columns, self._curvature, kept)
                     evaluation.count_pass()
+                    if not torch.isfinite(found).all():
+                        raise ValueError("a product with the curvature matrix is not finite")
                     return found
                 except _Unsliceable:
                     kept.clear(())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genbench.measures.base import measure
+from genbench.measures.gram import NOT_FINITE
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -118,7 +119,10 @@ def gradients_by_place(snapshot: Snapshot) -> Iterator[tuple[slice, Tensor]]:
     first = 0
     for several in snapshot.example_gradients():
         for part in several.split(max(1, _ENTRIES // snapshot.size)):
-            yield slice(first, first + len(part)), part.double()
+            rows = part.double()
+            if not math.isfinite(float(rows.sum())):
+                raise ValueError(NOT_FINITE)
+            yield slice(first, first + len(part)), rows
             first += len(part)
 
 

@@ -68,6 +68,8 @@ def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> lis
 def _slopes(snapshot: Snapshot, ball: Ball, starts: int, generator: torch.Generator, seed: int) -> Iterator[Tensor]:
     """Candidates of directions, the most promising first."""
     slope = snapshot.gradient_at(snapshot.vector)[1] * ball.scale
+    if not slope.isfinite().all():
+        raise ValueError("the gradient of the loss is not finite")
     # at a stationary point any direction may rise
     yield slope if slope.any() else gaussian(snapshot, generator)
     if starts == 1:

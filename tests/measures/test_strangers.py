@@ -1408,3 +1408,50 @@ def test_batches_of_another_form_whose_model_takes_one_tensor(name, settings):
     of_pairs, of_dicts = (r if isinstance(r, dict) else {name: r} for r in results)
     assert any(estimate.value is not None for estimate in of_pairs.values())
     assert {key: e.value for key, e in of_dicts.items()} == {key: e.value for key, e in of_pairs.items()}
+
+
+@pytest.mark.parametrize("kind", ["infinite input", "root of zero"])
+def test_derivatives_that_are_not_finite_are_no_number(kind):
+    """0 · ∞ in the backward pass of a loss that is finite itself."""
+
+    class Root(nn.Module):
+        def forward(self, x):
+            return x.square().sqrt()
+
+    torch.manual_seed(0)
+    x, y = data(12)
+    if kind == "infinite input":
+        net = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+        x[3, 1] = math.inf
+    else:
+        net = nn.Sequential(nn.Linear(6, 4, bias=False), Root(), nn.Linear(4, 3)).double()
+        x[3] = 0
+    snapshot = Snapshot(net, CE, [(x, y)], initial=net.state_dict())
+    assert math.isfinite(snapshot.mean_loss)
+    weight = next(net.parameters())
+    (slope,) = torch.autograd.grad(CE(net(x), y), [weight])
+    assert not slope.isfinite().all()
+    settings = {"keskar_sharpness": {"dimensions": 2}, "m_sharpness": {"m": 12, "batches": 2}}
+    for name, reason in (
+        ("gradient_snr", "the gradient of an example is not finite"),
+        ("gradient_noise_scale", "the gradient of an example is not finite"),
+        ("gradient_coherence", "the gradient of an example is not finite"),
+        ("stiffness", "the gradient of an example is not finite"),
+        ("tangent_kernel", "the gradient of an example is not finite"),
+        ("sam_sharpness", "the gradient of the loss is not finite"),
+        ("m_sharpness", "the gradient of the loss is not finite"),
+        ("adaptive_sharpness", "the gradient of the loss is not finite"),
+        ("first_order_flatness", "the gradient of the loss is not finite"),
+        ("keskar_sharpness", "the gradient of the loss is not finite"),
+        ("hessian_trace", "a product with the curvature matrix is not finite"),
+        ("hessian_eigenvalues", "a product with the curvature matrix is not finite"),
+        ("effective_dimension", "a product with the curvature matrix is not finite"),
+        ("rescaling", "a product with the curvature matrix is not finite"),
+    ):
+        with pytest.raises(ValueError, match=f"^{reason}$"):
+            getattr(genbench.measures, name)(snapshot, **settings.get(name, {}))
+    for name in ("flat_box_volume", "sensitive_weights"):
+        note = getattr(genbench.measures, name)(snapshot).note
+        assert note.startswith("undefined: a derivative of the outputs is not finite")
+    for name in ("gradient_norm", "fisher_trace"):
+        assert getattr(genbench.measures, name)(snapshot).note.startswith("the value is nan")
