@@ -17,7 +17,7 @@ from genbench.measures.batches import Batches
 from genbench.measures.evaluation import SLICE, Evaluation, graph_memory
 from genbench.measures.examples import mean_of, tolerance
 from genbench.measures.precision import in_precision, movable
-from genbench.measures.products import Curvature, Product, flat, hessian
+from genbench.measures.products import NO_SECOND, Curvature, Product, flat, hessian
 from genbench.process.memory import Allocated
 
 if TYPE_CHECKING:
@@ -111,6 +111,10 @@ class CurvatureOperator:
                     if not torch.isfinite(found).all():
                         raise ValueError("a product with the curvature matrix is not finite")
                     return found
+                except NotImplementedError as error:
+                    if "derivative" not in str(error):
+                        raise
+                    raise ValueError(NO_SECOND) from error
                 except _Unsliceable:
                     kept.clear(())
                     kept.size = sys.maxsize

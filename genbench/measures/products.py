@@ -8,6 +8,10 @@ from torch import Tensor
 
 from genbench.measures.pytree import flatten
 
+NO_SECOND = (
+    "the network has no second derivative: a function in it is marked with @once_differentiable, or torch has none of it"
+)
+
 Loss = Callable[[Any, Any], Tensor]
 Product = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 Curvature = Callable[[Loss, Any, Any, Tensor, Mapping[str, Tensor]], Product]
@@ -93,10 +97,7 @@ def _check_second(gradients: Iterable[Tensor]) -> None:
     leads to no leaf, instead of raising."""
     names = {node.name() for node in nodes(gradients)}
     if names & {"torch::autograd::Error", "NotImplemented"}:
-        raise ValueError(
-            "the network has no second derivative: a function in it is marked with @once_differentiable, or torch has "
-            "none of it"
-        )
+        raise ValueError(NO_SECOND)
     if any("WeightNormInterface" in name for name in names):
         raise ValueError(
             "torch's second derivative of a compiled weight norm is wrong; accepted: the network uncompiled"

@@ -897,6 +897,28 @@ def test_sharpness_of_a_network_without_a_second_derivative():
             product(torch.randn(snapshot.size, dtype=torch.float64))
 
 
+def test_an_embedding_bag_has_gradients_and_no_curvature():
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bag, self.head = nn.EmbeddingBag(9, 4, mode="mean"), nn.Linear(4, 3)
+
+        def forward(self, words, offsets):
+            return self.head(self.bag(words, offsets).tanh())
+
+    torch.manual_seed(0)
+    net, words, y = Bag().double(), torch.randint(9, (40,)), torch.randint(3, (12,))
+    batches = [(words[i * 20 :][:20], torch.tensor([0, 2, 5, 9, 10, 14]), y[i * 6 :][:6]) for i in (0, 1)]
+    snapshot = Snapshot(net, CE, batches, forward=lambda m, b: (m(*b[:2]), b[2]))
+    slopes = torch.autograd.grad(sum(CE(net(*b[:2]), b[2]) for b in batches) / 2, list(net.parameters()))
+    expected = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
+    assert gradient_norm(snapshot).value == pytest.approx(expected, rel=1e-9)
+    assert sam_sharpness(snapshot).value > 0
+    for function in (hessian_trace, gauss_newton_trace, hessian_eigenvalues, genbench.measures.effective_dimension):
+        with pytest.raises(ValueError, match=r"^the network has no second derivative: .* torch has none of it$"):
+            function(snapshot)
+
+
 def test_attributes_that_a_forward_pass_sets_or_fills():
     class Keeping(nn.Module):
         def __init__(self):
