@@ -12,6 +12,7 @@ from genbench.checks import check_choice
 from genbench.records.estimate import Estimate
 
 _LOSSES = ("squared", "cross_entropy")
+_NORMED = 1e-2  # by which probabilities in half precision may fail to sum to 1
 _BLOCKS = 100  # at most so many are left out in turn
 _NAMES = ("risk", "bias2", "variance", "variance_subsets", "variance_seeds")
 Array = np.ndarray
@@ -56,19 +57,29 @@ def bias_variance(
         of the loss, nats for the cross-entropy.
 
     Raises:
-        ValueError: arrays that do not fit together, or one run.
+        ValueError: arrays that do not fit together or are no real numbers, predictions that are no log-probabilities
+            where these are needed, or one run.
     """
     check_choice("loss", loss, _LOSSES)
     p, t = _arrays(predictions, targets, loss)
     if subsets is not None and len(subsets) != len(p):
         raise ValueError(f"subsets has {len(subsets)} entries; accepted: one for each of {len(p)} runs")
+    if strange := [name for name in subsets or () if not isinstance(name, Hashable)]:
+        raise ValueError(f"subsets has {strange[0]!r}; accepted: numbers or texts")
     if len(p) < 2:
         raise ValueError(f"predictions are of {len(p)} runs; accepted: at least 2")
     names = _NAMES if subsets is not None else _NAMES[:3]
     if np.isnan(p).any() or (p == np.inf).any() or (loss == "squared" and not np.isfinite(p).all()):
         return dict.fromkeys(names, Estimate(None, note="undefined: a prediction is not finite"))
-    if loss == "cross_entropy" and np.isinf(p).any():
-        return dict.fromkeys(names, Estimate(None, note="undefined: a run gives a class the probability 0"))
+    if not np.isfinite(t).all():
+        return dict.fromkeys(names, Estimate(None, note="undefined: a target is not finite"))
+    if loss == "cross_entropy":
+        if np.isinf(p).any():
+            return dict.fromkeys(names, Estimate(None, note="undefined: a run gives a class the probability 0"))
+        sums = np.exp(np.logaddexp.reduce(p, axis=-1))
+        worst = float(sums.flat[np.abs(sums - 1).argmax()])
+        if abs(worst - 1) > _NORMED:
+            raise ValueError(f"exponentials of predictions sum to {worst:.4g}; accepted: 1, as log-probabilities do")
     kind = _SQUARED if loss == "squared" else _CROSS_ENTROPY
     places: dict[Hashable, list[int]] = {}
     for index, name in enumerate(range(len(p)) if subsets is None else subsets):
@@ -150,9 +161,19 @@ def _without(groups: Sequence[Array], unit: Array) -> list[Array]:
     return [own for own in left if len(own)]
 
 
+def _numbers(name: str, values: Any) -> Array:
+    try:
+        found = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"{name} are no array; accepted: rows of equal length") from error
+    if found.dtype.kind not in "fiub":
+        raise ValueError(f"{name} are of type {found.dtype}; accepted: real numbers")
+    return found
+
+
 def _arrays(predictions: Any, targets: Any, loss: str) -> tuple[Array, Array]:
     """Predictions [M, N, K] and targets [N, K], float64."""
-    p, t = np.asarray(predictions), np.asarray(targets)
+    p, t = _numbers("predictions", predictions), _numbers("targets", targets)
     shapes = f"predictions have shape {p.shape}, targets {t.dtype} {t.shape}"
     labels = np.issubdtype(t.dtype, np.integer) and t.ndim == 1 and p.ndim == 3
     if p.ndim == 2 and loss == "squared":

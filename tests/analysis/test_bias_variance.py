@@ -177,3 +177,19 @@ def test_bad_input():
     wrong[0, 0, 0] = -np.inf
     note = bias_variance(wrong, np.arange(10) % 4, loss="cross_entropy")["variance"].note
     assert note == "undefined: a run gives a class the probability 0"
+    with pytest.raises(ValueError, match=r"^exponentials of predictions sum to 2.7\d+; accepted: 1, as log-prob"):
+        bias_variance(np.full((3, 10, 3), -0.1), np.arange(10) % 3, loss="cross_entropy")
+    probabilities = np.random.default_rng(8).dirichlet(np.ones(3), (4, 10))
+    with pytest.raises(ValueError, match=r"accepted: 1, as log-probabilities do$"):
+        bias_variance(probabilities, np.arange(10) % 3, loss="cross_entropy")
+    with pytest.raises(ValueError, match=r"^predictions are of type complex128; accepted: real numbers$"):
+        bias_variance(p * 1j, np.zeros(10))
+    with pytest.raises(ValueError, match=r"^targets are of type object; accepted: real numbers$"):
+        bias_variance(p, np.array([None] * 10))
+    with pytest.raises(ValueError, match=r"^predictions are no array; accepted: rows of equal length$"):
+        bias_variance([[1.0, 2.0], [1.0]], np.zeros(2))
+    with pytest.raises(ValueError, match=r"^subsets has \[1\]; accepted: numbers or texts$"):
+        bias_variance(p, np.zeros(10), subsets=[[1], [1], [2]])
+    for target in (np.nan, np.inf):
+        found = bias_variance(p, np.full(10, target))
+        assert {e.note for e in found.values()} == {"undefined: a target is not finite"}
