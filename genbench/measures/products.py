@@ -9,7 +9,8 @@ from torch import Tensor
 from genbench.measures.pytree import flatten
 
 NO_SECOND = (
-    "the network has no second derivative: a function in it is marked with @once_differentiable, or torch has none of it"
+    "the network has no second derivative: a function in it is marked with @once_differentiable, or torch has "
+    "none of it"
 )
 
 Loss = Callable[[Any, Any], Tensor]

@@ -260,10 +260,14 @@ def keskar_sharpness(
 
     climbs = []
     ball = Ball(w.abs() + 1, epsilon, "linf")
-    for line, slope in directions(snapshot, ball, starts=starts, seed=seed):
+
+    def corner(slope: Tensor) -> Tensor:
+        return box * (slope if basis is None else basis.T @ (slope / ball.scale)).sign()
+
+    for line, slope in directions(snapshot, ball, starts=starts, seed=seed, start=corner):
         found = minimize(
             falling,
-            (box * (slope if basis is None else basis.T @ (slope / ball.scale)).sign()).cpu().numpy(),
+            corner(slope).cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
             bounds=Bounds(-box.cpu().numpy(), box.cpu().numpy()),

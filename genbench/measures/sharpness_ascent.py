@@ -41,25 +41,32 @@ class Ball:
         return u
 
 
-def directions(snapshot: Snapshot, ball: Ball, *, starts: int, seed: int) -> list[tuple[int, Tensor]]:
+def directions(
+    snapshot: Snapshot, ball: Ball, *, starts: int, seed: int, start: Callable[[Tensor], Tensor] | None = None
+) -> list[tuple[int, Tensor]]:
     """Start directions of ascents in the ball, as slopes of u for weights w + scale·u: see :func:`sam_sharpness`.
 
-    Pairs (line, direction): mirror images have the same line through the centre. No direction occurs twice, so that
-    there may be fewer than ``starts``.
+    Pairs (line, direction): where ascents start from mirror images, both have the same line through the centre. No two
+    start from one point, so that there may be fewer than ``starts``. ``start`` gives the point that an ascent along a
+    slope starts from, by default that of the ball which is farthest along it.
     """
+    start = start or ball.towards
     found: list[tuple[int, Tensor]] = []
     lines: list[Tensor] = []
+    units: list[Tensor] = []
     for slope in _slopes(snapshot, ball, starts, generator_of(seed, "sharpness"), seed):
-        length = slope.norm()
+        point = start(slope)
+        length = point.norm()
         if not (length > 0 and length.isfinite()):
             continue
-        unit = slope / length
+        unit = point / length  # two slopes may lead to one corner of a box
         line = next((i for i, other in enumerate(lines) if abs(float(other @ unit)) > _PARALLEL), len(lines))
         if line == len(lines):
             lines.append(unit)
-        elif any(i == line and float(lines[i] @ unit) * float(lines[i] @ other) > 0 for i, other in found):
+        elif any(i == line and float(other @ unit) > 0 for (i, _), other in zip(found, units, strict=True)):
             continue
-        found.append((line, unit))
+        units.append(unit)
+        found.append((line, slope / slope.norm()))
         if len(found) == starts:
             break
     return found

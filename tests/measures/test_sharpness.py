@@ -445,6 +445,34 @@ def test_keskar_in_a_subspace_is_the_highest_corner_of_its_box():
     assert values[0] != values[1]
 
 
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_starts_in_one_corner_are_one_start(dimensions):
+    """Along a line the loss rises more slowly to the end that is higher: half of all directions lead to the other."""
+    w = torch.zeros(6, dtype=torch.float64)
+    for seed in range(6):
+        a = torch.randn(6, dimensions, generator=generator_of(seed, "keskar_sharpness"), dtype=torch.float64)
+        along = a @ torch.tensor([1.0, 1e-3], dtype=torch.float64)[:dimensions]
+        along = along / (along @ a[:, 0])
+
+        def loss(output, _, along=along):
+            t = output @ along
+            return (0.1 * t + t**2 - 0.5 * t**3).mean() + 5
+
+        model, _, batches = quadratic(torch.eye(6).double(), w)
+        found = keskar_sharpness(
+            Snapshot(model, loss, batches), epsilon=1.0, dimensions=dimensions, starts=2 * dimensions, seed=seed
+        )
+        y = torch.cartesian_prod(*[torch.linspace(-1, 1, 201, dtype=torch.float64)] * dimensions).reshape(
+            -1, dimensions
+        )
+        best = max(float(loss(point[None], None)) for point in y @ a.T)
+        highest = 100 * (best - 5) / 6
+        assert found.value >= highest * (1 - 1e-3) or not found.converged
+        if dimensions == 1:
+            assert found.note.startswith("search: 2 starts, 1 reached it")
+            assert found.value == pytest.approx(highest, rel=1e-6)
+
+
 def test_keskar_in_a_subspace_needs_as_many_weights():
     found = keskar_sharpness(Snapshot(*quadratic(spectrum(5, 3, 1))), dimensions=4)
     assert (found.value, found.note) == (None, "undefined: 4 directions, and 3 weights")
