@@ -75,7 +75,8 @@ def _with_outlook(verdict: Verdict, family: int, looks: Sequence[int]) -> Verdic
         n = seeds_needed(verdict.evidence, level=level(min(verdict.look + 1, len(looks))) / family)
         about = f"more than {MOST_SEEDS}" if n is None else f"about {n}"
         beyond = ", more than the last look has" if n is None or n > looks[-1] else ""
-        said.append(f"{about} seeds would decide for or against it{beyond}")
+        if n is None or n > verdict.evidence.n:  # so many have not decided it
+            said.append(f"{about} seeds would decide for or against it{beyond}")
     return replace(verdict, words="; ".join([verdict.words, *said]))
 
 

@@ -15,6 +15,7 @@ from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
 from genbench.claims.runs import ANY_METRIC, ClaimRuns, NamedSet
 from genbench.claims.verdict import (
+    FEWEST,
     HOLDS,
     NOT_REPLICATED,
     REPLICATED,
@@ -22,7 +23,9 @@ from genbench.claims.verdict import (
     UNDECIDED,
     VIOLATED,
     Evidence,
+    ShareTest,
     Verdict,
+    level,
 )
 from genbench.config import defaults_of
 from genbench.privacy import shared
@@ -121,14 +124,16 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     if both := sorted(set(pilots) & set(seeds)):
         raise ValueError(f"claims.pilots holds {both[0]}, one of claims.seeds; accepted: other seeds than those")
     nothing = ClaimRuns([], seeds)
-    exact = {claim.id: _evidence(claim, nothing).exact for claim in claims}
+    evidence = {claim.id: _evidence(claim, nothing) for claim in claims}
     for claim in claims:
-        if claim.theorem and not exact[claim.id]:
+        if not evidence[claim.id].exact:
+            _check_decidable(claim, evidence[claim.id], looks)
+        if claim.theorem and not evidence[claim.id].exact:
             raise ValueError(
                 f"claims.rules.{claim.id}.theorem is true; accepted with a rule that has a p: false, as a theorem "
                 "holds in every run"
             )
-    least = sum(not each for each in exact.values())
+    least = sum(not each.exact for each in evidence.values())
     family = block.get("family")
     if family is None:
         family = least
@@ -140,6 +145,27 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     return Claims(
         claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed), tuple(sets.values())
     )
+
+
+def _check_decidable(claim: Claim, evidence: Evidence, looks: Sequence[int]) -> None:
+    """Refuse looks at so few seeds that they decide nothing, or that a share of seeds is not shown by all of them.
+
+    Args:
+        evidence: without runs; its tests are known all the same.
+    """
+    if looks[0] < FEWEST:
+        raise ValueError(
+            f"claims.looks is {list(looks)}; accepted: numbers of at least {FEWEST} seeds, as fewer decide no claim "
+            "that has a p"
+        )
+    shares = {test.margin for test in evidence.tests if isinstance(test, ShareTest) and test.among == 1}
+    for share in sorted(shares):
+        if all(share**count > level(look) for look, count in enumerate(looks, 1)):
+            raise ValueError(
+                f"claims.looks is {list(looks)}; accepted with claims.rules.{claim.id}: more seeds, as a share above "
+                f"{share:g} is not shown by {looks[-1]} of {looks[-1]} (p = {share ** looks[-1]:.2g}, level "
+                f"{level(len(looks)):g})"
+            )
 
 
 def register(config: Mapping[str, Any], changed: Sequence[str] = ()) -> dict[str, Any]:

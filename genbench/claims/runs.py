@@ -151,7 +151,9 @@ class ClaimRuns:
         if listed := {key for key, value in where.items() if _is_list(value)}:  # which may differ between seeds
             configs = [{key: config[key] for key in config.keys() - listed} for config in configs]
         if differences := differing(configs, [run["seed"] for run in runs]):
-            raise ValueError(f"{what} mixes configurations: {described(differences)}; name them in the claim's where")
+            raise ValueError(
+                f"{what} mixes configurations: {described(differences)}; name them where the claim selects runs"
+            )
         by_seed: dict[int, int] = {}
         for i, run in zip(found, runs, strict=True):
             if (first := by_seed.setdefault(run["seed"], i)) != i:
@@ -163,7 +165,7 @@ class ClaimRuns:
                 ]
                 raise ValueError(
                     f"{what} holds seed {run['seed']} twice ({', '.join(ids)}): their experiments, their inputs or "
-                    "what the claim lists differ; remove one of the two or name one value in the claim's where"
+                    "what the claim lists differ; remove one of the two or name one value where the claim selects runs"
                 )
         return by_seed
 
@@ -247,5 +249,7 @@ def _number(
     else:
         value = record["metrics"].get(metric)
     if value is None:
+        if metric not in record["metrics"] and not metric.startswith("seconds."):
+            return None, f"{metric} was not measured"
         return null, f"{metric} is null"
     return (float(value), "") if abs(value) <= LARGEST else (None, f"{metric} is too large to be averaged")

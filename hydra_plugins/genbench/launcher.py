@@ -3,7 +3,7 @@
 import functools
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +77,7 @@ class SweepLauncher(Launcher):
 
         own, changed = _stated(self.hydra_context.config_loader, self.config, jobs)
         jobs = [replace(job, config=registered(job.config, changed)) for job in jobs]
+        _say_uncounted([job.config for job in jobs if job.config.get("claims")])
 
         def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
             executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
@@ -115,6 +116,20 @@ def _stated(loader: Any, master: DictConfig, jobs: Sequence[Any]) -> tuple[list[
     if changed:
         print(f"genbench: no claim gets a verdict: {told(changed)}", file=sys.stderr, flush=True)
     return own, changed
+
+
+def _say_uncounted(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Say which seeds of configurations that have claims no verdict counts."""
+    if not configs:
+        return
+    from genbench.claims.registration import read, told
+
+    claims = read(configs[0]["claims"])
+    strange = sorted({config["seed"] for config in configs}.difference(claims.seeds, claims.pilots))
+    if strange:
+        said = told([f"seed={seed}" for seed in strange])
+        which = f"the {len(claims.seeds)} of claims.seeds begin at {claims.seeds[0]}"
+        print(f"genbench: no verdict counts {said}: {which}", file=sys.stderr, flush=True)
 
 
 def _load_check(own: Sequence[Any]) -> Any:

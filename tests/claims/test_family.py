@@ -8,7 +8,7 @@ from genbench.claims.family import seeds_needed, verdicts
 from genbench.claims.rules import Any, Difference, Equivalence, Exact, Proportion, Sooner
 from genbench.claims.runs import ClaimRuns
 from genbench.claims.verdict import Evidence, MeanTest, ShareTest
-from tests.helpers.claims import ACCURACY, at, record
+from tests.helpers.claims import ACCURACY, at, record, sweep
 
 NORMAL = stats.norm.ppf((np.arange(32) + 0.5) / 32)[np.random.default_rng(5).permutation(32)]
 
@@ -191,6 +191,14 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide_it():
     many = verdicts({"better": Difference(metric=ACCURACY, of=at(1), than=at(0), interest=0.001)}, some, family=3)[0]
     said = "more than 200 seeds would decide for or against it, more than the last look has"
     assert many.words.endswith(f"; next look at 16 seeds, if they are run; {said}")
+
+
+def test_seeds_that_have_not_decided_a_claim_are_not_said_to():
+    rule = Equivalence(metric=ACCURACY, of=at(1), to=at(0), margin=0.1)
+    alike = ClaimRuns(sweep(x0=[0.5] * 10, x1=[0.6] * 10))  # as far apart as the margin
+    found = verdicts({"alike": rule}, alike, family=1, looks=[5, 10])[0]
+    assert seeds_needed(rule.evidence(alike), level=0.0125) <= 10
+    assert found.words.endswith("neither is shown at the one-sided level 0.0125")
 
 
 def test_seeds_needed_without_spread_are_those_of_the_sign_test():

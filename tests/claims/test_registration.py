@@ -91,6 +91,53 @@ def test_a_block_is_read_with_its_defaults():
     assert read({**block(), "looks": [8, 16, 32]}).digest == read({"rules": block()["rules"]}).digest
 
 
+def test_exact_claims_alone_have_looks_at_any_number_of_seeds():
+    assert read({**block(C2=BOUNDED), "looks": [1, 2]}).looks == (1, 2)
+
+
+MOSTLY = {"_target_": f"{RULES}.Proportion", "metric": ACCURACY, "of": at(1), "op": ">=", "bound": 0.5}
+RISING = {"_target_": f"{RULES}.Trend", "metric": ACCURACY, "of": {}, "along": ALONG, "tau": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("rule", "looks", "enough"),
+    [
+        ({**MOSTLY, "share": 0.5}, [5], [6]),  # 2⁻⁵ > 0.025 > 2⁻⁶
+        ({**MOSTLY, "share": 0.9}, [8, 16, 32], [8, 16, 49]),  # 0.9³² > 0.00625 > 0.9⁴⁹
+        (RISING, [5], [5, 7]),
+        ({"_target_": f"{RULES}.All", "parts": [RISING]}, [5], [6]),
+    ],
+)
+def test_a_share_that_not_even_all_seeds_could_show_is_refused(rule, looks, enough):
+    claims = block(C1={"statement": "A.", **rule})
+    message = r"^claims.looks is .*; accepted with claims.rules.C1: more seeds, as a share above 0.\d is not shown by"
+    with pytest.raises(ValueError, match=message):
+        read({**claims, "looks": looks})
+    assert read({**claims, "looks": enough}).looks == tuple(enough)
+
+
+def test_one_of_several_parts_may_be_a_share_that_is_not_shown():
+    parts = [{**PAIR, "_target_": f"{RULES}.Difference"}, {**MOSTLY, "share": 0.5}]
+    whole = {"_target_": f"{RULES}.Any", "statement": "A.", "parts": parts}
+    assert read({**block(C1=whole), "looks": [5]}).family == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"of": {"seed": 3}}, "of names the seed; accepted: other settings, as a rule is over claims.seeds"),
+        ({"than": {"data.x": 0, "seed": 3}}, "than names the seed; accepted"),
+        ({"of": {"data.x": []}}, r"of.data.x is \[\]; accepted: a value, or a list of values"),
+        ({**RISING, "than": None, "along": {"seed": [0, 1, 2]}}, "along names the seed; accepted"),
+        ({"_target_": f"{RULES}.Exact", "over": {"seed": [0, 1]}, "than": 1}, "over names the seed; accepted"),
+    ],
+)
+def test_rules_select_runs_by_settings_that_have_values_and_not_by_the_seed(change, message):
+    rule = {key: value for key, value in {**BETTER, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=f"^claims.rules.C1: {message}"):
+        read(block(C1=rule))
+
+
 def test_seeds_are_the_first_or_all():
     assert read({**block(), "seeds": 3}).seeds == tuple(range(3, 13))
     assert read({**block(), "seeds": [9, *range(9)]}).seeds == (9, *range(9))
@@ -120,6 +167,10 @@ def test_every_rule_is_tried():
         ({"rules": {"C1": None}}, "claims.rules.C1 is None; accepted: a statement and the _target_ and settings"),
         ({"looks": [10, 5]}, r"claims.looks is \[10, 5\]; accepted: one to three numbers of seeds, ascending"),
         ({"looks": "5"}, "claims.looks is '5'; accepted: a list of integers"),
+        (
+            {"looks": [4, 8]},
+            r"claims.looks is \[4, 8\]; accepted: numbers of at least 5 seeds, as fewer decide no claim",
+        ),
         ({"looks": [5.5]}, r"claims.looks\[0\] is 5.5; accepted: an integer from 1 to 10000"),
         ({"looks": [10**9]}, r"claims.looks\[0\] is 1000000000; accepted: an integer from 1 to 10000"),
         ({"seeds": [1, 1, 2]}, r"claims.seeds is \[1, 1, 2\]; accepted: 10 different seeds"),

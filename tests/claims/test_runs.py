@@ -76,7 +76,9 @@ def test_an_unknown_setting_names_the_nearest():
 
 
 def test_runs_that_differ_in_another_setting_are_refused():
-    message = rf"^{ACCURACY} of model=mlp mixes configurations: data.x is 0 and 1; name them in the claim's where$"
+    message = (
+        rf"^{ACCURACY} of model=mlp mixes configurations: data.x is 0 and 1; name them where the claim selects runs$"
+    )
     with pytest.raises(ValueError, match=message):
         runs(x0=[0.7, 0.8], x1=[0.5, 0.6]).sample(ACCURACY, {"model": "mlp"})
     with pytest.raises(ValueError, match=r"mixes configurations: data.x is 2 and 3"):

@@ -53,7 +53,7 @@ CASES = {  # a rule by names, the same by settings, and its words by names
          "minus": [{"metrics": ["a", "c"], "of": "none"}], "over": {"data.y": [1, 2, 3, 4]}, "of": {}},
         {"_target_": f"{RULES}.CorrelationDifference", "plus": [{"metrics": ["a", "b"], "of": at(1)}],
          "minus": [{"metrics": ["a", "c"], "of": SETS["none"]}], "over": {"data.y": [1, 2, 3, 4]}, "of": {}},
-        "z(a, b; first) minus z(a, c; none) over data.y of the runs exceeds 0",
+        "z(a, b; first) minus z(a, c; none) over data.y = 1, 2, 3, 4 of the runs exceeds 0",
     ),
     "a list of settings": (
         {"_target_": f"{RULES}.Exact", "metric": "a", "of": {}, "over": ["first", "none"], "than": "b"},

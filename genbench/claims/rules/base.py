@@ -13,6 +13,10 @@ from genbench.claims.numbers import Numbers
 from genbench.claims.p_values import above
 from genbench.claims.runs import ClaimRuns, NamedSet, named
 from genbench.claims.verdict import Evidence, MeanTest
+from genbench.records.settings import show
+
+LISTED = 16
+"""So many levels or settings are named in the words of a rule; of more their number is."""
 
 
 class Rule(Protocol):
@@ -53,7 +57,17 @@ def check_where(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{name} is {value!r}; accepted: settings and their values, such as {{data.label_noise: 0.2}}")
     plained: dict[str, Any] = plain(value)
+    for key, item in plained.items():
+        check_setting(name, key)
+        if item == []:
+            raise ValueError(f"{name}.{key} is []; accepted: a value, or a list of values")
     return plained
+
+
+def check_setting(name: str, key: str) -> None:
+    """Refuse the seed as a setting of a rule, which is about all seeds of its claims."""
+    if key == "seed":
+        raise ValueError(f"{name} names the seed; accepted: other settings, as a rule is over claims.seeds")
 
 
 def check_bounds(value: object) -> tuple[float, float] | None:
@@ -96,6 +110,17 @@ def check_apart(runs: ClaimRuns, samples: Sequence[Numbers], settings: Sequence[
                 )
 
 
+def levels_words(key: str, levels: Sequence[Any]) -> str:
+    """Return a setting with its levels in words: all of them, or of many the first, the last and their number.
+
+    >>> levels_words("data.x", [1, 2.5, 4]), levels_words("data.x", range(1, 100))
+    ('data.x = 1, 2.5, 4', 'data.x = 1 … 99 (99 levels)')
+    """
+    if len(levels) > LISTED:
+        return f"{key} = {show(levels[0])} … {show(levels[-1])} ({len(levels)} levels)"
+    return f"{key} = {', '.join(map(show, levels))}"
+
+
 def interest_words(interest: float | None) -> str:
     """Return the smallest effect that matters, as it stands behind the margin."""
     return "" if interest is None else f" (of interest from {interest:g})"
@@ -109,6 +134,7 @@ def check_levels(name: str, value: object, *, least: int) -> tuple[str, list[Any
         raise ValueError(
             f"{name} is {value!r}; accepted: one setting with at least {least} levels, such as {{width: [1, 2, 4]}}"
         )
+    check_setting(name, key)
     numbers = [check_number(f"{name}.{key}", level) for level in levels]
     if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
         raise ValueError(f"{name}.{key} is {list(levels)!r}; accepted: different numbers in ascending order")

@@ -18,7 +18,7 @@ from genbench.claims.rules.base import (
     set_plain,
     smallest,
 )
-from genbench.claims.rules.grid import Grid, check_grid, settings_of
+from genbench.claims.rules.grid import Grid, check_grid, grid_words, settings_of
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence
 
@@ -132,8 +132,11 @@ class Exact:
     @property
     def words(self) -> str:
         than = self.than if isinstance(self.than, str) else f"{self.than:g}"
-        sets = [self.of] if isinstance(self.over, Mapping) or not self.over else settings_of(self.of, self.over)
-        of = f" of {' and of '.join(map(named, sets))}" if all(sets) else ""
+        of = f" of {named(self.of)}" if self.of else ""
+        if isinstance(self.over, Mapping):
+            of += f" over {grid_words(self.over)}" if self.over else ""
+        elif self.over:
+            of = f" of {' and of '.join(map(named, settings_of(self.of, self.over)))}"
         within = f", to within {self.tolerance:g}" if self.tolerance else ""
         return f"{self.metric} {_SAID[self.op]} {than} in every run{of}{within}"
 

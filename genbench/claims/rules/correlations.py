@@ -19,7 +19,7 @@ from genbench.claims.rules.base import (
     mean_evidence,
     set_plain,
 )
-from genbench.claims.rules.grid import Grid, check_grid, settings_of
+from genbench.claims.rules.grid import Grid, check_grid, grid_words, settings_of
 from genbench.claims.runs import ClaimRuns, merged, named
 from genbench.claims.verdict import Evidence
 
@@ -86,8 +86,8 @@ class Correlation:
         sign = "" if self.sign == 1 else "minus "
         pair = " and ".join(self.metrics)
         return (
-            f"{sign}the rank correlation of {pair} over {_told(self.over)} of {named(self.of)} exceeds {self.margin:g}"
-            f"{interest_words(self.interest)}{_grouped(self.groups)}"
+            f"{sign}the rank correlation of {pair} over {grid_words(self.over)} of {named(self.of)} exceeds "
+            f"{self.margin:g}{interest_words(self.interest)}{_grouped(self.groups)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
@@ -162,8 +162,8 @@ class CorrelationDifference:
             for sign, pair in signed
         )
         return (
-            f"{told.strip().removeprefix('plus ')} over {_told(self.over)} of {named(self.of)} exceeds {self.margin:g}"
-            f"{interest_words(self.interest)}{_grouped(self.groups)}"
+            f"{told.strip().removeprefix('plus ')} over {grid_words(self.over)} of {named(self.of)} exceeds "
+            f"{self.margin:g}{interest_words(self.interest)}{_grouped(self.groups)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
@@ -329,7 +329,3 @@ def _check_pairs(name: str, value: object) -> list[dict[str, Any]]:
             }
         )
     return pairs
-
-
-def _told(over: Grid) -> str:
-    return ", ".join(over) if isinstance(over, Mapping) else f"{len(over)} settings"

@@ -17,6 +17,7 @@ from genbench.claims.rules.base import (
     check_where,
     interest_words,
     larger,
+    levels_words,
     mean_evidence,
     set_plain,
     smallest,
@@ -130,11 +131,11 @@ class Slope:
 
     @property
     def words(self) -> str:
-        setting = next(iter(self.along))
+        setting, levels = next(iter(self.along.items()))
         x, y = (f"log {name}" if log else name for name, log in ((setting, self.log_along), (self.metric, self.log)))
         sign = "" if self.direction == RISES else "minus "
         exceeds = f"exceeds {self.margin:g}{interest_words(self.interest)}"
-        return f"{sign}the slope of {y} on {x}, of {named(self.of)}, {exceeds}"
+        return f"{sign}the slope of {y} on {x}, {levels_words(setting, levels)}, of {named(self.of)}, {exceeds}"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -182,7 +183,7 @@ class Peak:
     def words(self) -> str:
         setting, levels = next(iter(self.along.items()))
         return (
-            f"{self.metric} of {named(self.of)} has a {self.kind} inside {setting} = {levels[0]:g} … {levels[-1]:g}, "
+            f"{self.metric} of {named(self.of)} has a {self.kind} inside {levels_words(setting, levels)}, "
             f"{'above' if self.kind == 'maximum' else 'below'} both ends by more than {self.margin:g}"
             f"{interest_words(self.interest)}"
         )
@@ -289,17 +290,18 @@ class PeakSlope:
     @property
     def words(self) -> str:
         sign = "" if self.direction == RISES else "minus "
-        lost = "" if self.diverged is None else f", {self.diverged:g} where a run diverged"
+        lost = "" if self.diverged is None else f", and {self.diverged:g} stands for a run that diverged"
+        (outer, levels), (inner, columns) = next(iter(self.along.items())), next(iter(self.peak.items()))
         return (
-            f"{sign}the slope of log {next(iter(self.peak))} at the {self._inside} (levels {self.drop:g} from it weigh "
-            f"1/e{lost}) on log {next(iter(self.along))}, of {named(self.of)}, less its bias by the "
-            f"jackknife over seeds, exceeds {self.margin:g}{interest_words(self.interest)}"
+            f"{sign}the slope of log {inner} at the {self._inside} {levels_words(inner, columns)} (the mean of log "
+            f"{inner}, where a level that is x from the best weighs exp(-x/{self.drop:g}){lost}) on log {outer}, "
+            f"{levels_words(outer, levels)}, of {named(self.of)}, less its bias by the jackknife over seeds, exceeds "
+            f"{self.margin:g}{interest_words(self.interest)}"
         )
 
     @property
     def _inside(self) -> str:
-        inner, levels = next(iter(self.peak.items()))
-        return f"{self.kind} of the mean over seeds of {self.metric} inside {inner} = {levels[0]:g} … {levels[-1]:g}"
+        return f"{self.kind} of the mean over seeds of {self.metric} inside"
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -325,7 +327,9 @@ class PeakSlope:
             logs = np.log(rows) - np.log(rows).mean()
             slopes = (logs @ best / float(logs @ logs)) * (1 if self.direction == RISES else -1)
             lost = [
-                f"{outer}={level:g}: no {self._inside}" for level, fine in zip(rows, inside, strict=True) if not fine
+                f"{outer}={level:g}: no {self._inside} {inner} = {columns[0]:g} … {columns[-1]:g}"
+                for level, fine in zip(rows, inside, strict=True)
+                if not fine
             ]
             if not lost:
                 numbers[known] = n * slopes[0] - (n - 1) * slopes[1:]
@@ -381,5 +385,4 @@ def _curve(rule: Trend | Slope | Peak, runs: ClaimRuns, *, log: bool = False) ->
 
 
 def _curve_words(rule: Trend) -> str:
-    setting, levels = next(iter(rule.along.items()))
-    return f"{rule.metric} of {named(rule.of)} {rule.direction} along {setting} = {levels[0]:g} … {levels[-1]:g}"
+    return f"{rule.metric} of {named(rule.of)} {rule.direction} along {levels_words(*next(iter(rule.along.items())))}"

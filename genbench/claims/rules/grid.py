@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genbench.claims.rules.base import check_where
-from genbench.claims.runs import Where, merged
+from genbench.claims.rules.base import LISTED, check_where, levels_words
+from genbench.claims.runs import Where, merged, named
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 """Settings and their values, of which every combination counts; or a list of settings."""
@@ -38,3 +38,17 @@ def settings_of(of: Where, over: Grid) -> list[Where]:
     else:
         points = list(over) or [{}]
     return [merged(of, point) for point in points]
+
+
+def grid_words(over: Grid) -> str:
+    """Return a grid in words: the levels of its settings, or the settings that it lists; of many their number.
+
+    >>> grid_words({"data.x": [1, 2], "model": ["mlp", "cnn"]})
+    'data.x = 1, 2 and model = mlp, cnn'
+    >>> grid_words([{"data.x": 1}, {"model": "cnn", "data.x": 2}])
+    '2 settings (data.x=1; model=cnn, data.x=2)'
+    """
+    if isinstance(over, Mapping):
+        return " and ".join(levels_words(key, levels) for key, levels in over.items())
+    told = f" ({'; '.join(map(named, over))})" if len(over) <= LISTED else ""
+    return f"{len(over)} settings{told}"

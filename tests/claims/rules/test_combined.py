@@ -80,7 +80,7 @@ def test_exact_bounds(op, than, held):
         ({"of": {}, "over": [at(0), at(1)], "op": ">=", "than": 0.1},
          "is at least 0.1 in every run of data.x=0 and of data.x=1", "in all 16 runs, by at least 0.5"),
         ({"of": {}, "over": {"data.x": [0, 1]}, "than": 0.6, "tolerance": 1},
-         "equals 0.6 in every run, to within 1", "in all 16 runs, off by at most 0.15"),
+         "equals 0.6 in every run over data.x = 0, 1, to within 1", "in all 16 runs, off by at most 0.15"),
     ],
 )  # fmt: skip
 def test_exact_claims_say_what_they_mean(settings, rule, finding):

@@ -80,7 +80,10 @@ def test_a_difference_of_correlations_is_tested_over_seeds():
     assert found.supports == pytest.approx(greater(z, 0.1))
     assert found.contradicts == pytest.approx(less(z, 2))
     assert found.statistic == pytest.approx(z.mean())
-    assert rule.words == "z(a, b) minus z(a, c) over data.x of the runs exceeds 0.1 (of interest from 2)"
+    assert (
+        rule.words
+        == "z(a, b) minus z(a, c) over data.x = 0, 1, 2, 3, 4, 5 of the runs exceeds 0.1 (of interest from 2)"
+    )
 
 
 def test_settings_are_checked():

@@ -201,8 +201,9 @@ def test_a_minimum_and_a_falling_slope():
     assert rule.evidence(ClaimRuns(records)).supports == pytest.approx(greater(-pseudo_values(values), 0))
     assert rule.words == (
         f"minus the slope of log data.size at the maximum of the mean over seeds of {ACCURACY} inside data.size = "
-        "2 … 256 (levels 0.2 from it weigh 1/e, 0.1 where a run diverged) on log data.rate, of the runs, less its "
-        "bias by the jackknife over seeds, exceeds 0"
+        "2, 4, 8, 16, 32, 64, 128, 256 (the mean of log data.size, where a level that is x from the best weighs "
+        "exp(-x/0.2), and 0.1 stands for a run that diverged) on log data.rate, data.rate = 0.1, 0.2, 0.4, of the "
+        "runs, less its bias by the jackknife over seeds, exceeds 0"
     )
 
 

@@ -129,6 +129,17 @@ def test_a_diverged_run_never_reaches_the_level_or_is_left_out():
     assert sooner().evidence(some).unknown == ("seed 5 of data.x=1: diverged",)
 
 
+def test_a_run_whose_time_was_not_measured_did_not_fail_to_reach_the_level():
+    times = {0: [None] * 5, 1: [10] * 5}
+    some = [record(seed, {"steps": value}, x=x) for x in times for seed, value in enumerate(times[x])]
+    rule = Sooner(metric="steps", of=at(1), than=at(0), steps=100)
+    assert (found := rule.evidence(ClaimRuns(some))).unknown == ()
+    assert (found.n, found.statistic) == (5, 1.0)
+    del some[0]["metrics"]["steps"]
+    found = rule.evidence(ClaimRuns(some))
+    assert (found.n, found.unknown) == (4, ("seed 0 of data.x=0: steps was not measured",))
+
+
 def test_settings_of_sooner_are_checked():
     with pytest.raises(ValueError, match=r"^steps is 0; accepted: a number in \(0, inf\)$"):
         sooner(steps=0)

@@ -33,6 +33,36 @@ def test_the_interest_stands_behind_the_margin(rule):
     assert rule.words.split(" (of interest")[0].endswith(("0", "0.1", "0.25"))
 
 
+SETTINGS = [at(0), at(1), at(2), at(3)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (rules.Trend(**CURVE, tau=0.6), "along data.x = 1, 2, 3 "),
+        (rules.Peak(**CURVE), "inside data.x = 1, 2, 3, above"),
+        (rules.Slope(**CURVE), "on data.x, data.x = 1, 2, 3, of the runs"),
+        (rules.Slope(**{**CURVE, "along": OVER}), "data.x = 0 … 19 (20 levels)"),
+        (rules.PeakSlope(**CURVE, peak={"data.y": [1, 2, 4]}, drop=0.1), "inside data.y = 1, 2, 4 (the mean of log"),
+        (
+            rules.PeakSlope(**CURVE, peak={"data.y": [1, 2, 4]}, drop=0.1),
+            "weighs exp(-x/0.1)) on log data.x, data.x = 1",
+        ),
+        (
+            rules.Correlation(metrics=["a", "b"], over=SETTINGS, of={}),
+            "4 settings (data.x=0; data.x=1; data.x=2; data.x=3)",
+        ),
+        (
+            rules.Exact(metric="a", of=at(1), over={"data.y": [1, 2]}, than=0),
+            "every run of data.x=1 over data.y = 1, 2",
+        ),
+        (rules.Exact(metric="a", of={}, over=[at(0), at(1)], than=0), "every run of data.x=0 and of data.x=1"),
+    ],
+)
+def test_the_runs_that_decide_can_be_told_from_the_words_alone(rule, said):
+    assert said in rule.words
+
+
 @pytest.mark.parametrize(
     ("groups", "said"), [(None, "minus the mean rank correlation 0.99"), ("data.x", "minus the rank correlation 0.99")]
 )
