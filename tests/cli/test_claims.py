@@ -232,6 +232,14 @@ def test_claims_that_cannot_be_judged_are_refused_before_a_run_trains(trained, t
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_sweep_says_which_seeds_no_verdict_counts(work):
+    status, _, err = genbench(work, "seed=0,20,21", "--dry-run")
+    assert status == 0, err
+    assert "genbench: no verdict counts seed=20; seed=21: the 10 of claims.seeds begin at 0\n" in err
+    status, _, err = genbench(work, "seed=range(10)", "--dry-run")
+    assert (status, "counts" in err) == (0, False)
+
+
 def test_a_run_by_itself_registers_its_claims_too(trained, tmp_path):
     shutil.copytree(trained / "conf", tmp_path / "conf")
     status, _, err = genbench(tmp_path, "seed=0", "regularization=l2", "hydra/launcher=basic")

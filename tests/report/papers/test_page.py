@@ -102,7 +102,8 @@ def test_a_theorem_is_told_apart_from_claims(tmp_path):
     assert "1 replicated, 1 not replicated, and 1 theorem holds." in text
     assert "### positive: holds\n\nNorms are positive.\n\nA theorem: it checks the code" in text
     assert text.count("A theorem: ") == 1
-    assert "- weights/norm/l2 is at least 0 in every run\n\nFinding: in all 40 runs, by at least " in text
+    rule = "weights/norm/l2 is at least 0 in every run over regularization = none, l2 and data.label\\_noise = 0, 0.5"
+    assert f"- {rule}\n\nFinding: in all 40 runs, by at least " in text
 
 
 def test_a_further_experiment_of_a_paper_has_its_table_on_the_page(work_of_two, tmp_path):
