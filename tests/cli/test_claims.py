@@ -220,7 +220,7 @@ def test_seeds_that_are_missing_leave_claims_undecided(work):
             "seed=0,100",
             "seed=100 is one of claims.pilots; accepted: other seeds, or claims=null, which registers nothing",
         ),
-        ("optimizer.lr=0.1,0.01", "mixes configurations: optimizer.lr is 0.1 and 0.01; name them where the claim selects"),
+        ("optimizer.lr=0.1,0.01", "mixes configurations: optimizer.lr is 0.1 and 0.01; name them where"),
         ("+claims.look=[5]", "claims.look is not a setting; did you mean 'looks'?"),
     ],
 )
