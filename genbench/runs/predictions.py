@@ -63,8 +63,8 @@ def predictions(
         trust: whether to execute code that runs of somebody else name.
 
     Raises:
-        ConfigError: runs of several configurations, or none; a run that cannot be loaded, that is no classifier, or
-            that has other examples than the first; in one line.
+        ConfigError: runs of several configurations, or none; a run that cannot be read or loaded, that is no
+            classifier, or that has other examples than the first; in one line.
     """
     chosen = _chosen(Path(folder), run_ids)
     found: list[Tensor] = []
@@ -107,6 +107,8 @@ def _chosen(folder: Path, run_ids: Sequence[str] | None) -> list[dict[str, Any]]
         if strange := [run_id for run_id in run_ids if run_id not in by_id]:
             raise ConfigError(f"run_ids has {strange[0]!r}; {nearest(strange[0], list(by_id))}")
         by_id = {run_id: by_id[run_id] for run_id in run_ids}
+    elif unread := [f"{path} {reason}" for path, reason in loaded.problems if path.endswith(records.RECORD)]:
+        raise ConfigError(f"{folder.name} has a run that cannot be read: {unread[0]}; accepted: run_ids of the others")
     found = [record for record in by_id.values() if record["status"] == "completed"]
     if not found:
         raise ConfigError(f"{folder.name} has no completed run; accepted: a folder runs/<experiment> of runs")

@@ -58,3 +58,15 @@ def test_what_cannot_be_compared_is_refused(folder, configure, tmp_path):
     with pytest.raises(ConfigError, match=r"^default holds several configurations: .*lr.*; accepted: run_ids of one"):
         predictions(folder)
     assert len(predictions(folder, run_ids=[known]).seeds) == 1
+
+
+def test_a_run_that_cannot_be_read_is_not_left_out_silently(folder):
+    first, *others = [record["run_id"] for record in records.load(folder).records]
+    (folder / first / "record.json").write_text("{")
+    with pytest.raises(ConfigError, match=rf"^default has a run that cannot be read: {first}/record.json is truncated"):
+        predictions(folder)
+    assert len(predictions(folder, run_ids=others).seeds) == 3
+    weights = folder / others[0] / "weights.pt"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    with pytest.raises(ConfigError, match=rf"the run {others[0]} cannot be read: .*weights.pt is damaged"):
+        predictions(folder, run_ids=others)
