@@ -214,7 +214,7 @@ def _papers(arguments: Any) -> None:
     from genbench import config, records
     from genbench.report.papers import scoreboard
 
-    options = ("all", "status", "claims", "summary", "dashboard", "strategies", "power")
+    options = ("all", "status", "claims", "summary", "dashboard", "strategies", "power", "trust")
     if _is_other(arguments) or arguments.format != "terminal" or any(getattr(arguments, name) for name in options):
         raise ValueError("--papers takes no other option than --config-dir")
     if (own := arguments.config_dir) is not None and not (own / "experiment").is_dir():
@@ -223,7 +223,7 @@ def _papers(arguments: Any) -> None:
     if len(folders) > 1:
         raise ValueError(f"--papers takes one folder of all runs; got {', '.join(map(str, folders))}")
     folder = folders[0] if folders else Path("runs")
-    names = [str(path) for path in arguments.folders if not path.is_dir()]
+    names = [*dict.fromkeys(str(path) for path in arguments.folders if not path.is_dir())]
     places = [config.folder(), *([own] if own is not None else [])]
     shown = scoreboard.board(places, folder, names)
     console = Console()

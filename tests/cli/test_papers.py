@@ -206,12 +206,17 @@ def test_an_experiment_that_cannot_be_read_is_named(work, right, wrong, message)
     [
         (["nobody2021"], "there is no paper 'nobody2021'; did you mean 'nobody2020'?"),
         (["--claims"], "--papers takes no other option than --config-dir"),
+        (["--trust"], "--papers takes no other option than --config-dir"),
         (["runs", "conf"], "--papers takes one folder of all runs; got runs, conf"),
     ],
 )
 def test_what_the_scoreboard_does_not_take(work, arguments, message):
     status, out, err = papers(work, *arguments)
     assert (status, out, err) == (1, "", f"genbench-table: {message}\n")
+
+
+def test_a_paper_that_is_named_twice_is_shown_once(work):
+    assert papers(work, NAME, NAME) == papers(work, NAME)
 
 
 def test_options_of_the_scoreboard_alone(work):
