@@ -15,6 +15,8 @@ from benchmarks.common import network
 from genbench.measures import Snapshot, gauss_newton_trace
 
 SMALL = {
+    "claims": ["--records=128", "--claims=5"],
+    "measure_lanes": ["--lanes=2", "--examples=20", "--turns=1"],
     "gpu": ["--rehearse", "--models=mlp"],
     "stream": ["--repeats=1"],
 }
@@ -30,7 +32,7 @@ def test_a_benchmark_measures(name, capsys):
         rows = module.measure(parser.parse_args(SMALL[name]))
     finally:
         torch.set_num_threads(threads)
-    assert re.search(r"\d", capsys.readouterr().out), "its table holds a number"
+    assert rows or re.search(r"\d", capsys.readouterr().out), "its table holds a number"
     assert all(re.match(r"[\d.]+", row.measured) for row in rows)
 
 
