@@ -8,9 +8,10 @@ import argparse
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
-from genbench import config
+from genbench import config, records
 from genbench.cli import table
 from genbench.process import progress
 from genbench.report.papers import scoreboard
@@ -42,8 +43,14 @@ def main() -> int:
         began = time.monotonic()
         status, last = run(f"{cost.choice} ({number} of {len(costs)})", [*options, f"experiment={cost.choice}"])
         took = progress.duration(time.monotonic() - began)
-        print(f"{cost.choice}: {f'failed after {took}: {last}' if status else f'done in {took}'}", flush=True)
-        failed |= bool(status)
+        states = Counter(records.status(Path("runs") / cost.choice).values())
+        diverged = states.pop("diverged", 0)  # a result, although the command's status is 1 for it
+        if status and (set(states) - {"done"} or not diverged):
+            print(f"{cost.choice}: failed after {took}: {last}", flush=True)
+            failed = True
+        else:
+            told = f", {diverged} run{'s' * (diverged > 1)} diverged" if diverged else ""
+            print(f"{cost.choice}: done in {took}{told}", flush=True)
     sys.argv = ["genbench-table", "--papers", *options, *given.names]
     table()
     return int(failed)

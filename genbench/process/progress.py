@@ -192,7 +192,7 @@ class Sweep:
             console=console(),
         )
         self._task = self._bar.add_task("runs", total=total, completed=done, state="")
-        self._total, self._already, self._failed = total, done, 0
+        self._total, self._already, self._failed, self._diverged = total, done, 0, 0
         self._each = each
         self._running = 0
         self._started = self._line = time.monotonic()
@@ -216,7 +216,8 @@ class Sweep:
             left = (self._total - done - partly) / pace
         elif not waiting and notes:
             left = max((note.left for _, note in notes if note.left is not None), default=None)
-        state = [f"{self._running} running, {self._failed} failed"]
+        diverged = f", {self._diverged} diverged" if self._diverged else ""
+        state = [f"{self._running} running, {self._failed} failed{diverged}"]
         if notes:
             state.append(str(notes[0][1]).partition(", about")[0] if left else str(notes[0][1]))
         if left:
@@ -236,7 +237,8 @@ class Sweep:
 
     def finished(self, label: str, *, status: str, result: str, seconds: float | None) -> None:
         """Count a finished run, and print its line."""
-        self._failed += status != "completed"
+        self._failed += status not in ("completed", "diverged")
+        self._diverged += status == "diverged"
         self._bar.advance(self._task)
         took = f"  {seconds:.1f} s" if seconds is not None else ""
         if self._each or status != "completed":

@@ -213,6 +213,14 @@ def test_a_sweep_counts_runs_and_says_how_each_ended(monkeypatch, clock):
     assert re.search(r"3/5 1 running, 1 failed · step 5 of 10, loss 0.5, 1 steps/s · about 36 s left", shown())
 
 
+def test_runs_that_diverged_are_not_called_failed(monkeypatch, clock):
+    shown = screen(monkeypatch, force_terminal=True)
+    with progress.Sweep(total=2, done=0) as sweep:
+        sweep.finished("regularization=none", status="diverged", result="diverged: loss is nan", seconds=0.5)
+        sweep.update([(1, None)], waiting=0)
+    assert "1/2 1 running, 0 failed, 1 diverged" in shown()
+
+
 def test_a_sweep_of_one_pack_is_as_far_as_the_pack(monkeypatch, clock):
     shown = screen(monkeypatch, force_terminal=True)
     with progress.Sweep(total=64, done=0) as sweep:
