@@ -1,5 +1,7 @@
 """Statistics over the seeds and configurations of runs."""
 
 from genbench.analysis.bias_variance import bias_variance
+from genbench.analysis.granulated import granulated
+from genbench.analysis.sign_errors import sign_errors
 
-__all__ = ["bias_variance"]
+__all__ = ["bias_variance", "granulated", "sign_errors"]
