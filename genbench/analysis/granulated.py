@@ -59,10 +59,9 @@ def granulated(
     g = frame[gap].to_numpy(dtype=float)
     if not np.isfinite(g).all():
         raise ValueError(f"{gap} is {g[~np.isfinite(g)][0]!r}; accepted: finite numbers")
-    names = [*hyperparameters]
-    configuration = (
-        frame.groupby(names, sort=False, dropna=False).ngroup().to_numpy() if names else np.zeros(len(g), int)
-    )
+    if not hyperparameters:
+        raise ValueError("hyperparameters is []; accepted: columns, at least one")
+    configuration = frame.groupby([*hyperparameters], sort=False, dropna=False).ngroup().to_numpy()
     pairs = [(axis, differing(frame, axis, hyperparameters)) for axis in hyperparameters]
     rows = []
     for name in measures:

@@ -8,7 +8,7 @@ from scipy.stats import kendalltau
 from scipy.stats import t as student
 
 from genbench.analysis import granulated
-from tests.analysis.test_sign_errors import AXES, MEASURES, table
+from tests.helpers.grids import AXES, MEASURES, table
 
 SETTINGS = {"gap": "gap", "hyperparameters": [*AXES]}
 

@@ -216,6 +216,7 @@ def test_a_sweep_counts_runs_and_says_how_each_ended(monkeypatch, clock):
 def test_runs_that_diverged_are_not_called_failed(monkeypatch, clock):
     shown = screen(monkeypatch, force_terminal=True)
     with progress.Sweep(total=2, done=0) as sweep:
+        clock[0] += 1
         sweep.finished("regularization=none", status="diverged", result="diverged: loss is nan", seconds=0.5)
         sweep.update([(1, None)], waiting=0)
     assert "1/2 1 running, 0 failed, 1 diverged" in shown()
