@@ -1,9 +1,11 @@
-"""Whether measures of many networks gain from being computed together, on one thread: a gradient of the mean loss and
-a Hessian-vector product through its kept graph, of 32 networks one by one and as one batch, in turns; and of the MLP
-the matrix products alone that its gradient consists of, which no arrangement does without.
+"""Whether measures of many networks gain from being computed together, on one thread: a gradient of the mean loss, of
+32 networks one by one, as one batch by ``torch.func.vmap`` and in a pack, as they train, and a Hessian-vector product
+through the kept graph, one by one and as one batch, in turns; and of the MLP the matrix products alone that its
+gradient consists of, which no arrangement does without.
 """
 
 import argparse
+import copy
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -18,8 +20,8 @@ from benchmarks.common import Result, in_turns, network, report
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lanes", type=int, default=32)
-    parser.add_argument("--examples", type=int, nargs="+", default=[250, 1000, 4000])
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--examples", type=int, nargs="+", default=[250, 1000])
+    parser.add_argument("--turns", type=int, default=5)
 
 
 def measure(args: argparse.Namespace) -> list[Result]:
@@ -30,18 +32,24 @@ def measure(args: argparse.Namespace) -> list[Result]:
             found = in_turns({way: partial(_ran, run) for way, run in ways.items()}, repeats=args.turns)
             seconds = {way: [each["seconds"] for each in results] for way, results in found.items()}
             ms = {way: 1e3 * statistics.median(each) / args.lanes for way, each in seconds.items()}
-            for kind in ("gradient", "product"):
-                ratios = sorted(b / a for a, b in zip(seconds[kind], seconds[f"{kind} together"], strict=True))
+            for way in ("gradient together", "gradient packed", "product together"):
+                kind = way.partition(" ")[0]
+                ratios = sorted(b / a for a, b in zip(seconds[kind], seconds[way], strict=True))
                 ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
-                told = f"{ms[kind]:.2f} one by one, {ms[f'{kind} together']:.2f} together, ratio {ratio}"
-                if name == "mlp" and kind == "gradient":
-                    told += f"; its matrix products alone {ms['matrices']:.2f}"
-                rows.append(Result(f"{kind} of {args.lanes} {name.upper()}s, {n:,} examples, ms a network", told))
+                what = f"{way}, {args.lanes} {name.upper()}s, {n:,} examples: ms a network, and × one by one"
+                rows.append(Result(what, f"{ms[way]:.2f}, {ratio}; one by one {ms[kind]:.2f}"))
+            if name == "mlp":
+                what = f"the matrix products of such a gradient, {n:,} examples: ms a network"
+                rows.append(Result(what, f"{ms['matrices']:.2f}"))
     return rows
 
 
 def _ways(name: str, lanes: int, x: Tensor, y: Tensor) -> dict[str, Callable[[], object]]:
     """What is timed, by name, of all networks."""
+    from genbench.process.memory import keep_freed
+    from genbench.training import Pack
+
+    keep_freed()
     networks = []
     for seed in range(lanes):
         torch.manual_seed(seed)
@@ -52,10 +60,14 @@ def _ways(name: str, lanes: int, x: Tensor, y: Tensor) -> dict[str, Callable[[],
     def loss(p: dict[str, Tensor]) -> Tensor:
         return F.cross_entropy(functional_call(networks[0], p, (x,)), y)
 
+    pack = Pack([copy.deepcopy(net) for net in networks], optimizer=torch.optim.SGD, own_batches=True)
+    pack.prepare(total_steps=1)
+    own = x.expand(lanes, *x.shape).contiguous(), y.expand(lanes, *y.shape).contiguous()
     kept, kept_together = [_kept(loss(p), p) for p in apart], _kept(vmap(loss)(together).sum(), together)
     ways: dict[str, Callable[[], object]] = {
         "gradient": lambda: [torch.autograd.grad(loss(p), [*p.values()]) for p in apart],
         "gradient together": lambda: torch.autograd.grad(vmap(loss)(together).sum(), [*together.values()]),
+        "gradient packed": lambda: pack.gradient_step(*own, step=0),
         "product": lambda: [_product(g, p) for g, p in zip(kept, apart, strict=True)],
         "product together": lambda: _product(kept_together, together),
     }
