@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.analysis.pairs import checked, differing
+from genbench.analysis.pairs import checked, configurations, differing
 from genbench.analysis.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ def granulated(
     g = frame[gap].to_numpy(dtype=float)
     if not np.isfinite(g).all():
         raise ValueError(f"{gap} is {g[~np.isfinite(g)][0]!r}; accepted: finite numbers")
-    if not hyperparameters:
-        raise ValueError("hyperparameters is []; accepted: columns, at least one")
-    configuration = frame.groupby([*hyperparameters], sort=False, dropna=False).ngroup().to_numpy()
+    configuration = configurations(frame, hyperparameters)
     pairs = [(axis, differing(frame, axis, hyperparameters)) for axis in hyperparameters]
     rows = []
     for name in measures:
@@ -85,14 +84,16 @@ def granulated(
     return table.sort_values("axis", key=lambda axes: axes.map(order), kind="stable", ignore_index=True)
 
 
+@dataclass(frozen=True)
 class _Axis:
-    """ψ along one hyperparameter, and the deviations of its terms by pairs of configurations."""
+    """ψ along one hyperparameter; of each pair of configurations, both ``ends`` [2, P] and the deviation [P]."""
 
-    def __init__(
-        self, name: str, value: float, contexts: int, constant: int, ends: np.ndarray, terms: np.ndarray
-    ) -> None:
-        self.name, self.value, self.contexts, self.constant = name, value, contexts, constant
-        self.ends, self.terms = ends, terms
+    name: str
+    value: float
+    contexts: int
+    constant: int
+    ends: np.ndarray
+    terms: np.ndarray
 
     @classmethod
     def of(

@@ -21,8 +21,10 @@ def checked(
     """The direction of each measure: 1 if it is to rise with the gap, as by default, −1 if it is to fall.
 
     Raises:
-        ValueError: a column that is not there, or another direction.
+        ValueError: no hyperparameter, a column that is not there, or another direction.
     """
+    if not hyperparameters:
+        raise ValueError("hyperparameters is []; accepted: columns, at least one")
     for name in (gap, *measures, *hyperparameters):
         if name not in frame:
             raise ValueError(f"column is {name!r}; {nearest(str(name), [*map(str, frame.columns)])}")
@@ -31,6 +33,11 @@ def checked(
         if sign not in (1, -1):
             raise ValueError(f"direction of {name} is {sign!r}; accepted: 1, -1")
     return signs
+
+
+def configurations(frame: "pd.DataFrame", hyperparameters: Sequence[str]) -> np.ndarray:
+    """A number for the hyperparameters of each run."""
+    return frame.groupby([*hyperparameters], sort=False, dropna=False).ngroup().to_numpy()
 
 
 def differing(
@@ -42,7 +49,7 @@ def differing(
 
     codes, levels = pd.factorize(frame[axis], sort=True, use_na_sentinel=False)
     others = [name for name in hyperparameters if name != axis]
-    context = frame.groupby(others, sort=False, dropna=False).ngroup().to_numpy() if others else np.zeros_like(codes)
+    context = configurations(frame, others) if others else np.zeros_like(codes)
     table = pd.DataFrame({"row": np.arange(len(frame)), "context": context, "level": codes})
     both = table.merge(table, on="context", suffixes=("_a", "_b"))
     both = both[both["level_a"] < both["level_b"]]

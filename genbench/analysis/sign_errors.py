@@ -12,8 +12,6 @@ from genbench.checks import check_integer, check_number
 if TYPE_CHECKING:
     import pandas as pd
 
-_KEYS = ("axis", "a", "b", "pairs", "contexts", "effective_pairs")
-
 
 def sign_errors(
     frame: "pd.DataFrame",
@@ -50,7 +48,8 @@ def sign_errors(
         with a weight has a value.
 
     Raises:
-        ValueError: a column that is not there; a gap beyond [−1, 1] or missing; a direction other than 1 and −1.
+        ValueError: no hyperparameter; a column that is not there; a gap beyond [−1, 1] or missing; a direction other
+            than 1 and −1.
     """
     import pandas as pd
 
@@ -86,4 +85,4 @@ def sign_errors(
         kept = (columns["pairs"] > 0) & (effective >= effective_pairs)
         table = pd.DataFrame({"axis": axis, "a": levels[a], "b": levels[b], **columns})
         found.append(table[kept])
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*_KEYS, *measures])
+    return pd.concat(found, ignore_index=True)
