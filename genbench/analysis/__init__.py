@@ -2,6 +2,8 @@
 
 from genbench.analysis.bias_variance import bias_variance
 from genbench.analysis.granulated import granulated
+from genbench.analysis.partial import partial_association
+from genbench.analysis.prediction import out_of_sample
 from genbench.analysis.sign_errors import sign_errors
 
-__all__ = ["bias_variance", "granulated", "sign_errors"]
+__all__ = ["bias_variance", "granulated", "out_of_sample", "partial_association", "sign_errors"]

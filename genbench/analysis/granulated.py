@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.analysis.pairs import checked, configurations, differing
+from genbench.analysis.pairs import checked, checked_gap, configurations, differing
 from genbench.analysis.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def granulated(
     import pandas as pd
 
     signs = checked(frame, gap, measures, hyperparameters, directions)
-    g = frame[gap].to_numpy(dtype=float)
-    if not np.isfinite(g).all():
-        raise ValueError(f"{gap} is {g[~np.isfinite(g)][0]!r}; accepted: finite numbers")
+    g = checked_gap(frame, gap)
     configuration = configurations(frame, hyperparameters)
     pairs = [(axis, differing(frame, axis, hyperparameters)) for axis in hyperparameters]
     rows = []

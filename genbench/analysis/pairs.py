@@ -35,6 +35,14 @@ def checked(
     return signs
 
 
+def checked_gap(frame: "pd.DataFrame", gap: str) -> np.ndarray:
+    """The gap of each run, finite numbers."""
+    values = frame[gap].to_numpy(dtype=float)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{gap} is {values[~np.isfinite(values)][0]!r}; accepted: finite numbers")
+    return values
+
+
 def configurations(frame: "pd.DataFrame", hyperparameters: Sequence[str]) -> np.ndarray:
     """A number for the hyperparameters of each run."""
     return frame.groupby([*hyperparameters], sort=False, dropna=False).ngroup().to_numpy()
