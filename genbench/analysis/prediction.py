@@ -184,10 +184,9 @@ class _Runs:
 
 
 def _normal(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Φ⁻¹ of the mid-rank among the training runs, of infinite values too."""
+    """Φ⁻¹ of the mid-rank among the training runs, infinite values included; beyond theirs, that of the last."""
     from scipy.special import ndtri
 
     ordered = np.sort(values[train])
-    count = len(ordered)
-    place = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * count)
-    return ndtri(np.clip(place, 0.5 / count, 1 - 0.5 / count))
+    place = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(ordered))
+    return ndtri(np.clip(place, place[train].min(), place[train].max()))

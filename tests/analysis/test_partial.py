@@ -144,7 +144,7 @@ def test_seeds_with_something_in_common_are_permuted_as_a_whole():
         frame = common(np.random.default_rng(at), 5)
         apart += partial_association(frame, **settings)["p"][0] <= 0.05
         whole += partial_association(frame, **settings, seeds="seed")["p"][0] <= 0.05
-    assert apart > 50
+    assert apart > 25  # 5 of 100 would do
     assert whole <= 13  # 1 in 1,000 of 5 in 100
     (row,) = partial_association(common(np.random.default_rng(0), 3), **settings, seeds="seed").to_dict("records")
     assert row["note"] == "6 orders of the runs: no p below 0.33"
