@@ -43,8 +43,8 @@ def partial_association(
     That takes the runs of different configurations for independent. They are not where a seed means the same in all
     of them (initial weights, split, wrong labels) and that moves both μ and g: one lucky split is then counted as
     often as there are configurations. With ``seeds``, the gaps of a seed are permuted as a whole and the jackknife
-    leaves out one seed at a time, which holds, but three seeds have 6 orders, and no p below ⅓. It is exact where
-    no run is missing.
+    leaves out one seed at a time. That holds, but three seeds have 6 orders, and no p below 1/6; it is exact where no
+    run is missing.
 
     ``residual`` describes, and tests nothing: the correlation of the ranks of μ and g less the main effects of the
     hyperparameters on them. It needs no replicates, but what interactions of hyperparameters do to both is in it.
@@ -205,11 +205,12 @@ class _Replicates:
         owner = np.repeat(np.arange(len(self.sizes)), self.sizes)
         ends = [self.first % self.sizes[0], self.second % self.sizes[0]] if self.together else [owner[self.first]]
         clusters = int(self.sizes[0]) if self.together else len(self.sizes)
-        left = [sum(np.bincount(end, part, clusters) for end in ends) for part in (terms, np.ones(len(terms)))]
-        value, rest = terms.mean(), len(terms) - left[1]
+        left = np.array([[np.bincount(end, part, clusters) for end in ends] for part in (terms, np.ones(len(terms)))])
+        agreed, pairs = left.sum(1)
+        value, rest = terms.mean(), len(terms) - pairs
         if clusters < 3 or (rest <= 0).any() or abs(value) >= 1:
             return math.nan, math.nan
-        parts = (terms.sum() - left[0]) / rest
+        parts = (terms.sum() - agreed) / rest
         error = math.sqrt((clusters - 1) / clusters * float(np.sum((parts - parts.mean()) ** 2)))
         if error <= ROUNDING:
             return math.nan, math.nan

@@ -159,8 +159,9 @@ class _Runs:
             base[test] = (g[test] - surfaces[1].predict()) ** 2
             for name, values in measures.items():
                 z = powers(_normal(values, train), train)
-                for of, surface, errors in zip((nothing, terms), surfaces, (alone, both), strict=True):
-                    errors[name][test] = (g[test] - surface.predict(of.times(z, _WITH_MEASURE).scaled(train))) ** 2
+                for without, surface, errors in zip((nothing, terms), surfaces, (alone, both), strict=True):
+                    added = without.times(z, _WITH_MEASURE).scaled(train)
+                    errors[name][test] = (g[test] - surface.predict(added)) ** 2
         rows: list[list[object]] = []
         for name in measures:
             r2 = [1 - errors.sum() / total.sum() for errors in (base, alone[name], both[name])]

@@ -147,7 +147,7 @@ def test_seeds_with_something_in_common_are_permuted_as_a_whole():
     assert apart > 25  # 5 of 100 would do
     assert whole <= 13  # 1 in 1,000 of 5 in 100
     (row,) = partial_association(common(np.random.default_rng(0), 3), **settings, seeds="seed").to_dict("records")
-    assert row["note"] == "6 orders of the runs: no p below 0.33"
+    assert row["note"] == "6 orders of the runs: no p below 0.17"
 
 
 def test_what_is_refused():
