@@ -52,11 +52,11 @@ def out_of_sample(
     is, an ordered category by its place, text by one-hot columns. Measures, often heavy-tailed, enter as the normal
     quantile of their rank among the training runs. Nothing is fitted or scaled before the split.
 
-    The 95 % interval of the increment, and ``p``, one-sided, of an increment ≤ 0, are Student's, of the paired
-    differences of squared errors summed by configuration, with one degree less than there are. They are about
-    prediction by this learner: a measure that depends on the hyperparameters alone, but is a better summary of them
-    than the learner finds, does predict better. ``partial_association`` tells the two apart. Where a value is left
-    out there is neither: errors of an extrapolation are shared by all its runs.
+    The 95 % interval of the increment, and ``p``, two-sided, are Student's, of the paired differences of squared
+    errors summed by configuration, with one degree less than there are. They are about prediction by this learner on
+    this grid: a measure that depends on the hyperparameters alone, but is a better summary of them than the learner
+    finds, does predict better, and one of noise worse. ``partial_association`` tells what is beyond hyperparameters.
+    Where a value is left out there is neither: all its runs share the errors of one extrapolation.
 
     Args:
         frame: a row a run.
@@ -170,7 +170,7 @@ class _Runs:
         return rows
 
     def _increment(self, gains: np.ndarray, total: np.ndarray) -> tuple[float, float, float]:
-        """The interval of Σ gains / Σ total, and the one-sided p."""
+        """The interval of Σ gains / Σ total, and p."""
         from scipy.special import stdtr, stdtrit
 
         _, own = np.unique(self.configuration, return_inverse=True)
@@ -181,7 +181,7 @@ class _Runs:
         if not error > 0:
             return math.nan, math.nan, 1.0
         half = float(stdtrit(count - 1, 0.5 + LEVEL / 2)) * error
-        return value - half, value + half, float(stdtr(count - 1, -value / error))
+        return value - half, value + half, 2 * float(stdtr(count - 1, -abs(value) / error))
 
 
 def _normal(values: np.ndarray, train: np.ndarray) -> np.ndarray:
