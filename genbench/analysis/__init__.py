@@ -2,8 +2,16 @@
 
 from genbench.analysis.bias_variance import bias_variance
 from genbench.analysis.granulated import granulated
+from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import out_of_sample
 from genbench.analysis.sign_errors import sign_errors
 
-__all__ = ["bias_variance", "granulated", "out_of_sample", "partial_association", "sign_errors"]
+__all__ = [
+    "bias_variance",
+    "conditional_mutual_information",
+    "granulated",
+    "out_of_sample",
+    "partial_association",
+    "sign_errors",
+]
