@@ -17,7 +17,8 @@ _COLUMNS = ("measure", "value", "stderr", "given", "bias", "bias_stderr", "corre
 _CELLS = 300  # of a set of hyperparameters: each pair of cells has a table for every measure and permutation
 _CHUNK = 2**18  # signs at a time: more leave the cache
 _TABLES = 2**25  # numbers of the tables at a time
-Array, Random, Set = np.ndarray, np.random.Generator, tuple[int, ...]
+Array = np.ndarray
+Set = tuple[int, ...]
 
 
 def conditional_mutual_information(
@@ -64,9 +65,8 @@ def conditional_mutual_information(
     Returns:
         a row a measure: ``measure``; ``value``, K; its ``stderr`` from the sample of pairs, not of runs: 0 without
         one, NaN in a contest; ``given``, the S of the minimum; ``bias`` and, from the permutations, ``bias_stderr``;
-        ``corrected``, value − bias; ``p``; ``pairs`` that have part; ``ties``, the share left out; ``missing``, runs
-        without a value. NaN are the value if all pairs tie, and p if an S of ``given`` hyperparameters leaves nothing
-        to tell, as with one run a cell.
+        ``corrected``, value − bias; ``p``; ``pairs`` that have part; ``ties``, the share left out; runs ``missing``.
+        NaN are the value if all pairs tie, and p if an S leaves nothing to tell, as with one run a cell.
 
     Raises:
         ValueError: no hyperparameter, in a contest fewer than ``given``; a column that is not there; a gap that is not
@@ -74,9 +74,9 @@ def conditional_mutual_information(
     """
     import pandas as pd
 
-    for name, value, least in (("given", given, 0), ("permutations", permutations, 0), ("pairs", pairs, 1)):
-        check_integer(name, value, least=least)
-    check_integer("seed", seed, least=0)
+    for name, value in {"given": given, "permutations": permutations, "seed": seed}.items():
+        check_integer(name, value, least=0)
+    check_integer("pairs", pairs, least=1)
     checked(frame, gap, measures, hyperparameters, None)
     if contest and len(hyperparameters) < given:
         raise ValueError(f"hyperparameters is {[*hyperparameters]}; accepted: at least {given} in a contest")
@@ -153,9 +153,9 @@ def _scores(
                 variance = left_out * _variance(whole[..., 0]) * (math.nan if contest and left_out else 1)
                 used = whole[..., 0].sum(axis=(0, 1, 2)) / (1 if contest else 2)
                 found.setdefault(part, np.full((3, count), np.nan))[:, some] = score[:, 0], variance, used
-    rows: list[dict[str, Any]] = []
+    rows = []
     for m in range(count):
-        rows.append(row := dict.fromkeys(_COLUMNS, math.nan) | {"given": (), "pairs": 0})
+        row: dict[str, Any] = dict.fromkeys(_COLUMNS, math.nan) | {"given": (), "pairs": 0}
         for entry in found.values():
             row |= {"pairs": int(entry[2, m]), "ties": 1 - entry[2, m] / len(first)}
         if defined := {part: entry[:, m] for part, entry in found.items() if not math.isnan(entry[0, m])}:
@@ -164,6 +164,7 @@ def _scores(
             row |= _null(least[:, m])
             row["corrected"] = row["value"] - row["bias"]
             row["p"] = row["p"] if all(chosen in defined for chosen in sets) else math.nan
+        rows.append(row)
     return rows
 
 
@@ -178,7 +179,7 @@ def _null(least: Array) -> dict[str, float]:
     return {"bias": float(hardest.mean()), "bias_stderr": error, "p": (1 + reached) / (1 + count)}
 
 
-def _pairs(n: int, most: int, contest: bool, random: Random) -> tuple[Array, Array, float]:
+def _pairs(n: int, most: int, contest: bool, random: np.random.Generator) -> tuple[Array, Array, float]:
     """Pairs of runs, in a contest ordered ones and with self-pairs; and the share of all that the sample left out."""
     total, most = (n * n, 2 * most + n) if contest else (n * (n - 1) // 2, most)
     index = np.arange(total) if total <= most else random.choice(total, most, replace=False, shuffle=False)
@@ -187,9 +188,8 @@ def _pairs(n: int, most: int, contest: bool, random: Random) -> tuple[Array, Arr
     return first, second, 1 - len(index) / max(1, total)
 
 
-def _permuted(cell: Array, configuration: Array, count: int, random: Random) -> Array:
-    """The run whose gap each run has [1 + count, n]: first its own, then another's of its cell; runs are in the order
-    of ``configuration``."""
+def _permuted(cell: Array, configuration: Array, count: int, random: np.random.Generator) -> Array:
+    """The run whose gap each run has [1 + count, n], first its own; runs are in the order of ``configuration``."""
     sizes = np.bincount(configuration)
     starts = np.cumsum(sizes) - sizes
     stratum = cell[starts] * (1 + sizes.max()) + sizes  # configurations that trade places
