@@ -44,19 +44,21 @@ def out_of_sample(
     predicted from the others. In the split that has the name of a hyperparameter, the runs with each of its values are
     predicted from those with other values, which extrapolates.
 
-    One learner serves all three: ridge regression on products of the inputs and their squares, each further degree at
-    half the scale. Products of hyperparameters have the highest degree of 4, 3 and 2 that makes at most 200 of them,
-    those with the measure degree 2. The penalty is tuned by inner folds of whole configurations of the training runs,
-    and a prediction stays within their gaps. A hyperparameter of
-    numbers enters as its logarithm if all values are positive and the largest is 5 times the smallest, else as it
-    is, an ordered category by its place, text by one-hot columns. Measures, often heavy-tailed, enter as the normal
-    quantile of their rank among the training runs. Nothing is fitted or scaled before the split.
+    One learner serves all three: ridge regression on polynomials of the inputs, each further degree at half the scale.
+    Those of hyperparameters have the highest degree of 4, 3 and 2 that makes at most 200 columns, those with the
+    measure degree 2. The penalty is tuned by inner folds of whole configurations of the training runs, and a
+    prediction stays within their gaps. A hyperparameter of numbers enters as its logarithm if all values are positive
+    and the largest is 5 times the smallest, else as it is, an ordered category by its place, text by one-hot columns.
+    Measures, often heavy-tailed, enter as the normal quantile of their rank among the training runs. Nothing is fitted
+    or scaled before the split.
 
     The 95 % interval of the increment, and ``p``, two-sided, are Student's, of the paired differences of squared
-    errors summed by configuration, with one degree less than there are. They are about prediction by this learner on
-    this grid: a measure that depends on the hyperparameters alone, but is a better summary of them than the learner
-    finds, does predict better, and one of noise worse. ``partial_association`` tells what is beyond hyperparameters.
-    Where a value is left out there is neither: all its runs share the errors of one extrapolation.
+    errors summed by configuration, with one degree less than there are. Folds share the runs that they train on, for
+    which the variance is 1 + K / (K − 1) times that of the differences (Nadeau & Bengio 2003, Mach. Learn. 52, 239).
+    Both are about prediction by this learner on this grid: a measure that depends on the hyperparameters alone, but is
+    a better summary of them than the learner finds, does predict better, and one of noise worse.
+    ``partial_association`` tells what is beyond hyperparameters. Where a value is left out there is neither: all its
+    runs share the errors of one extrapolation.
 
     Args:
         frame: a row a run.
@@ -147,8 +149,8 @@ class _Runs:
         for test in parts:
             train, g = ~test, self.gaps
             total[test] = (g[test] - g[train].mean()) ** 2
-            inputs = [powers(of, train) if of.ndim == 1 else [of] for of in self.inputs.values()]
-            most = highest_degree([[each.shape[1] for each in of] for of in inputs])
+            most = highest_degree([1 if of.ndim == 1 else of.shape[1] for of in self.inputs.values()])
+            inputs = [powers(of, train, most) if of.ndim == 1 else [of] for of in self.inputs.values()]
             nothing = terms = Terms.intercept(len(g))
             for of in inputs:
                 terms = terms.and_times(of, most)
@@ -158,18 +160,18 @@ class _Runs:
             ]
             base[test] = (g[test] - surfaces[1].predict()) ** 2
             for name, values in measures.items():
-                z = powers(_normal(values, train), train)
+                z = powers(_normal(values, train), train, _WITH_MEASURE)
                 for without, surface, errors in zip((nothing, terms), surfaces, (alone, both), strict=True):
                     added = without.times(z, _WITH_MEASURE).scaled(train)
                     errors[name][test] = (g[test] - surface.predict(added)) ** 2
         rows: list[list[object]] = []
         for name in measures:
             r2 = [1 - errors.sum() / total.sum() for errors in (base, alone[name], both[name])]
-            test_of = self._increment(base - both[name], total) if tested else (math.nan,) * 3
+            test_of = self._increment(base - both[name], total, len(parts)) if tested else (math.nan,) * 3
             rows.append([name, *r2, r2[2] - r2[0], *test_of, *counts, ""])
         return rows
 
-    def _increment(self, gains: np.ndarray, total: np.ndarray) -> tuple[float, float, float]:
+    def _increment(self, gains: np.ndarray, total: np.ndarray, folds: int) -> tuple[float, float, float]:
         """The interval of Σ gains / Σ total, and p."""
         from scipy.special import stdtr, stdtrit
 
@@ -177,7 +179,8 @@ class _Runs:
         value = gains.sum() / total.sum()
         rest = np.bincount(own, gains - value * total)
         count = len(rest)
-        error = math.sqrt(float(rest @ rest) * count / (count - 1)) / total.sum()
+        shared = 1 + folds / (folds - 1)  # 1/K + n_test/n_train in place of 1/K
+        error = math.sqrt(float(rest @ rest) * count / (count - 1) * shared) / total.sum()
         if not error > 0:
             return math.nan, math.nan, 1.0
         half = float(stdtrit(count - 1, 0.5 + LEVEL / 2)) * error

@@ -50,27 +50,29 @@ class Terms:
         return scaled
 
 
-def powers(values: np.ndarray, train: np.ndarray) -> list[np.ndarray]:
-    """A number and its square [N, 1], each of mean 0 and variance 1 over the training rows, the square without what is
-    linear; neither where it would be constant."""
+def powers(values: np.ndarray, train: np.ndarray, most: int) -> list[np.ndarray]:
+    """Powers of a number [N, 1], each of mean 0 and variance 1 over the training rows and without what is in lower
+    ones; none from where it would be constant."""
     found: list[np.ndarray] = []
-    for column in (values, values**2):
+    scaled = (values - values[train].mean()) / (values[train].std() or 1.0)
+    for power in range(1, most + 1):
+        column = scaled**power
         rest = column - column[train].mean()
         for lower in found:
             rest = rest - (rest[train] @ lower[train, 0] / train.sum()) * lower[:, 0]
         spread = rest[train].std()
-        if spread <= 1e-9 * np.abs(column[train]).max():
+        if spread <= 1e-6 * np.abs(column[train]).max():
             break
         found.append((rest / spread)[:, None])
     return found
 
 
-def highest_degree(sizes: Sequence[Sequence[int]]) -> int:
-    """4, 3 or 2: with few enough products of the inputs, each of which has so many columns of each of its powers."""
+def highest_degree(widths: Sequence[int]) -> int:
+    """4, 3 or 2: with few enough products of powers of the inputs, which have so many columns each."""
     for most in range(_HIGHEST, 2, -1):
         terms = Terms.intercept(1)
-        for of in sizes:
-            terms = terms.and_times([np.ones((1, size)) for size in of], most)
+        for width in widths:
+            terms = terms.and_times([np.ones((1, width))] * (most if width == 1 else 1), most)
         if len(terms.degrees) <= _MOST:
             return most
     return 2
