@@ -91,9 +91,8 @@ def conditional_mutual_information(
     for there, names in alike.items():
         own = np.flatnonzero(np.frombuffer(there, dtype=bool))
         own = own[np.argsort(_cells(codes[own]), kind="stable")]  # the runs of a configuration in a row
-        values = frame[names].to_numpy(dtype=float)[own]
         sets, testable = _sets(codes[own], min(given, len(hyperparameters)), hyperparameters, contest)
-        found = _scores(g[own], values, codes[own], sets, contest, permutations, pairs, seed)
+        found = _scores(g[own], frame[names].to_numpy(float)[own], codes[own], sets, contest, permutations, pairs, seed)
         for name, row in zip(names, found, strict=True):
             chosen = tuple(hyperparameters[place] for place in row["given"])
             p = row["p"] if testable else math.nan
@@ -207,20 +206,21 @@ def _tables(x: Array, g: Array, first: Array, second: Array, cell: Array, contes
     swap = (cell[first] > cell[second]) & (not contest)
     i, j = np.where(swap, second, first), np.where(swap, first, second)
     key = cell[i] * (cell.max() + 1) + cell[j]
-    order = np.argsort(key, kind="stable")
-    i, j = i[order], j[order]
-    blocks, starts = np.unique(key[order], return_index=True)
-    tables = np.zeros((len(blocks), 2, 2, x.shape[1], g.shape[1]))
+    order = np.argsort(key.astype(np.min_scalar_type(key.max())), kind="stable")  # quick for short integers
+    i, j, counts = i[order], j[order], np.bincount(key)
+    blocks = np.flatnonzero(counts)
+    tables = np.empty((len(blocks), 2, 2, x.shape[1], g.shape[1]))
     step = max(1, _CHUNK // (x.shape[1] + g.shape[1]))
-    for table, (low, high) in zip(tables, pairwise([*starts.tolist(), len(i)]), strict=True):
+    for table, (low, high) in zip(tables, pairwise([0, *np.cumsum(counts[blocks]).tolist()]), strict=True):
+        both = by_gap = by_measure = product = np.zeros((1, 1))
         for start in range(low, high, step):
             one, other = (each[start : min(start + step, high)] for each in (i, j))
             u, v = (np.sign(each[one] - each[other] - (0.5 if contest else 0)).astype(np.float32) for each in (x, g))
             untied_u, untied_v = (each[:, :1] if each.all() else each for each in (np.abs(u), np.abs(v)))
-            both, by_gap, by_measure, product = untied_u.T @ untied_v, untied_u.T @ v, u.T @ untied_v, u.T @ v
-            for s, t in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                table[s, t] += both + (1 - 2 * s) * by_gap + (1 - 2 * t) * by_measure + (1 - 2 * (s ^ t)) * product
-    tables /= 4
+            both, by_gap = both + untied_u.T @ untied_v, by_gap + untied_u.T @ v
+            by_measure, product = by_measure + u.T @ untied_v, product + u.T @ v
+        for s, t in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            table[s, t] = (both + (1 - 2 * s) * by_gap + (1 - 2 * t) * by_measure + (1 - 2 * (s ^ t)) * product) / 4
     a, b = np.divmod(blocks, cell.max() + 1)
     if contest:
         return tables, a, b
