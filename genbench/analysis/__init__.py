@@ -1,17 +1,22 @@
 """Statistics over the seeds and configurations of runs."""
 
 from genbench.analysis.bias_variance import bias_variance
+from genbench.analysis.correlations import correlations
 from genbench.analysis.granulated import granulated
 from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import out_of_sample
+from genbench.analysis.ranking import Ranking, rank
 from genbench.analysis.sign_errors import sign_errors
 
 __all__ = [
+    "Ranking",
     "bias_variance",
     "conditional_mutual_information",
+    "correlations",
     "granulated",
     "out_of_sample",
     "partial_association",
+    "rank",
     "sign_errors",
 ]

@@ -1,19 +1,18 @@
 """Granulated rank correlation: along one hyperparameter at a time (Jiang et al. 2020)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.analysis.pairs import checked, checked_gap, configurations, differing
-from genbench.analysis.statistics import LEVEL
+from genbench.analysis.dyads import Dyads, influence, interval
+from genbench.analysis.pairs import MEAN, checked, checked_gap, configurations, differing
+from genbench.analysis.simultaneous import Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEAN = "mean"
 _COLUMNS = ("axis", "measure", "value", "low", "high", "contexts", "constant")
 
 
@@ -33,9 +32,7 @@ def granulated(
 
     Pairs that share a configuration depend on each other, those of different hyperparameters too, so that resampling
     the contexts of each hyperparameter by itself calls every fourth Ψ of unrelated numbers different from 0. The
-    variance here is that of dyadic data, Σ Σ rₚ r_q over the pairs of configurations p and q that share one, r the
-    deviations of their terms (Aronow, Samii & Assenova 2015, Polit. Anal. 23, 564), and the interval Student's with one
-    degree less than there are contexts, of Ψ than the fewest. It is conditional on this grid.
+    interval here is that of :func:`genbench.analysis.dyads.interval`, conditional on this grid.
 
     Args:
         frame: a row a run.
@@ -54,13 +51,26 @@ def granulated(
         ValueError: no hyperparameter; a column that is not there; a gap that is not finite; a direction other than 1
             and −1.
     """
+    table, _ = along(frame, gap, measures, hyperparameters, directions)
+    return table
+
+
+def along(
+    frame: "pd.DataFrame",
+    gap: str,
+    measures: Sequence[str],
+    hyperparameters: Sequence[str],
+    directions: Mapping[str, int] | None,
+) -> tuple["pd.DataFrame", dict[str, Score]]:
+    """What :func:`granulated` returns, and Ψ of each measure as a score. The score's variance counts each pair of
+    configurations for both of its ends, and so is never too small."""
     import pandas as pd
 
     signs = checked(frame, gap, measures, hyperparameters, directions)
     g = checked_gap(frame, gap)
     configuration = configurations(frame, hyperparameters)
     pairs = [(axis, differing(frame, axis, hyperparameters)) for axis in hyperparameters]
-    rows = []
+    rows, scores = [], {}
     for name in measures:
         values = signs[name] * frame[name].to_numpy(dtype=float)
         parts = []
@@ -70,28 +80,30 @@ def granulated(
             if not known.any():
                 continue
             signs_of = np.sign(moved[known]), np.sign(g[first] - g[second])[known]
-            ends = configuration[first[known]], configuration[second[known]]
-            parts.append(_Axis.of(axis, *signs_of, *ends, context[known]))
+            both = configuration[first[known]], configuration[second[known]]
+            parts.append(_Axis.of(axis, *signs_of, *both, context[known]))
+        means = [part.mean for part in parts]
         for part in parts:
-            rows.append([part.name, name, part.value, *_interval([part]), part.contexts, part.constant])
+            ends = interval([part.mean], least=-1, most=1)
+            rows.append([part.name, name, part.mean.value, *ends, part.mean.contexts, part.constant])
         if parts:
-            counts = sum(part.contexts for part in parts), sum(part.constant for part in parts)
-            rows.append([MEAN, name, sum(part.value for part in parts) / len(parts), *_interval(parts), *counts])
+            value = sum(mean.value for mean in means) / len(means)
+            counts = sum(mean.contexts for mean in means), sum(part.constant for part in parts)
+            rows.append([MEAN, name, value, *interval(means, least=-1, most=1), *counts])
+            known, parts_of = ~np.isnan(values), influence(means, int(configuration.max()) + 1)
+            scores[name] = Score(value, parts_of, int(known.sum()), len(np.unique(configuration[known])))
     table = pd.DataFrame(rows, columns=_COLUMNS)
     order = {axis: place for place, axis in enumerate([*hyperparameters, MEAN])}
-    return table.sort_values("axis", key=lambda axes: axes.map(order), kind="stable", ignore_index=True)
+    return table.sort_values("axis", key=lambda axes: axes.map(order), kind="stable", ignore_index=True), scores
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """ψ along one hyperparameter; of each pair of configurations, both ``ends`` [2, P] and the deviation [P]."""
+    """ψ along one hyperparameter, and the number of contexts in which nothing but ties is compared."""
 
     name: str
-    value: float
-    contexts: int
+    mean: Dyads
     constant: int
-    ends: np.ndarray
-    terms: np.ndarray
 
     @classmethod
     def of(
@@ -101,25 +113,5 @@ class _Axis:
         sizes = np.bincount(context)
         value = float((np.bincount(context, sign * other) / sizes).mean())
         varied = (np.bincount(context, sign != 0) > 0) & (np.bincount(context, other != 0) > 0)
-        ends, inverse = np.unique(np.stack([a, b]), axis=1, return_inverse=True)
-        terms = np.bincount(inverse.reshape(-1), (sign * other - value) / sizes[context] / len(sizes))
-        return cls(name, value, len(sizes), int((~varied).sum()), ends, terms)
-
-
-def _interval(parts: Sequence[_Axis]) -> tuple[float, float]:
-    """The interval of the mean of ψ; a pair of configurations differs in one hyperparameter, so is in one part."""
-    from scipy.special import stdtrit
-
-    value = sum(part.value for part in parts) / len(parts)
-    sums = np.zeros(1 + max(int(part.ends.max()) for part in parts))
-    squares = 0.0
-    for part in parts:
-        for ends in part.ends:
-            sums += np.bincount(ends, part.terms, len(sums))
-        squares += float(part.terms @ part.terms)
-    variance = (float(sums @ sums) - squares) / len(parts) ** 2
-    degrees = min(part.contexts for part in parts) - 1
-    if degrees < 1 or variance <= 0:
-        return math.nan, math.nan
-    half = float(stdtrit(degrees, 0.5 + LEVEL / 2)) * math.sqrt(variance)
-    return value - half, value + half
+        terms = (sign * other - value) / sizes[context] / len(sizes)
+        return cls(name, Dyads.of(value, len(sizes), a, b, terms), int((~varied).sum()))

@@ -10,6 +10,9 @@ from genbench.checks import nearest
 if TYPE_CHECKING:
     import pandas as pd
 
+MEAN = "mean"
+"""In place of a hyperparameter in the row of a mean over all of them."""
+
 
 def checked(
     frame: "pd.DataFrame",

@@ -96,6 +96,21 @@ def out_of_sample(
     return table.sort_values(["split", "measure"], key=lambda of: of.map(places), kind="stable", ignore_index=True)
 
 
+def predicted(
+    frame: "pd.DataFrame", *, gap: str, hyperparameters: Sequence[str], folds: int = 10, seed: int = 0
+) -> np.ndarray:
+    """The gap of each run as its hyperparameters predict it, learned in ``folds`` without its configuration; arguments
+    and learner are those of :func:`out_of_sample`. NaN of fewer than three configurations."""
+    inputs = {name: _coded(frame[name]) for name in hyperparameters}
+    runs = _Runs(checked_gap(frame, gap), configurations(frame, hyperparameters), inputs)
+    _, parts, _ = next(runs.splits(folds, np.random.default_rng(seed)))
+    found = np.full(len(frame), math.nan)
+    for test in parts:
+        found[test] = runs.surface(runs.terms(~test), ~test, seed).predict()
+    _, first, own = np.unique(runs.configuration, return_index=True, return_inverse=True)
+    return found[first][own]  # seeds of a configuration may differ by rounding, which would order them
+
+
 def _coded(column: "pd.Series") -> np.ndarray:
     """Numbers [N], or one-hot columns [N, L] of text and of numbers of which some are missing."""
     import pandas as pd
@@ -135,6 +150,19 @@ class _Runs:
                 note = few
             yield name, [] if note else [values == level for level in levels], note
 
+    def terms(self, train: np.ndarray) -> Terms:
+        """The products of the hyperparameters."""
+        most = highest_degree([1 if of.ndim == 1 else of.shape[1] for of in self.inputs.values()])
+        inputs = [powers(of, train, most) if of.ndim == 1 else [of] for of in self.inputs.values()]
+        terms = Terms.intercept(len(self.gaps))
+        for of in inputs:
+            terms = terms.and_times(of, most)
+        return terms
+
+    def surface(self, terms: Terms, train: np.ndarray, seed: int) -> Surface:
+        """The learner of the gap, from the training runs."""
+        return Surface(terms.scaled(train), self.gaps, train, self.configuration, np.random.default_rng(seed))
+
     def rows(
         self, measures: dict[str, np.ndarray], parts: list[np.ndarray], tested: bool, note: str, seed: int
     ) -> list[list[object]]:
@@ -149,15 +177,8 @@ class _Runs:
         for test in parts:
             train, g = ~test, self.gaps
             total[test] = (g[test] - g[train].mean()) ** 2
-            most = highest_degree([1 if of.ndim == 1 else of.shape[1] for of in self.inputs.values()])
-            inputs = [powers(of, train, most) if of.ndim == 1 else [of] for of in self.inputs.values()]
-            nothing = terms = Terms.intercept(len(g))
-            for of in inputs:
-                terms = terms.and_times(of, most)
-            surfaces = [
-                Surface(of.scaled(train), g, train, self.configuration, np.random.default_rng(seed))
-                for of in (nothing, terms)
-            ]
+            nothing, terms = Terms.intercept(len(g)), self.terms(train)
+            surfaces = [self.surface(of, train, seed) for of in (nothing, terms)]
             base[test] = (g[test] - surfaces[1].predict()) ** 2
             for name, values in measures.items():
                 z = powers(_normal(values, train), train, _WITH_MEASURE)

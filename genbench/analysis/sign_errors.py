@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genbench.analysis.pairs import checked, differing
+from genbench.analysis.dyads import Dyads, interval
+from genbench.analysis.pairs import MEAN, checked, configurations, differing
+from genbench.analysis.statistics import LEVEL, ROUNDING
 from genbench.checks import check_integer, check_number
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_FEWEST = 5
+"""Contexts with which an environment is tested; the exact sign test of fewer cannot reject."""
+COLUMNS = ("axis", "a", "b", "measure", "value", "low", "high", "p", "pairs", "contexts", "effective_pairs")
 
 
 def sign_errors(
@@ -23,8 +29,8 @@ def sign_errors(
     directions: Mapping[str, int] | None = None,
     effective_pairs: float = 12.0,
 ) -> "pd.DataFrame":
-    """The sign error of each measure in each environment, Σ w e / Σ w over its pairs of runs (Dziugaite et al. 2020,
-    arXiv 2010.11924).
+    """The sign error of each measure in each environment, Σ w e / Σ w over its pairs of runs, and the mean over
+    environments (Dziugaite et al. 2020, arXiv 2010.11924).
 
     An environment is a hyperparameter with two of its values, a and b. Its pairs are a run with a and one with b whose
     other hyperparameters are equal, their context, whatever their seeds; environments pool contexts. Of a pair,
@@ -32,6 +38,11 @@ def sign_errors(
     where the measure ties. The weight w = (h² − ½)₊ says how surely the gap tells the two apart,
     h = max(0, 1 − 2 exp(−n Δg² / 2)) the bound of Hoeffding on n test examples, clipped before it is squared, as in
     the authors' code. It vanishes below gaps that differ by 6 points at n = 1,000, by 2 at 10,000.
+
+    Contexts share no run, so that they are the unit: the 95 % interval of an environment is Student's of a ratio of
+    sums over contexts, with one degree less than there are contexts of equal weight, (Σ W)² / Σ W². ``p`` is one-sided,
+    of an error beyond ½, of five contexts or more. Where all contexts have one error, both are those of the exact sign
+    test. The interval of the mean is :func:`genbench.analysis.dyads.interval`'s. All are conditional on this grid.
 
     Args:
         frame: a row a run.
@@ -43,9 +54,10 @@ def sign_errors(
         effective_pairs: (Σ w)² / Σ w² of the environments that are kept, at least 0.
 
     Returns:
-        a row an environment, in the order of ``hyperparameters`` and of the values: ``axis``, ``a``, ``b``, the number
-        of ``pairs`` and of ``contexts`` that have some, ``effective_pairs``, and a column a measure, NaN where no pair
-        with a weight has a value.
+        a row an environment and measure, in the order of ``hyperparameters`` and of the values: ``axis``, ``a``,
+        ``b``, ``measure``, ``value``, ``low``, ``high``, ``p``, and of the pairs in which the measure has values and
+        the gap a weight the number of ``pairs``, of their ``contexts``, and of ``effective_pairs``. Then, with ``mean``
+        in place of the hyperparameter, a row a measure, in which ``p`` is missing and pairs and contexts are sums.
 
     Raises:
         ValueError: no hyperparameter; a column that is not there; a gap beyond [−1, 1] or missing; a direction other
@@ -59,30 +71,73 @@ def sign_errors(
     g = frame[gap].to_numpy(dtype=float)
     if not (np.abs(g) <= 1).all():
         raise ValueError(f"{gap} is {g[~(np.abs(g) <= 1)][0]!r}; accepted: numbers in [-1, 1]")
-    found = []
+    configuration = configurations(frame, hyperparameters)
+    values = {name: signs[name] * frame[name].to_numpy(dtype=float) for name in measures}
+    rows: list[dict[str, Any]] = []
+    means: dict[str, list[Dyads]] = {name: [] for name in measures}
     for axis in hyperparameters:
         levels, first, second, environment, context = differing(frame, axis, hyperparameters)
         difference = g[first] - g[second]
         weight = np.maximum(np.maximum(0, 1 - 2 * np.exp(-test_size * difference**2 / 2)) ** 2 - 0.5, 0)
-        count = len(levels) ** 2
-        total, squares = (np.bincount(environment, weight**power, count) for power in (1, 2))
-        effective = np.divide(total**2, squares, out=np.zeros(count), where=squares > 0)
-        seen = np.unique(np.stack([environment, context]), axis=1)[0]
-        columns: dict[str, np.ndarray] = {
-            "pairs": np.bincount(environment, minlength=count),
-            "contexts": np.bincount(seen, minlength=count),
-            "effective_pairs": effective,
-        }
-        for name in measures:
-            values = signs[name] * frame[name].to_numpy(dtype=float)
-            moved = values[first] - values[second]
-            there = ~np.isnan(moved)
-            error = 0.5 * (1 - np.sign(moved[there]) * np.sign(difference[there]))
-            own = np.bincount(environment[there], weight[there], count)
-            wrong = np.bincount(environment[there], weight[there] * error, count)
-            columns[name] = np.divide(wrong, own, out=np.full(count, math.nan), where=own > 0)
-        a, b = np.divmod(np.arange(count), len(levels))
-        kept = (columns["pairs"] > 0) & (effective >= effective_pairs)
-        table = pd.DataFrame({"axis": axis, "a": levels[a], "b": levels[b], **columns})
-        found.append(table[kept])
-    return pd.concat(found, ignore_index=True)
+        weighted = np.flatnonzero(weight)
+        weighted = weighted[np.argsort(environment[weighted], kind="stable")]
+        for inside in np.split(weighted, np.flatnonzero(np.diff(environment[weighted])) + 1):
+            if not len(inside):
+                continue
+            a, b = divmod(int(environment[inside[0]]), len(levels))
+            for name in measures:
+                moved = values[name][first[inside]] - values[name][second[inside]]
+                known = ~np.isnan(moved)
+                of = inside[known]
+                w, error = weight[of], 0.5 * (1 - np.sign(moved[known]) * np.sign(difference[of]))
+                effective = w.sum() ** 2 / (w @ w) if len(of) else 0.0
+                if not len(of) or effective < effective_pairs:
+                    continue
+                own = np.unique(context[of], return_inverse=True)[1]
+                value, low, high, p = _tested(w, error, own)
+                contexts = int(own.max()) + 1
+                counts = {"pairs": len(of), "contexts": contexts, "effective_pairs": float(effective)}
+                tested = {"value": value, "low": low, "high": high, "p": p}
+                rows.append({"axis": axis, "a": levels[a], "b": levels[b], "measure": name, **tested, **counts})
+                ends = configuration[first[of]], configuration[second[of]]
+                means[name].append(Dyads.of(value, contexts, *ends, w * (error - value) / w.sum()))
+    for name, parts in means.items():
+        if parts:
+            low, high = interval(parts, least=0, most=1)
+            own_rows = [row for row in rows if row["measure"] == name]
+            counts = {key: sum(row[key] for row in own_rows) for key in ("pairs", "contexts", "effective_pairs")}
+            value = sum(part.value for part in parts) / len(parts)
+            rows.append({"axis": MEAN, "measure": name, "value": value, "low": low, "high": high, **counts})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _tested(weight: np.ndarray, error: np.ndarray, context: np.ndarray) -> tuple[float, float, float, float]:
+    """The sign error of an environment, its interval, and the p of an error beyond one half."""
+    value, low, high, p = _interval(weight, error, context)
+    return value, low, high, p if int(context.max()) + 1 >= _FEWEST else math.nan
+
+
+def _interval(weight: np.ndarray, error: np.ndarray, context: np.ndarray) -> tuple[float, float, float, float]:
+    from scipy.special import betaincinv, stdtr, stdtrit
+
+    total = float(weight.sum())
+    equal = bool((error == error[0]).all())
+    value = float(error[0]) if equal else float(weight @ error) / total  # a rounded mean may differ from that number
+    sizes = np.bincount(context, weight)
+    contexts, effective = len(sizes), total**2 / float(sizes @ sizes)
+    parts = np.bincount(context, weight * (error - value)) / total
+    if contexts < 2:
+        return value, math.nan, math.nan, math.nan
+    alpha = (1 - LEVEL) / 2
+    if equal or np.abs(parts).max() <= ROUNDING:
+        if value == 0.5:
+            return value, math.nan, math.nan, math.nan
+        # of the exact sign test: the bound at which as many equal contexts are as likely as alpha
+        low = float(betaincinv(effective, 1, alpha)) if value > 0.5 else 0.0
+        high = 1.0 if value > 0.5 else 1 - float(betaincinv(effective, 1, alpha))
+        return value, low, high, 0.5**effective if value > 0.5 else 1.0
+    spread = math.sqrt(contexts / (contexts - 1) * float(parts @ parts))
+    degrees = max(effective - 1, 1.0)
+    half = float(stdtrit(degrees, 1 - alpha)) * spread
+    p = float(stdtr(degrees, (0.5 - value) / spread))
+    return value, max(0.0, value - half), min(1.0, value + half), p

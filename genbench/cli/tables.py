@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from genbench.cli import rankings
 from genbench.cli.commands import to_reader, version_line, with_help
 
 
@@ -24,7 +25,8 @@ def table() -> None:
         description="Print the table of an experiment; write table.{md,tex,csv} and report.html beside its runs. "
         "A CSV file of one line a run has a table as well.",
         epilog="examples: genbench-table runs/ablation --status; "
-        "genbench-table results.csv --rows method --columns accuracy --baseline none",
+        "genbench-table results.csv --rows method --columns accuracy --baseline none; "
+        "genbench-table results.csv --rank --gap gap",
     )
     parser.add_argument("--version", action="version", version=version_line())
     parser.add_argument(
@@ -62,6 +64,7 @@ def table() -> None:
     parser.add_argument(
         "--effect", type=float, metavar="NUMBER", help="with --power: a difference, in the column's unit, to show"
     )
+    rankings.add_arguments(parser, _names)
     kinds = ("terminal", "markdown", "latex", "csv", "html")
     parser.add_argument("--format", choices=kinds, default="terminal", help="others than terminal write no files")
     chosen = parser.add_argument_group("another table (written only where --output says)")
@@ -95,7 +98,9 @@ def table() -> None:
             if arguments.strategies:
                 _strategies(arguments.folders)
             for folder in [] if arguments.strategies else arguments.folders:
-                if folder.is_file() or arguments.power or _is_other(arguments):
+                if arguments.rank:
+                    rankings.show(folder, arguments)
+                elif folder.is_file() or arguments.power or _is_other(arguments):
                     _other_table(folder, arguments)
                 else:
                     _table(folder, arguments)
@@ -123,6 +128,8 @@ def _check_other(arguments: Any) -> None:
     from genbench.report import render
 
     files = [path for path in arguments.folders if path.is_file()]
+    if rankings.checked(arguments, files):
+        return
     reports = [
         name for name in ("all", "status", "claims", "summary", "dashboard", "strategies") if getattr(arguments, name)
     ]

@@ -69,8 +69,8 @@ def verdicts_latex(verdicts: Verdicts, title: str) -> str:
     """Return the numbers of verdicts as booktabs ``table`` environments, and below them what was claimed and found."""
     pages = []
     for start, end in _chunks([1] * len(verdicts.rows), _LINES - _HEAD):
-        rows = [" & ".join(map(_tex, verdict_numbers(row))) + r" \\" for row in verdicts.rows[start:end]]
-        head = " & ".join(map(_tex, VERDICT_HEAD)) + r" \\"
+        rows = [" & ".join(map(escape, verdict_numbers(row))) + r" \\" for row in verdicts.rows[start:end]]
+        head = " & ".join(map(escape, VERDICT_HEAD)) + r" \\"
         pages.append([_BEGIN, r"\begin{tabular}{@{}llrrrr@{}}", r"\toprule", head, r"\midrule", *rows, *_END])
     told = [
         f"\\textbf{{{_breakable(row.claim)}}}: {' '.join(map(_breakable, verdict_sentences(row)))}\\par"
@@ -87,7 +87,7 @@ def _floats(title: str, pages: Sequence[Sequence[str]]) -> list[str]:
     lines = []
     for index, page in enumerate(pages):
         lines += ["\\begin{table}[tbp]", *(["\\addtocounter{table}{-1}"] if index else []), "\\centering\\small"]
-        lines.append(f"\\caption{{{_tex(title)}" + (" (continued)}" if index else f"}}\\label{{tab:{slug}}}"))
+        lines.append(f"\\caption{{{escape(title)}" + (" (continued)}" if index else f"}}\\label{{tab:{slug}}}"))
         lines += [*page, "\\end{table}"]
     return lines
 
@@ -107,24 +107,24 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
 
     def name(text: str) -> str:
         if len(text) <= _LABEL:
-            return _tex(text)
+            return escape(text)
         return f"\\parbox[t]{{{0.6 * _LABEL:g}em}}{{\\raggedright\\strut {_breakable(text)}\\strut}}"
 
     def cell(text: Text) -> str:
-        value = _tex(text.mean) + (f"\\,{{\\scriptsize$\\pm$\\,{_tex(text.half)}}}" if text.half else "")
+        value = escape(text.mean) + (f"\\,{{\\scriptsize$\\pm$\\,{escape(text.half)}}}" if text.half else "")
         value = f"\\textbf{{{value}}}" if text.best else value
-        value += "" if text.mean else _tex(text.status)
-        small = [_tex(text.status)] if text.mean and text.status else []
+        value += "" if text.mean else escape(text.status)
+        small = [escape(text.status)] if text.mean and text.status else []
         raised = {"": "", "*": "*", "†": "$\\dagger$"}[text.mark] + ",".join([*text.notes, *small])
         raised = f"\\textsuperscript{{{raised}}}" if raised else ""
         # a lone mark takes no width, so that numbers stay aligned
         value += f"\\rlap{{{raised}}}" if text.mark and not (text.notes or small or text.published) else raised
-        return value + (f" [{_tex(text.published)}]" if text.published else "")
+        return value + (f" [{escape(text.published)}]" if text.published else "")
 
     groups, rules, start = [], [], 2
     for group, members in itertools.groupby(indices, key=lambda index: table.columns[index].group):
         width = len(list(members))
-        groups.append(f"\\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}")
+        groups.append(f"\\multicolumn{{{width}}}{{c}}{{{escape(group)}}}")
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
         start += width
     lines = [
@@ -134,7 +134,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
     ]
     if any(rules):
         lines += [" & ".join(["", *groups]) + r" \\", "".join(rules)]
-    head = [name(table.header), *(_tex(heading(table.columns[index])) for index in indices)]
+    head = [name(table.header), *(escape(heading(table.columns[index])) for index in indices)]
     lines += [" & ".join(head) + r" \\", "\\midrule"]
     for row, line in ((table.rows[index], body[index]) for index in rows):
         marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
@@ -153,14 +153,14 @@ _TEX = {
 }  # fmt: skip
 
 
-def _tex(text: str) -> str:
+def escape(text: str) -> str:
     return "".join(map(_tex_character, text))
 
 
 def _breakable(text: str) -> str:
     """Escape text for a paragraph; long words may break after punctuation."""
     words = [PIECE.findall(word) if len(word) > 20 else [word] for word in re.split(r"(?<=\s)", text)]
-    return "".join("\\allowbreak{}".join(map(_tex, filter(None, pieces))) for pieces in words)
+    return "".join("\\allowbreak{}".join(map(escape, filter(None, pieces))) for pieces in words)
 
 
 def _tex_character(char: str) -> str:

@@ -34,6 +34,7 @@ class Work:
 
     def __init__(self, path: Path) -> None:
         self.path, self.mark = path / "work", uuid.uuid4().hex
+        self.said = ""
         self.path.mkdir(parents=True, exist_ok=True)
         offer(path / "conf" / "regularization" / "kills", Faulty, what="kill", after=0)
         offer(path / "conf" / "callbacks" / "slow", Counts, file="steps.txt")
@@ -56,7 +57,13 @@ class Work:
 
     def sweep(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=PATIENCE)
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            pytest.fail(f"after {PATIENCE} s:\n{out}\n{err}")
+        self.said = err
         return process.returncode, out, err
 
     def by_method(self, method: str) -> list[dict]:
@@ -111,6 +118,7 @@ def reference(tmp_path_factory, testrun_uid):
 
 def assert_same(work, reference, *, lanes):
     """The two runs without a method are those of the reference, to the bit."""
+    assert len(work.by_method("")) == len(reference.by_method("")), work.said
     for ours, theirs in zip(work.by_method(""), reference.by_method(""), strict=True):
         assert ours["status"] == "completed"
         assert ours["provenance"]["lanes"] == theirs["provenance"]["lanes"] == lanes
@@ -207,6 +215,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_continues(launcher, work, r
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "Traceback" not in out + err, err
+    work.said = err
     assert_same(work, reference["auto"], lanes=2)
     assert steps.read_bytes().count(1) == 2  # a pack begun anew takes the first step of both runs again
     work.assert_nothing_is_left()

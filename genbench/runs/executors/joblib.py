@@ -27,11 +27,13 @@ class Joblib(Executor):
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
         # one pool a process: a dead process breaks its pool, with everything else in it
-        pool = (
-            self._idle.pop()
-            if self._idle
-            else self._loky.ProcessPoolExecutor(max_workers=1, initializer=end_with, initargs=(os.getpid(),))
-        )
+        while self._idle:
+            with contextlib.suppress(self._loky.process_executor.BrokenProcessPool):  # it died while it was idle
+                return self._given(self._idle.pop(), function, args)
+        pool = self._loky.ProcessPoolExecutor(max_workers=1, initializer=end_with, initargs=(os.getpid(),))
+        return self._given(pool, function, args)
+
+    def _given(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> "Future[Any]":
         future = pool.submit(function, *args)
         self._busy[future] = pool
         return future

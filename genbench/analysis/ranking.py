@@ -1,0 +1,276 @@
+"""Which measure predicts generalization: measures on trial, beside rows whose worth is known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genbench.analysis import simultaneous
+from genbench.analysis.controls import HYPERPARAMETERS, SEEDS, controls, reliability
+from genbench.analysis.correlations import correlated
+from genbench.analysis.granulated import along
+from genbench.analysis.mutual_information import conditional_mutual_information
+from genbench.analysis.pairs import MEAN, checked, configurations
+from genbench.analysis.partial import partial_association
+from genbench.analysis.prediction import FOLDS, out_of_sample
+from genbench.analysis.sign_errors import COLUMNS, sign_errors
+from genbench.analysis.simultaneous import Score
+from genbench.analysis.statistics import holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORES = ("tau", "psi")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Measures by their worth.
+
+    Attributes:
+        table: a row a measure and control, best first; see :func:`rank`.
+        granulated: ψ along each hyperparameter, as :func:`genbench.analysis.granulated` gives it.
+        sign_errors: of each environment, as :func:`genbench.analysis.sign_errors` gives them; empty without
+            ``test_size``.
+        predictions: out of sample, as :func:`genbench.analysis.out_of_sample` gives them.
+        score: by what the rows are ordered, ``tau`` or ``psi``.
+        baseline: the row with which the others are compared.
+        seeds: the column whose values are the unit within configurations; None if runs are.
+        runs: how many have part, and how many ``configurations`` they are.
+        notes: what was left out or taken for what, sentences.
+    """
+
+    table: "pd.DataFrame"
+    granulated: "pd.DataFrame"
+    sign_errors: "pd.DataFrame"
+    predictions: "pd.DataFrame"
+    score: str
+    baseline: str
+    gap: str
+    hyperparameters: Sequence[str]
+    seeds: str | None
+    runs: int
+    configurations: int
+    notes: Sequence[str]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the table, by column."""
+        return _rows(self.table)
+
+
+def rank(
+    frame: "pd.DataFrame",
+    *,
+    gap: str,
+    measures: Sequence[str],
+    hyperparameters: Sequence[str],
+    seeds: str | None = None,
+    directions: Mapping[str, int] | None = None,
+    test_size: int | None = None,
+    score: str = "tau",
+    baseline: str = HYPERPARAMETERS,
+    permutations: int = 99,
+    contest: bool = False,
+    seed: int = 0,
+) -> Ranking:
+    """Put measures on trial: how well does each predict the gap, and does it say more than the hyperparameters do?
+
+    Rows of :func:`genbench.analysis.controls.controls` stand among them. Scores see nothing of a measure but the order
+    of its values, so that an infinite one is the largest or smallest.
+
+    Args:
+        frame: a row a run.
+        gap: the column to predict, numbers; runs without one are left out.
+        measures: columns of numbers; of a run without a value, nothing is known of that measure alone.
+        hyperparameters: columns, of numbers or text, whose values name a configuration. Those that never vary are left
+            out.
+        seeds: the column of the seed, if one seed means the same data or weights in several configurations: what is
+            found within configurations then counts seeds, and not runs.
+        directions: 1 of a measure that is to rise with the gap, the default, −1 of one that is to fall.
+        test_size: the number of test examples of the gap, if it is one of the 0–1 error; without, no sign errors.
+        score: what orders the rows: ``tau`` or ``psi``.
+        baseline: the row from which the differences are taken, a measure or a control.
+        permutations: of the null of the mutual information.
+        contest: take the mutual information by the rule of the contest on predicting generalization.
+        seed: of whatever is drawn.
+
+    Returns:
+        a :class:`Ranking`, whose ``table`` has the columns ``measure``; ``control``; ``rank`` with the interval
+        ``rank_low``, ``rank_high``; ``difference``, ``difference_low``, ``difference_high`` of the score from the
+        baseline's, intervals that hold together; ``tau``, ``tau_b``, ``rho`` and ``psi``, each with ``…_low`` and
+        ``…_high``; ``constant``, the contexts of ψ with nothing but ties; ``sign_error`` (the mean over environments)
+        with ``…_low``, ``…_high``, ``sign_error_90`` (their 90th percentile), the number of ``environments``, of those
+        that are ``tested`` as they have five contexts, and of those whose error is shown to exceed ½, ``wrong`` (Holm
+        within the measure), and ``worst``, one in words;
+        ``information``, ``information_bias`` and ``information_p``, given at most two hyperparameters; ``within`` with
+        ``…_low``, ``…_high``, ``within_p``, given all of them; ``increment`` with ``…_low``, ``…_high``,
+        ``increment_p`` of R² out of sample; ``reliability`` over seeds; ``runs``, and ``infinite`` of them.
+
+    Raises:
+        ValueError: a column that is not there or holds no numbers; no hyperparameter that varies; fewer than three
+            configurations; another score or baseline.
+    """
+    import pandas as pd
+
+    if score not in SCORES:
+        raise ValueError(f"score is {score!r}; accepted: {', '.join(SCORES)}")
+    checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, directions)
+    if not measures:
+        raise ValueError("measures is []; accepted: columns, at least one")
+    frame, hyperparameters, notes = _usable(frame, gap, measures, hyperparameters)
+    configuration = configurations(frame, hyperparameters)
+    count = int(configuration.max(initial=-1)) + 1
+    if count < 3:
+        raise ValueError(f"{count} configurations of {', '.join(hyperparameters)} have a {gap}; accepted: at least 3")
+    if seeds is not None and frame.duplicated([*hyperparameters, seeds]).any():
+        notes.append(f"Runs of one configuration share their {seeds}: τ within takes all runs for independent.")
+        seeds = None
+    infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
+    added = controls(frame, gap=gap, hyperparameters=hyperparameters, seed=seed)
+    if taken := [name for name in added if name in frame]:
+        raise ValueError(f"a column is {taken[0]!r}, as a control is; accepted: another name")
+    names = [*measures, *added]
+    if baseline not in names:
+        raise ValueError(f"baseline is {baseline!r}; accepted: {', '.join(names)}")
+    signs = {**dict.fromkeys(measures, 1), **(directions or {})}
+    turned = {name: _ordered(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures}
+    frame = frame.assign(**turned, **added)  # all are to rise from here on
+
+    settings: dict[str, Any] = {"gap": gap, "measures": names, "hyperparameters": hyperparameters}
+    found = correlated(frame, gap, names, hyperparameters, None)
+    granulated, psi = along(frame, gap, names, hyperparameters, None)
+    primary = {name: (found[name]["tau"] if score == "tau" else psi.get(name)) for name in names}
+    parts: dict[str, dict[str, dict[str, Any]]] = {
+        "information": _by(
+            conditional_mutual_information(frame, **settings, contest=contest, permutations=permutations, seed=seed)
+        ),
+        "within": _by(partial_association(frame, **settings, seeds=seeds, seed=seed)),
+    }
+    predictions = out_of_sample(frame, **settings, seed=seed)
+    parts["increment"] = _by(predictions[predictions["split"] == FOLDS])
+    parts["psi"] = _by(granulated[granulated["axis"] == MEAN])
+    errors = pd.DataFrame(columns=[*COLUMNS])
+    if test_size is None:
+        notes.append("Sign errors need the number of test examples of the gap, and are left out.")
+    else:
+        errors = sign_errors(frame, **settings, test_size=test_size)
+    parts["sign_error"] = _by(errors[errors["axis"] == MEAN])
+    rows = []
+    for name in (HYPERPARAMETERS, SEEDS):  # made of the gaps of other runs, which what is held against them has too
+        for kind in ("information", "within", "increment"):
+            parts[kind].pop(name, None)
+    for name in names:
+        row: dict[str, Any] = {"measure": name, "control": name in added}
+        for kind, one in found[name].items():
+            low, high = one.correlation_interval()
+            row |= {kind: one.value, f"{kind}_low": low, f"{kind}_high": high}
+        for kind, value in (("psi", "value"), ("within", "value"), ("increment", "increment"), ("sign_error", "value")):
+            own = parts[kind].get(name, {})
+            row |= {kind: own.get(value), **{f"{kind}_{end}": own.get(end) for end in ("low", "high")}}
+        row |= _environments(errors[(errors["axis"] != MEAN) & (errors["measure"] == name)])
+        row |= {f"{kind}_p": parts[kind].get(name, {}).get("p") for kind in ("information", "within", "increment")}
+        information = parts["information"].get(name, {})
+        row |= {"information": information.get("value"), "information_bias": information.get("bias")}
+        row["constant"] = parts["psi"].get(name, {}).get("constant")
+        row["reliability"] = reliability(frame[name].to_numpy(dtype=float), configuration)
+        row |= {"runs": found[name]["tau"].runs, "infinite": infinite.get(name, 0)}
+        rows.append(row)
+    table = _ranked(rows, primary, names.index(baseline), seed)
+    return Ranking(
+        table, granulated, errors, predictions, score, baseline, gap, hyperparameters, seeds, len(frame), count, notes
+    )
+
+
+def _usable(
+    frame: "pd.DataFrame", gap: str, measures: Sequence[str], hyperparameters: Sequence[str]
+) -> tuple["pd.DataFrame", list[str], list[str]]:
+    """The runs with a gap, the hyperparameters that vary in them, and what is said of the others."""
+    import pandas as pd
+
+    for name in (gap, *measures):
+        try:
+            frame = frame.assign(**{name: pd.to_numeric(frame[name]).astype(float)})
+        except (ValueError, TypeError):
+            text = frame[name][pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()].iloc[0]
+            raise ValueError(f"column {name} holds {text!r}; accepted: numbers") from None
+    notes = []
+    known = np.isfinite(frame[gap].to_numpy(dtype=float))
+    if not known.all():
+        notes.append(f"{int((~known).sum())} of {len(frame)} runs have no finite {gap} and are left out.")
+        frame = frame[known]
+    frame = frame.reset_index(drop=True)
+    if repeated := int(frame.duplicated([*frame.columns]).sum()):
+        notes.append(f"{repeated} rows repeat another one in every column; they count as runs.")
+    fixed = [name for name in hyperparameters if frame[name].nunique(dropna=False) < 2]
+    if fixed:
+        notes.append(f"Never varies, and is left out: {', '.join(fixed)}.")
+    varied = [name for name in hyperparameters if name not in fixed]
+    if not varied:
+        raise ValueError(f"of {', '.join(hyperparameters)} none varies; accepted: hyperparameters that do")
+    codes = {name: pd.factorize(frame[name], use_na_sentinel=False)[0].tobytes() for name in varied}
+    alike: dict[bytes, list[str]] = {}
+    for name, code in codes.items():
+        alike.setdefault(code, []).append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            notes.append(f"{' and '.join(group)} vary together: nothing tells them apart; {group[0]} stands for all.")
+    for name in measures:
+        missing = int(np.isnan(frame[name].to_numpy(dtype=float)).sum())
+        if missing:
+            notes.append(f"{name} has no value in {missing} of {len(frame)} runs: their pairs are left out of it.")
+    return frame, [group[0] for group in alike.values()], notes
+
+
+def _ordered(values: np.ndarray) -> np.ndarray:
+    """Dense ranks; NaN stays NaN."""
+    ranks = np.full(len(values), np.nan)
+    known = ~np.isnan(values)
+    ranks[known] = np.unique(values[known], return_inverse=True)[1]
+    return ranks
+
+
+def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _by(table: "pd.DataFrame") -> dict[str, dict[str, Any]]:
+    return {row["measure"]: row for row in _rows(table)}
+
+
+def _environments(own: "pd.DataFrame") -> dict[str, Any]:
+    """What the sign errors of a measure's environments come to."""
+    if not len(own):
+        return {"sign_error_90": None, "environments": 0, "tested": 0, "wrong": 0, "worst": ""}
+    adjusted = holm([None if np.isnan(p) else float(p) for p in own["p"]])
+    worst = own.sort_values("value", kind="stable").iloc[-1]
+    return {
+        "sign_error_90": float(np.quantile(own["value"], 0.9)),
+        "environments": len(own),
+        "tested": sum(p is not None for p in adjusted),
+        "wrong": sum(p is not None and p <= 0.05 for p in adjusted),
+        "worst": f"{worst['axis']}: {worst['a']} and {worst['b']}, {worst['value']:.2f}",
+    }
+
+
+def _ranked(
+    rows: list[dict[str, Any]], primary: Mapping[str, Score | None], baseline: int, seed: int
+) -> "pd.DataFrame":
+    """The rows, best first, with ranks and differences from the baseline; those without a score last."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    for name in ("rank", "rank_low", "rank_high", "difference", "difference_low", "difference_high"):
+        table[name] = np.nan
+    of = {index: one for index, row in enumerate(rows) if (one := primary[row["measure"]]) and not np.isnan(one.value)}
+    scores, scored = [*of.values()], [*of]
+    if scores:
+        for name, found in zip(("rank", "rank_low", "rank_high"), simultaneous.ranks(scores, seed=seed), strict=True):
+            table.loc[scored, name] = found
+    if baseline in of:
+        place = scored.index(baseline)
+        low, high = simultaneous.differences(scores, place, seed=seed)
+        table.loc[scored, "difference"] = [one.value - of[baseline].value for one in scores]
+        table.loc[scored, "difference_low"], table.loc[scored, "difference_high"] = low, high
+    return table.sort_values("rank", kind="stable", na_position="last", ignore_index=True)

@@ -1,0 +1,67 @@
+"""Rankings of measures: of a folder of runs or of a CSV file, as tables, files and figures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench import records
+from genbench.checks import ConfigError
+from genbench.report.ranking.columns import Columns, of_file, of_selection
+from genbench.report.ranking.page import page
+from genbench.report.ranking.text import comma_separated, latex_text, markdown, renderable
+
+if TYPE_CHECKING:
+    from genbench.analysis.ranking import Ranking
+
+__all__ = ["Columns", "of_file", "of_selection", "page", "ranked", "renderable", "text", "write"]
+
+_TEXTS = {"markdown": markdown, "latex": latex_text, "csv": comma_separated}
+_FILES = {"markdown": "ranking.md", "latex": "ranking.tex", "csv": "ranking.csv"}
+
+
+def ranked(columns: Columns, *, falls: Sequence[str] = (), **settings: Any) -> "Ranking":
+    """Rank the measures of these columns, of which ``falls`` are to fall with the gap; the notes also say what was
+    taken for what. Further ``settings`` are those of :func:`genbench.analysis.rank`."""
+    from genbench.analysis import rank
+
+    found = rank(
+        columns.frame,
+        gap=columns.gap,
+        measures=columns.measures,
+        hyperparameters=columns.hyperparameters,
+        seeds=columns.seeds,
+        directions=dict.fromkeys(falls, -1),
+        test_size=columns.test_size,
+        **settings,
+    )
+    return replace(found, notes=[*columns.said, *found.notes])
+
+
+def text(ranking: "Ranking", kind: str) -> str:
+    """Return a ranking as ``markdown``, ``latex`` or ``csv``."""
+    return _TEXTS[kind](ranking)
+
+
+def write(ranking: "Ranking", columns: Columns, folder: Path) -> tuple[list[Path], str]:
+    """Write ranking.md, ranking.tex, ranking.csv, ranking.html and figures/ranking_*.{svg,png} into the folder; return
+    the paths, and why there is no ranking.html."""
+    from genbench.report.figures import ranking as figures
+    from genbench.report.figures import style
+
+    written = [folder / name for name in _FILES.values()]
+    for kind, path in zip(_FILES, written, strict=True):
+        records.write_atomic(path, text(ranking, kind))
+    missing = ""
+    try:
+        records.write_atomic(folder / "ranking.html", page(ranking, columns))
+        written.append(folder / "ranking.html")
+    except ConfigError as reason:
+        missing = str(reason)
+    drawn = figures.draw(ranking, columns.frame)
+    (folder / "figures").mkdir(exist_ok=True)
+    for each in drawn:
+        for kind in ("svg", "png"):
+            written.append(folder / "figures" / f"{each.name}.{kind}")
+            records.write_atomic(written[-1], style.saved(each, kind))
+    return written, missing

@@ -1,0 +1,220 @@
+"""What the columns of runs are: the gap, the hyperparameters, the seed, the measures."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genbench.checks import nearest
+from genbench.privacy import clean
+from genbench.records.settings import ABSENT
+from genbench.report.format import listed
+from genbench.report.lookup import differences
+from genbench.report.selection import SelectedRun, Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GAP = "test/gap/accuracy"
+SEED = "seed"
+_GAPS = re.compile(r"(generali[sz]ation|train.?test|test|gen)?[\W_]*gap([\W_]*(accuracy|acc|error))?", re.IGNORECASE)
+_ANSWERS = re.compile(r"(test|val|valid|validation|gap|generali[sz]ation)([\W_]|$)", re.IGNORECASE)
+_FEW = 20
+"""A column of numbers with more values than these is not taken for a hyperparameter."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Runs as a frame, the names of its columns, and sentences that say what was taken for what.
+
+    ``seeds`` is the column of the seed, if there is one, ``test_size`` the number of test examples, if it is known and
+    one; ``answers`` are other numbers of the test set.
+    """
+
+    frame: "pd.DataFrame"
+    gap: str
+    measures: Sequence[str]
+    hyperparameters: Sequence[str]
+    test_size: int | None
+    seeds: str | None
+    said: Sequence[str]
+    answers: Sequence[str] = ()
+
+
+def of_file(
+    frame: "pd.DataFrame",
+    *,
+    gap: str | None = None,
+    measures: Sequence[str] | None = None,
+    hyperparameters: Sequence[str] | None = None,
+    seed: str | None = None,
+    test_size: int | None = None,
+) -> Columns:
+    """Find the columns of somebody else's runs, one a row; those that are named are taken as named.
+
+    The gap is the column that is called so. Of the others, text and numbers of few values that repeat are
+    hyperparameters, numbers of many values measures. A column that has one text a run is its name, and numbers of the
+    test set are no measures: they hold the answer.
+
+    Raises:
+        ValueError: a column that is not there, or nothing that can be the gap, a hyperparameter or a measure; one line.
+    """
+    frame = frame.set_axis([clean(str(name)) for name in frame.columns], axis=1).reset_index(drop=True)
+    names = [*frame.columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the column {twice[0]!r} appears twice")
+    for name in [*filter(None, (gap, seed)), *(measures or ()), *(hyperparameters or ())]:
+        if name not in names:
+            raise ValueError(f"there is no column {name!r}; {nearest(name, names)}")
+    frame = frame.assign(**{name: _numbers(frame[name]) for name in names if _numeric(frame[name])})
+    said = []
+    if gap is None:
+        called = [name for name in names if _GAPS.fullmatch(name.strip())]
+        if len(called) != 1:
+            found = f"{listed(called)} are called gap" if called else "no column is called gap"
+            raise ValueError(f"{found}; name one with --gap, of {', '.join(names)}")
+        (gap,) = called
+        said.append(f"The gap is {gap}.")
+    if seed is None:
+        seed = next(
+            (name for name in names if name.strip().lower() in ("seed", "random_seed", "trial", "repeat")), None
+        )
+        if seed is not None:
+            said.append(f"Seeds are {seed}.")
+    rest = [name for name in names if name not in (gap, seed, *(measures or ()), *(hyperparameters or ()))]
+    unique = [name for name in rest if _is_name(frame[name])]
+    answers = [name for name in rest if name not in unique and _ANSWERS.match(name)]
+    free = [name for name in rest if name not in (*unique, *answers)]
+    few = [name for name in free if not _numeric(frame[name]) or _repeats(frame[name])]
+    if hyperparameters is None:
+        hyperparameters = _some(few, "hyperparameter", names)
+        said.append(f"Hyperparameters are {listed(hyperparameters)}.")
+    if measures is None:
+        measures = _some([n for n in free if n not in hyperparameters and _numeric(frame[n])], "measure", names)
+        said.append(f"Measures are {listed(measures)}.")
+    if answers:
+        said.append(f"Not taken for measures, as numbers of the test set hold the answer: {listed(answers)}.")
+    unused = [name for name in rest if name not in (*answers, *measures, *hyperparameters)]
+    if unused:
+        said.append(f"Not used: {listed(unused)}.")
+    both = [name for name in measures if name in hyperparameters or name == gap]
+    if both:
+        raise ValueError(f"{both[0]} is named twice; accepted: a gap, measures and hyperparameters that differ")
+    numbers = [name for name in answers if _numeric(frame[name])]
+    return Columns(frame, gap, measures, hyperparameters, test_size, seed, said, numbers)
+
+
+def of_selection(
+    selection: Selection,
+    *,
+    gap: str | None = None,
+    measures: Sequence[str] | None = None,
+    hyperparameters: Sequence[str] | None = None,
+    test_size: int | None = None,
+) -> Columns:
+    """The runs of an experiment: hyperparameters are the settings in which they differ, measures all metrics but those
+    of the test set and of single layers.
+
+    Raises:
+        ValueError: no run that completed, or a name that no run has; one line.
+    """
+    import pandas as pd
+
+    runs = [run for run in selection.runs if run.record is not None and run.record["status"] == "completed"]
+    if not runs:
+        raise ValueError(f"{selection.name} has no completed run; accepted: a folder with some")
+    said = []
+    if left := len(selection.runs) - len(runs):
+        said.append(f"{left} of {len(selection.runs)} runs are left out: they did not complete.")
+    known = list(dict.fromkeys(key for run in runs if run.record for key in run.record["metrics"]))
+    whole = [key for key in known if "." not in key]  # of no single layer
+    gap = gap or GAP
+    for name in (gap, *(measures or ())):
+        if name not in known:
+            raise ValueError(f"no run has the metric {name!r}; {nearest(name, whole)}")
+    settings = _axes(runs)
+    for name in hyperparameters or ():
+        if name not in settings:
+            raise ValueError(f"the runs do not differ in {name!r}; {nearest(name, [*settings])}")
+    if not settings:
+        raise ValueError(f"the runs of {selection.name} differ in their seeds alone; accepted: several configurations")
+    chosen = [*(hyperparameters or settings)]
+    if measures is None:
+        measures = [key for key in whole if key != gap and not _ANSWERS.match(key)]
+        said.append("Measures are all metrics but those of the test set and of single layers.")
+    said.append(f"Hyperparameters are {listed(chosen)}.")
+    columns: dict[str, list[Any]] = {name: settings[name] for name in chosen}
+    answers = [key for key in whole if key.startswith("test/") and key != gap]
+    for name in (gap, *measures, *answers):
+        columns[name] = [math.nan if (value := run.measured(name)) is None else value for run in runs]
+    columns[SEED] = [run.record["seed"] for run in runs if run.record]
+    if test_size is None:
+        sizes = {run.value("data.test_size") for run in runs}
+        size = sizes.pop() if len(sizes) == 1 else None
+        test_size = size if isinstance(size, int) and not isinstance(size, bool) else None
+    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers)
+
+
+def _some(chosen: list[str], kind: str, names: Sequence[str]) -> list[str]:
+    if not chosen:
+        raise ValueError(f"no column looks like a {kind}; name some with --{kind}s, of {', '.join(names)}")
+    return chosen
+
+
+def _axes(runs: Sequence[SelectedRun]) -> dict[str, list[Any]]:
+    """The settings in which runs differ, each with a value a run: a number, or text as shown.
+
+    What only some choices of a group have, such as the strength of one method among several, is no hyperparameter of
+    all runs: it is part of the choice, and the group is one.
+    """
+    found: dict[str, list[Any]] = {}
+    partial: dict[str, list[str]] = {}
+    for key in differences(runs):
+        group = key.partition(".")[0]
+        if key.endswith("._target_") or any(run.text(key) is None for run in runs):
+            partial.setdefault(group, []).append(key)
+            found.setdefault(group, [])
+        else:
+            found[key] = [_setting(run, key) for run in runs]
+    for group, keys in partial.items():
+        own = [key for key in keys if len({text for run in runs if (text := run.text(key)) is not None}) > 1]
+        own = [key for key in own if not key.endswith("._target_")]
+        for run in runs:
+            parts = [f"{key.rpartition('.')[2]}={text}" for key in own if (text := run.text(key)) is not None]
+            found[group].append(" ".join([run.text(group) or ABSENT, *parts]))
+    return found
+
+
+def _setting(run: SelectedRun, name: str) -> Any:
+    value = run.value(name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return run.text(name) or ABSENT
+
+
+def _numeric(column: "pd.Series") -> bool:
+    """Whether all cells that are not empty are numbers."""
+    numbers = _numbers(column)
+    return bool(numbers.notna().any()) and not bool((numbers.isna() & ~_empty(column)).any())
+
+
+def _numbers(column: "pd.Series") -> "pd.Series":
+    import pandas as pd
+
+    return pd.to_numeric(column.where(~_empty(column)), errors="coerce")
+
+
+def _empty(column: "pd.Series") -> "pd.Series":
+    words = column.astype(str).str.strip().str.lower()
+    return column.isna() | words.isin(["", "nan", "na", "n/a", "none", "null"])
+
+
+def _repeats(column: "pd.Series") -> bool:
+    values = column.nunique(dropna=False)
+    return values <= _FEW and 2 * values <= len(column)
+
+
+def _is_name(column: "pd.Series") -> bool:
+    """Whether a column of text names runs: no value repeats."""
+    return not _numeric(column) and len(column) > 1 and column.nunique() == len(column)

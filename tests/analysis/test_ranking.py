@@ -1,0 +1,158 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genbench.analysis import correlations, granulated, rank, sign_errors
+from genbench.analysis.controls import HYPERPARAMETERS, ORACLE, RANDOM, SEEDS, controls, reliability
+from genbench.analysis.pairs import configurations
+
+AXES = {"lr": [0.1, 0.01, 0.001], "width": [16, 64, 256], "data": ["clean", "noisy"]}
+
+
+def runs(seeds=3, seed=0):
+    """A grid whose gap the width and the data make, with a measure that knows the gap, one that knows the width, one
+    that falls with the gap, and one that knows nothing."""
+    draw = np.random.default_rng(seed)
+    grid = pd.MultiIndex.from_product(AXES.values(), names=AXES).to_frame(index=False)
+    frame = pd.concat([grid] * seeds, ignore_index=True)
+    noise = draw.normal(0, 0.05, len(frame))
+    frame["gap"] = 0.2 + 0.05 * np.log2(frame["width"] / 16) + 0.2 * (frame["data"] == "noisy") + noise
+    frame["knows"] = np.exp(10 * (frame["gap"] + draw.normal(0, 0.01, len(frame))))
+    frame["width_alone"] = frame["width"] * 1e6
+    frame["margin"] = 1 - frame["gap"] + draw.normal(0, 0.1, len(frame))
+    frame["nothing"] = draw.normal(size=len(frame))
+    return frame
+
+
+SETTINGS = {"gap": "gap", "hyperparameters": [*AXES]}
+MEASURES = ["knows", "width_alone", "margin", "nothing"]
+
+
+@pytest.fixture(scope="module")
+def ranking():
+    return rank(runs(), measures=MEASURES, directions={"margin": -1}, test_size=10_000, permutations=19, **SETTINGS)
+
+
+def test_measures_stand_among_controls_in_the_order_of_their_worth(ranking):
+    table = ranking.table.set_index("measure")
+    assert table.index[table["control"]].sort_values().tolist() == sorted([HYPERPARAMETERS, ORACLE, RANDOM, SEEDS])
+    assert table["rank"].is_monotonic_increasing
+    assert table.index[:2].tolist() == ["knows", ORACLE]
+    assert table.loc["knows", "difference_low"] > 0
+    assert table.loc["nothing", "rank_high"] == len(table)
+    assert table.loc["nothing", "difference_high"] < 0
+    assert math.isnan(table.loc[HYPERPARAMETERS, "difference_low"])
+    # beyond the hyperparameters only one measure says something
+    assert table.loc["knows", "within_p"] < 0.01
+    assert table.loc["nothing", "within_p"] > 0.01
+    assert table.loc["width_alone", "within"] == 0
+    assert table.loc[[SEEDS, HYPERPARAMETERS], ["within", "information", "increment"]].isna().all(axis=None)
+    assert table.loc["knows", "increment_low"] > 0
+    assert table.loc["width_alone", "increment"] == pytest.approx(0, abs=0.05)
+    assert table.loc["knows", "wrong"] == 0
+    assert table.loc["width_alone", "reliability"] == 1
+
+
+def test_its_numbers_are_those_of_the_functions(ranking):
+    table, more = ranking.table.set_index("measure"), {"measures": MEASURES, "directions": {"margin": -1}}
+    for _, row in correlations(runs(), **more, **SETTINGS).iterrows():
+        own = table.loc[row["measure"]]
+        expected = row[["value", "low", "high"]].to_numpy(dtype=float)
+        kind = row["score"]
+        assert own[[kind, f"{kind}_low", f"{kind}_high"]].to_numpy(dtype=float) == pytest.approx(expected, nan_ok=True)
+    psi = granulated(runs(), **more, **SETTINGS)
+    for _, row in psi[psi["axis"] == "mean"].iterrows():
+        assert table.loc[row["measure"], "psi"] == row["value"]
+    errors = sign_errors(runs(), test_size=10_000, **more, **SETTINGS)
+    for name in MEASURES:
+        own = errors[(errors["measure"] == name) & (errors["axis"] != "mean")]
+        assert table.loc[name, "environments"] == len(own)
+        assert table.loc[name, "sign_error"] == pytest.approx(own["value"].mean())
+        assert table.loc[name, "sign_error_90"] == pytest.approx(np.quantile(own["value"], 0.9))
+
+
+def test_the_order_of_values_is_all_that_counts(ranking):
+    frame = runs()
+    frame["knows"] = np.where(frame["knows"] > frame["knows"].quantile(0.9), frame["knows"], np.log(frame["knows"]))
+    frame.loc[frame["knows"].idxmax(), "knows"] = math.inf
+    again = rank(frame, measures=MEASURES, directions={"margin": -1}, test_size=10_000, permutations=19, **SETTINGS)
+    pd.testing.assert_frame_equal(again.table.drop(columns="infinite"), ranking.table.drop(columns="infinite"))
+    assert again.table.set_index("measure").loc["knows", "infinite"] == 1
+
+
+def test_what_is_left_out_or_confounded_is_said():
+    frame = runs().assign(one=1, twice=lambda f: f["width"] * 2)
+    frame.loc[0, "gap"] = math.nan
+    frame.loc[[1, 2], "margin"] = math.nan
+    found = rank(
+        pd.concat([frame, frame.iloc[[5]]]),
+        gap="gap",
+        measures=["knows", "margin"],
+        hyperparameters=[*AXES, "one", "twice"],
+        permutations=9,
+    )
+    assert found.notes == [
+        "1 of 55 runs have no finite gap and are left out.",
+        "1 rows repeat another one in every column; they count as runs.",
+        "Never varies, and is left out: one.",
+        "width and twice vary together: nothing tells them apart; width stands for all.",
+        "margin has no value in 2 of 54 runs: their pairs are left out of it.",
+        "Sign errors need the number of test examples of the gap, and are left out.",
+    ]
+    assert found.hyperparameters == [*AXES]
+    assert not len(found.sign_errors)
+
+
+def test_seeds_that_mean_the_same_everywhere_are_the_unit_within_configurations():
+    frame = runs(seeds=4).assign(seed=np.repeat(range(4), 18))
+    settings = {"measures": ["knows"], "permutations": 9, **SETTINGS}
+    shared = rank(frame, seeds="seed", **settings).table.set_index("measure").loc["knows"]
+    alone = rank(frame, **settings).table.set_index("measure").loc["knows"]
+    assert shared["within"] == alone["within"]
+    assert alone["within_p"] < 0.001
+    assert shared["within_p"] >= 1 / 24  # four seeds have 24 orders
+    twice = rank(pd.concat([frame, frame.iloc[[0]]]), seeds="seed", **settings)
+    assert "Runs of one configuration share their seed: τ within takes all runs for independent." in twice.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gap": "gp"}, r"column is 'gp'; did you mean 'gap'\?"),
+        ({"measures": []}, r"measures is \[\]; accepted: columns"),
+        ({"measures": ["data"]}, "column data holds 'clean'; accepted: numbers"),
+        ({"hyperparameters": ["one"]}, "of one none varies; accepted: hyperparameters that do"),
+        ({"hyperparameters": ["data"]}, "2 configurations of data have a gap; accepted: at least 3"),
+        ({"score": "rho"}, "score is 'rho'; accepted: tau, psi"),
+        ({"baseline": "none"}, "baseline is 'none'; accepted: knows, nothing, hyperparameters alone"),
+    ],
+)
+def test_what_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        rank(runs().assign(one=1), **{"measures": ["knows", "nothing"], **SETTINGS, **change})
+
+
+def test_controls_are_worth_what_they_say():
+    frame = runs(seeds=4)
+    found = controls(frame, **SETTINGS)
+    own = configurations(frame, [*AXES])
+    for place in (0, 7, 40):
+        others = (own == own[place]) & (np.arange(len(own)) != place)
+        assert found[SEEDS][place] == pytest.approx(frame["gap"][others].mean())
+    noise = found[ORACLE] - frame["gap"]
+    assert noise.std() == pytest.approx(0.05, rel=0.3)
+    assert np.corrcoef(found[HYPERPARAMETERS], frame["gap"])[0, 1] > 0.85
+    assert abs(np.corrcoef(found[RANDOM], frame["gap"])[0, 1]) < 0.4
+    assert SEEDS not in controls(frame.iloc[:18], **SETTINGS)
+
+
+def test_reliability_is_the_intraclass_correlation_of_ranks():
+    draw = np.random.default_rng(0)
+    own = np.repeat(np.arange(200), 3)
+    values = np.repeat(draw.normal(size=200), 3) + draw.normal(size=600)
+    # of normal values with correlation ½ the ranks correlate by 6/π · asin(¼)
+    assert reliability(np.exp(values), own) == pytest.approx(6 / math.pi * math.asin(0.25), abs=0.08)
+    assert math.isnan(reliability(values[:200], np.arange(200)))
+    assert math.isnan(reliability(np.ones(600), own))

@@ -1,0 +1,190 @@
+"""Rankings of measures: of anybody's CSV file, and of a folder of runs."""
+
+import csv
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genbench import report
+from genbench.analysis import rank
+from genbench.report import ranking
+from tests.helpers.browser import assert_fits, needs_chromium
+from tests.helpers.commands import typed
+
+GROUPS = ("norm", "path", "spectral", "margin", "flat", "sharp")
+
+
+def somebody_elses(seeds=2):
+    """Runs in the layout of another project: seventeen measures, its own names, an id, an empty cell, test accuracy."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for depth in (2, 4, 8):
+        for batch in (32, 64, 128):
+            for optimizer in ("SGD", "Adam"):
+                for repeat in range(seeds):
+                    gap = 0.1 + 0.03 * math.log2(depth) + 0.1 * (optimizer == "Adam") + draw.normal(0, 0.02)
+                    row = {"model_id": f"net-{len(rows)}", "Depth": depth, "Batch Size": batch, "Optimizer": optimizer}
+                    row |= {"trial": repeat, "Generalization Gap": gap, "Test Accuracy": 1 - gap}
+                    for number in range(17):
+                        name = f"{GROUPS[number % 6]}_{number}"
+                        row[name] = gap * number / 8 + draw.normal(0, 0.1) if number else depth * batch + draw.normal()
+                    rows.append(row)
+    rows[3]["flat_4"] = ""
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def work(tmp_path):
+    somebody_elses().to_csv(tmp_path / "theirs.csv", index=False)
+    return tmp_path
+
+
+def test_columns_of_somebody_else_are_found_and_said(work):
+    found = ranking.of_file(report.read_csv(work / "theirs.csv"))
+    assert found.gap == "Generalization Gap"
+    assert found.hyperparameters == ["Depth", "Batch Size", "Optimizer"]
+    assert found.measures == [f"{GROUPS[number % 6]}_{number}" for number in range(17)]
+    assert found.said[0] == "The gap is Generalization Gap."
+    assert found.said[1] == "Seeds are trial."
+    assert found.said[2] == "Hyperparameters are Depth, Batch Size and Optimizer."
+    assert found.said[4:] == [
+        "Not taken for measures, as numbers of the test set hold the answer: Test Accuracy.",
+        "Not used: model_id.",
+    ]
+
+
+def test_a_csv_file_is_ranked_without_code(work):
+    status, out, err = typed(work, "genbench-table", "theirs.csv", "--rank", "--test-size", "10000", columns=150)
+    assert (status, err) == (0, "")
+    assert "Which measure predicts Generalization Gap" in out
+    assert "(hyperparameters alone)" in out
+    assert "flat_4 has no value in 1 of 36 runs" in " ".join(out.split())
+    assert [path.name for path in work.iterdir()] == ["theirs.csv"]
+
+    (work / "here").mkdir()
+    status, out, err = typed(work, "genbench-table", "theirs.csv", "--rank", "--test-size", "10000", "--output", "here")
+    assert (status, err) == (0, "")
+    names = ["figures", "ranking.csv", "ranking.html", "ranking.md", "ranking.tex"]
+    assert sorted(path.name for path in (work / "here").iterdir()) == names
+    drawn = [f"ranking_{name}.{kind}" for name in ("gap", "granulated", "sign_errors") for kind in ("png", "svg")]
+    assert sorted(path.name for path in (work / "here" / "figures").iterdir()) == drawn
+    rows = list(csv.DictReader(io.StringIO((work / "here" / "ranking.csv").read_text())))
+    assert len(rows) == 17 + 4
+    (first,) = (row for row in rows if row["measure"] == "sharp_5")
+    frame = somebody_elses()
+    expected = rank(
+        frame,
+        gap="Generalization Gap",
+        measures=["sharp_5", "norm_0"],
+        hyperparameters=["Depth", "Batch Size", "Optimizer"],
+    ).table.set_index("measure")
+    assert float(first["tau"]) == pytest.approx(expected.loc["sharp_5", "tau"], abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["markdown", "latex", "csv"])
+def test_the_formats_hold_every_row(work, kind):
+    status, out, err = typed(work, "genbench-table", "theirs.csv", "--rank", "--format", kind)
+    assert (status, err) == (0, "")
+    for name in ("path_1", "margin_15"):
+        escaped = {"markdown": name.replace("_", r"\_"), "latex": name.replace("_", r"\_"), "csv": name}[kind]
+        assert escaped in out
+    assert "noisy oracle" in out
+    assert "Seeds are trial." in out
+
+
+def test_a_folder_of_runs_is_ranked(ablation, tmp_path):
+    status, out, err = typed(tmp_path, "genbench-table", str(ablation), "--rank", "--format", "csv")
+    assert (status, err) == (0, "")
+    rows = {row["measure"]: row for row in csv.DictReader(io.StringIO(out))}
+    assert {"weights/norm/l2", "train/flatness/adaptive_sharpness", "hyperparameters alone"} <= rows.keys()
+    assert not [name for name in rows if name.startswith("test/")]
+    assert "data.label_noise" in next(iter(rows.values()))["notes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--rank --gap gapp", "there is no column 'gapp'; accepted: "),
+        ("--rank --falls norm0", "--falls names 'norm0'; did you mean 'norm_0'?"),
+        ("--gap gap", "--gap is of --rank"),
+        ("--rank --rows Depth", "--rank takes no --rows"),
+        ("--rank --format html", "--rank takes no --format html"),
+        ("--rank --output nowhere", "--output is nowhere; accepted: a folder"),
+        ("--rank --measures Optimizer", "column Optimizer holds 'SGD'; accepted: numbers"),
+        (
+            "--rank --hyperparameters model_id,trial --baseline x",
+            "baseline is 'x'; accepted: Depth, Batch Size, norm_0",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_line(work, words, message):
+    status, out, err = typed(work, "genbench-table", "theirs.csv", *words.split())
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("genbench-table: ")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="Generalization Gap"), "no column is called gap; name one with --gap, of "),
+        (lambda frame: frame.assign(gap=1), "Generalization Gap and gap are called gap; name one with --gap"),
+        (lambda frame: frame[["Generalization Gap", "Depth"]], "no column looks like a measure; name some with --meas"),
+        (lambda frame: frame[["Generalization Gap", "norm_0"]], "no column looks like a hyperparameter; name some"),
+        (lambda frame: frame.set_axis(["norm_0", *frame.columns[1:]], axis=1), "the column 'norm_0' appears twice"),
+    ],
+)
+def test_what_cannot_be_found_is_said(change, message):
+    with pytest.raises(ValueError, match=message):
+        ranking.of_file(change(somebody_elses().astype(str)))
+
+
+def test_the_page_holds_the_runs_and_sorts(work):
+    frame = report.read_csv(work / "theirs.csv")
+    columns = ranking.of_file(frame)
+    found = rank(columns.frame, gap=columns.gap, measures=columns.measures, hyperparameters=columns.hyperparameters)
+    html = ranking.page(found, columns)
+    assert len(html) < 15e6
+    data = json.loads(re.search(r'<script id="runs" type="application/json">(.*?)</script>', html, re.DOTALL)[1])
+    assert data["gaps"] == ["Generalization Gap", "Test Accuracy"]
+    assert data["columns"]["flat_4"][3] is None
+    assert data["columns"]["path_1"][0] == pytest.approx(float(frame["path_1"].iloc[0]), rel=1e-5)
+    assert data["columns"]["Optimizer"][:2] == ["SGD", "SGD"]
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1400, 800])
+def test_the_page_works_in_a_browser(work, width):
+    columns = ranking.of_file(report.read_csv(work / "theirs.csv"))
+    found = rank(columns.frame, gap=columns.gap, measures=columns.measures, hyperparameters=columns.hyperparameters)
+    path = work / "ranking.html"
+    html = ranking.page(found, columns)
+    # what a reader does, and what they then see, for the probe of the console to report
+    acts = """<script>
+    const points = () => at("plot").data.reduce((sum, each) => sum + each.x.length, 0);
+    const say = (condition, words) => condition || console.error(words);
+    const change = (id, value) => { at(id).value = value; at(id).dispatchEvent(new Event("change")); };
+    say(points() === 36, `points: ${points()}`);
+    at("filter").value = "Depth=4"; at("filter").dispatchEvent(new Event("input"));
+    say(points() === 12 && at("said").textContent === "12 of 36 runs", `filtered: ${points()}`);
+    at("filter").value = ""; at("filter").dispatchEvent(new Event("input"));
+    change("measure", "flat_4");
+    say(points() === 35 && at("said").textContent.endsWith("1 have no value"), at("said").textContent);
+    change("colour", "path_1"); say(at("plot").data.length === 1, "a colour of many values is a scale");
+    change("colour", "Optimizer"); say(at("plot").data.length === 2, "a colour of two values is two");
+    change("gap", "Test Accuracy"); say(at("plot").layout.yaxis.title.text === "Test Accuracy", "the gap is another");
+    const values = () => [...body.rows].map((row) => Number(row.cells[2].dataset.key));
+    const head = document.querySelector('th[data-column="2"]'); head.click();
+    say(values().every((value, i) => !i || values()[i - 1] <= value), "τ rises");
+    head.click(); say(values().every((value, i) => !i || values()[i - 1] >= value), "τ falls");
+    [...body.rows].find((row) => row.dataset.measure === "norm_0").click();
+    say(at("measure").value === "norm_0", "a row picks its measure");
+    </script>"""
+    path.write_text(html.replace("</body>", acts + "</body>"))
+    assert_fits(path, width)
