@@ -25,9 +25,11 @@ def controls(
     """What a measure is to be held against, a number a run:
 
     - ``hyperparameters alone``: the gap as the hyperparameters predict it, of configurations that were left out
-      (:func:`genbench.analysis.prediction.predicted`). A measure that ranks no better tells nothing new.
-    - ``gap of the other seeds``: the mean gap of the other runs of the configuration. It knows all but the seed: what
-      stays above it, a measure can only win by what the seed did. Of configurations with two runs or more.
+      (:func:`genbench.analysis.prediction.predicted`), one number if they predict nothing. A measure that ranks no
+      better tells nothing new.
+    - ``gap of the other seeds``: the mean gap of the other runs of the configuration, which is what training it again
+      would tell. It has the noise of those few seeds, so that a measure may do better. Of configurations with two runs
+      or more.
     - ``noisy oracle``: the gap with normal noise as large as that of seeds (the pooled standard deviation within
       configurations), or without replicates half the standard deviation of the gap.
     - ``random numbers``: normal ones.

@@ -24,13 +24,16 @@ def checked(
     """The direction of each measure: 1 if it is to rise with the gap, as by default, −1 if it is to fall.
 
     Raises:
-        ValueError: no hyperparameter, a column that is not there, or another direction.
+        ValueError: no hyperparameter, a column that is not there, or another direction or one of no measure.
     """
     if not hyperparameters:
         raise ValueError("hyperparameters is []; accepted: columns, at least one")
     for name in (gap, *measures, *hyperparameters):
         if name not in frame:
             raise ValueError(f"column is {name!r}; {nearest(str(name), [*map(str, frame.columns)])}")
+    for name in directions or ():
+        if name not in measures:
+            raise ValueError(f"a direction names {name!r}, no measure; {nearest(str(name), [*map(str, measures)])}")
     signs = {**dict.fromkeys(measures, 1), **(directions or {})}
     for name, sign in signs.items():
         if sign not in (1, -1):
@@ -42,7 +45,7 @@ def checked_gap(frame: "pd.DataFrame", gap: str) -> np.ndarray:
     """The gap of each run, finite numbers."""
     values = frame[gap].to_numpy(dtype=float)
     if not np.isfinite(values).all():
-        raise ValueError(f"{gap} is {values[~np.isfinite(values)][0]!r}; accepted: finite numbers")
+        raise ValueError(f"{gap} is {float(values[~np.isfinite(values)][0])}; accepted: finite numbers")
     return values
 
 

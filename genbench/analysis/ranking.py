@@ -1,7 +1,7 @@
 """Which measure predicts generalization: measures on trial, beside rows whose worth is known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORES = ("tau", "psi")
+_MANY = 12
+"""Hyperparameters, beyond which pairs of them are too many to condition on."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Ranking:
         sign_errors: of each environment, as :func:`genbench.analysis.sign_errors` gives them; empty without
             ``test_size``.
         predictions: out of sample, as :func:`genbench.analysis.out_of_sample` gives them.
+        falls: the measures that are to fall with the gap; all scores are of their negative.
         score: by what the rows are ordered, ``tau`` or ``psi``.
         baseline: the row with which the others are compared.
         seeds: the column whose values are the unit within configurations; None if runs are.
@@ -45,6 +48,7 @@ class Ranking:
     granulated: "pd.DataFrame"
     sign_errors: "pd.DataFrame"
     predictions: "pd.DataFrame"
+    falls: Sequence[str]
     score: str
     baseline: str
     gap: str
@@ -116,10 +120,16 @@ def rank(
 
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; accepted: {', '.join(SCORES)}")
-    checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, directions)
     if not measures:
         raise ValueError("measures is []; accepted: columns, at least one")
-    frame, hyperparameters, notes = _usable(frame, gap, measures, hyperparameters)
+    measures, hyperparameters = [*dict.fromkeys(measures)], [*dict.fromkeys(hyperparameters)]
+    checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, directions)
+    roles = [gap, *measures, *hyperparameters, *([] if seeds is None else [seeds])]
+    if twice := [name for name in roles if roles.count(name) > 1]:
+        raise ValueError(
+            f"{twice[0]!r} has two roles; accepted: a gap, measures, hyperparameters and seeds that differ"
+        )
+    frame, measures, hyperparameters, notes = _usable(frame, gap, measures, hyperparameters, seeds)
     configuration = configurations(frame, hyperparameters)
     count = int(configuration.max(initial=-1)) + 1
     if count < 3:
@@ -128,23 +138,40 @@ def rank(
         notes.append(f"Runs of one configuration share their {seeds}: τ within takes all runs for independent.")
         seeds = None
     infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
+    notes += [f"{name} is infinite in {n} runs: the largest or smallest of all." for name, n in infinite.items() if n]
     added = controls(frame, gap=gap, hyperparameters=hyperparameters, seed=seed)
     if taken := [name for name in added if name in frame]:
         raise ValueError(f"a column is {taken[0]!r}, as a control is; accepted: another name")
     names = [*measures, *added]
     if baseline not in names:
         raise ValueError(f"baseline is {baseline!r}; accepted: {', '.join(names)}")
+    if not np.ptp(added[HYPERPARAMETERS]):
+        notes.append(
+            f"The hyperparameters predict no unseen configuration: {HYPERPARAMETERS} are one number, with τ = 0."
+        )
     signs = {**dict.fromkeys(measures, 1), **(directions or {})}
+    falls = [name for name in measures if signs[name] < 0]
+    if falls:
+        notes.append(f"To fall with the gap, and turned: {', '.join(falls)}.")
     turned = {name: _ordered(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures}
-    frame = frame.assign(**turned, **added)  # all are to rise from here on
+    others = [name for name in (gap, *hyperparameters, seeds) if name is not None]
+    frame = pd.concat([frame[others], pd.DataFrame({**turned, **added})], axis=1)  # all are to rise from here on
 
     settings: dict[str, Any] = {"gap": gap, "measures": names, "hyperparameters": hyperparameters}
     found = correlated(frame, gap, names, hyperparameters, None)
     granulated, psi = along(frame, gap, names, hyperparameters, None)
-    primary = {name: (found[name]["tau"] if score == "tau" else psi.get(name)) for name in names}
+    if not np.ptp(added[HYPERPARAMETERS]):  # ties count 0
+        found[HYPERPARAMETERS]["tau"] = replace(found[HYPERPARAMETERS]["tau"], value=0.0)
+    varied = {name for name in names if not np.isnan(found[name]["tau"].value)}
+    primary = {n: (found[n]["tau"] if score == "tau" else psi.get(n)) if n in varied else None for n in names}
+    given = 2 if len(hyperparameters) <= _MANY else 1
+    if given == 1:
+        notes.append(f"Of {len(hyperparameters)} hyperparameters, information is given one or none.")
     parts: dict[str, dict[str, dict[str, Any]]] = {
         "information": _by(
-            conditional_mutual_information(frame, **settings, contest=contest, permutations=permutations, seed=seed)
+            conditional_mutual_information(
+                frame, **settings, given=given, contest=contest, permutations=permutations, seed=seed
+            )
         ),
         "within": _by(partial_association(frame, **settings, seeds=seeds, seed=seed)),
     }
@@ -156,10 +183,15 @@ def rank(
         notes.append("Sign errors need the number of test examples of the gap, and are left out.")
     else:
         errors = sign_errors(frame, **settings, test_size=test_size)
+        if not len(errors):
+            notes.append("No two values of a hyperparameter have gaps that differ surely in 12 pairs: no sign errors.")
     parts["sign_error"] = _by(errors[errors["axis"] == MEAN])
     rows = []
     for name in (HYPERPARAMETERS, SEEDS):  # made of the gaps of other runs, which what is held against them has too
         for kind in ("information", "within", "increment"):
+            parts[kind].pop(name, None)
+    for name in set(names) - varied:  # a constant
+        for kind in parts:
             parts[kind].pop(name, None)
     for name in names:
         row: dict[str, Any] = {"measure": name, "control": name in added}
@@ -179,48 +211,81 @@ def rank(
         rows.append(row)
     table = _ranked(rows, primary, names.index(baseline), seed)
     return Ranking(
-        table, granulated, errors, predictions, score, baseline, gap, hyperparameters, seeds, len(frame), count, notes
+        table,
+        granulated,
+        errors,
+        predictions,
+        falls,
+        score,
+        baseline,
+        gap,
+        hyperparameters,
+        seeds,
+        len(frame),
+        count,
+        notes,
     )
 
 
 def _usable(
-    frame: "pd.DataFrame", gap: str, measures: Sequence[str], hyperparameters: Sequence[str]
-) -> tuple["pd.DataFrame", list[str], list[str]]:
-    """The runs with a gap, the hyperparameters that vary in them, and what is said of the others."""
+    frame: "pd.DataFrame", gap: str, measures: Sequence[str], hyperparameters: Sequence[str], seeds: str | None
+) -> tuple["pd.DataFrame", list[str], list[str], list[str]]:
+    """The runs with a gap, the measures and hyperparameters that say something of them, and what is said of others."""
     import pandas as pd
 
+    numbers = {}
     for name in (gap, *measures):
         try:
-            frame = frame.assign(**{name: pd.to_numeric(frame[name]).astype(float)})
+            numbers[name] = pd.to_numeric(frame[name]).astype(float)
         except (ValueError, TypeError):
             text = frame[name][pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()].iloc[0]
             raise ValueError(f"column {name} holds {text!r}; accepted: numbers") from None
+    others = frame[[*hyperparameters, *([] if seeds is None else [seeds])]]
+    whole = pd.concat([others, pd.DataFrame(numbers)], axis=1).reset_index(drop=True)
     notes = []
-    known = np.isfinite(frame[gap].to_numpy(dtype=float))
+    known = np.isfinite(whole[gap].to_numpy(dtype=float))
+    if not known.any():
+        raise ValueError(f"no run has a finite {gap}; accepted: at least 3 configurations with one")
     if not known.all():
-        notes.append(f"{int((~known).sum())} of {len(frame)} runs have no finite {gap} and are left out.")
-        frame = frame[known]
-    frame = frame.reset_index(drop=True)
-    if repeated := int(frame.duplicated([*frame.columns]).sum()):
+        notes.append(f"{int((~known).sum())} of {len(whole)} runs have no finite {gap} and are left out.")
+    if repeated := int(frame.reset_index(drop=True)[known].astype(str).duplicated().sum()):
         notes.append(f"{repeated} rows repeat another one in every column; they count as runs.")
-    fixed = [name for name in hyperparameters if frame[name].nunique(dropna=False) < 2]
+    whole = whole[known].reset_index(drop=True)
+    if not np.ptp(whole[gap]):
+        raise ValueError(f"{gap} is {whole[gap].iloc[0]:g} in every run; accepted: one that varies")
+    fixed = [name for name in hyperparameters if whole[name].nunique(dropna=False) < 2]
     if fixed:
         notes.append(f"Never varies, and is left out: {', '.join(fixed)}.")
     varied = [name for name in hyperparameters if name not in fixed]
     if not varied:
         raise ValueError(f"of {', '.join(hyperparameters)} none varies; accepted: hyperparameters that do")
-    codes = {name: pd.factorize(frame[name], use_na_sentinel=False)[0].tobytes() for name in varied}
     alike: dict[bytes, list[str]] = {}
-    for name, code in codes.items():
-        alike.setdefault(code, []).append(name)
+    for name in varied:
+        alike.setdefault(pd.factorize(whole[name], use_na_sentinel=False)[0].tobytes(), []).append(name)
     for group in alike.values():
         if len(group) > 1:
             notes.append(f"{' and '.join(group)} vary together: nothing tells them apart; {group[0]} stands for all.")
+    chosen = [group[0] for group in alike.values()]
+    determined = [name for name in chosen if len(chosen) > 1 and not _differs_alone(whole, name, chosen)]
+    if determined:
+        notes.append(f"No two runs differ in it alone, so that no ψ is of it: {', '.join(determined)}.")
+    tried = []
     for name in measures:
-        missing = int(np.isnan(frame[name].to_numpy(dtype=float)).sum())
+        missing = int(np.isnan(whole[name].to_numpy(dtype=float)).sum())
+        if missing == len(whole):
+            notes.append(f"{name} has no value in any run, and is left out.")
+            continue
+        tried.append(name)
         if missing:
-            notes.append(f"{name} has no value in {missing} of {len(frame)} runs: their pairs are left out of it.")
-    return frame, [group[0] for group in alike.values()], notes
+            notes.append(f"{name} has no value in {missing} of {len(whole)} runs: their pairs are left out of it.")
+    if not tried:
+        raise ValueError(f"no run has a value of {', '.join(measures)}; accepted: measures that some have")
+    return whole, tried, chosen, notes
+
+
+def _differs_alone(frame: "pd.DataFrame", name: str, hyperparameters: Sequence[str]) -> bool:
+    others = [each for each in hyperparameters if each != name]
+    return bool((frame.groupby(others, dropna=False)[name].nunique(dropna=False) > 1).any())
 
 
 def _ordered(values: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def sign_errors(
     signs = checked(frame, gap, measures, hyperparameters, directions)
     g = frame[gap].to_numpy(dtype=float)
     if not (np.abs(g) <= 1).all():
-        raise ValueError(f"{gap} is {g[~(np.abs(g) <= 1)][0]!r}; accepted: numbers in [-1, 1]")
+        raise ValueError(f"{gap} is {float(g[~(np.abs(g) <= 1)][0])}; accepted: numbers in [-1, 1], no percent")
     configuration = configurations(frame, hyperparameters)
     values = {name: signs[name] * frame[name].to_numpy(dtype=float) for name in measures}
     rows: list[dict[str, Any]] = []

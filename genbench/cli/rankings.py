@@ -36,6 +36,8 @@ def checked(arguments: Any, files: Sequence[Path]) -> bool:
     others = [name for name in reports if getattr(arguments, name)]
     if others or arguments.format == "html":
         raise ValueError(f"--rank takes no {'--format html' if not others else f'--{others[0]}'}")
+    if files and arguments.all:
+        raise ValueError(f"--all is of a folder of runs; {files[0]} is a file")
     if arguments.seed is not None and len(files) < len(arguments.folders):
         raise ValueError("--seed is of CSV files: the runs of a folder know theirs")
     if arguments.output is not None and (len(arguments.folders) > 1 or not arguments.output.is_dir()):
@@ -51,6 +53,9 @@ def show(path: Path, arguments: Any) -> None:
     from genbench import report
     from genbench.report import ranking
 
+    folder = arguments.output or (None if path.is_file() else path)
+    if folder is not None and arguments.format == "terminal":
+        ranking.check_output(folder, path)
     named = {name: getattr(arguments, name) for name in ("gap", "measures", "hyperparameters", "test_size")}
     if path.is_file():
         columns = ranking.of_file(report.read_csv(path), **named, seed=arguments.seed)
@@ -61,7 +66,6 @@ def show(path: Path, arguments: Any) -> None:
             raise ValueError(f"--falls names {name!r}; {nearest(name, columns.measures)}")
     chosen = {name: value for name in ("score", "baseline") if (value := getattr(arguments, name)) is not None}
     found = ranking.ranked(columns, falls=arguments.falls or (), contest=arguments.pgdl, **chosen)
-    folder = arguments.output or (None if path.is_file() else path)
     if arguments.format != "terminal":
         sys.stdout.write(ranking.text(found, arguments.format))
         return

@@ -1,12 +1,15 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from genbench.analysis import correlations, granulated, rank, sign_errors
+from genbench.analysis import correlations, granulated, rank, sign_errors, simultaneous
 from genbench.analysis.controls import HYPERPARAMETERS, ORACLE, RANDOM, SEEDS, controls, reliability
+from genbench.analysis.correlations import correlated
 from genbench.analysis.pairs import configurations
+from genbench.analysis.prediction import predicted
 
 AXES = {"lr": [0.1, 0.01, 0.001], "width": [16, 64, 256], "data": ["clean", "noisy"]}
 
@@ -105,6 +108,59 @@ def test_what_is_left_out_or_confounded_is_said():
     assert not len(found.sign_errors)
 
 
+@pytest.mark.parametrize(("levels", "seeds"), [((3, 3), 3), ((3, 3, 3), 1), ((4, 4), 2)])
+def test_a_random_measure_is_not_shown_to_beat_hyperparameters_that_tell_nothing(levels, seeds):
+    """Its interval lies above 0 in 2.5 %: at most 13 of 200 (the binomial bound of 1 in 1,000). Left-out predictions as
+    they are run against the truth, and a random measure beat them in 25 to 42."""
+    axes = [f"axis{index}" for index in range(len(levels))]
+    grid = pd.MultiIndex.from_product([range(n) for n in levels], names=axes).to_frame(index=False)
+    settings = {"gap": "gap", "hyperparameters": axes}
+    above = 0
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        frame = pd.concat([grid] * seeds, ignore_index=True)
+        configuration = draw.normal(size=(2, len(grid)))
+        frame["gap"], frame["m"] = np.tile(configuration, seeds) + 0.5 * draw.normal(size=(2, len(frame)))
+        frame["alone"] = predicted(frame, **settings)
+        found = correlated(frame, "gap", ["m", "alone"], axes, None)
+        scores = [found["m"]["tau"], found["alone"]["tau"]]
+        if math.isnan(scores[1].value):
+            scores[1] = replace(scores[1], value=0.0)
+        low, _ = simultaneous.differences(scores, 1)
+        above += low[0] > 0
+    assert above <= 13
+
+
+def test_hyperparameters_that_tell_nothing_are_one_number_and_said():
+    draw = np.random.default_rng(1)
+    frame = runs().assign(gap=draw.normal(size=54))
+    found = rank(frame, measures=["nothing"], permutations=9, **SETTINGS)
+    alone = found.table.set_index("measure").loc[HYPERPARAMETERS]
+    assert alone["tau"] == 0
+    assert alone["psi"] == 0
+    assert "hyperparameters alone are one number, with τ = 0." in " ".join(found.notes)
+    row = found.table.set_index("measure").loc["nothing"]
+    assert row["difference"] == row["tau"]
+
+
+def test_what_is_constant_infinite_or_turned_is_said():
+    frame = runs().assign(constant=1.0)
+    frame["self"] = frame["nothing"]
+    frame.loc[[0, 1], "nothing"] = math.inf
+    found = rank(frame, measures=["nothing", "constant", "margin", "self"], directions={"margin": -1}, **SETTINGS)
+    assert found.falls == ["margin"]
+    assert "nothing is infinite in 2 runs: the largest or smallest of all." in found.notes
+    assert "To fall with the gap, and turned: margin." in found.notes
+    row = found.table.set_index("measure").loc["constant"]
+    assert row[["rank", "tau", "psi", "within", "increment", "information"]].isna().all()
+
+
+def test_a_hyperparameter_that_the_others_determine_is_named():
+    frame = runs().assign(both=lambda f: f["lr"].astype(str) + f["data"])
+    found = rank(frame, gap="gap", measures=["knows"], hyperparameters=[*AXES, "both"], permutations=9)
+    assert "No two runs differ in it alone, so that no ψ is of it: lr, data, both." in found.notes
+
+
 def test_seeds_that_mean_the_same_everywhere_are_the_unit_within_configurations():
     frame = runs(seeds=4).assign(seed=np.repeat(range(4), 18))
     settings = {"measures": ["knows"], "permutations": 9, **SETTINGS}
@@ -122,7 +178,17 @@ def test_seeds_that_mean_the_same_everywhere_are_the_unit_within_configurations(
     [
         ({"gap": "gp"}, r"column is 'gp'; did you mean 'gap'\?"),
         ({"measures": []}, r"measures is \[\]; accepted: columns"),
-        ({"measures": ["data"]}, "column data holds 'clean'; accepted: numbers"),
+        ({"measures": ["word"]}, "column word holds 'x'; accepted: numbers"),
+        (
+            {"measures": ["data"]},
+            "'data' has two roles; accepted: a gap, measures, hyperparameters and seeds that differ",
+        ),
+        ({"measures": ["gap"]}, "'gap' has two roles"),
+        ({"seeds": "lr"}, "'lr' has two roles"),
+        ({"directions": {"know": -1}}, r"a direction names 'know', no measure; did you mean 'knows'\?"),
+        ({"gap": "one"}, "one is 1 in every run; accepted: one that varies"),
+        ({"gap": "empty"}, "no run has a finite empty; accepted: at least 3 configurations with one"),
+        ({"measures": ["empty"]}, "no run has a value of empty; accepted: measures that some have"),
         ({"hyperparameters": ["one"]}, "of one none varies; accepted: hyperparameters that do"),
         ({"hyperparameters": ["data"]}, "2 configurations of data have a gap; accepted: at least 3"),
         ({"score": "rho"}, "score is 'rho'; accepted: tau, psi"),
@@ -131,7 +197,7 @@ def test_seeds_that_mean_the_same_everywhere_are_the_unit_within_configurations(
 )
 def test_what_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        rank(runs().assign(one=1), **{"measures": ["knows", "nothing"], **SETTINGS, **change})
+        rank(runs().assign(one=1, word="x", empty=math.nan), **{"measures": ["knows", "nothing"], **SETTINGS, **change})
 
 
 def test_controls_are_worth_what_they_say():

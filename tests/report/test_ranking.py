@@ -86,6 +86,37 @@ def test_a_csv_file_is_ranked_without_code(work):
     assert float(first["tau"]) == pytest.approx(expected.loc["sharp_5", "tau"], abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["ranking.csv", "ranking.md", "ranking.tex", "ranking.html", "figures"])
+def test_nothing_but_a_ranking_is_overwritten(work, name):
+    (work / "here").mkdir()
+    (work / "here" / name).write_bytes((work / "theirs.csv").read_bytes())
+    for source in ("theirs.csv", f"here/{name}"):
+        before = {path: path.read_bytes() for path in (work / "here").iterdir()}
+        status, out, err = typed(work, "genbench-table", source, "--rank", "--output", "here")
+        assert (status, out) == (1, "")
+        assert err.startswith(f"genbench-table: here/{name} is ")
+        assert {path: path.read_bytes() for path in (work / "here").iterdir()} == before
+
+
+def test_a_layout_of_another_kind_is_read():
+    """Seeds under a path, decimal commas, words among numbers, row numbers, and test numbers under other names."""
+    theirs = somebody_elses().rename(columns={"trial": "config.seed", "Test Accuracy": "finalTestAcc"})
+    theirs["flat_10"] = theirs["flat_10"].map("{:.6f}".format).str.replace(".", ",")
+    theirs["path_7"] = ["diverged", "-", *theirs["path_7"].astype(str)[2:]]
+    theirs.insert(0, "", range(len(theirs)))
+    theirs["_timestamp"] = range(len(theirs))
+    found = ranking.of_file(theirs.astype(str))
+    assert found.seeds == "config.seed"
+    assert found.hyperparameters == ["Depth", "Batch Size", "Optimizer"]
+    assert found.measures == [f"{GROUPS[number % 6]}_{number}" for number in range(17)]
+    assert found.answers == ["finalTestAcc"]
+    assert found.frame["path_7"].isna().sum() == 2
+    assert found.frame["flat_10"].to_numpy() == pytest.approx(somebody_elses()["flat_10"], abs=1e-6)
+    assert "No numbers, and taken for missing: -, diverged in path_7." in found.said
+    assert "The commas of flat_10 are read as points." in found.said
+    assert found.said[-1] == "Not used: a column without a name, model_id and _timestamp."
+
+
 @pytest.mark.parametrize("kind", ["markdown", "latex", "csv"])
 def test_the_formats_hold_every_row(work, kind):
     status, out, err = typed(work, "genbench-table", "theirs.csv", "--rank", "--format", kind)
@@ -171,9 +202,9 @@ def test_the_page_works_in_a_browser(work, width):
     const say = (condition, words) => condition || console.error(words);
     const change = (id, value) => { at(id).value = value; at(id).dispatchEvent(new Event("change")); };
     say(points() === 36, `points: ${points()}`);
-    at("filter").value = "Depth=4"; at("filter").dispatchEvent(new Event("input"));
+    change("setting", "Depth"); change("value", "4");
     say(points() === 12 && at("said").textContent === "12 of 36 runs", `filtered: ${points()}`);
-    at("filter").value = ""; at("filter").dispatchEvent(new Event("input"));
+    change("setting", "");
     change("measure", "flat_4");
     say(points() === 35 && at("said").textContent.endsWith("1 have no value"), at("said").textContent);
     change("colour", "path_1"); say(at("plot").data.length === 1, "a colour of many values is a scale");
@@ -181,8 +212,9 @@ def test_the_page_works_in_a_browser(work, width):
     change("gap", "Test Accuracy"); say(at("plot").layout.yaxis.title.text === "Test Accuracy", "the gap is another");
     const values = () => [...body.rows].map((row) => Number(row.cells[2].dataset.key));
     const head = document.querySelector('th[data-column="2"]'); head.click();
-    say(values().every((value, i) => !i || values()[i - 1] <= value), "τ rises");
-    head.click(); say(values().every((value, i) => !i || values()[i - 1] >= value), "τ falls");
+    say(values().every((value, i) => !i || values()[i - 1] >= value), "τ falls");
+    head.click(); say(values().every((value, i) => !i || values()[i - 1] <= value), "τ rises");
+    document.querySelector("tr.control").click(); say(at("measure").value === "flat_4", "a control is no column");
     [...body.rows].find((row) => row.dataset.measure === "norm_0").click();
     say(at("measure").value === "norm_0", "a row picks its measure");
     </script>"""

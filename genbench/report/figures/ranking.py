@@ -33,7 +33,7 @@ def sign_errors(ranking: "Ranking") -> Drawing | None:
         return None
     rows.sort(key=lambda row: row["sign_error"])
     label, worst = (max(len(row[name]) for row in rows) for name in ("measure", "worst"))
-    sides = [3.4 + 0.062 * label, 0.058 * worst]
+    sides = [3.4 + 0.062 * label, 0.066 * worst]
     figure, axes = blank(sum(sides), 0.9 + 0.24 * len(rows), 1, 2, width_ratios=sides, sharey=True)
     axis, beside = axes[0]
     places = np.arange(len(rows), 0, -1)
@@ -123,13 +123,19 @@ def against(ranking: "Ranking", frame: "pd.DataFrame") -> Drawing | None:
         shades = np.linspace(0.1, 0.9, len(levels))
         for level, shade in zip(levels, shades, strict=True):
             inside = ((frame[by] == level) & np.isfinite(x)).to_numpy()
-            look: dict[str, Any] = {"markersize": 2, "alpha": 0.7, "markeredgewidth": 0, "rasterized": True}
+            look: dict[str, Any] = {
+                "markersize": 2 if len(x) > 200 else 4,
+                "alpha": 0.7,
+                "markeredgewidth": 0,
+                "rasterized": True,
+            }
             axis.plot(x[inside], frame[ranking.gap][inside], ".", color=_shade(shade), **look)
         finite = x[np.isfinite(x)]
         if len(finite) and finite.min() > 0 and finite.max() > 8 * finite.min():
             logarithmic(axis)
         axis.set_title(plain(f"τ = {row['tau']:.2f}, by {_last(by)}".replace("-", "−")), fontsize=7)
-        axis.set_xlabel(plain("\n".join(wrapped(name, 32))), fontsize=7)
+        label = f"{name} (falls)" if name in ranking.falls else name
+        axis.set_xlabel(plain("\n".join(wrapped(label, 32))), fontsize=7)
         axis.tick_params(labelsize=6)
     for axis in axes[:, 0]:
         axis.set_ylabel(plain(ranking.gap), fontsize=7)

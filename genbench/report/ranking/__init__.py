@@ -14,14 +14,14 @@ from genbench.report.ranking.text import comma_separated, latex_text, markdown, 
 if TYPE_CHECKING:
     from genbench.analysis.ranking import Ranking
 
-__all__ = ["Columns", "of_file", "of_selection", "page", "ranked", "renderable", "text", "write"]
+__all__ = ["Columns", "check_output", "of_file", "of_selection", "page", "ranked", "renderable", "text", "write"]
 
 _TEXTS = {"markdown": markdown, "latex": latex_text, "csv": comma_separated}
 _FILES = {"markdown": "ranking.md", "latex": "ranking.tex", "csv": "ranking.csv"}
 
 
 def ranked(columns: Columns, *, falls: Sequence[str] = (), **settings: Any) -> "Ranking":
-    """Rank the measures of these columns, of which ``falls`` are to fall with the gap; the notes also say what was
+    """Rank the measures of these columns, of which ``falls`` are to fall with the gap too; the notes also say what was
     taken for what. Further ``settings`` are those of :func:`genbench.analysis.rank`."""
     from genbench.analysis import rank
 
@@ -31,7 +31,7 @@ def ranked(columns: Columns, *, falls: Sequence[str] = (), **settings: Any) -> "
         measures=columns.measures,
         hyperparameters=columns.hyperparameters,
         seeds=columns.seeds,
-        directions=dict.fromkeys(falls, -1),
+        directions=dict.fromkeys([*columns.falls, *falls], -1),
         test_size=columns.test_size,
         **settings,
     )
@@ -41,6 +41,33 @@ def ranked(columns: Columns, *, falls: Sequence[str] = (), **settings: Any) -> "
 def text(ranking: "Ranking", kind: str) -> str:
     """Return a ranking as ``markdown``, ``latex`` or ``csv``."""
     return _TEXTS[kind](ranking)
+
+
+def check_output(folder: Path, source: Path) -> None:
+    """Refuse to write a ranking over files that are not another one's.
+
+    Raises:
+        ValueError: with the file; one line.
+    """
+    for name in (*_FILES.values(), "ranking.html"):
+        path = folder / name
+        if path.exists() and (path.samefile(source) or not _is_ranking(path)):
+            raise ValueError(f"{path} is no ranking, and would be overwritten; accepted: another folder with --output")
+    if (folder / "figures").exists() and not (folder / "figures").is_dir():
+        raise ValueError(f"{folder / 'figures'} is a file; accepted: another folder with --output")
+
+
+def _is_ranking(path: Path) -> bool:
+    """Whether a file begins as one of :func:`write`."""
+    if not path.is_file():
+        return False
+    beginning = records.read_bytes(path)[:400].decode("utf-8", errors="replace")
+    return {
+        ".md": beginning.startswith("#### Which measure predicts"),
+        ".tex": "Which measure predicts" in beginning,
+        ".csv": beginning.startswith("measure,control,"),
+        ".html": "<title>Which measure predicts" in beginning,
+    }[path.suffix]
 
 
 def write(ranking: "Ranking", columns: Columns, folder: Path) -> tuple[list[Path], str]:

@@ -19,7 +19,23 @@ if TYPE_CHECKING:
 GAP = "test/gap/accuracy"
 SEED = "seed"
 _GAPS = re.compile(r"(generali[sz]ation|train.?test|test|gen)?[\W_]*gap([\W_]*(accuracy|acc|error))?", re.IGNORECASE)
-_ANSWERS = re.compile(r"(test|val|valid|validation|gap|generali[sz]ation)([\W_]|$)", re.IGNORECASE)
+_SEEDS = re.compile(r"(.*[\W_])?(seed|trial|repeat|replicate|repetition)", re.IGNORECASE)
+_ANSWERS = {
+    "test",
+    "val",
+    "valid",
+    "validation",
+    "eval",
+    "holdout",
+    "heldout",
+    "gap",
+    "generalization",
+    "generalisation",
+}
+# what numbers the rows of a file or says when and how long they ran
+_CLERKS = re.compile(r"|_.*|unnamed: \d+|index|id|run_?id|runtime|created|(.*_)?timestamp", re.IGNORECASE)
+_FALLING = re.compile(r"(.*_)?margin|pal_score.*|mixup_accuracy")
+"""Measures of genbench that are to fall with the gap: those of which more is said to be better."""
 _FEW = 20
 """A column of numbers with more values than these is not taken for a hyperparameter."""
 
@@ -29,7 +45,7 @@ class Columns:
     """Runs as a frame, the names of its columns, and sentences that say what was taken for what.
 
     ``seeds`` is the column of the seed, if there is one, ``test_size`` the number of test examples, if it is known and
-    one; ``answers`` are other numbers of the test set.
+    one; ``answers`` are other numbers of the test set, and ``falls`` the measures that are to fall with the gap.
     """
 
     frame: "pd.DataFrame"
@@ -40,6 +56,7 @@ class Columns:
     seeds: str | None
     said: Sequence[str]
     answers: Sequence[str] = ()
+    falls: Sequence[str] = ()
 
 
 def of_file(
@@ -67,8 +84,16 @@ def of_file(
     for name in [*filter(None, (gap, seed)), *(measures or ()), *(hyperparameters or ())]:
         if name not in names:
             raise ValueError(f"there is no column {name!r}; {nearest(name, names)}")
-    frame = frame.assign(**{name: _numbers(frame[name]) for name in names if _numeric(frame[name])})
     said = []
+    for name in names:
+        if _commas(frame[name]):
+            frame[name] = frame[name].str.replace(",", ".")
+            said.append(f"The commas of {name} are read as points.")
+        if _numeric(frame[name]) and name not in (hyperparameters or ()):
+            numbers = _numbers(frame[name])
+            if words := sorted({str(cell) for cell in frame[name][numbers.isna() & ~_empty(frame[name])]}):
+                said.append(f"No numbers, and taken for missing: {', '.join(words[:3])} in {name}.")
+            frame[name] = numbers
     if gap is None:
         called = [name for name in names if _GAPS.fullmatch(name.strip())]
         if len(called) != 1:
@@ -77,14 +102,14 @@ def of_file(
         (gap,) = called
         said.append(f"The gap is {gap}.")
     if seed is None:
-        seed = next(
-            (name for name in names if name.strip().lower() in ("seed", "random_seed", "trial", "repeat")), None
-        )
-        if seed is not None:
+        named = (gap, *(measures or ()), *(hyperparameters or ()))
+        seeds = [name for name in names if _SEEDS.fullmatch(name.strip()) and name not in named]
+        if len(seeds) == 1:
+            (seed,) = seeds
             said.append(f"Seeds are {seed}.")
     rest = [name for name in names if name not in (gap, seed, *(measures or ()), *(hyperparameters or ()))]
-    unique = [name for name in rest if _is_name(frame[name])]
-    answers = [name for name in rest if name not in unique and _ANSWERS.match(name)]
+    unique = [name for name in rest if _is_name(frame[name]) or _CLERKS.fullmatch(name.strip())]
+    answers = [name for name in rest if name not in unique and _is_answer(name)]
     free = [name for name in rest if name not in (*unique, *answers)]
     few = [name for name in free if not _numeric(frame[name]) or _repeats(frame[name])]
     if hyperparameters is None:
@@ -95,14 +120,11 @@ def of_file(
         said.append(f"Measures are {listed(measures)}.")
     if answers:
         said.append(f"Not taken for measures, as numbers of the test set hold the answer: {listed(answers)}.")
-    unused = [name for name in rest if name not in (*answers, *measures, *hyperparameters)]
+    unused = [name or "a column without a name" for name in rest if name not in (*answers, *measures, *hyperparameters)]
     if unused:
         said.append(f"Not used: {listed(unused)}.")
-    both = [name for name in measures if name in hyperparameters or name == gap]
-    if both:
-        raise ValueError(f"{both[0]} is named twice; accepted: a gap, measures and hyperparameters that differ")
-    numbers = [name for name in answers if _numeric(frame[name])]
-    return Columns(frame, gap, measures, hyperparameters, test_size, seed, said, numbers)
+    shown = [name for name in answers if _numeric(frame[name])]
+    return Columns(frame, gap, measures, hyperparameters, test_size, seed, said, shown)
 
 
 def of_selection(
@@ -141,7 +163,7 @@ def of_selection(
         raise ValueError(f"the runs of {selection.name} differ in their seeds alone; accepted: several configurations")
     chosen = [*(hyperparameters or settings)]
     if measures is None:
-        measures = [key for key in whole if key != gap and not _ANSWERS.match(key)]
+        measures = [key for key in whole if key != gap and not _is_answer(key)]
         said.append("Measures are all metrics but those of the test set and of single layers.")
     said.append(f"Hyperparameters are {listed(chosen)}.")
     columns: dict[str, list[Any]] = {name: settings[name] for name in chosen}
@@ -153,7 +175,8 @@ def of_selection(
         sizes = {run.value("data.test_size") for run in runs}
         size = sizes.pop() if len(sizes) == 1 else None
         test_size = size if isinstance(size, int) and not isinstance(size, bool) else None
-    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers)
+    falls = [name for name in measures if _FALLING.fullmatch(name.rpartition("/")[2])]
+    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers, falls)
 
 
 def _some(chosen: list[str], kind: str, names: Sequence[str]) -> list[str]:
@@ -193,10 +216,26 @@ def _setting(run: SelectedRun, name: str) -> Any:
     return run.text(name) or ABSENT
 
 
+def _is_answer(name: str) -> bool:
+    """Whether a name says that it is of the test set.
+
+    >>> [_is_answer(name) for name in ("test/loss", "acc_test", "finalTestAcc", "contest", "train/gap_free")]
+    [True, True, True, False, True]
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    return bool(_ANSWERS & set(re.split(r"[^a-z0-9]+", words)))
+
+
+def _commas(column: "pd.Series") -> bool:
+    """Whether most cells are numbers with a decimal comma."""
+    cells = column[~_empty(column)].astype(str)
+    return len(cells) > 0 and 2 * int(cells.str.fullmatch(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*").sum()) > len(cells)
+
+
 def _numeric(column: "pd.Series") -> bool:
-    """Whether all cells that are not empty are numbers."""
-    numbers = _numbers(column)
-    return bool(numbers.notna().any()) and not bool((numbers.isna() & ~_empty(column)).any())
+    """Whether most cells that are not empty are numbers."""
+    held = int((~_empty(column)).sum())
+    return 2 * int(_numbers(column).notna().sum()) > held
 
 
 def _numbers(column: "pd.Series") -> "pd.Series":

@@ -9,27 +9,23 @@ const fill = (id, names, chosen) => {
 fill("measure", runs.measures, runs.measures[0]);
 fill("gap", runs.gaps, runs.gaps[0]);
 fill("colour", [...runs.settings, ...runs.measures], runs.settings[0]);
-for (const name of runs.settings)
-  for (const value of new Set(columns[name])) at("settings").append(new Option(`${name}=${value}`));
+fill("setting", runs.settings);
 
-// "a=1 b=2": runs with a = 1 and b = 2; a term that no setting fits keeps nothing
+// Plotly reads tags and formulas in texts
+const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("$", "$\u200b");
 const kept = () => {
-  const terms = at("filter").value.split(/\s+/).filter((term) => term.includes("="));
-  return [...columns[runs.gaps[0]].keys()].filter((run) =>
-    terms.every((term) => {
-      const [name, value] = [term.slice(0, term.indexOf("=")), term.slice(term.indexOf("=") + 1)];
-      const full = runs.settings.find((each) => each === name || each.endsWith(`.${name}`));
-      return full !== undefined && String(columns[full][run]) === value;
-    }));
+  const setting = at("setting").value;
+  const all = [...columns[runs.gaps[0]].keys()];
+  return setting === "" ? all : all.filter((run) => String(columns[setting][run]) === at("value").value);
 };
 
 const draw = () => {
   const [measure, gap, colour] = ["measure", "gap", "colour"].map((id) => at(id).value);
   const all = kept();
   const shown = all.filter((run) => columns[measure][run] !== null && columns[gap][run] !== null);
-  const hover = shown.map((run) => runs.settings.map((name) => `${name} = ${columns[name][run]}`).join("<br>"));
+  const hover = shown.map((run) => runs.settings.map((name) => plain(`${name} = ${columns[name][run]}`)).join("<br>"));
   const trace = (members, name, marker) => ({
-    type: many ? "scattergl" : "scatter", mode: "markers", name, hovertemplate: `%{text}<br>${measure} = %{x}<br>${gap} = %{y}<extra></extra>`,
+    type: many ? "scattergl" : "scatter", mode: "markers", name: plain(name), hovertemplate: `%{text}<br>${plain(measure)} = %{x}<br>${plain(gap)} = %{y}<extra></extra>`,
     x: members.map((i) => columns[measure][shown[i]]), y: members.map((i) => columns[gap][shown[i]]),
     text: members.map((i) => hover[i]), marker: { size: 6, opacity: 0.75, ...marker },
   });
@@ -38,29 +34,38 @@ const draw = () => {
   const levels = [...new Set(values)].sort((a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b))));
   const traces = levels.length <= 12
     ? levels.map((level) => trace(indices.filter((i) => values[i] === level), `${level}`, {}))
-    : [trace(indices, colour, { color: values, colorscale: "Viridis", showscale: true, colorbar: { title: { text: colour } } })];
+    : [trace(indices, colour, { color: values, colorscale: "Viridis", showscale: true, colorbar: { title: { text: plain(colour) } } })];
   const style = getComputedStyle(document.body);
   Plotly.react("plot", traces, {
     margin: { t: 10, r: 10 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: style.color, family: style.fontFamily },
-    xaxis: { title: { text: measure }, type: at("scale").value }, yaxis: { title: { text: gap } },
-    legend: { title: { text: colour } }, showlegend: levels.length <= 12 && levels.length > 1,
+    xaxis: { title: { text: plain(measure) }, type: at("scale").value }, yaxis: { title: { text: plain(gap) } },
+    legend: { title: { text: plain(colour) } }, showlegend: levels.length <= 12 && levels.length > 1,
   }, { responsive: true, displayModeBar: false });
   const missing = all.length - shown.length;
   at("said").textContent = `${shown.length} of ${columns[gap].length} runs` + (missing ? `; ${missing} have no value` : "");
   for (const row of document.querySelectorAll("#ranking tbody tr")) row.classList.toggle("chosen", row.dataset.measure === measure);
 };
 
-for (const id of ["measure", "gap", "colour", "scale"]) at(id).addEventListener("change", draw);
-at("filter").addEventListener("input", draw);
+for (const id of ["measure", "gap", "colour", "scale", "value"]) at(id).addEventListener("change", draw);
+at("setting").addEventListener("change", () => {
+  const setting = at("setting").value;
+  at("value").replaceChildren();
+  at("value").disabled = setting === "";
+  if (setting !== "") fill("value", new Set(columns[setting].map(String)));
+  draw();
+});
 
 const body = document.querySelector("#ranking tbody");
 for (const row of body.rows)
   row.addEventListener("click", () => {
+    if (row.classList.contains("control")) return; // no column of the runs
     at("measure").value = row.dataset.measure;
     draw();
   });
 const sort = (head) => {
-  const column = Number(head.dataset.column), up = head.getAttribute("aria-sort") !== "ascending";
+  const column = Number(head.dataset.column);
+  const before = head.getAttribute("aria-sort") ?? (column < 2 ? "descending" : "ascending"); // names and ranks rise first
+  const up = before === "descending";
   for (const each of document.querySelectorAll("#ranking th.sort")) each.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   const key = (row) => row.cells[column].dataset.key;
