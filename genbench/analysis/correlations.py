@@ -70,9 +70,9 @@ def correlated(
 ) -> dict[str, dict[str, Score]]:
     """The three correlations of each measure."""
     signs = checked(frame, gap, measures, hyperparameters, directions)
-    g = _ranks(checked_gap(frame, gap))
+    g = dense_ranks(checked_gap(frame, gap))
     cluster = configurations(frame, hyperparameters)
-    x = np.stack([_ranks(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures])
+    x = np.stack([dense_ranks(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures])
     together = _row_sums(x, g)
     mates = _mates(cluster)
     found = {}
@@ -82,7 +82,7 @@ def correlated(
     return found
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def dense_ranks(values: np.ndarray) -> np.ndarray:
     """Dense ranks, as float32 compares fast and holds them exactly; NaN stays NaN."""
     ranks = np.full(len(values), np.nan, dtype=np.float32)
     known = ~np.isnan(values)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genbench.analysis.pairs import checked
+from genbench.analysis.pairs import checked, checked_gap
 from genbench.checks import check_integer
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ def conditional_mutual_information(
     checked(frame, gap, measures, hyperparameters, None)
     if contest and len(hyperparameters) < given:
         raise ValueError(f"hyperparameters is {[*hyperparameters]}; accepted: at least {given} in a contest")
-    g = frame[gap].to_numpy(dtype=float)
-    if not np.isfinite(g).all():
-        raise ValueError(f"{gap} is {g[~np.isfinite(g)][0]!r}; accepted: finite numbers")
+    g = checked_gap(frame, gap)
     codes = np.stack([pd.factorize(frame[name], use_na_sentinel=False)[0] for name in hyperparameters], axis=1)
     alike: dict[bytes, list[str]] = {}  # measures of the same runs share their permutations
     for name in measures:

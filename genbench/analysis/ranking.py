@@ -8,7 +8,7 @@ import numpy as np
 
 from genbench.analysis import simultaneous
 from genbench.analysis.controls import HYPERPARAMETERS, SEEDS, controls, reliability
-from genbench.analysis.correlations import correlated
+from genbench.analysis.correlations import correlated, dense_ranks
 from genbench.analysis.granulated import along
 from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.pairs import MEAN, checked, configurations
@@ -16,7 +16,7 @@ from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import FOLDS, out_of_sample
 from genbench.analysis.sign_errors import COLUMNS, sign_errors
 from genbench.analysis.simultaneous import Score
-from genbench.analysis.statistics import holm
+from genbench.analysis.statistics import LEVEL, holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def rank(
     falls = [name for name in measures if signs[name] < 0]
     if falls:
         notes.append(f"To fall with the gap, and turned: {', '.join(falls)}.")
-    turned = {name: _ordered(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures}
+    turned = {name: dense_ranks(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures}
     others = [name for name in (gap, *hyperparameters, seeds) if name is not None]
     frame = pd.concat([frame[others], pd.DataFrame({**turned, **added})], axis=1)  # all are to rise from here on
 
@@ -288,14 +288,6 @@ def _differs_alone(frame: "pd.DataFrame", name: str, hyperparameters: Sequence[s
     return bool((frame.groupby(others, dropna=False)[name].nunique(dropna=False) > 1).any())
 
 
-def _ordered(values: np.ndarray) -> np.ndarray:
-    """Dense ranks; NaN stays NaN."""
-    ranks = np.full(len(values), np.nan)
-    known = ~np.isnan(values)
-    ranks[known] = np.unique(values[known], return_inverse=True)[1]
-    return ranks
-
-
 def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
@@ -314,7 +306,7 @@ def _environments(own: "pd.DataFrame") -> dict[str, Any]:
         "sign_error_90": float(np.quantile(own["value"], 0.9)),
         "environments": len(own),
         "tested": sum(p is not None for p in adjusted),
-        "wrong": sum(p is not None and p <= 0.05 for p in adjusted),
+        "wrong": sum(p is not None and p <= 1 - LEVEL for p in adjusted),
         "worst": f"{worst['axis']}: {worst['a']} and {worst['b']}, {worst['value']:.2f}",
     }
 
