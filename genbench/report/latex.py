@@ -22,8 +22,8 @@ _PAGE = 100  # approximate number of characters across a page
 _LINES = 42  # lines of a page
 _HEAD = 5  # lines of a tabular's header
 _LABEL = 40  # most characters of a row's label in a line
-_BEGIN = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than a line
-_END = (r"\bottomrule", r"\end{tabular}}")
+BEGIN = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than a line
+END = (r"\bottomrule", r"\end{tabular}}")
 
 
 def latex(table: Table) -> str:
@@ -71,7 +71,7 @@ def verdicts_latex(verdicts: Verdicts, title: str) -> str:
     for start, end in _chunks([1] * len(verdicts.rows), _LINES - _HEAD):
         rows = [" & ".join(map(escape, verdict_numbers(row))) + r" \\" for row in verdicts.rows[start:end]]
         head = " & ".join(map(escape, VERDICT_HEAD)) + r" \\"
-        pages.append([_BEGIN, r"\begin{tabular}{@{}llrrrr@{}}", r"\toprule", head, r"\midrule", *rows, *_END])
+        pages.append([BEGIN, r"\begin{tabular}{@{}llrrrr@{}}", r"\toprule", head, r"\midrule", *rows, *END])
     told = [
         f"\\textbf{{{_breakable(row.claim)}}}: {' '.join(map(_breakable, verdict_sentences(row)))}\\par"
         for row in verdicts.rows
@@ -128,7 +128,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if group else "")
         start += width
     lines = [
-        _BEGIN,
+        BEGIN,
         "\\begin{tabular}{@{}l" + "r" * len(indices) + "@{}}",
         "\\toprule",
     ]
@@ -139,7 +139,7 @@ def _tabular(table: Table, body: Sequence[Sequence[Text]], indices: Sequence[int
     for row, line in ((table.rows[index], body[index]) for index in rows):
         marks = f"\\textsuperscript{{{','.join(map(letter, row.notes))}}}" if row.notes else ""
         lines.append(" & ".join([name(row.title) + marks, *(cell(line[index]) for index in indices)]) + r" \\")
-    return [*lines, *_END]
+    return [*lines, *END]
 
 
 _TEX = {

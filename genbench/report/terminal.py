@@ -12,6 +12,8 @@ from genbench.report.render import PADDING, Text, heading, spans, stack_columns,
 if TYPE_CHECKING:
     from rich.console import Group
 
+# a rule below the header and no frame: rich's own boxes leave empty lines
+FRAME = "    \n    \n ── \n    \n    \n    \n    \n    \n"
 _NARROW = 12  # minimum width, in characters, of a label and of a number
 
 
@@ -22,8 +24,7 @@ def renderable(table: Table, width: int) -> "Group":
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
-    # a rule below the header and no frame: rich's own boxes leave empty lines
-    frame = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+    frame = Box(FRAME)
     body = texts(table)
     labels = [row.title + "".join(f" {_superscript(row.notes)}" for _ in row.notes[:1]) for row in table.rows]
     most = max(_NARROW, 2 * width // 5)

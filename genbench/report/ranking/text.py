@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genbench.report.format import wrapped
-from genbench.report.latex import escape
+from genbench.report.latex import BEGIN, END, escape
 from genbench.report.render import escaped
+from genbench.report.terminal import FRAME
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -145,12 +146,11 @@ def latex_text(ranking: "Ranking") -> str:
     parts = tables(ranking)
     for number, (title, columns) in enumerate(parts):
         lines += [r"\begin{table}[tbp]", r"\centering\small", f"\\caption{{{escape(title)}}}"]
-        lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
-        lines += [f"\\begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}", r"\toprule"]
+        lines += [BEGIN, f"\\begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}", r"\toprule"]
         lines += [" & ".join(map(escape, columns)) + r" \\", r"\midrule"]
         for row in ranking.rows:
             lines.append(" & ".join(escape(of(row)) for of in columns.values()) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}}"]
+        lines += END
         if number == len(parts) - 1:
             words = escape(" ".join(caption(ranking)))
             lines += ["", r"\smallskip", f"\\parbox{{\\linewidth}}{{\\footnotesize\\sloppy {words}}}"]
@@ -171,7 +171,7 @@ def renderable(ranking: "Ranking", width: int, said: Sequence[str] = ()) -> "Gro
     from rich.table import Table
     from rich.text import Text
 
-    frame = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+    frame = Box(FRAME)
     rows = ranking.rows
     found: list[Any] = []
     for title, columns in tables(ranking):
