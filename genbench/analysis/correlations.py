@@ -139,10 +139,8 @@ def _scores(
     rows = {"both": sums, "x": _untied(x), "g": _untied(g)}
     total, left = {}, {}  # sums over ordered pairs of runs: of all, and without each configuration
     for part, own in within.items():
-        of_cluster = np.bincount(cluster, np.nan_to_num(rows[part]), clusters)
-        inside = np.bincount(cluster[a], np.nan_to_num(own), clusters)
-        total[part] = float(of_cluster.sum())
-        left[part] = (total[part] - 2 * of_cluster + inside)[used]
+        total[part], without = _left(np.nan_to_num(rows[part]), np.nan_to_num(own), cluster, a, clusters)
+        left[part] = without[used]
     varied = count > 2 and total["x"] > 0 and total["g"] > 0
     remaining = (count - sizes)[used]
     found = {}
@@ -157,11 +155,62 @@ def _scores(
         ):
             influence = np.zeros(clusters)
             if varied and size > 2:
-                parts = np.where(np.isfinite(parts), parts, whole)
-                influence[used] = (parts - parts.mean()) * math.sqrt((size - 1) / size)
+                influence[used] = _jackknife(np.where(np.isfinite(parts), parts, whole))
             found[kind] = Score(whole if varied else math.nan, influence, count, size)
     found["rho"] = _spearman(x, g, known, cluster, clusters, size, varied)
     return found
+
+
+def _left(
+    rows: np.ndarray, mates: np.ndarray, cluster: np.ndarray, a: np.ndarray, clusters: int
+) -> tuple[float, np.ndarray]:
+    """The sum over ordered pairs of runs, by the sums of each run's pairs and by the pairs of one configuration ``a``,
+    and the sums without each configuration."""
+    of_cluster, inside = np.bincount(cluster, rows, clusters), np.bincount(cluster[a], mates, clusters)
+    total = float(of_cluster.sum())
+    return total, total - 2 * of_cluster + inside
+
+
+def _jackknife(parts: np.ndarray) -> np.ndarray:
+    """The influence of each configuration, by the scores without it."""
+    return (parts - parts.mean()) * math.sqrt((len(parts) - 1) / len(parts))
+
+
+def kendall(x: np.ndarray, g: np.ndarray, cluster: np.ndarray, *, unknown: float | None = None) -> Score:
+    """τ of a measure with the gap as :func:`correlations` has it, with the pairs of runs that lack one of the two.
+
+    Args:
+        x, g: of each run, NaN where it is unknown.
+        cluster: the number of each run's configuration.
+        unknown: what a pair of such a run counts, from −1 to 1; None: the run is left out.
+
+    Returns:
+        the score; its value is NaN of fewer than three runs, and without ``unknown`` where x or g is constant.
+    """
+    x, g = np.where(np.isnan(g), np.nan, x), np.where(np.isnan(x), np.nan, g)
+    known = ~np.isnan(x)
+    used = known if unknown is None else np.ones_like(known)
+    count, clusters = int(used.sum()), int(cluster.max(initial=-1)) + 1
+    x, g, fill = dense_ranks(x), dense_ranks(g), unknown or 0.0
+    lost = len(x) - int(known.sum())
+    rows = _row_sums(x[None], g)[0] + fill * np.where(known, lost, len(x) - 1)
+    a, b = _mates(cluster)
+    both = known[a] & known[b]
+    mates = np.where(both, np.sign(np.where(both, (x[a] - x[b]) * (g[a] - g[b]), 0.0)), fill)
+    total, left = _left(rows, mates, cluster, a, clusters)
+    sizes = np.bincount(cluster[used], minlength=clusters)
+    there = sizes > 0
+    size, influence = int(there.sum()), np.zeros(clusters)
+    constant = count < 3 or (unknown is None and not (np.ptp(x[known]) and np.ptp(g[known])))
+    if constant:
+        return Score(math.nan, influence, count, size)
+    value = total / (count * (count - 1))
+    remaining = (count - sizes)[there]
+    if size > 2:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = left[there] / (remaining * (remaining - 1))
+        influence[there] = _jackknife(np.where(np.isfinite(parts), parts, value))
+    return Score(value, influence, count, size)
 
 
 def _untied(values: np.ndarray) -> np.ndarray:

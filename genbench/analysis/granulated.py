@@ -110,8 +110,5 @@ class _Axis:
         cls, name: str, sign: np.ndarray, other: np.ndarray, a: np.ndarray, b: np.ndarray, context: np.ndarray
     ) -> "_Axis":
         _, context = np.unique(context, return_inverse=True)
-        sizes = np.bincount(context)
-        value = float((np.bincount(context, sign * other) / sizes).mean())
         varied = (np.bincount(context, sign != 0) > 0) & (np.bincount(context, other != 0) > 0)
-        terms = (sign * other - value) / sizes[context] / len(sizes)
-        return cls(name, Dyads.of(value, len(sizes), a, b, terms), int((~varied).sum()))
+        return cls(name, Dyads.over_contexts(sign * other, a, b, context), int((~varied).sum()))

@@ -14,8 +14,10 @@ from genbench.checks import check_integer, check_number
 if TYPE_CHECKING:
     import pandas as pd
 
-_FEWEST = 5
+FEWEST_CONTEXTS = 5
 """Contexts with which an environment is tested; the exact sign test of fewer cannot reject."""
+EFFECTIVE_PAIRS = 12.0
+"""With fewer an environment says nothing."""
 COLUMNS = ("axis", "a", "b", "measure", "value", "low", "high", "p", "pairs", "contexts", "effective_pairs")
 
 
@@ -27,7 +29,7 @@ def sign_errors(
     hyperparameters: Sequence[str],
     test_size: int,
     directions: Mapping[str, int] | None = None,
-    effective_pairs: float = 12.0,
+    effective_pairs: float = EFFECTIVE_PAIRS,
 ) -> "pd.DataFrame":
     """The sign error of each measure in each environment, Σ w e / Σ w over its pairs of runs, and the mean over
     environments (Dziugaite et al. 2020, arXiv 2010.11924).
@@ -78,7 +80,7 @@ def sign_errors(
     for axis in hyperparameters:
         levels, first, second, environment, context = differing(frame, axis, hyperparameters)
         difference = g[first] - g[second]
-        weight = np.maximum(np.maximum(0, 1 - 2 * np.exp(-test_size * difference**2 / 2)) ** 2 - 0.5, 0)
+        weight = weights(difference, test_size)
         weighted = np.flatnonzero(weight)
         weighted = weighted[np.argsort(environment[weighted], kind="stable")]
         for inside in np.split(weighted, np.flatnonzero(np.diff(environment[weighted])) + 1):
@@ -94,11 +96,11 @@ def sign_errors(
                 if not len(of) or effective < effective_pairs:
                     continue
                 own = np.unique(context[of], return_inverse=True)[1]
-                value, low, high, p = _tested(w, error, own)
+                value, low, high, p = tested(w, error, own)
                 contexts = int(own.max()) + 1
                 counts = {"pairs": len(of), "contexts": contexts, "effective_pairs": float(effective)}
-                tested = {"value": value, "low": low, "high": high, "p": p}
-                rows.append({"axis": axis, "a": levels[a], "b": levels[b], "measure": name, **tested, **counts})
+                shown = {"value": value, "low": low, "high": high, "p": p}
+                rows.append({"axis": axis, "a": levels[a], "b": levels[b], "measure": name, **shown, **counts})
                 ends = configuration[first[of]], configuration[second[of]]
                 means[name].append(Dyads.of(value, contexts, *ends, w * (error - value) / w.sum()))
     for name, parts in means.items():
@@ -111,10 +113,15 @@ def sign_errors(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _tested(weight: np.ndarray, error: np.ndarray, context: np.ndarray) -> tuple[float, float, float, float]:
+def weights(difference: np.ndarray, test_size: int) -> np.ndarray:
+    """How surely gaps that differ so much tell two runs apart, between 0 and ½; see :func:`sign_errors`."""
+    return np.maximum(np.maximum(0, 1 - 2 * np.exp(-test_size * difference**2 / 2)) ** 2 - 0.5, 0)
+
+
+def tested(weight: np.ndarray, error: np.ndarray, context: np.ndarray) -> tuple[float, float, float, float]:
     """The sign error of an environment, its interval, and the p of an error beyond one half."""
     value, low, high, p = _interval(weight, error, context)
-    return value, low, high, p if int(context.max()) + 1 >= _FEWEST else math.nan
+    return value, low, high, p if int(context.max()) + 1 >= FEWEST_CONTEXTS else math.nan
 
 
 def _interval(weight: np.ndarray, error: np.ndarray, context: np.ndarray) -> tuple[float, float, float, float]:

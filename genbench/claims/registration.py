@@ -19,6 +19,7 @@ from genbench.claims.verdict import (
     HOLDS,
     NOT_REPLICATED,
     REPLICATED,
+    SEED,
     SETTINGS_CHANGED,
     UNDECIDED,
     VIOLATED,
@@ -153,7 +154,7 @@ def _check_decidable(claim: Claim, evidence: Evidence, looks: Sequence[int]) -> 
     Args:
         evidence: without runs; its tests are known all the same.
     """
-    if looks[0] < FEWEST:
+    if evidence.unit == SEED and looks[0] < FEWEST:
         raise ValueError(
             f"claims.looks is {list(looks)}; accepted: numbers of at least {FEWEST} seeds, as fewer decide no claim "
             "that has a p"

@@ -1,6 +1,7 @@
 """The runs of an experiment, as decision rules read them: a metric by seed."""
 
 import copy
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,11 +52,13 @@ class ClaimRuns:
         self._planned = any("keys" in record for record in self._records)
         self._configs = [flatten(record["config"]) for record in self._records]
         self._known: dict[tuple[tuple[int, ...], str], dict[int, int]] = {}  # by seeds and settings
+        self.kept: dict[Any, Any] = {}
+        """What rules share about these runs, by what it is about."""
 
     def of(self, seeds: Iterable[int]) -> "ClaimRuns":
         """Return the same runs, of other ``seeds``."""
         other = copy.copy(self)
-        other.seeds = tuple(sorted(set(seeds)))
+        other.seeds, other.kept = tuple(sorted(set(seeds))), {}
         return other
 
     def check(self, where: Where) -> None:
@@ -89,9 +92,7 @@ class ClaimRuns:
             ValueError: no record has the metric or a setting, no planned run will have the metric, the runs differ
                 in another setting than the seed, or a number is outside the bounds.
         """
-        if self._completed and metric not in self._metrics:
-            raise ValueError(f"a claim names the metric {metric!r}; {nearest(metric, sorted(self._metrics))}")
-        self._check_metric(metric, where)
+        self.check_metric(metric, self.keys([where]))
         by_seed = self._by_seed(where, f"{metric} of {named(where)}")
         least, largest = (-np.inf, np.inf) if bounds is None else bounds
         low, high = np.full(len(self.seeds), np.nan), np.full(len(self.seeds), np.nan)
@@ -127,15 +128,59 @@ class ClaimRuns:
         positions = [] if sample.runs is None else [int(i) for i in sample.runs if i >= 0]
         return [self._configs[i][key] for i in positions if key in self._configs[i]]
 
-    def _check_metric(self, metric: str, where: Where) -> None:
-        """Refuse a metric that none of the runs will have, if these are planned."""
-        found = {self._records[i].get("keys", ANY_METRIC) for i in self._matching(where)} if self._planned else set()
-        if metric.startswith("seconds.") and found:
-            found = {_SECONDS}
-        if not found or any(covers(keys, metric) for keys in found):
-            return
-        hint = nearest(metric, sorted(set().union(*found)))
-        raise ValueError(f"a claim names the metric {metric!r}, which no run of {named(where)} will have; {hint}")
+    def placed(self, where: Where) -> tuple[np.ndarray, list[str]]:
+        """Return the positions of the runs that have these settings among the records, by seed, and the missing runs in
+        words; -1 where a run is missing.
+
+        Raises:
+            ValueError: no record has a setting, or the runs differ in another one than the seed.
+        """
+        of = named(where)
+        by_seed = self._by_seed(where, of)
+        positions, missing = np.full(len(self.seeds), -1), []
+        for i, seed in enumerate(self.seeds):
+            if seed not in by_seed:
+                missing.append(f"seed {seed} of {of}")
+            elif self._records[by_seed[seed]]["status"] == "failed":
+                missing.append(f"seed {seed} of {of} (failed)")
+            else:
+                positions[i] = by_seed[seed]
+        return positions, missing
+
+    def column(self, metric: str) -> np.ndarray:
+        """Return the metric of every record, NaN where it is unknown; a number may be too large to be averaged."""
+        if ("column", metric) not in self.kept:
+            numbers = [
+                math.nan if record["status"] != "completed" or (value := _value(record, metric)) is None else value
+                for record in self._records
+            ]
+            self.kept["column", metric] = np.array(numbers, dtype=np.float64)
+        found: np.ndarray = self.kept["column", metric]
+        return found
+
+    def reason(self, metric: str, position: int) -> str:
+        """Say why the run at a position has no number."""
+        return _number(self._records[position], metric, None, None)[1]
+
+    def keys(self, settings: Iterable[Where]) -> dict[frozenset[frozenset[str]], Where]:
+        """Return the metric keys that planned runs will have, those of runs with the same settings together, and the
+        first settings of which they are; empty if no run is planned."""
+        found: dict[frozenset[frozenset[str]], Where] = {}
+        for where in settings if self._planned else ():
+            found.setdefault(frozenset(self._records[i].get("keys", ANY_METRIC) for i in self._matching(where)), where)
+        return found
+
+    def check_metric(self, metric: str, planned: Mapping[frozenset[frozenset[str]], Where]) -> None:
+        """Refuse a metric that no record has, or that none of the runs that are planned will have; see :meth:`keys`."""
+        if self._completed and metric not in self._metrics:
+            raise ValueError(f"a claim names the metric {metric!r}; {nearest(metric, sorted(self._metrics))}")
+        for kinds, where in planned.items():
+            found = {_SECONDS} if metric.startswith("seconds.") and kinds else kinds
+            if found and not any(covers(keys, metric) for keys in found):
+                hint = nearest(metric, sorted(set().union(*found)))
+                raise ValueError(
+                    f"a claim names the metric {metric!r}, which no run of {named(where)} will have; {hint}"
+                )
 
     def _by_seed(self, where: Where, what: str) -> dict[int, int]:
         """Seed -> the position of its run among the records; ``what`` names the runs in errors."""
@@ -244,12 +289,17 @@ def _number(
     """Return the number of a run, or None and the reason."""
     if record["status"] == "diverged":
         return diverged, "diverged"
-    if metric.startswith("seconds."):
-        value = record["seconds"].get(metric.removeprefix("seconds."))
-    else:
-        value = record["metrics"].get(metric)
+    value = _value(record, metric)
     if value is None:
         if metric not in record["metrics"] and not metric.startswith("seconds."):
             return None, f"{metric} was not measured"
         return null, f"{metric} is null"
-    return (float(value), "") if abs(value) <= LARGEST else (None, f"{metric} is too large to be averaged")
+    return (value, "") if abs(value) <= LARGEST else (None, f"{metric} is too large to be averaged")
+
+
+def _value(record: Mapping[str, Any], metric: str) -> float | None:
+    if metric.startswith("seconds."):
+        value = record["seconds"].get(metric.removeprefix("seconds."))
+    else:
+        value = record["metrics"].get(metric)
+    return None if value is None else float(value)

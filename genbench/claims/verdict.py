@@ -8,6 +8,7 @@ from genbench.analysis.statistics import holm
 ALPHA = 0.05
 FEWEST = 5
 """Fewer seeds decide nothing."""
+SEED = "seed"
 REPLICATED = "replicated"
 NOT_REPLICATED = "not replicated"
 UNDECIDED = "undecided"
@@ -55,13 +56,14 @@ class Evidence:
         contradicts: one-sided p of H0 "the effect is at least the effect of interest" (without one, "the margin").
         statistic: the measured effect.
         interval: its 95 % interval.
-        n: the seeds that it is computed from.
+        n: the units that it is computed from.
         words: the finding, in words.
         missing: the missing runs, in words.
         unknown: the runs without a number (diverged, or the metric is null), in words.
         interest: whether the claim has an effect of interest.
         exact: the claim is no statement about chance, and has no p: it fails by one of its ``violations``.
         tests: the tests that must all decide for the claim to be decided.
+        unit: what ``n`` counts: seeds, or within any number of seeds groups or configurations.
     """
 
     supports: float | None
@@ -76,6 +78,7 @@ class Evidence:
     exact: bool = False
     violations: tuple[str, ...] = ()
     tests: tuple[MeanTest | ShareTest, ...] = ()
+    unit: str = SEED
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def _status(evidence: Evidence, ps: tuple[float | None, float | None], at_most: 
             return UNDECIDED, _listed(evidence.unknown, "number is unknown", "numbers are unknown")
         return (REPLICATED, evidence.words) if evidence.n else (UNDECIDED, "there is no run")
     if evidence.n < FEWEST:
-        return UNDECIDED, f"{evidence.n} seeds say something about it; a verdict needs {FEWEST}"
+        return UNDECIDED, f"{evidence.n} {evidence.unit}s say something about it; a verdict needs {FEWEST}"
     supports, contradicts = ps
     assert supports is not None
     assert contradicts is not None

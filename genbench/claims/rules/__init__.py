@@ -1,4 +1,4 @@
-"""Decision rules: each reduces the runs of a seed to one number and tests over seeds."""
+"""Decision rules: each tests over the numbers of seeds, or over groups or configurations of a grid."""
 
 from genbench.claims.rules.base import Rule
 from genbench.claims.rules.combined import All, Any, Exact
@@ -6,6 +6,7 @@ from genbench.claims.rules.contrasts import Contrast, Distance
 from genbench.claims.rules.correlations import Correlation, CorrelationDifference
 from genbench.claims.rules.curves import Peak, PeakSlope, Slope, Trend
 from genbench.claims.rules.differences import Difference, Equivalence, Order
+from genbench.claims.rules.rankings import Ranks, RanksDiffer, RanksWrongly
 from genbench.claims.rules.shares import Proportion, Sooner
 
 __all__ = [
@@ -22,6 +23,9 @@ __all__ = [
     "Peak",
     "PeakSlope",
     "Proportion",
+    "Ranks",
+    "RanksDiffer",
+    "RanksWrongly",
     "Rule",
     "Slope",
     "Sooner",

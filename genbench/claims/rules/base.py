@@ -15,6 +15,8 @@ from genbench.claims.runs import ClaimRuns, NamedSet, named
 from genbench.claims.verdict import Evidence, MeanTest
 from genbench.records.settings import show
 
+FEWEST_UNITS = 20
+"""Fewer groups of runs, or configurations, are no sample."""
 LISTED = 16
 """So many levels or settings are named in the words of a rule; of more their number is."""
 

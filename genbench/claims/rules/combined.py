@@ -20,7 +20,7 @@ from genbench.claims.rules.base import (
 )
 from genbench.claims.rules.grid import Grid, check_grid, grid_words, settings_of
 from genbench.claims.runs import ClaimRuns, named
-from genbench.claims.verdict import Evidence
+from genbench.claims.verdict import SEED, Evidence
 
 _DEVIATIONS = {"==": np.abs, "<=": np.positive, ">=": np.negative}
 _SAID = {"==": "equals", "<=": "is at most", ">=": "is at least"}
@@ -91,6 +91,7 @@ class Any(_Combined):
             n=min(each.n for each in found),
             interest=any(each.interest for each in found),
             tests=tuple(tests) if all(each.tests for each in found) else (),
+            unit=_unit(found),
             **_joined(found, names),
         )
 
@@ -207,6 +208,7 @@ def conjunction(found: Sequence[Evidence], names: Sequence[str]) -> Evidence:
         n=min(each.n for each in random),
         interest=any(each.interest for each in random),
         tests=tuple(test for each in random for test in each.tests),
+        unit=_unit(random),
         **joined,
     )
 
@@ -216,6 +218,12 @@ def _joined(found: Sequence[Evidence], names: Sequence[str]) -> dict[str, Anythi
         "words": "; ".join(f"{name}: {each.words}" for name, each in zip(names, found, strict=True)),
         **gathered(found, ("missing", "unknown", "violations")),
     }
+
+
+def _unit(found: Sequence[Evidence]) -> str:
+    """Return the unit of several parts: seeds, if those of any one are."""
+    units = [each.unit for each in found]
+    return SEED if SEED in units else units[0]
 
 
 def _checked(parts: object) -> list[Rule]:

@@ -11,6 +11,7 @@ from genbench.checks import check_number
 from genbench.claims.numbers import Numbers, combined, reduced, stacked
 from genbench.claims.p_values import spearman
 from genbench.claims.rules.base import (
+    FEWEST_UNITS,
     check_apart,
     check_beyond,
     check_metric,
@@ -24,7 +25,7 @@ from genbench.claims.runs import ClaimRuns, merged, named
 from genbench.claims.verdict import Evidence
 
 _FEWEST = 4  # points of a correlation
-_GROUPS = 20  # fewer are no sample of groups
+_GROUP = "group"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +107,12 @@ class Correlation:
             worst=worst,
             shown=math.tanh,
         )
-        if self.groups is None or not found.n:
+        if self.groups is None:
             return found
+        if not found.n:
+            return replace(found, unit=_GROUP)
         inside = _within(runs, self.metrics, settings, _labels(settings, self.groups))
-        return replace(found, tests=(), words=f"{found.words} groups; within groups {inside}")
+        return replace(found, tests=(), unit=_GROUP, words=f"{found.words} groups; within groups {inside}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,13 +188,16 @@ class CorrelationDifference:
         found = mean_evidence(
             numbers, margin=self.margin, interest=self.interest, what="mean difference of z", worst=worst
         )
-        if self.groups is None or not found.n:
+        if self.groups is None:
             return found
+        if not found.n:
+            return replace(found, unit=_GROUP)
         told = [
             f"{', '.join(metrics)} {_within(runs, metrics, settings, _labels(settings, self.groups))}"
             for _, metrics, settings in pairs
         ]
-        return replace(found, tests=(), words=f"{found.words} groups; within groups {'; '.join(told)}")
+        within = "; ".join(told)
+        return replace(found, tests=(), unit=_GROUP, words=f"{found.words} groups; within groups {within}")
 
 
 def _largest(points: int) -> float:
@@ -223,7 +229,7 @@ def _pseudo_values(
     points, label = values[:, known], np.repeat(labels[:, None], known.shape[1], axis=1)[known]
     groups = np.unique(label)
     found = np.array([])
-    if len(groups) >= _GROUPS:
+    if len(groups) >= FEWEST_UNITS:
         signs = [sign for sign, _, _ in pairs]
         whole = _sum_of_z(points, signs)
         rest = np.array([_sum_of_z(points[:, label != group], signs) for group in groups])
@@ -272,9 +278,10 @@ def _check_groups(value: object, over: Grid) -> str | list[str] | None:
     keys: Any = [value] if isinstance(value, str) else value
     points = settings_of({}, over)
     fine = isinstance(keys, Sequence) and bool(keys) and all(key in point for key in keys for point in points)
-    if not fine or len(set(_labels(points, keys).tolist())) < _GROUPS:
+    if not fine or len(set(_labels(points, keys).tolist())) < FEWEST_UNITS:
         raise ValueError(
-            f"groups is {value!r}; accepted: a setting of over, or several, with at least {_GROUPS} values, or null"
+            f"groups is {value!r}; accepted: a setting of over, or several, with at least {FEWEST_UNITS} values, or "
+            "null"
         )
     return value if isinstance(value, str) else list(keys)
 
