@@ -40,6 +40,10 @@ _MOST_SEEDS = 10_000  # at the last look
 _LARGEST_FAMILY = 10_000
 _DIGESTS: dict[str, str] = {}  # of the claims that this process registered: the runs of a sweep share theirs
 _TOLD = ("statement", "source", "theorem")  # decide nothing, so that a misspelling can be mended
+_OVER_GRIDS: dict[str, tuple[type, ...]] = {
+    "correlations": (rules.Correlation, rules.CorrelationDifference),
+    "ranks": (rules.Ranks, rules.RanksDiffer, rules.RanksWrongly),
+}
 _OF_THEOREMS = {REPLICATED: HOLDS, NOT_REPLICATED: VIOLATED}
 
 
@@ -267,12 +271,12 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
 
 def conditions(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what the verdicts are conditional on, in words: the data where no seed draws other ones, the settings over
-    which correlations are computed."""
+    which correlations are computed and measures rank."""
     own = [record for record in found if record["seed"] in set(claims.seeds)]
     several = len({record["seed"] for record in own}) > 1
     said = ["one data set, which the seed does not redraw"] if several and all(map(_fixed, _data(own))) else []
-    correlated = any(_correlates(claim.rule) for claim in claims.claims)
-    return [*said, *(["this grid of settings, for correlations"] if correlated else [])]
+    kinds = [kind for kind, of in _OVER_GRIDS.items() if any(_is_one(claim.rule, of) for claim in claims.claims)]
+    return [*said, *([f"this grid of settings, for {' and '.join(kinds)}"] if kinds else [])]
 
 
 def _data(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -288,9 +292,9 @@ def _fixed(data: Mapping[str, Any]) -> bool:
     return not data["drawn"] or (whole and not data.get("val_fraction") and not data.get("label_noise"))
 
 
-def _correlates(rule: Any) -> bool:
-    parts = getattr(rule, "parts", ())
-    return isinstance(rule, rules.Correlation | rules.CorrelationDifference) or any(map(_correlates, parts))
+def _is_one(rule: Any, of: tuple[type, ...]) -> bool:
+    """Tell whether a rule, or a part of it, is of one of the types."""
+    return isinstance(rule, of) or any(_is_one(part, of) for part in getattr(rule, "parts", ()))
 
 
 def judging(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[str | None]:

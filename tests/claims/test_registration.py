@@ -30,6 +30,7 @@ ALONG = {"data.x": [0, 1, 2]}
 STEPS = {"trainer.max_steps": [50, 100]}
 GRID = {"data.x": [0, 1, 2, 3]}
 PAIR = {"metric": ACCURACY, "of": at(1), "than": at(0)}
+RANKED = {"gap": ACCURACY, "of": {}, "over": {"data.x": [0, 1, 2, 3, 4], "data.y": [0, 1, 2, 3]}}
 EVERY = [  # each rule, with its settings
     ("Difference", PAIR),
     ("Equivalence", {"metric": ACCURACY, "of": at(1), "to": at(0), "margin": 0.1}),
@@ -59,6 +60,9 @@ EVERY = [  # each rule, with its settings
     ("Contrast", {"metric": ACCURACY, "terms": [{"weight": 1, "of": at(1)}, {"weight": -2, "of": at(0)}]}),
     ("Distance", {"metric": "error_at_*", "steps": [1, 2], "of": at(1), "to": at(0), "than": 0.5}),
     ("Any", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
+    ("Ranks", {"metric": "norm", **RANKED}),
+    ("RanksWrongly", {"metrics": ["norm"], "test_size": 1000, **RANKED}),
+    ("RanksDiffer", {"metrics": ["a", "b", "c"], "axes": ["data.x", "data.y"], "test_size": 1000, **RANKED}),
 ]
 
 

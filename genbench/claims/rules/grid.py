@@ -1,6 +1,7 @@
 """The settings over which a rule goes within a seed."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ def check_grid(name: str, value: object, *, least: int) -> Any:
     else:
         fine = isinstance(value, Sequence) and not isinstance(value, str)
         grid = [check_where(name, where) for where in value] if isinstance(value, Sequence) and fine else []
-    if not fine or len(settings_of({}, grid)) < least:
+    points = math.prod(map(len, grid.values())) if isinstance(grid, dict) and fine else len(grid) or 1
+    if not fine or points < least:
         raise ValueError(f"{name} is {value!r}; accepted: {accepted}")
     return grid
 

@@ -182,13 +182,15 @@ class Sample:
         reasons: dict[int, str] = {}
         for name, (low, high) in within.items():
             values = grid.column(name)
-            for row in np.flatnonzero(~((values >= low) & (values <= high))).tolist():
-                reason = f"{name} is {values[row]:.4g}, outside [{low:g}, {high:g}]"
-                reasons.setdefault(row, grid.runs.reason(name, grid.rows[row]) if np.isnan(values[row]) else reason)
-        outside = np.isin(np.arange(len(self.g)), [*reasons])
-        self.outside = len(reasons)
-        self.g = np.where(outside, np.nan, self.g)
-        self.x = [np.where(outside, np.nan, values) for values in self.x]
+            for row in np.flatnonzero((values < low) | (values > high)).tolist():
+                reasons.setdefault(row, f"{name} is {values[row]:.4g}, outside [{low:g}, {high:g}]")
+        self.outside = frozenset(reasons)
+        for name in within:
+            for row in np.flatnonzero(np.isnan(grid.column(name))).tolist():
+                reasons.setdefault(row, grid.runs.reason(name, grid.rows[row]))
+        gone = np.isin(np.arange(len(self.g)), [*reasons])
+        self.g = np.where(gone, np.nan, self.g)
+        self.x = [np.where(gone, np.nan, values) for values in self.x]
         for name, values in ((gap, self.g), *zip(metrics, self.x, strict=True)):
             for row in np.flatnonzero(np.isnan(values)).tolist():
                 reasons.setdefault(row, grid.runs.reason(name, grid.rows[row]))

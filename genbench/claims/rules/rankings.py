@@ -20,7 +20,7 @@ from genbench.claims.rules.base import (
     interest_words,
     set_plain,
 )
-from genbench.claims.rules.grid import Grid, check_grid, grid_words, settings_of
+from genbench.claims.rules.grid import Grid, check_grid, grid_words
 from genbench.claims.rules.grid_runs import Environment, GridRuns, Sample, keys_of
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence
@@ -28,6 +28,11 @@ from genbench.claims.verdict import Evidence
 SCORES = {"tau": "Kendall's τ", "psi": "the granulated Ψ", "sign_error": "the mean sign error"}
 UNIT = "configuration"
 _ENDS = {"tau": (-1.0, 1.0), "psi": (-1.0, 1.0), "sign_error": (0.0, 1.0)}
+_UNDEFINED = {
+    "tau": "a measure or the gap is constant: no score",
+    "psi": "no two runs differ in one hyperparameter alone: no score",
+    "sign_error": "no two values of a hyperparameter have gaps that differ surely in 12 pairs: no score",
+}
 _DRAWS = 10_000
 _AT_ONCE = 2**21
 
@@ -49,7 +54,6 @@ class _OfGrid:
     def _check(self) -> None:
         check_metric("gap", self.gap)
         set_plain(self, over=check_grid("over", self.over, least=FEWEST_UNITS), of=check_where("of", self.of))
-        settings_of(self.of, self.over)  # refuses two values of a setting
         set_plain(self, within=_check_within(self.within))
 
     def _check_axes(self, value: object, *, count: int | None = None) -> list[str]:
@@ -187,7 +191,7 @@ class Ranks(_OfGrid):
         one = self._effect(samples, None)
         low, high = (self._effect(samples, fill) for fill in (least, most)) if worst else (one, one)
         if one is None:
-            return _evidence(samples, words="the measure or the gap is constant: no score")
+            return _evidence(samples, words=_UNDEFINED[self.score])
         short = self.margin if self.interest is None else self.interest
         value, interval = self.sign * one.value, one.interval()
         said = f"{'' if len(samples) == 1 else 'difference of '}{SCORES[self.score].removeprefix('the ')} {value:.4g}"
@@ -356,7 +360,7 @@ class RanksDiffer(_OfGrid):
             for axis in self.axes
         ]
         if not all(found for along in means for found in along):
-            return _evidence([sample], words="along one of the two no gaps differ surely")
+            return _evidence([sample], words=_UNDEFINED["sign_error"])
         orders, sizes, reached = _orders(means, sample.grid.configurations)
         same = orders[0] * orders[1]
         different, alike = sizes[same < 0], sizes[same > 0]
@@ -437,10 +441,12 @@ def _evidence(samples: Sequence[Sample], *, words: str = "", **found: Any) -> Ev
     """The evidence, with what is said of the runs; without ``words`` configurations are too few."""
     grid = samples[0].grid
     reasons, configurations = _rows(samples)
-    runs = len(grid.rows) - len(reasons)
-    said = f"n = {len(configurations)} configurations, {runs} runs"
-    if outside := max(sample.outside for sample in samples):
-        said += f" ({outside} outside the window left out)"
+    left = {"outside the window": len(outside := {row for sample in samples for row in sample.outside})}
+    left["without a number"] = len(reasons.keys() - outside)
+    runs = f"{len(grid.rows) - len(reasons)} {f'of {len(grid.rows)} ' if reasons else ''}runs"
+    said = f"n = {len(configurations)} configurations, {runs}"
+    if told := [f"{count} {what}" for what, count in left.items() if count]:
+        said += f" (left out: {', '.join(told)})"
     if not words:
         said += f"; a verdict needs {FEWEST_UNITS} configurations with a number"
     return Evidence(

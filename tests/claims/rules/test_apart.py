@@ -51,6 +51,9 @@ def test_groups_of_a_correlation_share_no_run_either():
     rule = rules.Correlation(metrics=["y", "z"], over=[*map(at, range(20)), SAME], of={}, groups="data.x")
     with pytest.raises(ValueError, match=f"^{re.escape(SHARED)}"):
         rule.evidence(found)
+    ranks = rules.Ranks(metric="y", gap="z", over=[*map(at, range(20)), SAME], of={})
+    with pytest.raises(ValueError, match=f"^{re.escape(SHARED)}"):
+        ranks.evidence(found)
 
 
 def test_one_run_may_have_several_metrics_and_sets_may_overlap_in_none_of_a_seed():

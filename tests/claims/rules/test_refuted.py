@@ -1,11 +1,14 @@
 """Runs without any effect, and runs with the opposite one, are not replicated by any rule at any look."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from genbench.claims import rules
 from genbench.claims.family import verdicts
-from tests.helpers.claims import Drawn, at
+from genbench.claims.runs import ClaimRuns
+from tests.helpers.claims import Drawn, at, record
 
 LEVELS, SIZES, N = [0, 1, 2, 3, 4], list(range(20)), 32
 ALONG = {"data.x": LEVELS}
@@ -52,6 +55,17 @@ def curves(distance):
     return {(f"y{step}", x): distance * x + 0.1 * random.normal(size=N) for step in (1, 2, 3) for x in (0, 1)}
 
 
+def grid(m, n):
+    """Runs of a grid: a gap, and two metrics that follow it, or not, or its negative."""
+    random, found = np.random.default_rng(10), []
+    for x, y, z, seed in itertools.product(range(3), range(3), range(3), range(N)):
+        g = 0.1 * random.normal()
+        metrics = {"m": m * g + 0.02 * random.normal(), "n": n * g + 0.02 * random.normal(), "g": g}
+        found.append(record(seed, metrics, x=x, y=y, z=z))
+    return ClaimRuns(found)
+
+
+GRID = {"gap": "g", "over": {f"data.{name}": [0, 1, 2] for name in "xyz"}, "of": {}}
 WIDTHS, RATES = [1, 2, 4, 8, 16, 32, 64, 128, 256], [0.5, 1, 2]
 MOVES = {"metric": "y", "along": {"data.y": RATES}, "peak": {"data.x": WIDTHS}, "of": {}, "drop": 1}
 PAIRS = {"plus": [{"metrics": ["a", "b"]}], "minus": [{"metrics": ["a", "c"]}]}
@@ -94,6 +108,17 @@ CASES = {
         metrics(SIZES, 1, 1, 1), metrics(SIZES, 1, -1, 1),
     ),
     "Exact": (rules.Exact(metric="y", of=at(0), op="<=", than=1), curve(2), curve(3)),
+    "Ranks": (rules.Ranks(metric="m", interest=0.5, **GRID), grid(0, 0), grid(-1, -1)),
+    "Ranks, psi": (rules.Ranks(metric="m", score="psi", interest=0.5, **GRID), grid(0, 0), grid(-1, -1)),
+    "Ranks, sign error": (
+        rules.Ranks(metric="m", score="sign_error", sign=-1, margin=-0.3, test_size=10_000, **GRID),
+        grid(0, 0), grid(-1, -1),
+    ),
+    "RanksWrongly": (rules.RanksWrongly(metrics=["m", "n"], test_size=10_000, **GRID), grid(1, 0), grid(1, 1)),
+    "RanksDiffer": (
+        rules.RanksDiffer(metrics=["m", "n", "g"], axes=["data.x", "data.y"], test_size=10_000, **GRID),
+        grid(0, -1), grid(-1, 0),
+    ),
 }  # fmt: skip
 
 
@@ -101,7 +126,8 @@ CASES = {
 def test_no_effect_and_the_opposite_one(name):
     rule, none, opposite = CASES[name]
     for values in (none, opposite):
-        (found,) = verdicts({name: rule}, Drawn(values), family=5)
+        runs = Drawn(values) if isinstance(values, dict) else values
+        (found,) = verdicts({name: rule}, runs, family=5)
         assert found.status == "not replicated", found.words
 
 

@@ -24,6 +24,8 @@ RULES = [
     rules.Correlation(metrics=["a", "b"], over=OVER, of={}, interest=0.5, groups="data.x"),
     rules.CorrelationDifference(**PAIRS, interest=0.5),
     rules.CorrelationDifference(**PAIRS, interest=0.5, groups="data.x"),
+    rules.Ranks(metric="y", gap="g", over=OVER, of={}, interest=0.5),
+    rules.Ranks(metric="y", than_metric="a", gap="g", over=OVER, of={}, score="psi", interest=0.5),
 ]
 
 
