@@ -298,7 +298,7 @@ def test_the_level_is_kept_without_any_effect(name):
 def test_diverged_runs_and_those_outside_the_window_decide_nothing():
     def make(a, b, c, random):
         g = 0.1 * (a + b + c) + 0.01 * random.normal()
-        return {"m": g + 0.01 * random.normal(), "g": g, "loss": 0.01}
+        return {"m": g + 0.05 * random.normal(), "g": g, "loss": 0.01}
 
     records = on_grid(make, seeds=2)
     within = {"loss": [0.009, 0.011]}
