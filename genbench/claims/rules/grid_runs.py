@@ -188,9 +188,9 @@ class Sample:
         for name in within:
             for row in np.flatnonzero(np.isnan(grid.column(name))).tolist():
                 reasons.setdefault(row, grid.runs.reason(name, grid.rows[row]))
-        gone = np.isin(np.arange(len(self.g)), [*reasons])
-        self.g = np.where(gone, np.nan, self.g)
-        self.x = [np.where(gone, np.nan, values) for values in self.x]
+        lost = np.isin(np.arange(len(self.g)), [*reasons])
+        self.g = np.where(lost, np.nan, self.g)
+        self.x = [np.where(lost, np.nan, values) for values in self.x]
         for name, values in ((gap, self.g), *zip(metrics, self.x, strict=True)):
             for row in np.flatnonzero(np.isnan(values)).tolist():
                 reasons.setdefault(row, grid.runs.reason(name, grid.rows[row]))
