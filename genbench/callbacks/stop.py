@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -20,13 +21,36 @@ from genbench.records.estimate import Estimate
 
 _MARGIN = partial(margin, percentile=1)
 _STEPS = "train/optimization/steps"
+_FAR = 1e9  # steps, which no look waits for
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look at the train loss: its optimizer step, the loss, and the step of the next look; None where unknown."""
+
+    step: int | None = None
+    loss: float = math.nan
+    next: int | None = None
+
+    def after(self, step: int, loss: float, threshold: float, tolerance: float) -> "_Look":
+        """The look at ``step``, which this one precedes; the loss is above the threshold."""
+        if self.step is None or not math.isfinite(loss):
+            return _Look(step, loss)
+        passed = step - self.step
+        fallen, left = math.log(self.loss / loss), math.log(loss / threshold)
+        wait = passed * max(left / 2, -math.log1p(-tolerance) / 2) / fallen if fallen > 0 else passed
+        return _Look(step, loss, step + max(1, int(min(wait, _FAR))))
 
 
 class Stop(pl.Callback):
-    """Stops training after an epoch whose final weights reach a threshold in a full pass in evaluation mode.
+    """Stops training when the weights after an epoch reach a threshold in a full pass in evaluation mode.
 
     Without a threshold it does nothing. If the pass fails, training goes on, and each reason is logged once.
     ``train/optimization/steps`` are the optimizer steps until the end.
+
+    With a ``tolerance`` it also looks within epochs, so that runs stop at nearly the same train loss: when ln L has
+    fallen from one look to the next, it looks again after the steps in which, at that rate, ln L comes half way to
+    ln ``train_loss``, or falls by half the tolerance if that is more; when it has risen, after as many steps as before.
 
     Args:
         train_loss: stop if the train loss is at most this, > 0.
@@ -34,6 +58,8 @@ class Stop(pl.Callback):
         train_margin: stop if 99 % of the train examples have at least this margin, > 0 (see
             :func:`genbench.measures.margin`), as Nagarajan & Kolter 2019 (arXiv 1902.04742) do.
         every_n_epochs: how often to check, at least 1.
+        tolerance: look so often that the loss at the stop is at most this share below ``train_loss``, in (0, 1), where
+            it falls smoothly; a loss that jumps within a step may lie lower. ``None``: after epochs alone.
         loss: (output, target) -> mean over the batch.
         forward: (model, batch) -> (output, target), for batches that are not (input, target).
         count: (output, target) -> weight of a batch in the mean (see :class:`genbench.measures.Snapshot`); ``None`` for
@@ -48,6 +74,7 @@ class Stop(pl.Callback):
         train_accuracy: float | None = None,
         train_margin: float | None = None,
         every_n_epochs: int = 1,
+        tolerance: float | None = None,
         loss: Loss = nn.functional.cross_entropy,
         forward: Forward | None = None,
         count: Count | None = None,
@@ -60,11 +87,16 @@ class Stop(pl.Callback):
         ):
             if value is not None and check_number(f"Stop {name}", value, low=0, high=high) == 0:
                 raise ValueError(f"Stop {name} is {value!r}; accepted: a number > 0")
+        if tolerance is not None:
+            check_number("Stop tolerance", tolerance, low=0, high=1, open_low=True, open_high=True)
+            if train_loss is None:
+                raise ValueError(f"Stop tolerance is {tolerance!r} and train_loss is null; accepted: null, or both")
         check_subject("Stop", loss=loss, forward=forward, count=count, network=network)
         self.train_loss = train_loss
         self.train_accuracy = train_accuracy
         self.train_margin = train_margin
         self.every_n_epochs = check_integer("Stop every_n_epochs", every_n_epochs, least=1)
+        self.tolerance = tolerance
         self.loss = loss
         self.forward = forward
         self.count = count
@@ -74,6 +106,7 @@ class Stop(pl.Callback):
         self.seconds = 0.0
         self._splits = Splits()
         self._probed = False
+        self._look = _Look()
 
     @property
     def _idle(self) -> bool:
@@ -82,6 +115,19 @@ class Stop(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.check(pl_module)
         self._splits, self._probed, self.results = Splits(), False, {}
+        if trainer.global_step == 0:
+            self._look = _Look()
+
+    @property
+    def state_key(self) -> str:
+        names = ("train_loss", "train_accuracy", "train_margin", "every_n_epochs", "tolerance", "network")
+        return self._generate_state_key(**{name: getattr(self, name) for name in names})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.tolerance is None else asdict(self._look)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._look = _Look(**state_dict)
 
     def keys(self, splits: Sequence[str]) -> list[str]:
         """Return the metric keys that it will have, see :meth:`genbench.callbacks.base.Measuring.keys`."""
@@ -95,13 +141,24 @@ class Stop(pl.Callback):
         """Refuse the name of a part that the module does not have, before training."""
         network(pl_module, self.network)
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._look.next is not None and trainer.global_step >= self._look.next:
+            self._check(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._idle or (trainer.current_epoch + 1) % self.every_n_epochs:
+        if not self._idle and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._check(trainer, pl_module)
+
+    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._look.step == trainer.global_step:  # within the epoch that ends now
             return
         with restoring_random_state():
             try:
                 reached = self._reached(trainer, pl_module)
             except Exception as error:  # a failed measurement never ends training
+                self._look = _Look()  # looks after epochs alone until there is a loss again
                 warn(trainer, pl_module, {"Stop": reason(error)})
                 return
         if reached:
@@ -117,8 +174,12 @@ class Stop(pl.Callback):
             probe(train)
             self._probed = True
         with train.measuring():
-            if self.train_loss is not None and train.mean_loss <= self.train_loss:
-                return True
+            if self.train_loss is not None:
+                if train.mean_loss <= self.train_loss:
+                    self._look = _Look(trainer.global_step)
+                    return True
+                if self.tolerance is not None:
+                    self._look = self._look.after(trainer.global_step, train.mean_loss, self.train_loss, self.tolerance)
             found = [
                 (threshold, measured(train))
                 for threshold, measured in ((self.train_accuracy, accuracy), (self.train_margin, _MARGIN))

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from genbench.callbacks.base import Measuring
+from genbench.callbacks.stop import Stop
 from genbench.runs.run import Run
 from genbench.training import Unpackable
 
@@ -56,9 +57,13 @@ class Dispatch(pl.Callback):
         self._pack = pack  # a RunPack
 
     def _all(self, hook: str, *args: Any) -> None:
+        self._of(hook, None, *args)
+
+    def _of(self, hook: str, only: int | None, *args: Any) -> None:
+        """Call a hook of all active runs, or of one."""
         pack = self._pack
         for index, call in pack.calls[hook]:
-            if index in pack.active:
+            if index in pack.active and only in (None, index):
                 pack.guarded(index, partial(call, pack.trainer_of(index), pack.module_of(index), *args))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -83,6 +88,7 @@ class Dispatch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._batch("on_train_batch_end", batch, batch_idx, outputs)
+        self._pack.end_stopped(partial(self._of, "on_train_epoch_end"))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._all("on_train_epoch_end")
@@ -106,7 +112,9 @@ def _overrides(callback: pl.Callback, hook: str) -> bool:
 
 
 def _idle(callback: pl.Callback, hook: str) -> bool:
-    """Whether a callback does nothing in a hook of batches: it measures, but not after steps."""
+    """Whether a callback does nothing in a hook of batches: it measures or looks, but not after steps."""
+    if "batch" in hook and isinstance(callback, Stop):
+        return callback.tolerance is None
     if "batch" not in hook or not isinstance(callback, Measuring) or callback.every_n_steps is not None:
         return False
     return getattr(type(callback), hook) is getattr(Measuring, hook)

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
@@ -314,20 +314,37 @@ class RunPack(Pack):
         for module in self._run_modules:
             module.on_train_start()
 
+    def end_stopped(self, end_epoch: Callable[[int], None]) -> None:
+        """End the runs that were told to stop within an epoch, which ends for them there: ``end_epoch`` calls their
+        callbacks."""
+        if stopped := [index for index in self.active if self.trainer_of(index).should_stop]:
+            objectives = torch.stack(self._objectives, 1).tolist()
+            for index in stopped:
+                end_epoch(index)
+                self._end_epoch(index, objectives)
+            self._end_those_told()
+
     def on_train_epoch_end(self) -> None:
         objectives = torch.stack(self._objectives, 1).tolist()  # [lanes, steps]
         self._objectives.clear()
-        ended = []
         for index in list(self.active):
-            module, places = self.module_of(index), self.places[index]
-            own = [objectives[place] for place, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
-            self.guarded(index, partial(module.end_epoch, own))
-            for place, lane in zip(places, module.lanes, strict=True):
-                if lane.stopped and index in self.active:
-                    self.release(place)
-            if index in self.active and self.trainer_of(index).should_stop:
-                self.trainer_of(index).ended = True
-                ended.append(index)
+            self._end_epoch(index, objectives)
+        self._end_those_told()
+
+    def _end_epoch(self, index: int, objectives: Sequence[Sequence[float]]) -> None:
+        """Record an epoch of a run and release its lanes that stop; ``objectives`` [lanes, steps] of the pack."""
+        module, places = self.module_of(index), self.places[index]
+        own = [objectives[place] for place, lane in zip(places, module.lanes, strict=True) if not lane.stopped]
+        self.guarded(index, partial(module.end_epoch, own))
+        for place, lane in zip(places, module.lanes, strict=True):
+            if lane.stopped and index in self.active:
+                self.release(place)
+
+    def _end_those_told(self) -> None:
+        """End the runs that were told to stop."""
+        ended = [index for index in self.active if self.trainer_of(index).should_stop]
+        for index in ended:
+            self.trainer_of(index).ended = True
         self.end(ended)
         if not self.active:
             self.trainer.should_stop = True

@@ -223,6 +223,25 @@ def test_a_threshold_ends_one_run_and_not_the_others(configure, tmp_path):
         assert_alike(ours, theirs, tmp_path)
 
 
+def test_runs_that_stop_within_an_epoch_stop_where_they_stop_alone(configure, tmp_path):
+    near = ("trainer.max_steps=240", *SGD, "callbacks.stop.tolerance=0.02", "callbacks.stop.every_n_epochs=2")
+    configs = [
+        configure(*FAST, *near, f"callbacks.stop.train_loss={loss}", f"seed={seed}")
+        for seed, loss in enumerate((1.1, 0.9, 0.7, 0.0001))
+    ]
+    packed = pack(configs)
+    steps = [int(record["metrics"]["train/optimization/steps"]) for record in packed]
+    per_epoch = build.build_data(configs[0]).steps_per_epoch
+    assert len(set(steps)) == 4
+    assert steps[3] == 240
+    assert any(step % per_epoch for step in steps[:3])
+    for ours, theirs, config in zip(packed, alone(configs, tmp_path), configs, strict=True):
+        assert_alike(ours, theirs, tmp_path)
+        assert ours["metrics"]["train/optimization/steps"] == theirs["metrics"]["train/optimization/steps"]
+        if (loss := config["callbacks"]["stop"]["train_loss"]) > 0.1:
+            assert 0.98 * loss <= ours["metrics"]["train/performance/cross_entropy"] <= loss
+
+
 class Spy(pl.Callback):
     """Writes down what it is called with, and when."""
 
@@ -487,11 +506,12 @@ def assert_identical(found, whole, tmp_path):
     [
         ("regularization=[dropout,swa]", "regularization.swa.start=0.3", "scheduler=cosine", "callbacks=full"),
         ("regularization=[ensemble,batch_norm]", "regularization.ensemble.members=2", "optimizer=momentum"),
+        ("callbacks.stop.train_loss=0.5", "callbacks.stop.tolerance=0.02", "trainer.max_steps=240", *SGD),
     ],
-    ids=["dropout-swa", "ensemble-batch_norm"],
+    ids=["dropout-swa", "ensemble-batch_norm", "stop"],
 )
 def test_a_killed_pack_continues_bit_for_bit(configure, tmp_path, overrides):
-    configs = interrupting(seeds(configure, *overrides, "trainer.max_steps=45"), tmp_path, [3])
+    configs = interrupting(seeds(configure, "trainer.max_steps=45", *overrides), tmp_path, [3])
     whole = uninterrupted(configs, tmp_path, [3])
     killed(configs, tmp_path)
     assert_identical(pack(configs), whole, tmp_path)
