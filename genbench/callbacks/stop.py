@@ -15,21 +15,23 @@ from genbench.callbacks.subject import check_subject, network, probe
 from genbench.checks import check_integer, check_number
 from genbench.measures import Snapshot, accuracy, margin
 from genbench.measures.base import reason
+from genbench.measures.batch_structure import BatchStructure
 from genbench.measures.random_state import restoring_random_state
 from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.records.estimate import Estimate
 
 _MARGIN = partial(margin, percentile=1)
 _STEPS = "train/optimization/steps"
-_FAR = 1e9  # steps, which no look waits for
 
 
 @dataclass(frozen=True)
 class _Look:
-    """A look at the train loss: its optimizer step, the loss, and the step of the next look; None where unknown."""
+    """A look at the train loss: its optimizer step, the loss, how fast ln L falls a step, and the step of the next
+    look; None where unknown."""
 
     step: int | None = None
     loss: float = math.nan
+    rate: float = 0.0
     next: int | None = None
 
     def after(self, step: int, loss: float, threshold: float, tolerance: float) -> "_Look":
@@ -37,9 +39,10 @@ class _Look:
         if self.step is None or not math.isfinite(loss):
             return _Look(step, loss)
         passed = step - self.step
-        fallen, left = math.log(self.loss / loss), math.log(loss / threshold)
-        wait = passed * max(left / 2, -math.log1p(-tolerance) / 2) / fallen if fallen > 0 else passed
-        return _Look(step, loss, step + max(1, int(min(wait, _FAR))))
+        rate = max(math.log(self.loss / loss) / passed, self.rate / 2)  # a loss that jumps falls faster at times
+        way = max(math.log(loss / threshold), -math.log1p(-tolerance)) / 2
+        wait = passed if rate <= 0 else min(way / rate, 2 * passed)
+        return _Look(step, loss, rate, step + max(1, int(wait)))
 
 
 class Stop(pl.Callback):
@@ -48,9 +51,10 @@ class Stop(pl.Callback):
     Without a threshold it does nothing. If the pass fails, training goes on, and each reason is logged once.
     ``train/optimization/steps`` are the optimizer steps until the end.
 
-    With a ``tolerance`` it also looks within epochs, so that runs stop at nearly the same train loss: when ln L has
-    fallen from one look to the next, it looks again after the steps in which, at that rate, ln L comes half way to
-    ln ``train_loss``, or falls by half the tolerance if that is more; when it has risen, after as many steps as before.
+    With a ``tolerance`` it also looks within epochs, so that runs stop at nearly the same train loss. It looks again
+    after the steps in which ln L comes half way to ln ``train_loss``, or falls by half the tolerance if that is more,
+    but after at most twice the steps that passed before this look. It expects ln L to fall as fast as since the look
+    before, or half as fast as it expected then if that is more; while it has never fallen, it waits as long as before.
 
     Args:
         train_loss: stop if the train loss is at most this, > 0.
@@ -105,7 +109,7 @@ class Stop(pl.Callback):
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._splits = Splits()
-        self._probed = False
+        self._structure: BatchStructure | None = None  # of the train split's batches
         self._look = _Look()
 
     @property
@@ -114,7 +118,7 @@ class Stop(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.check(pl_module)
-        self._splits, self._probed, self.results = Splits(), False, {}
+        self._splits, self._structure, self.results = Splits(), None, {}
         if trainer.global_step == 0:
             self._look = _Look()
 
@@ -170,10 +174,12 @@ class Stop(pl.Callback):
             raise ValueError("there is no train split")
         model = network(pl_module, self.network)
         train = Snapshot(model, self.loss, data.batches, forward=self.forward, count=self.count)
-        if not self._probed:
+        if self._structure is None:
             probe(train)
-            self._probed = True
+        else:
+            train = train.with_structure(self._structure)
         with train.measuring():
+            self._structure = train.structure
             if self.train_loss is not None:
                 if train.mean_loss <= self.train_loss:
                     self._look = _Look(trainer.global_step)

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,13 @@ class Evaluation(FrozenNetwork):
     def measured_modules(self) -> list[nn.Module]:
         """The network, and a loss that is a module."""
         return [self.model, self.loss] if isinstance(self.loss, nn.Module) else [self.model]
+
+    def with_structure(self, structure: BatchStructure) -> Self:
+        """The same network, loss and data, whose batches are known to have this structure: the search for it takes
+        several forward passes."""
+        known = self.view(())
+        known._shared["structure"] = structure
+        return known
 
     # -- values of the whole data
 

@@ -132,12 +132,12 @@ def test_it_looks_again_after_half_the_logarithms_way():
     stop = Counted(train_loss=0.5, every_n_epochs=2, tolerance=0.05)
     losses = Losses()
     fit(Slow(), [stop, losses], max_epochs=40)
-    due = [16, 32]  # two epochs each: before the second look nothing is known of the rate
+    due, rate = [16, 32], 0.0  # two epochs each: before the second look nothing is known of the rate
     while due[-1] < stop.looks[-1]:
         before, last = due[-2:]
-        fallen = math.log(losses.losses[before] / losses.losses[last])
+        rate = max(math.log(losses.losses[before] / losses.losses[last]) / (last - before), rate / 2)
         way = max(math.log(losses.losses[last] / 0.5), -math.log(0.95)) / 2
-        wait = max(1, int((last - before) * way / fallen))
+        wait = max(1, int(min(way / rate, 2 * (last - before))))
         due.append(min(last + wait, (last // 16 + 1) * 16))
     assert stop.looks == due
 
@@ -164,6 +164,28 @@ def test_a_pass_that_fails_ends_the_looks_within_epochs(caplog):
     assert fit(Slow(), [stop], max_epochs=12).current_epoch == 12
     assert [step % 16 for step in stop.looks if step > 48] == [0] * 3
     assert "no pass" in caplog.text
+
+
+def test_later_looks_make_one_forward_pass():
+    class Counting(Slow):
+        passes = 0
+
+        def forward(self, x):
+            type(self).passes += not self.training
+            return super().forward(x)
+
+    counts = []
+
+    class Looks(Stop):
+        def _reached(self, trainer, pl_module):
+            before = Counting.passes
+            found = super()._reached(trainer, pl_module)
+            counts.append(Counting.passes - before)
+            return found
+
+    fit(Counting(), [Looks(train_loss=1e-9)], max_epochs=4)
+    assert counts[0] > 8  # eight batches, and the search for their structure
+    assert counts[1:] == [8, 8, 8]
 
 
 @pytest.mark.parametrize(
