@@ -18,8 +18,11 @@ from torch.optim.lr_scheduler import (
 from genbench.checks import check_integer, check_number
 
 
-def constant(optimizer: Optimizer, *, total_steps: int) -> None:
-    """No schedule."""
+def constant(optimizer: Optimizer, *, total_steps: int, factor: float = 1.0) -> LRScheduler | None:
+    """``factor`` times the optimizer's learning rate in every step: one axis of a sweep for optimizers whose usual
+    learning rates differ."""
+    check_number("scheduler.factor", factor, low=0, open_low=True)
+    return None if factor == 1 else LambdaLR(optimizer, lambda step: factor)
 
 
 def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.0) -> LRScheduler:

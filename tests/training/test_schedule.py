@@ -28,6 +28,13 @@ def test_warm_up_is_linear_and_then_constant():
     assert rates(schedule.warmup, 20, warmup=0.05) == pytest.approx([0.4] * 20)  # one step of one
 
 
+def test_a_constant_rate_may_be_a_multiple_of_the_optimizers():
+    assert rates(schedule.constant, 3) == [0.4] * 3
+    assert rates(schedule.constant, 3, lrs=(0.1, 0.4), factor=0.25) == pytest.approx([0.1] * 3)
+    with pytest.raises(ValueError, match="scheduler.factor is 0; accepted"):
+        rates(schedule.constant, 3, factor=0)
+
+
 def test_warm_up_to_a_half_cosine():
     falling = [0.2 * (1 + math.cos(math.pi * t / 15)) for t in range(15)]
     assert rates(schedule.cosine, 20, warmup=0.25) == pytest.approx([0.08, 0.16, 0.24, 0.32, 0.4, *falling])
