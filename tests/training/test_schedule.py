@@ -31,7 +31,7 @@ def test_warm_up_is_linear_and_then_constant():
 def test_a_constant_rate_may_be_a_multiple_of_the_optimizers():
     assert rates(schedule.constant, 3) == [0.4] * 3
     assert rates(schedule.constant, 3, lrs=(0.1, 0.4), factor=0.25) == pytest.approx([0.1] * 3)
-    with pytest.raises(ValueError, match="scheduler.factor is 0; accepted"):
+    with pytest.raises(ValueError, match=r"scheduler\.factor is 0; accepted"):
         rates(schedule.constant, 3, factor=0)
 
 
