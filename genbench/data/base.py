@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -38,6 +39,8 @@ class TensorData(LightningDataModule):
     - *Warm start*: the first steps take smaller or larger batches (Keskar et al. 2017, arXiv 1609.04836), in
       the order that training with that batch size has; the optimizer keeps its state. An epoch, of which callbacks
       and schedules speak, still has the number of steps that ``batch_size`` gives it.
+    - *Parts*: gives each network of an ensemble a part of the train split, in turn, to train on. Measures still see
+      the whole split.
 
     ``digest`` identifies the content: the sha256 of the name, of the tensors before any setting, and of a confusion
     matrix read from a file.
@@ -56,6 +59,7 @@ class TensorData(LightningDataModule):
             :func:`genbench.data.corruptions.randomized_inputs`.
         warm_start_steps: number of first steps with batches of another size, a multiple of the steps of an epoch.
         warm_start_batch_size: examples of each of these steps; ``None`` where there are none.
+        parts: number of consecutive parts of equal size, at least 1; what is left over is not trained on.
         seed: at least 0.
 
     Raises:
@@ -94,6 +98,7 @@ class TensorData(LightningDataModule):
         inputs: str = "original",
         warm_start_steps: int = 0,
         warm_start_batch_size: int | None = None,
+        parts: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -118,11 +123,13 @@ class TensorData(LightningDataModule):
                 f"data.val_fraction is {val_fraction!r}; accepted: 0, or a share of data.train_size={self.train_size} "
                 f"that leaves at least one example in each split (no {empty} example is left)"
             )
-        note = f"{n_train} examples are trained on"
-        self.batch_size = n_train
+        self.parts = check_integer("data.parts", parts, least=1, most=n_train)
+        n = n_train // self.parts
+        note = f"{n} examples are trained on"
+        self.batch_size = n
         if batch_size is not None:
-            self.batch_size = check_integer("data.batch_size", batch_size, least=1, most=n_train, note=note)
-        self.warm_start = _warm_start(warm_start_steps, warm_start_batch_size, n_train, self.batch_size)
+            self.batch_size = check_integer("data.batch_size", batch_size, least=1, most=n, note=note)
+        self.warm_start = _warm_start(warm_start_steps, warm_start_batch_size, n, self.batch_size)
 
         self.order_seeds: tuple[int, ...] | None = None
         self.device = torch.device("cpu")
@@ -183,8 +190,8 @@ class TensorData(LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of full batches in the training split."""
-        return len(self._splits["train"][1]) // self.batch_size
+        """Number of full batches in the training split, or in a part of it."""
+        return len(self._splits["train"][1]) // self.parts // self.batch_size
 
     def to(self, device: torch.device | str) -> "TensorData":
         """Move every split to ``device``."""
@@ -217,9 +224,13 @@ class TensorData(LightningDataModule):
     def train_dataloader(self) -> Batches | Stream:
         """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
-        return Batches(
-            x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds, warm_start=self.warm_start
-        )
+        return Batches(x, y, **self.loading)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The settings of the shuffled batches."""
+        settings = ("batch_size", "seed", "warm_start", "parts")
+        return {"seeds": self.order_seeds, **{name: getattr(self, name) for name in settings}}
 
     def val_dataloader(self) -> Chunks | list[Chunks]:
         """Return the validation split in order; an empty list if there is none."""

@@ -23,6 +23,9 @@ class Batches:
     ``seeds=None`` yields x: [B, ...] and y: [B], ordered by ``seed``. A tuple of seeds, one a lane, yields
     x: [lanes, B, ...] and y: [lanes, B]; each lane sees the order that a run with its seed alone would see.
 
+    With ``parts`` the lanes take their examples from as many consecutive parts of equal size in turn, and an epoch is
+    one of a part.
+
     The last partial batch of an epoch is dropped: all steps give examples the same weight, batch statistics are of full
     batches, and an epoch has ``floor(n / batch_size)`` steps in all compared runs.
 
@@ -43,10 +46,12 @@ class Batches:
         seed: int,
         seeds: tuple[int, ...] | None = None,
         warm_start: WarmStart | None = None,
+        parts: int = 1,
     ) -> None:
         self.x = x
         self.y = y
         self.batch_size = batch_size
+        self.parts = parts
         self.warm_start = warm_start
         self.seed = seed
         self.seeds = seeds
@@ -63,12 +68,16 @@ class Batches:
         """Choose the epoch whose order the next iteration follows."""
         self.epoch = epoch
 
-    def order(self, seed: int, epoch: int) -> Tensor:
+    def order(self, lane: int, epoch: int) -> Tensor:
         """Return the order of one lane in one epoch as indices [len(self), B]."""
+        seed = (self.seeds or (self.seed,))[lane]
+        return self._of_part(seed, epoch) + lane % self.parts * self._examples
+
+    def _of_part(self, seed: int, epoch: int) -> Tensor:
         steps = len(self)
         if self.warm_start is None or epoch * steps >= self.warm_start.steps:
             return self._order(seed, epoch, self.batch_size)
-        each = len(self.y) // self.warm_start.batch_size
+        each = self._examples // self.warm_start.batch_size
         first, last = epoch * steps, (epoch + 1) * steps
         parts = [self._order(seed, e, self.warm_start.batch_size) for e in range(first // each, -(-last // each))]
         start = first // each * each
@@ -77,17 +86,22 @@ class Batches:
     def _order(self, seed: int, epoch: int, size: int) -> Tensor:
         # drawn on the CPU, so that the same run sees the same order on every device
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-        steps = len(self.y) // size
-        return torch.randperm(len(self.y), generator=generator)[: steps * size].view(steps, -1)
+        steps = self._examples // size
+        return torch.randperm(self._examples, generator=generator)[: steps * size].view(steps, -1)
+
+    @property
+    def _examples(self) -> int:
+        """Number of examples of a part."""
+        return len(self.y) // self.parts
 
     def indices(self, epoch: int) -> Tensor:
         """Return the rows of every batch of an epoch, [len(self), B], or with lanes [len(self), lanes, B]."""
         if self.seeds is None:
-            return self.order(self.seed, epoch)
-        return torch.stack([self.order(seed, epoch) for seed in self.seeds], dim=1)
+            return self.order(0, epoch)
+        return torch.stack([self.order(lane, epoch) for lane in range(len(self.seeds))], dim=1)
 
     def __len__(self) -> int:
-        return len(self.y) // self.batch_size
+        return self._examples // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         index = None
@@ -139,12 +153,10 @@ class MergedBatches(Batches):
         self._steps = len(first)
         offsets = [0, *accumulate(len(loader.y) for loader in loaders)]
         every = [(i, k) for i, loader in enumerate(loaders) for k in range(len(loader.seeds or ()))]
-        self._lanes = [
-            (loaders[i], (loaders[i].seeds or ())[k], offsets[i]) for i, k in (every if lanes is None else lanes)
-        ]
+        self._lanes = [(loaders[i], k, offsets[i]) for i, k in (every if lanes is None else lanes)]
 
     def indices(self, epoch: int) -> Tensor:
-        return torch.stack([loader.order(seed, epoch) + offset for loader, seed, offset in self._lanes], dim=1)
+        return torch.stack([loader.order(lane, epoch) + offset for loader, lane, offset in self._lanes], dim=1)
 
     def __len__(self) -> int:
         return self._steps

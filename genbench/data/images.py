@@ -150,9 +150,7 @@ class ImageData(TensorData):
     def train_dataloader(self) -> "ImageBatches":
         """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
         x, y = self.tensors("train")
-        return ImageBatches(
-            x, y, batch_size=self.batch_size, seed=self.seed, seeds=self.order_seeds, warm_start=self.warm_start
-        )
+        return ImageBatches(x, y, **self.loading)
 
 
 class CroppedImageData(ImageData):
@@ -396,11 +394,11 @@ class ImageBatches(Batches):
 
     def __init__(self, x: Any, y: Tensor, **settings: Any) -> None:
         super().__init__(x, y, **settings)
-        self._lanes: list[tuple[ImageBatches, int]] = [(self, one) for one in self.seeds or (self.seed,)]
+        self._lanes: list[tuple[ImageBatches, int]] = [(self, lane) for lane in range(len(self.seeds or (0,)))]
 
     def indices(self, epoch: int) -> Tensor:
         """Return the rows of every batch of an epoch, for each lane of its own images, [len(self), lanes, B]."""
-        return torch.stack([loader.order(seed, epoch) for loader, seed in self._lanes], dim=1)
+        return torch.stack([loader.order(lane, epoch) for loader, lane in self._lanes], dim=1)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         batches: Iterator[tuple[Tensor, Tensor]] | None = None

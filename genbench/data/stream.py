@@ -42,8 +42,8 @@ class StreamData(TensorData):
         train_size: examples of an epoch, or of the frozen set, those for validation included; at least 1.
         test_size: examples of the test split, at least 1.
         fresh: whether every batch has new examples.
-        settings: the others of :class:`genbench.data.TensorData`; ``imbalance``, ``duplicates``, ``inputs`` and
-            ``warm_start_steps`` need ``fresh=False``.
+        settings: the others of :class:`genbench.data.TensorData`; ``imbalance``, ``duplicates``, ``inputs``,
+            ``warm_start_steps`` and ``parts`` need ``fresh=False``.
     """
 
     source: Source
@@ -55,7 +55,9 @@ class StreamData(TensorData):
         self._size = check_integer("data.train_size", train_size, least=1)
         self._test_size = check_integer("data.test_size", test_size, least=1)
         self.fresh = check_flag("data.fresh", fresh)
-        neutrals = (("imbalance", 1), ("duplicates", 0), ("inputs", "original"), ("warm_start_steps", 0))
+        neutrals = (
+            ("imbalance", 1), ("duplicates", 0), ("inputs", "original"), ("warm_start_steps", 0), ("parts", 1)
+        )  # fmt: skip
         for name, neutral in neutrals:
             if fresh and settings.get(name, neutral) != neutral:
                 raise ValueError(f"data.{name} is {settings[name]!r}; accepted: {neutral} where data.fresh is true")

@@ -33,7 +33,7 @@ from genbench.measures.curvature import (
 )
 from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
-from genbench.measures.disagreement import disagreement
+from genbench.measures.disagreement import disagreement, ensemble_disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_curve
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
@@ -140,6 +140,7 @@ __all__ = [
     "effective_rank",
     "empirical_fisher_trace",
     "ensemble_curve",
+    "ensemble_disagreement",
     "error",
     "first_order_flatness",
     "fisher_rao_norm",

@@ -45,6 +45,8 @@ class Method(nn.Module):
     Attributes:
         order: methods apply in ascending order.
         members: number of networks that a run trains side by side.
+        share_init, share_order: whether these have the initial weights, or the order of batches and random numbers, in
+            common.
         per_lane: settings in which the runs of one pack may differ: those on which the operations of a step do not
             depend. None: all numbers but ``counts``.
         counts: numbers on which the operations of a step usually depend.
@@ -54,6 +56,8 @@ class Method(nn.Module):
 
     order: int = 0
     members: int = 1
+    share_init: bool = False
+    share_order: bool = False
     per_lane: tuple[str, ...] | None = None
     counts: tuple[str, ...] = ("members", "n", "steps", "projections", "groups", "cycles")
     alters: str = ""

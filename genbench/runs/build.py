@@ -51,17 +51,27 @@ def build_data(config: Config) -> Any:
 
 
 def build_module(config: Config, data: Any, shard: Shard | None = None) -> Training:
-    """Build the lanes of a run, each with its own initial weights, random draws and order of batches."""
+    """Build the lanes of a run, each with its own initial weights, random draws and order of batches, except for what a
+    method has them share."""
     seed = config["seed"]
     methods = lambda: in_order({key: make(node) for key, node in config["regularization"].items()})  # noqa: E731
     count = max([1, *(method.members for method in methods())])
-    data.order_seeds = tuple(derive_seed(seed, "order", index) for index in range(count))
+    share_init, share_order = (
+        any(getattr(method, name) for method in methods()) for name in ("share_init", "share_order")
+    )
+    parts = getattr(data, "parts", 1)
+    if parts not in (1, count):
+        raise ConfigError(f"data.parts is {parts}; accepted: 1, or the number of networks that the run trains, {count}")
+    if share_init and share_order and parts == 1:
+        raise ConfigError("regularization Ensemble: share_init and share_order are true; accepted: one, or data.parts")
+    inits, orders = ([0] * count if shared else range(count) for shared in (share_init, share_order))
+    data.order_seeds = tuple(derive_seed(seed, "order", index) for index in orders)
     lanes = []
-    for index in range(count):
+    for init, order in zip(inits, orders, strict=True):
         with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(seed, "weights", index))
+            torch.manual_seed(derive_seed(seed, "weights", init))
             network = build_network(config["model"], data)
-        lanes.append(Lane(network, methods(), seed=derive_seed(seed, "draws", index)))
+        lanes.append(Lane(network, methods(), seed=derive_seed(seed, "draws", order)))
     try:
         optimizer = make(config["optimizer"])
         optimizer([{"params": lane.trained} for lane in lanes])

@@ -145,12 +145,20 @@ def test_loggers_of_a_pack_get_each_runs_own_loss_and_learning_rate(configure, t
         (("regularization=none",), 3),
         (("regularization=[l2,mixup,dropout]", "trainer.max_steps=31"), 3),  # ends within an epoch
         (("regularization=[ensemble,label_smoothing]", "regularization.ensemble.members=2"), 6),
+        (
+            (
+                "regularization=ensemble",
+                "regularization.ensemble={members: 2, share_init: true, share_order: true}",
+                "data.parts=2",
+            ),
+            6,
+        ),
         (("regularization=swa", "regularization.swa.start=0.5"), 3),
         (("regularization=[swa,batch_norm]", "regularization.swa.start=0.5", *SGD), 3),
         (("callbacks=full", "callbacks.measures.every_n_steps=5", "regularization=sam", "logger=[csv,tensorboard]"), 3),
         (("callbacks=trajectory_shape", "callbacks.trajectory_shape.points=50", "trainer.max_steps=70"), 3),
     ],
-    ids=["none", "mid-epoch", "ensemble", "swa", "batch_norm", "callbacks", "trajectory_shape"],
+    ids=["none", "mid-epoch", "ensemble", "parts", "swa", "batch_norm", "callbacks", "trajectory_shape"],
 )
 def test_each_run_leaves_what_it_leaves_alone(configure, tmp_path, overrides, width):
     configs = seeds(configure, *overrides)
