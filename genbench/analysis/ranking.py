@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genbench.analysis import simultaneous
+from genbench.analysis import selection, simultaneous
 from genbench.analysis.controls import HYPERPARAMETERS, SEEDS, controls, reliability
 from genbench.analysis.correlations import correlated, dense_ranks
 from genbench.analysis.granulated import along
@@ -42,6 +42,9 @@ class Ranking:
         seeds: the column whose values are the unit within configurations; None if runs are.
         runs: how many have part, and how many ``configurations`` they are.
         notes: what was left out or taken for what, sentences.
+        within: the windows of metrics that runs had to lie in.
+        left_out: how many runs of each value of each hyperparameter did not, as
+            :func:`genbench.analysis.selection.left_out` gives them; empty without a window.
     """
 
     table: "pd.DataFrame"
@@ -57,6 +60,8 @@ class Ranking:
     runs: int
     configurations: int
     notes: Sequence[str]
+    within: selection.Within
+    left_out: "pd.DataFrame"
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -77,6 +82,7 @@ def rank(
     baseline: str = HYPERPARAMETERS,
     permutations: int = 99,
     contest: bool = False,
+    within: selection.Within | None = None,
     seed: int = 0,
 ) -> Ranking:
     """Put measures on trial: how well does each predict the gap, and does it say more than the hyperparameters do?
@@ -98,6 +104,9 @@ def rank(
         baseline: the row from which the differences are taken, a measure or a control.
         permutations: of the null of the mutual information.
         contest: take the mutual information by the rule of the contest on predicting generalization.
+        within: metrics and the least and the largest number of each, such as the train loss at which training was to
+            stop: other runs are left out. Each of these metrics is a control. A selection can make a measure look good,
+            so that τ is bounded by what it could be with all runs, whatever the others are.
         seed: of whatever is drawn.
 
     Returns:
@@ -110,7 +119,8 @@ def rank(
         within the measure), and ``worst``, one in words;
         ``information``, ``information_bias`` and ``information_p``, given at most two hyperparameters; ``within`` with
         ``…_low``, ``…_high``, ``within_p``, given all of them; ``increment`` with ``…_low``, ``…_high``,
-        ``increment_p`` of R² out of sample; ``reliability`` over seeds; ``runs``, and ``infinite`` of them.
+        ``increment_p`` of R² out of sample; ``reliability`` over seeds; ``runs``, and ``infinite`` of them; with
+        ``within``, ``tau_worst`` and ``tau_best``, of all runs, each pair with one that is left out counting −1, or 1.
 
     Raises:
         ValueError: a column that is not there or holds no numbers; no hyperparameter that varies; fewer than three
@@ -122,14 +132,23 @@ def rank(
         raise ValueError(f"score is {score!r}; accepted: {', '.join(SCORES)}")
     if not measures:
         raise ValueError("measures is []; accepted: columns, at least one")
+    within = within or {}
     measures, hyperparameters = [*dict.fromkeys(measures)], [*dict.fromkeys(hyperparameters)]
+    if not (measures := [name for name in measures if name not in within]):
+        raise ValueError("measures are those of the window alone; accepted: others beside them")
     checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, directions)
-    roles = [gap, *measures, *hyperparameters, *([] if seeds is None else [seeds])]
+    roles = [gap, *measures, *within, *hyperparameters, *([] if seeds is None else [seeds])]
     if twice := [name for name in roles if roles.count(name) > 1]:
         raise ValueError(
             f"{twice[0]!r} has two roles; accepted: a gap, measures, hyperparameters and seeds that differ"
         )
-    frame, measures, hyperparameters, notes = _usable(frame, gap, measures, hyperparameters, seeds)
+    kept = selection.inside(frame, within)
+    lost = selection.left_out(frame, kept, hyperparameters if within else [])
+    told = selection.words(lost, within, kept) if within else []
+    if not kept.any():
+        raise ValueError(f"no run lies within: {told[0]}")
+    frame, measures, hyperparameters, notes = _usable(frame[kept], gap, [*measures, *within], hyperparameters, seeds)
+    measures, notes = [name for name in measures if name not in within], [*told, *notes]
     configuration = configurations(frame, hyperparameters)
     count = int(configuration.max(initial=-1)) + 1
     if count < 3:
@@ -139,9 +158,11 @@ def rank(
         seeds = None
     infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
     notes += [f"{name} is infinite in {n} runs: the largest or smallest of all." for name, n in infinite.items() if n]
+    windows = {name: frame[name].to_numpy(dtype=float) for name in within}
     added = controls(frame, gap=gap, hyperparameters=hyperparameters, seed=seed)
     if taken := [name for name in added if name in frame]:
         raise ValueError(f"a column is {taken[0]!r}, as a control is; accepted: another name")
+    added |= windows
     names = [*measures, *added]
     if baseline not in names:
         raise ValueError(f"baseline is {baseline!r}; accepted: {', '.join(names)}")
@@ -208,6 +229,9 @@ def rank(
         row["constant"] = parts["psi"].get(name, {}).get("constant")
         row["reliability"] = reliability(frame[name].to_numpy(dtype=float), configuration)
         row |= {"runs": found[name]["tau"].runs, "infinite": infinite.get(name, 0)}
+        if within:
+            ends = selection.bounds(found[name]["tau"].value, row["runs"], int((~kept).sum()))
+            row |= dict(zip(("tau_worst", "tau_best"), ends, strict=True))
         rows.append(row)
     table = _ranked(rows, primary, names.index(baseline), seed)
     return Ranking(
@@ -224,6 +248,8 @@ def rank(
         len(frame),
         count,
         notes,
+        within,
+        lost,
     )
 
 

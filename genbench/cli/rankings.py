@@ -1,5 +1,6 @@
 """``genbench-table --rank``: which measure predicts the gap, of a folder of runs or of a CSV file."""
 
+import math
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
@@ -21,12 +22,15 @@ def add_arguments(parser: ArgumentParser, names: Callable[[str], list[str]]) -> 
     ranked.add_argument("--hyperparameters", type=names, metavar="NAME,…", help="columns, or settings")
     ranked.add_argument("--test-size", type=int, metavar="N", help="test examples of the gap, for sign errors")
     ranked.add_argument("--score", choices=("tau", "psi"), help="what orders the rows (default: tau)")
+    ranked.add_argument(
+        "--within", action="append", metavar="NAME=LOW:HIGH", help="leave out runs without such a number; repeatable"
+    )
     ranked.add_argument("--pgdl", action="store_true", help="information by the rule of the contest of 2020")
 
 
 def checked(arguments: Any, files: Sequence[Path]) -> bool:
     """Whether a ranking is asked for; refuse options that it does not go with, and its own without it."""
-    of_rank = ("gap", "measures", "falls", "hyperparameters", "test_size", "score", "pgdl")
+    of_rank = ("gap", "measures", "falls", "hyperparameters", "test_size", "score", "within", "pgdl")
     given = [name for name in of_rank if getattr(arguments, name) not in (None, False)]
     if given and not arguments.rank:
         raise ValueError(f"--{given[0].replace('_', '-')} is of --rank")
@@ -57,6 +61,8 @@ def show(path: Path, arguments: Any) -> None:
     if folder is not None and arguments.format == "terminal":
         ranking.check_output(folder, path)
     named = {name: getattr(arguments, name) for name in ("gap", "measures", "hyperparameters", "test_size")}
+    within = dict(map(_window, arguments.within or ()))
+    named["within"] = [*within]
     if path.is_file():
         columns = ranking.of_file(report.read_csv(path), **named, seed=arguments.seed)
     else:
@@ -65,7 +71,7 @@ def show(path: Path, arguments: Any) -> None:
         if name not in columns.measures:
             raise ValueError(f"--falls names {name!r}; {nearest(name, columns.measures)}")
     chosen = {name: value for name in ("score", "baseline") if (value := getattr(arguments, name)) is not None}
-    found = ranking.ranked(columns, falls=arguments.falls or (), contest=arguments.pgdl, **chosen)
+    found = ranking.ranked(columns, falls=arguments.falls or (), contest=arguments.pgdl, within=within, **chosen)
     if arguments.format != "terminal":
         sys.stdout.write(ranking.text(found, arguments.format))
         return
@@ -75,3 +81,20 @@ def show(path: Path, arguments: Any) -> None:
         written, missing = ranking.write(found, columns, folder)
         for line in (f"written: {', '.join(map(str, written))}", missing):
             console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _window(text: str) -> tuple[str, tuple[float, float]]:
+    """The metric of ``--within`` and its ends; one that is left empty is infinite.
+
+    >>> _window("train/performance/loss=0.009:0.011"), _window("accuracy=0.99:")
+    (('train/performance/loss', (0.009, 0.011)), ('accuracy', (0.99, inf)))
+    """
+    name, _, ends = text.rpartition("=")
+    parts = ends.split(":")
+    try:
+        low, high = float(parts[0] or "-inf"), float(parts[1] or "inf")
+    except (ValueError, IndexError):
+        low, high = math.nan, math.nan
+    if not name or len(parts) != 2 or not low <= high:
+        raise ValueError(f"--within is {text!r}; accepted: NAME=LOW:HIGH, such as train/performance/loss=0.009:0.011")
+    return name, (low, high)

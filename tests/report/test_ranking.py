@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -146,6 +147,11 @@ def test_a_folder_of_runs_is_ranked(ablation, tmp_path):
         ("--rank --rows Depth", "--rank takes no --rows"),
         ("--rank --format html", "--rank takes no --format html"),
         ("--rank --output nowhere", "--output is nowhere; accepted: a folder"),
+        ("--within norm_0=0:1", "--within is of --rank"),
+        ("--rank --within norm_0", "--within is 'norm_0'; accepted: NAME=LOW:HIGH, such as train/performance/loss=0.0"),
+        ("--rank --within norm_0=2:1", "--within is 'norm_0=2:1'; accepted: NAME=LOW:HIGH"),
+        ("--rank --within norm=0:1", "there is no column 'norm'; did you mean 'norm_"),
+        ("--rank --within norm_6=9:", "no run lies within: 36 of 36 runs are left out, as they do not have norm_6 in"),
         ("--rank --measures Optimizer", "column Optimizer holds 'SGD'; accepted: numbers"),
         (
             "--rank --hyperparameters model_id,trial --baseline x",
@@ -174,6 +180,50 @@ def test_what_makes_no_sense_is_refused_in_a_line(work, words, message):
 def test_what_cannot_be_found_is_said(change, message):
     with pytest.raises(ValueError, match=message):
         ranking.of_file(change(somebody_elses().astype(str)))
+
+
+def test_runs_outside_a_window_are_left_out_and_said_once(work):
+    frame = somebody_elses().assign(**{"train loss": [0.01] * 33 + [0.02, 0.05, math.nan]})
+    frame.to_csv(work / "theirs.csv", index=False)
+    (work / "here").mkdir()
+    words = ["theirs.csv", "--rank", "--within", "train loss=0.009:0.011", "--output", "here"]
+    status, out, err = typed(work, "genbench-table", *words, columns=150)
+    assert (status, err) == (0, "")
+    said = "3 of 36 runs are left out, as they do not have train loss in [0.009, 0.011]. Left out: Depth 0 % of 2"
+    texts = [out, *((work / "here" / f"ranking.{kind}").read_text() for kind in ("md", "html"))]
+    for text in texts:
+        assert " ".join(text.replace("\\", "").split()).count(said) == 1
+        assert "τ with those left out" in text
+        assert "(train loss)" in text
+    assert "33 runs of 17 configurations" in " ".join(out.split())
+    page = (work / "here" / "ranking.html").read_text()
+    assert (
+        len(
+            json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.S)[1])["columns"][
+                "train loss"
+            ]
+        )
+        == 33
+    )
+    plain = typed(work, "genbench-table", "theirs.csv", "--rank", "--measures", "norm_0", "--hyperparameters", "Depth")[
+        1
+    ]
+    assert "left out" not in plain.replace("are left out.", "")
+
+
+def test_a_diverged_run_of_a_folder_does_not_lie_within(ablation):
+    selection = report.load(ablation)
+    loss = "train/performance/cross_entropy"
+    runs = [run for run in selection.runs if run.record is not None]
+    gone = replace(runs[0], record={**runs[0].record, "status": "diverged"})
+    selection = replace(selection, runs=[gone, *runs[1:]])
+    columns = ranking.of_selection(selection, within=[loss])
+    assert len(columns.frame) == len(runs)
+    assert loss not in columns.measures
+    found = ranking.ranked(columns, within={loss: (0, math.inf)}, permutations=9)
+    assert found.runs == len(runs) - 1
+    assert f"1 of {len(runs)} runs are left out, as they do not have {loss} in [0, inf]." in found.notes
+    assert len(ranking.of_selection(selection).frame) == len(runs) - 1
 
 
 def test_the_page_holds_the_runs_and_sorts(work):

@@ -73,9 +73,11 @@ def _is_ranking(path: Path) -> bool:
 def write(ranking: "Ranking", columns: Columns, folder: Path) -> tuple[list[Path], str]:
     """Write ranking.md, ranking.tex, ranking.csv, ranking.html and figures/ranking_*.{svg,png} into the folder; return
     the paths, and why there is no ranking.html."""
+    from genbench.analysis.selection import inside
     from genbench.report.figures import ranking as figures
     from genbench.report.figures import style
 
+    columns = replace(columns, frame=columns.frame[inside(columns.frame, ranking.within)])
     written = [folder / name for name in _FILES.values()]
     for kind, path in zip(_FILES, written, strict=True):
         records.write_atomic(path, text(ranking, kind))

@@ -67,12 +67,13 @@ def of_file(
     hyperparameters: Sequence[str] | None = None,
     seed: str | None = None,
     test_size: int | None = None,
+    within: Sequence[str] = (),
 ) -> Columns:
     """Find the columns of somebody else's runs, one a row; those that are named are taken as named.
 
-    The gap is the column that is called so. Of the others, text and numbers of few values that repeat are
-    hyperparameters, numbers of many values measures. A column that has one text a run is its name, and numbers of the
-    test set are no measures: they hold the answer.
+    The gap is the column that is called so. Those of ``within`` select runs, and are no measures. Of the others, text
+    and numbers of few values that repeat are hyperparameters, numbers of many values measures. A column that has one
+    text a run is its name, and numbers of the test set are no measures: they hold the answer.
 
     Raises:
         ValueError: a column that is not there, or nothing that can be the gap, a hyperparameter or a measure; one line.
@@ -81,7 +82,7 @@ def of_file(
     names = [*frame.columns]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"the column {twice[0]!r} appears twice")
-    for name in [*filter(None, (gap, seed)), *(measures or ()), *(hyperparameters or ())]:
+    for name in [*filter(None, (gap, seed)), *within, *(measures or ()), *(hyperparameters or ())]:
         if name not in names:
             raise ValueError(f"there is no column {name!r}; {nearest(name, names)}")
     said = []
@@ -102,12 +103,13 @@ def of_file(
         (gap,) = called
         said.append(f"The gap is {gap}.")
     if seed is None:
-        named = (gap, *(measures or ()), *(hyperparameters or ()))
+        named = (gap, *within, *(measures or ()), *(hyperparameters or ()))
         seeds = [name for name in names if _SEEDS.fullmatch(name.strip()) and name not in named]
         if len(seeds) == 1:
             (seed,) = seeds
             said.append(f"Seeds are {seed}.")
-    rest = [name for name in names if name not in (gap, seed, *(measures or ()), *(hyperparameters or ()))]
+    known = (gap, seed, *within, *(measures or ()), *(hyperparameters or ()))
+    rest = [name for name in names if name not in known]
     unique = [name for name in rest if _is_name(frame[name]) or _CLERKS.fullmatch(name.strip())]
     answers = [name for name in rest if name not in unique and _is_answer(name)]
     free = [name for name in rest if name not in (*unique, *answers)]
@@ -134,17 +136,20 @@ def of_selection(
     measures: Sequence[str] | None = None,
     hyperparameters: Sequence[str] | None = None,
     test_size: int | None = None,
+    within: Sequence[str] = (),
 ) -> Columns:
     """The runs of an experiment: hyperparameters are the settings in which they differ, measures all metrics but those
-    of the test set and of single layers.
+    of the test set and of single layers. With metrics that select runs, ``within``, diverged ones are among them, as
+    they do not lie within.
 
     Raises:
         ValueError: no run that completed, or a name that no run has; one line.
     """
     import pandas as pd
 
-    runs = [run for run in selection.runs if run.record is not None and run.record["status"] == "completed"]
-    if not runs:
+    ended = {"completed", "diverged"} if within else {"completed"}
+    runs = [run for run in selection.runs if run.record is not None and run.record["status"] in ended]
+    if not any(run.record["status"] == "completed" for run in runs if run.record):
         raise ValueError(f"{selection.name} has no completed run; accepted: a folder with some")
     said = []
     if left := len(selection.runs) - len(runs):
@@ -152,7 +157,7 @@ def of_selection(
     known = list(dict.fromkeys(key for run in runs if run.record for key in run.record["metrics"]))
     whole = [key for key in known if "." not in key]  # of no single layer
     gap = gap or GAP
-    for name in (gap, *(measures or ())):
+    for name in (gap, *within, *(measures or ())):
         if name not in known:
             raise ValueError(f"no run has the metric {name!r}; {nearest(name, whole)}")
     settings = _axes(runs)
@@ -163,12 +168,12 @@ def of_selection(
         raise ValueError(f"the runs of {selection.name} differ in their seeds alone; accepted: several configurations")
     chosen = [*(hyperparameters or settings)]
     if measures is None:
-        measures = [key for key in whole if key != gap and not _is_answer(key)]
+        measures = [key for key in whole if key not in (gap, *within) and not _is_answer(key)]
         said.append("Measures are all metrics but those of the test set and of single layers.")
     said.append(f"Hyperparameters are {listed(chosen)}.")
     columns: dict[str, list[Any]] = {name: settings[name] for name in chosen}
-    answers = [key for key in whole if key.startswith("test/") and key != gap]
-    for name in (gap, *measures, *answers):
+    answers = [key for key in whole if key.startswith("test/") and key not in (gap, *within)]
+    for name in (gap, *within, *measures, *answers):
         columns[name] = [math.nan if (value := run.measured(name)) is None else value for run in runs]
     columns[SEED] = [run.record["seed"] for run in runs if run.record]
     if test_size is None:

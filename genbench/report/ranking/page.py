@@ -26,7 +26,7 @@ def page(ranking: "Ranking", columns: Columns) -> str:
     heads = {name: of for _, part in tables(ranking) for name, of in part.items()}
     keys = {"τ": "tau", "Ψ": "psi", "rank": "rank", "ρ": "rho", "τ-b": "tau_b", "n": "runs"}
     keys |= {"wrong in": "wrong", "information": "information", "τ within": "within", "ΔR²": "increment"}
-    keys |= {"reliability": "reliability", "sign error: mean, 90 %": "sign_error"}
+    keys |= {"τ with those left out": "tau_worst", "reliability": "reliability", "sign error: mean, 90 %": "sign_error"}
     rows = []
     for row in ranking.rows:
         cells = []

@@ -66,6 +66,10 @@ def _wrong(row: Row) -> str:
     return f"{row['wrong']} of {row['tested']}" if row["tested"] else "–"
 
 
+def _bounds(row: Row) -> str:
+    return f"{_number(row['tau_worst'])} to {_number(row['tau_best'])}" if _known(row["tau_worst"]) else "–"
+
+
 def _name(row: Row) -> str:
     return f"({row['measure']})" if row["control"] else str(row["measure"])
 
@@ -83,6 +87,8 @@ def tables(ranking: "Ranking") -> list[tuple[str, dict[str, Callable[[Row], str]
         "ρ": lambda row: _number(row["rho"]),
         "n": lambda row: str(row["runs"]),
     }
+    if ranking.within:
+        first["τ with those left out"] = _bounds
     second: dict[str, Callable[[Row], str]] = {
         "measure": _name,
         "sign error: mean, 90 %": _errors,
@@ -111,6 +117,11 @@ def caption(ranking: "Ranking") -> list[str]:
         f"it. {score} − baseline's: from the row ({ranking.baseline}), intervals that hold together. Ψ: the mean of τ "
         "along one hyperparameter at a time.",
     ]
+    if ranking.within:
+        said.append(
+            "τ with those left out: what it could be of all runs, each pair with one outside the window counting −1, "
+            "or 1; only what holds from end to end does not depend on the selection."
+        )
     if len(ranking.sign_errors):
         said.append(
             "sign error: the share of pairs of runs, apart in one hyperparameter, that a measure orders against their "
