@@ -72,6 +72,7 @@ from genbench.measures.optimization import (
     gradient_snr,
     gradient_variance,
 )
+from genbench.measures.over_examples import over_examples
 from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpness_alpha, sharpness_measures
 from genbench.measures.path_norm import path_norm
 from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, error, soft_error
@@ -198,6 +199,7 @@ __all__ = [
     "normalized_margin",
     "norms_over_margin",
     "ood_auroc",
+    "over_examples",
     "pac_bayes_bound",
     "pac_bayes_optimized",
     "pacbayes_measures",

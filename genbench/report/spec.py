@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genbench import records
-from genbench.checks import check_flag, check_number, nearest
+from genbench.checks import check_flag, check_integer, check_number, nearest
 from genbench.privacy import clean
 from genbench.records.settings import show
 from genbench.report.model import Column, Published
 
 RAW_MEASURES = tuple(f"train/flatness/{name}" for name in ("lambda_1", "trace", "sam_sharpness", "average_sharpness"))
 """Measures that change when weights are rescaled, although the network's outputs do not."""
+
+MEAN_ERROR, WORST_ERROR = "mean", "90th percentile"
+"""The last columns of a table of sign errors."""
 
 DIAGONAL = "x"
 """A guide of a figure at y = x."""
@@ -85,6 +88,68 @@ class Curve:
         """The settings that it reads."""
         setting = [self.x] if isinstance(self.x, str) and not self.scatter else []
         return [*setting, *self.lines, *self.panels, *self.where, *([self.correlate] if self.correlate else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignErrors:
+    """A further table of sign errors (Dziugaite et al. 2020): a row a measure, a column a hyperparameter, and the mean
+    and the 90th percentile over all environments; see :func:`genbench.analysis.sign_errors`.
+
+    Attributes:
+        measures: metrics that are to rise with the gap, and how they are shown.
+        axes: the hyperparameters, and how they are shown.
+        gap: the metric that they are to predict, of the 0–1 error.
+        test_size: the number of its test examples.
+        within: by metric the least and the largest number of the runs that count.
+        published: by column and measure, as they are shown, published values; ``source`` and ``third_party`` of the
+            spec cite them.
+    """
+
+    measures: Mapping[str, str]
+    axes: Mapping[str, str]
+    gap: str
+    test_size: int
+    within: Mapping[str, tuple[float, float]]
+    published: Mapping[str, Mapping[str, Published]]
+
+
+def sign_errors_of(spec: Mapping[str, Any]) -> SignErrors:
+    """Return what the spec of a further table asks for; raise ValueError (one line) if it is malformed."""
+    accepted = ("title", "caption", "sign_errors", "source", "third_party")
+    if unknown := [key for key in spec if key not in accepted]:
+        raise ValueError(f"table: sign errors: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
+    node, fields = spec["sign_errors"], [*SignErrors.__dataclass_fields__]
+    if not isinstance(node, Mapping) or not all(node.get(name) for name in fields[:4]):
+        raise ValueError(f"table: sign_errors is {node!r}; accepted: settings, with {', '.join(fields[:4])}")
+    if unknown := [key for key in node if key not in fields]:
+        raise ValueError(f"table: sign_errors: unknown key {unknown[0]!r}; {nearest(unknown[0], fields)}")
+    check_integer("table: sign_errors: test_size", node["test_size"], least=1)
+    shown = {}
+    for name in ("measures", "axes"):
+        if not isinstance(node[name], Mapping):
+            raise ValueError(f"table: sign_errors: {name} is {node[name]!r}; accepted: names, and how they are shown")
+        shown[name] = {str(key): clean(show(label)) for key, label in node[name].items()}
+    cited = {key: spec[key] for key in ("source", "third_party") if spec.get(key) is not None}
+    published: dict[str, dict[str, Published]] = {}
+    for column, values in (node.get("published") or {}).items():
+        places = {column: (*shown["axes"].values(), MEAN_ERROR, WORST_ERROR)}
+        places |= dict.fromkeys(values, tuple(shown["measures"].values()))
+        for name, known in places.items():
+            if name not in known:
+                raise ValueError(f"table: sign_errors: published names {name!r}; {nearest(str(name), known)}")
+        published[column] = {
+            row: _published(value, cited, f"table: sign_errors: published, {column}, {row}")
+            for row, value in values.items()
+        }
+    within = {}
+    for name, ends in (node.get("within") or {}).items():
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise ValueError(
+                f"table: sign_errors: within of {name} is {ends!r}; accepted: the least and the largest number"
+            )
+        low, high = (check_number(f"table: sign_errors: within of {name}", end) for end in ends)
+        within[str(name)] = (low, high)
+    return SignErrors(**shown, gap=str(node["gap"]), test_size=node["test_size"], within=within, published=published)
 
 
 def columns_of(spec: Mapping[str, Any]) -> list[Column]:
@@ -267,8 +332,12 @@ def further_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the specs of the further tables of a spec, which have no figures; raise ValueError (one line) if that is
     malformed."""
     found = spec.get("further") or []
-    if not isinstance(found, list) or not all(isinstance(node, Mapping) and node.get("columns") for node in found):
-        raise ValueError(f"table: further is {found!r}; accepted: a list of tables with columns of their own")
+    if not isinstance(found, list) or not all(
+        isinstance(node, Mapping) and (node.get("columns") or node.get("sign_errors")) for node in found
+    ):
+        raise ValueError(
+            f"table: further is {found!r}; accepted: a list of tables with columns of their own, or sign_errors"
+        )
     for node in found:
         if inner := [key for key in ("further", "figures") if node.get(key)]:
             raise ValueError(f"table: a further table has {inner[0]}; accepted: the table itself has them")
@@ -313,6 +382,9 @@ def check(spec: Mapping[str, Any] | None, config: Mapping[str, Any], choices: Ma
     known = sorted({*choices, *records.flatten(config)})
     read = [key for curve in curves_of(spec.get("figures")) for key in curve.keys]
     for each in (spec, *further_of(spec)):
+        if each.get("sign_errors"):
+            read += sign_errors_of(each).axes
+            continue
         read += [key for column in columns_of(each) for key in (*column.where, *column.minus)]
         read += [*(each.get("rows") or []), *(each.get("where") or {})]
     for key in read:

@@ -15,6 +15,7 @@ from genbench.report.format import natural
 from genbench.report.lookup import Lookup, Values, extend, label
 from genbench.report.model import Cell, Column, Point, Row, Table
 from genbench.report.selection import SelectedRun, Selection
+from genbench.report.sign_errors import build as sign_errors
 from genbench.report.spec import RAW_MEASURES, columns_of, further_of, order_of
 
 _OTHER_NETWORK = "another network"
@@ -118,7 +119,10 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
         notes=notes.texts,
         problems=[clean(problem) for problem in (*selection.left_out, *problems)],
         figures=spec.get("figures") or (),
-        further=[build(replace(selection, left_out=()), node) for node in further_of(spec)],
+        further=[
+            (sign_errors if node.get("sign_errors") else build)(replace(selection, left_out=()), node)
+            for node in further_of(spec)
+        ],
     )
 
 
