@@ -207,7 +207,7 @@ class Measuring(pl.Callback):
         if data is None:
             return None
         model = self.subject(pl_module)
-        settings |= {"forward": self.forward, "count": self.count, "mislabelled": data.mislabelled}
+        settings |= {"forward": self.forward, "count": self.count, **data.marks}
         found = Snapshot(model, self.loss, data.batches, **settings)
         if split not in self._notes:  # the first time
             probe(found)

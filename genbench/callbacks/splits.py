@@ -37,6 +37,12 @@ class Data:
     total: int | None = None  # number of examples that these were chosen from, if known
     rows: Tensor | None = None  # places of the chosen examples among these; None: all
     mislabelled: Tensor | None = None  # bool [N], where it is known
+    relabelled: Tensor | None = None  # likewise
+
+    @property
+    def marks(self) -> dict[str, Tensor | None]:
+        """What is known of the labels, as :class:`genbench.measures.Snapshot` takes it."""
+        return {"mislabelled": self.mislabelled, "relabelled": self.relabelled}
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
@@ -73,7 +79,7 @@ class Splits:
                 data = take(found, examples)
             else:
                 data = Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
-            return with_mislabelled(data, own, present)
+            return with_marks(data, own, present)
         if examples is not None and (split, examples) in self._taken:
             return self._taken[split, examples]
         loaders = [loader for each in chosen for loader in self._loaders(trainer, pl_module, each)]
@@ -130,13 +136,14 @@ class Splits:
         return getattr(self._prepared[hook], hook)()
 
 
-def with_mislabelled(data: Data, module: Any, splits: Iterable[str]) -> Data:
-    """Add which examples of these splits are mislabelled, if the data module says so."""
-    known = getattr(module, "mislabelled", None)
-    if known is None:
-        return data
-    whole = torch.cat([known(split) for split in splits])
-    return replace(data, mislabelled=whole if data.rows is None else whole[data.rows])
+def with_marks(data: Data, module: Any, splits: Sequence[str]) -> Data:
+    """Add which examples of these splits are mislabelled, and which relabelled, if the data module says so."""
+    found: dict[str, Any] = {}
+    for name in data.marks:
+        if (known := getattr(module, name, None)) is not None:
+            whole = torch.cat([known(split) for split in splits])
+            found[name] = whole if data.rows is None else whole[data.rows]
+    return replace(data, **found)
 
 
 def take(loaders: Sequence[Any], examples: int, *, seed: int = 0) -> Data:
@@ -168,7 +175,7 @@ def few(split: str, data: Data) -> str | None:
 
 def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) -> dict[str, Estimate]:
     """Add to each estimate, by metric key, the note on its split, or on its split and family."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, estimate in estimates.items():
         note = notes.get(key.partition("/")[0]) or notes.get(key.rpartition("/")[0])
         if note is not None and estimate.value is not None and note not in (estimate.note or ""):

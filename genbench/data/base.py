@@ -157,13 +157,14 @@ class TensorData(LightningDataModule):
             "train": (raw["x"][rows[:n_train]][copied], y[:n_train][copied]),
             "test": (raw["x_test"].clone(), raw["y_test"].clone()),
         }
-        self._mislabelled = {
-            "train": wrong[:n_train][copied],
-            "test": torch.zeros(len(raw["y_test"]), dtype=torch.bool),
-        }
+        drawn = torch.zeros(len(y), dtype=torch.bool)
+        drawn[noisy] = True
+        clean = torch.zeros(len(raw["y_test"]), dtype=torch.bool)
+        marks = torch.stack([wrong, drawn])
+        self._marks = {"train": marks[:, :n_train][:, copied], "test": torch.stack([clean, clean])}
         if n_val:
             splits["val"] = (raw["x"][rows[n_train:]], y[n_train:])
-            self._mislabelled["val"] = wrong[n_train:]
+            self._marks["val"] = marks[:, n_train:]
         self._splits = randomized_inputs(splits, inputs, draw)
 
     def content(self) -> tuple[dict[str, Tensor], str]:
@@ -213,7 +214,11 @@ class TensorData(LightningDataModule):
 
     def mislabelled(self, split: str) -> Tensor:
         """Return whether label noise gave an example of a split another label, or one of its labels, bool [n]."""
-        return self._mislabelled[check_choice("split", split, self.splits)]
+        return self._marks[check_choice("split", split, self.splits)][0]
+
+    def relabelled(self, split: str) -> Tensor:
+        """Return whether label noise drew the label of an example, which may still be the true one, bool [n]."""
+        return self._marks[check_choice("split", split, self.splits)][1]
 
     def evaluation_batches(self, split: str) -> Sequence[tuple[Tensor, Tensor]]:
         """Return large batches that hold every example of a split once, in a fixed order."""

@@ -77,6 +77,7 @@ from genbench.measures.pacbayes import pacbayes_measures, pacbayes_sigma, sharpn
 from genbench.measures.path_norm import path_norm
 from genbench.measures.performance import accuracy, brier_score, calibration_error, cross_entropy, error, soft_error
 from genbench.measures.posterior import pac_bayes_optimized
+from genbench.measures.random_labels import ratt_bound
 from genbench.measures.relative_flatness import relative_flatness
 from genbench.measures.representation import (
     effective_rank,
@@ -211,6 +212,7 @@ __all__ = [
     "power_law",
     "prequential_code",
     "rademacher_bound",
+    "ratt_bound",
     "relative_flatness",
     "rescaled",
     "rescaling",

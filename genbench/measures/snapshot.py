@@ -53,6 +53,7 @@ class Snapshot(Evaluation):
         count: (output, target) -> weight of a batch in the mean, e.g. the number of its tokens without padding or the
             sum of its examples' class weights.
         mislabelled: whether the label of each example is known to be wrong, bool [N] in the order of the batches.
+        relabelled: whether the label of each example was drawn at random, so that it may still be right, likewise.
 
     Raises:
         ValueError: not a network, weights that are not finite, sharded or quantized, no batches, batches of another
@@ -79,10 +80,12 @@ class Snapshot(Evaluation):
         scaling: tuple[float | Sequence[float], float | Sequence[float]] = (0.0, 1.0),
         count: Count | None = None,
         mislabelled: Tensor | None = None,
+        relabelled: Tensor | None = None,
     ) -> None:
         super().__init__(model, loss, batches, initial=initial, forward=forward, count=count)
         self.scaling = scaling
         self.mislabelled = mislabelled
+        self.relabelled = relabelled
 
     # -- curvature
 
@@ -229,7 +232,9 @@ class Snapshot(Evaluation):
             return forward(model, inner)[0], target
 
         batches = BatchesWithTargets(self.passes, targets)
-        return self.view(("vector", "representations"), passes=batches, forward=replaced, mislabelled=None)
+        return self.view(
+            ("vector", "representations"), passes=batches, forward=replaced, mislabelled=None, relabelled=None
+        )
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
@@ -237,7 +242,7 @@ class Snapshot(Evaluation):
 
     def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
         """The same network and loss on other batches of the same form."""
-        return self.view(("vector",), passes=Batches(batches), mislabelled=None, **changes)
+        return self.view(("vector",), passes=Batches(batches), mislabelled=None, relabelled=None, **changes)
 
     def with_state(self, state: Mapping[str, Tensor]) -> "Snapshot":
         """The same loss and data at other parameters and buffers, all of them: a state dict of the same architecture.
@@ -305,11 +310,10 @@ class Snapshot(Evaluation):
         if outside:
             at = (int(outside[0].min()), int(outside[0].max()))
             raise ValueError(f"positions lie in [{at[0]}, {at[1]}]; accepted: 0 to {self.examples - 1}")
-        wrong = self.mislabelled
-        if wrong is not None and len(wrong) != self.examples:
-            raise ValueError(
-                f"mislabelled has {len(wrong)} entries; accepted: one for each of {self.examples} examples"
-            )
+        marks = {"mislabelled": self.mislabelled, "relabelled": self.relabelled}
+        for name, mark in marks.items():
+            if mark is not None and len(mark) != self.examples:
+                raise ValueError(f"{name} has {len(mark)} entries; accepted: one for each of {self.examples} examples")
         pieces: list[list[Any]] = [[] for _ in indices]
         places: list[list[Tensor]] = [[] for _ in indices]
         first = 0
@@ -322,10 +326,14 @@ class Snapshot(Evaluation):
                         found.append(layout.rows(batch, n, rows))
                         own.append(rows + first)
                 first += n
-        known = [None if wrong is None else wrong[torch.cat(own).to(wrong.device)] for own in places]
+
+        def own_marks(rows: list[Tensor]) -> dict[str, Tensor]:
+            known = {name: mark for name, mark in marks.items() if mark is not None}
+            return {name: mark[torch.cat(rows).to(mark.device)] for name, mark in known.items()}
+
         return [
-            self.view(("vector", "structure"), passes=Batches(self._joined(found)), mislabelled=labels)
-            for found, labels in zip(pieces, known, strict=True)
+            self.view(("vector", "structure"), passes=Batches(self._joined(found)), **own_marks(own))
+            for found, own in zip(pieces, places, strict=True)
         ]
 
     def _joined(self, pieces: list[Any]) -> list[Any]:
@@ -355,4 +363,5 @@ class Snapshot(Evaluation):
             scaling=self.scaling,
             count=self.count,
             mislabelled=self.mislabelled,
+            relabelled=self.relabelled,
         )

@@ -70,10 +70,7 @@ def run(config: Config, *, say: Say = log, page: Page | None = None) -> Measured
         files = _Files(folder, subject, config)
         known = files.known()
         data = {split: subject.batches(split, examples, config) for split in subject.splits(split)}
-        snapshots = {
-            split: subject.snapshot(found.batches, config, mislabelled=found.mislabelled)
-            for split, found in data.items()
-        }
+        snapshots = {split: subject.snapshot(found.batches, config, **found.marks) for split, found in data.items()}
         notes = {split: found.note for split, found in data.items()}
         views = subject.views(measures, config, snapshots)
         views.notes.update(notes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import records
-from genbench.callbacks.splits import ALL, SPLITS, Data, take, with_mislabelled
+from genbench.callbacks.splits import ALL, SPLITS, Data, take, with_marks
 from genbench.callbacks.views import Views
 from genbench.checks import ConfigError, check_choice, nearest
 from genbench.config import bind
@@ -53,13 +53,13 @@ class Subject:
             data = take(found, examples, seed=config["seed"])
         else:
             data = Data(found[0] if len(found) == 1 else [batch for batches in found for batch in batches])
-        return with_mislabelled(data, self.data, splits)
+        return with_marks(data, self.data, splits)
 
-    def snapshot(self, batches: Iterable[Any], config: Config, *, mislabelled: Tensor | None = None) -> Snapshot:
+    def snapshot(self, batches: Iterable[Any], config: Config, **marks: Any) -> Snapshot:
         """The snapshot of the network on these batches."""
         loss = build.make(config["loss"])
         scaling = getattr(self.data, "scaling", (0.0, 1.0))
-        return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling, mislabelled=mislabelled)
+        return Snapshot(self.network, loss, batches, initial=self.initial, scaling=scaling, **marks)
 
     def views(self, measures: Mapping[str, MeasureOf], config: Config, snapshots: Mapping[str, Snapshot]) -> Views:
         """What these measures see; ``snapshots`` are those of splits that there are already.
@@ -77,7 +77,7 @@ class Subject:
                 return None
             found = self.batches(split, examples, config)
             notes[split] = found.note
-            return self.snapshot(found.batches, config, mislabelled=found.mislabelled)
+            return self.snapshot(found.batches, config, **found.marks)
 
         views = Views.of(
             measures,

@@ -22,6 +22,7 @@ APART = {
     "disagreement",
     "train_coherence",  # of a split and the train split: measures=transfer
     "train_stiffness",
+    "ratt_bound",  # of a split and the train split with relabelled examples: measures=random_labels
     "matched_mode_connectivity",  # of two networks, as the units of one are matched to the other's
     "gaussian_interpolation",  # of the data alone: measures=interpolation
     "convolution_interpolation",

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -155,3 +157,13 @@ def test_mislabelled_examples_are_those_whose_label_noise_changed(kind, settings
         assert noisy.mislabelled(split).any() == (split != "test")
     with pytest.raises(ValueError, match="split is 'nosuch'"):
         noisy.mislabelled("nosuch")
+
+
+def test_relabelled_examples_may_keep_the_true_label():
+    data = MNIST1D(train_size=2000, val_fraction=0.25, label_noise=0.4)
+    marks = {split: (data.relabelled(split), data.mislabelled(split)) for split in data.splits}
+    assert sum(int(drawn.sum()) for drawn, _ in marks.values()) == 800
+    assert not any((wrong & ~drawn).any() for drawn, wrong in marks.values())
+    kept = sum(int((drawn & ~wrong).sum()) for drawn, wrong in marks.values())
+    assert kept == pytest.approx(80, abs=4 * math.sqrt(800 * 0.09))  # one of ten labels is the true one
+    assert not data.relabelled("test").any()

@@ -70,6 +70,7 @@ OF_TWO = (
     measures.subspace_compression_bound,
     measures.train_coherence,
     measures.train_stiffness,
+    measures.ratt_bound,
 )
 
 
