@@ -33,8 +33,8 @@ class Trajectory(pl.Callback):
 
     Args:
         metrics: reducers by name, see :mod:`genbench.measures.trajectory`: ``At``, ``First``, ``Mean``, ``Largest``,
-            ``Smallest``, ``Value``, ``Fall``, or any function of curves with the attribute ``metrics``. One that
-            returns several numbers adds their suffixes to its name.
+            ``Smallest``, ``Value``, ``Fall``, ``Wasserstein``, or any function of curves with the attribute
+            ``metrics``. One that returns several numbers adds their suffixes to its name.
     """
 
     def __init__(self, *, metrics: Mapping[str, Reducer]) -> None:

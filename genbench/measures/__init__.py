@@ -52,6 +52,7 @@ from genbench.measures.margins import (
     margin_quantiles,
     negative_entropy,
     normalized_margin,
+    normalized_margin_quantiles,
 )
 from genbench.measures.mixup import label_wise_mixup
 from genbench.measures.norms import (
@@ -198,6 +199,7 @@ __all__ = [
     "negative_entropy",
     "neural_collapse",
     "normalized_margin",
+    "normalized_margin_quantiles",
     "norms_over_margin",
     "ood_auroc",
     "over_examples",

@@ -4,6 +4,7 @@ Labels that the loss ignores (``ignore_index``, a class weight of 0) are left ou
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,29 +80,38 @@ def normalized_margin(snapshot: Snapshot, *, percentile: float = 10) -> dict[str
     gates of a recurrent layer stacked), trainable or not; one that several layers share counts in each. Biases, scales
     and skip connections are left out, so that only for plain chains of layers does the bound of the paper hold.
     """
-    names = ("margin_over_spectral", "margin_over_frobenius", "normalized_margin")
     gamma = margin_percentile(snapshot, percentile=percentile)
     if isinstance(gamma, str):
-        return dict.fromkeys(names, undefined(gamma))
-    matrices = _matrices(snapshot)
-    if not matrices:
-        return dict.fromkeys(names, Estimate(None, note="undefined: the network has no weight matrices"))
-    spectral = torch.stack([spectral_square(w) for w in matrices]).sqrt()
-    if not spectral.all():
-        return dict.fromkeys(names, Estimate(None, note="undefined: a weight matrix is zero"))
-    frobenius = torch.stack([w.norm() for w in matrices])
-    rows = torch.stack([w.norm(dim=1).sum() for w in matrices])
-    # logarithms: a product over many layers leaves the range of floating point
-    logs = float(spectral.log().sum()), float(frobenius.log().sum())
-    complexity = logs[0] + 1.5 * math.log(float((rows / spectral).pow(2 / 3).sum()))
-    x = next(iter(snapshot.representations.values()))
-    over = [Estimate(_over(gamma, log)) for log in logs]
-    if not len(x):
-        return dict(zip(names, [*over, undefined("examples have several shapes")], strict=True))
-    size = math.sqrt(float(x.double().square().sum()) if x.is_floating_point() else x.numel()) / len(x)
-    if not size:
-        return dict(zip(names, [*over, Estimate(None, note="undefined: the data are 0")], strict=True))
-    return dict(zip(names, [*over, Estimate(_over(gamma, complexity + math.log(size)))], strict=True))
+        return dict.fromkeys(("margin_over_spectral", "margin_over_frobenius", "normalized_margin"), undefined(gamma))
+    return {
+        name: undefined(log) if isinstance(log, str) else Estimate(_over(gamma, log))
+        for name, log in _sizes(snapshot).items()
+    }
+
+
+@measure("margin", names=("normalized_margin_q*",))
+@noting_low_rank
+def normalized_margin_quantiles(
+    snapshot: Snapshot, *, percentiles: Sequence[float] = _QUANTILES
+) -> dict[str, Estimate]:
+    """Percentiles of the normalized margins, margin / (R ‖X‖_F / n) as in :func:`normalized_margin`, as
+    ``normalized_margin_q10`` … ``normalized_margin_q90``: the distribution that Bartlett et al. 2017 (arXiv 1706.08498)
+    compare between true and random labels.
+
+    Args:
+        snapshot: network, loss and data.
+        percentiles: at least one, each in [0, 100] and once.
+    """
+    _check_percentiles(percentiles)
+    names = [f"normalized_margin_q{q:g}" for q in percentiles]
+    margins = example_margins(snapshot)
+    if isinstance(margins, str):
+        return dict.fromkeys(names, undefined(margins))
+    log = _sizes(snapshot)["normalized_margin"]
+    if isinstance(log, str):
+        return dict.fromkeys(names, undefined(log))
+    found = [Estimate(_over(_percentile(margins, q), log)) for q in percentiles]
+    return dict(zip(names, found, strict=True))
 
 
 @measure("margin", by_member=False)
@@ -183,6 +193,38 @@ def signed(reading: Reading, output: Any, target: Any) -> Tensor:
     if reading.ignored:
         label = label.clamp(0, z.shape[1] - 1)
     return (z.gather(1, label) - z.scatter(1, label, -torch.inf).amax(1, keepdim=True)).squeeze(1)
+
+
+def _sizes(snapshot: Snapshot) -> dict[str, float | str]:
+    """The logarithms of what :func:`normalized_margin` divides by, or why there are none, by the name of the result."""
+    over, normalized = ("margin_over_spectral", "margin_over_frobenius"), "normalized_margin"
+    matrices = _matrices(snapshot)
+    if not matrices:
+        return dict.fromkeys((*over, normalized), "the network has no weight matrices")
+    spectral = torch.stack([spectral_square(w) for w in matrices]).sqrt()
+    if not spectral.all():
+        return dict.fromkeys((*over, normalized), "a weight matrix is zero")
+    frobenius = torch.stack([w.norm() for w in matrices])
+    rows = torch.stack([w.norm(dim=1).sum() for w in matrices])
+    # logarithms: a product over many layers leaves the range of floating point
+    logs: dict[str, float | str] = {
+        name: float(norms.log().sum()) for name, norms in zip(over, (spectral, frobenius), strict=True)
+    }
+    complexity = float(spectral.log().sum()) + 1.5 * math.log(float((rows / spectral).pow(2 / 3).sum()))
+    x = next(iter(snapshot.representations.values()))
+    if not len(x):
+        return logs | {normalized: "examples have several shapes"}
+    size = math.sqrt(float(x.double().square().sum()) if x.is_floating_point() else x.numel()) / len(x)
+    return logs | {normalized: complexity + math.log(size) if size else "the data are 0"}
+
+
+def _check_percentiles(percentiles: Sequence[float]) -> None:
+    if not isinstance(percentiles, Sequence) or isinstance(percentiles, str) or not percentiles:
+        raise ValueError(f"percentiles is {percentiles!r}; accepted: a list of numbers in [0, 100]")
+    for index, each in enumerate(percentiles):
+        check_number(f"percentiles[{index}]", each, low=0, high=100)
+    if len(set(percentiles)) < len(percentiles):
+        raise ValueError(f"percentiles is {list(percentiles)!r}; accepted: each once")
 
 
 def _percentile(values: Tensor, percentile: float) -> float:

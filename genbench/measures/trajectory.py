@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 from genbench.checks import check_integer, check_number
@@ -266,6 +267,54 @@ class Fall:
         return [(some[self.window // 2][0], sum(value for _, value in some) / self.window) for some in windows]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wasserstein:
+    """How far the distribution of a metric over the examples moved between registered steps: W₁ = ∫|Q_b(p) - Q_a(p)| dp,
+    Q its quantiles, from each step a to the next, b, as ``<name>_at_<b>``.
+
+    The integral is the mean over ``percentiles``, the middles of K equal shares (the midpoint rule): of a distribution
+    that shifts as a whole it is exact; what moves within a share, such as the outermost examples, is not seen.
+
+    Args:
+        metric: of the quantiles, with one ``*`` in place of the percentile, such as
+            train/margin/normalized_margin_q*.
+        percentiles: 100 (i + ½) / K for i = 0 … K - 1, such as 5, 15, …, 95.
+        steps: optimizer steps at which they are measured, at least two, in ascending order. Where one of two steps has
+            no value, the distance between them has none.
+
+    Source: Vallender 1974, Calculation of the Wasserstein distance between probability distributions on the line.
+    """
+
+    metric: str
+    percentiles: Sequence[float]
+    steps: Sequence[int]
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        if self.metric.count("*") != 1:
+            raise ValueError(f"metric is {self.metric!r}; accepted: a name with one * in place of the percentile")
+        object.__setattr__(self, "percentiles", _middles(self.percentiles))
+        object.__setattr__(self, "steps", _steps(self.steps))
+        if len(self.steps) < 2 or list(self.steps) != sorted(self.steps):
+            raise ValueError(f"steps is {list(self.steps)!r}; accepted: at least two, in ascending order")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(self.metric.replace("*", f"{q:g}") for q in self.percentiles)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
+        return {f"at_{after}": self._distance(curves, before, after) for before, after in pairwise(self.steps)}
+
+    def _distance(self, curves: Mapping[str, Curve], before: int, after: int) -> Estimate:
+        total = 0.0
+        for metric in self.metrics:
+            a, b = _at(curves, metric, before), _at(curves, metric, after)
+            if a.value is None or b.value is None:
+                return a if a.value is None else b
+            total += abs(b.value - a.value)
+        return Estimate(total / len(self.metrics))
+
+
 def _known(curve: Curve) -> list[tuple[int, float]]:
     return [(step, value) for step, value in curve if value is not None]
 
@@ -300,4 +349,17 @@ def _steps(steps: Any) -> list[int]:
     found = [check_integer(f"steps[{index}]", step, least=1) for index, step in enumerate(steps)]
     if len(set(found)) < len(found):
         raise ValueError(f"steps is {list(steps)!r}; accepted: each step once")
+    return found
+
+
+def _middles(percentiles: Any) -> list[float]:
+    if not isinstance(percentiles, Sequence) or isinstance(percentiles, str) or not percentiles:
+        raise ValueError(f"percentiles is {percentiles!r}; accepted: a list of percentiles")
+    found = [check_number(f"percentiles[{index}]", q, low=0, high=100) for index, q in enumerate(percentiles)]
+    middles = [100 * (index + 0.5) / len(found) for index in range(len(found))]
+    if any(abs(q - middle) > 1e-6 for q, middle in zip(found, middles, strict=True)):
+        told = ", ".join(f"{q:g}" for q in middles[:2])
+        raise ValueError(
+            f"percentiles is {list(percentiles)!r}; accepted: the middles of equal shares, of {len(found)} {told}, …"
+        )
     return found

@@ -19,13 +19,17 @@ from genbench.measures import (
     margin_quantiles,
     negative_entropy,
     normalized_margin,
+    normalized_margin_quantiles,
 )
 from genbench.measures.margins import margin_percentile
 from genbench.models import Ensemble
 from tests.helpers.networks import NETS, Tied, build
 
 QUICK = settings(max_examples=20, deadline=None)
-ALL = [margin, margin_quantiles, inverse_margin, normalized_margin, input_margin, negative_entropy]
+ALL = [
+    margin, margin_quantiles, inverse_margin, normalized_margin, normalized_margin_quantiles, input_margin,
+    negative_entropy,
+]  # fmt: skip
 
 
 class Table(nn.Module):
@@ -155,6 +159,44 @@ def test_normalized_by_hand():
     assert found["normalized_margin"].value == pytest.approx(4 / (complexity * size), rel=1e-12)
 
 
+@pytest.mark.oracle("normalized_margin_quantiles")
+def test_normalized_quantiles_by_hand():
+    # W₁ = diag(3, 4), W₂ = diag(2, 1): ‖·‖₂ 4 and 2, rows 3 + 4 and 2 + 1; margins 6, 4, −4
+    net = linear_chain(2, 2, 2)
+    with torch.no_grad():
+        net[0].weight.copy_(torch.diag(torch.tensor([3.0, 4])))
+        net[1].weight.copy_(torch.diag(torch.tensor([2.0, 1])))
+    x = torch.tensor([[1.0, 0], [2, 2], [0, 1]], dtype=torch.float64)
+    snapshot = Snapshot(net, F.cross_entropy, [(x, torch.tensor([0, 0, 0]))])
+    found = values(normalized_margin_quantiles(snapshot, percentiles=[0, 25, 50, 100]))
+    unit = 8 * ((7 / 4) ** (2 / 3) + (3 / 2) ** (2 / 3)) ** 1.5 * math.sqrt(1 + 8 + 1) / 3
+    expected = {"q0": -4 / unit, "q25": 0.0, "q50": 4 / unit, "q100": 6 / unit}
+    assert found == pytest.approx({f"normalized_margin_{q}": value for q, value in expected.items()}, rel=1e-12)
+
+
+@pytest.mark.oracle("normalized_margin_quantiles")
+@pytest.mark.parametrize("name", NETS)
+def test_normalized_quantiles_are_percentiles_over_the_size_of_the_network(name):
+    net, x, y = build(name)
+    net.eval()
+    found = values(normalized_margin_quantiles(Snapshot(net, F.cross_entropy, [(x, y)]), percentiles=[2.5, 50, 97.5]))
+    assert list(found) == ["normalized_margin_q2.5", "normalized_margin_q50", "normalized_margin_q97.5"]
+    matrices = [p.detach().reshape(len(p), -1).numpy() for p in net.parameters() if p.ndim >= 2]
+    if isinstance(net, Tied):
+        matrices.append(net.first.weight.detach().numpy())  # used twice
+    spectral = [np.linalg.svd(w)[1].max() for w in matrices]
+    rows = [sum(np.sqrt((row**2).sum()) for row in w) for w in matrices]
+    complexity = np.prod(spectral) * sum((r / s) ** (2 / 3) for r, s in zip(rows, spectral, strict=True)) ** 1.5
+    margins = np.array(naive_margins(net(x).detach(), y)) / (complexity * float(x.square().sum()) ** 0.5 / len(x))
+    assert list(found.values()) == pytest.approx(np.percentile(margins, [2.5, 50, 97.5]), rel=1e-9)
+
+
+@pytest.mark.parametrize("percentiles", [[], "10", 10, [101], [-1], [math.nan], ["low"], [50, 50]])
+def test_percentiles_of_normalized_margins(percentiles):
+    with pytest.raises(ValueError, match="percentiles"):
+        normalized_margin_quantiles(table([[3.0, 1]], [0]), percentiles=percentiles)
+
+
 @pytest.mark.oracle("normalized_margin")
 @pytest.mark.parametrize("name", NETS)
 def test_normalized_against_a_naive_oracle(name):
@@ -183,6 +225,7 @@ def test_normalized_does_not_change_when_a_layer_or_the_data_are_scaled(layer, f
     net = linear_chain(4, 5, 6, 3, seed=seed)
     x, y = torch.randn(10, 4, dtype=torch.float64), torch.randint(3, (10,))
     before = values(normalized_margin(Snapshot(net, F.cross_entropy, [(x, y)])))
+    quantiles = values(normalized_margin_quantiles(Snapshot(net, F.cross_entropy, [(x, y)])))
     plain = margin(Snapshot(net, F.cross_entropy, [(x, y)])).value
     scaled = values(normalized_margin(Snapshot(net, F.cross_entropy, [(factor * x, y)])))
     assert scaled["normalized_margin"] == pytest.approx(before["normalized_margin"], rel=1e-9)
@@ -191,6 +234,8 @@ def test_normalized_does_not_change_when_a_layer_or_the_data_are_scaled(layer, f
         net[layer].weight *= factor
     assert values(normalized_margin(Snapshot(net, F.cross_entropy, [(x, y)]))) == pytest.approx(before, rel=1e-9)
     assert margin(Snapshot(net, F.cross_entropy, [(x, y)])).value == pytest.approx(factor * plain, rel=1e-9)
+    both = Snapshot(net, F.cross_entropy, [(factor * x, y)])
+    assert values(normalized_margin_quantiles(both)) == pytest.approx(quantiles, rel=1e-9)
 
 
 def test_a_product_beyond_floating_point():
@@ -221,16 +266,20 @@ def test_embeddings_are_given_one_hot_vectors():
 
 def test_weights_that_cannot_normalize():
     x, y = torch.eye(3, dtype=torch.float64), torch.arange(3)
-    for estimate in normalized_margin(table(x.tolist(), y.tolist())).values():
-        assert estimate.note == "undefined: the network has no weight matrices"
+    for function in (normalized_margin, normalized_margin_quantiles):
+        for estimate in function(table(x.tolist(), y.tolist())).values():
+            assert estimate.note == "undefined: the network has no weight matrices"
     net = linear_chain(3, 3)
     with torch.no_grad():
         net[0].weight.zero_()
-    for estimate in normalized_margin(Snapshot(net, F.cross_entropy, [(x, y)])).values():
-        assert estimate.note == "undefined: a weight matrix is zero"
+    for function in (normalized_margin, normalized_margin_quantiles):
+        for estimate in function(Snapshot(net, F.cross_entropy, [(x, y)])).values():
+            assert estimate.note == "undefined: a weight matrix is zero"
     found = normalized_margin(Snapshot(linear_chain(3, 3), F.cross_entropy, [(0 * x, y)]))
     assert found["normalized_margin"].note == "undefined: the data are 0"
     assert found["margin_over_spectral"].value == 0
+    for estimate in normalized_margin_quantiles(Snapshot(linear_chain(3, 3), F.cross_entropy, [(0 * x, y)])).values():
+        assert estimate.note == "undefined: the data are 0"
 
 
 # -- at the input
@@ -340,7 +389,7 @@ def test_batch_splits_and_order_agree(function, name):
 @given(st.permutations(range(6)), st.integers(0, 1000))
 def test_permuted_units_and_rescaled_layers(order, seed):
     net, x, y = build("mlp", seed=seed)
-    functions = (margin, negative_entropy, input_margin, normalized_margin)  # a dead example may undefine the third
+    functions = (margin, negative_entropy, input_margin, normalized_margin, normalized_margin_quantiles)  # a dead example may undefine the third
     before = [values(f(Snapshot(net, F.cross_entropy, [(x, y)]))) for f in functions]
     with torch.no_grad():
         net[0].weight.copy_(net[0].weight[list(order)])

@@ -1,9 +1,11 @@
 """Reducers of curves, on curves worked by hand."""
 
+import numpy as np
 import pytest
+from scipy.stats import wasserstein_distance
 
 from genbench.measures import Estimate
-from genbench.measures.trajectory import At, Fall, First, Largest, Mean, Smallest, Value
+from genbench.measures.trajectory import At, Fall, First, Largest, Mean, Smallest, Value, Wasserstein
 
 ACC, LOSS = "test/performance/accuracy", "train/performance/cross_entropy"
 CURVES = {
@@ -78,6 +80,57 @@ def test_the_fall_from_a_smoothed_peak_to_the_end():
     assert "null in 1 of 3" in Fall(metric="val/performance/accuracy", window=1)(CURVES)[""].note
 
 
+QUANTILES = "train/margin/margin_q*"
+
+
+def quantiles(*distributions, steps, percentiles):
+    """Curves of the percentiles of some distributions, one a step."""
+    found = {QUANTILES.replace("*", f"{q:g}"): [] for q in percentiles}
+    for step, values in zip(steps, distributions, strict=True):
+        for curve, value in zip(found.values(), np.percentile(values, percentiles, method="hazen"), strict=True):
+            curve.append((step, float(value)))
+    return found
+
+
+def test_the_distance_between_distributions_by_hand():
+    # quartiles' middles: −1, 0, 2 and 3 move by 1, 1, 0 and −2
+    curves = {
+        QUANTILES.replace("*", q): [(1, a), (2, b), (4, b)]
+        for q, a, b in (("12.5", -1.0, 0.0), ("37.5", 0.0, 1.0), ("62.5", 2.0, 2.0), ("87.5", 3.0, 1.0))
+    }
+    reducer = Wasserstein(metric=QUANTILES, percentiles=[12.5, 37.5, 62.5, 87.5], steps=[1, 2, 4])
+    assert reducer.metrics == tuple(curves)
+    assert reducer(curves) == {"at_2": Estimate(1.0), "at_4": Estimate(0.0)}
+
+
+def test_the_distance_between_distributions_is_scipys():
+    """Of 20 examples the middles of 20 shares are the examples themselves; of 2,000 ten shares come close."""
+    rng = np.random.default_rng(0)
+    few, many = [[i * 5 + 2.5 for i in range(20)], [i * 10 + 5 for i in range(10)]]
+    for n, percentiles, tolerance in ((20, few, 1e-12), (2000, many, 0.03)):
+        a, b = rng.normal(size=n), rng.gamma(2.0, size=n)
+        curves = quantiles(a, b, steps=[5, 10], percentiles=percentiles)
+        found = Wasserstein(metric=QUANTILES, percentiles=percentiles, steps=[5, 10])(curves)
+        assert found["at_10"].value == pytest.approx(wasserstein_distance(a, b), rel=tolerance)
+
+
+def test_a_distribution_that_shifts_moves_as_far_as_it_shifts_and_back():
+    values = np.random.default_rng(1).exponential(size=50)
+    shifted = quantiles(values, values - 0.7, values, steps=[1, 2, 3], percentiles=[10, 30, 50, 70, 90])
+    found = Wasserstein(metric=QUANTILES, percentiles=[10, 30, 50, 70, 90], steps=[1, 2, 3])(shifted)
+    assert [each.value for each in found.values()] == pytest.approx([0.7, 0.7], rel=1e-12)
+
+
+def test_no_distance_where_a_quantile_is_missing():
+    curves = quantiles([1.0, 2], [2.0, 3], steps=[1, 2], percentiles=[25, 75])
+    reducer = Wasserstein(metric=QUANTILES, percentiles=[25, 75], steps=[1, 2, 4])
+    found = reducer(curves)
+    assert found["at_2"].value == pytest.approx(1.0)
+    assert found["at_4"] == Estimate(None, note="train/margin/margin_q25 is not measured at step 4, but at 2")
+    curves["train/margin/margin_q75"][0] = (1, None)
+    assert reducer(curves)["at_2"] == Estimate(None, note="train/margin/margin_q75 is null at step 1")
+
+
 @pytest.mark.parametrize(
     ("reducer", "settings", "error"),
     [
@@ -93,6 +146,19 @@ def test_the_fall_from_a_smoothed_peak_to_the_end():
         ),
         (First, {"metric": ACC, "at_least": "1"}, "at_least is '1'; accepted: a number"),
         (Fall, {"metric": ACC, "window": 4}, "window is 4; accepted: an odd number"),
+        (
+            Wasserstein,
+            {"metric": ACC, "percentiles": [50], "steps": [1, 2]},
+            r"accepted: a name with one \* in place of the percentile",
+        ),
+        (
+            Wasserstein,
+            {"metric": QUANTILES, "percentiles": [10, 50, 90], "steps": [1, 2]},
+            r"percentiles is \[10, 50, 90\]; accepted: the middles of equal shares, of 3 16.6667, 50, …",
+        ),
+        (Wasserstein, {"metric": QUANTILES, "percentiles": [], "steps": [1, 2]}, r"percentiles is \[\]"),
+        (Wasserstein, {"metric": QUANTILES, "percentiles": [50], "steps": [2]}, r"steps is \[2\]; accepted: at least"),
+        (Wasserstein, {"metric": QUANTILES, "percentiles": [50], "steps": [2, 1]}, r"steps is \[2, 1\]; accepted: at"),
         (Value, {"metric": ACC, "when": 7}, "when is 7; accepted: First, Largest, Smallest, Fall"),
     ],
 )
