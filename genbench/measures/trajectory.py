@@ -269,8 +269,8 @@ class Fall:
 
 @dataclass(frozen=True, kw_only=True)
 class Wasserstein:
-    """How far the distribution of a metric over the examples moved between registered steps: W₁ = ∫|Q_b(p) - Q_a(p)| dp,
-    Q its quantiles, from each step a to the next, b, as ``<name>_at_<b>``.
+    """How far the distribution of a metric over the examples moved between registered steps, as ``<name>_at_<b>`` from
+    each step a to the next, b: W₁ = ∫|Q_b(p) - Q_a(p)| dp, Q its quantiles.
 
     The integral is the mean over ``percentiles``, the middles of K equal shares (the midpoint rule): of a distribution
     that shifts as a whole it is exact; what moves within a share, such as the outermost examples, is not seen.

@@ -389,7 +389,8 @@ def test_batch_splits_and_order_agree(function, name):
 @given(st.permutations(range(6)), st.integers(0, 1000))
 def test_permuted_units_and_rescaled_layers(order, seed):
     net, x, y = build("mlp", seed=seed)
-    functions = (margin, negative_entropy, input_margin, normalized_margin, normalized_margin_quantiles)  # a dead example may undefine the third
+    # a dead example may undefine the third
+    functions = (margin, negative_entropy, input_margin, normalized_margin, normalized_margin_quantiles)
     before = [values(f(Snapshot(net, F.cross_entropy, [(x, y)]))) for f in functions]
     with torch.no_grad():
         net[0].weight.copy_(net[0].weight[list(order)])
