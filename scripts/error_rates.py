@@ -26,6 +26,8 @@ LEVELS = [0, 1, 2, 3, 4]
 ALONG = {"data.x": LEVELS}
 SIDES = ("supports", "contradicts")
 GROUPS: dict[str, Any] = {"over": {"data.x": list(range(20))}, "of": {}, "groups": "data.x"}
+GRID: dict[str, Any] = {"gap": "g", "over": {"data.x": LEVELS, "data.y": LEVELS}, "of": {}}
+CONFIGURATIONS = [(x, y) for x in LEVELS for y in LEVELS]
 WIDTHS, RATES = [1, 2, 4, 8, 16, 32, 64, 128, 256], [0.5, 1, 2]
 RHO = 0.7
 APART = 2 * math.sqrt(2)
@@ -47,6 +49,7 @@ class Drawn:
     def __init__(self, values: Values) -> None:
         self.values = values
         self.seeds = range(len(next(iter(values.values()))))
+        self.kept: dict[Any, Any] = {}
 
     def of(self, seeds: Any) -> "Drawn":
         return Drawn({key: values[list(seeds)] for key, values in self.values.items()})
@@ -55,6 +58,19 @@ class Drawn:
         second = [where["data.y"]] if "data.y" in where else []
         values = np.asarray(self.values[metric, where.get("data.x"), *second], dtype=np.float64)
         return Numbers(low=values, high=values, scale=float(np.abs(values[np.isfinite(values)]).max(initial=0)))
+
+    def placed(self, where: Mapping[str, Any]) -> tuple[np.ndarray, list[str]]:
+        place = CONFIGURATIONS.index((where["data.x"], where["data.y"]))
+        return place * len(self.seeds) + np.arange(len(self.seeds)), []
+
+    def column(self, metric: str) -> np.ndarray:
+        return np.concatenate([self.values[metric, x, y] for x, y in CONFIGURATIONS])
+
+    def keys(self, settings: Any) -> dict[Any, Any]:
+        return {}
+
+    def check_metric(self, metric: str, planned: Any) -> None:
+        assert any(key[0] == metric for key in self.values)
 
 
 def at(level: int) -> dict[str, int]:
@@ -112,6 +128,31 @@ def _metrics(levels: list[int], *, rho: float, shared: float = 0.0) -> Draw:
         return found
 
     return draw
+
+
+def _on_grid(*, rho: float = 0.0, shared: float = 0.5) -> Draw:
+    """A gap of small numbers and measures m, n and o of each configuration, m of correlation ``rho`` with the gap and
+    all others independent; ``shared`` is the part of their variance that the runs of a configuration have in common."""
+
+    def draw(random: np.random.Generator, n: int, noise: Callable[..., np.ndarray]) -> Values:
+        found: Values = {}
+        for key in CONFIGURATIONS:
+            g, m, *others = (
+                math.sqrt(shared) * noise(random, 1) + math.sqrt(1 - shared) * noise(random, n) for _ in "gmno"
+            )
+            found |= {("g", *key): 0.1 * np.clip(g, -5, 5), ("m", *key): rho * g + math.sqrt(1 - rho**2) * m}
+            found |= {(name, *key): values for name, values in zip("no", others, strict=True)}
+        return found
+
+    return draw
+
+
+@functools.cache
+def _tau(shape: str) -> float:
+    """Return Kendall's τ of m and the gap over many independent runs."""
+    a, b = NOISE[shape](np.random.default_rng(9), 2, 2, 1_000_000)
+    g, m = a, RHO * a + math.sqrt(1 - RHO**2) * b
+    return float((np.sign(g[0] - g[1]) * np.sign(m[0] - m[1])).mean())
 
 
 @functools.cache
@@ -200,9 +241,13 @@ def _difference_of_groups(shape: str) -> Rule:
     return rules.CorrelationDifference(**_PLUS_MINUS, interest=_pooled_z(shape), **GROUPS)
 
 
+def _tau_of_interest(shape: str) -> Rule:
+    return rules.Ranks(metric="m", interest=_tau(shape), **GRID)
+
+
 EVERY, NORMAL, FIVE = "every", "normal", "five"
 # rule, its side, the rule itself or of a noise, the numbers of a seed on the edge of that side, and the columns: every
-# one, normal noise alone where its shape does not matter, or five runs of each group
+# one, normal noise alone where its shape does not matter, or five runs of each group or configuration
 CASES: list[tuple[str, str, Rule | Callable[[str], Rule], Draw, str]] = [
     ("Difference", "supports", _DIFFERENCE, _one(0.3), EVERY),
     ("Difference", "contradicts", _DIFFERENCE, _one(1.1), EVERY),
@@ -247,6 +292,22 @@ CASES: list[tuple[str, str, Rule | Callable[[str], Rule], Draw, str]] = [
         rules.CorrelationDifference(**_PLUS_MINUS, **GROUPS), _NULL_GROUPS, FIVE,
     ),
     ("CorrelationDifference, groups", "contradicts", _difference_of_groups, _GROUPS, FIVE),
+    ("Ranks", "supports", rules.Ranks(metric="m", **GRID), _on_grid(), FIVE),
+    ("Ranks", "contradicts", _tau_of_interest, _on_grid(rho=RHO, shared=0), FIVE),
+    ("Ranks, difference", "supports", rules.Ranks(metric="m", than_metric="n", **GRID), _on_grid(), FIVE),
+    ("Ranks, Ψ", "supports", rules.Ranks(metric="m", score="psi", **GRID), _on_grid(), FIVE),
+    (
+        "Ranks, sign error", "supports",
+        rules.Ranks(metric="m", score="sign_error", margin=0.5, test_size=10_000, **GRID), _on_grid(), FIVE,
+    ),
+    ("RanksWrongly", "supports", rules.RanksWrongly(metrics=["m"], test_size=10_000, **GRID), _on_grid(), FIVE),
+    (
+        "RanksDiffer", "supports",
+        rules.RanksDiffer(
+            metrics=["m", "n", "o"], axes=["data.x", "data.y"], margin=0.9, test_size=10_000, **GRID
+        ),
+        _on_grid(), FIVE,
+    ),
     (
         "Proportion", "supports",
         rules.Proportion(metric="y", of=at(0), op=">", bound=0, share=0.5), _shares(0.5), NORMAL,
@@ -267,7 +328,7 @@ def shown(case: int, shape: str, n: int) -> bool:
 
 
 def papers(case: int, times: int = TIMES) -> int:
-    """Return how many papers are simulated for a cell: a quarter for groups, whose jackknife takes long."""
+    """Return how many papers are simulated for a cell: a quarter for groups and grids, which take long."""
     return times // 4 if CASES[case][4] == FIVE else times
 
 
@@ -327,7 +388,9 @@ Heavy tails: Student's t with 3 degrees. Ties: each number is one of three. Skew
 `Distance` is one of curves that lie two standard deviations apart; of curves that differ by noise alone, distances
 are skewed. `PeakSlope` is one of parabolas that fall by 1.7 within a doubling, and of curves that fall by 3 to the
 left and by 1 to the right, with drop 1. Groups are 20, of five runs each (in place of n seeds) that share half of their
-variance; a quarter of the papers are simulated for them.
+variance; a quarter of the papers are simulated for them. `Ranks`, `RanksWrongly` and `RanksDiffer` have 25
+configurations likewise, in a grid of five by five, but at the interest independent runs; the measures of `RanksDiffer`
+are noise alone, the limit of equal orders.
 
 **A limit.** A t test of five to sixteen numbers that are all skewed to one side errs more often than its level on one
 of its sides. Differences paired by seed are skewed only where the two sets of runs differ in shape; a metric near its

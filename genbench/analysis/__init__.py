@@ -7,7 +7,7 @@ from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import out_of_sample
 from genbench.analysis.ranking import Ranking, rank
-from genbench.analysis.sign_errors import sign_errors
+from genbench.analysis.sign_errors import pair_sign_errors, sign_errors
 
 __all__ = [
     "Ranking",
@@ -16,6 +16,7 @@ __all__ = [
     "correlations",
     "granulated",
     "out_of_sample",
+    "pair_sign_errors",
     "partial_association",
     "rank",
     "sign_errors",

@@ -18,6 +18,9 @@ FEWEST_CONTEXTS = 5
 """Contexts with which an environment is tested; the exact sign test of fewer cannot reject."""
 EFFECTIVE_PAIRS = 12.0
 """With fewer an environment says nothing."""
+SEEDS = 4
+"""Runs of each of two configurations, fewer of which are no environment: 16 pairs."""
+PAIR_COLUMNS = ("axis", "measure", "value", "low", "high", "sign_error_90", "above", "environments")
 COLUMNS = ("axis", "a", "b", "measure", "value", "low", "high", "p", "pairs", "contexts", "effective_pairs")
 
 
@@ -70,9 +73,7 @@ def sign_errors(
     check_integer("test_size", test_size, least=1)
     check_number("effective_pairs", effective_pairs, low=0)
     signs = checked(frame, gap, measures, hyperparameters, directions)
-    g = frame[gap].to_numpy(dtype=float)
-    if not (np.abs(g) <= 1).all():
-        raise ValueError(f"{gap} is {float(g[~(np.abs(g) <= 1)][0])}; accepted: numbers in [-1, 1], no percent")
+    g = _gaps(frame, gap)
     configuration = configurations(frame, hyperparameters)
     values = {name: signs[name] * frame[name].to_numpy(dtype=float) for name in measures}
     rows: list[dict[str, Any]] = []
@@ -111,6 +112,83 @@ def sign_errors(
             value = sum(part.value for part in parts) / len(parts)
             rows.append({"axis": MEAN, "measure": name, "value": value, "low": low, "high": high, **counts})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def pair_sign_errors(
+    frame: "pd.DataFrame",
+    *,
+    gap: str,
+    measures: Sequence[str],
+    hyperparameters: Sequence[str],
+    test_size: int,
+    directions: Mapping[str, int] | None = None,
+    seeds: int = SEEDS,
+    effective_pairs: float = EFFECTIVE_PAIRS,
+) -> "pd.DataFrame":
+    """The sign errors of finer environments than those of :func:`sign_errors`: two configurations that differ in one
+    hyperparameter, each with ``seeds`` runs or more, as Dziugaite et al. 2020 have them. Contexts are not pooled, so
+    that errors spread more, and no environment is tested by itself.
+
+    Args: as those of :func:`sign_errors`; seeds: at least 1.
+
+    Returns:
+        a row a hyperparameter and measure, and with ``mean`` in its place one of all environments: ``axis``,
+        ``measure``, the mean ``value`` over environments, each counting the same, with its 95 % interval ``low`` and
+        ``high`` (:func:`genbench.analysis.dyads.interval`), their 90th percentile ``sign_error_90``, the share of them
+        ``above`` one half, and the number of ``environments``. Without any there is no row.
+
+    Raises:
+        ValueError: as :func:`sign_errors`.
+    """
+    import pandas as pd
+
+    check_integer("test_size", test_size, least=1)
+    check_integer("seeds", seeds, least=1)
+    check_number("effective_pairs", effective_pairs, low=0)
+    signs = checked(frame, gap, measures, hyperparameters, directions)
+    g = _gaps(frame, gap)
+    configuration = configurations(frame, hyperparameters)
+    sizes = np.bincount(configuration)
+    found: dict[str, list[tuple[str, np.ndarray, np.ndarray, int]]] = {name: [] for name in measures}
+    for axis in hyperparameters:
+        _, first, second, _, context = differing(frame, axis, hyperparameters)
+        if not len(first):
+            continue
+        ends = np.stack([configuration[first], configuration[second]])
+        difference = g[first] - g[second]
+        weight = np.where(sizes[ends].min(0) >= seeds, weights(difference, test_size), 0)
+        ends, own = np.unique(ends, axis=1, return_inverse=True)
+        own = own.reshape(-1)
+        contexts = np.zeros(ends.shape[1], dtype=int)
+        contexts[own] = context
+        for name in measures:
+            moved = signs[name] * (frame[name].to_numpy(dtype=float)[first] - frame[name].to_numpy(dtype=float)[second])
+            w = np.where(np.isnan(moved), 0, weight)
+            error = 0.5 * (1 - np.sign(np.nan_to_num(moved)) * np.sign(difference))
+            total, squares = np.bincount(own, w), np.bincount(own, w * w)
+            kept = (total > 0) & (total**2 >= effective_pairs * squares)
+            if kept.any():
+                values = np.bincount(own, w * error)[kept] / total[kept]
+                found[name].append((axis, values, ends[:, kept], len(np.unique(contexts[kept]))))
+    rows = []
+    for axis in [*hyperparameters, MEAN]:
+        for name in measures:
+            parts = [part for part in found[name] if axis in (part[0], MEAN)]
+            if parts:
+                values, ends = np.concatenate([part[1] for part in parts]), np.hstack([part[2] for part in parts])
+                value = float(values.mean())
+                mean = Dyads.of(value, min(part[3] for part in parts), *ends, (values - value) / len(values))
+                quantile, above = float(np.quantile(values, 0.9)), float((values > 0.5).mean())
+                rows.append([axis, name, value, *interval([mean], least=0, most=1), quantile, above, len(values)])
+    return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
+
+
+def _gaps(frame: "pd.DataFrame", gap: str) -> np.ndarray:
+    """The gaps of the 0–1 error of each run."""
+    found = frame[gap].to_numpy(dtype=float)
+    if not (np.abs(found) <= 1).all():
+        raise ValueError(f"{gap} is {float(found[~(np.abs(found) <= 1)][0])}; accepted: numbers in [-1, 1], no percent")
+    return found
 
 
 def weights(difference: np.ndarray, test_size: int) -> np.ndarray:

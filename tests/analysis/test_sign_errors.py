@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from genbench.analysis import sign_errors
+from genbench.analysis import pair_sign_errors, sign_errors
 from tests.helpers.grids import AXES, MEASURES, table
 
 SETTINGS = {"gap": "gap", "measures": MEASURES, "hyperparameters": [*AXES]}
@@ -154,3 +154,55 @@ def test_what_is_refused(change, message):
     frame.loc[frame.index[0], "flat"] = math.nan
     with pytest.raises(ValueError, match=message):
         sign_errors(frame, **{**settings, **change})
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_of_configurations_against_a_double_loop(seed, seeds):
+    frame, directions = table(seed), {"norm": -1}
+    sizes = frame.groupby([*AXES]).size().to_dict()
+    errors, contexts, ends = {}, {}, {}
+    for (axis, *_, name), pairs in plain(frame, 1000, directions).items():
+        for both in {own for *_, own in pairs}:
+            if min(sizes[one] for one in both) < seeds:
+                continue
+            inside = [(w, e) for w, e, _, own in pairs if own == both]
+            value = sum(w * e for w, e in inside) / sum(w for w, _ in inside)
+            errors.setdefault((axis, name), []).append(value)
+            ends.setdefault((axis, name), []).append(both)
+            contexts.setdefault((axis, name), set()).update(context for *_, context, own in pairs if own == both)
+    found = pair_sign_errors(
+        frame, **SETTINGS, test_size=1000, directions=directions, seeds=seeds, effective_pairs=0
+    ).set_index(["axis", "measure"])
+    assert {key for key in found.index if key[0] != "mean"} == set(errors)
+    for name in MEASURES:
+        own = {axis: of for (axis, measure), of in errors.items() if measure == name}
+        for axis, values in [*own.items(), ("mean", [value for of in own.values() for value in of])]:
+            row = found.loc[(axis, name)]
+            assert row["value"] == pytest.approx(np.mean(values), abs=1e-12)
+            assert row["sign_error_90"] == pytest.approx(np.quantile(values, 0.9), abs=1e-12)
+            assert (row["above"], row["environments"]) == (np.mean(np.array(values) > 0.5), len(values))
+    axis, name = next(iter(errors))
+    values, pairs = np.array(errors[axis, name]), ends[axis, name]
+    terms = (values - values.mean()) / len(values)
+    shared = np.array([[bool(one & other) for other in pairs] for one in pairs])
+    variance, degrees = terms @ shared @ terms, len(contexts[axis, name]) - 1
+    row = found.loc[(axis, name)]
+    if degrees and variance > 0:
+        high = values.mean() + student.ppf(0.975, degrees) * math.sqrt(variance)
+        assert row["high"] == pytest.approx(min(1, high), abs=1e-12)
+
+
+def test_two_configurations_of_four_seeds_worked_by_hand():
+    """Of the 16 pairs of two widths m orders 12 rightly, as one of four wide nets lies below all narrow ones."""
+    runs = [
+        {"width": width, "gap": 0.1 * (width == 2), "m": 10.0 * width + seed} for width in (1, 2) for seed in range(4)
+    ]
+    runs[-1]["m"] = 0.0
+    settings = {"gap": "gap", "measures": ["m"], "hyperparameters": ["width"], "test_size": 10_000}
+    row = pair_sign_errors(pd.DataFrame(runs), **settings).iloc[0]
+    assert (row["value"], row["sign_error_90"], row["above"], row["environments"]) == (0.25, 0.25, 0, 1)
+    assert math.isnan(row["low"])
+    assert not len(pair_sign_errors(pd.DataFrame(runs[1:]), **settings))  # three of one width
+    with pytest.raises(ValueError, match=r"^seeds is 0; accepted: an integer of at least 1$"):
+        pair_sign_errors(pd.DataFrame(runs), **settings, seeds=0)
