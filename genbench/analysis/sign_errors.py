@@ -177,7 +177,8 @@ def pair_sign_errors(
             if parts:
                 values, ends = np.concatenate([part[1] for part in parts]), np.hstack([part[2] for part in parts])
                 value = float(values.mean())
-                mean = Dyads.of(value, min(part[3] for part in parts), *ends, (values - value) / len(values))
+                terms = (values - value) / len(values)
+                mean = Dyads.of(value, min(part[3] for part in parts), ends[0], ends[1], terms)
                 quantile, above = float(np.quantile(values, 0.9)), float((values > 0.5).mean())
                 rows.append([axis, name, value, *interval([mean], least=0, most=1), quantile, above, len(values)])
     return pd.DataFrame(rows, columns=[*PAIR_COLUMNS])
