@@ -91,6 +91,9 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         axis.set_xlabel(plain(curve.x_label or _name(curve.x if isinstance(curve.x, str) else family)))
         if curve.log:
             axis.set_yscale("log")
+        if curve.y_from is not None:
+            axis.set_ylim(bottom=curve.y_from)
+    for axis in axes.flat[: len(measured)]:  # once all panels are drawn, which share their axes
         for dash, height in zip(_GUIDES, curve.guides.values(), strict=False):
             left, right = axis.get_xlim()
             across = np.geomspace(left, right, 50) if axis.get_xscale() == "log" else np.linspace(left, right, 2)
@@ -98,8 +101,6 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             up = diagonal if height == DIAGONAL else np.full(len(across), float(height))
             axis.plot(across, up, color=GREY, linestyle=dash, linewidth=1, zorder=1)
             axis.set_xlim(left, right)
-        if curve.y_from is not None:
-            axis.set_ylim(bottom=curve.y_from)
     for axis in axes[:, 0]:
         axis.set_ylabel(plain(curve.y_label or _name(family)))
     guides = [

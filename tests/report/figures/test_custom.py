@@ -206,6 +206,16 @@ def test_guides_are_grey_lines_with_a_place_in_the_legend(sizes):
     assert {round(float(x), 9) for each in clouds for x in each.get_xdata()} == {40, 45, 50, 55}
 
 
+@pytest.mark.parametrize("panels", ["regularization", "data.train_size"])
+def test_a_guide_hides_no_point_of_another_panel(sizes, panels):
+    cloud = SIZE | {"x": "test/robustness/drift_1", "guides": {"chance": 0.1}, "panels": [panels]}
+    (drawing_,) = drawn(sizes, cloud)
+    every = [x for axis in drawing_.figure.axes for line in axis.lines[:-1] for x in line.get_xdata()]
+    for axis in drawing_.figure.axes:
+        left, right = axis.get_xlim()
+        assert left < min(every) < max(every) < right
+
+
 def test_nothing_measured_is_no_figure(sizes):
     assert drawn(sizes, SIZE | {"y": "test/performance/brier"}) == [None]
 
