@@ -167,11 +167,23 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
         if OmegaConf.is_missing(composed, key) or key not in composed:
             accepted = ", ".join(choices(key)) or "a run's folder, or a file of weights"
             raise ConfigError(f"{key} is not given; accepted: {key}={accepted}")
-    values = {key: composed[key] for key in known}
-    return {
-        key: OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
-        for key, node in values.items()
-    }
+    return {key: _plain(composed[key]) for key in known}
+
+
+_FIXED: dict[int, tuple[Container, Any]] = {}
+
+
+def fix(node: Container) -> None:
+    """Keep the plain values of a node without interpolations, which :func:`resolve` then gives, the same object, for
+    each configuration that holds the node: those of a large node take longer than all others."""
+    _FIXED[id(node)] = node, OmegaConf.to_container(node)
+
+
+def _plain(node: Any) -> Any:
+    fixed = _FIXED.get(id(node))
+    if fixed is not None and fixed[0] is node:
+        return fixed[1]
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, Container) else node
 
 
 def bind(config: Mapping[str, Any]) -> dict[str, Any]:

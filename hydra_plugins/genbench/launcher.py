@@ -1,5 +1,6 @@
 """The launcher of every hydra/launcher but Hydra's own: it runs the jobs of a multirun as one sweep."""
 
+import copy
 import functools
 import pickle
 import sys
@@ -17,7 +18,7 @@ from omegaconf import Container, DictConfig, OmegaConf, open_dict
 
 from genbench.checks import ConfigError
 from genbench.cli.commands import registered
-from genbench.config import resolve
+from genbench.config import fix, resolve
 
 
 class SweepLauncher(Launcher):
@@ -103,6 +104,9 @@ class SweepLauncher(Launcher):
         ]
 
 
+_OF_SWEEP = ("table", "claims", "paper")
+
+
 def _stated(loader: Any, master: DictConfig, jobs: Sequence[Any]) -> tuple[list[Any], list[str]]:
     """Return the configurations that the experiment of claims has by its file, and the settings that the command
     changed; neither if there are no claims. See :mod:`genbench.cli.stated`."""
@@ -173,27 +177,48 @@ class Composer:
     """Composes the jobs of a sweep; jobs that choose the same files share reading them.
 
     Hydra takes 60 ms a job, nearly all for files that most jobs share. Hydra's own function then applies the values
-    that a job sets.
+    that a job sets. What is of the whole sweep, its table, claims and paper, is one node in all jobs that set nothing
+    in it: it may be larger than the rest.
     """
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         parser = OverridesParser.create()
         self._parse = functools.cache(parser.parse_override)
-        self._bases: dict[tuple[str, ...], bytes] = {}  # pickled: several times faster than copying a configuration
+        # pickled: several times faster than copying a configuration
+        self._bases: dict[tuple[tuple[str, ...], bool], tuple[bytes, dict[str, Container]]] = {}
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         parsed = [self._parse(text) for text in overrides]
         grouped = [self._loader.repository.group_exists(override.key_or_group) for override in parsed]
         chosen = tuple(text for text, group in zip(overrides, grouped, strict=True) if group)
-        if chosen not in self._bases:
-            self._bases[chosen] = pickle.dumps(self._loader.load_sweep_config(self._master, list(chosen)))
-        config = pickle.loads(self._bases[chosen])
         values = [override for override, group in zip(parsed, grouped, strict=True) if not group]
+        own = any(override.key_or_group.partition(".")[0] in _OF_SWEEP for override in values)
+        if (chosen, own) not in self._bases:
+            self._bases[chosen, own] = self._base(chosen, own)
+        pickled, shared = self._bases[chosen, own]
+        config = pickle.loads(pickled)
+        for key, node in shared.items():
+            node._set_parent(config)
+            config._content[key] = node  # an assignment would copy it
         self._loader._apply_overrides_to_config(values, config)
         with open_dict(config):
             config.hydra.overrides.task = list(overrides)
         return config
+
+    def _base(self, chosen: Sequence[str], own: bool) -> tuple[bytes, dict[str, Container]]:
+        """The configuration of chosen files, pickled, and the nodes that are apart from it, to be shared; none where a
+        job sets its ``own`` values in them."""
+        config = copy.deepcopy(self._loader.load_sweep_config(self._master, list(chosen)))  # the loader keeps its own
+        shared: dict[str, Container] = {}
+        for key in () if own else _OF_SWEEP:
+            node = config.get(key)
+            if isinstance(node, Container) and "${" not in OmegaConf.to_yaml(node):
+                shared[key] = copy.deepcopy(node)  # as the place is emptied by emptying the node
+                fix(shared[key])
+                with open_dict(config):
+                    config[key] = None
+        return pickle.dumps(config), shared
 
 
 def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -48,6 +48,26 @@ def test_it_composes_what_hydra_composes(loader):
         assert resolve(ours)["data"]["seed"] == resolve(ours)["seed"]
 
 
+def test_the_claims_of_a_sweep_are_one_object_in_all_jobs_that_do_not_set_them(loader):
+    master = loader.load_configuration("train", ["experiment=keskar2017"], run_mode=RunMode.MULTIRUN)
+    compose, one = Composer(loader, master), "experiment=keskar2017"
+    jobs = [(one, "seed=0"), (one, "seed=1"), (one, "seed=2", "claims.rules.C1.source=mine", "table.title=ours")]
+    first, second, own = (resolve(compose(job)) for job in jobs)
+    assert first["claims"] is second["claims"]
+    assert first["table"] is second["table"]
+    assert own["claims"]["rules"]["C1"].pop("source") == "mine"
+    assert own["table"].pop("title") == "ours"
+    assert first["claims"]["rules"]["C1"].pop("source") != "mine"  # of the kept object: the jobs' own are apart from it
+    assert first["table"].pop("title") != "ours"
+    assert (own["claims"], own["table"]) == (second["claims"], second["table"])
+
+
+def test_a_table_that_refers_to_a_setting_is_of_each_job(loader):
+    words = ("experiment=ablation", "table.title='seed ${seed}'")
+    compose = Composer(loader, loader.load_configuration("train", list(words), run_mode=RunMode.MULTIRUN))
+    assert [resolve(compose((*words, f"seed={n}")))["table"]["title"] for n in range(2)] == ["seed 0", "seed 1"]
+
+
 def test_an_unknown_key_is_refused(loader):
     master = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
     with pytest.raises(Exception, match=r"data\.trian_size"):
