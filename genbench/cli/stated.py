@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.types import RunMode
@@ -20,6 +20,9 @@ _HOW = ("threads", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"
 _TOLD = re.compile(r"claims\.rules\.[\w-]+\.(statement|source)")  # change no verdict
 _SEED = 1_977_326_743
 """Stands for the seed of any run."""
+
+
+_NEAR = 50  # configurations, in whose words a run is compared
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,21 @@ def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mappi
         runs: the configuration and the choices of each.
     """
     found: dict[str, None] = {}
-    seen: set[str] = set()
+    decisive = [_decisive(each) for each in own]
+    known = set(decisive)
     copies = {key for each in own for key, value in each.config.items() if value == _SEED}
     for config, choices in runs if own else ():
         if config.get("claims") is None:  # it gets no verdict
             continue
         run = _stated(config, choices)
         flat = {key: _SEED if key in copies and value == config["seed"] else value for key, value in run.config.items()}
-        if (known := repr((sorted(flat.items()), run.choices))) not in seen:
-            seen.add(known)
-            run = Stated(flat, run.choices)
-            differences = [list(_differences(run, each)) for each in own]
-            fewest = min(differences, key=len)
-            found |= dict.fromkeys(fewest)
+        run = replace(run, config=flat)
+        if (settings := _decisive(run)) not in known:
+            known.add(settings)
+            distances = [len(settings ^ each) for each in decisive]
+            near = sorted(sorted(range(len(own)), key=distances.__getitem__)[:_NEAR])  # words take longer to make
+            differences = [list(_differences(run, own[index])) for index in near]
+            found |= dict.fromkeys(min(differences, key=len))
     return list(found)
 
 
@@ -93,6 +98,12 @@ def _stated(config: Mapping[str, Any], choices: Mapping[str, Any]) -> Stated:
     named = {group: sorted(config.get(group) or {}) for group in KEYED if group != "logger"}
     whole = {**bound, "sources": config.get("sources") or {}, "claims": config.get("claims") or {}}
     return Stated(flatten(whole), {**choices, **named})
+
+
+def _decisive(of: Stated) -> frozenset[str]:
+    """The choices and the settings that can make a difference, in words."""
+    settings = {f"{key}={value!r}" for key, value in of.config.items() if key not in _HOW and not _TOLD.fullmatch(key)}
+    return frozenset(settings | {f"{group}:{choice!r}" for group, choice in of.choices.items()})
 
 
 def _differences(run: Stated, own: Stated) -> Iterator[str]:

@@ -17,9 +17,9 @@ OTHERS = {part["parts"][0]["metric"] for part in RULES["C3"]["parts"]} - {FLAT, 
 
 
 def numbers(run, *, flat=1.0, path=1.0, spectral=-1.0, params=-1.0, variance=1.0, others=1.0, hidden=True, loss=0.0105):
-    """The gap rises with every level of seven hyperparameters, most with the width and the depth, with which the number of
-    parameters falls here. A measure is its factor times the gap's level, with noise: of 1/α′ the least. ``hidden``: the
-    path norm falls much with the width although it rises with all other hyperparameters."""
+    """The gap rises with every level of seven hyperparameters, most with the width and the depth, with which the number
+    of parameters falls here. A measure is its factor times the gap's level, with noise: of 1/α′ the least. ``hidden``:
+    the path norm falls much with the width although it rises with all other hyperparameters."""
     noise = random.Random(repr(sorted(run.items(), key=repr))).gauss
     level = {key: values.index(run[key]) for key, values in AXES.items()}
     gap = sum(level.values()) + level[WIDTH] + level[DEPTH]
@@ -53,7 +53,8 @@ def test_what_ends_at_another_loss_decides_nothing():
     assert {verdict.status for verdict in found.values()} == {"undecided"}
 
 
-SHORT = ("trainer.max_steps=5", "trainer.accelerator=cpu", "callbacks.stop.train_loss=null", "callbacks.stop.tolerance=null")
+NO_STOP = ("callbacks.stop.train_loss=null", "callbacks.stop.tolerance=null")
+SHORT = ("trainer.max_steps=5", "trainer.accelerator=cpu", *NO_STOP)
 MEASURES = {FLAT, PATH, SPECTRAL, PARAMS, VARIANCE, GAP, LOSS, *OTHERS}
 
 
