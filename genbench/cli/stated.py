@@ -83,7 +83,8 @@ def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mappi
             distances = [len(settings ^ each) for each in decisive]
             near = sorted(sorted(range(len(own)), key=distances.__getitem__)[:_NEAR])  # words take longer to make
             differences = [list(_differences(run, own[index])) for index in near]
-            found |= dict.fromkeys(min(differences, key=len))
+            fewest = min(differences, key=len)
+            found |= dict.fromkeys(fewest)
     return list(found)
 
 
