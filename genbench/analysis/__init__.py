@@ -8,6 +8,7 @@ from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import out_of_sample
 from genbench.analysis.ranking import Ranking, rank
 from genbench.analysis.sign_errors import pair_sign_errors, sign_errors
+from genbench.analysis.stability import stability
 
 __all__ = [
     "Ranking",
@@ -20,4 +21,5 @@ __all__ = [
     "partial_association",
     "rank",
     "sign_errors",
+    "stability",
 ]

@@ -16,6 +16,7 @@ from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import FOLDS, out_of_sample
 from genbench.analysis.sign_errors import COLUMNS, sign_errors
 from genbench.analysis.simultaneous import Score
+from genbench.analysis.stability import stability, summary
 from genbench.analysis.statistics import LEVEL, holm
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Ranking:
         granulated: ψ along each hyperparameter, as :func:`genbench.analysis.granulated` gives it.
         sign_errors: of each environment, as :func:`genbench.analysis.sign_errors` gives them; empty without
             ``test_size``.
+        stability: τ in each part of the runs, as :func:`genbench.analysis.stability` gives it.
         predictions: out of sample, as :func:`genbench.analysis.out_of_sample` gives them.
         falls: the measures that are to fall with the gap; all scores are of their negative.
         score: by what the rows are ordered, ``tau`` or ``psi``.
@@ -50,6 +52,7 @@ class Ranking:
     table: "pd.DataFrame"
     granulated: "pd.DataFrame"
     sign_errors: "pd.DataFrame"
+    stability: "pd.DataFrame"
     predictions: "pd.DataFrame"
     falls: Sequence[str]
     score: str
@@ -116,7 +119,9 @@ def rank(
         ``…_high``; ``constant``, the contexts of ψ with nothing but ties; ``sign_error`` (the mean over environments)
         with ``…_low``, ``…_high``, ``sign_error_90`` (their 90th percentile), the number of ``environments``, of those
         that are ``tested`` as they have five contexts, and of those whose error is shown to exceed ½, ``wrong`` (Holm
-        within the measure), and ``worst``, one in words;
+        within the measure), and ``worst``, one in words; ``lowest`` with ``…_low``, ``…_high`` and ``lowest_in``, the
+        lowest τ among the runs with one value of a hyperparameter and that part in words, the number of ``parts``, and
+        of those ``turned``, in which τ is shown to be below 0 (Holm within the measure);
         ``information``, ``information_bias`` and ``information_p``, given at most two hyperparameters; ``within`` with
         ``…_low``, ``…_high``, ``within_p``, given all of them; ``increment`` with ``…_low``, ``…_high``,
         ``increment_p`` of R² out of sample; ``reliability`` over seeds; ``runs``, and ``infinite`` of them; with
@@ -207,6 +212,7 @@ def rank(
         if not len(errors):
             notes.append("No two values of a hyperparameter have gaps that differ surely in 12 pairs: no sign errors.")
     parts["sign_error"] = _by(errors[errors["axis"] == MEAN])
+    stable = stability(frame, **settings)
     rows = []
     for name in (HYPERPARAMETERS, SEEDS):  # made of the gaps of other runs, which what is held against them has too
         for kind in ("information", "within", "increment"):
@@ -223,6 +229,7 @@ def rank(
             own = parts[kind].get(name, {})
             row |= {kind: own.get(value), **{f"{kind}_{end}": own.get(end) for end in ("low", "high")}}
         row |= _environments(errors[(errors["axis"] != MEAN) & (errors["measure"] == name)])
+        row |= summary(stable[stable["measure"] == name])
         row |= {f"{kind}_p": parts[kind].get(name, {}).get("p") for kind in ("information", "within", "increment")}
         information = parts["information"].get(name, {})
         row |= {"information": information.get("value"), "information_bias": information.get("bias")}
@@ -238,6 +245,7 @@ def rank(
         table,
         granulated,
         errors,
+        stable,
         predictions,
         falls,
         score,

@@ -66,6 +66,14 @@ def _wrong(row: Row) -> str:
     return f"{row['wrong']} of {row['tested']}" if row["tested"] else "–"
 
 
+def _lowest(row: Row) -> str:
+    return f"{_with_interval('lowest')(row)} ({row['lowest_in']})" if row["parts"] else "–"
+
+
+def _turned(row: Row) -> str:
+    return f"{row['turned']} of {row['parts']}" if row["parts"] else "–"
+
+
 def _bounds(row: Row) -> str:
     return f"{_number(row['tau_worst'])} to {_number(row['tau_best'])}" if _known(row["tau_worst"]) else "–"
 
@@ -93,6 +101,8 @@ def tables(ranking: "Ranking") -> list[tuple[str, dict[str, Callable[[Row], str]
         "measure": _name,
         "sign error: mean, 90 %": _errors,
         "wrong in": _wrong,
+        "lowest τ in a part": _lowest,
+        "below 0 in": _turned,
         "information": _with_p("information"),
         "τ within": _with_p("within"),
         "ΔR²": _with_interval("increment"),
@@ -100,6 +110,8 @@ def tables(ranking: "Ranking") -> list[tuple[str, dict[str, Callable[[Row], str]
     }
     if not len(ranking.sign_errors):
         second = {name: of for name, of in second.items() if name not in ("sign error: mean, 90 %", "wrong in")}
+    if not len(ranking.stability):
+        second = {name: of for name, of in second.items() if name not in ("lowest τ in a part", "below 0 in")}
     return [
         (f"Which measure predicts {ranking.gap}", first),
         ("Where each fails, and what it says beyond the hyperparameters", second),
@@ -127,6 +139,11 @@ def caption(ranking: "Ranking") -> list[str]:
             "sign error: the share of pairs of runs, apart in one hyperparameter, that a measure orders against their "
             "gap (½ is chance), as a mean over environments and their 90th percentile; wrong in: environments in which "
             "it is shown to exceed ½ (Holm), of those with five contexts or more."
+        )
+    if len(ranking.stability):
+        said.append(
+            "lowest τ in a part: among the runs with one value of one hyperparameter; below 0 in: parts in which τ is "
+            "shown to be below 0 (Holm)."
         )
     said.append(
         "information: mutual information with the order of gaps, normalized, given those two hyperparameters or fewer "
