@@ -85,10 +85,10 @@ def summary(own: "pd.DataFrame") -> dict[str, Any]:
     its part in words; the number of ``parts`` and of those ``turned``, in which τ is shown to be below 0 (Holm)."""
     from genbench.analysis.statistics import LEVEL, holm
 
-    known = own[own["value"].notna()]
+    known = own[own["value"].notna()].sort_values("value", kind="stable")
     if not len(known):
         return {"lowest": None, "lowest_low": None, "lowest_high": None, "lowest_in": "", "parts": 0, "turned": 0}
-    least = known.loc[known["value"].idxmin()]
+    least = known.iloc[0]
     adjusted = holm([None if np.isnan(p) else float(p) for p in known["p"]])
     return {
         "lowest": float(least["value"]),

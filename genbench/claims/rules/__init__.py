@@ -6,7 +6,8 @@ from genbench.claims.rules.contrasts import Contrast, Distance
 from genbench.claims.rules.correlations import Correlation, CorrelationDifference
 from genbench.claims.rules.curves import Peak, PeakSlope, Slope, Trend
 from genbench.claims.rules.differences import Difference, Equivalence, Order
-from genbench.claims.rules.rankings import Ranks, RanksDiffer, RanksWrongly
+from genbench.claims.rules.orders import RanksDiffer
+from genbench.claims.rules.rankings import Ranks, RanksWrongly
 from genbench.claims.rules.shares import Proportion, Sooner
 
 __all__ = [
