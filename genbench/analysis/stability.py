@@ -9,6 +9,7 @@ import numpy as np
 from genbench.analysis.correlations import correlated
 from genbench.analysis.pairs import checked, checked_gap
 from genbench.analysis.simultaneous import Score
+from genbench.records.settings import show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,7 @@ def summary(own: "pd.DataFrame") -> dict[str, Any]:
         "lowest": float(least["value"]),
         "lowest_low": float(least["low"]),
         "lowest_high": float(least["high"]),
-        "lowest_in": f"{least['axis']} = {least['level']}",
+        "lowest_in": f"{least['axis']} = {show(least['level'])}",
         "parts": len(known),
         "turned": sum(p is not None and p <= 1 - LEVEL for p in adjusted),
     }
