@@ -73,7 +73,7 @@ WRONG = {
     "C5 what they plot falls": ("C5", {"plotted": -0.2}),
     "C5 the test error rises": ("C5", {"learns": -0.05}),
     "N1 path norms alike": ("N1", {"paths": 1}),
-    "N1 products alike": ("N1", {"products": 0}),
+    "N1 products smaller": ("N1", {"products": -1}),
     "N1-spectral alike": ("N1-spectral", {"spectra": 0}),
     "N1-spectral smaller": ("N1-spectral", {"spectra": -1}),
     "N2 no growth with random labels": ("N2", {"confusion": 1}),
