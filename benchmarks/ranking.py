@@ -41,6 +41,7 @@ def measure(args: argparse.Namespace) -> list[Result]:
             "τ, τ-b, ρ": lambda: analysis.correlations(frame, **settings),
             "Ψ": lambda: analysis.granulated(frame, **settings),
             "sign errors": lambda: analysis.sign_errors(frame, **settings, test_size=10_000),
+            "τ in each part": lambda: analysis.stability(frame, **settings),
             "mutual information": lambda: analysis.conditional_mutual_information(frame, **settings),
             "within configurations": lambda: analysis.partial_association(frame, **settings),
             "out of sample": lambda: analysis.out_of_sample(frame, **settings),
