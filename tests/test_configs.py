@@ -155,14 +155,16 @@ def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
     model = composed(f"experiment={name}")["model"]
     if lacking := [each for each in data if each.startswith("model.") and each[6:].split("=")[0] not in model]:
         pytest.skip(f"the network of the experiment has no setting for {lacking[0]}")
-    own = yaml.safe_load((FOLDER / "experiment" / f"{name}.yaml").read_text()).get("data") or {}
+    file = yaml.safe_load((FOLDER / "experiment" / f"{name}.yaml").read_text())
+    own = file.get("data") or {}
+    without = [f"~regularization.{each}" for each in file.get("regularization") or {} if each != method]
     if any(each.startswith("data=") for each in data) and (lacking := own.keys() - composed(*data)["data"].keys()):
         pytest.skip(f"the data of the method have no setting {min(lacking)} of the experiment's")
     if (isinstance(model.get("width"), list) or model.get("depth") == 1) and "model.residual=true" in data:
         pytest.skip("one hidden layer, and layers of different widths, have no residual branches")
     steps = 120 if method == "early_stopping" else 9
-    plain = trained(composed(f"experiment={name}", "regularization=none", *data), runs, steps)
-    chosen = composed(f"experiment={name}", f"regularization={method}", *data, *strong)
+    plain = trained(composed(f"experiment={name}", "regularization=none", *without, *data), runs, steps)
+    chosen = composed(f"experiment={name}", f"regularization={method}", *without, *data, *strong)
     other = trained(chosen, runs, steps)
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
 

@@ -20,7 +20,7 @@ _OWN = 2020
 
 
 def controls(
-    frame: "pd.DataFrame", *, gap: str, hyperparameters: Sequence[str], seed: int = 0
+    frame: "pd.DataFrame", *, gap: str, hyperparameters: Sequence[str], seeds: str | None = None, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """What a measure is to be held against, a number a run:
 
@@ -29,7 +29,8 @@ def controls(
       better tells nothing new.
     - ``gap of the other seeds``: the mean gap of the other runs of the configuration, which is what training it again
       would tell. It has the noise of those few seeds, so that a measure may do better. Of configurations with two runs
-      or more.
+      or more. Where seeds recur (``seeds``), each gap is taken from the mean of its seed: seeds of one train set move
+      the gaps of all configurations together, and the others of a configuration lack the seed that moves a run's own.
     - ``noisy oracle``: the gap with normal noise as large as that of seeds (the pooled standard deviation within
       configurations), or without replicates half the standard deviation of the gap.
     - ``random numbers``: normal ones.
@@ -38,6 +39,7 @@ def controls(
         frame: a row a run.
         gap: column, finite numbers.
         hyperparameters: columns whose values name a configuration.
+        seeds: the column of the seed, if one seed means the same data or weights in several configurations.
         seed: of noise, random numbers and folds.
     """
     g, configuration = checked_gap(frame, gap), configurations(frame, hyperparameters)
@@ -47,8 +49,10 @@ def controls(
     replicated = sizes[configuration] > 1
     noise = float(g.std()) / 2
     if replicated.any():
+        own = g if seeds is None else g - frame.groupby(seeds)[gap].transform("mean").to_numpy(dtype=float) + g.mean()
         others = np.full(len(g), math.nan)
-        np.divide((sums[configuration] - g), sizes[configuration] - 1, out=others, where=replicated)
+        rest = np.bincount(configuration, own)[configuration] - own
+        np.divide(rest, sizes[configuration] - 1, out=others, where=replicated)
         found[SEEDS] = others
         inside = g - (sums / sizes)[configuration]
         noise = math.sqrt(float(inside @ inside) / (len(g) - len(sizes))) or noise

@@ -164,7 +164,7 @@ def rank(
     infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
     notes += [f"{name} is infinite in {n} runs: the largest or smallest of all." for name, n in infinite.items() if n]
     windows = {name: frame[name].to_numpy(dtype=float) for name in within}
-    added = controls(frame, gap=gap, hyperparameters=hyperparameters, seed=seed)
+    added = controls(frame, gap=gap, hyperparameters=hyperparameters, seeds=seeds, seed=seed)
     if taken := [name for name in added if name in frame]:
         raise ValueError(f"a column is {taken[0]!r}, as a control is; accepted: another name")
     added |= windows

@@ -214,6 +214,22 @@ def test_controls_are_worth_what_they_say():
     assert SEEDS not in controls(frame.iloc[:18], **SETTINGS)
 
 
+def test_seeds_that_move_all_gaps_together_do_not_turn_the_gap_of_the_others():
+    """Configurations without any effect: what the others tell of a run is nothing, and not the opposite."""
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame([{"lr": lr, "seed": seed} for lr in range(40) for seed in range(4)])
+    frame["gap"] = 0.3 + 0.05 * draw.normal(size=4)[frame["seed"]] + draw.normal(0, 0.01, len(frame))
+    apart = frame["lr"].to_numpy()[:, None] < frame["lr"].to_numpy()
+    signs = np.sign(np.subtract.outer(*[frame["gap"].to_numpy()] * 2))
+
+    def tau(**settings):
+        others = controls(frame, gap="gap", hyperparameters=["lr"], **settings)[SEEDS]
+        return float((signs * np.sign(np.subtract.outer(others, others)))[apart].mean())
+
+    assert tau() < -0.2
+    assert abs(tau(seeds="seed")) < 0.05
+
+
 def test_reliability_is_the_intraclass_correlation_of_ranks():
     draw = np.random.default_rng(0)
     own = np.repeat(np.arange(200), 3)

@@ -19,8 +19,16 @@ from tests.helpers.networks import build
 
 CHOICES = [path.stem for path in sorted((folder() / "measures").glob("*.yaml"))]
 WRONG = ("abc", -1, [1], {"a": 1}, math.nan, math.inf)
-# what is right although it looks wrong: a name, an end of the inputs' range, or of a generator's parameter, one width
-RIGHT = [("layer", "abc"), ("name", "abc"), ("low", -1), ("high", -1), ("end", -1), ("widths", [1])]
+# right although it looks wrong: a name, an end of the inputs' range, or of a generator's parameter, a list of one
+RIGHT = [
+    ("layer", "abc"),
+    ("name", "abc"),
+    ("low", -1),
+    ("high", -1),
+    ("end", -1),
+    ("widths", [1]),
+    ("percentiles", [1]),
+]
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,8 @@ def test_everything_is_restored(function):
         both = [Snapshot(net, F.cross_entropy, loader, initial=initial) for _ in range(2)]
         few = {"steps": 16, "samples": 5} if function is measures.pac_bayes_optimized else {}
         function(both[0], **{list(inspect.signature(function).parameters)[1]: both[1]}, **few)
+    elif function is measures.over_examples:
+        function(Snapshot(net, F.cross_entropy, loader, initial=initial), measures={"trace": measures.hessian_trace})
     elif function is measures.rescaled:
         function(Snapshot(net, F.cross_entropy, loader, initial=initial), measure=measures.keskar_sharpness)
     else:

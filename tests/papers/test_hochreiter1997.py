@@ -57,7 +57,7 @@ def where(dimension, change):
 
 def of(name, value):
     """Another number of one method."""
-    return lambda run, usual, noise: value + noise(0, 0.002) if called(run) == name else usual
+    return lambda run, usual, noise: value + noise(0, 0.001) if called(run) == name else usual
 
 
 def swapped(high, low, spread):

@@ -85,6 +85,7 @@ WRONG = {
     "C5 same norm": ("C5", {NORM: about(35)}),
     "C6 twenty times": ("C6", {FIT: about(6000, when=at_random)}),
 }
+SEEDS = {"C5 same error": 32}  # the made-up noise leaves eight undecided
 
 
 @pytest.fixture(scope="module")
