@@ -30,7 +30,7 @@ html_css_files = ["tables.css"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # the site may be built beside the tests
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
