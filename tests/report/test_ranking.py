@@ -237,6 +237,10 @@ def test_the_page_holds_the_runs_and_sorts(work):
     assert data["columns"]["flat_4"][3] is None
     assert data["columns"]["path_1"][0] == pytest.approx(float(frame["path_1"].iloc[0]), rel=1e-5)
     assert data["columns"]["Optimizer"][:2] == ["SGD", "SGD"]
+    for key in ("lowest", "turned"):  # each column sorts by its own number
+        numbers = [row[key] for row in found.rows if not row["control"] and row["parts"]]
+        assert len(numbers) > 3
+        assert all(f'data-key="{number}"' in html for number in numbers)
 
 
 @needs_chromium

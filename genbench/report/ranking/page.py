@@ -27,12 +27,13 @@ def page(ranking: "Ranking", columns: Columns) -> str:
     keys = {"τ": "tau", "Ψ": "psi", "rank": "rank", "ρ": "rho", "τ-b": "tau_b", "n": "runs"}
     keys |= {"wrong in": "wrong", "information": "information", "τ within": "within", "ΔR²": "increment"}
     keys |= {"τ with those left out": "tau_worst", "reliability": "reliability", "sign error: mean, 90 %": "sign_error"}
+    keys |= {"lowest τ in a part": "lowest", "below 0 in": "turned", "measure": "measure"}
+    keys |= {name: "difference" for name in heads if name.endswith("baseline's")}
     rows = []
     for row in ranking.rows:
         cells = []
         for name, of in heads.items():
-            key = "measure" if name == "measure" else keys.get(name, "difference")
-            value = row[key]
+            value = row[keys[name]]
             known = isinstance(value, str) or (value is not None and not math.isnan(value))
             cells.append((of(row), str(value) if known else ""))
         rows.append({"measure": row["measure"], "control": row["control"], "cells": cells})
