@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench.checks import check_number, nearest
+from genbench.records.settings import show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,16 +69,24 @@ def bounds(tau: float, runs: int, lost: int) -> tuple[float, float]:
     return (tau * known - (every - known)) / every, (tau * known + (every - known)) / every
 
 
+def windows(within: Mapping[str, Sequence[float]]) -> list[str]:
+    """The windows, each in words.
+
+    >>> windows({"loss": (0.009, 0.011)})
+    ['loss in [0.009, 0.011]']
+    """
+    return [f"{name} in [{low:g}, {high:g}]" for name, (low, high) in within.items()]
+
+
 def words(table: "pd.DataFrame", within: Within, kept: np.ndarray) -> list[str]:
     """What a window leaves out, sentences."""
-    windows = " and ".join(f"{name} in [{low:g}, {high:g}]" for name, (low, high) in within.items())
     lost = int((~kept).sum())
-    said = [f"{lost} of {len(kept)} runs are left out, as they do not have {windows}."]
+    said = [f"{lost} of {len(kept)} runs are left out, as they do not have {' and '.join(windows(within))}."]
     if lost:
         parts = []
         for name, own in table.groupby("hyperparameter", sort=False):
             shares = [
-                f"{100 * share:.0f} % of {value}" for value, share in zip(own["value"], own["share"], strict=True)
+                f"{100 * share:.0f} % of {show(value)}" for value, share in zip(own["value"], own["share"], strict=True)
             ]
             if len(shares) > _SHOWN:
                 ends = 100 * own["share"].min(), 100 * own["share"].max()

@@ -26,12 +26,27 @@ class Score:
         NaN of fewer than three, without spread, and of 1 and −1."""
         from scipy.special import stdtrit
 
-        error = math.sqrt(float(self.influence @ self.influence))
-        if self.configurations < 3 or not error > 0 or abs(self.value) >= 1:
+        if math.isnan(error := self._error):
             return math.nan, math.nan
-        half = float(stdtrit(self.configurations - 1, 0.5 + LEVEL / 2)) * error / (1 - self.value**2)
+        half = float(stdtrit(self.configurations - 1, 0.5 + LEVEL / 2)) * error
         middle = math.atanh(self.value)
         return math.tanh(middle - half), math.tanh(middle + half)
+
+    def below_zero(self) -> float:
+        """The one-sided p of a correlation below 0, by the test of its interval; NaN where it has none."""
+        from scipy.special import stdtr
+
+        if math.isnan(error := self._error):
+            return math.nan
+        return float(stdtr(self.configurations - 1, math.atanh(self.value) / error))
+
+    @property
+    def _error(self) -> float:
+        """The standard error of arctanh of the value; NaN where there is none."""
+        error = math.sqrt(float(self.influence @ self.influence))
+        if self.configurations < 3 or not error > 0 or not abs(self.value) < 1:
+            return math.nan
+        return error / (1 - self.value**2)
 
 
 def differences(scores: Sequence[Score], baseline: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """Whether a ranking of measures holds in each part of the runs: one data set, one optimizer, one train size."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from genbench.analysis.correlations import correlated
 from genbench.analysis.pairs import checked, checked_gap
-from genbench.analysis.simultaneous import Score
+from genbench.analysis.statistics import LEVEL, holm
 from genbench.records.settings import show
 
 if TYPE_CHECKING:
@@ -67,25 +66,13 @@ def stability(
                 one = found[name]["tau"]
                 ends = one.correlation_interval()
                 counts = one.runs, one.configurations
-                rows.append([axis, level, name, one.value, *ends, _below_zero(one), place, *counts])
+                rows.append([axis, level, name, one.value, *ends, one.below_zero(), place, *counts])
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _below_zero(score: Score) -> float:
-    """The one-sided p of a score below 0, by the test of its interval; NaN where it has none."""
-    from scipy.special import stdtr
-
-    error = math.sqrt(float(score.influence @ score.influence))
-    if score.configurations < 3 or not error > 0 or not abs(score.value) < 1:
-        return math.nan
-    return float(stdtr(score.configurations - 1, math.atanh(score.value) * (1 - score.value**2) / error))
 
 
 def summary(own: "pd.DataFrame") -> dict[str, Any]:
     """What the parts of a measure come to: the lowest τ, ``lowest`` with ``…_low`` and ``…_high``, and ``lowest_in``,
     its part in words; the number of ``parts`` and of those ``turned``, in which τ is shown to be below 0 (Holm)."""
-    from genbench.analysis.statistics import LEVEL, holm
-
     known = own[own["value"].notna()].sort_values("value", kind="stable")
     if not len(known):
         return {"lowest": None, "lowest_low": None, "lowest_high": None, "lowest_in": "", "parts": 0, "turned": 0}

@@ -175,7 +175,7 @@ def few(split: str, data: Data) -> str | None:
 
 def noted(estimates: Mapping[str, Estimate], notes: Mapping[str, str | None]) -> dict[str, Estimate]:
     """Add to each estimate, by metric key, the note on its split, or on its split and family."""
-    found: dict[str, Any] = {}
+    found = {}
     for key, estimate in estimates.items():
         note = notes.get(key.partition("/")[0]) or notes.get(key.rpartition("/")[0])
         if note is not None and estimate.value is not None and note not in (estimate.note or ""):

@@ -22,7 +22,7 @@ def build(selection: Selection, spec: Mapping[str, Any]) -> Table:
     Raises:
         ValueError: a malformed spec, or a metric or setting that the runs do not have; one line.
     """
-    from genbench.analysis.selection import inside
+    from genbench.analysis.selection import inside, windows
     from genbench.analysis.sign_errors import sign_errors
 
     asked = sign_errors_of(spec)
@@ -36,8 +36,7 @@ def build(selection: Selection, spec: Mapping[str, Any]) -> Table:
     kept = inside(found.frame, asked.within)
     frame, said = found.frame[kept].reset_index(drop=True), []
     if not kept.all():
-        windows = [f"{name} in [{low:g}, {high:g}]" for name, (low, high) in asked.within.items()]
-        said = [f"{int((~kept).sum())} of {len(kept)} runs are left out, without {listed(windows)}."]
+        said = [f"{int((~kept).sum())} of {len(kept)} runs are left out, without {listed(windows(asked.within))}."]
     errors = sign_errors(
         frame, gap=asked.gap, measures=[*asked.measures], hyperparameters=[*asked.axes], test_size=asked.test_size
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from genbench.analysis.selection import windows
 from genbench.checks import check_integer, check_number, nearest
 from genbench.claims.rules.base import FEWEST_UNITS, check_metric, check_where, set_plain
 from genbench.claims.rules.grid import Grid, check_grid, grid_words
@@ -55,9 +56,7 @@ class OfGrid:
 
     def _about(self) -> str:
         """The runs, in words."""
-        kept = "".join(
-            f", runs with {name} in [{low:g}, {high:g}]" for name, (low, high) in (self.within or {}).items()
-        )
+        kept = "".join(f", runs with {window}" for window in windows(self.within or {}))
         return (
             f"over {grid_words(self.over)} of {named(self.of)}{kept}, configurations as units, conditional on this grid"
         )
