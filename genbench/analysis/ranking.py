@@ -9,6 +9,7 @@ import numpy as np
 from genbench.analysis import selection, simultaneous
 from genbench.analysis.controls import HYPERPARAMETERS, SEEDS, controls, reliability
 from genbench.analysis.correlations import correlated, dense_ranks
+from genbench.analysis.directions import LEARNED, WORDS, learned
 from genbench.analysis.granulated import along
 from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.pairs import MEAN, checked, configurations
@@ -101,7 +102,8 @@ def rank(
             out.
         seeds: the column of the seed, if one seed means the same data or weights in several configurations: what is
             found within configurations then counts seeds, and not runs.
-        directions: 1 of a measure that is to rise with the gap, the default, −1 of one that is to fall.
+        directions: 1 of a measure that is to rise with the gap, the default, −1 of one that is to fall, 0 of one whose
+            direction the runs are to tell (:mod:`genbench.analysis.directions`).
         test_size: the number of test examples of the gap, if it is one of the 0–1 error; without, no sign errors.
         score: what orders the rows: ``tau`` or ``psi``.
         baseline: the row from which the differences are taken, a measure or a control.
@@ -141,7 +143,8 @@ def rank(
     measures, hyperparameters = [*dict.fromkeys(measures)], [*dict.fromkeys(hyperparameters)]
     if not (measures := [name for name in measures if name not in within]):
         raise ValueError("measures are those of the window alone; accepted: others beside them")
-    checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, directions)
+    signs = {name: sign or 1 for name, sign in (directions or {}).items()}  # for now, of those that are to be learned
+    signs = checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, signs)
     roles = [gap, *measures, *within, *hyperparameters, *([] if seeds is None else [seeds])]
     if twice := [name for name in roles if roles.count(name) > 1]:
         raise ValueError(
@@ -175,10 +178,16 @@ def rank(
         notes.append(
             f"The hyperparameters predict no unseen configuration: {HYPERPARAMETERS} are one number, with τ = 0."
         )
-    signs = {**dict.fromkeys(measures, 1), **(directions or {})}
+    unsaid = [name for name in measures if (directions or {}).get(name) == LEARNED]
+    told_signs = learned(frame, gap=gap, measures=unsaid, hyperparameters=hyperparameters, seed=seed)
+    signs |= {name: sign for name, sign in told_signs.items() if sign}
     falls = [name for name in measures if signs[name] < 0]
     if falls:
         notes.append(f"To fall with the gap, and turned: {', '.join(falls)}.")
+    if unsaid:
+        notes.append(WORDS)
+    if untold := [name for name in unsaid if not told_signs[name]]:
+        notes.append(f"The folds do not agree on these, which are taken to rise: {', '.join(untold)}.")
     turned = {name: dense_ranks(signs[name] * frame[name].to_numpy(dtype=float)) for name in measures}
     others = [name for name in (gap, *hyperparameters, seeds) if name is not None]
     frame = pd.concat([frame[others], pd.DataFrame({**turned, **added})], axis=1)  # all are to rise from here on

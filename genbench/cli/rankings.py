@@ -18,7 +18,8 @@ def add_arguments(parser: ArgumentParser, names: Callable[[str], list[str]]) -> 
     ranked = parser.add_argument_group("with --rank (found, and said, where they are not given)")
     ranked.add_argument("--gap", metavar="NAME", help="the column, or metric, to predict")
     ranked.add_argument("--measures", type=names, metavar="NAME,…", help="columns, or metrics, on trial")
-    ranked.add_argument("--falls", type=names, metavar="NAME,…", help="those of them that are to fall with the gap")
+    falls = "those of them that are to fall with the gap (found in a file by its runs; '' for none)"
+    ranked.add_argument("--falls", type=names, metavar="NAME,…", help=falls)
     ranked.add_argument("--hyperparameters", type=names, metavar="NAME,…", help="columns, or settings")
     ranked.add_argument("--test-size", type=int, metavar="N", help="test examples of the gap, for sign errors")
     ranked.add_argument("--score", choices=("tau", "psi"), help="what orders the rows (default: tau)")
@@ -71,7 +72,7 @@ def show(path: Path, arguments: Any) -> None:
         if name not in columns.measures:
             raise ValueError(f"--falls names {name!r}; {nearest(name, columns.measures)}")
     chosen = {name: value for name in ("score", "baseline") if (value := getattr(arguments, name)) is not None}
-    found = ranking.ranked(columns, falls=arguments.falls or (), contest=arguments.pgdl, within=within, **chosen)
+    found = ranking.ranked(columns, falls=arguments.falls, contest=arguments.pgdl, within=within, **chosen)
     if arguments.format != "terminal":
         sys.stdout.write(ranking.text(found, arguments.format))
         return

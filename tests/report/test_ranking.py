@@ -87,6 +87,25 @@ def test_a_csv_file_is_ranked_without_code(work):
     assert float(first["tau"]) == pytest.approx(expected.loc["sharp_5", "tau"], abs=1e-12)
 
 
+def test_directions_of_a_file_are_learned_unless_they_are_named(work):
+    frame = somebody_elses()
+    frame["margin_15"] *= -1
+    frame.to_csv(work / "theirs.csv", index=False)
+    tau, lines = {}, {}
+    for falls in (None, "", "margin_15,flat_16"):
+        chosen = () if falls is None else ("--falls", falls)
+        status, out, err = typed(work, "genbench-table", "theirs.csv", "--rank", "--format", "csv", *chosen)
+        assert (status, err) == (0, "")
+        rows = {row["measure"]: row for row in csv.DictReader(io.StringIO(out))}
+        tau[falls] = {name: float(rows[name]["tau"]) for name in ("margin_15", "flat_16")}
+        lines[falls] = out
+    assert tau[""]["margin_15"] < -0.3 < 0.3 < tau[""]["flat_16"]
+    assert tau[None] == {"margin_15": -tau[""]["margin_15"], "flat_16": tau[""]["flat_16"]}
+    assert tau["margin_15,flat_16"] == {"margin_15": -tau[""]["margin_15"], "flat_16": -tau[""]["flat_16"]}
+    assert "Directions are learned" in lines[None]
+    assert not any("Directions are learned" in lines[named] for named in ("", "margin_15,flat_16"))
+
+
 @pytest.mark.parametrize("name", ["ranking.csv", "ranking.md", "ranking.tex", "ranking.html", "figures"])
 def test_nothing_but_a_ranking_is_overwritten(work, name):
     (work / "here").mkdir()

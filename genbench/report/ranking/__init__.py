@@ -20,18 +20,22 @@ _TEXTS = {"markdown": markdown, "latex": latex_text, "csv": comma_separated}
 _FILES = {"markdown": "ranking.md", "latex": "ranking.tex", "csv": "ranking.csv"}
 
 
-def ranked(columns: Columns, *, falls: Sequence[str] = (), **settings: Any) -> "Ranking":
-    """Rank the measures of these columns, of which ``falls`` are to fall with the gap too; the notes also say what was
-    taken for what. Further ``settings`` are those of :func:`genbench.analysis.rank`."""
+def ranked(columns: Columns, *, falls: Sequence[str] | None = None, **settings: Any) -> "Ranking":
+    """Rank the measures of these columns; the notes also say what was taken for what. With ``falls`` no direction is
+    learned: these measures are to fall with the gap too, and the others to rise. Further ``settings`` are those of
+    :func:`genbench.analysis.rank`."""
     from genbench.analysis import rank
 
+    directions = dict(columns.directions)
+    if falls is not None:
+        directions = {name: sign or 1 for name, sign in directions.items()} | dict.fromkeys(falls, -1)
     found = rank(
         columns.frame,
         gap=columns.gap,
         measures=columns.measures,
         hyperparameters=columns.hyperparameters,
         seeds=columns.seeds,
-        directions=dict.fromkeys([*columns.falls, *falls], -1),
+        directions=directions,
         test_size=columns.test_size,
         **settings,
     )

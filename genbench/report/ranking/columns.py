@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from genbench.analysis.directions import LEARNED
 from genbench.checks import nearest
 from genbench.privacy import clean
 from genbench.records.settings import ABSENT
@@ -45,7 +46,8 @@ class Columns:
     """Runs as a frame, the names of its columns, and sentences that say what was taken for what.
 
     ``seeds`` is the column of the seed, if there is one, ``test_size`` the number of test examples, if it is known and
-    one; ``answers`` are other numbers of the test set, and ``falls`` the measures that are to fall with the gap.
+    one; ``answers`` are other numbers of the test set, and ``directions`` those of measures, as
+    :func:`genbench.analysis.rank` takes them: those of a file are learned.
     """
 
     frame: "pd.DataFrame"
@@ -56,7 +58,7 @@ class Columns:
     seeds: str | None
     said: Sequence[str]
     answers: Sequence[str] = ()
-    falls: Sequence[str] = ()
+    directions: Mapping[str, int] = field(default_factory=dict)
 
 
 def of_file(
@@ -126,7 +128,8 @@ def of_file(
     if unused:
         said.append(f"Not used: {listed(unused)}.")
     shown = [name for name in answers if _numeric(frame[name])]
-    return Columns(frame, gap, measures, hyperparameters, test_size, seed, said, shown)
+    directions = dict.fromkeys(measures, LEARNED)
+    return Columns(frame, gap, measures, hyperparameters, test_size, seed, said, shown, directions)
 
 
 def of_selection(
@@ -180,8 +183,8 @@ def of_selection(
         sizes = {run.value("data.test_size") for run in runs}
         size = sizes.pop() if len(sizes) == 1 else None
         test_size = size if isinstance(size, int) and not isinstance(size, bool) else None
-    falls = [name for name in measures if _FALLING.fullmatch(name.rpartition("/")[2])]
-    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers, falls)
+    directions = {name: -1 for name in measures if _FALLING.fullmatch(name.rpartition("/")[2])}
+    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers, directions)
 
 
 def _some(chosen: list[str], kind: str, names: Sequence[str]) -> list[str]:
