@@ -15,7 +15,7 @@ from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.pairs import MEAN, checked, configurations
 from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import FOLDS, out_of_sample
-from genbench.analysis.sign_errors import COLUMNS, sign_errors
+from genbench.analysis.sign_errors import COLUMNS, pair_sign_errors, sign_errors
 from genbench.analysis.simultaneous import Score
 from genbench.analysis.stability import stability, summary
 from genbench.analysis.statistics import LEVEL, holm
@@ -121,7 +121,9 @@ def rank(
         ``…_high``; ``constant``, the contexts of ψ with nothing but ties; ``sign_error`` (the mean over environments)
         with ``…_low``, ``…_high``, ``sign_error_90`` (their 90th percentile), the number of ``environments``, of those
         that are ``tested`` as they have five contexts, and of those whose error is shown to exceed ½, ``wrong`` (Holm
-        within the measure), and ``worst``, one in words; ``lowest`` with ``…_low``, ``…_high`` and ``lowest_in``, the
+        within the measure), and ``worst``, one in words; ``pair_sign_error`` with ``…_low``, ``…_high`` and
+        ``pair_sign_error_90``, the same of the ``pair_environments``, pairs of configurations with four runs or more of
+        each (:func:`genbench.analysis.pair_sign_errors`); ``lowest`` with ``…_low``, ``…_high`` and ``lowest_in``, the
         lowest τ among the runs with one value of a hyperparameter and that part in words, the number of ``parts``, and
         of those ``turned``, in which τ is shown to be below 0 (Holm within the measure);
         ``information``, ``information_bias`` and ``information_p``, given at most two hyperparameters; ``within`` with
@@ -213,14 +215,16 @@ def rank(
     predictions = out_of_sample(frame, **settings, seed=seed)
     parts["increment"] = _by(predictions[predictions["split"] == FOLDS])
     parts["psi"] = _by(granulated[granulated["axis"] == MEAN])
-    errors = pd.DataFrame(columns=[*COLUMNS])
+    errors, pairs = pd.DataFrame(columns=[*COLUMNS]), pd.DataFrame(columns=["axis", "measure"])
     if test_size is None:
         notes.append("Sign errors need the number of test examples of the gap, and are left out.")
     else:
         errors = sign_errors(frame, **settings, test_size=test_size)
+        pairs = pair_sign_errors(frame, **settings, test_size=test_size)
         if not len(errors):
             notes.append("No two values of a hyperparameter have gaps that differ surely in 12 pairs: no sign errors.")
     parts["sign_error"] = _by(errors[errors["axis"] == MEAN])
+    parts["pair_sign_error"] = _by(pairs[pairs["axis"] == MEAN])
     stable = stability(frame, **settings)
     rows = []
     for name in (HYPERPARAMETERS, SEEDS):  # made of the gaps of other runs, which what is held against them has too
@@ -234,9 +238,12 @@ def rank(
         for kind, one in found[name].items():
             low, high = one.correlation_interval()
             row |= {kind: one.value, f"{kind}_low": low, f"{kind}_high": high}
-        for kind, value in (("psi", "value"), ("within", "value"), ("increment", "increment"), ("sign_error", "value")):
+        for kind in ("psi", "within", "increment", "sign_error", "pair_sign_error"):
             own = parts[kind].get(name, {})
-            row |= {kind: own.get(value), **{f"{kind}_{end}": own.get(end) for end in ("low", "high")}}
+            value = own.get("increment" if kind == "increment" else "value")
+            row |= {kind: value, **{f"{kind}_{end}": own.get(end) for end in ("low", "high")}}
+        own = parts["pair_sign_error"].get(name, {})
+        row |= {"pair_sign_error_90": own.get("sign_error_90"), "pair_environments": own.get("environments", 0)}
         row |= _environments(errors[(errors["axis"] != MEAN) & (errors["measure"] == name)])
         row |= summary(stable[stable["measure"] == name])
         row |= {f"{kind}_p": parts[kind].get(name, {}).get("p") for kind in ("information", "within", "increment")}

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genbench.analysis import correlations, granulated, rank, sign_errors, simultaneous
+from genbench.analysis import correlations, granulated, pair_sign_errors, rank, sign_errors, simultaneous
 from genbench.analysis.controls import HYPERPARAMETERS, ORACLE, RANDOM, SEEDS, controls, reliability
 from genbench.analysis.correlations import correlated
 from genbench.analysis.pairs import configurations
@@ -74,6 +74,19 @@ def test_its_numbers_are_those_of_the_functions(ranking):
         assert table.loc[name, "environments"] == len(own)
         assert table.loc[name, "sign_error"] == pytest.approx(own["value"].mean())
         assert table.loc[name, "sign_error_90"] == pytest.approx(np.quantile(own["value"], 0.9))
+
+
+def test_pairs_of_configurations_are_environments_where_they_have_four_seeds(ranking):
+    assert not ranking.table["pair_environments"].any()  # three seeds
+    frame, more = runs(seeds=4), {"measures": MEASURES, "directions": {"margin": -1}, "test_size": 10_000, **SETTINGS}
+    table = rank(frame, permutations=9, **more).table.set_index("measure")
+    expected = pair_sign_errors(frame, **more)
+    for _, row in expected[expected["axis"] == "mean"].iterrows():
+        own = table.loc[row["measure"]]
+        assert own["pair_environments"] == row["environments"] > 0
+        assert own["pair_sign_error_90"] == row["sign_error_90"]
+        ends = own[["pair_sign_error", "pair_sign_error_low", "pair_sign_error_high"]].to_numpy(dtype=float)
+        assert ends == pytest.approx(row[["value", "low", "high"]].to_numpy(dtype=float), nan_ok=True)
 
 
 def test_the_order_of_values_is_all_that_counts(ranking):

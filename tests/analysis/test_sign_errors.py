@@ -157,7 +157,7 @@ def test_what_is_refused(change, message):
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(20))
 def test_pairs_of_configurations_against_a_double_loop(seed, seeds):
     frame, directions = table(seed), {"norm": -1}
     sizes = frame.groupby([*AXES]).size().to_dict()

@@ -27,6 +27,7 @@ def page(ranking: "Ranking", columns: Columns) -> str:
     keys = {"τ": "tau", "Ψ": "psi", "rank": "rank", "ρ": "rho", "τ-b": "tau_b", "n": "runs"}
     keys |= {"wrong in": "wrong", "information": "information", "τ within": "within", "ΔR²": "increment"}
     keys |= {"τ with those left out": "tau_worst", "reliability": "reliability", "sign error: mean, 90 %": "sign_error"}
+    keys |= {"of configurations": "pair_sign_error"}
     keys |= {"lowest τ in a part": "lowest", "below 0 in": "turned", "measure": "measure"}
     keys |= {name: "difference" for name in heads if name.endswith("baseline's")}
     rows = []

@@ -56,10 +56,11 @@ def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}".replace("e-0", "e-")
 
 
-def _errors(row: Row) -> str:
-    if not row["environments"]:
-        return "–"
-    return f"{_with_interval('sign_error')(row)}, {_number(row['sign_error_90'])}"
+def _errors(name: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        return f"{_with_interval(name)(row)}, {_number(row[f'{name}_90'])}" if _known(row[name]) else "–"
+
+    return text
 
 
 def _wrong(row: Row) -> str:
@@ -99,8 +100,9 @@ def tables(ranking: "Ranking") -> list[tuple[str, dict[str, Callable[[Row], str]
         first["τ with those left out"] = _bounds
     second: dict[str, Callable[[Row], str]] = {
         "measure": _name,
-        "sign error: mean, 90 %": _errors,
+        "sign error: mean, 90 %": _errors("sign_error"),
         "wrong in": _wrong,
+        "of configurations": _errors("pair_sign_error"),
         "lowest τ in a part": _lowest,
         "below 0 in": _turned,
         "information": _with_p("information"),
@@ -108,10 +110,14 @@ def tables(ranking: "Ranking") -> list[tuple[str, dict[str, Callable[[Row], str]
         "ΔR²": _with_interval("increment"),
         "reliability": lambda row: _number(row["reliability"]),
     }
+    absent: list[str] = []
     if not len(ranking.sign_errors):
-        second = {name: of for name, of in second.items() if name not in ("sign error: mean, 90 %", "wrong in")}
+        absent += ["sign error: mean, 90 %", "wrong in"]
+    if not ranking.table["pair_environments"].any():
+        absent.append("of configurations")
     if not len(ranking.stability):
-        second = {name: of for name, of in second.items() if name not in ("lowest τ in a part", "below 0 in")}
+        absent += ["lowest τ in a part", "below 0 in"]
+    second = {name: of for name, of in second.items() if name not in absent}
     return [
         (f"Which measure predicts {ranking.gap}", first),
         ("Where each fails, and what it says beyond the hyperparameters", second),
@@ -139,6 +145,11 @@ def caption(ranking: "Ranking") -> list[str]:
             "sign error: the share of pairs of runs, apart in one hyperparameter, that a measure orders against their "
             "gap (½ is chance), as a mean over environments and their 90th percentile; wrong in: environments in which "
             "it is shown to exceed ½ (Holm), of those with five contexts or more."
+        )
+    if number := int(ranking.table["pair_environments"].max()):
+        said.append(
+            f"of configurations: the same where an environment is two configurations with four runs or more of each, "
+            f"{number} of them."
         )
     if len(ranking.stability):
         said.append(
