@@ -87,6 +87,7 @@ def rank(
     permutations: int = 99,
     contest: bool = False,
     within: selection.Within | None = None,
+    beside: Sequence[str] = (),
     seed: int = 0,
 ) -> Ranking:
     """Put measures on trial: how well does each predict the gap, and does it say more than the hyperparameters do?
@@ -112,6 +113,8 @@ def rank(
         within: metrics and the least and the largest number of each, such as the train loss at which training was to
             stop: other runs are left out. Each of these metrics is a control. A selection can make a measure look good,
             so that τ is bounded by what it could be with all runs, whatever the others are.
+        beside: further columns of numbers that are controls, such as the steps taken or the train size: none of them is
+            a hyperparameter by that name.
         seed: of whatever is drawn.
 
     Returns:
@@ -143,11 +146,12 @@ def rank(
         raise ValueError("measures is []; accepted: columns, at least one")
     within = within or {}
     measures, hyperparameters = [*dict.fromkeys(measures)], [*dict.fromkeys(hyperparameters)]
-    if not (measures := [name for name in measures if name not in within]):
-        raise ValueError("measures are those of the window alone; accepted: others beside them")
+    known = [*dict.fromkeys([*within, *beside])]
+    if not (measures := [name for name in measures if name not in known]):
+        raise ValueError("measures are controls alone; accepted: others beside them")
     signs = {name: sign or 1 for name, sign in (directions or {}).items()}  # for now, of those that are to be learned
-    signs = checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, signs)
-    roles = [gap, *measures, *within, *hyperparameters, *([] if seeds is None else [seeds])]
+    signs = checked(frame, gap, [*measures, *beside, *([] if seeds is None else [seeds])], hyperparameters, signs)
+    roles = [gap, *measures, *known, *hyperparameters, *([] if seeds is None else [seeds])]
     if twice := [name for name in roles if roles.count(name) > 1]:
         raise ValueError(
             f"{twice[0]!r} has two roles; accepted: a gap, measures, hyperparameters and seeds that differ"
@@ -157,8 +161,9 @@ def rank(
     told = selection.words(lost, within, kept) if within else []
     if not kept.any():
         raise ValueError(f"no run lies within: {told[0]}")
-    frame, measures, hyperparameters, notes = _usable(frame[kept], gap, [*measures, *within], hyperparameters, seeds)
-    measures, notes = [name for name in measures if name not in within], [*told, *notes]
+    frame, measures, hyperparameters, notes = _usable(frame[kept], gap, [*measures, *known], hyperparameters, seeds)
+    known = [name for name in known if name in measures]
+    measures, notes = [name for name in measures if name not in known], [*told, *notes]
     configuration = configurations(frame, hyperparameters)
     count = int(configuration.max(initial=-1)) + 1
     if count < 3:
@@ -168,11 +173,11 @@ def rank(
         seeds = None
     infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
     notes += [f"{name} is infinite in {n} runs: the largest or smallest of all." for name, n in infinite.items() if n]
-    windows = {name: frame[name].to_numpy(dtype=float) for name in within}
+    further = {name: frame[name].to_numpy(dtype=float) for name in known}
     added = controls(frame, gap=gap, hyperparameters=hyperparameters, seeds=seeds, seed=seed)
     if taken := [name for name in added if name in frame]:
         raise ValueError(f"a column is {taken[0]!r}, as a control is; accepted: another name")
-    added |= windows
+    added |= further
     names = [*measures, *added]
     if baseline not in names:
         raise ValueError(f"baseline is {baseline!r}; accepted: {', '.join(names)}")

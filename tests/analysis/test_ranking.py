@@ -89,6 +89,15 @@ def test_pairs_of_configurations_are_environments_where_they_have_four_seeds(ran
         assert ends == pytest.approx(row[["value", "low", "high"]].to_numpy(dtype=float), nan_ok=True)
 
 
+def test_columns_whose_worth_is_known_stand_beside_the_measures():
+    frame = runs().assign(steps=lambda f: f["gap"] ** 2)
+    found = rank(frame, measures=["nothing", "steps"], beside=["steps"], permutations=9, **SETTINGS)
+    table = found.table.set_index("measure")
+    assert table["control"].to_dict() == {name: name != "nothing" for name in table.index}
+    assert table.loc["steps", "tau"] == pytest.approx(1)
+    assert not table.index.has_duplicates
+
+
 def test_the_order_of_values_is_all_that_counts(ranking):
     frame = runs()
     frame["knows"] = np.where(frame["knows"] > frame["knows"].quantile(0.9), frame["knows"], np.log(frame["knows"]))

@@ -134,7 +134,7 @@ def test_the_loss_is_a_control_among_the_runs_that_are_kept():
         ({"within": {"loss": ("0", 1)}}, r"within loss is '0'; accepted: a number"),
         ({"within": {"loss": (2, 3)}}, "no run lies within: 27 of 27 runs are left out, as they do not have loss in"),
         ({"within": {"gap": (0, 1)}}, "'gap' has two roles"),
-        ({"measures": ["loss"], "within": LOSS}, "measures are those of the window alone; accepted: others beside"),
+        ({"measures": ["loss"], "within": LOSS}, "measures are controls alone; accepted: others beside"),
     ],
 )
 def test_what_is_refused(change, message):

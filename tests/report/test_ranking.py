@@ -14,6 +14,7 @@ import pytest
 from genbench import report
 from genbench.analysis import rank
 from genbench.report import ranking
+from tests.helpers import factory
 from tests.helpers.browser import assert_fits, needs_chromium
 from tests.helpers.commands import typed
 
@@ -243,6 +244,20 @@ def test_a_diverged_run_of_a_folder_does_not_lie_within(ablation):
     assert found.runs == len(runs) - 1
     assert f"1 of {len(runs)} runs are left out, as they do not have {loss} in [0, inf]." in found.notes
     assert len(ranking.of_selection(selection).frame) == len(runs) - 1
+
+
+def test_steps_and_train_size_are_controls_of_a_folder_where_they_vary(ablation, tmp_path):
+    def change(item):
+        item["config"]["data"]["train_size"] = 500 if item["seed"] == 1 else 1000
+        item["metrics"]["train/optimization/steps"] = 100.0 * item["seed"]
+        return item
+
+    columns = ranking.of_selection(report.load(factory.ablation(tmp_path / "ablation", change=change)))
+    assert columns.beside == ["train/optimization/steps", "train size"]
+    assert set(columns.frame["train size"]) == {500, 1000}
+    found = ranking.ranked(columns, permutations=9).table.set_index("measure")
+    assert found.loc[columns.beside, "control"].all()
+    assert ranking.of_selection(report.load(ablation)).beside == []
 
 
 def test_the_page_holds_the_runs_and_sorts(work):

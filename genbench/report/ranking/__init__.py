@@ -36,6 +36,7 @@ def ranked(columns: Columns, *, falls: Sequence[str] | None = None, **settings: 
         hyperparameters=columns.hyperparameters,
         seeds=columns.seeds,
         directions=directions,
+        beside=columns.beside,
         test_size=columns.test_size,
         **settings,
     )

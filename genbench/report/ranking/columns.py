@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GAP = "test/gap/accuracy"
+STEPS, SIZE, SIZE_ALONE = "train/optimization/steps", "data.train_size", "train size"
 SEED = "seed"
 _GAPS = re.compile(r"(generali[sz]ation|train.?test|test|gen)?[\W_]*gap([\W_]*(accuracy|acc|error))?", re.IGNORECASE)
 _SEEDS = re.compile(r"(.*[\W_])?(seed|trial|repeat|replicate|repetition)", re.IGNORECASE)
@@ -47,7 +48,8 @@ class Columns:
 
     ``seeds`` is the column of the seed, if there is one, ``test_size`` the number of test examples, if it is known and
     one; ``answers`` are other numbers of the test set, and ``directions`` those of measures, as
-    :func:`genbench.analysis.rank` takes them: those of a file are learned.
+    :func:`genbench.analysis.rank` takes them: those of a file are learned. ``beside`` are columns that are
+    no measures but controls.
     """
 
     frame: "pd.DataFrame"
@@ -59,6 +61,7 @@ class Columns:
     said: Sequence[str]
     answers: Sequence[str] = ()
     directions: Mapping[str, int] = field(default_factory=dict)
+    beside: Sequence[str] = ()
 
 
 def of_file(
@@ -142,8 +145,8 @@ def of_selection(
     within: Sequence[str] = (),
 ) -> Columns:
     """The runs of an experiment: hyperparameters are the settings in which they differ, measures all metrics but those
-    of the test set and of single layers. With metrics that select runs, ``within``, diverged ones are among them, as
-    they do not lie within.
+    of the test set and of single layers. The steps taken and the train size, where they vary, are controls. With
+    metrics that select runs, ``within``, diverged ones are among them, as they do not lie within.
 
     Raises:
         ValueError: no run that completed, or a name that no run has; one line.
@@ -164,27 +167,34 @@ def of_selection(
         if name not in known:
             raise ValueError(f"no run has the metric {name!r}; {nearest(name, whole)}")
     settings = _axes(runs)
+    beside = []
     for name in hyperparameters or ():
         if name not in settings:
             raise ValueError(f"the runs do not differ in {name!r}; {nearest(name, [*settings])}")
     if not settings:
         raise ValueError(f"the runs of {selection.name} differ in their seeds alone; accepted: several configurations")
     chosen = [*(hyperparameters or settings)]
+    taken = (gap, *within, *(measures or ()))
+    if STEPS in whole and STEPS not in taken and len({run.measured(STEPS) for run in runs}) > 1:
+        beside.append(STEPS)
     if measures is None:
-        measures = [key for key in whole if key not in (gap, *within) and not _is_answer(key)]
+        measures = [key for key in whole if key not in (gap, *within, *beside) and not _is_answer(key)]
         said.append("Measures are all metrics but those of the test set and of single layers.")
     said.append(f"Hyperparameters are {listed(chosen)}.")
     columns: dict[str, list[Any]] = {name: settings[name] for name in chosen}
     answers = [key for key in whole if key.startswith("test/") and key not in (gap, *within)]
-    for name in (gap, *within, *measures, *answers):
+    for name in (gap, *within, *measures, *beside, *answers):
         columns[name] = [math.nan if (value := run.measured(name)) is None else value for run in runs]
+    if SIZE in chosen:
+        columns[SIZE_ALONE] = [value if isinstance(value, int | float) else math.nan for value in settings[SIZE]]
+        beside.append(SIZE_ALONE)
     columns[SEED] = [run.record["seed"] for run in runs if run.record]
     if test_size is None:
         sizes = {run.value("data.test_size") for run in runs}
         size = sizes.pop() if len(sizes) == 1 else None
         test_size = size if isinstance(size, int) and not isinstance(size, bool) else None
     directions = {name: -1 for name in measures if _FALLING.fullmatch(name.rpartition("/")[2])}
-    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers, directions)
+    return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers, directions, beside)
 
 
 def _some(chosen: list[str], kind: str, names: Sequence[str]) -> list[str]:
