@@ -55,6 +55,23 @@ def check_number(
     return float(value)
 
 
+def check_window(name: str, ends: object) -> tuple[float, float]:
+    """The least and the largest number of a window, either of which may be infinite.
+
+    >>> check_window("within loss", [0.009, float("inf")])
+    (0.009, inf)
+    >>> check_window("within loss", [2, 1])
+    Traceback (most recent call last):
+    ValueError: within loss is [2, 1]; accepted: the least number first
+    """
+    if not isinstance(ends, Sequence) or isinstance(ends, str) or len(ends) != 2:
+        raise ValueError(f"{name} is {ends!r}; accepted: the least and the largest number")
+    low, high = (float(end) if end in (math.inf, -math.inf) else check_number(name, end) for end in ends)
+    if low > high:
+        raise ValueError(f"{name} is {ends!r}; accepted: the least number first")
+    return low, high
+
+
 def check_choice(name: str, value: object, accepted: tuple[str, ...]) -> str:
     """``value`` if it is one of ``accepted``.
 

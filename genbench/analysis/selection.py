@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.checks import check_number, nearest
+from genbench.checks import check_window, nearest
 from genbench.records.settings import show
 
 if TYPE_CHECKING:
@@ -31,11 +31,7 @@ def inside(frame: "pd.DataFrame", within: Within) -> np.ndarray:
     for name, ends in within.items():
         if name not in frame:
             raise ValueError(f"within names {name!r}; {nearest(str(name), [*map(str, frame.columns)])}")
-        if not isinstance(ends, Sequence) or len(ends) != 2:
-            raise ValueError(f"within {name} is {ends!r}; accepted: the least and the largest number")
-        low, high = (_end(f"within {name}", end) for end in ends)
-        if low > high:
-            raise ValueError(f"within {name} is {ends!r}; accepted: the least number first")
+        low, high = check_window(f"within {name}", ends)
         try:
             values = pd.to_numeric(frame[name]).to_numpy(dtype=float)
         except (ValueError, TypeError):
@@ -94,7 +90,3 @@ def words(table: "pd.DataFrame", within: Within, kept: np.ndarray) -> list[str]:
             parts.append(f"{name} {', '.join(shares)}")
         said.append(f"Left out: {'; '.join(parts)}.")
     return said
-
-
-def _end(name: str, value: float) -> float:
-    return value if value in (math.inf, -math.inf) else check_number(name, value)

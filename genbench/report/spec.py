@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genbench import records
-from genbench.checks import check_flag, check_integer, check_number, nearest
+from genbench.checks import check_flag, check_integer, check_number, check_window, nearest
 from genbench.privacy import clean
 from genbench.records.settings import show
 from genbench.report.model import Column, Published
@@ -141,14 +141,10 @@ def sign_errors_of(spec: Mapping[str, Any]) -> SignErrors:
             row: _published(value, cited, f"table: sign_errors: published, {column}, {row}")
             for row, value in values.items()
         }
-    within = {}
-    for name, ends in (node.get("within") or {}).items():
-        if not isinstance(ends, list) or len(ends) != 2:
-            raise ValueError(
-                f"table: sign_errors: within of {name} is {ends!r}; accepted: the least and the largest number"
-            )
-        low, high = (check_number(f"table: sign_errors: within of {name}", end) for end in ends)
-        within[str(name)] = (low, high)
+    within = {
+        str(name): check_window(f"table: sign_errors: within of {name}", ends)
+        for name, ends in (node.get("within") or {}).items()
+    }
     return SignErrors(**shown, gap=str(node["gap"]), test_size=node["test_size"], within=within, published=published)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genbench.analysis.selection import windows
-from genbench.checks import check_integer, check_number, nearest
+from genbench.checks import check_integer, check_window, nearest
 from genbench.claims.rules.base import FEWEST_UNITS, check_metric, check_where, set_plain
 from genbench.claims.rules.grid import Grid, check_grid, grid_words
 from genbench.claims.rules.grid_runs import GridRuns, Sample, keys_of
@@ -146,11 +146,6 @@ def _check_within(value: object) -> dict[str, tuple[float, float]] | None:
         return None
     if not isinstance(value, Mapping) or not value:
         raise ValueError(f"within is {value!r}; accepted: metrics and their least and largest number, or null")
-    found = {}
-    for name, ends in value.items():
+    for name in value:
         check_metric("within", name)
-        if not isinstance(ends, Sequence) or isinstance(ends, str) or len(ends) != 2:
-            raise ValueError(f"within.{name} is {ends!r}; accepted: the least and the largest number of the metric")
-        low = check_number(f"within.{name}[0]", ends[0])
-        found[str(name)] = (low, check_number(f"within.{name}[1]", ends[1], low=low))
-    return found
+    return {str(name): check_window(f"within.{name}", ends) for name, ends in value.items()}
