@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import genbench.measures
 from genbench import report
 from genbench.analysis import rank
+from genbench.measures.base import names_of
 from genbench.report import ranking
 from tests.helpers import factory
 from tests.helpers.browser import assert_fits, needs_chromium
@@ -244,6 +246,40 @@ def test_a_diverged_run_of_a_folder_does_not_lie_within(ablation):
     assert found.runs == len(runs) - 1
     assert f"1 of {len(runs)} runs are left out, as they do not have {loss} in [0, inf]." in found.notes
     assert len(ranking.of_selection(selection).frame) == len(runs) - 1
+
+
+FALL = {
+    *(f"margin/{kind}margin" for kind in ("", "input_", "normalized_", "augmented_")),
+    *(f"margin/margin_q{quantile}" for quantile in (10, 25, 50, 75, 90)),
+    "margin/normalized_margin_q50", "margin/margin_over_spectral", "margin/margin_over_frobenius",
+    "robustness/pal_score_augmentation", "robustness/mixup_accuracy",
+}  # fmt: skip
+RISE = {
+    "margin/inverse_margin", "margin/negative_entropy", "norm/path_norm_over_margin",
+    *(f"norm/log_{kind}_over_margin" for kind in ("prod_of_fro", "sum_of_fro", "prod_of_spec", "sum_of_spec")),
+    *(f"norm/log_{kind}_of_spec_over_margin_fft" for kind in ("prod", "sum")),
+    *(f"bound/spectral_{kind}" for kind in ("over_margin", "margin_bound", "init_over_margin", "init_margin_bound")),
+    "bound/path_norm_over_margin_over_examples", "robustness/gi_score_augmentation", "robustness/mixup_cross_entropy",
+}  # fmt: skip
+
+
+def test_margins_fall_and_what_is_divided_by_them_rises(tmp_path):
+    def change(item):
+        draw = np.random.default_rng(item["seed"])
+        item["metrics"] |= {f"train/{name}": float(draw.random()) for name in FALL | RISE}
+        return item
+
+    columns = ranking.of_selection(report.load(factory.ablation(tmp_path / "ablation", change=change)))
+    assert {f"train/{name}" for name in FALL | RISE} <= set(columns.measures)
+    assert columns.directions == {f"train/{name}": -1 for name in FALL}
+
+
+def test_every_metric_with_a_margin_in_its_name_is_known_to_fall_or_to_rise():
+    """A new one is to be looked at."""
+    own = [getattr(genbench.measures, name) for name in genbench.measures.__all__]
+    names = {f"{of.family}/{name}" for of in own if hasattr(of, "family") for name in names_of(of.__name__, of)}
+    found = {name.replace("*", "50") for name in names if re.search("margin(?!al)", name)}
+    assert found == {name for name in FALL | RISE if "margin" in name} - {"bound/path_norm_over_margin_over_examples"}
 
 
 def test_steps_and_train_size_are_controls_of_a_folder_where_they_vary(ablation, tmp_path):

@@ -36,8 +36,8 @@ _ANSWERS = {
 }
 # what numbers the rows of a file or says when and how long they ran
 _CLERKS = re.compile(r"|_.*|unnamed: \d+|index|id|run_?id|runtime|created|(.*_)?timestamp", re.IGNORECASE)
-_FALLING = re.compile(r"(.*_)?margin|pal_score.*|mixup_accuracy")
-"""Measures of genbench that are to fall with the gap: those of which more is said to be better."""
+_FALLING = re.compile(r".*/margin/(?!inverse_)(.*_)?margin(_.*)?|.*/robustness/(pal_score_.*|mixup_accuracy)")
+"""Metrics that are to fall with the gap: those of which more is said to be better. A norm over a margin rises."""
 _FEW = 20
 """A column of numbers with more values than these is not taken for a hyperparameter."""
 
@@ -193,7 +193,7 @@ def of_selection(
         sizes = {run.value("data.test_size") for run in runs}
         size = sizes.pop() if len(sizes) == 1 else None
         test_size = size if isinstance(size, int) and not isinstance(size, bool) else None
-    directions = {name: -1 for name in measures if _FALLING.fullmatch(name.rpartition("/")[2])}
+    directions = {name: -1 for name in measures if _FALLING.fullmatch(name)}
     return Columns(pd.DataFrame(columns), gap, measures, chosen, test_size, SEED, said, answers, directions, beside)
 
 
