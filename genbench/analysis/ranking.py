@@ -19,6 +19,7 @@ from genbench.analysis.sign_errors import COLUMNS, pair_sign_errors, sign_errors
 from genbench.analysis.simultaneous import Score
 from genbench.analysis.stability import stability, summary
 from genbench.analysis.statistics import LEVEL, holm
+from genbench.records.settings import show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -362,7 +363,7 @@ def _environments(own: "pd.DataFrame") -> dict[str, Any]:
         "environments": len(own),
         "tested": sum(p is not None for p in adjusted),
         "wrong": sum(p is not None and p <= 1 - LEVEL for p in adjusted),
-        "worst": f"{worst['axis']}: {worst['a']} and {worst['b']}, {worst['value']:.2f}",
+        "worst": f"{worst['axis']}: {show(worst['a'])} and {show(worst['b'])}, {worst['value']:.2f}",
     }
 
 

@@ -248,6 +248,20 @@ def test_a_diverged_run_of_a_folder_does_not_lie_within(ablation):
     assert len(ranking.of_selection(selection).frame) == len(runs) - 1
 
 
+@pytest.mark.parametrize("values", [(0.9, 0.9), (0.5, 0.9)])
+def test_a_setting_of_one_choice_names_it_only_where_it_varies(tmp_path, values):
+    def change(item):
+        if item["seed"] < 2:
+            item["choices"]["optimizer"] = "momentum"
+            item["config"]["optimizer"]["momentum"] = values[item["seed"]]
+        return item
+
+    columns = ranking.of_selection(report.load(factory.ablation(tmp_path / "ablation", change=change)))
+    assert set(columns.frame["optimizer"]) == (
+        {"adam", "momentum"} if len(set(values)) == 1 else {"adam", "momentum momentum=0.5", "momentum momentum=0.9"}
+    )
+
+
 FALL = {
     *(f"margin/{kind}margin" for kind in ("", "input_", "normalized_", "augmented_")),
     *(f"margin/margin_q{quantile}" for quantile in (10, 25, 50, 75, 90)),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _PANELS = 24
 """Most measures against which the gap is drawn."""
+_LINES = 40
+"""A heat map of more has the names of its columns at both ends."""
 
 
 def draw(ranking: "Ranking", frame: "pd.DataFrame") -> list[Drawing]:
@@ -33,8 +35,10 @@ def sign_errors(ranking: "Ranking") -> Drawing | None:
         return None
     rows.sort(key=lambda row: row["sign_error"])
     label, worst = (max(len(row[name]) for row in rows) for name in ("measure", "worst"))
-    sides = [3.4 + 0.062 * label, 0.066 * worst]
-    figure, axes = blank(sum(sides), 0.9 + 0.24 * len(rows), 1, 2, width_ratios=sides, sharey=True)
+    sides = [3.0, 0.062 * worst]  # without the names of rows, which stand outside
+    figure, axes = blank(
+        0.4 + 0.062 * label + sum(sides), 0.9 + 0.24 * len(rows), 1, 2, width_ratios=sides, sharey=True
+    )
     axis, beside = axes[0]
     places = np.arange(len(rows), 0, -1)
     parts = [own["value"][own["measure"] == row["measure"]].to_numpy(dtype=float) for row in rows]
@@ -93,6 +97,7 @@ def granulated(ranking: "Ranking") -> Drawing | None:
     controls = dict(zip(ranking.table["measure"], ranking.table["control"], strict=True))
     axis.set_yticks(range(len(names)), [plain(f"({n})" if controls[n] else n) for n in names], fontsize=7)
     axis.set_xticks(range(len(axes_of)), shown, fontsize=7)
+    axis.tick_params(labeltop=len(names) > _LINES)
     axis.grid(visible=False)
     axis.axvline(len(axes_of) - 1.5, color="white", linewidth=2)
     figure.colorbar(image, ax=axis, label="ψ", shrink=0.6, aspect=15)

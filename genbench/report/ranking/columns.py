@@ -219,12 +219,20 @@ def _axes(runs: Sequence[SelectedRun]) -> dict[str, list[Any]]:
         else:
             found[key] = [_setting(run, key) for run in runs]
     for group, keys in partial.items():
-        own = [key for key in keys if len({text for run in runs if (text := run.text(key)) is not None}) > 1]
-        own = [key for key in own if not key.endswith("._target_")]
+        own = [key for key in keys if not key.endswith("._target_") and _varies(runs, key, within=group)]
         for run in runs:
             parts = [f"{key.rpartition('.')[2]}={text}" for key in own if (text := run.text(key)) is not None]
             found[group].append(" ".join([run.text(group) or ABSENT, *parts]))
     return found
+
+
+def _varies(runs: Sequence[SelectedRun], key: str, *, within: str) -> bool:
+    """Whether a setting has several values among the runs of one choice of its group."""
+    values: dict[str | None, set[str]] = {}
+    for run in runs:
+        if (text := run.text(key)) is not None:
+            values.setdefault(run.text(within), set()).add(text)
+    return any(len(texts) > 1 for texts in values.values())
 
 
 def _setting(run: SelectedRun, name: str) -> Any:
