@@ -21,6 +21,8 @@ from genbench.report.strategies import described
 
 TESTS = Path(__file__).parents[1] / "tests"
 PAPERS = Path(__file__).parent / "papers"  # a page for each paper that has a summary
+RANKINGS = Path(__file__).parent / "rankings"  # a page each, with the tables that genbench-table --rank wrote
+PREDICTS = Path(__file__).parent / "what-predicts.md"  # has their τ side by side, between two comments
 MEASURED = Path(__file__).parent / "measured" / "strategies.md"  # as genbench-table FOLDER … --strategies wrote it
 FAMILIES = {
     "performance": "How well the network does its task.",
@@ -244,6 +246,42 @@ def papers() -> Iterator[str]:
         yield f"```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{listed}\n```"
 
 
+def what_predicts() -> str:
+    """The page with τ of each measure that several rankings have."""
+    pages = sorted(RANKINGS.glob("*.md"))
+    found: dict[str, dict[str, str]] = {}
+    for path in pages:
+        tau, wrong = (dict(column(path.read_text(), name)) for name in ("τ", "wrong in"))
+        for row, value in tau.items():
+            measure = row.replace("\\_", "_").rpartition("/")[2].removesuffix("_over_examples")
+            name = measure if measure.startswith("(") else f"`{measure}`"
+            about = f"; {wrong[row]}" if wrong.get(row, "–") != "–" else ""
+            found.setdefault(name, {})[path.stem] = value + about
+    rows = [(name, own) for name, own in found.items() if len(own) > 1]
+    rows.sort(key=lambda row: -sum(map(first_number, row[1].values())) / len(row[1]))
+    lines = ["| measure | " + " | ".join(f"[{path.stem}](rankings/{path.name})" for path in pages) + " |"]
+    lines.append("|:--|" + "--:|" * len(pages))
+    lines += [f"| {name} | " + " | ".join(own.get(path.stem, "–") for path in pages) + " |" for name, own in rows]
+    before, rest = PREDICTS.read_text().split("<!-- side by side -->\n")
+    after = rest.partition("<!-- end -->\n")[2]
+    return before + "\n".join(["<!-- side by side -->", *lines, "<!-- end -->", after])
+
+
+def column(text: str, name: str) -> Iterator[tuple[str, str]]:
+    """The cells of a column of a page's tables, with the first of each row."""
+    tables = re.findall(r"(?m)^\|.*\n\|:--.*\n(?:\|.*\n)+", text)
+    for header, _, *rows in (table.splitlines() for table in tables):
+        names = [part.strip() for part in header.strip("|").split("|")]
+        if name in names:
+            for row in rows:
+                cells = [part.strip() for part in row.strip("|").split("|")]
+                yield cells[0], cells[names.index(name)]
+
+
+def first_number(text: str) -> float:
+    return float(text.split()[0].replace("−", "-")) if text[0] != "–" else 0.0
+
+
 def choices(group: str) -> list[tuple[str, Path]]:
     paths = sorted((folder() / group).glob("[!_]*.yaml"))  # an underscore: what several of them include
     return [(path.stem, path) for path in paths]
@@ -282,3 +320,4 @@ def sentence(text: str) -> str:
 if __name__ == "__main__":
     for written in page.write(scoreboard.board([folder()]), PAPERS):
         print(written.relative_to(PAPERS.parents[1]))
+    PREDICTS.write_text(what_predicts())

@@ -96,3 +96,14 @@ def test_the_project_says_who_to_cite_and_what_it_runs_on():
         project["classifiers"]
     )
     assert (ROOT / "genbench" / "py.typed").exists()
+
+
+def test_the_rankings_stand_side_by_side(generate):
+    """``python docs/generate.py`` writes them again."""
+    page = generate["PREDICTS"].read_text()
+    assert page == generate["what_predicts"]()
+    ranked = {path.stem: path.read_text() for path in generate["RANKINGS"].glob("*.md")}
+    assert all(f"[{name}](rankings/{name}.md)" in page for name in ranked)
+    for text in ranked.values():
+        value = dict(generate["column"](text, "τ"))["(noisy oracle)"]
+        assert f"{value}; 0 of " in page
