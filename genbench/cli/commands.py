@@ -264,8 +264,8 @@ def _changed(plain: dict[str, Any]) -> list[str]:
     words = json.loads(os.environ[COMMAND])[2]  # those of a sweep name the job's own settings too
     typed = utils.get_args_parser().parse_known_intermixed_args(words)[0].overrides
     master = OmegaConf.create({"hydra": HydraConfig.get()})
-    own = stated.stated(GlobalHydra.instance().config_loader(), master, typed)
-    return stated.changed(own, [(plain, sweep_plan.choices(HydraConfig.get().runtime.choices))])
+    run = plain, sweep_plan.choices(HydraConfig.get().runtime.choices)
+    return stated.changed(stated.stated(GlobalHydra.instance().config_loader(), master, typed, run=run), [run])
 
 
 def _preview(plain: dict[str, Any], chosen: dict[str, Any]) -> None:

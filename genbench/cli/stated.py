@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import yaml
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +23,9 @@ _SEED = 1_977_326_743
 """Stands for the seed of any run."""
 
 
+Run = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""The configuration and the choices of a run."""
+_PLAIN = re.compile(r"[\w.+-]+")
 _NEAR = 50  # configurations, in whose words a run is compared
 
 
@@ -33,7 +37,7 @@ class Stated:
     choices: Mapping[str, Any]
 
 
-def stated(loader: Any, master: DictConfig, typed: Sequence[str]) -> list[Stated]:
+def stated(loader: Any, master: DictConfig, typed: Sequence[str], *, run: Run | None = None) -> list[Stated]:
     """Return the configurations that the experiment of a command has by its own file, each once; none if it has no
     claims, or if the command sets nothing but the seed.
 
@@ -41,6 +45,8 @@ def stated(loader: Any, master: DictConfig, typed: Sequence[str]) -> list[Stated
         loader: Hydra's loader of configurations.
         master: what Hydra composed for the command.
         typed: the settings of the command.
+        run: the only one that is to be compared: those alone are composed that may be its own, or where there is none
+            those whose words are nearest, as a sweep of thousands takes a minute to compose.
     """
     others: list[str] = list(master.hydra.overrides.hydra)
     keys = {_key(word) for word in typed} - {"experiment", "seed"}
@@ -56,12 +62,31 @@ def stated(loader: Any, master: DictConfig, typed: Sequence[str]) -> list[Stated
     chosen = [word for word in kept if _key(word) == "experiment"]
     sweeper: Any = OmegaConf.to_container(own.hydra.sweeper, resolve=True)
     jobs = jobs_of(sweeper, loader, chosen)
-    seedless = dict.fromkeys(tuple(word for word in job if _key(word) != "seed") for job in jobs)
+    seedless = [*dict.fromkeys(tuple(word for word in job if _key(word) != "seed") for job in jobs)]
+    if run is not None:
+        seedless = _nearest(seedless, run)
     compose = Composer(loader, own)
     return [_of(compose([*job, f"seed={_SEED}"])) for job in seedless]
 
 
-def changed(own: Sequence[Stated], runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def _nearest(jobs: list[tuple[str, ...]], run: Run) -> list[tuple[str, ...]]:
+    """The jobs no word of which is surely another than the run's, or without one those with the fewest such words."""
+    flat, choices = flatten(run[0]), run[1]
+
+    def is_other(word: str) -> bool:
+        key, _, text = word.lstrip("+").partition("=")
+        value = choices[key] if key in choices else flat.get(key)
+        typed = yaml.safe_load(text) if _PLAIN.fullmatch(text) else None
+        plain = all(isinstance(each, int | float | str) for each in (value, typed))
+        return plain and type(value) is type(typed) and value != typed
+
+    others = [sum(map(is_other, job)) for job in jobs]
+    if not min(others, default=0):
+        return [job for job, count in zip(jobs, others, strict=True) if not count]
+    return [jobs[index] for index in sorted(range(len(jobs)), key=others.__getitem__)[:_NEAR]]
+
+
+def changed(own: Sequence[Stated], runs: Sequence[Run]) -> list[str]:
     """Return the settings of runs that no configuration of their experiment's file has, in words.
 
     Args:

@@ -42,7 +42,10 @@ def told(loader, *typed, experiment="shrinks"):
     jobs = jobs_of({**sweeper, "params": params}, loader[0], task)
     composed = [Composer(loader[0], master)(job) for job in jobs]
     runs = [(resolve(each), choices(each.hydra.runtime.choices)) for each in composed]
-    return changed(stated(loader[0], master, task), runs)
+    every = stated(loader[0], master, task)
+    for run in runs:
+        assert changed(stated(loader[0], master, task, run=run), [run]) == changed(every, [run])
+    return changed(every, runs)
 
 
 @pytest.mark.parametrize(
