@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from genbench.privacy import shared
@@ -12,10 +13,13 @@ from genbench.records.estimate import Estimate
 from genbench.records.files import read_bytes, write_atomic
 
 FILE = "unfinished.json"
+SECONDS = 1.0
+"""Of measuring between two writes: a kill loses no more, and many quick parts are not written many times."""
 
 
 class Unfinished:
-    """Estimates of the final network by callback and part, in a file of the run's folder, written after each part.
+    """Estimates of the final network by callback and part, in a file of the run's folder, written as they come, at most
+    once a second.
 
     Estimates that lie there are taken if their ``head`` equals this one: the same network, measured by the same code.
 
@@ -27,6 +31,7 @@ class Unfinished:
     def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
         self._path, self._head = folder / FILE, shared(dict(head))
         self._known = self._read()
+        self._written = perf_counter()
 
     def seconds(self, callback: str) -> float:
         """Seconds that measuring the known parts of a callback took."""
@@ -37,8 +42,10 @@ class Unfinished:
         return self._known.get(callback, {})
 
     def keep(self, callback: str, part: str, found: Mapping[str, Estimate]) -> None:
-        """Write the estimates of a part. On a full disk they are lost only if the run is interrupted."""
+        """Keep the estimates of a part. On a full disk they are lost only if the run is interrupted."""
         self._known.setdefault(callback, {})[part] = dict(found)
+        if perf_counter() - self._written < SECONDS:
+            return
         measured = {
             callback: {
                 part: {key: asdict(estimate) for key, estimate in found.items()} for part, found in parts.items()
@@ -47,6 +54,7 @@ class Unfinished:
         }
         with contextlib.suppress(OSError):
             write_atomic(self._path, json.dumps({**self._head, "measured": shared(measured)}, indent=1) + "\n")
+        self._written = perf_counter()
 
     def _read(self) -> dict[str, dict[str, dict[str, Estimate]]]:
         try:

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from genbench import records
 from genbench.callbacks import Measures, views
-from genbench.records import unfinished
+from genbench.records import Estimate, unfinished
 from genbench.runs import execute
 from genbench.runs.run import Interrupted
 from genbench.runs.state import CHECKPOINT
@@ -52,6 +52,27 @@ def killed(train):
     process.start()
     process.join()
     return process.exitcode == -signal.SIGKILL
+
+
+@pytest.fixture(autouse=True)
+def every_part_is_written():
+    """As if each had taken its second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unfinished, "SECONDS", 0.0)
+        yield
+
+
+def test_quick_parts_are_written_once_a_second(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(unfinished, "SECONDS", 1.0)
+    monkeypatch.setattr(unfinished, "perf_counter", lambda: now)
+    kept = unfinished.Unfinished(tmp_path, {"digest": "a"})
+    seen = []
+    for number in range(8):
+        now += 0.3
+        kept.keep("measures", str(number), {"train/a": Estimate(float(number))})
+        seen.append([*unfinished.Unfinished(tmp_path, {"digest": "a"}).of("measures")])
+    assert [len(parts) for parts in seen] == [0, 0, 0, 4, 4, 4, 4, 8]
 
 
 def forbid_training(monkeypatch):
