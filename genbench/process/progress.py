@@ -194,7 +194,7 @@ class Sweep:
         self._task = self._bar.add_task("runs", total=total, completed=done, state="")
         self._total, self._already, self._failed, self._diverged = total, done, 0, 0
         self._each = each
-        self._running = 0
+        self._running, self._due = 0, False
         self._started = self._line = time.monotonic()
 
     def __enter__(self) -> "Sweep":
@@ -223,8 +223,9 @@ class Sweep:
         if left:
             state.append(f"about {duration(left)} left")
         self._bar.update(self._task, state=clean(" · ".join(state)))
-        now = time.monotonic()
-        if not self._bar.console.is_terminal and now > self._line + LINES:
+        self._due |= time.monotonic() > self._line + LINES
+        if self._due and not self._bar.console.is_terminal:
+            self._due = False
             self.say(f"{done:.0f} of {self._total} runs done, {' · '.join(state)}", style=None)
 
     def say(self, line: str, *, style: str | None = "yellow") -> None:
@@ -243,10 +244,7 @@ class Sweep:
         took = f"  {seconds:.1f} s" if seconds is not None else ""
         if self._each or status != "completed":
             self._print(f"{clean(label)}  {clean(result)}{took}", None if status == "completed" else "red")
-        task = self._bar.tasks[0]
-        if not self._bar.console.is_terminal and task.completed == self._already + 1 < self._total:
-            left = (self._total - task.completed) * (time.monotonic() - self._started)
-            self.say(f"{task.completed:.0f} of {self._total} runs done, about {duration(left)} left", style=None)
+        self._due |= self._bar.tasks[0].completed == self._already + 1  # of the first, for an early estimate
 
 
 def duration(seconds: float) -> str:

@@ -239,9 +239,20 @@ def test_a_sweep_without_a_terminal_gives_its_estimate_once_and_a_line_now_and_t
         sweep.update([(1, Note("training", 1, 2, None, 0.0))], waiting=2)
         sweep.update([(1, Note("training", 1, 2, None, 0.0))], waiting=2)
     lines = shown().splitlines()
-    assert lines[:2] == ["seed=0  test accuracy 0.500  9.0 s", "1 of 4 runs done, about 30 s left"]
+    first = "1 of 4 runs done, 1 running, 0 failed · about 30 s left"
+    assert lines[:2] == ["seed=0  test accuracy 0.500  9.0 s", first]
     assert lines[2] == "1 of 4 runs done, 1 running, 0 failed · step 1 of 2 · about 68 s left"
     assert not any(line.startswith("1 of 4") for line in lines[3:])
+
+
+def test_the_first_run_of_a_pack_does_not_stand_for_the_time_of_the_pack(monkeypatch, clock):
+    """A pack of 50 is trained, and the first of it measured: the other 50 take as long."""
+    shown = screen(monkeypatch, force_terminal=False)
+    with progress.Sweep(total=200, done=100) as sweep:
+        clock[0] += 60
+        sweep.finished("seed=0", status="completed", result="test accuracy 0.500", seconds=1.0)
+        sweep.update([(49, Note("training", 300, 300, None, 0.0))], waiting=1)
+    assert shown().splitlines()[1] == "101 of 200 runs done, 49 running, 0 failed · step 300 of 300 · about 60 s left"
 
 
 def test_durations_are_for_people():
