@@ -9,6 +9,7 @@ from genbench.data.gaussian_mixture import GaussianMixture
 from genbench.data.images import ImageData
 from genbench.data.information_plane import InformationPlane
 from genbench.data.mnist1d import MNIST1D
+from genbench.data.mnist1d_parity import MNIST1DParity
 from genbench.data.mnist1d_stream import MNIST1DStream, Signals
 from genbench.data.modular_arithmetic import ModularArithmetic
 from genbench.data.noisy_halfspace import NoisyHalfspace
@@ -25,6 +26,7 @@ __all__ = [
     "GaussianMixture",
     "ImageData",
     "InformationPlane",
+    "MNIST1DParity",
     "MNIST1DStream",
     "ModularArithmetic",
     "NoisyHalfspace",
