@@ -87,7 +87,7 @@ from genbench.measures.representation import (
     neural_collapse,
     participation_ratio,
 )
-from genbench.measures.rescaling import rescaled, rescaling
+from genbench.measures.rescaling import rescaled, rescaling, scale_dependence
 from genbench.measures.response_curve import perturbation_response
 from genbench.measures.sensitivity import jacobian_norm, linear_region_transitions
 from genbench.measures.sharpness import (
@@ -219,6 +219,7 @@ __all__ = [
     "rescaled",
     "rescaling",
     "sam_sharpness",
+    "scale_dependence",
     "sensitive_weights",
     "sharpness_alpha",
     "sharpness_measures",

@@ -1,4 +1,4 @@
-"""Rescaling two layers of a ReLU network, which leaves its function and changes its curvature."""
+"""Rescaling two layers of a ReLU network, which leaves its function and changes its curvature, or the last one."""
 
 from collections.abc import Callable
 
@@ -72,17 +72,49 @@ def rescaled(snapshot: Snapshot, *, measure: Callable[[Snapshot], Estimate], alp
     return measure(snapshot.with_state(_rescaled(snapshot, layers, alpha)))
 
 
+@measure("flatness", moves=True)
+def scale_dependence(snapshot: Snapshot, *, measure: Callable[[Snapshot], Estimate], alpha: float = 3.0) -> Estimate:
+    """The relative change of another measure S when the weights and biases of the last layer, and so the logits, are
+    multiplied by α: |S(w′) − S(w)| / |S(w)|, in float64.
+
+    0, but for rounding, of the adaptive sharpness of normalized logits (Andriushchenko et al. 2023, arXiv 2302.07011,
+    section 3). ``None`` if S(w) is 0 or undefined, or the last layer's weight is no parameter.
+
+    Args:
+        snapshot: network, loss and data.
+        measure: function of a snapshot that gives one estimate.
+        alpha: α > 0; powers of two would be exact in floating point.
+    """
+    check_number("alpha", alpha, low=0, open_low=True)
+    check_function("measure", measure, of="a snapshot")
+    view = in_double(snapshot)
+    last = next(reversed(view.layers), None)
+    own = [] if last is None else _own(view, last)
+    if not own:
+        return undefined("the network has no last layer whose weight is a trainable parameter")
+    state = dict(view.state)
+    before, after = measure(view), measure(view.with_state(state | {name: state[name] * alpha for name in own}))
+    if before.value is None or after.value is None:
+        return before if before.value is None else after
+    return Estimate(abs(after.value / before.value - 1)) if before.value else undefined("the measure is 0")
+
+
 Layers = tuple[list[str], list[str]]  # the parameters of two layers, their weights first
 
 
 def _layers(snapshot: Snapshot) -> Layers | str:
     found = []
     for name in list(snapshot.layers)[:2]:
-        own = [f"{name}.{part}".removeprefix(".") for part in ("weight", "bias")]
-        if own[0] not in snapshot.parameters:
+        if not (own := _own(snapshot, name)):
             return f"the weight of the layer {name!r} is no trainable parameter"
-        found.append([each for each in own if each in snapshot.parameters])
+        found.append(own)
     return (found[0], found[1]) if len(found) == 2 else "the network has no two layers"
+
+
+def _own(snapshot: Snapshot, layer: str) -> list[str]:
+    """The parameters of a layer, its weight first; none if its weight is no parameter."""
+    own = [f"{layer}.{part}".removeprefix(".") for part in ("weight", "bias")]
+    return [each for each in own if each in snapshot.parameters] if own[0] in snapshot.parameters else []
 
 
 def _rescaled(snapshot: Snapshot, layers: Layers, alpha: float) -> dict[str, Tensor]:

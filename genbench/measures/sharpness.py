@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from genbench.checks import check_choice, check_integer
+from genbench.checks import check_choice, check_flag, check_integer
 from genbench.measures.base import measure
 from genbench.measures.perturbations import NO_LOGITS, check_positive, generator_of, logit_normalized
 from genbench.measures.sharpness_ascent import ONE_START, Ball, Climb, directions, highest, largest, worst_case
@@ -157,31 +157,34 @@ def m_sharpness(
     starts: int = 8,
     steps: int = 20,
     tolerance: float = 1e-3,
+    adaptive: bool = False,
     normalize_logits: bool = False,
     seed: int = 0,
 ) -> Estimate:
-    """The mean, over batches of m examples, of the maximum rise of the batch's own loss in the ball ‖δ‖ ≤ ρ, with its
-    standard error over batches (Foret et al. 2021, arXiv 2010.01412, section 4.1; Andriushchenko et al. 2023, arXiv
-    2302.07011: 8 batches of 128).
+    """The mean, over batches of m examples, of the maximum rise of the batch's own loss in the ball ‖δ‖ ≤ ρ (‖δ / |w|‖
+    ≤ ρ if ``adaptive``), with its standard error over batches (Foret et al. 2021, arXiv 2010.01412, section 4.1;
+    Andriushchenko et al. 2023, arXiv 2302.07011: 8 batches of 128, one start).
 
     Draws the batches from all examples without replacement, whatever the batches of the data; ``None`` for fewer than
-    m examples. The maxima are those of :func:`sam_sharpness`. ``converged``: all of them converged; ``residual``: the
-    largest; the note says how many batches converged.
+    m examples. The maxima are those of :func:`sam_sharpness`, or of :func:`adaptive_sharpness`. ``converged``: all of
+    them converged; ``residual``: the largest; the note says how many batches converged.
 
     Args:
         snapshot: network, loss and data.
         m: examples a batch, at least 1.
         batches: number of batches, at least 2.
         rho, norm, starts, steps, tolerance, normalize_logits: as in :func:`sam_sharpness`.
+        adaptive: ρ is relative to the weights, as in :func:`adaptive_sharpness`.
         seed: of the batches, the Lanczos iteration and random directions.
     """
     check_integer("m", m, least=1)
     check_integer("batches", batches, least=2)
     _check_ascents(rho, norm, starts, steps, tolerance, seed)
+    check_flag("adaptive", adaptive)
     view = logit_normalized(snapshot, normalize_logits)
     if view is None:
         return NO_LOGITS
-    ball = Ball(torch.ones_like(view.vector), rho, norm)
+    ball = Ball(view.vector.abs() if adaptive else torch.ones_like(view.vector), rho, norm)
     order = torch.randperm(view.examples, generator=generator_of(seed, "m_sharpness"))
     chosen = [part.sort().values for part in order.split(m)[:batches] if len(part) == m]
     if not chosen:

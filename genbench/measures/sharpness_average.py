@@ -25,23 +25,23 @@ def average_sharpness(
 ) -> Estimate:
     """E L(w + δ) − L(w) over directions δ drawn uniformly on the sphere ‖δ‖₂ = ρ (a Gaussian vector, normalized), with
     its standard error; for small ρ about ρ² tr(∇²L) / 2ω, ω the number of weights, where the loss is smooth (the kinks
-    of ReLU networks add to it). In ℓ∞, δ is uniform in the box [−ρ, ρ]^ω, as in the code of Andriushchenko et al. 2023,
-    and the rise about ρ² tr(∇²L) / 6.
+    of ReLU networks add to it). In ℓ∞, δ is uniform in the box [−ρ, ρ]^ω, and the rise about ρ² tr(∇²L) / 6; in
+    ``gaussian``, δ ~ N(0, ρ²I), and the rise about ρ² tr(∇²L) / 2: both as in Andriushchenko et al. 2023, arXiv
+    2302.07011, whose average-case ℓ2 sharpness is the latter.
 
     Never above the maximum that :func:`sam_sharpness` bounds at the same ρ, but far below it in many dimensions, hence
-    the larger default. Directions are taken in pairs ±δ, which cancels the slope. The average-case sharpness of
-    Andriushchenko et al. 2023 (arXiv 2302.07011) draws δ ~ N(0, σ²I): ρ = σ√ω here.
+    the larger default. Directions are taken in pairs ±δ, which cancels the slope.
 
     Args:
         snapshot: network, loss and data.
-        rho: radius ρ > 0, in units of the weights.
-        norm: ``l2`` or ``linf``.
+        rho: radius (half width, standard deviation) ρ > 0, in units of the weights.
+        norm: ``l2``, ``linf`` or ``gaussian``.
         pairs: pairs ±δ, each two forward passes, at least 2.
         normalize_logits: the loss of normalized logits, see :func:`adaptive_sharpness`.
         seed: of the directions, from a generator of its own.
     """
     rho = check_positive("rho", rho)
-    check_choice("norm", norm, ("l2", "linf"))
+    check_choice("norm", norm, ("l2", "linf", "gaussian"))
     check_integer("pairs", pairs, least=2)
     generator = generator_of(seed, "average_sharpness")
     view = logit_normalized(snapshot, normalize_logits)
@@ -52,7 +52,7 @@ def average_sharpness(
         if norm == "linf":
             return uniform(view, generator).mul_(rho)
         z = gaussian(view, generator)
-        return z * (rho / z.norm())
+        return z * (rho if norm == "gaussian" else rho / z.norm())
 
     return _average(view, draw, pairs=pairs)
 

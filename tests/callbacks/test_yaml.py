@@ -31,6 +31,7 @@ APART = {
     "lempel_ziv_complexity",  # of functions of two values: measures=simplicity
     "simplicity_bias",
     "rescaled",  # of another measure
+    "scale_dependence",
     "over_examples",  # of other measures
     "prequential_code",  # trains networks of their own: measures=description_length
     "two_part_code",

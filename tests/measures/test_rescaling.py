@@ -5,7 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.measures import Estimate, Snapshot, keskar_sharpness, rescaled, rescaling
+from genbench.measures import (
+    Estimate,
+    Snapshot,
+    adaptive_average_sharpness,
+    adaptive_sharpness,
+    keskar_sharpness,
+    l2_norm,
+    m_sharpness,
+    rescaled,
+    rescaling,
+    scale_dependence,
+)
 from genbench.measures.perturbations import generator_of
 from genbench.models import MLP
 from tests.helpers.networks import build
@@ -125,3 +136,48 @@ def test_settings_are_refused():
             rescaling(snapshot_of(network()), **{name: value})
     with pytest.raises(ValueError, match=r"^measure is 3; accepted: a function of a snapshot"):
         rescaled(snapshot_of(network()), measure=3)
+
+
+@pytest.mark.oracle("scale_dependence")
+@pytest.mark.parametrize("alpha", [0.5, 3.0])
+def test_a_measure_of_the_logits_depends_on_their_scale_as_it_says(alpha):
+    """The sum of squared outputs is multiplied by α², whatever the other layers are."""
+
+    def squares(snapshot):
+        return Estimate(sum(float(output.square().sum()) for output, _ in snapshot.predictions))
+
+    found = scale_dependence(snapshot_of(network()), measure=squares, alpha=alpha)
+    assert found.value == pytest.approx(abs(alpha**2 - 1), rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        partial(adaptive_sharpness, rho=0.2, starts=1),
+        partial(adaptive_average_sharpness, rho=0.2),
+        partial(m_sharpness, rho=0.2, starts=1, m=3, batches=3, adaptive=True, normalize_logits=True),
+    ],
+)
+def test_adaptive_sharpness_of_normalized_logits_does_not_depend_on_their_scale(function, norm):
+    snapshot = snapshot_of(network())
+    assert scale_dependence(snapshot, measure=partial(function, norm=norm)).value < 1e-10
+    plain = partial(function, norm=norm, normalize_logits=False)
+    assert scale_dependence(snapshot, measure=plain).value > 0.1
+
+
+def test_without_a_last_layer_or_a_value_there_is_no_dependence():
+    snapshot = snapshot_of(network())
+    frozen = network()
+    frozen.head.weight.requires_grad_(False)
+    assert scale_dependence(snapshot_of(frozen), measure=l2_norm).value is None
+    zero = scale_dependence(snapshot, measure=lambda _: Estimate(0.0))
+    assert (zero.value, zero.note) == (None, "undefined: the measure is 0")
+    gone = scale_dependence(snapshot, measure=lambda _: Estimate(None, note="undefined: gone"))
+    assert (gone.value, gone.note) == (None, "undefined: gone")
+
+
+@pytest.mark.parametrize("alpha", [0, -1.0, "two"])
+def test_scale_dependence_refuses_what_is_no_factor(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        scale_dependence(snapshot_of(network()), measure=l2_norm, alpha=alpha)

@@ -324,10 +324,11 @@ def test_monotone_in_rho(seed, norm, adaptive):
 
 
 @pytest.mark.oracle("average_sharpness")
-def test_average_linf_is_the_trace_of_a_quadratic():
+@pytest.mark.parametrize(("norm", "variance"), [("linf", 1 / 3), ("gaussian", 1.0)])
+def test_average_of_independent_noise_is_the_trace_of_a_quadratic(norm, variance):
     snapshot = Snapshot(*quadratic(spectrum(*range(1, 21))))
-    found = average_sharpness(snapshot, rho=0.4, norm="linf", pairs=400)
-    exact = 0.4**2 * sum(range(1, 21)) / 6
+    found = average_sharpness(snapshot, rho=0.4, norm=norm, pairs=2000)
+    exact = 0.5 * 0.4**2 * variance * sum(range(1, 21))
     assert abs(found.value - exact) < 3 * found.stderr
     assert found.stderr < 0.03 * exact
 
@@ -387,6 +388,28 @@ def test_m_sharpness_of_all_examples_is_sam_sharpness():
     assert (found.stderr, found.converged) == (None, whole.converged)
     assert m_sharpness(snapshot, m=12, rho=0.1).value > whole.value  # the mean of maxima is above the maximum of a mean
     assert m_sharpness(snapshot, m=25).value is None
+
+
+@pytest.mark.oracle("m_sharpness")
+def test_adaptive_m_sharpness_of_a_linear_loss():
+    """L = mean xᵢ·w of a batch rises by at most ρ‖x̄ ∘ |w|‖ in the ellipsoid, and by ρ Σ |x̄ⱼwⱼ| in the box."""
+    x = torch.tensor([[3.0, 4.0], [0.0, 1.0], [-5.0, 12.0], [8.0, 6.0]], dtype=torch.float64)
+    net = nn.Linear(2, 1, bias=False).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[2.0, -0.5]]))
+    snapshot = Snapshot(net, lambda out, _: out.mean(), [(x, torch.zeros(4))])
+    steepness = x * net.weight.detach().abs()
+    for norm, p in (("l2", 2), ("linf", 1)):
+        found = m_sharpness(snapshot, rho=0.1, m=1, norm=norm, adaptive=True).value
+        assert found == pytest.approx(0.1 * float(steepness.norm(p, dim=1).mean()), rel=1e-9)
+
+
+def test_adaptive_m_sharpness_of_all_examples_is_adaptive_sharpness():
+    net, x, y = build("mlp")
+    snapshot = Snapshot(net, F.cross_entropy, [(x, y)])
+    whole = adaptive_sharpness(snapshot, rho=0.1, starts=8)
+    found = m_sharpness(snapshot, m=24, rho=0.1, adaptive=True, normalize_logits=True)
+    assert found.value == pytest.approx(whole.value, rel=1e-9)
 
 
 def test_m_sharpness_of_dictionary_batches():

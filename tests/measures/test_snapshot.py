@@ -103,7 +103,7 @@ def test_everything_is_restored(function):
         function(both[0], **{list(inspect.signature(function).parameters)[1]: both[1]}, **few)
     elif function is measures.over_examples:
         function(Snapshot(net, F.cross_entropy, loader, initial=initial), measures={"trace": measures.hessian_trace})
-    elif function is measures.rescaled:
+    elif function in (measures.rescaled, measures.scale_dependence):
         function(Snapshot(net, F.cross_entropy, loader, initial=initial), measure=measures.keskar_sharpness)
     else:
         function(Snapshot(net, F.cross_entropy, loader, initial=initial))
