@@ -90,14 +90,16 @@ def _against(
 ) -> Drawing | None:
     """Draw the gap against each measure: a dot per run and a numbered marker per configuration (mean over seeds).
 
-    If not all rows are numbered, the others get one grey dot per configuration, and runs get none.
+    If not all rows are numbered, the others get one grey dot per configuration, and runs get none. More conditions than
+    there are markers are not told apart.
     """
     measures = {key: label for key, label in measures.items() if sum(_pair(p, key) is not None for p in points) > 2}
     if not measures:  # two points show no relation
         return None
     rows = list(dict.fromkeys(point.row for point in points))
     numbered = [row for row in rows if row in first]
-    conditions = list(dict.fromkeys(point.condition for point in points))
+    told = len({point.condition for point in points}) <= len(_MARKERS)
+    conditions = list(dict.fromkeys(point.condition for point in points)) if told else [""]
     longest = max(map(len, numbered)) + max(map(len, conditions))
     beside = len(numbered) <= _BESIDE and longest <= 40  # the legend gets a panel of its own
     panels = len(measures) + beside
@@ -112,7 +114,7 @@ def _against(
         raw = key in RAW_MEASURES
         heading = []
         for which, condition in enumerate(conditions):
-            inside = [point for point in points if point.condition == condition and _pair(point, key)]
+            inside = [p for p in points if (not told or p.condition == condition) and _pair(p, key)]
             by_row: dict[str, list[Point]] = {}
             for point in inside:
                 by_row.setdefault(point.row, []).append(point)
@@ -148,7 +150,9 @@ def _against(
         name,
         title,
         (
-            "Numbered markers are configurations (means over seeds), small dots are runs."
+            "Numbered markers are means, small dots are runs, whose other settings are not told apart."
+            if not told
+            else "Numbered markers are configurations (means over seeds), small dots are runs."
             if len(numbered) == len(rows)
             else f"Markers are configurations (means over seeds): {len(numbered)} are numbered, the others grey."
         )
@@ -193,7 +197,8 @@ def _configuration(axis: "Axes", middle: tuple[float, float], number: int, which
 
 def _association(points: Sequence[Point], key: str, condition: str) -> str:
     pairs = [pair for point in points if (pair := _pair(point, key))]
-    tau = statistics.kendall(*zip(*pairs, strict=True), groups=[point.row for point in points]) if pairs else None
+    groups = [f"{point.row} {point.condition}" for point in points]
+    tau = statistics.kendall(*zip(*pairs, strict=True), groups=groups) if pairs else None
     if tau is None or tau.value is None:
         return ""
     interval = f" [{tau.low:.2f}, {tau.high:.2f}]" if tau.low is not None else ""

@@ -44,6 +44,21 @@ def test_the_figures_show_what_the_records_say(ablation):
     assert labels[-1] == "augmentation"
 
 
+def test_more_conditions_than_markers_are_not_told_apart(tmp_path):
+    """Each of hundreds had a line above every panel: a picture of 24,000 points, and a page of 73 MB."""
+    noises = tuple(number / 20 for number in range(8))
+    found = points(load(factory.ablation(tmp_path, ["none", "l2", "sam"], noises, (0, 1))))
+    with style.context():
+        drawing = gap.against_flatness(found, {"none", "l2", "sam"})
+        figure = drawing.figure
+        titles = [axis.get_title(loc="left") for axis in figure.axes if axis.lines]
+    assert len(titles) == 5
+    assert all(re.fullmatch(r"τ = −?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\], n = 48", title) for title in titles)
+    assert figure.get_size_inches()[1] < 10
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [16, 1, 16, 1, 16, 1]
+    assert "not told apart" in drawing.caption
+
+
 def test_of_very_many_rows_figures_show_some_and_say_which(tmp_path, monkeypatch):
     names = [f"method {number}" for number in range(12)]
 
