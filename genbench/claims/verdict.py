@@ -144,7 +144,9 @@ def judge(claims: Sequence[tuple[str, Evidence, Evidence]], *, family: int, look
             other, other_words = _status(at_worst, worst_ps, at_most)
             runs = _listed(evidence.unknown, "number is unknown", "numbers are unknown")
             if other != status:
-                status, words = UNDECIDED, f"{runs}; left out: {words}; at the worst number: {other_words}"
+                reason = other_words.removeprefix(at_worst.words).lstrip(":, ")  # the statistic is the same
+                told = f"{words}: without them {status}, at the worst {other}{reason and f', {reason}'}"
+                status, words = UNDECIDED, f"{told}; {runs}"
             else:
                 words = f"{words}; {runs}{'' if status == UNDECIDED else ', which changes nothing'}"
         verdicts.append(Verdict(name, status, words, *ps, evidence, look))

@@ -72,7 +72,8 @@ def test_verdicts_that_hang_on_diverged_runs_are_undecided():
     lost = ("seed 1: diverged",)
     found = verdict((evidence(0.001, n=7, unknown=lost), evidence(0.2, unknown=lost)))[0]
     assert found.status == "undecided"
-    assert found.words.startswith("1 number is unknown (seed 1: diverged); left out: measured; at the worst number: ")
+    assert found.words.startswith("measured: without them replicated, at the worst undecided, ")
+    assert found.words.endswith("; 1 number is unknown (seed 1: diverged)")
     same = verdict((evidence(0.001, n=7, unknown=lost), evidence(0.002, unknown=lost)))[0]
     assert same.status == "replicated"
     assert same.words == "measured; 1 number is unknown (seed 1: diverged), which changes nothing"

@@ -1,5 +1,6 @@
 """Claims of several parts, and claims without chance."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any as Anything
@@ -22,6 +23,7 @@ from genbench.claims.rules.grid import Grid, check_grid, grid_words, settings_of
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import SEED, Evidence
 
+_RUNS = re.compile(r", (?:each )?over ")
 _DEVIATIONS = {"==": np.abs, "<=": np.positive, ">=": np.negative}
 _SAID = {"==": "equals", "<=": "is at most", ">=": "is at least"}
 
@@ -37,7 +39,7 @@ class _Combined:
 
     def _found(self, runs: ClaimRuns, worst: bool) -> tuple[list[Evidence], list[str]]:
         """Return the evidence and the words of each part."""
-        return [part.evidence(runs, worst=worst) for part in self.parts], [part.words for part in self.parts]
+        return [part.evidence(runs, worst=worst) for part in self.parts], _apart(self.parts)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,8 @@ class All(_Combined):
 
     @property
     def words(self) -> str:
-        return "; and ".join(part.words for part in self.parts)
+        heads, tail = _apart(self.parts)
+        return "; and ".join(heads) + tail
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -77,7 +80,8 @@ class Any(_Combined):
 
     @property
     def words(self) -> str:
-        return "; or ".join(part.words for part in self.parts)
+        heads, tail = _apart(self.parts)
+        return "; or ".join(heads) + tail
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
@@ -218,6 +222,15 @@ def _joined(found: Sequence[Evidence], names: Sequence[str]) -> dict[str, Anythi
         "words": "; ".join(f"{name}: {each.words}" for name, each in zip(names, found, strict=True)),
         **gathered(found, ("missing", "unknown", "violations")),
     }
+
+
+def _apart(parts: Sequence[Rule]) -> tuple[list[str], str]:
+    """The words of parts, and what all of them say of their runs at the end, which is then said once."""
+    words = [part.words for part in parts]
+    split = [_RUNS.split(text, maxsplit=1) for text in words]
+    if len(parts) < 2 or len({each[1] if len(each) == 2 else None for each in split}) > 1 or len(split[0]) < 2:
+        return words, ""
+    return [head for head, _ in split], f", each over {split[0][1]}"
 
 
 def _unit(found: Sequence[Evidence]) -> str:
