@@ -253,8 +253,7 @@ def what_predicts() -> str:
     for path in pages:
         tau, wrong = (dict(column(path.read_text(), name)) for name in ("τ", "wrong in"))
         for row, value in tau.items():
-            measure = row.replace("\\_", "_").rpartition("/")[2].removesuffix("_over_examples")
-            name = measure if measure.startswith("(") else f"`{measure}`"
+            name = shown(row.replace("\\_", "_"))
             about = f"; {wrong[row]}" if wrong.get(row, "–") != "–" else ""
             found.setdefault(name, {})[path.stem] = value + about
     rows = [(name, own) for name, own in found.items() if len(own) > 1]
@@ -265,6 +264,21 @@ def what_predicts() -> str:
     before, rest = PREDICTS.read_text().split("<!-- side by side -->\n")
     after = rest.partition("<!-- end -->\n")[2]
     return before + "\n".join(["<!-- side by side -->", *lines, "<!-- end -->", after])
+
+
+def shown(row: str) -> str:
+    """The name of a row, the same in every ranking; controls stand in brackets.
+
+    >>> shown("train/bound/path_norm_over_examples"), shown("(train/performance/accuracy)"), shown("(noisy oracle)")
+    ('`path_norm`', '(train `accuracy`)', '(noisy oracle)')
+    """
+    if row.startswith("("):
+        return f"({shown(row[1:-1])})"
+    split, _, rest = row.partition("/")
+    family, _, name = rest.partition("/")
+    if not name:
+        return row
+    return f"{f'{split} ' if family == 'performance' else ''}`{name.removesuffix('_over_examples')}`"
 
 
 def column(text: str, name: str) -> Iterator[tuple[str, str]]:

@@ -162,27 +162,50 @@ def verdict_numbers(row: VerdictRow) -> list[str]:
 
 
 def numbered(row: VerdictRow) -> tuple[list[str], str]:
-    """Return the parts of a rule, with a number each if they are several, and the finding with the numbers in place of
-    the parts, which it repeats."""
-    parts = re.split(r"; (?=and |or )", row.rule)
+    """Return the parts of a rule, with a number each if they are several and then what is said of all, and the finding
+    with the numbers in place of the parts, which it repeats in their order."""
+    rule, every = _EVERY.split(row.rule) if len(_EVERY.findall(row.rule)) == 1 else (row.rule, "")
+    if every.endswith("]"):  # of some parts
+        rule, every = row.rule, ""
+    parts = re.split(r"; (?=and |or )", rule)
     if len(parts) == 1:
         return parts, row.finding
-    words = [parts[0], *(part.partition(" ")[2] for part in parts[1:])]
-    finding = row.finding
-    for index in sorted(range(len(words)), key=lambda index: -len(words[index])):  # one may end with another
-        finding = finding.replace(f"{words[index]}: ", f"({index + 1}) ", 1)
-    return [f"({number}) {part}" for number, part in enumerate(parts, 1)], finding
+    finding, place = row.finding, 0
+    for index, part in enumerate(parts, 1):
+        words = _EVERY.split(re.sub(r"^(and |or )?\[*", "", part))[0]
+        own = f"{words if f'{words}: ' in finding else words.rstrip(']')}: "
+        if (found := finding.find(own, place)) >= 0:
+            finding, place = f"{finding[:found]}({index}) {finding[found + len(own) :]}", found
+    told = [f"({index}) {part}" for index, part in enumerate(parts, 1)]
+    return [*told, f"each over {every}"] if every else told, finding
 
 
 def paired(row: VerdictRow) -> tuple[list[str], str]:
     """Return the parts of a rule, each with what is measured of it if they are several, and the rest of the finding."""
     parts, finding = numbered(row)
     _, measured = numbered(replace(row, finding=row.measured))
-    found = re.split(r"; (?=\(\d+\) )", measured)
-    if len(parts) == 1 or len(found) != len(parts) or not finding.startswith(measured):
+    found = re.split(r"; (?=\[*\(\d+\) )", measured)
+    every = [part for part in parts if not part.startswith("(")]
+    if len(parts) == 1 or len(found) != len(parts) - len(every) or not finding.startswith(measured):
         return parts, finding
-    told = [f"{part}: {each.partition(' ')[2]}" for part, each in zip(parts, found, strict=True)]
-    return told, finding.removeprefix(measured).lstrip(" :;,")
+    values = [_unbracketed(each).partition(" ")[2] for each in found]
+    told = [f"{part}: {value}" for part, value in zip(parts, values, strict=False)]
+    return [*told, *every], finding.removeprefix(measured).lstrip(" :;,")
+
+
+_EVERY = re.compile(r"; each over ")
+
+
+def _unbracketed(text: str) -> str:
+    """A part of a finding without the brackets around several.
+
+    >>> _unbracketed("[[(1) 0.5 [0.4, 0.6]"), _unbracketed("(2) 0.5 [0.4, 0.6]]]")
+    ('(1) 0.5 [0.4, 0.6]', '(2) 0.5 [0.4, 0.6]')
+    """
+    text = text.lstrip("[")
+    while text.endswith("]") and text.count("]") > text.count("["):
+        text = text[:-1]
+    return text
 
 
 def verdict_sentences(row: VerdictRow) -> list[str]:

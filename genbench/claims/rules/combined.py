@@ -23,7 +23,7 @@ from genbench.claims.rules.grid import Grid, check_grid, grid_words, settings_of
 from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import SEED, Evidence
 
-_RUNS = re.compile(r", (?:each )?over ")
+_RUNS = re.compile(r"(?:,|; each) over ")
 _DEVIATIONS = {"==": np.abs, "<=": np.positive, ">=": np.negative}
 _SAID = {"==": "equals", "<=": "is at most", ">=": "is at least"}
 
@@ -37,9 +37,10 @@ class _Combined:
     def __post_init__(self) -> None:
         set_plain(self, parts=_checked(self.parts))
 
-    def _found(self, runs: ClaimRuns, worst: bool) -> tuple[list[Evidence], list[str]]:
-        """Return the evidence and the words of each part."""
-        return [part.evidence(runs, worst=worst) for part in self.parts], _apart(self.parts)[0]
+    def _found(self, runs: ClaimRuns, worst: bool) -> tuple[list[Evidence], list[str | None]]:
+        """Return the evidence and the words of each part; None of one of several, whose evidence has their words."""
+        names = [None if isinstance(part, _Combined) else _apart(self.parts)[0][n] for n, part in enumerate(self.parts)]
+        return [part.evidence(runs, worst=worst) for part in self.parts], names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +186,8 @@ class Exact:
         return runs.sample(self.than, where) if isinstance(self.than, str) else constant(runs, self.than)
 
 
-def conjunction(found: Sequence[Evidence], names: Sequence[str]) -> Evidence:
-    """Return the evidence for "every part holds"; ``names`` are those of the parts."""
+def conjunction(found: Sequence[Evidence], names: Sequence[str | None]) -> Evidence:
+    """Return the evidence for "every part holds"; ``names`` are those of the parts, None of one of several."""
     random = [each for each in found if not each.exact]
     exact = [each for each in found if each.exact]
     joined = _joined(found, names)
@@ -217,20 +218,25 @@ def conjunction(found: Sequence[Evidence], names: Sequence[str]) -> Evidence:
     )
 
 
-def _joined(found: Sequence[Evidence], names: Sequence[str]) -> dict[str, Anything]:
+def _joined(found: Sequence[Evidence], names: Sequence[str | None]) -> dict[str, Anything]:
+    told = [
+        f"[{each.words}]" if name is None else f"{name}: {each.words}" for name, each in zip(names, found, strict=True)
+    ]
     return {
-        "words": "; ".join(f"{name}: {each.words}" for name, each in zip(names, found, strict=True)),
+        "words": "; ".join(told),
         **gathered(found, ("missing", "unknown", "violations")),
     }
 
 
 def _apart(parts: Sequence[Rule]) -> tuple[list[str], str]:
-    """The words of parts, and what all of them say of their runs at the end, which is then said once."""
+    """The words of parts, in brackets if they are several again, and what all of them say of their runs at the end,
+    which is then said once."""
     words = [part.words for part in parts]
-    split = [_RUNS.split(text, maxsplit=1) for text in words]
-    if len(parts) < 2 or len({each[1] if len(each) == 2 else None for each in split}) > 1 or len(split[0]) < 2:
-        return words, ""
-    return [head for head, _ in split], f", each over {split[0][1]}"
+    split = [_RUNS.split(text) for text in words]
+    tail = ""
+    if len(parts) > 1 and {len(each) for each in split} == {2} and len({about for _, about in split}) == 1:
+        words, tail = [head for head, _ in split], f"; each over {split[0][1]}"
+    return [f"[{text}]" if isinstance(part, _Combined) else text for part, text in zip(parts, words, strict=True)], tail
 
 
 def _unit(found: Sequence[Evidence]) -> str:

@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 from genbench.claims import rules
 from genbench.claims.rules import (
     All,
+    Any,
     Correlation,
     CorrelationDifference,
     Difference,
@@ -14,6 +15,7 @@ from genbench.claims.rules import (
     Order,
     Peak,
     Proportion,
+    Ranks,
     Slope,
     Sooner,
     Trend,
@@ -263,3 +265,16 @@ def test_equal_numbers_and_one_seed_are_no_error(name):
 def test_every_run_diverged_is_undecided(name):
     some = [{**each, "status": "diverged", "metrics": {}} for each in records(flat)]
     assert verdict(CASES[name][0], some).status == "undecided"
+
+
+def test_what_all_parts_say_of_their_runs_is_said_once():
+    over = {"model.width": [*range(5)], "seed_of": [*range(5)]}
+    shared = {"over": over, "of": {}, "gap": "test/gap/accuracy"}
+    one, two = (Ranks(metric=name, **shared) for name in ("a", "b"))
+    (about,) = {rule.words.partition(", over ")[2] for rule in (one, two)}
+    heads = [rule.words.partition(", over ")[0] for rule in (one, two)]
+    assert All(parts=[one, two]).words == f"{heads[0]}; and {heads[1]}; each over {about}"
+    both = All(parts=[one, two])
+    assert Any(parts=[both, both]).words == "; or ".join([f"[{'; and '.join(heads)}]"] * 2) + f"; each over {about}"
+    other = Ranks(metric="b", **{**shared, "of": {"model": "mlp"}})
+    assert All(parts=[one, other]).words == f"{one.words}; and {other.words}"
