@@ -102,9 +102,9 @@ def predicted(
     """The gap of each run as its hyperparameters predict it, learned in ``folds`` without its configuration; arguments
     and learner are those of :func:`out_of_sample`.
 
-    Where that is no better than the mean gap of the runs that were learned from, and of fewer than three
-    configurations, all runs have that of all, one number: left-out predictions of what cannot be predicted run against
-    the truth, as the mean of the others is low where the gap is high.
+    Where that is no better than the mean gap of the runs that were learned from, or runs against the gap, and of fewer
+    than three configurations, all runs have that of all, one number: left-out predictions of what cannot be predicted
+    run against the truth, as the mean of the others is low where the gap is high.
     """
     inputs = {name: _coded(frame[name]) for name in hyperparameters}
     runs = _Runs(checked_gap(frame, gap), configurations(frame, hyperparameters), inputs)
@@ -113,7 +113,8 @@ def predicted(
     for test in parts:
         found[test] = runs.surface(runs.terms(~test), ~test, seed).predict()
         mean[test] = runs.gaps[~test].mean()
-    if not ((runs.gaps - found) ** 2).sum() < ((runs.gaps - mean) ** 2).sum():
+    better = ((runs.gaps - found) ** 2).sum() < ((runs.gaps - mean) ** 2).sum()
+    if not better or (found - found.mean()) @ (runs.gaps - runs.gaps.mean()) <= 0:
         return np.full(len(frame), runs.gaps.mean())
     _, first, own = np.unique(runs.configuration, return_index=True, return_inverse=True)
     return found[first][own]  # seeds of a configuration may differ by rounding, which would order them

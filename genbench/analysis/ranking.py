@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORES = ("tau", "psi")
+_SHARED = 0.2
+"""A larger share of the gap's variance that is of seeds is said."""
 _MANY = 12
 """Hyperparameters, beyond which pairs of them are too many to condition on."""
 
@@ -172,6 +174,11 @@ def rank(
     if seeds is not None and frame.duplicated([*hyperparameters, seeds]).any():
         notes.append(f"Runs of one configuration share their {seeds}: τ within takes all runs for independent.")
         seeds = None
+    if seeds is not None and (share := _share_of_seeds(frame, gap, seeds)) > _SHARED:
+        notes.append(
+            f"{100 * share:.0f} % of the variance of {gap} is that of {seeds}, which configurations share: intervals "
+            "take configurations for independent, and are too narrow."
+        )
     infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
     notes += [f"{name} is infinite in {n} runs: the largest or smallest of all." for name, n in infinite.items() if n]
     further = {name: frame[name].to_numpy(dtype=float) for name in known}
@@ -342,6 +349,19 @@ def _usable(
 def _differs_alone(frame: "pd.DataFrame", name: str, hyperparameters: Sequence[str]) -> bool:
     others = [each for each in hyperparameters if each != name]
     return bool((frame.groupby(others, dropna=False)[name].nunique(dropna=False) > 1).any())
+
+
+def _share_of_seeds(frame: "pd.DataFrame", gap: str, seeds: str) -> float:
+    """The share of the variance of the ranks of the gap that its means over seeds explain, without what chance
+    explains."""
+    ranks = frame[gap].rank()
+    groups = ranks.groupby(frame[seeds])
+    inside, among = len(frame) - groups.ngroups, groups.ngroups - 1
+    if inside < 1 or among < 1:
+        return 0.0
+    residual = ((ranks - groups.transform("mean")) ** 2).sum() / inside
+    total = ((ranks - ranks.mean()) ** 2).sum() / (len(frame) - 1)
+    return float(1 - residual / total) if total > 0 else 0.0
 
 
 def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:

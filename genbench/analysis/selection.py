@@ -77,7 +77,12 @@ def windows(within: Mapping[str, Sequence[float]]) -> list[str]:
 def words(table: "pd.DataFrame", within: Within, kept: np.ndarray) -> list[str]:
     """What a window leaves out, sentences."""
     lost = int((~kept).sum())
-    said = [f"{lost} of {len(kept)} runs are left out, as they do not have {' and '.join(windows(within))}."]
+    told = " and ".join(windows(within))
+    said = (
+        [f"{lost} of {len(kept)} runs are left out, as they do not have {told}."]
+        if lost
+        else [f"All runs have {told}."]
+    )
     if lost:
         parts = []
         for name, own in table.groupby("hyperparameter", sort=False):

@@ -308,7 +308,7 @@ def otherwise(claims: Claims, found: Sequence[Mapping[str, Any]]) -> str:
     digests = judging(claims, found)
     counts = {
         "under another rule": sum(digest not in (None, claims.digest) for digest in digests),
-        "before there was a rule": sum(digest is None for digest in digests),
+        "without a rule": sum(digest is None for digest in digests),
     }
     return " and ".join(
         f"{count} of {len(digests)} runs {'was' if count == 1 else 'were'} trained {how}"

@@ -208,6 +208,12 @@ def _task(cfg: Any) -> float | None:
 
     # report errors here: Hydra would print a traceback first
     plain = _report_errors(lambda: registered(resolved := config.resolve(cfg), _changed(resolved)))
+    alone = HydraConfig.get().mode == RunMode.RUN
+    if alone and (changed := (plain.get("claims") or {}).get("changed")):
+        from genbench.claims.registration import told
+
+        print(f"genbench: no verdict counts this run: {told(changed)}", file=sys.stderr, flush=True)
+        plain["claims"] = {key: value for key, value in plain["claims"].items() if key != "digest"}
     if int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) == 0:
         runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
         what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
@@ -225,7 +231,6 @@ def _task(cfg: Any) -> float | None:
     if record is None:  # the first of the processes that torchrun started shows it
         return None
     folder = Path(plain["runs_dir"]) / plain["name"]
-    alone = HydraConfig.get().mode == RunMode.RUN
     if not alone or plain["name"] == "default":  # unnamed runs belong to one command; named ones are collected
         run, (key, pid, words) = sweep_plan.planned_run(record, typed), json.loads(os.environ[COMMAND])
         key = None if pid == os.getpid() else key

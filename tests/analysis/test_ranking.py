@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -260,3 +261,27 @@ def test_reliability_is_the_intraclass_correlation_of_ranks():
     assert reliability(np.exp(values), own) == pytest.approx(6 / math.pi * math.asin(0.25), abs=0.08)
     assert math.isnan(reliability(values[:200], np.arange(200)))
     assert math.isnan(reliability(np.ones(600), own))
+
+
+def test_seeds_that_move_all_gaps_together_are_said():
+    frame = runs(seeds=4)
+    frame["seed"] = frame.groupby([*AXES]).cumcount()
+    more = {"measures": ["knows"], "seeds": "seed", "permutations": 9}
+    assert not any("which configurations share" in note for note in rank(frame, **more, **SETTINGS).notes)
+    frame["gap"] += frame["seed"].map({0: 0.0, 1: 0.5, 2: 0.2, 3: -0.4})
+    (note,) = (note for note in rank(frame, **more, **SETTINGS).notes if "which configurations share" in note)
+    assert re.match(r"[5-9]\d % of the variance of gap is that of seed, ", note)
+
+
+def test_hyperparameters_that_predict_the_wrong_way_are_one_number():
+    """Of two values of two hyperparameters the three other configurations predict the fourth's gap the wrong way, and
+    less wrongly than their mean does."""
+    for seed in range(30):
+        draw = np.random.default_rng(seed)
+        grid = pd.MultiIndex.from_product([[1, 2], [1, 2], range(2)], names=["x", "y", "seed"]).to_frame(index=False)
+        grid["gap"] = 0.2 * grid["x"] + 0.1 * grid["y"] + draw.normal(0, 0.02, len(grid))
+        found = predicted(grid, gap="gap", hyperparameters=["x", "y"])
+        assert np.corrcoef(found, grid["gap"])[0, 1] > 0 if np.ptp(found) else True
+        grid["m"] = draw.normal(size=len(grid))
+        table = rank(grid, gap="gap", measures=["m"], hyperparameters=["x", "y"], permutations=9).table
+        assert table.set_index("measure").loc[HYPERPARAMETERS, "tau"] >= 0

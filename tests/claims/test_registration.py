@@ -327,7 +327,7 @@ def test_a_verdict_says_which_runs_were_trained_under_another_rule():
         assert verdict.words.startswith("4 of 10 runs were trained under another rule; ")
     some = runs(seeds=[0])[:1] + runs(seeds=[0], digest=claims.digest)[1:] + runs(seeds=range(1, 5), digest="another")
     assert judged(claims, some)[0].words.startswith(
-        "8 of 10 runs were trained under another rule and 1 of 10 runs was trained before there was a rule; mean"
+        "8 of 10 runs were trained under another rule and 1 of 10 runs was trained without a rule; mean"
     )
 
 

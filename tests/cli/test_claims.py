@@ -340,3 +340,14 @@ def test_an_altered_plan_is_called_altered(work):
 def test_options_that_exclude_each_other(trained, arguments, message):
     status, out, err = typed(trained, "genbench-table", "runs/shrinks", *arguments)
     assert (status, out, message in err) == (1, "", True)
+
+
+def test_a_single_run_of_other_settings_says_that_no_verdict_counts_it(work):
+    said = "genbench: no verdict counts this run: trainer.max_steps=10 where the experiment has 20"
+    for words, changed in (("trainer.max_steps=10", True), ("threads=1", False)):
+        status, _, err = genbench(work, "hydra.mode=RUN", "seed=3", "regularization=l2", "name=alone", words)
+        assert status == 0, err
+        assert (said in err.splitlines()) is changed
+        (path,) = (work / "runs" / "alone").glob("*/record.json")
+        assert ("claims" in records.read(path.parent)["provenance"]) is not changed
+        shutil.rmtree(path.parent)

@@ -162,7 +162,7 @@ def test_claims_that_cannot_be_judged_leave_the_table_and_say_why(tmp_path, body
     ("digests", "said"),
     [
         ("every", ": the rules were registered before all 10 runs, each of which carries their digest."),
-        ("some", " for rules that were registered before the runs; 1 of 10 runs was trained before there was a rule."),
+        ("some", " for rules that were registered before the runs; 1 of 10 runs was trained without a rule."),
         ("none", " if the rules are registered before the runs."),
     ],
 )

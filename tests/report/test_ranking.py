@@ -140,6 +140,16 @@ def test_a_layout_of_another_kind_is_read():
     assert found.said[-1] == "Not used: a column without a name, model_id and _timestamp."
 
 
+def test_commas_of_thousands_are_no_decimal_commas():
+    theirs = somebody_elses()
+    theirs["flat_10"] = [f"{400 + 331 * number:,}" for number in range(len(theirs))]
+    assert theirs["flat_10"].str.contains(",").any()
+    assert not theirs["flat_10"].str.contains(",").all()
+    found = ranking.of_file(theirs.astype(str))
+    assert found.frame["flat_10"].tolist() == [400 + 331 * number for number in range(len(theirs))]
+    assert "The commas of flat_10 are read as those of thousands." in found.said
+
+
 @pytest.mark.parametrize("kind", ["markdown", "latex", "csv"])
 def test_the_formats_hold_every_row(work, kind):
     status, out, err = typed(work, "genbench-table", "theirs.csv", "--rank", "--format", kind)

@@ -92,7 +92,10 @@ def of_file(
             raise ValueError(f"there is no column {name!r}; {nearest(name, names)}")
     said = []
     for name in names:
-        if _commas(frame[name]):
+        if _thousands(frame[name]):
+            frame[name] = frame[name].astype(str).str.replace(",", "")
+            said.append(f"The commas of {name} are read as those of thousands.")
+        elif _commas(frame[name]):
             frame[name] = frame[name].str.replace(",", ".")
             said.append(f"The commas of {name} are read as points.")
         if _numeric(frame[name]) and name not in (hyperparameters or ()):
@@ -256,6 +259,13 @@ def _commas(column: "pd.Series") -> bool:
     """Whether most cells are numbers with a decimal comma."""
     cells = column[~_empty(column)].astype(str)
     return len(cells) > 0 and 2 * int(cells.str.fullmatch(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*").sum()) > len(cells)
+
+
+def _thousands(column: "pd.Series") -> bool:
+    """Whether cells have commas, and all that have are integers of groups of three digits."""
+    cells = column[~_empty(column)].astype(str).str.strip()
+    own = cells[cells.str.contains(",", regex=False)]
+    return len(own) > 0 and bool(own.str.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{3})+").all())
 
 
 def _numeric(column: "pd.Series") -> bool:
