@@ -78,7 +78,8 @@ def scale_dependence(snapshot: Snapshot, *, measure: Callable[[Snapshot], Estima
     multiplied by α: |S(w′) − S(w)| / |S(w)|, in float64.
 
     0, but for rounding, of the adaptive sharpness of normalized logits (Andriushchenko et al. 2023, arXiv 2302.07011,
-    section 3). ``None`` if S(w) is 0 or undefined, or the last layer's weight is no parameter.
+    section 3). ``None`` if S(w) is 0 or undefined, the last layer's weight is no parameter, or multiplying it does not
+    multiply the outputs: the layer that was registered last is not the last one.
 
     Args:
         snapshot: network, loss and data.
@@ -93,7 +94,12 @@ def scale_dependence(snapshot: Snapshot, *, measure: Callable[[Snapshot], Estima
     if not own:
         return undefined("the network has no last layer whose weight is a trainable parameter")
     state = dict(view.state)
-    before, after = measure(view), measure(view.with_state(state | {name: state[name] * alpha for name in own}))
+    scaled = view.with_state(state | {name: state[name] * alpha for name in own})
+    outputs = zip((output for output, _ in view.predictions), (output for output, _ in scaled.predictions), strict=True)
+    for one, other in outputs:
+        if isinstance(one, Tensor) and not torch.allclose(other, alpha * one, rtol=1e-6, atol=1e-12):
+            return undefined(f"multiplying the weights of {last}, registered last, does not multiply the outputs")
+    before, after = measure(view), measure(scaled)
     if before.value is None or after.value is None:
         return before if before.value is None else after
     return Estimate(abs(after.value / before.value - 1)) if before.value else undefined("the measure is 0")

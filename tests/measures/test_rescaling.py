@@ -181,3 +181,17 @@ def test_without_a_last_layer_or_a_value_there_is_no_dependence():
 def test_scale_dependence_refuses_what_is_no_factor(alpha):
     with pytest.raises(ValueError, match="alpha"):
         scale_dependence(snapshot_of(network()), measure=l2_norm, alpha=alpha)
+
+
+def test_scale_dependence_knows_that_the_layer_registered_last_is_not_the_last():
+    class HeadFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.body = nn.Linear(5, 3), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(self.body(x.flatten(1)).tanh())
+
+    found = scale_dependence(snapshot_of(HeadFirst()), measure=l2_norm)
+    assert found.value is None
+    assert found.note == "undefined: multiplying the weights of body, registered last, does not multiply the outputs"
