@@ -213,6 +213,13 @@ def rank(
     if not np.ptp(added[HYPERPARAMETERS]):  # ties count 0
         found[HYPERPARAMETERS]["tau"] = replace(found[HYPERPARAMETERS]["tau"], value=0.0)
     varied = {name for name in names if not np.isnan(found[name]["tau"].value)}
+    sizes = {name: found[name]["tau"].configurations for name in names if name in varied}
+    fewest = min(sizes, key=lambda name: sizes[name], default="")
+    if sizes and 2 * sizes[fewest] < max(sizes.values()):
+        notes.append(
+            f"{fewest} has values in {sizes[fewest]} of {count} configurations, and all differences and ranks have "
+            "intervals as wide as that makes them."
+        )
     primary = {n: (found[n]["tau"] if score == "tau" else psi.get(n)) if n in varied else None for n in names}
     given = 2 if len(hyperparameters) <= _MANY else 1
     if given == 1:

@@ -285,3 +285,13 @@ def test_hyperparameters_that_predict_the_wrong_way_are_one_number():
         grid["m"] = draw.normal(size=len(grid))
         table = rank(grid, gap="gap", measures=["m"], hyperparameters=["x", "y"], permutations=9).table
         assert table.set_index("measure").loc[HYPERPARAMETERS, "tau"] >= 0
+
+
+def test_a_measure_of_few_configurations_that_widens_all_intervals_is_said():
+    frame = runs()
+    assert not any(
+        "as wide as that" in note for note in rank(frame, measures=MEASURES, permutations=9, **SETTINGS).notes
+    )
+    frame.loc[frame["width"] > 16, "nothing"] = math.nan
+    (note,) = (n for n in rank(frame, measures=MEASURES, permutations=9, **SETTINGS).notes if "as wide as that" in n)
+    assert note.startswith("nothing has values in 6 of 18 configurations, ")

@@ -140,6 +140,16 @@ def test_a_layout_of_another_kind_is_read():
     assert found.said[-1] == "Not used: a column without a name, model_id and _timestamp."
 
 
+def test_percents_are_read_as_hundredths():
+    theirs = somebody_elses()
+    theirs["Generalization Gap"] = theirs["Generalization Gap"].map("{:.3%}".format)
+    found = ranking.of_file(theirs.astype(str))
+    assert found.frame["Generalization Gap"].to_numpy() == pytest.approx(
+        somebody_elses()["Generalization Gap"], abs=1e-5
+    )
+    assert "The percents of Generalization Gap are read as hundredths." in found.said
+
+
 def test_commas_of_thousands_are_no_decimal_commas():
     theirs = somebody_elses()
     theirs["flat_10"] = [f"{400 + 331 * number:,}" for number in range(len(theirs))]

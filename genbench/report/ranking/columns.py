@@ -92,7 +92,10 @@ def of_file(
             raise ValueError(f"there is no column {name!r}; {nearest(name, names)}")
     said = []
     for name in names:
-        if _thousands(frame[name]):
+        if _percents(frame[name]):
+            frame[name] = _numbers(frame[name].astype(str).str.replace("%", "").str.replace(",", ".")) / 100
+            said.append(f"The percents of {name} are read as hundredths.")
+        elif _thousands(frame[name]):
             frame[name] = frame[name].astype(str).str.replace(",", "")
             said.append(f"The commas of {name} are read as those of thousands.")
         elif _commas(frame[name]):
@@ -259,6 +262,12 @@ def _commas(column: "pd.Series") -> bool:
     """Whether most cells are numbers with a decimal comma."""
     cells = column[~_empty(column)].astype(str)
     return len(cells) > 0 and 2 * int(cells.str.fullmatch(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*").sum()) > len(cells)
+
+
+def _percents(column: "pd.Series") -> bool:
+    """Whether all cells are numbers with a percent sign."""
+    cells = column[~_empty(column)].astype(str)
+    return len(cells) > 0 and bool(cells.str.fullmatch(r"\s*[-+]?\d+([.,]\d+)?\s*%\s*").all())
 
 
 def _thousands(column: "pd.Series") -> bool:
