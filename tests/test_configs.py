@@ -157,13 +157,14 @@ def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
         pytest.skip(f"the network of the experiment has no setting for {lacking[0]}")
     file = yaml.safe_load((FOLDER / "experiment" / f"{name}.yaml").read_text())
     own = file.get("data") or {}
-    without = [f"~regularization.{each}" for each in file.get("regularization") or {} if each != method]
+    methods = {each: f"~regularization.{each}" for each in file.get("regularization") or {}}
+    without = [words for each, words in methods.items() if each != method]
     if any(each.startswith("data=") for each in data) and (lacking := own.keys() - composed(*data)["data"].keys()):
         pytest.skip(f"the data of the method have no setting {min(lacking)} of the experiment's")
     if (isinstance(model.get("width"), list) or model.get("depth") == 1) and "model.residual=true" in data:
         pytest.skip("one hidden layer, and layers of different widths, have no residual branches")
     steps = 120 if method == "early_stopping" else 9
-    plain = trained(composed(f"experiment={name}", "regularization=none", *without, *data), runs, steps)
+    plain = trained(composed(f"experiment={name}", "regularization=none", *methods.values(), *data), runs, steps)
     chosen = composed(f"experiment={name}", f"regularization={method}", *without, *data, *strong)
     other = trained(chosen, runs, steps)
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)

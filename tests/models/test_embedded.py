@@ -32,8 +32,9 @@ def test_it_is_the_network_on_the_rows_of_the_embedding():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_network_learns_tokens_packed_as_alone(configure, model):
-    """Eight steps in float64, the weights to 1e-9 in norm: rounding grows from step to step."""
-    settings = [f"model={model}", *MODEL.get(model, []), *TOKENS]
+    """Eight steps in float64, the weights to 1e-10 in norm: rounding grows from step to step. Of SGD: the bias before a
+    batch norm has no gradient but rounding, which Adam makes as large as any, on some processors more than that."""
+    settings = [f"model={model}", *MODEL.get(model, []), *TOKENS, "optimizer=momentum"]
     configs = [configure(*settings, f"seed={seed}", f"data.label_noise={noise}") for seed, noise in ((0, 0), (1, 0.3))]
     built = []
     for each in configs + configs:
@@ -58,9 +59,8 @@ def test_every_network_learns_tokens_packed_as_alone(configure, model):
                 lane.gradient_step(x[0], y[0], draw=draw, lr=0, backward=lambda loss: loss.backward())
                 own.step()
     for joint, module in zip((a, b), alone, strict=True):
-        # in norm: the bias before a batch norm has no gradient but rounding, which Adam makes as large as any
         ours, theirs = (torch.cat([p.detach().flatten() for p in each.lanes[0].trained]) for each in (joint, module))
-        assert float((ours - theirs).norm() / theirs.norm()) < 1e-9
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-10
     assert all(not torch.equal(p, q) for p, q in zip(before, a.lanes[0].trained, strict=True))
 
 
