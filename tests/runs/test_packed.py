@@ -150,7 +150,7 @@ def test_loggers_of_a_pack_get_each_runs_own_loss_and_learning_rate(configure, t
                 "regularization=ensemble",
                 "regularization.ensemble={members: 2, share_init: true, share_order: true}",
                 "data.parts=2",
-                "trainer.precision=64-true",  # in float32 a processor's rounding grew to 1 in 1,000 of the loss
+                *SGD,
             ),
             6,
         ),
