@@ -174,7 +174,7 @@ def rank(
     if seeds is not None and frame.duplicated([*hyperparameters, seeds]).any():
         notes.append(f"Runs of one configuration share their {seeds}: τ within takes all runs for independent.")
         seeds = None
-    if seeds is not None and (share := _share_of_seeds(frame, gap, seeds)) > _SHARED:
+    if seeds is not None and (share := reliability(frame[gap].to_numpy(), configurations(frame, [seeds]))) > _SHARED:
         notes.append(
             f"{100 * share:.0f} % of the variance of {gap} is that of {seeds}, which configurations share: intervals "
             "take configurations for independent, and are too narrow."
@@ -356,19 +356,6 @@ def _usable(
 def _differs_alone(frame: "pd.DataFrame", name: str, hyperparameters: Sequence[str]) -> bool:
     others = [each for each in hyperparameters if each != name]
     return bool((frame.groupby(others, dropna=False)[name].nunique(dropna=False) > 1).any())
-
-
-def _share_of_seeds(frame: "pd.DataFrame", gap: str, seeds: str) -> float:
-    """The share of the variance of the ranks of the gap that its means over seeds explain, without what chance
-    explains."""
-    ranks = frame[gap].rank()
-    groups = ranks.groupby(frame[seeds])
-    inside, among = len(frame) - groups.ngroups, groups.ngroups - 1
-    if inside < 1 or among < 1:
-        return 0.0
-    residual = ((ranks - groups.transform("mean")) ** 2).sum() / inside
-    total = ((ranks - ranks.mean()) ** 2).sum() / (len(frame) - 1)
-    return float(1 - residual / total) if total > 0 else 0.0
 
 
 def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genbench.checks import check_integer, check_number
-from genbench.data.stream import StreamData
+from genbench.data.stream import Source, StreamData
 from genbench.rng import StepRandom
 
 _POINTS = 72  # points of a signal before it is read off: 12 of the template and at most 60 of padding
@@ -129,6 +129,10 @@ class MNIST1DStream(StreamData):
     classes = 10
 
     def __init__(self, *, signals: Signals | None = None, test_signals: Signals | None = None, **settings: Any) -> None:
-        self.source = signals or Signals()
-        self.test_source = test_signals
+        self.source = self._labelled(signals or Signals())
+        self.test_source = None if test_signals is None else self._labelled(test_signals)
         super().__init__(**settings)
+
+    def _labelled(self, signals: Signals) -> Source:
+        """Signals with the classes of this task."""
+        return signals
