@@ -39,7 +39,8 @@ class _Combined:
 
     def _found(self, runs: ClaimRuns, worst: bool) -> tuple[list[Evidence], list[str | None]]:
         """Return the evidence and the words of each part; None of one of several, whose evidence has their words."""
-        names = [None if isinstance(part, _Combined) else _apart(self.parts)[0][n] for n, part in enumerate(self.parts)]
+        heads, _ = _apart(self.parts)
+        names = [None if isinstance(part, _Combined) else head for part, head in zip(self.parts, heads, strict=True)]
         return [part.evidence(runs, worst=worst) for part in self.parts], names
 
 
