@@ -53,8 +53,21 @@ def train() -> None:
         os.environ[COMMAND] = json.dumps([secrets.token_hex(8), os.getpid(), sys.argv[1:]])
         if "--dry-run" in sys.argv:
             sys.argv[:] = [word for word in sys.argv if word != "--dry-run"] + ["++hydra.launcher.dry_run=true"]
+        if _sweeps(sys.argv[1:]):
+            from genbench.runs import executors
+
+            executors.start_server()  # while this process composes the runs, without torch
         status = _hydra("train", _task)
         sys.exit(max(status, _show_sweep()))
+
+
+def _sweeps(words: Sequence[str]) -> bool:
+    """Whether the command needs workers, as far as its words tell."""
+    answers = {"-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--hydra-help"}
+    if any(word.partition("=")[0] in answers for word in words):
+        return False
+    many = {"-m", "--multirun"} & set(words) or any(word.startswith("experiment=") for word in words)
+    return bool(many) and "hydra/launcher=basic" not in words
 
 
 def measure() -> None:

@@ -17,7 +17,7 @@ from genbench.process.termination import terminable
 from genbench.runs import process_group
 from genbench.runs.build import Config, build_data, build_module, build_trainer, quiet, signals, threads_of
 from genbench.runs.executors.base import GRACE, cause_of_death
-from genbench.runs.plan import Plan
+from genbench.runs.planned import Plan
 from genbench.runs.results import write_record
 from genbench.runs.run import Interrupted, Run, interrupted
 from genbench.runs.state import keep_traceback

@@ -21,7 +21,8 @@ from genbench.config import is_bar
 from genbench.process.memory import keep_freed
 from genbench.runs import distributed, pack_checkpoints, packed, process_group, remeasure, single
 from genbench.runs.build import Config, quiet, threads_of
-from genbench.runs.plan import Plan, check, other_code, plan
+from genbench.runs.plan import check, other_code, plan
+from genbench.runs.planned import Plan
 from genbench.runs.results import final_record, write_failure
 from genbench.runs.run import Backend, Run
 from genbench.runs.state import ENDED, read_checkpoint

@@ -10,7 +10,7 @@ from hydra.utils import get_object
 
 from genbench.process.memory import Allocated, room
 from genbench.runs.build import Config, build_data, build_module
-from genbench.runs.plan import Plan
+from genbench.runs.planned import Plan
 from genbench.training import Pack, Unpackable
 
 PER_RUN = ("seed", "optimizer", "scheduler", "callbacks")  # what a pack makes for each of its runs

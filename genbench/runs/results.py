@@ -12,7 +12,7 @@ from filelock import FileLock
 from hydra.utils import get_object
 
 from genbench import records
-from genbench.runs.plan import Plan
+from genbench.runs.planned import Plan
 from genbench.runs.provenance import provenance
 from genbench.runs.state import remove_state
 

@@ -21,7 +21,7 @@ from genbench.process.progress import Pace
 from genbench.records.estimate import Estimate
 from genbench.records.unfinished import Unfinished
 from genbench.runs.build import Config, build_callbacks, build_data, build_module, build_trainer, make
-from genbench.runs.plan import Plan
+from genbench.runs.planned import Plan
 from genbench.runs.provenance import provenance
 from genbench.runs.results import FINAL, finished_record, measure_codes, write_history, write_record
 from genbench.runs.state import CHECKPOINT, ENDED, TRACEBACK, keep_traceback, remove_state

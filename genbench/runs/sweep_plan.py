@@ -12,7 +12,7 @@ from filelock import FileLock
 from genbench import records
 from genbench.checks import ConfigError
 from genbench.privacy import nearby, shared
-from genbench.runs.plan import Plan
+from genbench.runs.planned import Plan
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 SWEPT: dict[Path, dict[str, Any]] = {}  # experiment folders that this process swept, and their loggers

@@ -7,7 +7,7 @@ from typing import Any
 
 from genbench import records
 from genbench.runs.executors import limited
-from genbench.runs.plan import Plan
+from genbench.runs.planned import Plan
 from genbench.runs.sweep_plan import Job, Outcome, outcome_of
 
 

@@ -126,12 +126,12 @@ def _picklable(error: Exception) -> Exception:
 
 
 def start_server() -> Any:
-    """Start the process that workers are forked from, which imports torch once and runs no threads; return its
-    context."""
+    """Start the process that workers are forked from, which imports torch once (:mod:`genbench.runs.preload`) and runs
+    no threads; return its context."""
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genbench.runs.execute"])
+    context.set_forkserver_preload(["genbench.runs.preload"])
     forkserver.ensure_running()
     return context
 
