@@ -160,7 +160,7 @@ def _folded(patches: Tensor, window: _Window) -> Tensor:
     lead = patches.shape[: patches.ndim - 2 - len(window.outputs)]
     found = patches.new_zeros((*lead, *window.inputs, patches.shape[-1]))
     for tap, (to, source) in enumerate(window.taps()):
-        found[(..., *source, _ALL)] += patches[(..., *to, tap, _ALL)]
+        found[(..., *source, _ALL)].add_(patches[(..., *to, tap, _ALL)])  # += would copy the sum onto itself
     return found
 
 

@@ -13,6 +13,7 @@ from genbench.im2col import Im2col, linear
 from genbench.module_state import ModuleTensors
 from genbench.training.batch_norm import batch_statistics, by_channel
 from genbench.training.contents import OF_MODULES, is_foreign
+from genbench.training.program import quickened, shortened
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
@@ -112,7 +113,7 @@ class Stack:
 
         # one mode for the shapes of all operations: make_fx would make one for each, which is half of its time
         with self.preserved(), tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
-            program = _shortened(make_fx(whole)(self.weights, self.rest, *args))
+            program = quickened(shortened(make_fx(whole)(self.weights, self.rest, *args)))
 
         @torch.no_grad()
         def call(*args: Any) -> Any:
@@ -154,24 +155,6 @@ class Stack:
         found = {id(buffer): name for name, buffer in module.named_buffers()}
         for owner, name, buffer in _buffers(module):
             owner._buffers[name] = self._rest[found[id(buffer)]][index]
-
-
-def _shortened(program: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Remove operations that return their input unchanged: vmap and autograd leave many, two operations in five."""
-    same_shape = (torch.ops.aten.view.default, torch.ops.aten.expand.default)
-    for node in program.graph.nodes:
-        given = node.args[0] if node.args else None
-        if node.op != "call_function" or not isinstance(given, torch.fx.Node):
-            continue
-        if (
-            node.target is torch.ops.aten.detach.default
-            or (node.target in same_shape and node.meta["val"].shape == given.meta["val"].shape)
-            or (node.target is torch.ops.aten.permute.default and node.args[1] == sorted(node.args[1]))
-        ):
-            node.replace_all_uses_with(given)
-            program.graph.erase_node(node)
-    program.recompile()
-    return program
 
 
 class Lanewise(Im2col):
