@@ -1,7 +1,7 @@
 """Wall-clock of whole commands: a sweep over seeds by genbench, and by two processes of ``jax_seeds.py``, in turns.
 
-The MLP 40-100-100-10 on 800 examples of MNIST-1D, batch 100, Adam; process start, compilation, the accuracies and what is
-written at the end included. JAX may be installed elsewhere: ``--python PATH`` names an interpreter that has it.
+The MLP 40-100-100-10 on 800 examples of MNIST-1D, batch 100, Adam; process start, compilation and accuracies
+included. JAX may be installed elsewhere: ``--python PATH`` names an interpreter that has it.
 """
 
 import argparse

@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 
-from genbench.process import blas
+from tests.helpers.pictures import write_tiny
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: several processes on few cores
-blas.prepare()  # before NumPy
-
-from tests.helpers.pictures import write_tiny  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from pytorch_lightning.callbacks import ProgressBar
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from genbench.checks import ConfigError
@@ -175,11 +176,12 @@ def build_trainer(config: Config, *, steps_per_epoch: int, shard: Shard | None =
 
 @contextlib.contextmanager
 def threads_of(config: Config) -> Iterator[None]:
-    """Use the run's number of threads."""
+    """Use the run's number of threads, in NumPy too."""
     before = torch.get_num_threads()
     torch.set_num_threads(config["threads"])
     try:
-        yield
+        with threadpool_limits(config["threads"], user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -1,15 +1,14 @@
 """Operations that take the place of others in a traced step give the same numbers, in the same order in memory."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from genbench.models import CNN, MLP
 from genbench.process import blas
+from genbench.runs.build import threads_of
 from genbench.training import program
 from genbench.training.stack import Stack
 
@@ -102,19 +101,18 @@ def test_the_gradient_of_a_relu_in_another_order(products, order):
     assert torch.equal(gradient, kept)
 
 
-def test_numpy_computes_in_one_thread_and_the_environment_stays():
-    code = """
-import os
-from genbench.process import blas
-blas.prepare()
-import numpy, threadpoolctl
-print([pool["num_threads"] for pool in threadpoolctl.threadpool_info()], os.environ.get("OPENBLAS_NUM_THREADS"))
-"""
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert told.strip() == "[1] None"
+def test_numpy_serves_in_one_thread_alone(monkeypatch):
+    monkeypatch.setattr(blas, "_is_amd", lambda: True)
+    with threadpool_limits(1, user_api="blas"):
+        assert blas.serves_packs() == ("openblas" in str(threadpool_info()))
+        monkeypatch.setattr(blas, "_is_amd", lambda: False)
+        assert not blas.serves_packs()
+    monkeypatch.setattr(blas, "_is_amd", lambda: True)
+    with threadpool_limits(2, user_api="blas"):
+        assert not blas.serves_packs()
 
 
-def test_a_numpy_that_was_there_before_is_left_alone():
-    code = "import numpy; from genbench.process import blas; blas.prepare(); print(blas.serves_packs())"
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert told.strip() == "False"
+def test_a_run_limits_the_threads_of_numpy(configure):
+    config = {**configure(), "threads": 1}
+    with threadpool_limits(2, user_api="blas"), threads_of(config):
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
