@@ -142,6 +142,23 @@ def test_history_is_checked(run):
         records.history(run, record)
 
 
+def test_curves_are_the_named_columns_of_the_history(run):
+    (run / "history.csv").write_text('epoch,step,loss,"a,b"\n0,5,,2e-1\n1,10,0.5,\n')
+    record = records.write(run, make())
+    assert records.curves(run, record, ["epoch", "loss", "a,b", "absent"]) == {
+        "epoch": [0, 1], "loss": [None, 0.5], "a,b": [0.2, None]
+    }  # fmt: skip
+    for text, said in (
+        ("epoch\nfirst\n", "could not convert"),
+        ("step,epoch\n1\n", "out of range"),
+        ("", "not enough"),
+    ):
+        (run / "history.csv").write_text(text)
+        record = records.write(run, make())
+        with pytest.raises(records.RecordError, match=rf"history\.csv is no table of numbers \(.*{said}"):
+            records.curves(run, record, ["epoch"])
+
+
 def test_load_lists_problems_and_never_skips(run):
     folder = run.parent
     records.write(run, make())

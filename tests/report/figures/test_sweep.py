@@ -1,7 +1,7 @@
 import itertools
 import re
 
-import pandas as pd
+import numpy as np
 import pytest
 
 from genbench.report.figures import differences, gap, learning, style, sweep
@@ -138,10 +138,12 @@ def test_titles_of_learning_curves_stand_apart(tmp_path):
 @pytest.mark.parametrize(("factor", "scale"), [(1, "log"), (1e-9, "linear")])
 def test_cross_entropy_is_logarithmic_where_it_spans_decades(tmp_path, factor, scale):
     """Labels of a narrower range, such as 1.45 × 10⁰, are none that anybody reads."""
-    history = {"epoch": [1, 2, 4], "test/performance/cross_entropy": [2.0, 1.7, 1.6]}
-    history["train/performance/cross_entropy"] = [2.0, 2.0 - factor, 2.0 - 1.9 * factor]
+    history = {
+        "test/performance/cross_entropy": np.array([[1, 2, 4], [2.0, 1.7, 1.6]]),
+        "train/performance/cross_entropy": np.array([[1, 2, 4], [2.0, 2.0 - factor, 2.0 - 1.9 * factor]]),
+    }
     loaded = load(factory.ablation(tmp_path, ["none"], (0.0,), (0,)))
-    curves = {run.run_id: pd.DataFrame(history).set_index("epoch") for run in loaded.runs}
+    curves = {run.run_id: history for run in loaded.runs}
     with style.context():
         drawn = learning.cross_entropy(curves, points(loaded))
         style.settle(drawn)
