@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SHARED = ("__init__", "__main__", "common", "peers")
+SHARED = ("__init__", "__main__", "common", "jax_seeds", "peers")
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
 
 if __name__ == "__main__":
