@@ -49,23 +49,23 @@ def adam(weights, gradients, moments, step):
 
 
 def trained(seed, x, y, steps):
-    """Train the network of one seed on shuffled batches."""
+    """Train the network of one seed on shuffled batches, whole epochs."""
     key = jax.random.key(seed)
-    weights = initial(key)
     per_epoch = len(y) // BATCH
 
-    def step(state, index):
-        weights, m, v, order = state
-        place = index % per_epoch
-        new = jax.random.permutation(jax.random.fold_in(key, index // per_epoch), len(y))
-        order = jnp.where(place == 0, new, order)
-        rows = jax.lax.dynamic_slice(order, (place * BATCH,), (BATCH,))
+    def step(state, rows):
+        weights, m, v, index = state
         value, gradients = jax.value_and_grad(loss)(weights, x[rows], y[rows])
-        weights, m, v = adam(weights, gradients, (m, v), index)
-        return (weights, m, v, order), value
+        return (*adam(weights, gradients, (m, v), index), index + 1), value
 
+    def epoch(state, number):
+        order = jax.random.permutation(jax.random.fold_in(key, number), len(y))
+        state, losses = jax.lax.scan(step, state, order[: per_epoch * BATCH].reshape(per_epoch, BATCH))
+        return state, losses[-1]
+
+    weights = initial(key)
     zeros = jax.tree.map(jnp.zeros_like, weights)
-    state, losses = jax.lax.scan(step, (weights, zeros, zeros, jnp.arange(len(y))), jnp.arange(steps))
+    state, losses = jax.lax.scan(epoch, (weights, zeros, zeros, 0), jnp.arange(steps // per_epoch))
     return state[0], losses[-1]
 
 
