@@ -1,7 +1,6 @@
 """``genbench`` and ``genbench-measure``, which Hydra configures."""
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from genbench.checks import nearest
+from genbench.process.imports import sparing, without_collecting
 
 TRAIN_HELP = """\
 genbench trains networks under competing regularizations and says what made them generalize.
@@ -167,17 +167,6 @@ def _note_folders(result: Any) -> Any:
     return result
 
 
-@contextlib.contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Switch off garbage collection during imports: they create a million lasting objects, and collecting takes a tenth
-    of the start."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def _measure_task(cfg: Any) -> None:
     from rich.console import Console
 
@@ -189,7 +178,7 @@ def _measure_task(cfg: Any) -> None:
         from genbench.runs import executors
 
         executors.start_server()  # while this process imports
-    with _without_collecting():
+    with without_collecting(), sparing():
         from genbench.process import progress
         from genbench.report import estimates, measures_page
         from genbench.runs import measure_checkpoint, measure_folder
@@ -231,7 +220,7 @@ def _task(cfg: Any) -> float | None:
         runtime, methods = HydraConfig.get().runtime.choices, " + ".join(plain["regularization"]) or "none"
         what = f"{runtime['model']} on {runtime['data']}, regularization {methods}, seed {plain['seed']}"
         print(f"genbench: {what}", file=sys.stderr, flush=True)
-    with _without_collecting():
+    with without_collecting(), sparing():
         from genbench.process import progress
         from genbench.runs import execute, sweep_plan
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from genbench.checks import check_choice, check_integer, check_number
@@ -192,6 +191,7 @@ def kl_inverse(q: float, c: float) -> float:
     >>> round(kl_inverse(0.0, 0.5), 6)  # 1 − e^−c
     0.393469
     """
+    from scipy.optimize import brentq
 
     def excess(p: float) -> float:
         return coin_kl(q, p) - c

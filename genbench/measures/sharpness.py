@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from genbench.checks import check_choice, check_flag, check_integer
@@ -252,6 +251,8 @@ def keskar_sharpness(
         basis = torch.randn(snapshot.size, dimensions, generator=generator, dtype=torch.float64).to(w.device)
         center = torch.linalg.lstsq(basis, w.unsqueeze(1)).solution[:, 0]
     box = epsilon * (center.abs() + 1)
+    from scipy.optimize import Bounds, minimize
+
     bad: list[float] = []
 
     def falling(found: np.ndarray) -> tuple[float, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from genbench.checks import ConfigError
 from genbench.cli.commands import registered
 from genbench.config import fix, resolve
+from genbench.process.imports import without_collecting
 
 
 class SweepLauncher(Launcher):
@@ -82,7 +84,7 @@ class SweepLauncher(Launcher):
 
         def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
             executor = get_object(self.executor)(n_jobs=self.n_jobs, **self.settings)
-            load_check = functools.partial(_load_check, own)
+            load_check = functools.partial(_load_check, own, reported=not self.dry_run)
             return sweep.run(jobs, command=sys.argv[1:], executor=executor, load_check=load_check, **self.how, **how)
 
         def job_of(overrides: Sequence[str]) -> sweep.Job:
@@ -105,6 +107,7 @@ class SweepLauncher(Launcher):
 
 
 _OF_SWEEP = ("table", "claims", "paper")
+_OF_REPORTS = ("genbench.report.figures.sweep", "jinja2", "matplotlib.pyplot", "pandas", "scipy.special")
 
 
 def _stated(loader: Any, master: DictConfig, jobs: Sequence[Any]) -> tuple[list[Any], list[str]]:
@@ -136,12 +139,16 @@ def _say_uncounted(configs: Sequence[Mapping[str, Any]]) -> None:
         print(f"genbench: no verdict counts {said}: {which}", file=sys.stderr, flush=True)
 
 
-def _load_check(own: Sequence[Any]) -> Any:
+def _load_check(own: Sequence[Any], *, reported: bool) -> Any:
     """Return the check of tables, claims and papers, and import what the report at the end needs; for ``own`` see
     :func:`genbench.cli.stated.stated`."""
     from genbench import records
     from genbench.report import spec
-    from genbench.report.figures import sweep  # noqa: F401
+
+    if reported:
+        with without_collecting():
+            for module in _OF_REPORTS:
+                importlib.import_module(module)
 
     def check(runs: Sequence[tuple[dict[str, Any], Any]]) -> None:
         for members in _by_folder(runs):

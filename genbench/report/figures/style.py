@@ -100,7 +100,7 @@ def settle(drawing: Drawing) -> None:
     Minor labels are hidden before major ones, and later ones before earlier ones.
     """
     drawing.figure.draw_without_rendering()
-    drawing.figure.set_layout_engine("none")
+    drawing.figure.set_layout_engine(None)  # "none" leaves one that has each save draw twice
     for axes in drawing.figure.axes:
         taken: list[Bbox] = []
         for label in _labels(axes):
