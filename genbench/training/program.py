@@ -1,12 +1,14 @@
 """A traced training step, with operations replaced by faster ones that do the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
+from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from genbench.process import blas
 
@@ -32,6 +34,43 @@ def shortened(program: GraphModule) -> GraphModule:
     return program
 
 
+def compiled(program: GraphModule, fixed: Sequence[Tensor]) -> Callable[..., Any]:
+    """Return function(*args), which calls a program whose first arguments are ``fixed``: their views, and numbers as
+    tensors, are made once."""
+    graph = program.graph
+    result: Any = program._out_spec
+    given = [node for node in graph.nodes if node.op == "placeholder"]
+    values: dict[Node, Any] = dict(zip(given, fixed, strict=False))
+    behind = given[len(fixed) - 1].next if fixed else given[0]
+    for node in list(graph.nodes):
+        is_view = node.target in _VIEWS and node.args[0] in values
+        is_number = node.target is _aten.scalar_tensor.default and not any(map(_writes, node.users))
+        if is_view or is_number:
+            first, *more = node.args
+            value = node.target(values.get(first, first), *more, **node.kwargs)
+            with graph.inserting_before(behind):
+                new = graph.placeholder(node.name)
+            new.meta = node.meta
+            values[new] = value
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
+    graph.set_codegen(CodeGen())
+    program.recompile()
+    forward, constants = program.forward, list(values.values())
+
+    @torch.no_grad()
+    @np.errstate(all="ignore")  # a lane that diverges says so itself
+    def call(*args: Any) -> Any:
+        return tree_unflatten(forward(*constants, *tree_leaves(args)), result)
+
+    return call
+
+
+def _writes(node: Node) -> bool:
+    """Whether an operation changes an argument."""
+    return not hasattr(node.target, "_schema") or node.target._schema.is_mutable
+
+
 def quickened(program: GraphModule) -> GraphModule:
     """Replace operations on the CPU: softmax over few classes by softmax over rows, matrix products by NumPy's where
     these are faster, and an operation on a result that nothing else reads by that in place."""
@@ -42,9 +81,12 @@ def quickened(program: GraphModule) -> GraphModule:
             continue
         given = node.args[0]
         takes = given in own and len(given.users) == 1
-        if node.target in _SOFTMAX or node.target in _PRODUCTS:
-            if by_numpy or node.target in _SOFTMAX:
-                node.target = (_SOFTMAX | _PRODUCTS)[node.target]
+        if node.target in _SOFTMAX:
+            node.target = _SOFTMAX[node.target]
+            own.add(node)
+        elif node.target in _PRODUCTS:
+            if by_numpy and all(map(_is_in_lines, node.args[-2:])):
+                node.target = _PRODUCTS[node.target]
             own.add(node)
         elif node.target is _aten.relu.default:
             if takes and _alike(node, given):
@@ -72,11 +114,10 @@ def _is_real_on_cpu(value: Any) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
 
 
-@np.errstate(all="ignore")  # a lane that diverges says so itself
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """torch.bmm."""
     out = a.new_empty(len(a), a.shape[1], b.shape[2])
-    np.matmul(_in_lines(a).numpy(), _in_lines(b).numpy(), out=out.numpy())
+    np.matmul(a.numpy(), b.numpy(), out=out.numpy())
     return out
 
 
@@ -85,11 +126,12 @@ def _product_and_bias(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return _product(a, b).add_(bias)
 
 
-def _in_lines(t: Tensor) -> Tensor:
-    """The matrices [..., n, m] with contiguous rows or columns: NumPy multiplies others number by number."""
-    *_, row, column = t.stride()
-    n, m = t.shape[-2:]
-    return t if (column == 1 and row >= m) or (row == 1 and column >= n) else t.contiguous()
+def _is_in_lines(node: Node) -> bool:
+    """Whether the matrices [..., n, m] have contiguous rows or columns: NumPy multiplies others number by number."""
+    value = node.meta["val"]
+    *_, row, column = value.stride()
+    n, m = value.shape[-2:]
+    return bool((column == 1 and row >= m) or (row == 1 and column >= n))
 
 
 def _over_rows(softmax: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:

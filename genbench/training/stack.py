@@ -13,7 +13,7 @@ from genbench.im2col import Im2col, linear
 from genbench.module_state import ModuleTensors
 from genbench.training.batch_norm import batch_statistics, by_channel
 from genbench.training.contents import OF_MODULES, is_foreign
-from genbench.training.program import quickened, shortened
+from genbench.training.program import compiled, quickened, shortened
 
 _VECTOR = 64  # bytes of the longest vectors that processors compute with
 
@@ -114,12 +114,7 @@ class Stack:
         # one mode for the shapes of all operations: make_fx would make one for each, which is half of its time
         with self.preserved(), tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
             program = quickened(shortened(make_fx(whole)(self.weights, self.rest, *args)))
-
-        @torch.no_grad()
-        def call(*args: Any) -> Any:
-            return program(self.weights, self.rest, *args)
-
-        return call
+        return compiled(program, [*self.weights, *self.rest])
 
     @property
     def tensors(self) -> dict[str, Tensor]:
