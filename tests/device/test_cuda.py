@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from genbench.measures import Snapshot, hessian_eigenvalues, hessian_trace
 from genbench.runs import execute
-from tests.helpers.choices import SEPARATE, choices, needs
+from tests.device.cases import CASES, overrides
+from tests.helpers.choices import SEPARATE, needs
 from tests.helpers.equality import apart
 from tests.helpers.packs import LANES, separately, together
 
@@ -18,16 +19,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 TRACED = 3  # steps after which a pack has traced its step, and optimizers have their states
 STEPS = 8
-CHOSEN = [
-    *(("mlp", method, "adam", "cosine") for method in choices("regularization")),
-    *((model, "none", "momentum", "constant") for model in choices("model")),
-    *(("mlp", "none", optimizer, "cosine") for optimizer in choices("optimizer")),
-    ("cnn", "batch_norm", "adam", "cosine"),
-    ("cnn", "manifold_mixup", "adam", "cosine"),
-    ("cnn", "adversarial_training", "adam", "cosine"),
-    ("resnet18", "stochastic_depth", "momentum", "cosine"),
-    ("gru", "dropout", "adam", "cosine"),
-]
 
 
 class Waits:
@@ -56,16 +47,12 @@ class Waits:
             self.found.add(f"{own[-1].filename}:{own[-1].lineno} {own[-1].line}" if own else str(message))
 
 
-@pytest.mark.parametrize(
-    ("model", "method", "optimizer", "scheduler"),
-    [each for each in dict.fromkeys(CHOSEN) if needs(*each[:2]) is not None],
-)
-def test_trains_alone_and_packed_without_a_wait(configure, model, method, optimizer, scheduler):
-    chosen = [f"model={model}", f"regularization={method}", f"optimizer={optimizer}", f"scheduler={scheduler}"]
-    configs, waits = configure(*chosen, *needs(model, method), each=LANES), Waits()
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_trains_alone_and_packed_without_a_wait(configure, case):
+    configs, waits = configure(*overrides(*case), each=LANES), Waits()
     settings = {"device": "cuda", "around": waits.around}
     alone = [lane for config in configs for lane in separately(config, torch.float64, STEPS, **settings)]
-    if optimizer not in SEPARATE:
+    if case[2] not in SEPARATE:
         assert max(map(apart, together(configs, torch.float64, STEPS, **settings), alone)) < 1e-9
     assert waits.found == set()
 

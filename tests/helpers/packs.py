@@ -19,7 +19,8 @@ LANES = ({"seed": 0}, {"seed": 1, "data.label_noise": 0.3}, {"seed": 2, "optimiz
 
 def built(config, dtype, device="cpu"):
     data = build_data(config)
-    return data, build_module(config, data).to(device, dtype)
+    module = build_module(config, data)
+    return data.to(device), module.to(device, dtype)
 
 
 def batches(loader, dtype, steps, device="cpu"):
