@@ -18,6 +18,7 @@ SMALL = {
     "claims": ["--records=128", "--claims=5"],
     "measure_lanes": ["--lanes=2", "--examples=20", "--turns=1"],
     "gpu": ["--rehearse", "--models=mlp"],
+    "start": ["--repeats=1", "--seeds=2", "--steps=2"],
     "stream": ["--repeats=1"],
 }
 

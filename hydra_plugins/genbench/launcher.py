@@ -5,7 +5,7 @@ import functools
 import importlib
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_object
-from omegaconf import Container, DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
 
 from genbench.checks import ConfigError
 from genbench.cli.commands import registered
@@ -66,10 +66,7 @@ class SweepLauncher(Launcher):
         jobs, composed = [], []
         compose = Composer(self.hydra_context.config_loader, self.config)
         for overrides in distinct:
-            config = compose(overrides)
-            with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = initial_job_idx + len(jobs)
-            HydraConfig.instance().set_config(config)
+            config = compose(overrides, number=initial_job_idx + len(jobs))
             chosen = sweep_plan.choices(config.hydra.runtime.choices)
             jobs.append(sweep.Job(tuple(overrides), resolve(config), chosen))
             composed.append(config)
@@ -79,7 +76,9 @@ class SweepLauncher(Launcher):
             raise ConfigError(f"{', '.join(sorted(experiments))}: each experiment is a command of its own")
 
         own, changed = _stated(self.hydra_context.config_loader, self.config, jobs)
-        jobs = [replace(job, config=registered(job.config, changed)) for job in jobs]
+        claims = {id(job.config.get("claims")): job.config for job in jobs}  # nearly always one
+        stamped = {key: registered(config, changed).get("claims") for key, config in claims.items()}
+        jobs = [replace(job, config={**job.config, "claims": stamped[id(job.config.get("claims"))]}) for job in jobs]
         _say_uncounted([job.config for job in jobs if job.config.get("claims")])
 
         def train(jobs: Sequence[sweep.Job], **how: Any) -> list[sweep.Outcome]:
@@ -106,7 +105,6 @@ class SweepLauncher(Launcher):
         ]
 
 
-_OF_SWEEP = ("table", "claims", "paper")
 _OF_REPORTS = ("genbench.report.figures.sweep", "jinja2", "matplotlib.pyplot", "pandas", "scipy.special")
 
 
@@ -184,48 +182,57 @@ class Composer:
     """Composes the jobs of a sweep; jobs that choose the same files share reading them.
 
     Hydra takes 60 ms a job, nearly all for files that most jobs share. Hydra's own function then applies the values
-    that a job sets. What is of the whole sweep, its table, claims and paper, is one node in all jobs that set nothing
-    in it: it may be larger than the rest.
+    that a job sets. What refers to nothing else is one node in all jobs that set nothing in it, and so is Hydra's own.
     """
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         parser = OverridesParser.create()
         self._parse = functools.cache(parser.parse_override)
+        self._is_group = functools.cache(loader.repository.group_exists)
         # pickled: several times faster than copying a configuration
-        self._bases: dict[tuple[tuple[str, ...], bool], tuple[bytes, dict[str, Container]]] = {}
+        self._bases: dict[tuple[tuple[str, ...], frozenset[str]], tuple[bytes, dict[str, Container], bool]] = {}
 
-    def __call__(self, overrides: Sequence[str]) -> DictConfig:
+    def __call__(self, overrides: Sequence[str], number: int | None = None) -> DictConfig:
+        """Return the configuration of a job; with its ``number`` it is Hydra's present one, if a setting asks for that
+        (``${hydra:job.num}``)."""
         parsed = [self._parse(text) for text in overrides]
-        grouped = [self._loader.repository.group_exists(override.key_or_group) for override in parsed]
+        grouped = [self._is_group(override.key_or_group) for override in parsed]
         chosen = tuple(text for text, group in zip(overrides, grouped, strict=True) if group)
         values = [override for override, group in zip(parsed, grouped, strict=True) if not group]
-        own = any(override.key_or_group.partition(".")[0] in _OF_SWEEP for override in values)
+        own = frozenset(override.key_or_group.partition(".")[0] for override in values)
         if (chosen, own) not in self._bases:
             self._bases[chosen, own] = self._base(chosen, own)
-        pickled, shared = self._bases[chosen, own]
+        pickled, shared, asks = self._bases[chosen, own]
         config = pickle.loads(pickled)
         for key, node in shared.items():
             node._set_parent(config)
             config._content[key] = node  # an assignment would copy it
         self._loader._apply_overrides_to_config(values, config)
-        with open_dict(config):
-            config.hydra.overrides.task = list(overrides)
+        if asks or any("${hydra" in text for text in overrides):
+            with open_dict(config), read_write(config.hydra):
+                config.hydra.overrides.task = list(overrides)
+                if number is not None:
+                    config.hydra.job.id = config.hydra.job.num = number
+            if number is not None:
+                HydraConfig.instance().set_config(config)
         return config
 
-    def _base(self, chosen: Sequence[str], own: bool) -> tuple[bytes, dict[str, Container]]:
-        """The configuration of chosen files, pickled, and the nodes that are apart from it, to be shared; none where a
-        job sets its ``own`` values in them."""
+    def _base(self, chosen: Sequence[str], own: Collection[str]) -> tuple[bytes, dict[str, Container], bool]:
+        """The configuration of chosen files, pickled; the nodes that are apart from it, to be shared: those in which a
+        job sets none of its ``own`` values; and whether a setting asks for what is Hydra's."""
         config = copy.deepcopy(self._loader.load_sweep_config(self._master, list(chosen)))  # the loader keeps its own
         shared: dict[str, Container] = {}
-        for key in () if own else _OF_SWEEP:
-            node = config.get(key)
-            if isinstance(node, Container) and "${" not in OmegaConf.to_yaml(node):
-                shared[key] = copy.deepcopy(node)  # as the place is emptied by emptying the node
-                fix(shared[key])
-                with open_dict(config):
-                    config[key] = None
-        return pickle.dumps(config), shared
+        asks = False
+        for key in map(str, list(config)):
+            node = config._content[key]
+            written = OmegaConf.to_yaml(node) if isinstance(node, Container) else str(node._value())
+            asks |= key != "hydra" and "${hydra" in written
+            if isinstance(node, Container) and key not in own and ("${" not in written or key == "hydra"):
+                if key != "hydra":
+                    fix(node)
+                shared[key], config._content[key] = node, None
+        return pickle.dumps(config), shared, asks
 
 
 def _distinct(job_overrides: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -68,6 +68,21 @@ def test_a_table_that_refers_to_a_setting_is_of_each_job(loader):
     assert [resolve(compose((*words, f"seed={n}")))["table"]["title"] for n in range(2)] == ["seed 0", "seed 1"]
 
 
+@pytest.mark.parametrize("asked", ["in a file", "in a word"])
+def test_a_setting_that_asks_for_the_number_of_the_job_gets_it(asked, loader, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nname: ${hydra:job.num}-${seed}\nruns_dir: runs${hydra:job.id}\n"
+    (tmp_path / "experiment" / "asking.yaml").write_text(text)
+    where = [f"hydra.searchpath=[file://{tmp_path}]"]
+    words = ["experiment=asking"]
+    if asked == "in a word":
+        words = ["name='${hydra:job.num}-${seed}'", "runs_dir='runs${hydra:job.id}'"]
+    compose = Composer(loader, loader.load_configuration("train", [*where, *words], run_mode=RunMode.MULTIRUN))
+    found = [resolve(compose((*words, f"seed={n + 5}"), number=n)) for n in range(2)]
+    assert [each["name"] for each in found] == ["0-5", "1-6"]
+    assert [each["runs_dir"] for each in found] == ["runs0", "runs1"]
+
+
 def test_an_unknown_key_is_refused(loader):
     master = loader.load_configuration("train", [], run_mode=RunMode.MULTIRUN)
     with pytest.raises(Exception, match=r"data\.trian_size"):
@@ -243,7 +258,7 @@ def test_a_table_may_name_a_setting_that_only_some_networks_have(tmp_path):
         plan = SimpleNamespace(bound=bound, choices=choices, folder=tmp_path / "a")
         return {"table": {"rows": ["model.depth"]}}, SimpleNamespace(plan=plan)
 
-    check = _load_check([])
+    check = _load_check([], reported=False)
     check([run(width=1), run(width=1, depth=2)])
     with pytest.raises(ValueError, match=r"'model\.depth' is neither a group nor a setting of the runs"):
         check([run(width=1), run(width=2)])
