@@ -13,11 +13,13 @@ from typing import Any
 def without_collecting() -> Iterator[None]:
     """Switch off garbage collection during imports: they create a million lasting objects, and collecting takes a tenth
     of the start. Later collections pass them over; the one at the end of the process took two seconds for torch's."""
+    known = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > known:  # else what is frozen may be the garbage of an earlier run, which would last
+            gc.freeze()
         gc.enable()
 
 
