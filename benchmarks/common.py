@@ -68,7 +68,7 @@ def copies(one: dict[str, Any], runs: Path, number: int, rows: int) -> Path:
     from genbench import records
 
     history = next(runs.glob("*/*/history.csv")).read_bytes()
-    folder, draw = runs / "many", random.Random(0)
+    folder, draw = runs / f"many{number}", random.Random(0)
     for copy in range(number):
         run = {key: value for key, value in one.items() if key not in ("digest", "files")}
         row, seed = divmod(copy, number // rows)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from genbench.privacy import shared
+from genbench.process import collecting
 from genbench.records import added
 from genbench.records.files import digest, write_atomic
 from genbench.records.record import (
@@ -55,26 +56,27 @@ class Records:
         return pd.DataFrame([_flat(record) for record in self.records])
 
 
+@collecting.paused()
 def load(folder: str | os.PathLike[str]) -> Records:
     """Read all records of ``runs/<experiment>``, each with the measures that were added to its run; what cannot be
     trusted is listed in ``problems``."""
     folder = Path(folder)
     valid: list[dict[str, Any]] = []
     problems: list[tuple[str, str]] = []
-    for path in sorted(folder.glob(f"*/{RECORD}")):
+    for run in sorted(path.parent for path in folder.glob(f"*/{RECORD}")):
         try:
-            record = read_run(path.parent)
+            record = read_run(run)
         except RecordError as error:
-            problems.append((f"{path.parent.name}/{RECORD}", str(error)))
+            problems.append((f"{run.name}/{RECORD}", str(error)))
             continue
         try:
-            more = added.read(path.parent)
+            more = added.read(run)
         except RecordError as error:
-            problems.append((f"{path.parent.name}/{added.FILE}", str(error)))
+            problems.append((f"{run.name}/{added.FILE}", str(error)))
             more = added.Added()
         if stale := [name for name, part in more.parts.items() if not added.of_weights(record, part)]:
             reason = f"{', '.join(stale)}: not of the weights of the record"
-            problems.append((f"{path.parent.name}/{added.FILE}", reason))
+            problems.append((f"{run.name}/{added.FILE}", reason))
         valid.append(added.merged(record, more) if more.parts else record)
     sweep = None
     if (folder / SWEEP).exists():

@@ -1,6 +1,7 @@
 """One record: written with its digest, read strictly."""
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -132,8 +133,8 @@ def _held(record: dict[str, Any]) -> dict[str, Any]:
     """Replace numbers beyond the range of a float, such as 10⁴⁰⁰, by null with a note."""
     for part in ("metrics", "stderr", "residual", "interval", "seconds", "measure_seconds"):
         for key, value in list(record[part].items()):
-            if all(map(_is_held, value if isinstance(value, list) else [value])):
-                continue
+            if type(value) is float or all(map(_is_held, value if isinstance(value, list) else [value])):
+                continue  # a float is finite, as its digest was taken
             if part in ("metrics", "seconds"):
                 record[part][key] = None
                 record["notes"][key if part == "metrics" else f"seconds.{key}"] = (
@@ -254,7 +255,7 @@ def estimate_parts(estimates: Mapping[str, Estimate], unmeasured: str | None = N
 
 def read_run(folder: Path) -> dict[str, Any]:
     record = read(folder / RECORD)
-    if record["run_id"] != folder.resolve().name:
+    if record["run_id"] != folder.name and record["run_id"] != folder.resolve().name:  # the second takes time
         raise RecordError(f"belongs to run {record['run_id']}, not to this folder")
     return record
 
@@ -296,6 +297,8 @@ def _fault(record: dict[str, Any]) -> str | None:
     if not is_name(record["run_id"]):
         return f"'run_id' must be a folder's name, is {record['run_id']!r}"
     for part, types in _VALUES.items():
+        if set(types).issuperset(map(type, record[part].values())):
+            continue
         for key, value in record[part].items():
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 accepted = " or ".join(dict.fromkeys(_name_of(t) for t in types))
@@ -361,10 +364,18 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _flatten(value: Any, prefix: str, flat: dict[str, Any]) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _flatten(item, f"{prefix}.{key}" if prefix else key, flat)
-    else:
-        # one string shared by all of ten thousand records
-        flat[sys.intern(prefix)] = ("+".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value
+def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
+    for key, value in node.items():
+        name = _joined(prefix, key)
+        if isinstance(value, dict):
+            _flatten(value, name, flat)
+        elif isinstance(value, (list, tuple)):  # not list | tuple, which is made anew at each value
+            flat[name] = "+".join(map(str, value)) or "none"
+        else:
+            flat[name] = value
+
+
+@functools.lru_cache(maxsize=2**16)
+def _joined(prefix: str, key: str) -> str:
+    """Return a dotted key: one string shared by all of ten thousand records."""
+    return f"{prefix}.{key}" if prefix else key

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.privacy import clean
+from genbench.process import collecting
 from genbench.report import claims, render, terminal
 from genbench.report.dataframe import read as read_csv
 from genbench.report.dataframe import table_of
@@ -57,11 +58,13 @@ class Report:
         self._trust = trust
 
     @cached_property
+    @collecting.paused()
     def table(self) -> Table:
         """The table."""
         return build(self.selection, self._spec)
 
     @cached_property
+    @collecting.paused()
     def points(self) -> list[Point]:
         """The completed runs."""
         return points(self.selection, self._spec)
@@ -213,6 +216,7 @@ def _write(path: Path, content: str) -> Path:
     return path
 
 
+@collecting.paused()
 def _pictures(report: Report, *, keep: bool) -> list["Picture"]:
     """Load the figures if they were drawn from the same records; else draw them, and write them if ``keep``."""
     from genbench.report.html import Picture

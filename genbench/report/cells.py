@@ -64,8 +64,9 @@ def _cell(runs: Sequence[SelectedRun], column: Column) -> tuple[Cell, list[str]]
             values[record["seed"]] = value * column.scale
         elif column.metric not in record["notes"]:
             reasons.setdefault(_missing(column), []).append(seed)
-        if note := clean(record["notes"].get(column.metric, "")):
-            for text in [note] if value is None else note.split("; "):
+        note = record["notes"].get(column.metric, "")
+        if note and not (note.startswith(records.SEARCH) and "; " not in note):  # most notes are of a search alone
+            for text in [clean(note)] if value is None else clean(note).split("; "):
                 if not text.startswith(records.SEARCH):
                     reasons.setdefault(text, []).append(seed)
         if record["converged"].get(column.metric) is False:

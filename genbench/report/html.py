@@ -185,7 +185,7 @@ def public(provenances: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _distinct(values: Sequence[Any]) -> Collection[Any]:
     """Return the distinct values in order; ``1`` and ``True`` differ."""
-    return {repr(value): value for value in values}.values()
+    return [value for _, value in dict.fromkeys(zip(map(type, values), values, strict=True))]
 
 
 def versions() -> dict[str, str]:

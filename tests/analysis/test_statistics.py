@@ -117,6 +117,14 @@ def test_resampling_very_many_groups_to_first_order_gives_the_same_interval(monk
     assert (first.low, first.high) == pytest.approx((exact.low, exact.high), abs=0.02 * (exact.high - exact.low))
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 64, 101])
+@pytest.mark.parametrize("values", [2, 7, 1000])
+def test_pairs_counted_by_merging_are_those_counted_one_by_one(n, values):
+    x, y = (np.unique(each, return_inverse=True)[1] for each in np.random.default_rng(n).integers(values, size=(2, n)))
+    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+    assert np.array_equal(statistics._pairs(x, y), np.stack([each.sum(1) for each in (a * b, np.abs(a), np.abs(b))]))
+
+
 def test_a_group_of_very_many_points_is_compared_in_parts(monkeypatch):
     """Its pairs at once would take the square of its points in memory."""
     x = np.random.default_rng(8).normal(size=3000)

@@ -33,6 +33,10 @@ _ADDED = 20
 _GAP = "test/gap/accuracy"
 
 
+Pair = tuple[float, float]
+"""A measure and the gap of a run, or their means."""
+
+
 _FLATNESS = {
     "train/flatness/lambda_1": "largest Hessian eigenvalue λ₁",
     "train/flatness/trace": "Hessian trace",
@@ -93,7 +97,8 @@ def _against(
     If not all rows are numbered, the others get one grey dot per configuration, and runs get none. More conditions than
     there are markers are not told apart.
     """
-    measures = {key: label for key, label in measures.items() if sum(_pair(p, key) is not None for p in points) > 2}
+    measured = {key: [(point, pair) for point in points if (pair := _pair(point, key))] for key in measures}
+    measures = {key: label for key, label in measures.items() if len(measured[key]) > 2}
     if not measures:  # two points show no relation
         return None
     rows = list(dict.fromkeys(point.row for point in points))
@@ -114,11 +119,11 @@ def _against(
         raw = key in RAW_MEASURES
         heading = []
         for which, condition in enumerate(conditions):
-            inside = [p for p in points if (not told or p.condition == condition) and _pair(p, key)]
-            by_row: dict[str, list[Point]] = {}
-            for point in inside:
-                by_row.setdefault(point.row, []).append(point)
-            pairs = {row: [pair for p in members if (pair := _pair(p, key))] for row, members in by_row.items()}
+            inside = [(point, pair) for point, pair in measured[key] if not told or point.condition == condition]
+            pairs: dict[str, list[Pair]] = {}
+            for point, pair in inside:
+                pairs.setdefault(point.row, []).append(pair)
+            comparable = {point.row: point.comparable for point, _ in reversed(inside)}  # that of the first
             if others := [_middle(pairs[row]) for row in pairs if row not in first]:
                 axis.plot(*zip(*others, strict=True), _MARKERS[which % len(_MARKERS)], color=GREY, markersize=2.4,
                           alpha=0.6, markeredgewidth=0)  # fmt: skip
@@ -126,11 +131,11 @@ def _against(
                 if row in pairs:
                     if len(numbered) == len(rows):
                         _runs(axis, pairs[row], number, which)
-                    _configuration(axis, _middle(pairs[row]), number, which, raw and not by_row[row][0].comparable)
-            heading.append(_association([point for point in inside if point.comparable or not raw], key, condition))
-        axis.set_title("\n".join(filter(None, heading)), fontsize=7.5, color="#374151")
+                    _configuration(axis, _middle(pairs[row]), number, which, raw and not comparable[row])
+            heading.append(_association([each for each in inside if each[0].comparable or not raw], condition))
+        axis.set_title("\n".join(filter(None, heading)), fontsize=7.5, color="#374151", y=1)
         axis.set_xlabel(label, weight="bold")
-        xs = [pair[0] for point in points if (pair := _pair(point, key))]
+        xs = [x for _, (x, _) in measured[key]]
         if min(xs) > 0 and max(xs) / min(xs) > 8:
             logarithmic(axis)
     for axis in axes[:, 0]:
@@ -167,23 +172,23 @@ def _against(
     )
 
 
-def _pair(point: Point, key: str) -> tuple[float, float] | None:
+def _pair(point: Point, key: str) -> Pair | None:
     metrics = point.record["metrics"]
     x, y = metrics.get(key), metrics.get(_GAP)
     return None if x is None or y is None else (x, 100 * y)
 
 
-def _middle(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def _middle(pairs: Sequence[Pair]) -> Pair:
     x, y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     return x, y
 
 
-def _runs(axis: "Axes", pairs: Sequence[tuple[float, float]], number: int, which: int) -> None:
+def _runs(axis: "Axes", pairs: Sequence[Pair], number: int, which: int) -> None:
     look: dict[str, Any] = {"markersize": 2.4, "alpha": 0.6, "markeredgewidth": 0, "zorder": 2}
     axis.plot(*zip(*pairs, strict=True), _MARKERS[which % len(_MARKERS)], color=_ROWS[number % len(_ROWS)], **look)
 
 
-def _configuration(axis: "Axes", middle: tuple[float, float], number: int, which: int, hollow: bool) -> None:
+def _configuration(axis: "Axes", middle: Pair, number: int, which: int, hollow: bool) -> None:
     colour, marker = _ROWS[number % len(_ROWS)], _MARKERS[which % len(_MARKERS)]
     x, y = middle
     face = "white" if hollow else colour
@@ -195,9 +200,9 @@ def _configuration(axis: "Axes", middle: tuple[float, float], number: int, which
     axis.annotate(str(number + 1), (x, y), color=ink, zorder=order, **centre)
 
 
-def _association(points: Sequence[Point], key: str, condition: str) -> str:
-    pairs = [pair for point in points if (pair := _pair(point, key))]
-    groups = [f"{point.row} {point.condition}" for point in points]
+def _association(measured: Sequence[tuple[Point, Pair]], condition: str) -> str:
+    groups = [f"{point.row} {point.condition}" for point, _ in measured]
+    pairs = [pair for _, pair in measured]
     tau = statistics.kendall(*zip(*pairs, strict=True), groups=groups) if pairs else None
     if tau is None or tau.value is None:
         return ""

@@ -91,7 +91,7 @@ def _over_epochs(curves: Mapping[str, Curves], points: Sequence[Point], name: st
             dash = "-" if split == "test" else (0, (2.2, 1.2))
             axis.plot(at, values.mean(1), color=colour, linestyle=dash, linewidth=1.3)
             axis.fill_between(at, values.min(1), values.max(1), color=colour, alpha=0.18, linewidth=0)
-        axis.set_title(plain("\n".join(heading)), pad=3)
+        axis.set_title(plain("\n".join(heading)), pad=3, y=1)
     for axis in axes.flat[len(drawn) :]:
         axis.remove()
     panels = axes.flat[: len(drawn)]

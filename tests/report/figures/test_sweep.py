@@ -150,3 +150,31 @@ def test_cross_entropy_is_logarithmic_where_it_spans_decades(tmp_path, factor, s
     assert all(float(place).is_integer() for place in drawn.figure.axes[0].get_xticks())
     assert drawn.figure.axes[0].get_yscale() == scale
     assert ("Logarithmic axis." in drawn.caption) == (scale == "log")
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_panels_that_are_alike_look_as_if_matplotlib_shared_them(scale):
+    looks = []
+    for shared in (True, False):
+        with style.context():
+            figure, axes = style.blank(6, 4, 2, 3, sharex=shared, sharey=shared)
+            axes[1, 2].remove()
+            panels = axes.flat[:5]
+            for index, axis in enumerate(panels):
+                axis.plot([1, 2 + index], [0.1 * 3**index, 2])
+            if shared:
+                axes[0, 2].tick_params(labelbottom=True)
+            else:
+                style.alike(panels, 3)
+            for axis in panels:
+                axis.set_yscale(scale)
+            style.settle(style.Drawing("", "", "", figure))
+        looks.append(
+            [
+                [axis.get_xlim(), axis.get_ylim(), axis.get_position().bounds]
+                + [label.get_text() for way in (axis.xaxis, axis.yaxis) for label in way.get_ticklabels()
+                   if label.get_visible()]
+                for axis in panels
+            ]
+        )  # fmt: skip
+    assert looks[0] == looks[1]
