@@ -13,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
 from genbench import config
@@ -27,6 +29,7 @@ from genbench.measures.base import of_train
 from genbench.models import Ensemble
 from genbench.regularization import Mixup
 from genbench.rng import StepRandom
+from genbench.runs import execute
 from genbench.runs.build import build_data, make
 from genbench.training.module import evaluate
 from genbench.training.unpackable import Unpackable
@@ -44,11 +47,14 @@ FOUR = (*LANES, {"seed": 3})
 STEPS = 3  # of which the first traces a pack's step and makes the states of optimizers
 LEARNING = ["data.train_size=30", "data.batch_size=12", "optimizer=adam", "optimizer.lr=0.02"]
 # of the settings of measures: some take thousands of steps, some need more examples
-SHORT = {"batches": 2, "burn_in": 10, "evaluations": 6, "leaps": 1, "m": 6, "min_tail": 2, "samples": 4, "steps": 16}
+SHORT = {
+    **{"batches": 2, "burn_in": 10, "chains": 2, "evaluations": 3, "leaps": 1, "m": 6, "min_tail": 2, "pairs": 2},
+    **{"probes": 2, "samples": 4, "starts": 2, "steps": 16},
+}
 # networks that are measured: every measure is taken of the first two, and of others until it has a value
 MEASURED = {
     "mlp": ["model=mlp", "model.width=6", "data.label_noise=0.2"],
-    "cnn": ["model=cnn", "model.width=4", "data=digits"],
+    "cnn": ["model=cnn", "model.width=2", "data=digits"],
     "of two classes": ["model=mlp", "model.width=6", "data=boolean_functions"],
     "ensemble": ["model=mlp", "model.width=6", "regularization=ensemble", "regularization.ensemble.members=2"],
     "in a subspace": [
@@ -98,11 +104,32 @@ def test_trains_alone_and_packed_and_is_evaluated(configure, case):
     assert {wait for wait in rehearsal.waits if wait.place not in BETWEEN} == set()
 
 
-@pytest.mark.parametrize("case", sorted({case for case, _ in BETWEEN.values()}))
+@pytest.mark.parametrize("case", sorted({case for case, _ in BETWEEN.values()} - {"a run", "a pack"}))
 def test_places_that_wait_between_steps_do_so(configure, case):
     rehearsal = Watched()
     rehearsal.train(configure, *case.split("-"))
     assert {place for place, (shown, _) in BETWEEN.items() if shown == case} <= {w.place for w in rehearsal.waits}
+
+
+# -- whole runs
+
+
+@pytest.mark.parametrize("what", ["a run", "a pack"])
+def test_whole_runs_wait_where_it_is_said(configure, monkeypatch, what):
+    monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda _: torch.device(NAME, 0)))
+    monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)  # it refuses other devices
+    chosen = ["model=mlp", "model.width=6", "regularization=early_stopping", "checkpoint_seconds=0"]
+    configs = configure(*chosen, *SMALL, "trainer.max_steps=9", each=FOUR)
+    with Rehearsal() as rehearsal:
+        if what == "a run":
+            found = [execute.run(configs[0])]
+        else:
+            found = execute.run_packed(configs, choices=[{}] * len(configs), overrides=[()] * len(configs))
+    assert [(record["status"], record["error"]) for record in found] == [("completed", None)] * len(found)
+    assert rehearsal.mismatches == []
+    places = {wait.place for wait in rehearsal.waits if not wait.place.startswith("genbench/measures/")}
+    assert places - BETWEEN.keys() == set()
+    assert {place for place, (shown, _) in BETWEEN.items() if shown == what} - places == set()
 
 
 # -- measures
