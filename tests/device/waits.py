@@ -45,7 +45,7 @@ BETWEEN = {
     ),
     "genbench/training/module.py: Training.end_epoch": ("a run", "whether all lanes have stopped, once an epoch"),
     "genbench/training/module.py: Finish.on_train_end": ("a run", "whether the weights are finite, at the end"),
-    "genbench/runs/run.py: _save.<locals>.<dictcomp>": ("a run", "the weights that a run keeps"),
+    "genbench/runs/run.py: _save.<locals>.<dictcomp>": ("a pack", "the weights that a run keeps"),
     "genbench/runs/single.py: train": ("a run", "Lightning moves the network"),
     "genbench/runs/packed.py: _train": ("a pack", "Lightning moves the networks"),
     "genbench/training/pack.py: Pack._separate_steps": (
