@@ -139,4 +139,4 @@ def plain_kernels(device: torch.device) -> Iterator[None]:
 
 def _own_generators(modules: list[nn.Module]) -> list[Any]:
     """Functions that restore the state of each generator among the modules' attributes."""
-    return [partial(g.set_state, g.get_state()) for module in modules for g in held_by(module)]
+    return [partial(g.set_state, g.get_state()) for g in held_by(*modules)]

@@ -104,12 +104,14 @@ _NO_OWNERS = (Tensor, np.ndarray, ModuleType, type, str, bytes, int, float, type
 _LOOKED_AT = 1000  # objects
 
 
-def held_by(owner: object) -> list[Generator]:
-    """The generators among an object's attributes, its class's, and what its class's methods know globally."""
-    own = getattr(owner, "__dict__", {})
-    held = [*own.values(), *vars(type(owner)).values()]
-    held += [value for method in vars(type(owner)).values() for value in _known_to(method)]
-    return [Generator(value) for value in held if _draws(value)]
+def held_by(*owners: object) -> list[Generator]:
+    """The generators among the attributes of objects, those of their classes, and what their classes' methods know
+    globally."""
+    held = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
+    for kind in dict.fromkeys(map(type, owners)):
+        held += vars(kind).values()
+        held += [value for method in vars(kind).values() for value in _known_to(method)]
+    return [Generator(value) for value in held if isinstance(value, _KINDS) and _draws(value)]
 
 
 def _draws(value: Any) -> bool:
@@ -122,7 +124,7 @@ def _known_to(function: Any) -> list[Any]:
         return []
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
     names = [function.__globals__.get(name) for name in function.__code__.co_names]
-    drawing = [value for value in names if _draws(value)]
+    drawing = [value for value in names if isinstance(value, _KINDS) and _draws(value)]
     return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *drawing]
 
 
