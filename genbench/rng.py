@@ -1,13 +1,18 @@
 """Random numbers that depend on nothing but (seed, step, site)."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from genbench import philox
+
+_AHEAD = 2**18, 64  # numbers and steps that a site draws at once, at most
 _read = WeakTensorKeyDictionary()  # settings on another device -> their version and value
 
 
@@ -21,11 +26,18 @@ def derive_seed(seed: int, *names: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def counts(device: torch.device) -> bool:
+    """Whether numbers on a device come from :mod:`genbench.philox`. Of a pack these take as many kernels as of one
+    lane; torch's generators, which are faster on the CPU, take some for each lane."""
+    return device.type != "cpu"
+
+
 class StepRandom:
     """The random numbers of one training step.
 
-    Every number follows from (seed, step, site) alone. It depends neither on earlier numbers nor on what else runs in
-    the process, and no global generator is used. ``site`` names the place in the code that draws (``"mixup"``).
+    Every number follows from (seed, step, site) alone, on the CPU and on other devices in two ways. It depends neither
+    on earlier numbers nor on what else runs in the process, and no global generator is used. ``site`` names the place
+    in the code that draws (``"mixup"``).
 
     >>> draw = StepRandom(seed=0, step=7)
     >>> torch.equal(draw.uniform("mixup", 3), draw.uniform("mixup", 3))
@@ -43,14 +55,20 @@ class StepRandom:
 
     def uniform(self, site: str, *shape: int) -> Tensor:
         """Uniform numbers on [0, 1), of the given shape."""
+        if counts(self.device):
+            return self._counted(philox.uniform, site, shape)
         return torch.rand(shape, generator=self.generator(site), device=self.device)
 
     def normal(self, site: str, *shape: int) -> Tensor:
         """Standard normal numbers, of the given shape."""
+        if counts(self.device):
+            return self._counted(philox.normal, site, shape)
         return torch.randn(shape, generator=self.generator(site), device=self.device)
 
     def permutation(self, site: str, n: int) -> Tensor:
         """A random order of ``range(n)``."""
+        if counts(self.device):
+            return self._counted(philox.permutation, site, (n,))
         return torch.randperm(n, generator=self.generator(site), device=self.device)
 
     def classes(self, site: str, p: Tensor) -> Tensor:
@@ -60,11 +78,29 @@ class StepRandom:
 
     def beta(self, site: str, alpha: float | Tensor) -> Tensor:
         """One number from Beta(alpha, alpha), float64. It is 1 for ``alpha`` = 0, where all mass lies at 0 and 1."""
-        import numpy as np
+        return torch.full((), _beta(self.seed, self.step, site, alpha), dtype=torch.float64, device=self.device)
 
-        alpha = _number(alpha)
-        share = np.random.default_rng(derive_seed(self.seed, self.step, site)).beta(alpha, alpha) if alpha > 0 else 1.0
-        return torch.full((), share, dtype=torch.float64, device=self.device)
+    def _counted(self, draw: Callable[..., Tensor], site: str, shape: tuple[int, ...]) -> Tensor:
+        seed, steps = derive_seed(self.seed, site), min(_AHEAD[0] // max(1, math.prod(shape)), _AHEAD[1])
+        if steps < 2:
+            return draw(philox.key_of(seed), torch.full((), self.step, device=self.device), shape)
+        first = self.step - self.step % steps
+        return _ahead(draw, seed, first, steps, shape, self.device)[self.step - first].clone()
+
+
+@lru_cache(maxsize=64)
+def _ahead(
+    draw: Callable[..., Tensor], seed: int, first: int, steps: int, shape: tuple[int, ...], device: torch.device
+) -> Tensor:
+    """The numbers of some steps [steps, ...], which take as many kernels as those of one, a hundred."""
+    return draw(philox.key_of(seed), torch.arange(first, first + steps, device=device), shape)
+
+
+def _beta(seed: int, step: int, site: str, alpha: float | Tensor) -> float:
+    import numpy as np
+
+    alpha = _number(alpha)
+    return np.random.default_rng(derive_seed(seed, step, site)).beta(alpha, alpha) if alpha > 0 else 1.0
 
 
 def _number(setting: float | Tensor) -> float:
@@ -77,10 +113,11 @@ def _number(setting: float | Tensor) -> float:
 
 
 class PackRandom:
-    """The random numbers of several lanes, stacked; each lane has those of its own ``StepRandom``.
+    """What the draws of several lanes are made of, stacked; each lane has the numbers of its own ``StepRandom``.
 
-    Inside ``torch.vmap`` nothing can be drawn, so the numbers are drawn before. First, one step of every lane is
-    recorded: lane i draws from ``recorders[i]``. Then ``at(step)`` draws the numbers of any step at the recorded sites.
+    First, one step of every lane is recorded: lane i draws from ``recorders[i]``. Then ``at(step)`` has any step's
+    numbers at the recorded sites: torch's generators cannot draw inside ``torch.vmap``. Where numbers are counted, they
+    are drawn there, and ``at(step)`` has their keys [lanes, 20].
 
     >>> random = PackRandom(seeds=[1, 2])
     >>> for recorder in random.recorders: recorder.uniform("mask", 3).shape
@@ -94,9 +131,10 @@ class PackRandom:
         self.seeds = tuple(seeds)
         self.device = torch.device(device)
         self.recorders = [_Recorder(seed, device) for seed in seeds]
+        self._keys: dict[str, Tensor] = {}
 
     def at(self, step: int) -> dict[str, Tensor]:
-        """The numbers of a step: site -> [lanes, ...]."""
+        """The step, and what is drawn from: site -> [lanes, ...]."""
         first = self.recorders[0].calls
         for other in self.recorders[1:]:
             if other.calls.keys() != first.keys():
@@ -105,14 +143,28 @@ class PackRandom:
         numbers = {"step": torch.full((len(lanes),), step, device=self.device)}
         for site in first:
             calls = [recorder.calls[site] for recorder in self.recorders]
-            numbers[site] = torch.stack(
-                [getattr(lane, kind)(site, *args) for lane, (kind, args) in zip(lanes, calls, strict=True)]
-            )
+            if not counts(self.device):
+                numbers[site] = torch.stack(
+                    [getattr(lane, kind)(site, *args) for lane, (kind, args) in zip(lanes, calls, strict=True)]
+                )
+            elif calls[0][0] == "beta":
+                shares = [_beta(seed, step, site, *args) for seed, (_, args) in zip(self.seeds, calls, strict=True)]
+                numbers[site] = self._sent(shares, torch.float64)
+            else:
+                if site not in self._keys:
+                    keys = [philox.key_of(derive_seed(seed, site)) for seed in self.seeds]
+                    self._keys[site] = self._sent(keys, torch.int64)
+                numbers[site] = self._keys[site]
         return numbers
+
+    def _sent(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """Values on the device, for which the CPU does not wait."""
+        here = torch.tensor(values, dtype=dtype, pin_memory=self.device.type == "cuda")
+        return here.to(self.device, non_blocking=True)
 
 
 class PredrawnRandom(StepRandom):
-    """Random numbers of one lane that :meth:`PackRandom.at` has drawn before."""
+    """Random numbers of one lane, from what :meth:`PackRandom.at` has for it."""
 
     step: Any  # a tensor: a number would be a constant of the traced step
 
@@ -124,16 +176,20 @@ class PredrawnRandom(StepRandom):
         raise ValueError(f"the draw at {site!r} takes a generator, which a pack cannot make for its lanes")
 
     def uniform(self, site: str, *shape: int) -> Tensor:
-        return self.numbers[site]
+        return self._drawn(philox.uniform, site, shape)
 
     def normal(self, site: str, *shape: int) -> Tensor:
-        return self.numbers[site]
+        return self._drawn(philox.normal, site, shape)
 
     def permutation(self, site: str, n: int) -> Tensor:
-        return self.numbers[site]
+        return self._drawn(philox.permutation, site, (n,))
 
     def beta(self, site: str, alpha: float | Tensor) -> Tensor:
         return self.numbers[site]
+
+    def _drawn(self, draw: Callable[..., Tensor], site: str, shape: tuple[int, ...]) -> Tensor:
+        given = self.numbers[site]
+        return draw(given.unbind(), self.step, shape) if counts(given.device) else given
 
 
 class _Recorder(StepRandom):

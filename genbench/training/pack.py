@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genbench.models.slots import Masked
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
+from genbench.training.cuda_graph import CudaGraphs, graphed
 from genbench.training.lane import Lane
 from genbench.training.pack_checks import Checks, hidden_differences
 from genbench.training.stack import Stack
@@ -48,6 +49,7 @@ class Pack(pl.LightningModule):
             for each network. It must treat every parameter by itself, as SGD and the Adam family do.
         scheduler: (optimizer, total_steps=) -> schedule by step, or None; one for all, or one for each.
         own_batches: batches are (x [networks, B, ...], y [networks, B, ...]); else (x [B, ...], y [B, ...]) for all.
+        graphs: on a CUDA device, compute the gradients of a step as one CUDA graph.
 
     Raises:
         ValueError: networks of different structure.
@@ -70,6 +72,7 @@ class Pack(pl.LightningModule):
         optimizer: MakeOptimizer | Sequence[MakeOptimizer],
         scheduler: Any = None,
         own_batches: bool = False,
+        graphs: bool = True,
     ) -> None:
         super().__init__()
         if not networks:
@@ -81,6 +84,7 @@ class Pack(pl.LightningModule):
         self._make_optimizers = _each("optimizer", optimizer, len(lanes))
         self._make_schedulers = _each("scheduler", scheduler, len(lanes))
         self._own_batches = own_batches
+        self._graphs = graphs
         self._stack: Stack | None = None
         self._random: PackRandom | None = None
         self._shape: torch.Size | None = None
@@ -108,6 +112,8 @@ class Pack(pl.LightningModule):
         hidden = hidden_differences(self._lanes)  # before their tensors move to common storage
         self._stack = _stacked(self._lanes)
         self._checks = Checks(self._lanes, self._stack, hidden)
+        has_graphs = self._graphs and graphed(self._stack.flat.device)
+        self._call = CudaGraphs(self._stack.preserved).call if has_graphs else _called
         self.lane_optimizer = LaneOptimizer(
             self._stack, self._make_optimizers, self._make_schedulers, total_steps=total_steps
         )
@@ -171,18 +177,24 @@ class Pack(pl.LightningModule):
     def _joint_step(self, x: Tensor, y: Tensor, step: int) -> dict[str, Tensor]:
         assert self._stack is not None
         assert self._random is not None
-        objectives, grads = self._program(
-            "gradient", self._gradient_step, x, y, self._random.at(step), self.lane_optimizer.lr
-        )
-        torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
+        objectives = self._call(self._joint_gradient, x, y, self._random.at(step), self.lane_optimizer.lr)
         return {"objective": objectives, "gradient": self._stack.gradient}
+
+    def _joint_gradient(self, x: Tensor, y: Tensor, numbers: Mapping[str, Tensor], lr: Tensor) -> Tensor:
+        assert self._stack is not None
+        objectives, grads = self._program("gradient", self._gradient_step, x, y, numbers, lr)
+        torch.cat([*(g.flatten(1) for g in grads), self._stack.padding], 1, out=self._stack.gradient)
+        return objectives
 
     def _joint_after_step(self, progress: float) -> dict[str, Tensor]:
         assert self._stack is not None
-        self._program(
-            "after", self._after_step, torch.full((), progress, dtype=torch.float64, device=self._stack.flat.device)
-        )
+        at = torch.full((), progress, dtype=torch.float64, device=self._stack.flat.device)
+        self._call(self._joint_after, at)
         return {}
+
+    def _joint_after(self, progress: Tensor) -> Tensor:
+        after: Tensor = self._program("after", self._after_step, progress)
+        return after
 
     def _program(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Return function(*args), which is traced once for each set of shapes."""
@@ -362,6 +374,10 @@ class LaneOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         for lane, state in enumerate(state_dict["lanes"]):
             self.load_lane_state(lane, state)
+
+
+def _called(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _settings(make: Any) -> Any:
