@@ -1,5 +1,5 @@
 # The commands create .venv with the pinned dependencies if it is missing or out of date.
-.PHONY: demo papers test test-cluster lint docs bench clean
+.PHONY: demo papers test test-cluster lint docs bench gpu clean
 PYTHON ?= python3
 BIN := .venv/bin
 # several processes on few cores: threads that fight over them cost 5 ×
@@ -30,6 +30,10 @@ docs: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+# what a GPU makes of it, in at most eight minutes on one card: a table, and all numbers in gpu.json
+gpu: .venv/installed
+	timeout 480 $(BIN)/python -m benchmarks.gpu --json=gpu.json
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,10 +1,12 @@
 """What a GPU makes of it, against the same work done one by one, by a bare loop, or on the CPU; in minutes on one card.
 
-Packed steps of up to 4,096 lanes, a packed sweep of whole runs, the step of a ResNet-18 on images of CIFAR-10's shape
-in bfloat16, and every measure of ``measures=full``. ``--rehearse`` does a little of each on the CPU.
+Packed steps of up to 4,096 lanes, with and without a CUDA graph, how far lanes end from those that train alone in
+float64, a packed sweep of whole runs, the step of a ResNet-18 on images of CIFAR-10's shape in bfloat16, and every
+measure of ``measures=full``. ``--rehearse`` does a little of each on the CPU.
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 import statistics
@@ -24,11 +26,13 @@ import torch.nn.functional as F
 
 from benchmarks.common import Result, full_measures, network, report, trained
 
-LANES = {"mlp": (1, 16, 128, 1024, 4096), "mlp with dropout": (1, 16, 128), "cnn": (1, 16, 128, 1024)}
+LANES = {"mlp": (1, 16, 128, 1024, 4096), "mlp with dropout": (1, 16, 128), "cnn": (1, 16, 128, 1024, 4096)}
+MOST = 1024  # lanes that are measured without a graph, too: the first step of 4,096 takes each by itself
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rehearse", action="store_true", help="small, on the CPU")
+    parser.add_argument("--json", type=Path, help="file for all that was measured")
     parser.add_argument("--models", nargs="+", choices=("mlp", "cnn"), default=["mlp", "cnn"], help="of the sweeps")
     parser.add_argument("--seeds", type=int, default=128, help="of the packed sweep")
     parser.add_argument("--steps", type=int, default=3000, help="of a run")
@@ -44,28 +48,89 @@ def measure(args: argparse.Namespace) -> list[Result]:
         args.seeds, args.steps, args.seconds = 2, 20, 5
     else:
         print(torch.cuda.get_device_name())
-    return [*_lanes(device, args), *_sweep(device, args), *_resnet(device, args), *_measures(device, args)]
+    steps = _steps(device, args)
+    about = {"device": torch.cuda.get_device_name() if device == "cuda" else device, "torch": torch.__version__}
+    results = [*_best(steps), _apart(device)]
+    for part in (_resnet, _sweep, _measures):
+        results += part(device, args)
+        if args.json is not None:  # what there is, should the rest take too long
+            found = {**about, "steps": steps, "results": [row._asdict() for row in results]}
+            args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    return results
 
 
 # -- steps
 
 
-def _lanes(device: str, args: argparse.Namespace) -> list[Result]:
-    print("| lanes | ms a step | µs a lane | peak MiB | waits in a step |\n|---|---|---|---|---|")
+def _steps(device: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Packed steps: for each model and number of lanes, without a graph and with one."""
+    print("| lanes | graph | ms a step | µs a lane | peak MiB | waits in a step |\n|---|---|---|---|---|---|")
     rows = []
     for name, numbers in LANES.items():
-        found = {}
         for n in numbers[:2] if args.rehearse else numbers:
-            seconds, memory, waits = _packed_step(name, n, device)
-            found[n] = seconds / n
-            print(f"| {name}, {n} | {1e3 * seconds:.2f} | {1e6 * seconds / n:.1f} | {memory} | {waits} |", flush=True)
-        best = min(found, key=lambda n: found[n])
-        what = f"{name}: microseconds a lane and step, {best} lanes; × less than one lane"
-        rows.append(Result(what, f"{1e6 * found[best]:.1f}; {found[1] / found[best]:.0f}"))
+            for graphs in (False, True) if n <= MOST else (True,):
+                row: dict[str, Any] = {"model": name, "lanes": n, "graph": graphs}
+                try:
+                    row["seconds"], row["mebibytes"], row["waits"] = _packed_step(name, n, device, graphs)
+                except torch.OutOfMemoryError:
+                    print(f"| {name}, {n} | {graphs} | out of memory | | | |", flush=True)
+                else:
+                    print(
+                        f"| {name}, {n} | {graphs} | {1e3 * row['seconds']:.2f} | {1e6 * row['seconds'] / n:.1f} "
+                        f"| {row['mebibytes']} | {row['waits']} |",
+                        flush=True,
+                    )
+                rows.append(row)
     return rows
 
 
-def _packed_step(name: str, n: int, device: str) -> tuple[float, int, int]:
+def _best(steps: list[dict[str, Any]]) -> list[Result]:
+    results = []
+    for name in LANES:
+        rows = [row for row in steps if row["model"] == name and "seconds" in row]
+        single = min(row["seconds"] for row in rows if row["lanes"] == 1)
+        best = min(rows, key=lambda row: row["seconds"] / row["lanes"])
+        each = best["seconds"] / best["lanes"]
+        what = f"{name}: microseconds a lane and step, {best['lanes']} lanes; × less than one lane"
+        results.append(Result(what, f"{1e6 * each:.1f}; {single / each:.0f}"))
+        pairs = {graphs: {r["lanes"]: r["seconds"] for r in rows if r["graph"] == graphs} for graphs in (False, True)}
+        both = sorted(pairs[False].keys() & pairs[True].keys())
+        ratios = ", ".join(f"{pairs[False][n] / pairs[True][n]:.2f}" for n in both)
+        results.append(Result(f"{name}: × faster with a CUDA graph, {', '.join(map(str, both))} lanes", ratios))
+    return results
+
+
+def _apart(device: str) -> Result:
+    """How far packed lanes with random draws end from those that train alone, in float64."""
+    from genbench.regularization import Dropout, Mixup
+    from genbench.training import Lane, Pack
+    from genbench.training.lane import SeparateLanes
+
+    def made() -> list[Any]:
+        lanes = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            lanes.append(Lane(network("mlp"), [Mixup(alpha=0.2), Dropout(rate=0.2)], seed=seed).to(device).double())
+        return lanes
+
+    torch.manual_seed(0)
+    x, y = torch.randn(3, 100, 1, 40).to(device).double(), (torch.arange(100) % 10).expand(3, 100).to(device)
+    pack, alone = Pack(made(), optimizer=partial(torch.optim.Adam, lr=0.01), own_batches=True), made()
+    update = pack.prepare(total_steps=20)
+    other = torch.optim.Adam([{"params": lane.trained} for lane in alone], lr=0.01)
+    lanes = SeparateLanes(alone, other)
+    for step in range(20):
+        pack.gradient_step(x, y, step=step)
+        update.step()
+        lanes.gradient_step(x, y, step=step)
+        other.step()
+    pairs = zip(pack.networks, alone, strict=True)
+    vectors = [[torch.cat([p.detach().flatten() for p in t.parameters()]) for t in (a, b.network)] for a, b in pairs]
+    far = max(float((ours - theirs).norm() / theirs.norm()) for ours, theirs in vectors)
+    return Result("mlp with mixup and dropout, 20 steps in float64: packed from alone, relative", f"{far:.0e}")
+
+
+def _packed_step(name: str, n: int, device: str, graphs: bool) -> tuple[float, int, int]:
     """Median seconds of a step of ``n`` lanes, the peak of the device's memory in MiB, and how often it waits."""
     from genbench.regularization import Dropout
     from genbench.rng import StepRandom
@@ -77,7 +142,7 @@ def _packed_step(name: str, n: int, device: str) -> tuple[float, int, int]:
         lanes.append(Lane(network(name.split()[0]), [Dropout(rate=0.2)] if "dropout" in name else [], seed=seed))
     x = StepRandom(0, 0).normal("x", 1, 100, 1, 40).expand(n, -1, -1, -1).to(device)
     y = (torch.arange(100) % 10).expand(n, 100).to(device)
-    pack = Pack(lanes, optimizer=partial(torch.optim.Adam, lr=0.01), own_batches=True).to(device)
+    pack = Pack(lanes, optimizer=partial(torch.optim.Adam, lr=0.01), own_batches=True, graphs=graphs).to(device)
     update = pack.prepare(total_steps=100)
 
     def step(index: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -24,17 +25,21 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_benchmark_measures(name, capsys):
+def test_a_benchmark_measures(name, capsys, tmp_path):
     module = importlib.import_module(f"benchmarks.{name}")
     parser = argparse.ArgumentParser()
     module.options(parser)
-    threads = torch.get_num_threads()
+    args, threads = parser.parse_args(SMALL[name]), torch.get_num_threads()
+    if hasattr(args, "json"):
+        args.json = tmp_path / "found.json"
     try:
-        rows = module.measure(parser.parse_args(SMALL[name]))
+        rows = module.measure(args)
     finally:
         torch.set_num_threads(threads)
     assert rows or re.search(r"\d", capsys.readouterr().out), "its table holds a number"
     assert all(re.match(r"[\d.]+", row.measured) for row in rows)
+    if hasattr(args, "json"):
+        assert [row["measured"] for row in json.loads(args.json.read_text())["results"]] == [r.measured for r in rows]
 
 
 def test_the_exact_values_that_libraries_are_compared_with():
