@@ -5,6 +5,7 @@ import gc
 import importlib
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -45,7 +46,7 @@ class _StandIn(ModuleType):
 
     def __init__(self, name: str, **known: Any) -> None:
         super().__init__(name)
-        vars(self).update(known)
+        vars(self).update(known, __spec__=ModuleSpec(name, None))  # for those who ask whether there is such a module
 
     def __getattr__(self, name: str) -> Any:
         if name == "__file__":  # inspect asks all modules for it

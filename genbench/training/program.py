@@ -26,7 +26,7 @@ def shortened(program: GraphModule) -> GraphModule:
         if (
             node.target is _aten.detach.default
             or (node.target in same_shape and node.meta["val"].shape == given.meta["val"].shape)
-            or (node.target is _aten.permute.default and node.args[1] == sorted(node.args[1]))
+            or (node.target is _aten.permute.default and node.args[1] == [*range(given.meta["val"].ndim)])
         ):
             node.replace_all_uses_with(given)
             program.graph.erase_node(node)
@@ -44,7 +44,7 @@ def compiled(program: GraphModule, fixed: Sequence[Tensor]) -> Callable[..., Any
     behind = given[len(fixed) - 1].next if fixed else given[0]
     for node in list(graph.nodes):
         is_view = node.target in _VIEWS and node.args[0] in values
-        is_number = node.target is _aten.scalar_tensor.default and not any(map(_writes, node.users))
+        is_number = node.target is _aten.scalar_tensor.default and not any(map(_is_shared, node.users))
         if is_view or is_number:
             first, *more = node.args
             value = node.target(values.get(first, first), *more, **node.kwargs)
@@ -66,9 +66,9 @@ def compiled(program: GraphModule, fixed: Sequence[Tensor]) -> Callable[..., Any
     return call
 
 
-def _writes(node: Node) -> bool:
-    """Whether an operation changes an argument."""
-    return not hasattr(node.target, "_schema") or node.target._schema.is_mutable
+def _is_shared(node: Node) -> bool:
+    """Whether an operation may change an argument, or return a view of one, which another may change."""
+    return not hasattr(node.target, "_schema") or any(a.alias_info for a in node.target._schema.arguments)
 
 
 def quickened(program: GraphModule) -> GraphModule:

@@ -63,6 +63,7 @@ def test_metrics_draw_as_if_nothing_had_been_spared():
         "import scipy.signal; scipy.signal.convolve",
         "import scipy.signal.windows; scipy.signal.windows.hamming",
         "from scipy.signal import hilbert",
+        "from importlib.util import find_spec; assert find_spec('matplotlib') and find_spec('scipy.signal')",
     ],
 )
 def test_another_use_gets_the_module_itself(use):

@@ -72,6 +72,29 @@ def test_a_step_and_its_gradients(products, kind):
             torch.testing.assert_close(mine[index], theirs, rtol=1e-10, atol=1e-13)
 
 
+def _adds_in_place():
+    number = torch.scalar_tensor(0.0, dtype=torch.float64)
+    number.view(1).add_(1)
+    return number.expand(3, 3)
+
+
+def _transposed():
+    return torch.arange(9.0, dtype=torch.float64).view(3, 3).permute(-1, 0)
+
+
+@pytest.mark.parametrize("constant", [_adds_in_place, _transposed])
+def test_a_step_makes_its_constants_as_its_network_does(constant):
+    networks = [torch.nn.Linear(3, 3).double() for _ in range(2)]
+    stack, x = Stack(networks), torch.randn(2, 4, 3).double()
+
+    def function(weights, x):
+        return stack.map(lambda network, x: network(x) @ constant(), x, weights=weights)
+
+    traced = stack.traced(function, x)
+    for _ in range(3):
+        torch.testing.assert_close(traced(x), function(stack.weights, x))
+
+
 def test_what_another_operation_reads_is_not_overwritten(products):
     def twice(a, b):
         out = torch.bmm(a, b)
