@@ -12,6 +12,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from genbench import philox
 
+STEP = ""
+"""The name of the step among the numbers of sites, which no site has."""
 _AHEAD = 2**18, 64  # numbers and steps that a site draws at once, at most
 _read = WeakTensorKeyDictionary()  # settings on another device -> their version and value
 
@@ -140,7 +142,7 @@ class PackRandom:
             if other.calls.keys() != first.keys():
                 raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.calls)}")
         lanes = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
-        numbers = {"step": torch.full((len(lanes),), step, device=self.device)}
+        numbers = {STEP: torch.full((len(lanes),), step, device=self.device)}
         for site in first:
             calls = [recorder.calls[site] for recorder in self.recorders]
             if not counts(self.device):
@@ -170,7 +172,7 @@ class PredrawnRandom(StepRandom):
 
     def __init__(self, numbers: Mapping[str, Tensor]) -> None:
         self.numbers = numbers
-        self.step = numbers["step"]
+        self.step = numbers[STEP]
 
     def generator(self, site: str) -> torch.Generator:
         raise ValueError(f"the draw at {site!r} takes a generator, which a pack cannot make for its lanes")

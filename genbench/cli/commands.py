@@ -134,7 +134,8 @@ def _hydra(name: str, task: Callable[[Any], Any]) -> int:
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse would print Hydra's usage
     parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]  # flags between settings
-    parser.parse_args()
+    if (asked := parser.parse_args()).multirun and (asked.cfg or asked.info):
+        refuse("--cfg and --info show one configuration: leave out -m and the settings of several runs")
     if own := catalog.shadowed(sys.argv[1:]):
         more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
         said = "genbench has another file of that name, which comes first; rename yours"

@@ -40,8 +40,9 @@ class CudaGraphs:
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), of tensors or containers of such; the results are the caller's own."""
-        tensors = [_once(t) for t in tree_leaves(args)]
-        key = function, *((t.shape, t.dtype) for t in tensors)
+        leaves = tree_leaves(args)
+        tensors = [_once(t) for t in leaves]
+        key = function, *((whole.shape, t.shape, t.dtype) for whole, t in zip(leaves, tensors, strict=True))
         if key not in self._graphs and not self._failed:
             self._capture(key, function, args)
         if key not in self._graphs:

@@ -168,6 +168,13 @@ def test_a_malformed_file_is_named_with_the_line_of_its_fault(work, words, conte
     assert (status, out, err) == (1, "", f"genbench: regularization/{said}\n")
 
 
+@pytest.mark.parametrize("flag", ["--cfg job", "--info"])
+def test_one_configuration_is_shown_and_not_those_of_several_runs(work, flag):
+    status, out, err = typed(work, "genbench", "-m", "seed=0,1", *flag.split())
+    said = "--cfg and --info show one configuration: leave out -m and the settings of several runs; see genbench --help"
+    assert (status, out, err) == (1, "", f"genbench: {said}\n")
+
+
 def test_a_malformed_file_that_is_not_read_is_no_obstacle(work):
     (work / "my_conf" / "regularization" / "mine.yaml").write_bytes(MALFORMED)
     status, out, err = typed(work, "genbench", "--config-dir", "my_conf", "--cfg", "job", "seed=3")

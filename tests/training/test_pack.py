@@ -22,7 +22,7 @@ from genbench.config import folder
 from genbench.data.batches import Batches, MergedBatches
 from genbench.regularization import L2, SAM, Dropout, Mixup, WeightDecay
 from genbench.regularization.base import Method
-from genbench.rng import PackRandom, PredrawnRandom, StepRandom
+from genbench.rng import STEP, PackRandom, PredrawnRandom, StepRandom
 from genbench.training import Lane, Pack, Unpackable
 from genbench.training.stack import Lanewise, Stack
 from tests.helpers.choices import DATA, SEPARATE, choices, needs
@@ -273,6 +273,7 @@ def test_draws_are_those_of_each_lane():
         record.normal("b", 3)
         record.permutation("c", 6)
         record.beta("d", torch.tensor(alpha, dtype=torch.float64))
+        record.uniform("step", 3)
     made = draws.at(11)
     for lane, (seed, alpha) in enumerate(((3, 0.3), (5, 0.7))):
         own = StepRandom(seed, 11)
@@ -280,8 +281,9 @@ def test_draws_are_those_of_each_lane():
         assert torch.equal(made["b"][lane], own.normal("b", 3))
         assert torch.equal(made["c"][lane], own.permutation("c", 6))
         assert torch.equal(made["d"][lane], own.beta("d", alpha))
-    assert torch.equal(PredrawnRandom(made).uniform("a", 2, 4), made["a"])
-    assert made["step"].tolist() == [11, 11]
+    drawn = PredrawnRandom(made)
+    assert torch.equal(drawn.uniform("a", 2, 4), made["a"])
+    assert drawn.step.tolist() == made[STEP].tolist() == [11, 11]
 
 
 def test_of_merged_loaders_each_lane_sees_its_own_batches():
