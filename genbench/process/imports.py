@@ -9,19 +9,20 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from genbench.process.collecting import paused
+
 
 @contextlib.contextmanager
 def without_collecting() -> Iterator[None]:
     """Switch off garbage collection during imports: they create a million lasting objects, and collecting takes a tenth
     of the start. Later collections pass them over; the one at the end of the process took two seconds for torch's."""
     known = len(sys.modules)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if len(sys.modules) > known:  # else what is frozen may be the garbage of an earlier run, which would last
-            gc.freeze()
-        gc.enable()
+    with paused():
+        try:
+            yield
+        finally:
+            if len(sys.modules) > known:  # else what is frozen may be the garbage of an earlier run, which would last
+                gc.freeze()
 
 
 @contextlib.contextmanager
