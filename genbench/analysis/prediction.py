@@ -32,6 +32,7 @@ def out_of_sample(
     gap: str,
     measures: Sequence[str],
     hyperparameters: Sequence[str],
+    seeds: str | None = None,
     folds: int = 10,
     seed: int = 0,
 ) -> "pd.DataFrame":
@@ -65,6 +66,9 @@ def out_of_sample(
         gap: column, finite numbers.
         measures: columns; runs without a value are left out of that measure, of its hyperparameters' R² too.
         hyperparameters: columns, of numbers or text, whose values name a configuration.
+        seeds: the column of the seed, if one seed means the same data or weights in several configurations. Gaps and
+            measures are then taken less the mean over the training runs of their seed: a measure that tells seeds apart
+            would predict what unseen configurations share with seen ones.
         folds: at least 2; a fold each if there are fewer configurations.
         seed: of the folds.
 
@@ -81,14 +85,15 @@ def out_of_sample(
 
     check_integer("folds", folds, least=2)
     check_integer("seed", seed, least=0)
-    checked(frame, gap, measures, hyperparameters, None)
+    checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, None)
     gaps, configuration = checked_gap(frame, gap), configurations(frame, hyperparameters)
+    shared = np.zeros(len(frame), dtype=int) if seeds is None else pd.factorize(frame[seeds])[0]
     inputs = {name: _coded(frame[name]) for name in hyperparameters}
     values = {name: frame[name].to_numpy(dtype=float) for name in measures}
     rows = []
     for known in {of.tobytes(): of for of in (~np.isnan(each) for each in values.values())}.values():
         own = {name: of[known] for name, of in values.items() if (np.isnan(of) != known).all()}
-        runs = _Runs(gaps[known], configuration[known], {name: of[known] for name, of in inputs.items()})
+        runs = _Runs(gaps[known], configuration[known], {name: of[known] for name, of in inputs.items()}, shared[known])
         for split, parts, note in runs.splits(folds, np.random.default_rng(seed)):
             rows += [[split, *row] for row in runs.rows(own, parts, split == FOLDS, note, seed)]
     table = pd.DataFrame(rows, columns=_COLUMNS)
@@ -107,7 +112,9 @@ def predicted(
     run against the truth, as the mean of the others is low where the gap is high.
     """
     inputs = {name: _coded(frame[name]) for name in hyperparameters}
-    runs = _Runs(checked_gap(frame, gap), configurations(frame, hyperparameters), inputs)
+    runs = _Runs(
+        checked_gap(frame, gap), configurations(frame, hyperparameters), inputs, np.zeros(len(frame), dtype=int)
+    )
     _, parts, _ = next(runs.splits(folds, np.random.default_rng(seed)))
     found, mean = np.full((2, len(frame)), runs.gaps.mean())
     for test in parts:
@@ -139,6 +146,7 @@ class _Runs:
     gaps: np.ndarray
     configuration: np.ndarray
     inputs: dict[str, np.ndarray]
+    seeds: np.ndarray  # the place of each run's seed among all
 
     def splits(self, folds: int, random: np.random.Generator) -> Iterator[tuple[str, list[np.ndarray], str]]:
         """Name, the runs that each part predicts, and why there are none."""
@@ -170,7 +178,14 @@ class _Runs:
 
     def surface(self, terms: Terms, train: np.ndarray, seed: int) -> Surface:
         """The learner of the gap, from the training runs."""
-        return Surface(terms.scaled(train), self.gaps, train, self.configuration, np.random.default_rng(seed))
+        gaps = self.less_seeds(self.gaps, train)
+        return Surface(terms.scaled(train), gaps, train, self.configuration, np.random.default_rng(seed))
+
+    def less_seeds(self, values: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Values less the mean over the training runs of their seed, plus that over all of these."""
+        mean, count = values[train].mean(), np.bincount(self.seeds[train], minlength=self.seeds.max() + 1)
+        total = np.bincount(self.seeds[train], values[train] - mean, minlength=len(count))
+        return values - (total / np.maximum(count, 1))[self.seeds]
 
     def rows(
         self, measures: dict[str, np.ndarray], parts: list[np.ndarray], tested: bool, note: str, seed: int
@@ -184,13 +199,14 @@ class _Runs:
         total, base = np.empty(len(self.gaps)), np.empty(len(self.gaps))
         alone, both = ({name: np.empty(len(self.gaps)) for name in measures} for _ in range(2))
         for test in parts:
-            train, g = ~test, self.gaps
+            train = ~test
+            g = self.less_seeds(self.gaps, train)
             total[test] = (g[test] - g[train].mean()) ** 2
             nothing, terms = Terms.intercept(len(g)), self.terms(train)
             surfaces = [self.surface(of, train, seed) for of in (nothing, terms)]
             base[test] = (g[test] - surfaces[1].predict()) ** 2
             for name, values in measures.items():
-                z = powers(_normal(values, train), train, _WITH_MEASURE)
+                z = powers(self.less_seeds(_normal(values, train), train), train, _WITH_MEASURE)
                 for without, surface, errors in zip((nothing, terms), surfaces, (alone, both), strict=True):
                     added = without.times(z, _WITH_MEASURE).scaled(train)
                     errors[name][test] = (g[test] - surface.predict(added)) ** 2

@@ -232,7 +232,7 @@ def rank(
         ),
         "within": _by(partial_association(frame, **settings, seeds=seeds, seed=seed)),
     }
-    predictions = out_of_sample(frame, **settings, seed=seed)
+    predictions = out_of_sample(frame, **settings, seeds=seeds, seed=seed)
     parts["increment"] = _by(predictions[predictions["split"] == FOLDS])
     parts["psi"] = _by(granulated[granulated["axis"] == MEAN])
     errors, pairs = pd.DataFrame(columns=[*COLUMNS]), pd.DataFrame(columns=["axis", "measure"])

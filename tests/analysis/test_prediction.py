@@ -110,6 +110,29 @@ def test_a_measure_that_holds_the_seeds_own_part_of_the_gap_adds_it():
     assert rows["m"]["p"].isna().tolist() == [False, True, True, True]
 
 
+def test_what_tells_shared_seeds_apart_adds_nothing():
+    """Seeds move all gaps together: a measure that is the seed predicts them, unless the seeds are named."""
+    frame, names = grid([4, 4, 3], 3)
+    draw = np.random.default_rng(0)
+    frame["seed"] = frame.groupby(names).cumcount()
+    own = draw.normal(size=len(frame))
+    frame["gap"] = frame["x"] / 2 + np.array([-2.0, 0.0, 2.0])[frame["seed"]] + own
+    frame["told"] = frame["seed"] + 0.01 * draw.normal(size=len(frame))
+    frame["m"] = own + np.array([3.0, 0.0, 1.0])[frame["seed"]]
+    settings = {"gap": "gap", "measures": ["told", "m"], "hyperparameters": names}
+    blind, told = (
+        out_of_sample(frame, **settings, seeds=seeds).set_index(["split", "measure"]) for seeds in (None, "seed")
+    )
+    assert blind.loc[("folds", "told"), "increment"] > 0.4
+    assert abs(told.loc[("folds", "told"), "increment"]) < 0.03
+    assert told.loc[("folds", "told"), "p"] > 0.05
+    assert told.loc[("folds", "m"), "increment"] > 0.4
+    # an effect of each seed on gap and measure changes nothing
+    moved = frame.assign(gap=frame["gap"] + 5.0 * frame["seed"])
+    again = out_of_sample(moved, **settings, seeds="seed").set_index(["split", "measure"])
+    assert again.loc[("folds", "m"), "increment"] == pytest.approx(told.loc[("folds", "m"), "increment"], abs=1e-9)
+
+
 def test_the_increment_is_that_of_configurations():
     """Rows that are there twice are no second evidence."""
     frame, names = grid([3, 3], 2)
