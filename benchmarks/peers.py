@@ -21,8 +21,9 @@ class Library:
     def __init__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
         self.model, self.x, self.y = model, x, y
 
-    def installed(self) -> bool:
-        return importlib.util.find_spec(self.module) is not None
+    @classmethod
+    def installed(cls) -> bool:
+        return importlib.util.find_spec(cls.module) is not None
 
     def eigenvalues(self, setting: Any, seed: int) -> list[float]:
         raise NotImplementedError
