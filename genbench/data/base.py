@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.data.batches import Batches, Chunks, Stream, WarmStart
+from genbench.data.batches import Batches, Chunks, Epochs, WarmStart
 from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
 from genbench.rng import StepRandom
@@ -68,6 +68,7 @@ class TensorData(LightningDataModule):
 
     name: str | None = None
     classes: int
+    whole_epochs = False  # whether an item of the training loader is an iterator over the batches of an epoch
     # settings in which runs of one pack may differ
     per_lane: tuple[str, ...] = (
         "seed",
@@ -226,8 +227,13 @@ class TensorData(LightningDataModule):
         size = max(1, _EVALUATION_BATCH // y[0].numel())
         return list(zip(x.split(size), y.split(size), strict=True))
 
-    def train_dataloader(self) -> Batches | Stream:
+    def train_dataloader(self) -> Batches | Epochs:
         """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
+        batches = self.train_batches()
+        return Epochs(batches) if self.whole_epochs else batches
+
+    def train_batches(self) -> Batches:
+        """Return the loader of shuffled batches."""
         x, y = self.tensors("train")
         return Batches(x, y, **self.loading)
 

@@ -224,8 +224,8 @@ class Epochs:
         yield iter(self.sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the batches, with their position in the epoch."""
-        return self.sampler.state_dict()
+        """Return the state of the batches, with their position in the epoch, and that Lightning counts whole epochs."""
+        return {**self.sampler.state_dict(), "whole_epochs": True}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of the batches."""

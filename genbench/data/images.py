@@ -147,8 +147,7 @@ class ImageData(TensorData):
         """Return batches that hold every example of a split once, in a fixed order, and read them on demand."""
         return Parts(*self.tensors(split), size=max(1, _EVALUATION // prod(self.input_shape)))
 
-    def train_dataloader(self) -> "ImageBatches":
-        """Return shuffled batches, with a leading lane axis if ``order_seeds`` is set."""
+    def train_batches(self) -> "ImageBatches":
         x, y = self.tensors("train")
         return ImageBatches(x, y, **self.loading)
 

@@ -72,9 +72,9 @@ class StreamData(TensorData):
         test = self.test_source or self.source
         return _drawn(self.source, test, self._size, self._test_size, self._seed, str(self.name))
 
-    def train_dataloader(self) -> Batches | Stream:
+    def train_batches(self) -> Batches:
         if not self.fresh:
-            return super().train_dataloader()
+            return super().train_batches()
         return Stream(
             self._fresh,
             steps=self.steps_per_epoch,

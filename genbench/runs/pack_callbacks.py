@@ -5,8 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from genbench.callbacks.base import Measuring
-from genbench.callbacks.stop import Stop
+from genbench.runs.hooks import acts, overrides
 from genbench.runs.run import Run
 from genbench.training import Unpackable
 
@@ -31,7 +30,7 @@ HOOKS = (
 def check_hooks(run: Run) -> None:
     """Refuse callbacks with hooks that a pack does not call."""
     for callback in run.callbacks:
-        used = [hook for hook in vars(pl.Callback) if not hook.startswith("_") and _overrides(callback, hook)]
+        used = [hook for hook in vars(pl.Callback) if not hook.startswith("_") and overrides(callback, hook)]
         if other := sorted(set(used) - set(HOOKS)):
             raise Unpackable(f"callback {type(callback).__name__} uses {other[0]}, which a pack has not")
 
@@ -43,7 +42,7 @@ def calls_by_hook(runs: list[Run]) -> dict[str, list[tuple[int, Any]]]:
             (index, getattr(callback, hook))
             for index, run in enumerate(runs)
             for callback in run.callbacks
-            if _overrides(callback, hook) and not _idle(callback, hook)
+            if acts(callback, hook)
         ]
         for hook in HOOKS
         if hook.startswith(("setup", "on_"))
@@ -104,17 +103,3 @@ class Dispatch(pl.Callback):
                 own = tuple(t[places.start : places.stop] for t in batch)
                 args = (pack.trainer_of(index), pack.module_of(index), *outputs, own, batch_idx)
                 pack.guarded(index, partial(call, *args))
-
-
-def _overrides(callback: pl.Callback, hook: str) -> bool:
-    """Whether a callback's class defines a hook of its own."""
-    return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
-
-
-def _idle(callback: pl.Callback, hook: str) -> bool:
-    """Whether a callback does nothing in a hook of batches: it measures or looks, but not after steps."""
-    if "batch" in hook and isinstance(callback, Stop):
-        return callback.tolerance is None
-    if "batch" not in hook or not isinstance(callback, Measuring) or callback.every_n_steps is not None:
-        return False
-    return getattr(type(callback), hook) is getattr(Measuring, hook)

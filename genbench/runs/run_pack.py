@@ -20,6 +20,7 @@ from genbench.runs.pack_callbacks import calls_by_hook, check_hooks
 from genbench.runs.run import Run, ending, interrupted
 from genbench.training import Checkpoint, Diverged, Lane, Pack, Unpackable
 from genbench.training.checkpoint import position, set_position
+from genbench.training.step import Unhooked
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ class RunPack(Pack):
             trainer: Any = self.trainer
             logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
             lr = self.lane_optimizer.lr.tolist() if logged else []
-            self.advance(x, y, total_steps=self._steps)
+            self.advance(x, y, total_steps=self._steps, optimizer=self._unhooked)
             self._objectives.append(self.objectives)
             if logged:
                 self._log_step(self.objectives.tolist(), lr)
@@ -309,6 +310,7 @@ class RunPack(Pack):
 
     def on_train_start(self) -> None:
         self._steps = self.total_steps
+        self._unhooked = Unhooked(self.lane_optimizer, self.trainer)  # no callback of a pack looks at the optimizer
         self._objectives = [t.to(self.device) for t in self._objectives]
         set_position(self.trainer, self._position)
         for module in self._run_modules:

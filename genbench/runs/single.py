@@ -4,15 +4,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
-
+from genbench.data.base import TensorData
 from genbench.measures.random_state import restoring_random_state, seed_all
 from genbench.process.progress import Pace
 from genbench.process.termination import terminable
 from genbench.rng import derive_seed
 from genbench.runs.build import build_trainer, signals
+from genbench.runs.hooks import acts_on_batches, is_own
 from genbench.runs.run import Run, ending, opened
-from genbench.runs.state import CHECKPOINT, ENDED, remove_state
+from genbench.runs.state import CHECKPOINT, ENDED, read_checkpoint, remove_state
 from genbench.training import Checkpoint, Shard, StopTogether
 
 
@@ -31,7 +31,7 @@ def train(runs: Sequence[Run], *, shard: Shard | None = None) -> list[dict[str, 
             run.module.pace = Pace(run.folder)
             agree, path = [], str(checkpoint.path) if checkpoint.path.exists() else None
             if shard is not None:
-                each_batch = any(map(_acts_on_batches, run.callbacks))
+                each_batch = any(map(acts_on_batches, run.callbacks))
                 shard.broadcast((path, each_batch))
                 agree = [StopTogether(shard, each_batch=each_batch)]
             trainer = build_trainer(
@@ -42,6 +42,8 @@ def train(runs: Sequence[Run], *, shard: Shard | None = None) -> list[dict[str, 
                 logger=run.logs or False,
                 callbacks=[*run.callbacks, *agree, checkpoint],
             )
+            if _trains_by_epochs(run, shard):
+                run.data.whole_epochs, run.module.checkpoint = True, checkpoint
             begun = time.perf_counter()
             try:
                 with signals(), restoring_random_state():
@@ -79,7 +81,13 @@ def measure(runs: Sequence[Run], state: Mapping[str, Any], *, shard: Shard | Non
     return [run.record]
 
 
-def _acts_on_batches(callback: pl.Callback) -> bool:
-    """Whether a callback may end training in the middle of an epoch; genbench's own do not."""
-    hook = type(callback).on_train_batch_end
-    return hook is not pl.Callback.on_train_batch_end and not hook.__module__.startswith("genbench.")
+def _trains_by_epochs(run: Run, shard: Shard | None) -> bool:
+    """Whether the training step may loop over the batches of an epoch itself, which saves a third of the time of small
+    networks: nothing is called within an epoch, and the checkpoint that the run continues from was written so."""
+    kept = read_checkpoint(run.folder)
+    return (
+        shard is None
+        and getattr(type(run.data), "train_dataloader", None) is TensorData.train_dataloader
+        and all(is_own(callback) and not acts_on_batches(callback) for callback in run.callbacks)
+        and (kept is None or "whole_epochs" in (kept["loader"] or {}))
+    )

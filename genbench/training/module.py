@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,11 @@ from genbench.regularization.base import Batches
 from genbench.regularization.swa import estimate_norm_statistics
 from genbench.rng import StepRandom
 from genbench.training.attributes import Attributes, register_missing
-from genbench.training.checkpoint import position, set_position
+from genbench.training.checkpoint import Checkpoint, position, set_position
+from genbench.training.fused import fused
 from genbench.training.lane import Lane, SeparateLanes, has_modes
 from genbench.training.shard import Shard
-from genbench.training.step import training_step
+from genbench.training.step import Unhooked, training_step
 
 
 class Diverged(RuntimeError):
@@ -42,7 +43,8 @@ class Training(pl.LightningModule):
 
     Args:
         lanes: networks with their methods.
-        optimizer: parameter groups -> optimizer.
+        optimizer: parameter groups -> optimizer; torch's Adam and AdamW run as their fused kernel, unless ``fused`` or
+            ``foreach`` is set.
         scheduler: (optimizer, total steps) -> learning-rate schedule by step, or None.
         max_steps: training ends after so many steps, or with the Trainer's epochs. The Trainer's own ``max_steps`` is
             not used: with it, Lightning 2.6 resumes from an epoch's end by repeating one step of that epoch.
@@ -83,6 +85,8 @@ class Training(pl.LightningModule):
         self.seconds_before = 0.0  # until the checkpoint that training continues from
         self.history: list[dict[str, Any]] = []  # the mean training objective of each epoch
         self.pace: Pace | None = None  # receives the progress
+        # is told of each step, where no callback acts within epochs and an item of the loader is an epoch
+        self.checkpoint: Checkpoint | None = None
         self.ended: Callable[[Any], None] | None = None  # called with the Trainer once the network is final
         self.unfinished: Unfinished | None = None  # then keeps the measures taken so far
         self._assemble()
@@ -97,7 +101,10 @@ class Training(pl.LightningModule):
         return self.network(x)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer([{"params": lane.trained} for lane in self._lanes])
+        make = self.make_optimizer
+        if all(p.is_floating_point() for lane in self._lanes for p in lane.trained):
+            make = fused(make, (torch.optim.Adam, torch.optim.AdamW))  # others may get sparse gradients
+        optimizer = make([{"params": lane.trained} for lane in self._lanes])
         self._averages = has_modes(optimizer)
         schedule = None
         if self.make_scheduler is not None:
@@ -105,16 +112,29 @@ class Training(pl.LightningModule):
         self._scheduled = schedule is not None
         return ([optimizer], [schedule]) if self._scheduled else optimizer
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B, ...]."""
-        optimizer: Any = self.optimizers()
-        scheduler: Any = self.lr_schedulers() if self._scheduled else None
+    def training_step(self, batch: Any) -> None:
+        """One step of every lane that has not stopped: ``x`` [lanes, B, ...], ``y`` [lanes, B, ...]; with an iterator
+        of such batches a step with each."""
+        if not isinstance(batch, Iterator):
+            self._step(*batch)
+            return
+        trainer: Any = self.trainer
+        for x, y in batch:
+            self._step(x, y)
+            if trainer.should_stop:
+                break
+            assert self.checkpoint is not None
+            self.checkpoint.after_step(trainer, last=trainer.global_step % trainer.datamodule.steps_per_epoch == 0)
+
+    def _step(self, x: Tensor, y: Tensor) -> None:
+        scheduler = self._scheduler
         step = self.trainer.global_step
-        lr = float(optimizer.param_groups[0]["lr"])
+        lr = float(self._optimizer.param_groups[0]["lr"])
         objectives = training_step(
             self._separate,
-            *batch,
-            optimizer=optimizer,
+            x,
+            y,
+            optimizer=self._optimizer,
             schedule=None if scheduler is None else scheduler.step,
             step=step,
             total_steps=self._steps,
@@ -141,7 +161,10 @@ class Training(pl.LightningModule):
     @property
     def total_steps(self) -> int:
         """Number of steps of the whole training if nothing ends it early."""
-        steps = int(self.trainer.estimated_stepping_batches)
+        trainer: Any = self.trainer
+        steps = int(trainer.estimated_stepping_batches)  # the number of items of the loader
+        if self.checkpoint is not None:
+            steps *= trainer.datamodule.steps_per_epoch
         return steps if self._max_steps is None else min(steps, self._max_steps)
 
     @property
@@ -168,7 +191,13 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._steps = self.total_steps
-        self._separate = SeparateLanes(self._lanes, self.optimizers(), backward=self.manual_backward)
+        optimizer: Any = self.optimizers()
+        backward = self.manual_backward
+        self._optimizer: Any = optimizer
+        self._scheduler: Any = self.lr_schedulers() if self._scheduled else None
+        if self.checkpoint is not None:  # no callback looks at a step
+            self._optimizer, backward = Unhooked(optimizer.optimizer, self.trainer), Tensor.backward
+        self._separate = SeparateLanes(self._lanes, optimizer, backward=backward)
         self._objectives[:] = [t.to(self.device) for t in self._objectives]
         set_position(self.trainer, self._position)
         self._attributes = [lane.attributes() for lane in self._lanes]

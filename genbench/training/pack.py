@@ -1,6 +1,5 @@
 """Networks of one structure that train as one."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -15,6 +14,7 @@ from genbench.models.slots import Masked
 from genbench.regularization.base import Parameters
 from genbench.rng import PackRandom, PredrawnRandom, StepRandom
 from genbench.training.cuda_graph import CudaGraphs, graphed
+from genbench.training.fused import MakeOptimizer, fused
 from genbench.training.lane import Lane
 from genbench.training.pack_checks import Checks, hidden_differences
 from genbench.training.stack import Stack
@@ -22,7 +22,6 @@ from genbench.training.step import gradient_step, training_step
 from genbench.training.unpackable import Unpackable, vectorizing
 
 T = TypeVar("T")
-MakeOptimizer = Callable[..., torch.optim.Optimizer]  # parameter groups -> optimizer
 # optimizers that treat every parameter by itself: all parameters of a network can be one vector
 ELEMENTWISE = (
     torch.optim.SGD,
@@ -127,15 +126,16 @@ class Pack(pl.LightningModule):
         self.advance(*batch, total_steps=self.total_steps)
         self.log("train/optimization/objective", self.objectives.mean(), on_step=False, on_epoch=True)
 
-    def advance(self, x: Tensor, y: Tensor, *, total_steps: int) -> None:
-        """Take one step of every lane; set ``objectives`` to the training objectives [lanes]."""
+    def advance(self, x: Tensor, y: Tensor, *, total_steps: int, optimizer: Any = None) -> None:
+        """Take one step of every lane, by the Trainer's ``optimizer`` unless one is given; set ``objectives`` to the
+        training objectives [lanes]."""
         if not self._own_batches:
             x, y = (t.expand(len(self._lanes), *t.shape) for t in (x, y))
         self.objectives = training_step(
             self,
             x,
             y,
-            optimizer=self.optimizers(),
+            optimizer=optimizer or self.optimizers(),
             schedule=self.lane_optimizer.schedule,
             step=self.trainer.global_step,
             total_steps=total_steps,
@@ -309,7 +309,7 @@ class LaneOptimizer(torch.optim.Optimizer):
             places = range(lanes[0], lanes[-1] + 1)
             rows = nn.Parameter(stack.flat[places.start : places.stop])
             rows.grad = stack.gradient[places.start : places.stop]
-            optimizer = _fused(make[lanes[0]])([{"params": [rows]}])
+            optimizer = fused(make[lanes[0]], ELEMENTWISE)([{"params": [rows]}])
             if type(optimizer) not in ELEMENTWISE:
                 accepted = ", ".join(kind.__name__ for kind in ELEMENTWISE)
                 raise Unpackable(f"optimizer {type(optimizer).__name__} cannot be packed; accepted: {accepted}")
@@ -401,11 +401,3 @@ def _each(name: str, value: Any, n: int) -> list[Any]:
     if len(value) != n:
         raise ValueError(f"{name} is a list of {len(value)}; accepted: one for all, or one for each of {n} networks")
     return list(value)
-
-
-def _fused(make: MakeOptimizer) -> MakeOptimizer:
-    """Choose the optimizer's fused kernel where it has one and nothing else was chosen."""
-    kind, chosen = (make.func, make.keywords) if isinstance(make, partial) else (make, {})
-    if kind not in ELEMENTWISE or "fused" not in inspect.signature(kind).parameters:
-        return make
-    return make if {"fused", "foreach"} & chosen.keys() else partial(make, fused=True)

@@ -57,6 +57,25 @@ class Lanes(Protocol):
         """Let the methods act on the weights that the optimizer has moved."""
 
 
+class Unhooked:
+    """An optimizer whose steps the Trainer counts without calling a hook, which takes as long as a small network's
+    update.
+
+    Args:
+        optimizer: the optimizer itself.
+        trainer: the Trainer, with manual optimization.
+    """
+
+    def __init__(self, optimizer: Any, trainer: Any) -> None:
+        self._optimizer, self.param_groups = optimizer, optimizer.param_groups
+        self._counted = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+    def step(self) -> None:
+        self._counted.increment_ready()
+        self._optimizer.step()
+        self._counted.increment_completed()
+
+
 def gradient_step(
     lane: Parts, backend: Backend, x: Tensor, y: Tensor, draw: StepRandom, lr: float | Tensor
 ) -> tuple[Tensor, Parameters]:

@@ -15,12 +15,18 @@ from tests.helpers.runs import by_hand
 
 
 @pytest.mark.parametrize(
-    "optimizer", [partial(torch.optim.SGD, lr=0.1, momentum=0.9), partial(torch.optim.Adam, lr=0.05)]
+    ("optimizer", "plain"),
+    [
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.9), {}),
+        (partial(torch.optim.Adam, lr=0.05), {"fused": True}),  # chosen where nothing else was
+        (partial(torch.optim.Adam, lr=0.05, foreach=False), {}),
+        (partial(torch.optim.AdamW, lr=0.05, fused=False), {}),
+    ],
 )
 @pytest.mark.parametrize("norm", [False, True])
-def test_without_methods_it_is_the_plain_loop(fit, optimizer, norm):
+def test_without_methods_it_is_the_plain_loop(fit, optimizer, plain, norm):
     trained = fit(networks=[network(norm=norm)], optimizer=optimizer).network
-    assert same(trained, by_hand(network(norm=norm), optimizer))
+    assert same(trained, by_hand(network(norm=norm), partial(optimizer, **plain)))
     assert not same(trained, network(norm=norm))
 
 

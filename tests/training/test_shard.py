@@ -14,7 +14,7 @@ from genbench.config import folder
 from genbench.models.slots import Dropout
 from genbench.regularization import Method
 from genbench.rng import StepRandom
-from genbench.runs import build, distributed, single
+from genbench.runs import build, distributed, hooks
 from genbench.runs.executors.processes import start_server
 from genbench.training import Finish, Lane, Shard, StopTogether
 from tests.helpers.choices import METHOD, MODEL, SEPARATE, STRONG, choices
@@ -89,7 +89,7 @@ def trained(config, shard=None):
     asking = list(build.build_callbacks(config).values()) if first else []
     callbacks = [Finish(), *asking]
     if shard is not None:
-        callbacks.append(StopTogether(shard, each_batch=shard.broadcast(any(map(single._acts_on_batches, asking)))))
+        callbacks.append(StopTogether(shard, each_batch=shard.broadcast(any(map(hooks.acts_on_batches, asking)))))
     trainer = build.build_trainer(
         config,
         shard=shard,
