@@ -61,7 +61,11 @@ def tidy(folder: Path) -> None:
 
 def _checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The checkpoints of the packs of a sweep with their files. A file that cannot be read is removed."""
-    for path in sorted((folder / FOLDER).glob("*.ckpt")):
+    try:
+        paths = sorted((folder / FOLDER).glob("*.ckpt"))
+    except FileNotFoundError:  # another process removed the folder, empty, just now
+        return
+    for path in paths:
         try:
             state = PackCheckpointIO().load_checkpoint(path)
         except (OSError, MemoryError):  # its pack has ended meanwhile, or it may be readable the next time

@@ -78,6 +78,7 @@ class Training(pl.LightningModule):
                     "processes share; accepted: one process"
                 )
         self._averages = False  # whether the optimizer has modes
+        self._scheduled = False  # whether it has a schedule
         self._objectives: list[Tensor] = []
         self._position: dict[str, Any] | None = None  # of the loader within its epoch, from a checkpoint
         self._kept: list[Any] = []  # plain attributes of the lanes' modules, from a checkpoint

@@ -6,10 +6,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from genbench.runs import execute
+from genbench.runs import execute, single
 from genbench.runs.run import Interrupted
 from genbench.runs.run_pack import RunPack
-from genbench.training import AtomicCheckpointIO
+from genbench.training import AtomicCheckpointIO, Training
 
 FEW = (
     "measures.sam_sharpness.starts=2",
@@ -33,13 +33,17 @@ class Asks(pl.Callback):
 
 
 def asking(advance):
-    """The step of a pack, in the midst of which the same is asked."""
+    """A step, in the midst of which the same is asked."""
 
     def wrapped(self, *args, **settings):
         Asks().on_train_batch_start(self.trainer, self, None, 0)
         advance(self, *args, **settings)
 
     return wrapped
+
+
+class Idle(pl.Callback):
+    """Somebody's callback that does nothing."""
 
 
 ASKS = {"_target_": f"{__name__}.Asks"}
@@ -80,16 +84,43 @@ def interrupt(run, monkeypatch, *steps):
     ],
     ids=["dropout", "sam", "ensemble", "stream"],
 )
-def test_a_run_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, monkeypatch, number, settings):
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_a_run_that_is_asked_to_end_continues_bit_for_bit(configure, tmp_path, monkeypatch, number, settings, by_batch):
+    """Within an epoch a run is one item for Lightning, unless a callback looks at batches."""
     monkeypatch.setattr(Asks, "signal", number)
     plain = configure(NEVER, *FEW, *settings)
-    plain["callbacks"]["asks"] = ASKS
+    if by_batch:
+        plain["callbacks"]["asks"] = ASKS
+    else:
+        monkeypatch.setattr(Training, "_step", asking(Training._step))
     whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
     interrupt(lambda: execute.run(plain), monkeypatch, 0, 4, 13)
     (path,) = tmp_path.glob("runs/default/*/checkpoint.ckpt")
     assert AtomicCheckpointIO().load_checkpoint(path)["global_step"] == 14
     assert_identical(execute.run(plain), whole, tmp_path)
     assert not path.exists()
+
+
+def test_a_run_goes_on_by_batches_where_it_was_broken_off_so(configure, tmp_path, monkeypatch):
+    """As it was by earlier code, of whose progress Lightning keeps the batch within the epoch."""
+    plain = configure(NEVER, *FEW)
+    monkeypatch.setattr(Training, "_step", asking(Training._step))
+    whole = execute.run({**plain, "runs_dir": str(tmp_path / "whole")})
+    with monkeypatch.context() as earlier:
+        earlier.setattr(single, "_trains_by_epochs", lambda run, shard: False)
+        interrupt(lambda: execute.run(plain), monkeypatch, 13)
+    assert_identical(execute.run(plain), whole, tmp_path)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_run_is_one_item_an_epoch_where_all_callbacks_are_genbenchs(configure, monkeypatch, own):
+    """Others may look at the training loader."""
+    plain, items = configure(NEVER, *FEW), []
+    monkeypatch.setattr(Training, "on_train_batch_start", lambda self, batch, index: items.append(index), raising=False)
+    if not own:
+        plain["callbacks"]["idle"] = {"_target_": f"{__name__}.Idle"}
+    assert execute.run(plain)["status"] == "completed"
+    assert len(items) == (3 if own else 27)  # steps of 9 an epoch
 
 
 @pytest.mark.parametrize("by_batch", [False, True])

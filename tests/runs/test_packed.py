@@ -642,6 +642,18 @@ def test_another_pack_that_ends_may_remove_the_folder(configure, tmp_path):
     assert [record["status"] for record in pack(configs)] == ["completed"] * 3
 
 
+def test_a_folder_that_is_removed_while_it_is_listed_holds_no_checkpoint(tmp_path, monkeypatch):
+    (tmp_path / pack_checkpoints.FOLDER).mkdir()
+    listed = os.scandir
+
+    def removed(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", removed)
+    assert pack_checkpoints.unfinished(tmp_path) == []
+
+
 # -- which train together
 
 

@@ -51,6 +51,7 @@ CASES = {
     ],
     "a threshold": ["callbacks.stop.train_accuracy=0.2"],
     "the midst of an epoch": [],
+    "a loss within an epoch": ["callbacks.stop.train_loss=1.5", "callbacks.stop.tolerance=0.01"],
     "parameters without gradients": ["optimizer=adamw"],
     "an optimizer that averages": ["regularization=batch_norm", "optimizer=schedule_free_adamw"],
 }
@@ -155,7 +156,9 @@ def test_two_processes_train_what_one_does(processes, case):
         a, b = (torch.cat([state[key].double().flatten() for key in kept]) for state in (whole, ours))
         assert float((a - b).norm() / a.norm()) < 1e-9
     assert [(row["epoch"], row["step"]) for row in history] == [(row["epoch"], row["step"]) for row in theirs]
-    assert {"a threshold": 9, "the midst of an epoch": 13}.get(case, STEPS) == history[-1]["step"]
+    assert {"a threshold": 9, "the midst of an epoch": 13, "a loss within an epoch": 19}.get(case, STEPS) == history[
+        -1
+    ]["step"]
     for row, other in zip(history, theirs, strict=True):
         assert other["train/optimization/objective"] == pytest.approx(row["train/optimization/objective"], rel=1e-9)
 
