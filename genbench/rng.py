@@ -141,11 +141,11 @@ class PackRandom:
         for other in self.recorders[1:]:
             if other.calls.keys() != first.keys():
                 raise ValueError(f"lanes draw at different sites: {sorted(first)} and {sorted(other.calls)}")
-        lanes = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
-        numbers = {STEP: torch.full((len(lanes),), step, device=self.device)}
+        numbers = {STEP: torch.full((len(self.seeds),), step, device=self.device)}
         for site in first:
             calls = [recorder.calls[site] for recorder in self.recorders]
             if not counts(self.device):
+                lanes = [StepRandom(seed, step, device=self.device) for seed in self.seeds]
                 numbers[site] = torch.stack(
                     [getattr(lane, kind)(site, *args) for lane, (kind, args) in zip(lanes, calls, strict=True)]
                 )

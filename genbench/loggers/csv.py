@@ -77,7 +77,7 @@ class CSVLogger(Logger):
         writer.writeheader()
         writer.writerows({"step": step, **row} for step, row in rows.items())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, file.getvalue())
+        write_atomic(self.path, file.getvalue(), settle=False)
 
 
 def _read(path: Path) -> dict[int, dict[str, str]]:

@@ -46,12 +46,13 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = LIMIT) -> bytes:
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic(path: str | os.PathLike[str], *, settle: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file that replaces ``path`` if the block succeeds, and leaves nothing behind if it raises.
 
-    The content is staged beside the target (no rename crosses filesystems), synced and renamed, and the folder is
-    synced: after a kill or a power cut ``path`` holds the whole old or the whole new content. :func:`tidy` removes a
-    stage that was left behind. A link at ``path`` is replaced; its target stays.
+    The content is staged beside the target (no rename crosses filesystems), synced and renamed: after a kill or a power
+    cut ``path`` holds the whole old or the whole new content. The folder is synced too, with all that was renamed in it
+    before, so that it is the new content; without ``settle`` the next write in the folder does it. :func:`tidy` removes
+    a stage that was left behind. A link at ``path`` is replaced; its target stays.
     """
     path = Path(path)
     with _stage(path) as file:
@@ -63,6 +64,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+    if not settle:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -87,9 +90,9 @@ def tidy(folder: str | os.PathLike[str], *, runs: bool) -> None:
         leftovers.remove(folder.glob("*/.*.tmp"))
 
 
-def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomic(path: str | os.PathLike[str], content: str | bytes, *, settle: bool = True) -> None:
     """Write ``content`` (text as UTF-8) to ``path`` through :func:`atomic`."""
-    with atomic(path) as file:
+    with atomic(path, settle=settle) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

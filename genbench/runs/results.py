@@ -128,5 +128,5 @@ def write_history(path: Path, measured: Sequence[Mapping[str, Any]]) -> str | No
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
     writer.writerows(rows[step] for step in sorted(rows))
-    records.write_atomic(path, text.getvalue())
+    records.write_atomic(path, text.getvalue(), settle=False)  # the record follows
     return path.name

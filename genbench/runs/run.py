@@ -307,4 +307,4 @@ class FinishedTrainer:
 def _save(path: Path, network: torch.nn.Module) -> None:
     buffer = io.BytesIO()
     torch.save({key: value.cpu() for key, value in network.state_dict().items()}, buffer)
-    records.write_atomic(path, buffer.getvalue())
+    records.write_atomic(path, buffer.getvalue(), settle=False)  # the record follows

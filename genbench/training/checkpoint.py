@@ -31,7 +31,7 @@ class AtomicCheckpointIO(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         content = buffer.getvalue()
-        write_atomic(Path(path), content + hashlib.sha256(content).digest())
+        write_atomic(Path(path), content + hashlib.sha256(content).digest(), settle=False)  # or the one before stays
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Return the checkpoint; raise ValueError if the file is damaged. Only tensors and plain values are read."""
