@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import torch
@@ -137,10 +138,15 @@ def restore_attributes(attributes: list[tuple[nn.Module, dict[str, Any]]]) -> No
     """Put back what :func:`attributes_of` has copied."""
     for m, before in attributes:
         own = vars(m)
-        if own.keys() != before.keys() or any(own[key] is not value for key, value in before.items()):
+        if not same_entries(own, before):
             for key in own.keys() - before.keys():
                 del own[key]
             own.update(before)
+
+
+def same_entries(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
+    """Whether two dicts have equal keys in the same order and the same objects."""
+    return len(a) == len(b) and all(map(is_, a.values(), b.values())) and list(a) == list(b)
 
 
 def _python(modules: list[nn.Module]) -> list[nn.Module]:

@@ -199,16 +199,25 @@ class Measuring(pl.Callback):
         return weights(self.subject(pl_module))
 
     def snapshot(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, **settings: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        split: str,
+        *,
+        of: Snapshot | None = None,
+        **settings: Any,
     ) -> Snapshot | None:
-        """Return a snapshot of the network on one split; ``None`` if there is no such split."""
+        """Return a snapshot of the network on one split, with the weights of the snapshot ``of`` if there is one;
+        ``None`` if there is no such split."""
         examples = self.examples if isinstance(self.examples, int) else None
         data = self._splits.data(trainer, pl_module, split, examples=examples)
         if data is None:
             return None
-        model = self.subject(pl_module)
-        settings |= {"forward": self.forward, "count": self.count, **data.marks}
-        found = Snapshot(model, self.loss, data.batches, **settings)
+        if of is not None:
+            found = of.on(data.batches, **data.marks)
+        else:
+            settings |= {"forward": self.forward, "count": self.count, **data.marks}
+            found = Snapshot(self.subject(pl_module), self.loss, data.batches, **settings)
         if split not in self._notes:  # the first time
             probe(found)
         self._notes[split] = data.note

@@ -15,7 +15,6 @@ from genbench.callbacks.subject import check_subject, network, probe
 from genbench.checks import check_integer, check_number
 from genbench.measures import Snapshot, accuracy, margin
 from genbench.measures.base import reason
-from genbench.measures.batch_structure import BatchStructure
 from genbench.measures.random_state import restoring_random_state
 from genbench.measures.snapshot import Count, Forward, Loss
 from genbench.records.estimate import Estimate
@@ -109,7 +108,7 @@ class Stop(pl.Callback):
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._splits = Splits()
-        self._structure: BatchStructure | None = None  # of the train split's batches
+        self._findings: dict[str, Any] = {}  # on the train split's batches
         self._look = _Look()
 
     @property
@@ -118,7 +117,7 @@ class Stop(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.check(pl_module)
-        self._splits, self._structure, self.results = Splits(), None, {}
+        self._splits, self._findings, self.results = Splits(), {}, {}
         if trainer.global_step == 0:
             self._look = _Look()
 
@@ -174,12 +173,12 @@ class Stop(pl.Callback):
             raise ValueError("there is no train split")
         model = network(pl_module, self.network)
         train = Snapshot(model, self.loss, data.batches, forward=self.forward, count=self.count)
-        if self._structure is None:
+        if not self._findings:
             probe(train)
         else:
-            train = train.with_structure(self._structure)
+            train = train.knowing(self._findings)
         with train.measuring():
-            self._structure = train.structure
+            self._findings = train.findings
             if self.train_loss is not None:
                 if train.mean_loss <= self.train_loss:
                     self._look = _Look(trainer.global_step)

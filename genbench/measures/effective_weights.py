@@ -118,6 +118,10 @@ def noting_low_rank(norms: Callable[Concatenate[N, P], Norms]) -> Callable[Conca
 def low_rank_note(network: FrozenNetwork) -> str | None:
     """The note on norms if trainable matrices are low-rank factors of a change of frozen ones (LoRA, Hu et al. 2022,
     arXiv 2106.09685): matrices named so, or A and B next to a frozen W of the shape of their product."""
+    return network.shared("low rank", lambda: _low_rank_note(network))
+
+
+def _low_rank_note(network: FrozenNetwork) -> str | None:
     acts = [name for name, w in weights(network).items() if w.ndim >= 2 and name in network.parameters]
     found = {name: None for name in acts if "lora" in name.lower()}
     for path, module in network.model.named_modules():
@@ -146,11 +150,14 @@ def _layers(network: FrozenNetwork) -> dict[str, nn.Module]:
 
 
 def _trainable(network: FrozenNetwork) -> list[EffectiveWeight]:
-    found: dict[str, EffectiveWeight] = {}
-    for each in effective_weights(network.model):
-        if any(name in network.parameters for name in each.sources):
-            found.setdefault(each.name, each)
-    return list(found.values())
+    def find() -> list[EffectiveWeight]:
+        found: dict[str, EffectiveWeight] = {}
+        for each in effective_weights(network.model):
+            if any(name in network.parameters for name in each.sources):
+                found.setdefault(each.name, each)
+        return list(found.values())
+
+    return network.shared("trainable weights", find)
 
 
 def _weights(network: FrozenNetwork, values: Values) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ from genbench.process.memory import room
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Count = Callable[[Any, Any], Any]
 
+FINDINGS = ("structure", "mean", "coupled")  # kept values that do not depend on the weights
 SLICE = 1024  # examples of one graph, on a CPU
 _OUTPUTS = 2**24  # bytes of outputs that are kept before anybody has asked for them
 _SHARE = 0.25  # of the free memory, for graphs
@@ -73,11 +74,17 @@ class Evaluation(FrozenNetwork):
         """The network, and a loss that is a module."""
         return [self.model, self.loss] if isinstance(self.loss, nn.Module) else [self.model]
 
-    def with_structure(self, structure: BatchStructure) -> Self:
-        """The same network, loss and data, whose batches are known to have this structure: the search for it takes
-        several forward passes."""
-        known = self.view(())
-        known._shared["structure"] = structure
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What a pass over the data finds out about the network, the loss and the batches, for :meth:`knowing`."""
+        _ = self.losses
+        return {key: self._shared[key] for key in FINDINGS}
+
+    def knowing(self, findings: Mapping[str, Any]) -> Self:
+        """The same network, loss and data, about which this was found out at other weights. To find it takes several
+        forward passes."""
+        known = self.view(("vector",))
+        known._shared |= findings
         return known
 
     # -- values of the whole data
@@ -286,7 +293,8 @@ class Evaluation(FrozenNetwork):
         with self.measuring(), torch.no_grad():
             predictions: list[tuple[Any, Any]] | None = []
             losses: list[tuple[Tensor, int]] = []
-            weights, held, samples, common = [], 0, Samples(self.loss, self.count), None
+            weights, held, common = [], 0, None
+            samples = None if "mean" in self._shared else Samples(self.loss, self.count)
             for batch in self.each_batch():
                 if "structure" not in self._shared:
                     with restoring_random_state():  # later passes must draw the same numbers without this search
@@ -299,7 +307,8 @@ class Evaluation(FrozenNetwork):
                 losses.append((result.loss, result.n))
                 weights.append(result.weight)
                 value = (result.output, result.target)
-                samples.add(value, result.n, (result.loss, result.weight), self.structure.layout)
+                if samples is not None:
+                    samples.add(value, result.n, (result.loss, result.weight), self.structure.layout)
                 held += sum(tensor.nbytes for tensor in tensors_of(value))
                 if predictions is not None and held <= keep:
                     predictions.append(mapped(Tensor.clone, value))  # the network may write into one buffer
@@ -316,8 +325,9 @@ class Evaluation(FrozenNetwork):
                 raise ValueError(f"loss is {float(losses[index][0])} on batch {index}; accepted: a finite number")
         self._shared["losses"] = losses
         self._shared["weights"] = weights
-        self._shared["mean"] = self.structure.mean and samples.mean
-        self._shared["coupled"] = samples.coupled
+        if samples is not None:
+            self._shared["mean"] = self.structure.mean and samples.mean
+            self._shared["coupled"] = samples.coupled
         if predictions is not None:
             self._shared["predictions"] = predictions
 

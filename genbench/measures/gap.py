@@ -1,6 +1,7 @@
 """The gap between a network's performance on its training data and on other data."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 
 from genbench.measures.base import MeasureOf, attempt, measure
 from genbench.measures.outputs import read
@@ -43,12 +44,15 @@ def performance_and_gaps(
     ``split/gap/name``. A split without a snapshot gives the reason, under the names of another split, or else
     ``unmeasured``."""
     found: dict[str, dict[str, Estimate]] = {}
-    for split, snapshot in snapshots.items():
-        if not isinstance(snapshot, str):
-            with snapshot.measuring():  # entered once for all
-                found[split] = {}
-                for name, function in _of(snapshot).items():
-                    found[split] |= attempt(name, function, snapshot)
+    present = {split: snapshot for split, snapshot in snapshots.items() if not isinstance(snapshot, str)}
+    with ExitStack() as protection:
+        for split, each in present.items():
+            protection.enter_context(each.measuring())  # once for all, if they have the same weights
+            found[split] = {}
+            for name, function in _of(each).items():
+                found[split] |= attempt(name, function, each)
+            if any(estimate.value is None for estimate in found[split].values()):  # what raised may leave any state
+                protection.close()
     names = next(iter(found.values()), unmeasured)
     for split, snapshot in snapshots.items():
         if isinstance(snapshot, str):

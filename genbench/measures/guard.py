@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench.measures.random_state import held_by
-from genbench.module_state import attributes_of, restore_attributes, restore_fully
+from genbench.module_state import attributes_of, restore_attributes, restore_fully, same_entries
 
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # of torch's own
 _HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("hooks", "hooks_with_kwargs", "always_called")))
@@ -44,7 +44,7 @@ def restoring(model: nn.Module) -> Iterator[None]:
         for embedding, was in sparse:
             embedding.sparse = was
         for current, entries in [*hooks, *places]:
-            if not _same_entries(current, entries):
+            if not same_entries(current, entries):
                 current.clear()
                 current.update(entries)
         restore_attributes(attributes)
@@ -70,10 +70,6 @@ def restoring(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         restore_fully(restore)
-
-
-def _same_entries(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
-    return list(a) == list(b) and all(a[key] is b[key] for key in a)
 
 
 def _copy(tensor: Tensor, value: Tensor) -> None:

@@ -136,7 +136,8 @@ def _of_many(evaluation: Evaluation, index: int, axes: list[int]) -> Reading | s
     """K ≥ 2 outputs and a label."""
     x = leaves(evaluation.predictions[0][0])[index]
     labels = {label for _, y in evaluation.predictions for label in y.unique().tolist()}
-    ignored, note = _ignored(evaluation, index, axes, labels)
+    known = evaluation.loss is F.cross_entropy  # torch's own need not be asked
+    ignored, note = _noted(labels & {-100}) if known else _ignored(evaluation, index, axes, labels)
     if labels == ignored:
         return "the loss ignores all labels"
     lowest, highest = min(labels - ignored), max(labels - ignored)
@@ -145,6 +146,8 @@ def _of_many(evaluation: Evaluation, index: int, axes: list[int]) -> Reading | s
         raise ValueError(f"labels lie in [{lowest}, {highest}]; accepted: {accepted}")
     if lowest < 0:
         return f"labels lie in [{lowest}, {highest}], and those below 0 are no classes"
+    if known:
+        return Reading("logits", 1, index, ignored=tuple(ignored), note=note)
     ask = _Asked(evaluation, index, ignored, lowest)
     invariant = [axis for axis in axes if ask.ignores_constants(axis)]
     if invariant and (scale := ask.scale(invariant[0])):
@@ -208,6 +211,10 @@ def _ignored(evaluation: Evaluation, index: int, axes: list[int], labels: set[in
         counted |= set(target[~flat].tolist())
     if some := ignored & counted:
         return set(), f"over all labels, of which the loss ignores some ({_shortened(some)})"
+    return _noted(ignored)
+
+
+def _noted(ignored: set[int]) -> tuple[set[int], str | None]:
     return ignored, f"without the labels that the loss ignores ({_shortened(ignored)})" if ignored else None
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from genbench.measures.evaluation import Evaluation
+from genbench.measures.evaluation import FINDINGS, Evaluation
 from genbench.measures.products import nodes
 
 E = TypeVar("E", bound=Evaluation)
@@ -84,7 +84,7 @@ def _is_coarse(evaluation: Evaluation) -> bool:
 
 def _in_precision(evaluation: E, dtype: torch.dtype) -> E | None:
     loss = deepcopy(evaluation.loss).to(dtype) if isinstance(evaluation.loss, nn.Module) else evaluation.loss
-    view = evaluation.in_dtype(dtype, ("structure",), loss=loss)
+    view = evaluation.in_dtype(dtype, FINDINGS, loss=loss)
     own = max(torch.finfo(p.dtype).eps for p in evaluation.parameters.values())
     near = {"rel_tol": max(1e-3, 8 * own), "abs_tol": max(1e-4, 4 * own)}
     try:

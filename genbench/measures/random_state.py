@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -111,11 +111,17 @@ def held_by(*owners: object) -> list[Generator]:
     for kind in dict.fromkeys(map(type, owners)):
         held += vars(kind).values()
         held += [value for method in vars(kind).values() for value in _known_to(method)]
-    return [Generator(value) for value in held if isinstance(value, _KINDS) and _draws(value)]
+    return [Generator(value) for value in held if _draws(value)]
 
 
 def _draws(value: Any) -> bool:
-    return isinstance(value, _KINDS) and not isinstance(value, random.SystemRandom)  # which has no state
+    kind: Any = type(value)
+    return _is_drawing(kind)
+
+
+@lru_cache(maxsize=4096)  # torch's generator takes a microsecond to say that something is no instance of it
+def _is_drawing(kind: type) -> bool:
+    return issubclass(kind, _KINDS) and not issubclass(kind, random.SystemRandom)  # which has no state
 
 
 def _known_to(function: Any) -> list[Any]:
@@ -124,7 +130,7 @@ def _known_to(function: Any) -> list[Any]:
         return []
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
     names = [function.__globals__.get(name) for name in function.__code__.co_names]
-    drawing = [value for value in names if isinstance(value, _KINDS) and _draws(value)]
+    drawing = [value for value in names if _draws(value)]
     return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *drawing]
 
 

@@ -242,7 +242,8 @@ class Snapshot(Evaluation):
 
     def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
         """The same network and loss on other batches of the same form."""
-        return self.view(("vector",), passes=Batches(batches), mislabelled=None, relabelled=None, **changes)
+        changes = {"mislabelled": None, "relabelled": None, **changes}
+        return self.view(("vector",), passes=Batches(batches), **changes)
 
     def with_state(self, state: Mapping[str, Tensor]) -> "Snapshot":
         """The same loss and data at other parameters and buffers, all of them: a state dict of the same architecture.

@@ -82,3 +82,36 @@ def test_padding_counts_neither_in_the_accuracy_nor_in_the_loss():
     assert gap.results["val/gap/accuracy"].value == pytest.approx(0, abs=1e-9)
     found = measures.results["train/performance/loss"]
     assert (found.value, found.note) == (pytest.approx(exact, rel=1e-5), None)
+
+
+def test_how_examples_are_batched_is_found_out_at_the_first_epoch_and_at_the_end():
+    passes: list[bool] = []
+    counts: list[int] = []
+
+    class Counting(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            passes.append(self.training)
+            return super().forward(x)
+
+    class Watched(Gap):
+        def measure(self, trainer, pl_module):
+            before = passes.count(False)
+            found = super().measure(trainer, pl_module)
+            counts.append(passes.count(False) - before)
+            return found
+
+    class Anew(Gap):
+        def measure(self, trainer, pl_module):
+            self._findings.clear()
+            return super().measure(trainer, pl_module)
+
+    known, anew = (kind(every_n_epochs="powers_of_two") for kind in (Watched, Anew))
+    for gap in (known, anew):
+        torch.manual_seed(1)
+        fit(Counting(), [gap], max_epochs=5)
+    batches = sum(-(-n // 10) for n in (64, 30, 50))
+    assert counts[1] == counts[2] == batches < counts[3] < counts[0]  # after the epochs 1, 2, 4 and 5
+    assert known.history == anew.history
+    assert [(e.value, e.stderr, e.note) for e in known.results.values()] == [
+        (e.value, e.stderr, e.note) for e in anew.results.values()
+    ]
