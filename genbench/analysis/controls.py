@@ -8,6 +8,7 @@ import numpy as np
 
 from genbench.analysis.pairs import checked_gap, configurations
 from genbench.analysis.prediction import predicted
+from genbench.analysis.shared_seeds import SeedEffects, seed_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,8 @@ def controls(
       better tells nothing new.
     - ``gap of the other seeds``: the mean gap of the other runs of the configuration, which is what training it again
       would tell. It has the noise of those few seeds, so that a measure may do better. Of configurations with two runs
-      or more. Where seeds recur (``seeds``), each gap is taken from the mean of its seed: seeds of one train set move
-      the gaps of all configurations together, and the others of a configuration lack the seed that moves a run's own.
+      or more. Where seeds recur (``seeds``), gaps are less what their seed does to all: seeds of one train set move the
+      gaps of all configurations together, and the others of a configuration lack the seed that moves a run's own.
     - ``noisy oracle``: the gap with normal noise as large as that of seeds (the pooled standard deviation within
       configurations), or without replicates half the standard deviation of the gap.
     - ``random numbers``: normal ones.
@@ -49,7 +50,9 @@ def controls(
     replicated = sizes[configuration] > 1
     noise = float(g.std()) / 2
     if replicated.any():
-        own = g if seeds is None else g - frame.groupby(seeds)[gap].transform("mean").to_numpy(dtype=float) + g.mean()
+        own = g
+        if seeds is not None:
+            own = SeedEffects(seed_codes(frame, seeds, hyperparameters), configuration, np.ones_like(g, bool)).less(g)
         others = np.full(len(g), math.nan)
         rest = np.bincount(configuration, own)[configuration] - own
         np.divide(rest, sizes[configuration] - 1, out=others, where=replicated)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench.analysis.pairs import checked, checked_gap, configurations
+from genbench.analysis.shared_seeds import seed_codes
 from genbench.analysis.statistics import LEVEL, ROUNDING
-from genbench.checks import check_integer, nearest
+from genbench.checks import check_integer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def partial_association(
     check_integer("seed", seed, least=0)
     checked(frame, gap, measures, hyperparameters, None)
     gaps, configuration = checked_gap(frame, gap), configurations(frame, hyperparameters)
-    named = None if seeds is None else _seed_codes(frame, seeds, hyperparameters)
+    named = None if seeds is None else seed_codes(frame, seeds, hyperparameters)
     values = {name: frame[name].to_numpy(dtype=float) for name in measures}
     rows: dict[str, list[object]] = {}
     for known in {of.tobytes(): of for of in (~np.isnan(each) for each in values.values())}.values():
@@ -85,17 +86,6 @@ def partial_association(
         for name, row, residual in zip(own, found, residuals, strict=True):
             rows[name] = [name, *row[:-1], residual, row[-1]]
     return pd.DataFrame([rows[name] for name in measures], columns=_COLUMNS)
-
-
-def _seed_codes(frame: "pd.DataFrame", seeds: str, hyperparameters: Sequence[str]) -> np.ndarray:
-    if seeds not in frame:
-        raise ValueError(f"column is {seeds!r}; {nearest(str(seeds), [*map(str, frame.columns)])}")
-    twice = frame.duplicated([*hyperparameters, seeds])
-    if twice.any():
-        raise ValueError(
-            f"{seeds} is {frame[seeds][twice].iloc[0]!r} in two runs of a configuration; accepted: one run a seed"
-        )
-    return frame.groupby(seeds, dropna=False).ngroup().to_numpy()
 
 
 @dataclass(frozen=True)
@@ -129,15 +119,15 @@ class _Replicates:
             cells[:] = configuration * len(names) + codes
             sizes = np.full(configuration.max(initial=-1) + 1, len(names))
         starts = np.cumsum(sizes) - sizes
+        runs = np.bincount(configuration)
+        ordered, at = np.sort(cells), np.cumsum(runs) - runs  # runs of a configuration follow each other
         every = [np.empty((2, 0), dtype=int)]
-        for size in np.unique(sizes):
-            ends = np.stack(np.triu_indices(size, 1))
-            every.append((starts[sizes == size][:, None] + ends[:, None]).reshape(2, -1))
+        for number in np.unique(runs):
+            ends = np.stack(np.triu_indices(number, 1))
+            every.append(ordered[at[runs == number][:, None] + ends[:, None]].reshape(2, -1))
         first, second = np.concatenate(every, axis=1)
         g = np.full(sizes.sum(), np.nan, dtype=np.float32)
         g[cells] = np.unique(gaps[kept], return_inverse=True)[1]
-        there = ~np.isnan(g[first] + g[second])
-        first, second = first[there], second[there]
         filled = np.full((len(values), len(g)), np.nan)
         filled[:, cells] = values[:, kept]
         signs = _sign(filled[:, first], filled[:, second]).T

@@ -1,13 +1,14 @@
 """Out of sample: does a measure help to predict the gap of configurations that were not seen?"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genbench.analysis.pairs import checked, checked_gap, configurations
+from genbench.analysis.shared_seeds import SeedEffects, seed_codes
 from genbench.analysis.statistics import LEVEL
 from genbench.analysis.surface import Surface, Terms, highest_degree, powers
 from genbench.checks import check_integer
@@ -66,9 +67,11 @@ def out_of_sample(
         gap: column, finite numbers.
         measures: columns; runs without a value are left out of that measure, of its hyperparameters' R² too.
         hyperparameters: columns, of numbers or text, whose values name a configuration.
-        seeds: the column of the seed, if one seed means the same data or weights in several configurations. Gaps and
-            measures are then taken less the mean over the training runs of their seed: a measure that tells seeds apart
-            would predict what unseen configurations share with seen ones.
+        seeds: the column of the seed, if one seed means the same data or weights in several configurations. All R² are
+            then beyond it: gaps and measures are taken less what their seed does to them, the same in every
+            configuration, as the training runs tell it by those configurations that have several seeds. Else a measure
+            that tells seeds apart would predict what unseen configurations share with seen ones. A seed that no such
+            configuration has keeps its part, and so does what a seed does in some configurations more than in others.
         folds: at least 2; a fold each if there are fewer configurations.
         seed: of the folds.
 
@@ -79,21 +82,23 @@ def out_of_sample(
         values the one that is left cannot tell how the other differs; either would hand its part to any measure.
 
     Raises:
-        ValueError: no hyperparameter; a column that is not there; a gap that is not finite; fewer than two folds.
+        ValueError: no hyperparameter; a column that is not there; a gap that is not finite; fewer than two folds; with
+            ``seeds``, two runs of one configuration and seed.
     """
     import pandas as pd
 
     check_integer("folds", folds, least=2)
     check_integer("seed", seed, least=0)
-    checked(frame, gap, [*measures, *([] if seeds is None else [seeds])], hyperparameters, None)
+    checked(frame, gap, measures, hyperparameters, None)
     gaps, configuration = checked_gap(frame, gap), configurations(frame, hyperparameters)
-    shared = np.zeros(len(frame), dtype=int) if seeds is None else pd.factorize(frame[seeds])[0]
+    shared = None if seeds is None else seed_codes(frame, seeds, hyperparameters)
     inputs = {name: _coded(frame[name]) for name in hyperparameters}
     values = {name: frame[name].to_numpy(dtype=float) for name in measures}
     rows = []
     for known in {of.tobytes(): of for of in (~np.isnan(each) for each in values.values())}.values():
         own = {name: of[known] for name, of in values.items() if (np.isnan(of) != known).all()}
-        runs = _Runs(gaps[known], configuration[known], {name: of[known] for name, of in inputs.items()}, shared[known])
+        coded = {name: of[known] for name, of in inputs.items()}
+        runs = _Runs(gaps[known], configuration[known], coded, None if shared is None else shared[known])
         for split, parts, note in runs.splits(folds, np.random.default_rng(seed)):
             rows += [[split, *row] for row in runs.rows(own, parts, split == FOLDS, note, seed)]
     table = pd.DataFrame(rows, columns=_COLUMNS)
@@ -112,13 +117,11 @@ def predicted(
     run against the truth, as the mean of the others is low where the gap is high.
     """
     inputs = {name: _coded(frame[name]) for name in hyperparameters}
-    runs = _Runs(
-        checked_gap(frame, gap), configurations(frame, hyperparameters), inputs, np.zeros(len(frame), dtype=int)
-    )
+    runs = _Runs(checked_gap(frame, gap), configurations(frame, hyperparameters), inputs, None)
     _, parts, _ = next(runs.splits(folds, np.random.default_rng(seed)))
     found, mean = np.full((2, len(frame)), runs.gaps.mean())
     for test in parts:
-        found[test] = runs.surface(runs.terms(~test), ~test, seed).predict()
+        found[test] = runs.surface(runs.terms(~test), runs.gaps, ~test, seed).predict()
         mean[test] = runs.gaps[~test].mean()
     better = ((runs.gaps - found) ** 2).sum() < ((runs.gaps - mean) ** 2).sum()
     if not better or (found - found.mean()) @ (runs.gaps - runs.gaps.mean()) <= 0:
@@ -146,7 +149,7 @@ class _Runs:
     gaps: np.ndarray
     configuration: np.ndarray
     inputs: dict[str, np.ndarray]
-    seeds: np.ndarray  # the place of each run's seed among all
+    seeds: np.ndarray | None
 
     def splits(self, folds: int, random: np.random.Generator) -> Iterator[tuple[str, list[np.ndarray], str]]:
         """Name, the runs that each part predicts, and why there are none."""
@@ -176,37 +179,36 @@ class _Runs:
             terms = terms.and_times(of, most)
         return terms
 
-    def surface(self, terms: Terms, train: np.ndarray, seed: int) -> Surface:
-        """The learner of the gap, from the training runs."""
-        gaps = self.less_seeds(self.gaps, train)
-        return Surface(terms.scaled(train), gaps, train, self.configuration, np.random.default_rng(seed))
+    def less_seeds(self, train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Takes from values what their seeds do to them, as the training runs tell it."""
+        if self.seeds is None:
+            return lambda values: values
+        return SeedEffects(self.seeds, self.configuration, train).less
 
-    def less_seeds(self, values: np.ndarray, train: np.ndarray) -> np.ndarray:
-        """Values less the mean over the training runs of their seed, plus that over all of these."""
-        mean, count = values[train].mean(), np.bincount(self.seeds[train], minlength=self.seeds.max() + 1)
-        total = np.bincount(self.seeds[train], values[train] - mean, minlength=len(count))
-        return values - (total / np.maximum(count, 1))[self.seeds]
+    def surface(self, terms: Terms, gaps: np.ndarray, train: np.ndarray, seed: int) -> Surface:
+        """The learner of the gap, from the training runs."""
+        return Surface(terms.scaled(train), gaps, train, self.configuration, np.random.default_rng(seed))
 
     def rows(
         self, measures: dict[str, np.ndarray], parts: list[np.ndarray], tested: bool, note: str, seed: int
     ) -> list[list[object]]:
         """Of each measure: its name, the three R², increment, low, high, p, runs, configurations, note."""
         counts = len(self.gaps), len(np.unique(self.configuration))
-        if not note and np.ptp(self.gaps) == 0:
-            note = "the gap is constant"
+        if not note and np.ptp(self.less_seeds(np.ones(len(self.gaps), dtype=bool))(self.gaps)) == 0:
+            note = "the gap is constant" if np.ptp(self.gaps) == 0 else "the gap is that of the seed alone"
         if note:
             return [[name, *[math.nan] * 7, *counts, note] for name in measures]
         total, base = np.empty(len(self.gaps)), np.empty(len(self.gaps))
         alone, both = ({name: np.empty(len(self.gaps)) for name in measures} for _ in range(2))
         for test in parts:
-            train = ~test
-            g = self.less_seeds(self.gaps, train)
+            train, less_seeds = ~test, self.less_seeds(~test)
+            g = less_seeds(self.gaps)
             total[test] = (g[test] - g[train].mean()) ** 2
             nothing, terms = Terms.intercept(len(g)), self.terms(train)
-            surfaces = [self.surface(of, train, seed) for of in (nothing, terms)]
+            surfaces = [self.surface(of, g, train, seed) for of in (nothing, terms)]
             base[test] = (g[test] - surfaces[1].predict()) ** 2
             for name, values in measures.items():
-                z = powers(self.less_seeds(_normal(values, train), train), train, _WITH_MEASURE)
+                z = powers(less_seeds(_normal(values, train)), train, _WITH_MEASURE)
                 for without, surface, errors in zip((nothing, terms), surfaces, (alone, both), strict=True):
                     added = without.times(z, _WITH_MEASURE).scaled(train)
                     errors[name][test] = (g[test] - surface.predict(added)) ** 2

@@ -15,6 +15,7 @@ from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.pairs import MEAN, checked, configurations
 from genbench.analysis.partial import partial_association
 from genbench.analysis.prediction import FOLDS, out_of_sample
+from genbench.analysis.shared_seeds import SeedEffects, seed_codes
 from genbench.analysis.sign_errors import COLUMNS, pair_sign_errors, sign_errors
 from genbench.analysis.simultaneous import Score
 from genbench.analysis.stability import stability, summary
@@ -105,7 +106,8 @@ def rank(
         hyperparameters: columns, of numbers or text, whose values name a configuration. Those that never vary are left
             out.
         seeds: the column of the seed, if one seed means the same data or weights in several configurations: what is
-            found within configurations then counts seeds, and not runs.
+            found within configurations then counts seeds, and not runs, and what is predicted out of sample is beyond
+            them. Seeds that recur in too few configurations to be compared are left alone, which a note says.
         directions: 1 of a measure that is to rise with the gap, the default, −1 of one that is to fall, 0 of one whose
             direction the runs are to tell (:mod:`genbench.analysis.directions`).
         test_size: the number of test examples of the gap, if it is one of the 0–1 error; without, no sign errors.
@@ -179,6 +181,17 @@ def rank(
             f"{100 * share:.0f} % of the variance of {gap} is that of {seeds}, which configurations share: intervals "
             "take configurations for independent, and are too narrow."
         )
+    if seeds is not None:
+        codes = seed_codes(frame, seeds, hyperparameters)
+        told_apart = SeedEffects(codes, configuration, np.ones(len(frame), dtype=bool)).told()
+        if unknown := int((~told_apart).sum()):
+            independent = 2 * unknown > len(frame)
+            if frame[seeds].nunique(dropna=False) > 1:
+                notes.append(
+                    f"{unknown} of {len(frame)} runs have a {seeds} that no two configurations compare with another: "
+                    f"{'all runs are taken for independent' if independent else 'what it does stays in ΔR²'}."
+                )
+            seeds = None if independent else seeds
     infinite = {name: int(np.isinf(frame[name].to_numpy(dtype=float)).sum()) for name in measures}
     notes += [f"{name} is infinite in {n} runs: the largest or smallest of all." for name, n in infinite.items() if n]
     further = {name: frame[name].to_numpy(dtype=float) for name in known}

@@ -133,6 +133,58 @@ def test_what_tells_shared_seeds_apart_adds_nothing():
     assert again.loc[("folds", "m"), "increment"] == pytest.approx(told.loc[("folds", "m"), "increment"], abs=1e-9)
 
 
+def some(draw, design):
+    """Which of the runs are there, and what their seeds are."""
+    frame, names = grid([4, 4, 3], 3)
+    seeds, x = frame.groupby(names).cumcount().to_numpy(), frame["x"].to_numpy()
+    kept = {
+        "shared": x > 0,
+        "each with other configurations": (seeds == 0) | ((seeds == 1) == (x < 3)),
+        "missing": draw.random(len(x)) < 0.6,
+        "one in a single configuration": (seeds < 2) | (np.arange(len(x)) == 100),
+        "halves": x > 0,
+        "a run each": x > 0,
+        "no name": x > 0,
+    }[design]
+    codes = {"halves": seeds + 3 * (x > 2), "a run each": np.arange(len(x))}.get(design, seeds)
+    named = np.where(codes == 0, np.nan, codes) if design == "no name" else codes
+    return frame.assign(seed=named, code=codes)[kept].reset_index(drop=True), names
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        *("shared", "each with other configurations", "missing", "one in a single configuration"),
+        *("halves", "a run each", "no name"),
+    ],
+)
+def test_whatever_seeds_configurations_have_nothing_but_their_part_is_taken(design):
+    """What hyperparameters and a measure know of the gap stays, and what tells seeds apart adds nothing."""
+    draw = np.random.default_rng(0)
+    frame, names = some(draw, design)
+    own, codes = draw.normal(size=len(frame)), frame["code"]
+    moved = np.array([-2.0, 0.0, 2.0, -2.0, 0.0, 2.0])[codes] if codes.max() < 6 else 0
+    frame = frame.assign(gap=frame["x"] + moved + own, told=codes, m=own + draw.normal(size=len(own)) / 2)
+    settings = {"gap": "gap", "measures": ["told", "m"], "hyperparameters": names, "seeds": "seed"}
+    found = out_of_sample(frame, **settings)
+    found = found[found["split"] == "folds"].set_index("measure")
+    assert (found["hyperparameters"] > 0.45).all()
+    assert found.loc["told", "increment"] < 0.01
+    assert 0.2 < found.loc["m", "increment"] < 0.45
+    assert found.loc["m", "p"] < 0.01
+
+
+def test_a_gap_or_measure_that_is_the_seed_is_constant_beyond_it():
+    frame, names = grid([3, 3], 3)
+    seeds = frame.groupby(names).cumcount()
+    frame = frame.assign(seed=seeds, gap=np.random.default_rng(0).normal(size=27), told=0.1 * seeds)
+    settings = {"measures": ["told"], "hyperparameters": names, "seeds": "seed"}
+    row = out_of_sample(frame, gap="gap", **settings).iloc[0]
+    assert (row["alone"], row["increment"], row["p"]) == (pytest.approx(0, abs=1e-12), 0, 1)
+    found = out_of_sample(frame.assign(gap=0.1 * seeds), gap="gap", **settings)
+    assert (found["note"] == "the gap is that of the seed alone").all()
+
+
 def test_the_increment_is_that_of_configurations():
     """Rows that are there twice are no second evidence."""
     frame, names = grid([3, 3], 2)
@@ -157,16 +209,21 @@ def nulls(draw, kind):
     frame["gap"] = main + surface() + draw.standard_t(3, size=len(frame))
     noise = draw.normal(size=len(frame))
     frame["m"] = noise if kind == "independent" else main + surface() + noise
+    if kind == "shared seeds":  # which move both, and of which some runs are missing, the more the larger x is
+        frame["seed"] = frame.groupby(names).cumcount()
+        frame = frame.assign(gap=frame["gap"] + 4 * frame["seed"], m=frame["m"] + 6 * frame["seed"])
+        frame = frame[(frame["seed"] == 0) | (draw.random(len(frame)) > 0.3 * codes[:, 0])].reset_index(drop=True)
     return frame, names
 
 
-@pytest.mark.parametrize("kind", ["independent", "confounded"])
+@pytest.mark.parametrize("kind", ["independent", "confounded", "shared seeds"])
 def test_measures_that_say_no_more_than_hyperparameters_add_nothing(kind):
     """At most 13 of 100 have a positive increment at a two-sided 5 %, the binomial bound of 1 in 1,000."""
     rejected = 0
     for seed in range(100):
         frame, names = nulls(np.random.default_rng(seed), kind)
-        found = out_of_sample(frame, gap="gap", measures=["m"], hyperparameters=names, folds=4)
+        seeds = "seed" if "seed" in frame else None
+        found = out_of_sample(frame, gap="gap", measures=["m"], hyperparameters=names, seeds=seeds, folds=4)
         rejected += found["p"].iloc[0] <= 0.05 and found["increment"].iloc[0] > 0
     assert rejected <= 13
 
@@ -193,6 +250,8 @@ def test_what_is_refused():
         ({"hyperparameters": []}, r"hyperparameters is \[\]; accepted"),
         ({"measures": ["nrm"]}, r"column is 'nrm'; did you mean 'norm'\?"),
         ({"folds": 1}, "folds is 1; accepted: an integer of at least 2"),
+        ({"seeds": "sed"}, "column is 'sed'; "),
+        ({"seeds": "data"}, "data is 'mnist' in two runs of a configuration; accepted: one run a seed"),
         ({"seed": -1}, "seed is -1; accepted: an integer of at least 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -196,6 +196,25 @@ def test_seeds_that_mean_the_same_everywhere_are_the_unit_within_configurations(
     assert "Runs of one configuration share their seed: τ within takes all runs for independent." in twice.notes
 
 
+def test_seeds_that_nothing_compares_leave_runs_the_unit():
+    """A seed of its own for each run, as in a random search: nothing is shared, and nothing is lost by naming it."""
+    settings = {"measures": ["knows", "nothing"], "permutations": 9, **SETTINGS}
+    frame = runs(seeds=4)
+    every = frame.assign(seed=range(len(frame)))
+    alone, named = rank(frame, **settings), rank(every, seeds="seed", **settings)
+    pd.testing.assert_frame_equal(alone.table, named.table)
+    assert named.seeds is None
+    assert named.table.set_index("measure").loc["knows", ["within_p", "increment_p"]].max() < 0.05
+    said = "runs have a seed that no two configurations compare with another: "
+    assert f"72 of 72 {said}all runs are taken for independent." in named.notes
+    four = np.repeat(range(4), 18)
+    found = rank(frame.assign(seed=np.where(np.arange(72) == 5, 9, four)), seeds="seed", **settings)
+    assert f"1 of 72 {said}what it does stays in ΔR²." in found.notes
+    assert found.seeds == "seed"
+    assert not any("compare" in note for note in rank(frame.assign(seed=four), seeds="seed", **settings).notes)
+    assert not any("compare" in note for note in rank(frame[:18].assign(seed=7), seeds="seed", **settings).notes)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

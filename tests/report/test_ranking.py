@@ -16,6 +16,7 @@ from genbench import report
 from genbench.analysis import rank
 from genbench.measures.base import names_of
 from genbench.report import ranking
+from genbench.report.ranking.text import caption
 from tests.helpers import factory
 from tests.helpers.browser import assert_fits, needs_chromium
 from tests.helpers.commands import typed
@@ -88,6 +89,15 @@ def test_a_csv_file_is_ranked_without_code(work):
         hyperparameters=["Depth", "Batch Size", "Optimizer"],
     ).table.set_index("measure")
     assert float(first["tau"]) == pytest.approx(expected.loc["sharp_5", "tau"], abs=1e-12)
+
+
+def test_the_caption_says_whether_seeds_are_shared():
+    frame = somebody_elses()
+    settings = {"gap": "Generalization Gap", "measures": ["norm_0"], "hyperparameters": ["Depth", "Optimizer"]}
+    said = ["p by exchanging whole seeds", "unseen configurations, beyond the shared seeds. reliability"]
+    for seeds, shared in ((frame["Batch Size"] + frame["trial"], True), (range(len(frame)), False)):
+        ranking = rank(frame.assign(trial=seeds), seeds="trial", permutations=9, **settings)
+        assert [words in " ".join(caption(ranking)) for words in said] == [shared] * 2
 
 
 def test_directions_of_a_file_are_learned_unless_they_are_named(work):

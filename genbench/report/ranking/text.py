@@ -160,9 +160,10 @@ def caption(ranking: "Ranking") -> list[str]:
         "information: mutual information with the order of gaps, normalized, given those two hyperparameters or fewer "
         "that leave least. τ within: over pairs of runs that differ in their seed alone"
         + (", p by exchanging whole seeds, which may have something in common" if ranking.seeds else "")
-        + ". ΔR²: what the measure adds to "
-        "the hyperparameters' prediction of unseen configurations. reliability: the share of its ranks' variance that "
-        "is not of seeds. In brackets: rows whose worth is known. –: not defined."
+        + ". ΔR²: what the measure adds to the hyperparameters' prediction of unseen configurations"
+        + (", beyond the shared seeds" if ranking.seeds else "")
+        + ". reliability: the share of its ranks' variance that is not of seeds. In brackets: rows whose worth is "
+        "known. –: not defined."
     )
     return [*said, *ranking.notes]
 
