@@ -50,55 +50,73 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """torch.nn.functional.linear, which copies no argument under ``torch.vmap`` over all of them."""
-    return _Linear.apply(x, weight, bias)
+    if x.ndim == 1:
+        return linear(x[None], weight, bias)[0]
+    if x.ndim > 2:
+        return linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
+    columns = len(weight) <= _FEW and any(map(_is_batched, (x, weight)))
+    out = _Linear.apply(x, weight, bias, columns)
+    return out.mT if columns else out  # a view that the function itself returned could not be changed in place
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether ``torch.vmap`` computes many of it at once."""
+    inner = torch._C._functorch
+    while inner.is_functorch_wrapped_tensor(tensor):
+        if inner.is_batchedtensor(tensor):
+            return True
+        tensor = inner.get_unwrapped(tensor)
+    return False
 
 
 class _Linear(torch.autograd.Function):
+    """The outputs [n, out] of rows [n, in]; under ``torch.vmap``, if ``columns``, their transpose."""
+
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
+    def forward(rows: Tensor, weight: Tensor, bias: Tensor | None, columns: bool) -> Tensor:
+        return F.linear(rows, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, weight, bias = inputs
-        ctx.save_for_backward(x, weight)
+        rows, weight, bias, ctx.columns = inputs
+        ctx.save_for_backward(rows, weight)
         ctx.biased = bias is not None
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        rows = gradient.reshape(-1, weight.shape[0])
-        return gradient @ weight, rows.T @ x.reshape(-1, weight.shape[1]), rows.sum(0) if ctx.biased else None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        rows, weight = ctx.saved_tensors
+        if ctx.columns:
+            gradient = gradient.T
+        return gradient @ weight, gradient.T @ rows, gradient.sum(0) if ctx.biased else None, None
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, int]:
-        x, weight = (_leading(t, dim, info.batch_size) for t, dim in zip((x, weight), in_dims, strict=False))
-        if bias is not None:
-            bias = _leading(bias, in_dims[2], info.batch_size)
-        out = _Products.apply(x.reshape(len(x), -1, x.shape[-1]), weight, bias)
-        return out.unflatten(1, x.shape[1:-1]) if x.ndim > 2 else out[:, 0], 0
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        *tensors, columns = args
+        rows, weight, bias = (
+            None if t is None else _leading(t, dim, info.batch_size) for t, dim in zip(tensors, in_dims, strict=False)
+        )
+        return _Products.apply(rows, weight, bias, columns), 0
 
 
 class _Products(torch.autograd.Function):
-    """The linear layers of many networks: rows [L, n, in], weight [L, out, in], bias [L, out]. The backward pass is
-    written out: torch's own would return transposed gradients, which make all later operations slow."""
+    """The linear layers of many networks: rows [L, n, in], weight [L, out, in], bias [L, out] -> [L, n, out], or [L,
+    out, n] as ``columns``. The backward pass is written out: torch's own would return transposed gradients, which make
+    all later operations slow."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, columns: bool) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        ctx.biased = bias is not None
-        if weight.shape[1] <= _FEW:
-            columns = rows.mT
-            return (torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias[:, :, None], weight, columns)).mT
-        return torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
+        ctx.biased, ctx.columns = bias is not None, columns
+        a, b = (weight, rows.mT) if columns else (rows, weight.mT)
+        return torch.bmm(a, b) if bias is None else torch.baddbmm(bias[:, :, None] if columns else bias[:, None], a, b)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         rows, weight = ctx.saved_tensors
+        if ctx.columns:
+            gradient = gradient.mT
         back = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
-        return back, torch.bmm(gradient.mT, rows), gradient.sum(1) if ctx.biased else None
+        return back, torch.bmm(gradient.mT, rows), gradient.sum(1) if ctx.biased else None, None
 
 
 class _Window(NamedTuple):

@@ -197,10 +197,10 @@ class Pack(pl.LightningModule):
         return after
 
     def _program(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Return function(*args), which is traced once for each set of shapes."""
+        """Return function(*args), which is traced once for each set of shapes, types and orders in memory."""
         assert self._stack is not None
         assert self._checks is not None
-        key = (name, *(tuple(t.shape) for t in args if isinstance(t, Tensor)))
+        key = (name, *((t.shape, t.stride(), t.dtype) for t in args if isinstance(t, Tensor)))
         if key not in self._programs:
             with vectorizing():
                 with self._checks.tracing():

@@ -542,6 +542,76 @@ def test_state_that_a_step_changes_is_a_buffer_that_changes_in_place(make, messa
         torch.testing.assert_close(lane.mean, (1 - 0.9**3) * inputs.mean(0))
 
 
+class Residual(nn.Module):
+    """Changes what linear layers and a convolution return in place, and reads it again."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.tokens, self.conv = nn.Linear(4, width), nn.Conv1d(width, width, 3, padding=1)
+        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.tokens(x.unflatten(1, (3, 4)))  # [B, 3, width]
+        x += 1
+        x = F.relu_(self.conv(x.mT)) + x.mT
+        h = self.inner(x.mean(2))
+        F.elu(h, inplace=True)
+        return self.outer(h)
+
+
+def trained_apart(make, batches):
+    """How far networks end, at most, in a pack and alone, in float64, from batches of their own."""
+    networks, alone = [[make(i).double() for i in range(3)] for _ in range(2)]
+    pack = Pack(networks, optimizer=partial(torch.optim.SGD, lr=0.05), own_batches=True)
+    optimizer = pack.prepare(total_steps=len(batches))
+    for step, (x, y) in enumerate(batches):
+        pack.gradient_step(x, y, step=step)
+        optimizer.step()
+    for i, net in enumerate(alone):
+        descent = torch.optim.SGD(net.parameters(), lr=0.05)
+        for x, y in batches:
+            descent.zero_grad()
+            F.cross_entropy(net(x[i]), y[i]).backward()
+            descent.step()
+    vectors = [nn.utils.parameters_to_vector(net.parameters()).detach() for net in networks + alone]
+    return max(float((a - b).abs().max()) for a, b in zip(vectors[:3], vectors[3:], strict=True))
+
+
+def seeded(make):
+    def made(seed):
+        torch.manual_seed(seed)
+        return make()
+
+    return made
+
+
+@pytest.mark.parametrize("width", [4, 20])  # few outputs are computed in columns
+def test_what_a_linear_layer_or_a_convolution_returns_may_be_changed_in_place(width):
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.randn(3, 6, 12, generator=generator).double(), torch.randint(3, (3, 6), generator=generator))
+        for _ in range(4)
+    ]
+    assert trained_apart(seeded(partial(Residual, width=width)), batches) < 1e-12
+
+
+def test_later_batches_may_lie_in_memory_in_another_order():
+    """As images with their channels last; a traced step holds operations for one order."""
+    x, y = torch.randn(3, 6, 2, 4, 4).double(), torch.arange(6).remainder(3).expand(3, 6)
+    last = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    make = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 3)))
+    assert trained_apart(make, [(x, y), (x, y), (last, y), (last, y), (x, y)]) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("layers", [(5, 0, 3), (0, 4, 3)], ids=str)
+def test_a_linear_layer_may_have_no_inputs_or_outputs(layers):
+    inputs, hidden, outputs = layers
+    batches = [(torch.randn(3, 6, inputs).double(), torch.arange(6).remainder(3).expand(3, 6))] * 3
+    make = seeded(lambda: nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs)))
+    assert trained_apart(make, batches) < 1e-12
+
+
 class Recomputes(nn.Module):
     """Computes its hidden layer again in the backward pass."""
 
