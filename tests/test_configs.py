@@ -1,6 +1,7 @@
 """Every YAML composes and builds, every partial is bound, every method does something in every experiment."""
 
 import inspect
+import re
 from itertools import product
 
 import pytest
@@ -65,6 +66,28 @@ def test_every_choice_says_in_its_first_line_what_it_is(path):
     first = (FOLDER / path).read_text().splitlines()[0]
     assert first.startswith("# ")
     assert len(first) <= 120
+
+
+EXAMPLES = [
+    (path, example)
+    for path in CHOICES
+    if path.parent.name in GROUPS
+    for line in (FOLDER / path).read_text().splitlines()
+    for example in re.findall(rf"(?<![\w.])(?:{'|'.join(GROUPS)})\.[a-z_.]+=\w[\w.]*", line.partition("#")[2])
+]
+
+
+@pytest.mark.parametrize(("path", "example"), EXAMPLES, ids=str)
+def test_a_setting_in_a_comment_can_be_set_so(path, example):
+    key, _, value = example.partition("=")
+    found = OmegaConf.select(OmegaConf.create(composed(*choose(path), example)), key)
+    assert found == yaml.safe_load(value)
+
+
+def test_the_test_signals_are_those_of_training_but_for_what_is_set():
+    plain = composed("data=mnist1d_stream", "data.signals.scale=0.5", "data.test_signals.shear=1.5")["data"]
+    assert plain["signals"]["scale"] == 0.5
+    assert plain["test_signals"] == plain["signals"] | {"shear": 1.5}
 
 
 def targets(node):
