@@ -35,7 +35,7 @@ from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
 from genbench.measures.disagreement import disagreement, ensemble_disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
-from genbench.measures.ensemble import ensemble_curve
+from genbench.measures.ensemble import ensemble_bias_variance, ensemble_curve
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.flat_box import flat_box_volume, sensitive_weights
 from genbench.measures.gap import generalization_gap
@@ -142,6 +142,7 @@ __all__ = [
     "effective_dimension",
     "effective_rank",
     "empirical_fisher_trace",
+    "ensemble_bias_variance",
     "ensemble_curve",
     "ensemble_disagreement",
     "error",

@@ -1,8 +1,9 @@
-"""Performance of an ensemble by its number of members."""
+"""Performance of an ensemble by its number of members, and what its members share and where they differ."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_integer
@@ -55,3 +56,35 @@ def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]
         ):
             curve[f"{name}_of_{m}"] = Estimate(float(mean), stderr=None if error is None else float(error))
     return curve
+
+
+@measure("performance", by_member=False, names=("squared_risk", "squared_bias2", "squared_variance"))
+def ensemble_bias_variance(snapshot: Snapshot) -> dict[str, Estimate]:
+    """The squared error of the members' outputs on one-hot labels, E‖f − e‖², as ``squared_bias2`` of what members
+    share, ‖E f − e‖², plus ``squared_variance``, E‖f − E f‖² (Geman et al. 1992, Neural Comput. 4, 1).
+
+    Expectations are over members, with their initial weights, and with ``data.parts`` their examples: the variance is
+    Σ ‖f_m − f̄‖² / (M − 1), the bias the rest of the mean risk; both are unbiased. A mean of m members has
+    the risk bias² + variance / m. Wrong labels of the data count to the bias². Standard errors are those of a mean over
+    the examples, for these members.
+    """
+    names = ("squared_risk", "squared_bias2", "squared_variance")
+    if len(snapshot.members) < 2:
+        return dict.fromkeys(names, undefined("the network has no members" if not snapshot.members else "one member"))
+    outputs, targets = [], None
+    for member in snapshot.members:
+        with member.measuring():
+            pairs = list(member.predictions)
+            outputs.append(torch.cat([output for output, _ in pairs]).double())
+            targets = torch.cat([target for _, target in pairs])
+    found = torch.stack(outputs)  # [M, N, K]
+    assert targets is not None
+    if found.ndim != 3 or targets.ndim != 1 or targets.is_floating_point():
+        return dict.fromkeys(names, undefined("targets are not one label an example"))
+    risk = (found - F.one_hot(targets, found.shape[2]).to(found)).square().sum(2).mean(0)
+    variance = (found - found.mean(0)).square().sum(2).sum(0) / (len(found) - 1)
+    n = len(targets)
+    return {
+        name: Estimate(float(each.mean()), stderr=float(each.std()) / math.sqrt(n) if n > 1 else None)
+        for name, each in zip(names, (risk, risk - variance, variance), strict=True)
+    }

@@ -31,6 +31,7 @@ from genbench.regularization.l1 import L1
 from genbench.regularization.l2 import L2
 from genbench.regularization.label_smoothing import LabelSmoothing
 from genbench.regularization.layer_norm import LayerNorm
+from genbench.regularization.least_squares import LeastSquares
 from genbench.regularization.manifold_mixup import ManifoldMixup
 from genbench.regularization.max_norm import MaxNorm
 from genbench.regularization.mixup import Mixup
@@ -83,6 +84,7 @@ __all__ = [
     "Jacobian",
     "LabelSmoothing",
     "LayerNorm",
+    "LeastSquares",
     "ManifoldMixup",
     "MaxNorm",
     "Method",

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import pytorch_lightning as pl
@@ -256,12 +257,14 @@ class Training(pl.LightningModule):
         self._kept = kept.get("attributes", [])  # absent from checkpoints of earlier code
         self.seconds_before = kept["seconds"]
 
-    def finish(self, batches: Batches) -> None:
-        """Set the final network; ``batches`` are the unaugmented train examples."""
-        for lane in self._lanes:
+    def finish(self, batches: Batches, *, parts: int = 1) -> None:
+        """Set the final network; ``batches`` are the unaugmented train examples, of which each lane has one of the
+        consecutive ``parts`` of equal size."""
+        for index, lane in enumerate(self._lanes):
+            own = batches if parts == 1 else _part(batches, index, parts)
             if self._averages:
-                estimate_norm_statistics(lane.network, batches)
-            lane.finish(batches)
+                estimate_norm_statistics(lane.network, own)
+            lane.finish(own)
         self._assemble()
 
     def _validate(self, lane: Lane, split: str) -> dict[str, float]:
@@ -282,11 +285,23 @@ class Finish(pl.Callback):
         assert isinstance(pl_module, Training)
         if pl_module.pace is not None:
             pl_module.pace.say("measuring")
-        pl_module.finish(pl_module._split("train"))
+        pl_module.finish(pl_module._split("train"), parts=getattr(trainer.datamodule, "parts", 1))  # type: ignore[attr-defined]
         if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
             raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")
         if pl_module.ended is not None:
             pl_module.ended(trainer)
+
+
+def _part(batches: Batches, index: int, parts: int) -> Batches:
+    """The examples of one part in batches."""
+    starts = [0, *accumulate(len(y) for _, y in batches)]
+    size = starts[-1] // parts
+    first, last = index * size, (index + 1) * size
+    return [
+        (x[max(0, first - start) : last - start], y[max(0, first - start) : last - start])
+        for start, (x, y) in zip(starts, batches, strict=False)
+        if start < last and start + len(y) > first
+    ]
 
 
 @torch.no_grad()

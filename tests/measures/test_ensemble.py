@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from genbench.measures import Snapshot, accuracy, calibration_error, cross_entropy, ensemble_curve
+from genbench.analysis import bias_variance
+from genbench.measures import (
+    Snapshot,
+    accuracy,
+    calibration_error,
+    cross_entropy,
+    ensemble_bias_variance,
+    ensemble_curve,
+)
 from genbench.models import Ensemble
 
 
@@ -82,3 +90,43 @@ def test_undefined_and_refused():
     assert "the targets are no class labels" in scalar.note
     with pytest.raises(ValueError, match="bins is 0"):
         ensemble_curve(Snapshot(Ensemble([member]), F.cross_entropy, [(x, y)]), bins=0)
+
+
+@pytest.mark.oracle("ensemble_bias_variance")
+def test_bias_and_variance_by_hand():
+    """Members 1, 3 and 5 of the label's output 1 and the other's 0: mean 3, variance 4, bias² 4 − 4/3."""
+
+    class Constant(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.value = nn.Parameter(torch.tensor([value, 0.0], dtype=torch.float64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.value.expand(len(x), -1)
+
+    members = [Constant(value) for value in (1.0, 3.0, 5.0)]
+    found = ensemble_bias_variance(
+        Snapshot(Ensemble(members), F.cross_entropy, [(torch.zeros(5, 1), torch.zeros(5).long())])
+    )
+    assert found["squared_risk"].value == pytest.approx((0 + 4 + 16) / 3)
+    assert found["squared_variance"].value == pytest.approx(4)
+    assert found["squared_bias2"].value == pytest.approx(4 - 4 / 3)
+    assert found["squared_bias2"].stderr == pytest.approx(0)
+
+
+@pytest.mark.oracle("ensemble_bias_variance")
+def test_bias_and_variance_are_those_of_the_analysis():
+    members, x, y = nets(4)
+    found = ensemble_bias_variance(Snapshot(Ensemble(members), F.cross_entropy, [(x[:15], y[:15]), (x[15:], y[15:])]))
+    with torch.no_grad():
+        outputs = torch.stack([member(x) for member in members]).numpy()
+    expected = bias_variance(outputs, F.one_hot(y, 3).numpy())
+    for name in ("risk", "bias2", "variance"):
+        assert found[f"squared_{name}"].value == pytest.approx(expected[name].value, rel=1e-9)
+
+
+def test_one_network_has_no_bias_and_variance():
+    (net,), x, y = nets(1)
+    found = ensemble_bias_variance(Snapshot(net, F.cross_entropy, [(x, y)]))
+    assert {each.value for each in found.values()} == {None}
+    assert "no members" in found["squared_bias2"].note
