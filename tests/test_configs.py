@@ -44,6 +44,8 @@ def choose(path):
 def short(plain):
     """The same run, but tiny."""
     plain["data"] |= {"train_size": 120, "val_fraction": 0.25, "batch_size": 30}
+    if "parts" in plain["data"]:
+        plain["data"]["parts"] = 1  # a batch has more examples than a part would
     plain["trainer"] |= {"accelerator": "cpu", "max_steps": 9}
     return plain
 
@@ -189,7 +191,12 @@ def test_every_method_has_its_effect_in_every_experiment(name, method, runs):
     steps = 120 if method == "early_stopping" else 9
     plain = trained(composed(f"experiment={name}", "regularization=none", *methods.values(), *data), runs, steps)
     chosen = composed(f"experiment={name}", f"regularization={method}", *without, *data, *strong)
-    other = trained(chosen, runs, steps)
+    try:
+        other = trained(chosen, runs, steps)
+    except ValueError as error:
+        if re.search(r"RandomFeatures has no (layers|free normalization)", str(error)) is None:
+            raise
+        pytest.skip(f"{error}")  # frozen features have neither, and a method that needs them says so
     assert plain.keys() != other.keys() or not all(torch.equal(plain[key], other[key]) for key in plain)
 
 

@@ -37,8 +37,10 @@ class RandomFeatures(Classifier):
         self.layer = hidden(prod(self.input_shape), width, activation, dropout)
         if bandwidth is not None:
             check_number("model.bandwidth", bandwidth, low=0, open_low=True)
-            nn.init.normal_(self.layer[0].weight, std=1 / bandwidth)
-            nn.init.uniform_(self.layer[0].bias, 0, 2 * math.pi)
+            linear = self.layer[0]
+            assert isinstance(linear, nn.Linear)
+            nn.init.normal_(linear.weight, std=1 / bandwidth)
+            nn.init.uniform_(linear.bias, 0, 2 * math.pi)
             self.layer[1] = Cosine(width)
         self.head = nn.Linear(width, classes)
 

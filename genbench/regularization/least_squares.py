@@ -29,6 +29,8 @@ class LeastSquares(Method):
 
     alters = "its last layer is fitted by least squares, another loss"
 
+    ridge: Tensor
+
     def __init__(self, *, ridge: float | None = 0.0) -> None:
         super().__init__()
         number = -1.0 if ridge is None else check_number("regularization LeastSquares: ridge", ridge, low=0)
@@ -60,7 +62,7 @@ class LeastSquares(Method):
             raise ValueError("regularization LeastSquares: targets are not one label an example")
         features = torch.cat(seen).double()
         targets = nn.functional.one_hot(labels, head.out_features).to(features)
-        ridge = None if self.ridge < 0 else float(self.ridge)
+        ridge = None if float(self.ridge) < 0 else float(self.ridge)
         head.weight.copy_(least_squares(features, targets, ridge).T)
         if head.bias is not None:
             head.bias.zero_()

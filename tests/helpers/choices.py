@@ -51,6 +51,7 @@ STRONG = {
     "gradient_clipping": ["regularization.gradient_clipping.max_norm=0.01"],
     "group_norm": ["regularization.group_norm.groups=1"],  # which divides any number of channels
     "max_norm": ["regularization.max_norm.limit=0.3"],
+    "random_subspace": ["regularization.random_subspace.dimension=20"],  # of the smallest network of an experiment
     "swa": ["regularization.swa.start=0.1"],
 }
 # optimizers that are no pack's; their steps jump within rounding, too (a sign, an eigenbasis, bfloat16), so that two

@@ -66,7 +66,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         axis.remove()
     every = sorted({x for panel in measured.values() for values in panel.values() for x in values})
     runs = {len(ys) for panel in measured.values() for line in panel.values() for ys in line.values()}
-    hidden = 0
+    hidden = masked = 0
     for axis, (panel, found) in zip(axes.flat, measured.items(), strict=False):
         for line, values in found.items():
             number = lines.index(line)
@@ -78,6 +78,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
                 marker = _MARKERS[number // len(COLOURS)]
                 axis.plot(*zip(*((x, y) for x in xs for y in values[x]), strict=True), marker, markersize=3, **look)
                 continue
+            masked += sum(curve.log and mean.value <= 0 for mean in means)
             hidden += sum(curve.y_from is not None and mean.value < curve.y_from for mean in means)
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
             halves = [mean.half_width or 0 for mean in means]
@@ -90,7 +91,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         axis.set_title(plain(panel))
         axis.set_xlabel(plain(curve.x_label or _name(curve.x if isinstance(curve.x, str) else family)))
         if curve.log:
-            axis.set_yscale("log")
+            axis.set_yscale("log", nonpositive="mask")
         if curve.y_from is not None:
             axis.set_ylim(bottom=curve.y_from)
     for axis in axes.flat[: len(measured)]:  # once all panels are drawn, which share their axes
@@ -126,6 +127,9 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
     if hidden:
         said.append(f"{hidden} {'mean lies' if hidden == 1 else 'means lie'} below the axis.")
+    if masked:
+        what = "mean that is not positive is" if masked == 1 else "means that are not positive are"
+        said.append(f"{masked} {what} not drawn.")
     if left_out:
         what = "point that not all runs have is" if left_out == 1 else "points that not all runs have are"
         said.append(f"{left_out} {what} left out.")
