@@ -81,7 +81,7 @@ def least_squares(features: Tensor, targets: Tensor, ridge: float | None = 0.0) 
         errors = [_left_out(u, s, along, targets, penalty) for penalty in grid]
         penalty = grid[int(torch.stack(errors).argmin())]
     else:
-        penalty = s.new_tensor(ridge)
+        penalty = torch.full((), ridge, dtype=s.dtype, device=s.device)
     return v.T @ ((s / (s.square() + penalty))[:, None] * along)
 
 

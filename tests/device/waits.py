@@ -33,6 +33,14 @@ BETWEEN = {
         "mlp-swa-adam-cosine",
         "whether any weights were averaged, at the end",
     ),
+    "genbench/regularization/least_squares.py: LeastSquares.finish": (
+        "mlp-least_squares-adam-cosine",
+        "the ridge, at the end",
+    ),
+    "genbench/regularization/least_squares.py: least_squares": (
+        "mlp-least_squares-adam-cosine",
+        "the rank of the features, at the end",
+    ),
     "genbench/data/base.py: TensorData.to.<locals>.<dictcomp>": ("a run", "the data move, once"),
     "genbench/data/batches.py: Batches.__iter__": ("a run", "the order of an epoch moves, once for all its steps"),
     "genbench/training/lane.py: SeparateLanes.begin_epoch.<locals>.<listcomp>": (
@@ -64,7 +72,7 @@ BETWEEN = {
         "the objective that progress shows, every few seconds",
     ),
     "genbench/training/module.py: Training.total_steps": ("a run", "Lightning sets up its loaders, once"),
-    "genbench/training/module.py: Training.training_step.<locals>.<lambda>": (
+    "genbench/training/module.py: Training._step.<locals>.<lambda>": (
         "a run",
         "the objective that progress shows, every few seconds",
     ),
