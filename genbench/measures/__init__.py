@@ -19,6 +19,7 @@ from genbench.measures.augmented import augmentation_change, augmented_margin
 from genbench.measures.base import measure
 from genbench.measures.bounds import pac_bayes_bound, sign_correlation, vc_bound, vc_dimension
 from genbench.measures.coherence import gradient_coherence, stiffness, train_coherence, train_stiffness
+from genbench.measures.collapse import collapse_geometry
 from genbench.measures.compression import compressed_size
 from genbench.measures.compute import flops
 from genbench.measures.corrupted import corrupted_performance, mean_corruption_error
@@ -129,6 +130,7 @@ __all__ = [
     "average_sharpness",
     "brier_score",
     "calibration_error",
+    "collapse_geometry",
     "compressed_size",
     "convolution_interpolation",
     "convolution_spectral_norms",
