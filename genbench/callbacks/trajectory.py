@@ -10,17 +10,23 @@ import torch
 
 from genbench.callbacks.base import Measuring, warn
 from genbench.callbacks.splits import SPLITS
+from genbench.callbacks.subject import is_own
 from genbench.checks import covers, nearest
-from genbench.measures import Estimate, trajectory
+from genbench.measures import Estimate, phases, trajectory
 from genbench.measures.base import reason
 from genbench.measures.trajectory import MISSED, Curve, Reducer
+
+OBJECTIVE = "train/optimization/objective"
+"""The mean training loss of an epoch, in the history of genbench's own module."""
 
 
 class Trajectory(pl.Callback):
     """Reduces what the other callbacks of a Trainer measured along training to ``split/trajectory/<name>``, at its end.
 
     It reads the histories of all callbacks that derive from :class:`Measuring`, wherever it stands among them, and
-    measures nothing itself: a metric has the steps at which its callback measured it. The split is that of the metric
+    measures nothing itself: a metric has the steps at which its callback measured it. In genbench's own runs it also
+    reads ``train/optimization/objective``, the mean training loss over the steps of each epoch, which has the last of
+    them; with full batches it is the loss before each step. The split is that of the metric
     that a reducer reads first. A metric that no callback measures is refused before training if that is known, else the
     number is null with the reason.
 
@@ -32,9 +38,10 @@ class Trajectory(pl.Callback):
         seconds: wall-clock time spent reducing.
 
     Args:
-        metrics: reducers by name, see :mod:`genbench.measures.trajectory`: ``At``, ``First``, ``Mean``, ``Largest``,
-            ``Smallest``, ``Value``, ``Fall``, ``Wasserstein``, or any function of curves with the attribute
-            ``metrics``. One that returns several numbers adds their suffixes to its name.
+        metrics: reducers by name, see :mod:`genbench.measures.trajectory` (``At``, ``First``, ``Mean``, ``Largest``,
+            ``Smallest``, ``Value``, ``Fall``, ``Wasserstein``) and :mod:`genbench.measures.phases` (``Median``,
+            ``Rises``, ``Falls``, ``Tau``), or any function of curves with the attribute ``metrics``. One that returns
+            several numbers adds their suffixes to its name.
     """
 
     def __init__(self, *, metrics: Mapping[str, Reducer]) -> None:
@@ -63,7 +70,8 @@ class Trajectory(pl.Callback):
         Raises:
             ValueError: there is one; names the nearest.
         """
-        known = [key for part in callbacks if isinstance(part, Measuring) for key in part.keys(list(splits))]
+        measured = [key for part in callbacks if isinstance(part, Measuring) for key in part.keys(list(splits))]
+        known = [*measured, OBJECTIVE]
         exact = [key for key in known if not key.endswith("*")]
         for name, reducer in self.metrics.items():
             for metric in reducer.metrics:
@@ -77,7 +85,7 @@ class Trajectory(pl.Callback):
         """Return the metric keys that it can have, see :meth:`Measuring.keys`."""
         found: list[str] = []
         for name, reducer in self.metrics.items():
-            if type(reducer).__module__ == trajectory.__name__:
+            if type(reducer).__module__ in (trajectory.__name__, phases.__name__):
                 found += reduced({name: reducer}, {})
             else:  # one of the user's, which may name its numbers by what was measured
                 found.append(f"{_prefix(name, reducer)}*")
@@ -85,7 +93,9 @@ class Trajectory(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         start = perf_counter()  # the other callbacks measure at the end of training, some of them after this one
-        self.results = reduced(self.metrics, curves(_callbacks(trainer)))
+        own: Any = pl_module
+        training = own.history if is_own(pl_module) else ()
+        self.results = reduced(self.metrics, curves(_callbacks(trainer), training))
         self.seconds += perf_counter() - start
         notes = {key: each.note for key, each in self.results.items() if each.value is None}
         warn(trainer, pl_module, {key: note for key, note in notes.items() if not (note or "").startswith(MISSED)})
@@ -96,11 +106,12 @@ class Trajectory(pl.Callback):
                 logger.log_metrics({**numbers, "epoch": trainer.current_epoch}, step=trainer.global_step)
 
 
-def curves(callbacks: Iterable[pl.Callback]) -> dict[str, Curve]:
-    """Return what callbacks have measured, by metric. Where several measured one at a step, the first counts."""
+def curves(callbacks: Iterable[pl.Callback], training: Iterable[Mapping[str, Any]] = ()) -> dict[str, Curve]:
+    """Return what callbacks have measured, and the rows of ``training`` have, by metric. Where several measured one at
+    a step, the first counts."""
     found: dict[str, dict[int, float | None]] = {}
-    for part in callbacks:
-        for row in part.history if isinstance(part, Measuring) else ():
+    for history in [*(part.history for part in callbacks if isinstance(part, Measuring)), training]:
+        for row in history:
             for key, value in row.items():
                 if key not in ("epoch", "step") and not key.startswith("stderr/"):
                     curve = found.setdefault(key, {})

@@ -107,6 +107,7 @@ from genbench.measures.simplicity import lempel_ziv_complexity, simplicity_bias
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.spectra import power_law, weight_spectrum
 from genbench.measures.spectral_density import effective_dimension
+from genbench.measures.stability import stability_ratio
 from genbench.measures.subspace import subspace_compression_bound
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
 from genbench.measures.tangent_kernel import tangent_kernel
@@ -231,6 +232,7 @@ __all__ = [
     "soft_error",
     "spectral_margin_bound",
     "spectral_norm",
+    "stability_ratio",
     "stiffness",
     "subspace_compression_bound",
     "tangent_kernel",

@@ -52,7 +52,7 @@ class At:
     steps: Sequence[int]
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
+        check_metric(self.metric)
         object.__setattr__(self, "steps", _steps(self.steps))
 
     @property
@@ -80,7 +80,7 @@ class First:
     at_most: float | None = None
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
+        check_metric(self.metric)
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(
                 f"at_least is {self.at_least!r} and at_most {self.at_most!r}; accepted: a number for one of the two"
@@ -130,7 +130,7 @@ class Mean:
     steps: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
+        check_metric(self.metric)
         object.__setattr__(self, "steps", None if self.steps is None else _steps(self.steps))
 
     @property
@@ -159,7 +159,7 @@ class Largest:
     _sign = 1
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
+        check_metric(self.metric)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -202,9 +202,8 @@ class Value:
     when: When
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
-        if not hasattr(self.when, "step"):
-            raise ValueError(f"when is {self.when!r}; accepted: First, Largest, Smallest, Fall")
+        check_metric(self.metric)
+        check_when("when", self.when)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -234,7 +233,7 @@ class Fall:
     start: int = 1
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
+        check_metric(self.metric)
         if check_integer("window", self.window, least=1, note="odd") % 2 == 0:
             raise ValueError(f"window is {self.window!r}; accepted: an odd number, as its middle is a measurement")
         check_integer("start", self.start, least=1)
@@ -290,7 +289,7 @@ class Wasserstein:
     steps: Sequence[int]
 
     def __post_init__(self) -> None:
-        _check_metric(self.metric)
+        check_metric(self.metric)
         if self.metric.count("*") != 1:
             raise ValueError(f"metric is {self.metric!r}; accepted: a name with one * in place of the percentile")
         object.__setattr__(self, "percentiles", _middles(self.percentiles))
@@ -338,9 +337,16 @@ def _at(curves: Mapping[str, Curve], metric: str, step: int) -> Estimate:
     return Estimate(None, note=f"{metric} is not measured at step {step}, but at {near}")
 
 
-def _check_metric(metric: Any) -> None:
+def check_metric(metric: Any) -> None:
+    """Refuse what is no name of a metric."""
     if not isinstance(metric, str) or metric.count("/") < 2:
         raise ValueError(f"metric is {metric!r}; accepted: split/family/name, such as test/performance/accuracy")
+
+
+def check_when(name: str, when: Any) -> None:
+    """Refuse what is no reducer that chooses a step."""
+    if not hasattr(when, "step"):
+        raise ValueError(f"{name} is {when!r}; accepted: First, Largest, Smallest, Fall")
 
 
 def _steps(steps: Any) -> list[int]:

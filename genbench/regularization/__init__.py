@@ -44,6 +44,7 @@ from genbench.regularization.sam import SAM
 from genbench.regularization.self_paced import SelfPaced
 from genbench.regularization.snapshots import Snapshots
 from genbench.regularization.spectral_norm import SpectralNorm
+from genbench.regularization.squared_error import SquaredError
 from genbench.regularization.stochastic_depth import StochasticDepth
 from genbench.regularization.swa import SWA
 from genbench.regularization.transfer import Transfer
@@ -97,6 +98,7 @@ __all__ = [
     "SelfPaced",
     "Snapshots",
     "SpectralNorm",
+    "SquaredError",
     "StochasticDepth",
     "Transfer",
     "TrivialAugment",

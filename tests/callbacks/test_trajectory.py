@@ -179,6 +179,25 @@ def test_alone_in_a_pack_and_after_a_kill_while_measuring(configure, tmp_path, m
     assert all(value is not None for key, value in numbers(resumed).items() if "loss" in key)
 
 
+def test_the_training_loss_of_every_epoch_is_a_curve_too(configure, tmp_path):
+    """With full batches an epoch is a step, and its loss is that before the step."""
+    config = configure(
+        "callbacks=trajectory", "measures=norms", "data.batch_size=null", "trainer.max_steps=4",
+        "callbacks.gap.every_n_steps=1",
+        "+callbacks.trajectory.metrics.objective={_target_:genbench.measures.trajectory.At,"
+        "metric:train/optimization/objective,steps:[2,3,4]}",
+        "+callbacks.trajectory.metrics.loss={_target_:genbench.measures.trajectory.At,metric:'" + LOSS + "',"
+        "steps:[1,2,3]}",
+    )  # fmt: skip
+    (packed,) = execute.run_packed([config], choices=[{}], overrides=[()])
+    alone = execute.run({**config, "runs_dir": str(tmp_path / "alone")})
+    for record in (packed, alone):
+        found = numbers(record)
+        for step in (1, 2, 3):
+            before = found[f"train/trajectory/loss_at_{step}"]
+            assert found[f"train/trajectory/objective_at_{step + 1}"] == pytest.approx(before, rel=1e-5)
+
+
 def test_an_unknown_metric_is_refused_before_a_run(configure):
     config = configure(
         "callbacks=trajectory",
