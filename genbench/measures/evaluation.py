@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -28,6 +28,7 @@ from genbench.measures.frozen_network import FrozenNetwork, stepwise
 from genbench.measures.products import Loss, flat, gradient
 from genbench.measures.random_state import restoring_random_state
 from genbench.module_state import restore_attributes
+from genbench.numpy_linear import NumpyLinear
 from genbench.process.memory import room
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
@@ -177,7 +178,8 @@ class Evaluation(FrozenNetwork):
         Raises:
             ValueError: a batch without examples, or a loss that fails or is not one number.
         """
-        output, target = self._forward(batch)
+        with NumpyLinear() if self.session.by_numpy else nullcontext():
+            output, target = self._forward(batch)
         if layout is None:
             structure = self._shared.get("structure")
             layout = (structure and structure.layout) or EXAMPLES_FIRST

@@ -18,6 +18,7 @@ from genbench.measures.products import flat
 from genbench.measures.random_state import restoring_random_state
 from genbench.measures.supported import check_weights, shared_memory_note
 from genbench.module_state import ModuleTensors, attributes_of, renamed, unwrapped
+from genbench.process import blas
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Session:
     attributes: Any = ()  # of the modules, restored after each pass
     room: int | None = None  # bytes for the graph of one gradient
     progress: Any = None  # counts the passes over the data
+    by_numpy: bool = False  # NumPy computes large linear layers
     differentiates: bool = False  # the forward pass takes derivatives itself, as a potential does by its inputs
     placed: list[tuple[Any, ...]] = field(default_factory=list)  # weights put into the network, the current ones last
 
@@ -203,6 +205,7 @@ class FrozenNetwork:
             live = ModuleTensors(self.model)
             self._check_names(live)
             self.session.live = live
+            self.session.by_numpy = torch.get_num_threads() == 1 and blas.serves_packs()
             self.session.attributes = attributes_of(list(self.model.modules()))
             try:
                 with self.placed():
