@@ -101,15 +101,8 @@ def settle(drawing: Drawing) -> None:
     for axis in (axis for axes in drawing.figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if not axis.label.get_text():
             axis.set_label_coords(0, 0)  # a place for nothing is not looked for, which takes a fifth of the time
-    figure, engine = drawing.figure, drawing.figure.get_layout_engine()
-    assert engine is not None
-    engine.execute(figure)  # not draw_without_rendering, which draws as well
-    figure.set_layout_engine(None)  # "none" leaves one that has each save draw twice
-    for axes in figure.axes:
-        locator: Any = axes.get_axes_locator()
-        axes.apply_aspect(locator(axes, None) if locator else None)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.get_tightbbox()  # chooses the ticks
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine(None)  # "none" leaves one that has each save draw twice
     for axes in drawing.figure.axes:
         taken: list[Bbox] = []
         for label in _labels(axes):
