@@ -16,6 +16,7 @@ from genbench.checks import check_choice, check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.lanczos import Lanczos
 from genbench.measures.operators import CurvatureOperator
+from genbench.measures.precision import for_curvature
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import derive_seed
@@ -169,7 +170,7 @@ def leading_vectors(snapshot: Snapshot, k: int, *, scale: Tensor, seed: int) -> 
     They are of 12 Lanczos steps, which :func:`hessian_trace` makes too where D = I: directions, not eigenvectors."""
     plain = bool((scale == 1).all())
     lanczos = (
-        _lanczos(snapshot, "hessian", seed)
+        _lanczos(for_curvature(snapshot), "hessian", seed)
         if plain
         else Lanczos(
             lambda v: scale * snapshot.hessian.matvec(scale * v),

@@ -34,7 +34,7 @@ from genbench.process.memory import room
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 Count = Callable[[Any, Any], Any]
 
-FINDINGS = ("structure", "mean", "coupled")  # kept values that do not depend on the weights
+FINDINGS = ("structure", "mean", "coupled")  # kept values that do not depend on the weights or their precision
 SLICE = 1024  # examples of one graph, on a CPU
 _OUTPUTS = 2**24  # bytes of outputs that are kept before anybody has asked for them
 _SHARE = 0.25  # of the free memory, for graphs

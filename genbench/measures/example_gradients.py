@@ -11,6 +11,7 @@ from genbench.measures.evaluation import Evaluation
 from genbench.measures.examples import between, tensors_of, tolerance
 from genbench.measures.products import dense, gradient
 
+_ALONE = 4  # examples: of so few, each alone is quicker than all together with two alone to compare
 _ENTRIES = 2**22  # numbers in the gradients made at a time: more leave the cache, and are slower
 
 
@@ -150,7 +151,7 @@ def _of_batch(evaluation: Evaluation, batch: Any, n: int, vector: Tensor) -> Ite
     chunk = max(1, _ENTRIES // evaluation.size)
     # vmap batches some recurrent layers only if their weights are batched too
     recurrent = evaluation.recurrent and evaluation.device.type != "cpu"
-    ways: list[Any] = [(None, 0), (0, 0)] if vectorizable and not recurrent else []
+    ways: list[Any] = [(None, 0), (0, 0)] if vectorizable and not recurrent and n > _ALONE else []
     for first in range(0, n, chunk):
         m = min(chunk, n - first)
         some = tuple(part[first : first + m] for part in parts)

@@ -35,6 +35,7 @@ class Session:
     progress: Any = None  # counts the passes over the data
     by_numpy: bool = False  # NumPy computes large linear layers
     differentiates: bool = False  # the forward pass takes derivatives itself, as a potential does by its inputs
+    converted: bool = False  # the modules hold other tensors than the live ones, in another dtype
     placed: list[tuple[Any, ...]] = field(default_factory=list)  # weights put into the network, the current ones last
 
 
@@ -74,6 +75,7 @@ class FrozenNetwork:
         fixed: name -> frozen parameter or buffer.
         size: number of trainable parameters.
         dtype: precision of a view in another precision than the network's own, else None.
+        source: refers to what such a view was made of; None for any other.
 
     Raises:
         ValueError: not a network, no trainable parameters, or weights that are not finite, sharded or quantized.
@@ -108,6 +110,7 @@ class FrozenNetwork:
         self.recurrent = any(isinstance(m, nn.RNNBase) for m in inner.modules())
         self.session = _SESSIONS.setdefault(inner, Session())
         self.dtype: torch.dtype | None = None
+        self.source: Callable[[], Any] | None = None
         self._leaves: dict[str, nn.Parameter] = {}  # of that dtype
         self._shared: dict[Any, Any] = {}
 
@@ -144,6 +147,7 @@ class FrozenNetwork:
     def view(self, keep: tuple[str, ...], **changes: Any) -> Self:
         """A copy with some attributes changed that keeps, of the shared values, those under ``keep`` alone."""
         other = copy.copy(self)
+        other.source = None
         vars(other).update(changes)
         other._shared = {key: value for key, value in self._shared.items() if key in keep}
         return other
@@ -212,6 +216,7 @@ class FrozenNetwork:
                     yield
             finally:
                 self.session.live, self.session.room, self.session.attributes = None, None, []
+                self.session.converted = False
                 live.restored = True  # a generator that is closed later must not restore again
                 self.session.placed.clear()
 
@@ -243,6 +248,8 @@ class FrozenNetwork:
         state = {name: t.clone() if name in moving else t for name, t in state.items()}
         with ExitStack() as stack:
             if self.dtype is None:
+                if session.converted:  # the modules hold the leaves of a view in another dtype
+                    stack.enter_context(live.replace_tensors({name: live.tensors[name] for name in state}))
                 stack.enter_context(live.replace_data(state, leaves=self.parameters.keys()))
             else:  # the live tensors keep their dtype: processes that share the network hold on to their gradients
                 plain = {name: t.to(live.tensors[name].dtype) for name, t in state.items()}
@@ -252,6 +259,8 @@ class FrozenNetwork:
                 for name, leaf in leaves.items():
                     stack.callback(_set, leaf, leaf.data, leaf.requires_grad)
                     _set(leaf, state[name], True)
+                stack.callback(setattr, session, "converted", session.converted)
+                session.converted = True
             session.placed.append(key)
             try:
                 yield leaves

@@ -14,7 +14,7 @@ from torch import Tensor
 from genbench.im2col import Im2col
 from genbench.measures.batch_structure import EXAMINED
 from genbench.measures.batches import Batches
-from genbench.measures.evaluation import SLICE, Evaluation, graph_memory
+from genbench.measures.evaluation import FINDINGS, SLICE, Evaluation, graph_memory
 from genbench.measures.examples import mean_of, tolerance
 from genbench.measures.precision import in_precision, movable
 from genbench.measures.products import NO_SECOND, Curvature, Product, flat, hessian
@@ -202,7 +202,7 @@ def _check_second(evaluation: Evaluation, some: Any) -> None:
     - the gradient disagrees with differences of the loss: the padding row of an embedding has none, and a
       straight-through rounding has another. Products are of that gradient, if its derivative is symmetric.
     """
-    few = evaluation.view(("vector", "structure"), passes=Batches([some]))
+    few = evaluation.view(("vector", *FINDINGS), passes=Batches([some]))
     exact = few if _is_double(few) else in_precision(few, torch.float64)
     if exact is None:
         return

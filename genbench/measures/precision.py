@@ -6,6 +6,7 @@ the rises of a loss with a large constant. Such losses are measured in a float64
 """
 
 import math
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -56,6 +57,13 @@ def movable(evaluation: E) -> E:
     return evaluation if evaluation.dtype or not small else in_precision(evaluation, torch.float32) or evaluation
 
 
+def for_curvature(evaluation: E) -> E:
+    """The network in the precision that its curvature needs: of a copy in float64, on which rises are measured, it may
+    be the original."""
+    source = None if evaluation.source is None else evaluation.source()
+    return evaluation if source is None else precise(source, moved=False)[0]
+
+
 def in_double(evaluation: E) -> E:
     """The network in float64 where it allows, else as it is."""
     return in_precision(evaluation, torch.float64) or evaluation
@@ -84,8 +92,10 @@ def _is_coarse(evaluation: Evaluation) -> bool:
 
 def _in_precision(evaluation: E, dtype: torch.dtype) -> E | None:
     loss = deepcopy(evaluation.loss).to(dtype) if isinstance(evaluation.loss, nn.Module) else evaluation.loss
-    view = evaluation.in_dtype(dtype, FINDINGS, loss=loss)
+    # the second derivative is compared in float64 whatever the precision of the network
+    view = evaluation.in_dtype(dtype, (*FINDINGS, "second derivative"), loss=loss)
     own = max(torch.finfo(p.dtype).eps for p in evaluation.parameters.values())
+    view.source = weakref.ref(evaluation)  # it holds the view, and both may hold large graphs
     near = {"rel_tol": max(1e-3, 8 * own), "abs_tol": max(1e-4, 4 * own)}
     try:
         with view.measuring(), view.placed() as leaves:

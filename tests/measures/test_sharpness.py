@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from genbench.measures import (
     m_sharpness,
     sam_sharpness,
 )
+from genbench.measures.operators import CurvatureOperator
 from genbench.measures.perturbations import generator_of
 from genbench.measures.sharpness_ascent import Ball, Climb, directions, highest
 from tests.helpers.networks import NETS, build, quadratic
@@ -176,6 +178,30 @@ def test_of_fitted_networks_twelve_starts_find_what_two_hundred_ascents_find():
     assert sum(alone) / 4 < 0.5
     assert min(several) > 0.999
     assert any(agreed)
+
+
+def test_a_fitted_network_starts_along_the_curvature_that_the_trace_has_found(monkeypatch):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    x = torch.randn(30, 4)
+    y = model(x).argmax(1).detach()
+    with torch.no_grad():
+        model[2].weight.mul_(600)
+        model[2].bias.mul_(600)
+    products: list[int] = []
+    own = CurvatureOperator.matvec
+    monkeypatch.setattr(CurvatureOperator, "matvec", lambda self, v: products.append(1) or own(self, v))
+    snapshot = Snapshot(model, F.cross_entropy, [(x, y)])
+    assert 1e-4 < snapshot.mean_loss < 1e-2  # the curvature is taken in float32, the rise in float64
+    alone = sam_sharpness(snapshot).value
+    assert len(products) == 12
+    shared = Snapshot(model, F.cross_entropy, [(x, y)])
+    hessian_trace(shared)
+    products.clear()
+    assert sam_sharpness(shared).value == alone
+    assert not products
+    exact = Snapshot(deepcopy(model).double(), F.cross_entropy, [(x.double(), y)])
+    assert alone == pytest.approx(sam_sharpness(exact).value, rel=1e-4)
 
 
 def test_starts_without_a_loss_of_single_examples():
