@@ -26,8 +26,8 @@ class NumpyLinear(TorchFunctionMode):
 
 
 def _is_ours(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether these are ordinary matrices, whose operations nobody watches: neither a mode, nor torch.func, nor
-    derivatives in forward mode."""
+    """Whether these are ordinary matrices, whose operations nobody watches or casts: neither a mode, nor torch.func,
+    nor derivatives in forward mode, nor a network's own autocast."""
     return (
         type(x) is Tensor
         and all(type(t) in (Tensor, nn.Parameter) for t in (weight, bias) if t is not None)
@@ -35,9 +35,11 @@ def _is_ours(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and x.dtype == weight.dtype == (weight if bias is None else bias).dtype
         and x.dtype in (torch.float32, torch.float64)
         and x.layout == weight.layout == torch.strided
+        and not (x.is_neg() or weight.is_neg())
         and weight.ndim == 2
         and x.ndim >= 2
         and x.numel() * len(weight) >= _LEAST
+        and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
         and _get_current_dispatch_mode() is None
         and forward_ad._current_level < 0

@@ -60,6 +60,10 @@ def test_what_torch_watches_it_computes_itself(products):
             F.linear(x, weight)
         F.linear(x.to(torch.bfloat16), weight.to(torch.bfloat16))
         F.linear(x[0], weight)
+        negative = F.linear(torch.complex(x, x).conj().imag, weight)  # a view with its sign pending
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert F.linear(x, weight).dtype is torch.bfloat16
+    assert torch.equal(negative, F.linear(-x, weight))
     assert torch.equal(batched[0], F.linear(x, weight))
     assert torch.allclose(forward, F.linear(x, weight))
     assert counter.get_total_flops() == 2 * 5 * 4 * 3

@@ -73,7 +73,7 @@ def restoring(model: nn.Module) -> Iterator[None]:
 
 
 def _copy(tensor: Tensor, value: Tensor) -> None:
-    if not torch.equal(tensor, value):  # copying would count as a change of the tensor
+    if tensor.is_sparse or not torch.equal(tensor, value):  # copying would count as a change of the tensor
         tensor.copy_(value)
 
 

@@ -1,4 +1,6 @@
-"""Which hooks of Lightning a callback uses."""
+"""Which hooks of Lightning a callback or a datamodule uses."""
+
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -6,6 +8,7 @@ from genbench.callbacks.base import Measuring
 from genbench.callbacks.stop import Stop
 
 OF_BATCHES = ("on_train_batch_start", "on_train_batch_end")
+OF_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 def overrides(callback: pl.Callback, hook: str) -> bool:
@@ -33,3 +36,10 @@ def acts_on_batches(callback: pl.Callback) -> bool:
 def is_own(callback: pl.Callback) -> bool:
     """Whether a callback is genbench's, which knows that an item of the training loader may be an epoch."""
     return type(callback).__module__.startswith("genbench.")
+
+
+def hook_on_batches(data: Any) -> str | None:
+    """The hook of its own by which a datamodule changes each batch, if it has one."""
+    lightning = pl.LightningDataModule
+    own = [hook for hook in OF_TRANSFER if getattr(type(data), hook, None) not in (None, getattr(lightning, hook))]
+    return own[0] if own else None

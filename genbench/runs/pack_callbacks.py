@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from genbench.runs.hooks import acts, overrides
+from genbench.runs.hooks import acts, hook_on_batches, overrides
 from genbench.runs.run import Run
 from genbench.training import Unpackable
 
@@ -28,7 +28,9 @@ HOOKS = (
 
 
 def check_hooks(run: Run) -> None:
-    """Refuse callbacks with hooks that a pack does not call."""
+    """Refuse callbacks and a datamodule with hooks that a pack does not call."""
+    if hook := hook_on_batches(run.data):
+        raise Unpackable(f"data {type(run.data).__name__} uses {hook}, which a pack has not")
     for callback in run.callbacks:
         used = [hook for hook in vars(pl.Callback) if not hook.startswith("_") and overrides(callback, hook)]
         if other := sorted(set(used) - set(HOOKS)):

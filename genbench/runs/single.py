@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genbench.data.base import TensorData
+from genbench.data.batches import Batches
 from genbench.measures.random_state import restoring_random_state, seed_all
 from genbench.process.progress import Pace
 from genbench.process.termination import terminable
 from genbench.rng import derive_seed
 from genbench.runs.build import build_trainer, signals
-from genbench.runs.hooks import acts_on_batches, is_own
+from genbench.runs.hooks import acts_on_batches, hook_on_batches, is_own
 from genbench.runs.run import Run, ending, opened
 from genbench.runs.state import CHECKPOINT, ENDED, read_checkpoint, remove_state
 from genbench.training import Checkpoint, Shard, StopTogether
@@ -88,6 +89,8 @@ def _trains_by_epochs(run: Run, shard: Shard | None) -> bool:
     return (
         shard is None
         and getattr(type(run.data), "train_dataloader", None) is TensorData.train_dataloader
+        and isinstance(run.data.train_batches(), Batches)
+        and hook_on_batches(run.data) is None
         and all(is_own(callback) and not acts_on_batches(callback) for callback in run.callbacks)
         and (kept is None or "whole_epochs" in (kept["loader"] or {}))
     )

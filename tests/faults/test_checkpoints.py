@@ -1,15 +1,18 @@
 """Checkpoints in the midst of an epoch and at SIGTERM: a run continues bit for bit."""
 
 import signal
+from contextlib import nullcontext
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+from genbench.data.mnist1d import MNIST1D
 from genbench.runs import execute, single
 from genbench.runs.run import Interrupted
 from genbench.runs.run_pack import RunPack
-from genbench.training import AtomicCheckpointIO, Training
+from genbench.training import AtomicCheckpointIO, Training, Unpackable
 
 FEW = (
     "measures.sam_sharpness.starts=2",
@@ -121,6 +124,41 @@ def test_a_run_is_one_item_an_epoch_where_all_callbacks_are_genbenchs(configure,
         plain["callbacks"]["idle"] = {"_target_": f"{__name__}.Idle"}
     assert execute.run(plain)["status"] == "completed"
     assert len(items) == (3 if own else 27)  # steps of 9 an epoch
+
+
+class Scaled(MNIST1D):
+    """Somebody's data, whose batches change on their way to the network."""
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        x, y = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return 0 * x, y
+
+
+class Own(MNIST1D):
+    """Somebody's data with a loader that is not genbench's."""
+
+    def train_batches(self):
+        def collate(rows):
+            x, y = zip(*rows, strict=True)
+            return torch.stack(x)[None], torch.stack(y)[None]
+
+        return DataLoader(TensorDataset(*self.tensors("train")), batch_size=20, collate_fn=collate)
+
+
+@pytest.mark.parametrize("kind", [Scaled, Own])
+def test_what_a_datamodule_does_to_batches_is_done_to_each(configure, monkeypatch, kind):
+    """Lightning hands its hooks an item of the loader, which has to be one batch; a loader of its own has no place
+    within an epoch, so a checkpoint that is due there warns."""
+    plain, items = configure("checkpoint_seconds=0", *FEW), []
+    plain["data"]["_target_"] = f"{__name__}.{kind.__name__}"
+    monkeypatch.setattr(Training, "on_train_batch_start", lambda self, batch, index: items.append(batch), raising=False)
+    with pytest.warns(UserWarning, match="position of DataLoader") if kind is Own else nullcontext():
+        assert execute.run(plain)["status"] == "completed"
+    assert len(items) == 27
+    assert all(bool(x.any()) is (kind is Own) for x, _ in items)
+    if kind is Scaled:
+        with pytest.raises(Unpackable, match="data Scaled uses transfer_batch_to_device, which a pack has not"):
+            execute.run_packed([{**plain, "seed": s} for s in (1, 2)], choices=[{}] * 2, overrides=[()] * 2)
 
 
 @pytest.mark.parametrize("by_batch", [False, True])

@@ -690,9 +690,13 @@ def test_sparse_gradients(kind):
     a, b = Snapshot(sparse, CE, [(x, y)]), Snapshot(plain, CE, [(x, y)])
     functions = [gradient_norm, empirical_fisher_trace, sam_sharpness]
     functions += [hessian_trace] if kind == "module" else []  # torch has no second derivative of the other
+    CE(sparse(x), y).backward()  # training leaves a sparse gradient
+    left = sparse.table.weight.grad
     for function in functions:
         assert function(a).value == pytest.approx(function(b).value, rel=1e-9)
     assert sparse.table.sparse == (kind == "module")
+    assert sparse.table.weight.grad is left
+    assert left.is_sparse
 
 
 def test_a_compiled_network_is_measured_as_the_one_inside():
