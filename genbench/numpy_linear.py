@@ -43,6 +43,7 @@ def _is_ours(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and not torch._C._are_functorch_transforms_active()
         and _get_current_dispatch_mode() is None
         and forward_ad._current_level < 0
+        and torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # a checkpoint computes it again outside
     )
 
 
@@ -96,15 +97,26 @@ class _Outer(torch.autograd.Function):
 
 
 def _rows(x: Tensor, weight: Tensor) -> Tensor:
+    if _are_batched(x, weight):
+        return x @ weight.T
     return _Linear.apply(x, weight, None) if torch.is_grad_enabled() else _multiplied(x, weight.T)
 
 
 def _back(g: Tensor, weight: Tensor) -> Tensor:
+    if _are_batched(g, weight):
+        return g @ weight
     return _Back.apply(g, weight) if torch.is_grad_enabled() else _multiplied(g, weight)
 
 
 def _outer(g: Tensor, x: Tensor) -> Tensor:
+    if _are_batched(g, x):
+        return g.T @ x
     return _Outer.apply(g, x) if torch.is_grad_enabled() else _multiplied(g.T, x)
+
+
+def _are_batched(*tensors: Tensor) -> bool:
+    """Whether a network differentiates in its forward pass with many vectors at once."""
+    return torch._C._are_functorch_transforms_active() or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
 
 
 def _multiplied(a: Tensor, b: Tensor) -> Tensor:
