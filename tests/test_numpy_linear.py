@@ -82,3 +82,29 @@ def test_measures_use_it_where_it_is_faster(products, monkeypatch):
         found[serves] = hessian_eigenvalues(snapshot)["lambda_1"].value, sam_sharpness(snapshot).value
         assert bool(products) is serves
     assert found[True] == pytest.approx(found[False], rel=1e-5)
+
+
+def test_a_network_may_checkpoint_activations_and_differentiate_many_vectors_in_its_forward_pass(products):
+    from torch.utils.checkpoint import checkpoint
+
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4)).double()
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+
+    def checkpointed():
+        return checkpoint(inner, x, use_reentrant=False)
+
+    def jacobian():
+        out = inner(x)
+        rows = torch.eye(out.numel(), dtype=out.dtype).view(-1, *out.shape)
+        return torch.autograd.grad(out, x, rows, is_grads_batched=True, create_graph=True)[0].square()
+
+    for output in (checkpointed, jacobian):
+        plain = torch.autograd.grad(output().sum(), [*inner.parameters()], allow_unused=True)
+        with NumpyLinear():
+            value = output()
+        found = torch.autograd.grad(value.sum(), [*inner.parameters()], allow_unused=True)
+        for a, b in zip(found, plain, strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or torch.allclose(a, b, rtol=1e-8, atol=1e-12)
+    assert products  # the Jacobian's first pass

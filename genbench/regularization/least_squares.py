@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from genbench.checks import check_number
 from genbench.module_state import eval_mode
@@ -37,10 +38,11 @@ class LeastSquares(Method):
         self.register_buffer("ridge", torch.tensor(number, dtype=torch.float64))  # -1: chosen
 
     def build(self, net: nn.Module) -> nn.Module:
-        if not isinstance(getattr(net, "head", None), nn.Linear):
+        head = getattr(net, "head", None)
+        if not isinstance(head, nn.Linear) or is_parametrized(head):
             raise ValueError(
-                f"regularization LeastSquares: {type(net).__name__} has no linear layer head; accepted: a network that "
-                "ends with one"
+                f"regularization LeastSquares: {type(net).__name__} has no linear layer head with weights of its own; "
+                "accepted: a network that ends with one"
             )
         return net
 
@@ -73,6 +75,8 @@ def least_squares(features: Tensor, targets: Tensor, ridge: float | None = 0.0) 
     """The weights W [F, K] of the ridge regression of targets [n, K] on features [n, F], without an intercept; of
     minimum norm at ``ridge`` 0; None: the ridge by leaving each example out, see :class:`LeastSquares`."""
     u, s, v = torch.linalg.svd(features, full_matrices=False)
+    if not s.any():
+        return torch.zeros_like(features.T @ targets)
     known = s > s[0] * max(features.shape) * torch.finfo(s.dtype).eps
     u, s, v = u[:, known], s[known], v[known]
     along = u.T @ targets

@@ -1,5 +1,6 @@
 """The order of a training step, stated once for lanes that compute separately and for lanes that compute as one."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -68,12 +69,18 @@ class Unhooked:
 
     def __init__(self, optimizer: Any, trainer: Any) -> None:
         self._optimizer, self.param_groups = optimizer, optimizer.param_groups
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        self._given = () if closure is None or closure.default is None else (_nothing,)  # as the Trainer would
         self._counted = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
 
     def step(self) -> None:
         self._counted.increment_ready()
-        self._optimizer.step()
+        self._optimizer.step(*self._given)
         self._counted.increment_completed()
+
+
+def _nothing() -> None:
+    """A closure that computes nothing: the gradient is there."""
 
 
 def gradient_step(

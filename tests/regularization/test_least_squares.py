@@ -110,10 +110,24 @@ def test_members_that_have_their_own_examples_fit_those(configure, tmp_path):
 
 
 def test_what_has_no_linear_head_is_refused():
-    with pytest.raises(ValueError, match="LeastSquares: Sequential has no linear layer head; accepted: a network that"):
+    with pytest.raises(ValueError, match="Sequential has no linear layer head with weights of its own; accepted: a"):
         LeastSquares().build(nn.Sequential(nn.Linear(3, 2)))
     with pytest.raises(ValueError, match="LeastSquares: ridge is -1; accepted"):
         LeastSquares(ridge=-1)
+
+
+def test_a_head_whose_weights_are_computed_is_refused():
+    net = RandomFeatures(input_shape=(1, 6), classes=3, width=5)
+    torch.nn.utils.parametrizations.weight_norm(net.head)
+    with pytest.raises(ValueError, match="RandomFeatures has no linear layer head with weights of its own"):
+        LeastSquares().build(net)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3, None])
+@pytest.mark.parametrize("width", [0, 5])
+def test_features_that_are_all_zero_have_no_weights(width, ridge):
+    features, targets = torch.zeros(9, width, dtype=torch.float64), torch.eye(9, dtype=torch.float64)[:, :3]
+    assert torch.equal(least_squares(features, targets, ridge), torch.zeros(width, 3, dtype=torch.float64))
 
 
 def test_targets_of_many_labels_are_refused():

@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from genbench.training.step import gradient_step, training_step
+from genbench.training.step import Unhooked, gradient_step, training_step
 
 PARTS = ("transforms", "perturbs", "changes_gradient", "changes_weights_before")
 
@@ -71,3 +72,18 @@ def test_a_step_is_gradient_optimizer_schedule_and_what_follows(scheduled):
     found = training_step(lanes, "x", "y", optimizer=optimizer, schedule=schedule, step=3, total_steps=16)
     assert found == "objectives"
     assert asked == [("gradient", "x", "y", 3), "optimizer", *["schedule"] * scheduled, ("after", 0.25)]
+
+
+def test_an_optimizer_that_needs_a_closure_is_given_one_that_does_nothing():
+    class Needs(torch.optim.SGD):
+        def step(self, closure):
+            assert closure() is None
+            super().step()
+
+    weight = torch.ones(2, requires_grad=True)
+    counted = SimpleNamespace(increment_ready=lambda: None, increment_completed=lambda: None)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(manual_optimization=SimpleNamespace(optim_step_progress=counted)))
+    for kind in (Needs, torch.optim.SGD):
+        weight.grad = torch.ones(2)
+        Unhooked(kind([weight], lr=0.25), SimpleNamespace(fit_loop=loop)).step()
+    assert weight.tolist() == [0.5, 0.5]
