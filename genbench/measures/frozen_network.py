@@ -3,7 +3,7 @@
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -18,6 +18,7 @@ from genbench.measures.products import flat
 from genbench.measures.random_state import restoring_random_state
 from genbench.measures.supported import check_weights, shared_memory_note
 from genbench.module_state import ModuleTensors, attributes_of, renamed, unwrapped
+from genbench.numpy_linear import NumpyLinear
 from genbench.process import blas
 
 P = ParamSpec("P")
@@ -164,7 +165,7 @@ class FrozenNetwork:
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The model's output for other arguments, at these weights and in evaluation mode."""
-        with self.measuring():
+        with self.measuring(), NumpyLinear() if self.session.by_numpy else nullcontext():  # as batches are computed
             return self.model(*args, **kwargs)
 
     @contextmanager

@@ -26,6 +26,7 @@ APART = {
     "matched_mode_connectivity",  # of two networks, as the units of one are matched to the other's
     "gaussian_interpolation",  # of the data alone: measures=interpolation
     "convolution_interpolation",
+    "stability_ratio",  # of gradient descent of one learning rate: experiment=cohen2021
     "log_prior",  # of fully connected networks with two classes: measures=log_prior
     "marginal_likelihood_bound",
     "lempel_ziv_complexity",  # of functions of two values: measures=simplicity

@@ -178,10 +178,17 @@ def test_every_strategy_is_measured_somewhere(loader):
         "flat_minimum_search",
         "gradient_norm",
         "ghost_batch_norm",
+        "least_squares",
         "random_subspace",
+        "squared_error",
         "weight_elimination",
     }
-    assert missing - of_papers == {"curriculum", "transfer"}
+    assert missing - of_papers == {"curriculum", "transfer", "least_squares", "squared_error"}
+    chosen = [
+        loader.load_configuration("train", [f"experiment={name}"], run_mode=RunMode.RUN)
+        for name in ("belkin2019", "cohen2021")
+    ]
+    assert {"least_squares", "squared_error"} <= {name for config in chosen for name in config.regularization}
 
 
 class Forks(Launcher):

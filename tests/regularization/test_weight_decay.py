@@ -11,7 +11,7 @@ from tests.helpers.runs import by_hand, fit
 
 def test_with_adam_it_is_adamw():
     trained = fit(lambda: [WeightDecay(strength=0.3)]).network
-    assert same(trained, by_hand(network(), partial(torch.optim.AdamW, lr=0.05, weight_decay=0.3)))
+    assert same(trained, by_hand(network(), partial(torch.optim.AdamW, lr=0.05, weight_decay=0.3, fused=True)))
 
 
 def test_without_a_gradient_the_weights_shrink_by_the_same_factor_each_step():
