@@ -1,17 +1,52 @@
 """Reduce a part of the curves of a training to numbers: from, or until, a step that another reducer chooses."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import ClassVar
 
 from genbench.checks import check_integer
 from genbench.measures.trajectory import Curve, When, check_metric, check_when
 from genbench.records.estimate import Estimate
 
-Curves = dict[str, Curve]
+
+@dataclass(frozen=True, kw_only=True)
+class _Phase:
+    """A metric in a part of training, which the reducer in the field ``_bound`` begins or ends."""
+
+    metric: str
+    _bound: ClassVar[str] = "start"
+
+    @property
+    def _when(self) -> When:
+        when: When = getattr(self, self._bound)
+        return when
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric)
+        check_when(self._bound, self._when)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric, *self._when.metrics)
+
+    def __call__(self, curves: Mapping[str, Curve]) -> Estimate:
+        step = self._when.step(curves)
+        return Estimate(None, note=step) if isinstance(step, str) else self._reduced(curves[self.metric], step)
+
+    def _reduced(self, curve: Curve, step: int) -> Estimate:
+        raise NotImplementedError
+
+    def _unknown(self, found: Curve, when: str) -> Estimate | None:
+        """The estimate where a measurement is null, or there is none; else None."""
+        null = sum(value is None for _, value in found)
+        if found and not null:
+            return None
+        return Estimate(None, note=f"{self.metric} is null in {null} of {len(found)} measurements {when}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Median:
+class Median(_Phase):
     """The median of a metric over its measurements from a step on.
 
     Args:
@@ -19,30 +54,16 @@ class Median:
         start: :class:`genbench.measures.trajectory.First` or another reducer that chooses the step.
     """
 
-    metric: str
     start: When
 
-    def __post_init__(self) -> None:
-        check_metric(self.metric)
-        check_when("start", self.start)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (self.metric, *self.start.metrics)
-
-    def __call__(self, curves: Curves) -> Estimate:
-        start = self.start.step(curves)
-        if isinstance(start, str):
-            return Estimate(None, note=start)
-        found = [value for step, value in curves[self.metric] if step >= start]
-        known = [value for value in found if value is not None]
-        if not known or len(known) < len(found):
-            return Estimate(None, note=_null(self.metric, len(found) - len(known), len(found), f"from step {start}"))
-        return Estimate(median(known))
+    def _reduced(self, curve: Curve, step: int) -> Estimate:
+        found = [(at, value) for at, value in curve if at >= step]
+        unknown = self._unknown(found, f"from step {step}")
+        return unknown or Estimate(median(value for _, value in found if value is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rises:
+class Rises(_Phase):
     """The share of the windows of so many steps, from a step on, over which a metric rises: it is larger at their end
     than at their start. Windows overlap: one starts at each step at whose other end it is measured too.
 
@@ -52,28 +73,19 @@ class Rises:
         over: steps of a window, at least 1.
     """
 
-    metric: str
     start: When
     over: int = 1
-    _sign = 1
+    _sign: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_metric(self.metric)
-        check_when("start", self.start)
+        super().__post_init__()
         check_integer("over", self.over, least=1)
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (self.metric, *self.start.metrics)
-
-    def __call__(self, curves: Curves) -> Estimate:
-        start = self.start.step(curves)
-        if isinstance(start, str):
-            return Estimate(None, note=start)
-        values = {step: value for step, value in curves[self.metric] if step >= start and value is not None}
-        changes = [values[step + self.over] - values[step] for step in values if step + self.over in values]
+    def _reduced(self, curve: Curve, step: int) -> Estimate:
+        values = {at: value for at, value in curve if at >= step and value is not None}
+        changes = [values[at + self.over] - values[at] for at in values if at + self.over in values]
         if not changes:
-            return Estimate(None, note=f"{self.metric} is not measured {self.over} steps apart from step {start} on")
+            return Estimate(None, note=f"{self.metric} is not measured {self.over} steps apart from step {step} on")
         return Estimate(sum(self._sign * change > 0 for change in changes) / len(changes))
 
 
@@ -87,11 +99,11 @@ class Falls(Rises):
         over: steps of a window, at least 1.
     """
 
-    _sign = -1
+    _sign: ClassVar[int] = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tau:
+class Tau(_Phase):
     """Kendall's τ of a metric with the step, over its measurements until a step: 1 if it rises from each to the next.
 
     Args:
@@ -100,34 +112,21 @@ class Tau:
         start: the first step that counts.
     """
 
-    metric: str
     end: When
     start: int = 1
+    _bound: ClassVar[str] = "end"
 
     def __post_init__(self) -> None:
-        check_metric(self.metric)
-        check_when("end", self.end)
+        super().__post_init__()
         check_integer("start", self.start, least=1)
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return (self.metric, *self.end.metrics)
-
-    def __call__(self, curves: Curves) -> Estimate:
+    def _reduced(self, curve: Curve, step: int) -> Estimate:
         from scipy.stats import kendalltau
 
-        end = self.end.step(curves)
-        if isinstance(end, str):
-            return Estimate(None, note=end)
-        found = [(step, value) for step, value in curves[self.metric] if self.start <= step <= end]
-        known = [(step, value) for step, value in found if value is not None]
-        when = f"from step {self.start} to {end}"
-        if not known or len(known) < len(found):
-            return Estimate(None, note=_null(self.metric, len(found) - len(known), len(found), when))
-        if len({value for _, value in known}) < 2:
+        found = [(at, value) for at, value in curve if self.start <= at <= step]
+        when = f"from step {self.start} to {step}"
+        if unknown := self._unknown(found, when):
+            return unknown
+        if len({value for _, value in found}) < 2:
             return Estimate(None, note=f"undefined: {self.metric} has a single value {when}")
-        return Estimate(float(kendalltau(*zip(*known, strict=True)).statistic))
-
-
-def _null(metric: str, null: int, count: int, when: str) -> str:
-    return f"{metric} is null in {null} of {count} measurements {when}"
+        return Estimate(float(kendalltau(*zip(*found, strict=True)).statistic))
