@@ -33,8 +33,8 @@ def acts_on_batches(callback: pl.Callback) -> bool:
     return any(acts(callback, hook) for hook in OF_BATCHES)
 
 
-def is_own(callback: pl.Callback) -> bool:
-    """Whether a callback is genbench's, which knows that an item of the training loader may be an epoch."""
+def knows_epochs(callback: pl.Callback) -> bool:
+    """Whether a callback knows that an item of the training loader may be an epoch, as genbench's do."""
     return type(callback).__module__.startswith("genbench.")
 
 

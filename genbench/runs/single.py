@@ -11,7 +11,7 @@ from genbench.process.progress import Pace
 from genbench.process.termination import terminable
 from genbench.rng import derive_seed
 from genbench.runs.build import build_trainer, signals
-from genbench.runs.hooks import acts_on_batches, hook_on_batches, is_own
+from genbench.runs.hooks import acts_on_batches, hook_on_batches, knows_epochs
 from genbench.runs.run import Run, ending, opened
 from genbench.runs.state import CHECKPOINT, ENDED, read_checkpoint, remove_state
 from genbench.training import Checkpoint, Shard, StopTogether
@@ -91,6 +91,6 @@ def _trains_by_epochs(run: Run, shard: Shard | None) -> bool:
         and getattr(type(run.data), "train_dataloader", None) is TensorData.train_dataloader
         and isinstance(run.data.train_batches(), Batches)
         and hook_on_batches(run.data) is None
-        and all(is_own(callback) and not acts_on_batches(callback) for callback in run.callbacks)
+        and all(knows_epochs(callback) and not acts_on_batches(callback) for callback in run.callbacks)
         and (kept is None or "whole_epochs" in (kept["loader"] or {}))
     )

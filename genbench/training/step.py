@@ -68,10 +68,14 @@ class Unhooked:
     """
 
     def __init__(self, optimizer: Any, trainer: Any) -> None:
-        self._optimizer, self.param_groups = optimizer, optimizer.param_groups
+        self._optimizer = optimizer
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self._given = () if closure is None or closure.default is None else (_nothing,)  # as the Trainer would
         self._counted = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+    @property
+    def param_groups(self) -> Any:
+        return self._optimizer.param_groups
 
     def step(self) -> None:
         self._counted.increment_ready()
