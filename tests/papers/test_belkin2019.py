@@ -5,7 +5,6 @@ import random
 import pytest
 
 from tests.helpers.experiments import judged, node, rows, trained
-from tests.helpers.pictures import write_splits
 
 RISK, BIAS, VARIANCE = (f"test/performance/squared_{name}" for name in ("risk", "bias2", "variance"))
 ERROR, NORM = "test/performance/member_error", "weights/norm/l2"
@@ -59,18 +58,6 @@ WRONG = {
 }
 
 
-def test_every_claim_can_be_replicated():
-    found = judged("belkin2019", numbers)
-    assert {verdict.status for verdict in found.values()} == {"replicated"}, [each.words for each in found.values()]
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_numbers_that_violate_a_claim_do_not_replicate_it(case):
-    claim, changes = WRONG[case]
-    verdict = judged("belkin2019", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
-
-
 def test_the_claims_are_the_same_at_the_papers_scale():
     found = judged("belkin2019_paper", lambda run: numbers(run, scale=20))
     assert [*found] == [*node("belkin2019")["claims"]["rules"]]
@@ -91,9 +78,7 @@ def test_a_fit_of_each_row_on_the_laptop(row, tmp_path):
 
 
 @pytest.mark.parametrize("row", rows("belkin2019_paper"), ids=str)
-def test_a_fit_of_each_row_at_the_papers_scale(row, tmp_path, monkeypatch):
-    small = write_splits(tmp_path / "images", train=60, test=20, side=32)
-    monkeypatch.setenv("GENBENCH_CACHE", str(small / "cache"))
+def test_a_fit_of_each_row_at_the_papers_scale(row, small, tmp_path):
     few = ("data.train_size=40", "data.batch_size=10", "model.width=12", "trainer.accelerator=cpu")
     chosen = [word for word in row if not word.startswith(("model.width", "data.hub", "data.train_size"))]
     check(trained(tmp_path, "experiment=belkin2019_paper", *chosen, *few, f"data.path={small}"))

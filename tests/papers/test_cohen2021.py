@@ -5,7 +5,6 @@ import random
 import pytest
 
 from tests.helpers.experiments import judged, node, rows, trained
-from tests.helpers.pictures import write_splits
 
 LR, MOMENTUM, BATCH = "optimizer.lr", "optimizer.momentum", "data.batch_size"
 RATIO, LOSS = "train/flatness/stability_ratio", "train/optimization/objective"
@@ -95,14 +94,7 @@ def test_at_a_rate_above_the_edge_the_loss_rises_and_the_numbers_are_there(tmp_p
     assert found[RISES] > 0
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Folders of images like those of CIFAR-10."""
-    return write_splits(tmp_path_factory.mktemp("images"), train=60, test=20, side=32)
-
-
 @pytest.mark.parametrize("row", rows("cohen2021_paper"), ids=str)
-def test_a_few_steps_at_the_papers_scale(row, small, tmp_path, monkeypatch):
-    monkeypatch.setenv("GENBENCH_CACHE", str(small / "cache"))
+def test_a_few_steps_at_the_papers_scale(row, small, tmp_path):
     found = trained(tmp_path, "experiment=cohen2021_paper", *short(row, size=40), f"data.path={small}", "data.hub=null")
     check(found, row)

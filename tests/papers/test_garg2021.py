@@ -5,7 +5,6 @@ import random
 import pytest
 
 from tests.helpers.experiments import judged, node, rows, trained
-from tests.helpers.pictures import write_splits
 
 BOUND, ERROR, CLEAN = "test/bound/ratt_bound", "test/performance/error", "test/bound/clean_error"
 EXCESS, RANDOM = "test/bound/ratt_excess", "test/bound/random_error"
@@ -108,15 +107,8 @@ def test_five_steps_of_each_row_on_the_laptop(row, tmp_path):
     check(trained(tmp_path, "experiment=garg2021", *short(row, size=100), "data.test_size=50"), row)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Folders of images like those of CIFAR-10 and MNIST."""
-    return write_splits(tmp_path_factory.mktemp("images"), train=60, test=20, side=32)
-
-
 @pytest.mark.parametrize("row", rows("garg2021_paper"), ids=str)
-def test_five_steps_at_the_papers_scale(row, small, tmp_path, monkeypatch):
-    monkeypatch.setenv("GENBENCH_CACHE", str(small / "cache"))
+def test_five_steps_at_the_papers_scale(row, small, tmp_path):
     width = "[8,8,4]" if "model=mlp" in row else 4
     given = (f"data.path={small}", f"model.width={width}")
     check(trained(tmp_path, "experiment=garg2021_paper", *short(row, size=40), *given), row)

@@ -38,21 +38,9 @@ WRONG = {
 }
 
 
-def test_every_claim_can_be_replicated():
-    found = judged("greydanus2020", numbers)
-    assert {verdict.status for verdict in found.values()} == {"replicated"}, [each.words for each in found.values()]
-
-
 def test_the_two_published_tables_differ_by_more_than_the_margin():
     assert judged("greydanus2020", lambda run: numbers(run, table=README))["C6b"].status == "not replicated"
     assert judged("greydanus2020", lambda run: numbers(run, table=NOTEBOOK))["C6a"].status == "not replicated"
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_numbers_that_violate_a_claim_do_not_replicate_it(case):
-    claim, changes = WRONG[case]
-    verdict = judged("greydanus2020", lambda run: numbers(run, **changes))[claim]
-    assert verdict.status == "not replicated", verdict.words
 
 
 @pytest.mark.parametrize("row", rows("greydanus2020"), ids=str)
