@@ -21,8 +21,8 @@ FILES = sorted(path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml"))
 CHOICES = [path for path in FILES if not path.name.startswith("_")]
 GROUPS = {"data", "model", "optimizer", "scheduler", "regularization", "measures", "callbacks", "logger", "trainer"}
 METHODS = [name for name in choices("regularization") if name != "none"]
-# those at a paper's own scale, or on its images, have tests of their own
-OWN = ("_paper", "_images")
+# those on real data have tests of their own
+OWN = ("_paper", "_middle", "_images")
 EXPERIMENTS = sorted(p.stem for p in FILES if p.parent.name == "experiment" and not p.stem.endswith(OWN))
 OTHER_PARENTS = {"experiment", "launcher", "sweeper"}
 

@@ -153,6 +153,30 @@ def test_runs_at_the_paper_s_scale_have_verdicts_of_their_own(work):
     assert all(line.endswith("40 runs, trained and measured in 80 s of one process (cpu, threads=1)") for line in costs)
 
 
+def test_a_middle_scale_is_listed_between_the_others_and_has_verdicts_of_its_own(work):
+    folder = work / "conf" / "experiment"
+    scaled = (folder / f"{NAME}_paper.yaml").read_text()
+    (folder / f"{NAME}_middle.yaml").write_text(scaled.replace(f"{NAME}_paper", f"{NAME}_middle"))
+    runs(work / "runs" / f"{NAME}_middle")
+    status, out, _ = papers(work, "runs")
+    assert status == 0
+    block = out[out.index(f"\n{NAME}_middle: ") :].splitlines()[2:6]
+    assert [line.split("  ")[1] for line in block[:3]] == ["laptop", "middle scale", "paper's scale"]
+    assert block[3] == f"  2 replicated, 1 not replicated (runs/{NAME}_middle)"
+
+
+def test_a_study_of_genbenchs_own_names_no_paper(work):
+    file = work / "conf" / "experiment" / f"{NAME}.yaml"
+    left_out = ("  authors:", "  year:", "  link:")
+    file.write_text("".join(line for line in file.open() if not line.startswith(left_out)))
+    status, out, _ = papers(work, NAME)
+    assert status == 0
+    assert out.splitlines()[0] == f"{NAME}: On *tiny* penalties & <weights> (A study of genbench's own)"
+    shown = (work / "runs" / "papers.html").read_text()
+    assert "A study of genbench&#39;s own" in shown
+    assert 'href="None"' not in shown
+
+
 def test_every_paper_of_genbench_is_listed(tmp_path):
     (tmp_path / "runs").mkdir()
     status, out, err = typed(tmp_path, "genbench-table", "--papers")

@@ -10,7 +10,10 @@ from typing import Any
 from genbench.claims import registration
 from genbench.report.papers.paper import Paper, read
 
-AT_SCALE = "_paper"  # ends the name of an experiment at the paper's own scale
+LAPTOP = "laptop"
+PAPERS_SCALE = "paper's scale"
+# by the end of an experiment's name: that of a laptop's minutes, of a night on real data, and of the paper itself
+_SCALES = {"": LAPTOP, "_middle": "middle scale", "_paper": PAPERS_SCALE}
 _HAS_PAPER = re.compile(r"^paper:(?![ \t]*(?:null|~)[ \t]*$)", re.MULTILINE)
 
 
@@ -65,7 +68,8 @@ class Experiment:
 
 
 def choices(places: Sequence[Path]) -> dict[str, Path]:
-    """Return the file of every experiment that has a ``paper``, by choice; those at a paper's own scale are left out.
+    """Return the file of every experiment that has a ``paper``, by choice; those at another scale than the
+    laptop's are left out.
 
     Args:
         places: folders of YAML files; of two files with one name the first counts.
@@ -73,15 +77,24 @@ def choices(places: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place in places:
         for file in sorted((place / "experiment").glob("[!_]*.yaml")):
-            if not file.stem.endswith(AT_SCALE) and _HAS_PAPER.search(file.read_text()):
+            if plain(file.stem) == file.stem and _HAS_PAPER.search(file.read_text()):
                 found.setdefault(file.stem, file)
     return dict(sorted(found.items()))
 
 
-def at_scale(file: Path) -> Path | None:
-    """Return the file of the same experiment at the scale of the paper, if there is one."""
-    other = file.with_stem(file.stem + AT_SCALE)
-    return other if other.is_file() else None
+def plain(choice: str) -> str:
+    """Return the name of the laptop's experiment of an experiment at any scale.
+
+    >>> plain("foret2021_middle"), plain("foret2021")
+    ('foret2021', 'foret2021')
+    """
+    return next(choice.removesuffix(end) for end in reversed(_SCALES) if choice.endswith(end))
+
+
+def at_scales(file: Path) -> dict[str, Path]:
+    """Return the files of an experiment at every scale that it has, by what the scale is called; the laptop's first."""
+    files = {scale: file.with_stem(file.stem + end) for end, scale in _SCALES.items()}
+    return {scale: each for scale, each in files.items() if each.is_file()}
 
 
 def composed(files: Sequence[Path], places: Sequence[Path]) -> list[Experiment]:

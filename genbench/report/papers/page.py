@@ -11,7 +11,8 @@ from genbench.report import command, render
 from genbench.report.figures import style
 from genbench.report.figures.style import Drawing
 from genbench.report.papers import scoreboard
-from genbench.report.papers.scoreboard import PAPERS_SCALE, Board, Entry
+from genbench.report.papers.experiments import PAPERS_SCALE
+from genbench.report.papers.scoreboard import Board, Entry
 from genbench.report.render import escaped
 from genbench.report.selection import Selection
 from genbench.report.table import build
@@ -48,8 +49,9 @@ def _lines(shown: Board, entry: Entry, drawn: Sequence[Drawing]) -> Iterator[str
     assert entry.selection is not None
     paper = entry.paper
     yield f"# {escaped(entry.experiment.choice)}: {escaped(paper.title)}\n"
-    yield f"{escaped(paper.citation)}, [{escaped(paper.link)}]({paper.url}). {escaped(entry.counts)}.\n"
-    yield f"## What was claimed\n\n{escaped(paper.claimed)}\n"
+    cited = f", [{escaped(paper.link)}]({paper.url})" if paper.link else ""
+    yield f"{escaped(paper.citation)}{cited}. {escaped(entry.counts)}.\n"
+    yield f"## {'What was claimed' if paper.link else 'What is asked'}\n\n{escaped(paper.claimed)}\n"
     yield "## What was run\n"
     yield from (f"- {line}" for line in _run(shown, entry))
     if paper.scaled_down:

@@ -11,6 +11,9 @@ _LINKS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
 _LINK = re.compile(r"(?:arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v\d+)?|doi:10\.\d{4,9}/[!-~]+)")
 
 
+OWN_STUDY = "A study of genbench's own"
+
+
 @dataclass(frozen=True)
 class Critique:
     """What a fair reader must know, and who said it first."""
@@ -21,12 +24,12 @@ class Critique:
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """A published paper that an experiment replicates.
+    """A published paper that an experiment replicates, or a study of genbench's own, without authors, year and link.
 
     Attributes:
         title, authors, year: of the paper; ``authors`` as they are to be printed.
         link: ``arXiv:1611.03530`` or ``doi:10.1162/neco.1997.9.1.1``.
-        claimed: what the paper claims, a short paragraph.
+        claimed: what the paper claims, or what a study asks, a short paragraph.
         scaled_down: what this experiment does otherwise than the paper, one sentence each.
         critiques: of the paper's claims or of this replication.
         limits: what its numbers cannot say, one sentence each.
@@ -37,10 +40,10 @@ class Paper:
     """
 
     title: str
-    authors: str
-    year: int
-    link: str
     claimed: str
+    authors: str | None = None
+    year: int | None = None
+    link: str | None = None
     scaled_down: tuple[str, ...] = ()
     critiques: tuple[Critique, ...] = ()
     limits: tuple[str, ...] = ()
@@ -50,15 +53,15 @@ class Paper:
     one_scale: str | None = None
 
     @property
-    def url(self) -> str:
-        """The address of the paper."""
-        kind, _, name = self.link.partition(":")
-        return _LINKS[kind] + name
+    def url(self) -> str | None:
+        """The address of the paper; None of a study of genbench's own."""
+        kind, _, name = (self.link or "").partition(":")
+        return _LINKS[kind] + name if name else None
 
     @property
     def citation(self) -> str:
         """Authors and year."""
-        return f"{self.authors} {self.year}"
+        return OWN_STUDY if self.link is None else f"{self.authors} {self.year}"
 
 
 def read(block: Mapping[str, Any], claims: Collection[str] | None = None) -> Paper:
@@ -70,8 +73,10 @@ def read(block: Mapping[str, Any], claims: Collection[str] | None = None) -> Pap
     fields = [*Paper.__dataclass_fields__]
     if unknown := [str(key) for key in block if key not in fields]:
         raise ValueError(f"paper.{unknown[0]} is not a setting; {nearest(unknown[0], fields)}")
-    texts = {name: _text(f"paper.{name}", block.get(name)) for name in ("title", "authors", "link", "claimed")}
-    if not _LINK.fullmatch(texts["link"]):
+    published = any(block.get(name) is not None for name in ("authors", "year", "link"))
+    needed = ("title", "claimed", *(("authors", "link") if published else ()))
+    texts = {name: _text(f"paper.{name}", block.get(name)) for name in needed}
+    if published and not _LINK.fullmatch(texts["link"]):
         raise ValueError(f"paper.link is {texts['link']!r}; accepted: arXiv:1611.03530 or doi:10.1162/neco.1997.9.1.1")
     tried = block.get("tried") or {}
     if not isinstance(tried, Mapping):
@@ -80,7 +85,7 @@ def read(block: Mapping[str, Any], claims: Collection[str] | None = None) -> Pap
         raise ValueError(f"paper.tried.{strange[0]} is no claim of the experiment; {nearest(strange[0], [*claims])}")
     return Paper(
         **texts,
-        year=check_integer("paper.year", block.get("year"), least=1600, most=2100),
+        year=check_integer("paper.year", block.get("year"), least=1600, most=2100) if published else None,
         critiques=tuple(_critique(f"paper.critiques[{i}]", node) for i, node in enumerate(_list(block, "critiques"))),
         tried={str(name): _text(f"paper.tried.{name}", text) for name, text in tried.items()},
         scaled_down=_texts(block, "scaled_down"),

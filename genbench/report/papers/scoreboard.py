@@ -16,7 +16,7 @@ from genbench.report import claims
 from genbench.report.figures.custom import numbers
 from genbench.report.model import VerdictRow, Verdicts
 from genbench.report.papers import summary
-from genbench.report.papers.experiments import AT_SCALE, Experiment, at_scale, choices, composed
+from genbench.report.papers.experiments import LAPTOP, PAPERS_SCALE, Experiment, at_scales, choices, composed, plain
 from genbench.report.papers.paper import Paper
 from genbench.report.render import VERDICT_HEAD, paired, verdict_numbers
 from genbench.report.selection import Selection, load
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from genbench.report.html import Picture
 
 PAGE = "papers.html"
-_LAPTOP = "laptop"
 _ALSO = "further table"
-PAPERS_SCALE = "paper's scale"
-_SCALES = (_LAPTOP, PAPERS_SCALE)
 ERRORS = (
     "At most 10 % is the chance that at least one verdict on a paper is false: 5 % that an effect called replicated "
     "does not exceed its margin, 5 % that one called not replicated reaches the effect of interest, over all claims "
@@ -47,7 +44,7 @@ class Entry:
     """A paper on the scoreboard: an experiment, its runs, and the verdicts on its claims.
 
     Attributes:
-        experiment: laptop or paper's scale.
+        experiment: at one of its scales.
         of: what the scale is called.
         folder: the folder of its runs; None without one.
         selection: the runs of ``folder``, or else those of the committed summary; None without both.
@@ -159,14 +156,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Board:
-    """Papers with their entries, those with runs at the paper's own scale as well, and what each scale costs."""
+    """Papers with their entries, those at other scales as well where these have runs, and what each scale costs."""
 
     entries: Sequence[Entry]
     costs: Mapping[str, Sequence[Cost]]  # by choice of the laptop's experiment
 
     def of(self, entry: Entry) -> Sequence[Cost]:
-        """Return what both scales of an entry's paper cost."""
-        return self.costs[entry.experiment.choice.removesuffix(AT_SCALE)]
+        """Return what each scale of an entry's paper costs."""
+        return self.costs[plain(entry.experiment.choice)]
 
 
 def board(places: Sequence[Path], folder: Path | None = None, names: Sequence[str] = ()) -> Board:
@@ -187,13 +184,12 @@ def board(places: Sequence[Path], folder: Path | None = None, names: Sequence[st
     entries: list[Entry] = []
     costs = {}
     for name in names or known:
-        files = [known[name], *([other] if (other := at_scale(known[name])) else [])]
-        found = [
-            _entry(experiment, of, folder) for experiment, of in zip(composed(files, places), _SCALES, strict=False)
-        ]
+        files = at_scales(known[name])
+        scaled = zip(files, composed([*files.values()], places), strict=True)
+        found = [_entry(experiment, of, folder) for of, experiment in scaled]
         others = tuple(_entry(each, _ALSO, folder) for each in composed(_also(found[0]), places))
         found[0] = replace(found[0], also=others)
-        entries += [each for each in found if each.of == _LAPTOP or each.selection is not None]
+        entries += [each for each in found if each.of == LAPTOP or each.selection is not None]
         costs[name] = [_cost(each) for each in (*found, *others)]
     return Board(entries, costs)
 
@@ -298,7 +294,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _head(entry: Entry) -> str:
     paper = entry.paper
-    return clean(f"{entry.experiment.choice}: {paper.title} ({paper.citation}, {paper.link})")
+    cited = ", ".join(filter(None, (paper.citation, paper.link)))
+    return clean(f"{entry.experiment.choice}: {paper.title} ({cited})")
 
 
 def _costs(shown: Board, entry: Entry) -> list[tuple[str, str, str]]:

@@ -1,6 +1,7 @@
 """The page of a paper, from the experiment's YAML file and the summary of its runs."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,15 @@ def target(places, tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     page.write(scoreboard.board(places, names=[NAME]), folder)
     return folder
+
+
+def test_the_page_of_a_study_of_genbenchs_own_says_what_is_asked(places, tmp_path):
+    (shown,) = scoreboard.board(places, names=[NAME]).entries
+    nodes = shown.experiment.nodes
+    paper = {name: value for name, value in nodes["paper"].items() if name not in ("authors", "year", "link")}
+    study = replace(shown, experiment=replace(shown.experiment, nodes={**nodes, "paper": paper}))
+    lines = page.text(scoreboard.Board([study], {NAME: []}), study, []).splitlines()
+    assert lines[2:5] == ["A study of genbench's own. 2 replicated, 1 not replicated.", "", "## What is asked"]
 
 
 def test_a_page_has_what_the_yaml_and_the_summary_say(target):

@@ -24,11 +24,19 @@ def test_a_paper_is_read():
     assert read({**BLOCK, "link": "doi:10.1162/neco.1997.9.1.1"}).url == "https://doi.org/10.1162/neco.1997.9.1.1"
 
 
+def test_a_study_of_genbenchs_own_has_no_authors_year_and_link():
+    study = read({name: value for name, value in BLOCK.items() if name not in ("authors", "year", "link")})
+    assert (study.citation, study.url) == ("A study of genbench's own", None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"titel": "x"}, "paper.titel is not a setting; did you mean 'title'?"),
         ({"title": None}, "paper.title is None; accepted: text"),
+        ({"authors": None}, "paper.authors is None; accepted: text"),
+        ({"link": None}, "paper.link is None; accepted: text"),
+        ({"year": None}, "paper.year is None; accepted: an integer from 1600 to 2100"),
         ({"year": "2020"}, "paper.year is '2020'; accepted: an integer from 1600 to 2100"),
         # an arXiv id without quotes is a number
         ({"link": 1611.0353}, "paper.link is 1611.0353; accepted: text"),
