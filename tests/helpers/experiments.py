@@ -38,8 +38,8 @@ def rows(name: str) -> list[tuple[str, ...]]:
 
 @functools.cache
 def settings(name: str, seeds: int) -> list[dict[str, Any]]:
-    """Return the settings of every run of an experiment on its first so many seeds, those of the data and the network
-    among them, by dotted key; a chosen method is told by the group ``regularization``."""
+    """Return the settings of every run of an experiment on its first so many seeds by dotted key: those of the data, of
+    the network, and what its claims name of the trainer. A chosen method is told by the group ``regularization``."""
     experiment = node(name)
     groups = {
         "model": "mlp", "data": "mnist1d", "regularization": "none", "optimizer": "adam", "scheduler": "constant"
@@ -85,7 +85,9 @@ def _values(value: Any) -> list[Any]:
 
 
 def _plain(experiment: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(groups)
+    trainer = {f"trainer.{key}": value for key, value in experiment.get("trainer", {}).items()}
+    claims = str(experiment["claims"])
+    found = {**groups, **{key: value for key, value in trainer.items() if key in claims}}
     for group in ("data", "model"):
         chosen = OmegaConf.to_container(
             OmegaConf.create({"seed": 0, group: merged(config.folder() / group / f"{groups[group]}.yaml")}),
