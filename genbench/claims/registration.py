@@ -11,6 +11,7 @@ from genbench import records
 from genbench.checks import check_flag, check_integer, nearest
 from genbench.claims import rules
 from genbench.claims import sets as named_sets
+from genbench.claims.choice import Choice, choice_of
 from genbench.claims.family import LOOKS, check_looks, verdicts
 from genbench.claims.rules import Rule
 from genbench.claims.runs import ANY_METRIC, ClaimRuns, NamedSet
@@ -34,7 +35,7 @@ from genbench.privacy import shared
 VERSION = 1
 """Of the rules: raised when one of them decides otherwise than before."""
 _ROOM = "genbench.claims.rules"
-_ACCEPTED = ("sets", "rules", "family", "seeds", "looks", "pilots")
+_ACCEPTED = ("sets", "rules", "choose", "family", "seeds", "looks", "pilots")
 _STAMP = ("version", "digest", "changed")  # added by ``register``
 _MOST_SEEDS = 10_000  # at the last look
 _LARGEST_FAMILY = 10_000
@@ -75,6 +76,7 @@ class Claims:
         digest: of all that could change a verdict, the version of the rules and the code of the user's own included.
         changed: the settings of the experiment that the command changed, in words.
         sets: the named sets of runs, in the order of the file.
+        choice: of the settings that were tried for a set; None: it has one.
     """
 
     claims: tuple[Claim, ...]
@@ -85,6 +87,7 @@ class Claims:
     digest: str
     changed: tuple[str, ...] = ()
     sets: tuple[NamedSet, ...] = ()
+    choice: Choice | None = None
 
 
 def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
@@ -93,7 +96,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     ``rules`` maps the id of each claim to its ``statement``, its ``source``, which may be left out, and the
     ``_target_`` and the settings of its rule; ``theorem: true`` marks a check. ``seeds`` is the first of consecutive
     seeds (0 by default), or all of them. For ``sets`` see :mod:`genbench.claims.sets`: a name stands for its settings,
-    in the digest too.
+    in the digest too; for ``choose``, :mod:`genbench.claims.choice`.
 
     Args:
         block: the node.
@@ -111,7 +114,7 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     nodes = block.get("rules")
     if not isinstance(nodes, Mapping) or not nodes:
         raise ValueError(f"claims.rules is {nodes!r}; accepted: the id of each claim, and its rule")
-    sets = named_sets.read(block.get("sets"))
+    sets, chosen = named_sets.read(block.get("sets")), choice_of(block.get("choose"))
     found = [_claim(name, node, sets, trust=trust) for name, node in nodes.items()]
     claims = tuple(claim for claim, _ in found)
     looks = _integers("claims.looks", block.get("looks", list(LOOKS)), least=1, most=_MOST_SEEDS)
@@ -145,11 +148,11 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
     else:
         family = check_integer("claims.family", family, least=least, most=max(least, _LARGEST_FAMILY))
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
+    numbers |= {} if chosen is None else {"choose": [chosen.metric, chosen.best]}
     decisive = {claim.id: node for claim, node in found}
     digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers, **_code(decisive)}))
-    return Claims(
-        claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed), tuple(sets.values())
-    )
+    told_of = (tuple(changed), tuple(sets.values()), chosen)
+    return Claims(claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, *told_of)
 
 
 def _check_decidable(claim: Claim, evidence: Evidence, looks: Sequence[int]) -> None:
@@ -232,9 +235,9 @@ def check(
         raise ValueError(
             f"seed={pilots[0]} is one of claims.pilots; accepted: other seeds, or claims=null, which registers nothing"
         )
-    known = ClaimRuns(planned, claims.seeds)
+    known = ClaimRuns(planned, claims.seeds, choice=claims.choice)
     more = [_planned(str(len(runs) + i), config, choices, ANY_METRIC) for i, (config, choices) in enumerate(others)]
-    complete = ClaimRuns([*planned, *more], claims.seeds[:1], complete=True)
+    complete = ClaimRuns([*planned, *more], claims.seeds[:1], complete=True, choice=claims.choice)
     for claim in claims.claims:
         _evidence(claim, complete)
         _evidence(claim, known)
@@ -252,7 +255,7 @@ def judged(claims: Claims, found: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     that cannot be judged is undecided, and says why. If the command changed settings of the experiment, no claim is
     replicated or not: the status says so, whatever the runs show.
     """
-    runs = ClaimRuns(found, claims.seeds)
+    runs = ClaimRuns(found, claims.seeds, choice=claims.choice)
     guarded = {claim.id: _Guarded(claim.rule) for claim in claims.claims}
     given = verdicts(guarded, runs, family=claims.family, seeds=claims.seeds, looks=claims.looks)
     by_id = {verdict.claim: verdict for verdict in given}
@@ -392,7 +395,7 @@ def _evidence(claim: Claim, runs: ClaimRuns) -> Evidence:
     """Return the evidence on a claim; an error names it."""
     try:
         return _of_rule(claim.rule, runs)
-    except Exception as error:  # a rule of the user's own may fail in any way
+    except Exception as error:  # as in judged
         raise ValueError(f"claims.rules.{claim.id}: {_reason(error)}") from error
 
 

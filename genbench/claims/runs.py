@@ -9,9 +9,10 @@ import numpy as np
 
 from genbench.analysis.statistics import LARGEST, ROUNDING
 from genbench.checks import covers, nearest
+from genbench.claims.choice import Choice
 from genbench.claims.numbers import Numbers
 from genbench.records import flatten
-from genbench.records.settings import described, differing, show
+from genbench.records.settings import ABSENT, described, differing, show
 
 Where = Mapping[str, Any]
 """Settings that select runs: a dotted key of the configuration or a group of choices -> a value, or a list of values of
@@ -37,12 +38,18 @@ class ClaimRuns:
             ``keys`` the metric keys that it can have.
         seeds: the seeds whose runs are read, registered before the runs; None: all seeds that the records have.
         complete: settings that none of the records has are refused, as no other run will come.
+        choice: of the runs of one seed that have the settings of a set; None: they are refused.
     """
 
     def __init__(
-        self, records: Iterable[Mapping[str, Any]], seeds: Iterable[int] | None = None, *, complete: bool = False
+        self,
+        records: Iterable[Mapping[str, Any]],
+        seeds: Iterable[int] | None = None,
+        *,
+        complete: bool = False,
+        choice: Choice | None = None,
     ) -> None:
-        self._records, self._complete = list(records), complete
+        self._records, self._complete, self._choice = list(records), complete, choice
         found = {record["seed"] for record in self._records}
         self.seeds = tuple(sorted(found if seeds is None else set(seeds)))
         self._indices: dict[str, dict[str, frozenset[int]]] = {}
@@ -195,7 +202,12 @@ class ClaimRuns:
         configs = [self._configs[i] for i in found]
         if listed := {key for key, value in where.items() if _is_list(value)}:  # which may differ between seeds
             configs = [{key: config[key] for key in config.keys() - listed} for config in configs]
-        if differences := differing(configs, [run["seed"] for run in runs]):
+        differences = differing(configs, [run["seed"] for run in runs])
+        if differences and self._choice is not None:
+            self.check_metric(self._choice.metric, self.keys([where]))
+            found = self._chosen(found, configs, [*differences], self._choice)
+            runs = [self._records[i] for i in found]
+        elif differences:
             raise ValueError(
                 f"{what} mixes configurations: {described(differences)}; name them where the claim selects runs"
             )
@@ -213,6 +225,22 @@ class ClaimRuns:
                     "what the claim lists differ; remove one of the two or name one value where the claim selects runs"
                 )
         return by_seed
+
+    def _chosen(
+        self, found: Sequence[int], configs: Sequence[Mapping[str, Any]], tried: Sequence[str], choice: Choice
+    ) -> list[int]:
+        """Return the positions of the runs of the chosen setting, seed by seed."""
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i, config in zip(found, configs, strict=True):
+            groups.setdefault(tuple(show(config.get(key, ABSENT)) for key in tried), []).append(i)
+        records = [[self._records[i] for i in group] for group in groups.values()]
+        positions = [*groups.values()]
+        return [
+            i
+            for seed in sorted({self._records[i]["seed"] for i in found})
+            for i in positions[choice.among(records, seed)]
+            if self._records[i]["seed"] == seed
+        ]
 
     def _matching(self, where: Where) -> Collection[int]:
         found: frozenset[int] | None = None

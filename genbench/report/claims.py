@@ -117,6 +117,7 @@ def _caption(claims: Claims, records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         *([changed, "A verdict is about the experiment as its file states it."] if changed else []),
         *_test(claims, records),
+        *([claims.choice.words] if claims.choice is not None else []),
         *(f"Conditional on {said}." for said in conditions(claims, records)),
     ]
 
