@@ -31,7 +31,8 @@ class Choice:
 def choose(
     spec: Mapping[str, Any], columns: Sequence[Column], runs: Sequence[SelectedRun], keys: Sequence[str]
 ) -> Choice:
-    """Choose, for each row, the setting with the best mean.
+    """Choose, for each row, the setting with the best mean; with ``apart`` for each condition of a row that the columns
+    tell apart.
 
     Incomplete settings, in which some run lacks the metric, are excluded unless none is complete, and are listed as
     problems. Ties go to the first setting in natural order: the smallest.
@@ -46,12 +47,67 @@ def choose(
     counts: set[int] = set()
     for row, members in lookup.rows(runs, keys).items():
         tried = sorted(set(differences(members)) - {*keys, *places})
-        groups = lookup.rows(members, tried)
-        if len(groups) == 1:
+        if not tried:
             kept += members
             continue
-        groups = {group: groups[group] for group in sorted(groups, key=lambda g: [natural(str(part)) for part in g])}
+        conditions = _sorted(lookup.rows(members, places)) if rule.get("apart") else {(): members}
+        found = {}
+        for condition, inside in conditions.items():
+            found[condition] = _Ladder.of(lookup, inside, tried, places, rule)
+            problems += [
+                f"{label((*row, *condition))}, {lost}; excluded from the choice" for lost in found[condition].lost
+            ]
+            kept += found[condition].groups[found[condition].best]
+        counts |= {len(ladder.groups) for ladder in found.values()}
+        first = next(iter(found.values()))
+        if len({ladder.best for ladder in found.values()}) == 1:
+            labels[row], remarks[row] = first.setting, first.remarks(len(found) == 1)
+        else:
+            chosen = [f"{_setting(places, condition)}: {ladder.setting}" for condition, ladder in found.items()]
+            remarks[row] = ["; ".join(chosen)]
+        for run in members:
+            if run.record:
+                settings[run.run_id] = {key: run.value(key) for key in tried}
+    caption = []
+    if counts:
+        many = listed([str(count) for count in sorted(counts)])
+        where = (
+            "In parentheses, or where conditions differ in a note: the" if rule.get("apart") else "In parentheses: the"
+        )
+        over = "seeds, in each condition apart," if rule.get("apart") else "seeds and conditions"
+        caption.append(
+            f"{where} setting shown, which has the {'highest' if rule['best'] == 'max' else 'lowest'} mean "
+            f"{rule['metric']} over {over} of the {many} tried for its row; a row says nothing about "
+            "other settings that validate as well."
+        )
+    order = {run.run_id: index for index, run in enumerate(runs)}
+    return Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, remarks, settings, caption, problems)
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """The settings that were tried for a row: their runs, ``groups``, by their values of the keys ``tried``; the metric
+    of those that are complete, ``validated``, by seed and condition; the ``best`` one; what was ``lost`` of others."""
+
+    tried: Sequence[str]
+    groups: Mapping[Values, Sequence[SelectedRun]]
+    validated: Mapping[Values, Mapping[Hashable, float]]
+    best: Values
+    lost: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        lookup: Lookup,
+        runs: Sequence[SelectedRun],
+        tried: Sequence[str],
+        places: Sequence[str],
+        rule: Mapping[str, Any],
+    ) -> "_Ladder":
+        """Choose among runs by the ``rule``; runs of one setting differ in the seed and in ``places`` alone."""
+        groups = _sorted(lookup.rows(runs, tried))
         validated: dict[Values, dict[Hashable, float]] = {}
+        lost = []
         for group, inside in groups.items():
             values: dict[Hashable, float] = {
                 (run.record["seed"], lookup.row(run, places)): value
@@ -61,25 +117,24 @@ def choose(
             if len(values) == len(inside):
                 validated[group] = values
             else:
-                lost = f"{len(inside) - len(values)} of {len(inside)} runs have no {rule['metric']}"
-                problems.append(f"{label(row)}, {_setting(tried, group)}: {lost}; excluded from the choice")
+                absent = len(inside) - len(values)
+                lost.append(f"{_setting(tried, group)}: {absent} of {len(inside)} runs have no {rule['metric']}")
         best = _best(validated, rule["best"]) if validated else next(iter(groups))
-        kept += groups[best]
-        counts.add(len(groups))
-        labels[row], remarks[row] = _setting(tried, best), [*_at_end(best, groups), *_undecided(best, validated)]
-        for run in members:
-            if run.record:
-                settings[run.run_id] = {key: run.value(key) for key in tried}
-    caption = []
-    if labels:
-        many = listed([str(count) for count in sorted(counts)])
-        caption.append(
-            f"In parentheses: the setting shown, which has the {'highest' if rule['best'] == 'max' else 'lowest'} mean "
-            f"{rule['metric']} over seeds and conditions of the {many} tried for its row; a row says nothing about "
-            "other settings that validate as well."
-        )
-    order = {run.run_id: index for index, run in enumerate(runs)}
-    return Choice(sorted(kept, key=lambda run: order[run.run_id]), labels, remarks, settings, caption, problems)
+        return cls(tried, groups, validated, best, lost)
+
+    @property
+    def setting(self) -> str:
+        """The name of the best setting."""
+        return _setting(self.tried, self.best)
+
+    def remarks(self, alone: bool) -> list[str]:
+        """Return what is to be known of the choice, if it is not ``alone`` without what differs between conditions."""
+        return [*_at_end(self.best, self.groups), *(_undecided(self.best, self.validated) if alone else [])]
+
+
+def _sorted(groups: Mapping[Values, Sequence[SelectedRun]]) -> dict[Values, Sequence[SelectedRun]]:
+    """Return groups of runs in the natural order of their values."""
+    return {group: groups[group] for group in sorted(groups, key=lambda g: [natural(str(part)) for part in g])}
 
 
 def _setting(keys: Sequence[str], values: Sequence[str | None]) -> str:

@@ -163,10 +163,11 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     if spec.get("best_in_row") not in (None, "max", "min"):
         raise ValueError(f"table: best_in_row is {spec['best_in_row']!r}; accepted: max, min, or null")
     rule = spec.get("choose")
-    if rule and (
-        not isinstance(rule, Mapping) or set(rule) != {"metric", "best"} or rule["best"] not in ("max", "min")
-    ):
-        raise ValueError(f"table: choose is {rule!r}; accepted: {{metric: a metric, best: max or min}}, or null")
+    if rule:
+        fine = isinstance(rule, Mapping) and {"metric", "best"} <= set(rule) <= {"metric", "best", "apart"}
+        if not fine or rule["best"] not in ("max", "min") or not isinstance(rule.get("apart", False), bool):
+            form = "{metric: a metric, best: max or min, apart: true for each condition apart}"
+            raise ValueError(f"table: choose is {rule!r}; accepted: {form}, or null")
     nodes = spec.get("columns") or DEFAULT_COLUMNS
     order = order_of(spec)
     named = {name: row for row, name in order.items()}

@@ -27,9 +27,9 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     ``spec`` (default: the ``table`` of the sweep) has title, caption, rows, baseline, choose, columns and figures;
     defaults replace whatever is absent or null. ``choose`` holds a ``metric`` and whether ``best`` is max or min: if
     the runs of a row differ in settings that no column distinguishes, the row shows the setting with the best mean of
-    the metric over all of its runs, and names it. Columns without any value are left out, and the caption says so.
-    ``where`` chooses runs by their settings, ``best_in_row`` (max or min) marks the best mean of each row, and
-    ``further`` has the specs of more tables.
+    the metric over all of its runs, or with ``apart`` in each condition, and names it. Columns without any value are
+    left out, and the caption says so. ``where`` chooses runs by their settings, ``best_in_row`` (max or min) marks the
+    best mean of each row, and ``further`` has the specs of more tables.
 
     Raises:
         ValueError: a malformed spec, or a cell that would mix configurations; one line.

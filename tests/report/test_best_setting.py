@@ -102,8 +102,48 @@ def test_without_a_rule_settings_are_not_mixed(tmp_path):
         build(load(tmp_path), spec)
 
 
-@pytest.mark.parametrize("rule", ["accuracy", {"metric": "m"}, {"metric": "m", "best": "most"}, {"best": "max"}])
+def test_conditions_choose_apart(tmp_path):
+    """Noisy labels want another strength than clean ones."""
+    tried = {
+        "none": TRIED["none"],
+        "l1": {0.1: [(0.9, 0.5), (0.9, 0.5)], 0.2: [(0.1, 0.9), (0.1, 0.9)]},
+        "l2": {0.1: [(0.7, 0.61), (0.8, 0.71)], 0.2: [(0.6, 0.9), (0.7, 0.8)]},
+    }
+    rule = {"metric": "val/performance/accuracy", "best": "max", "apart": True}
+    spec = ladder(tmp_path, tried, rule=rule)
+    for item in load(tmp_path).records:
+        if item["choices"]["regularization"] == ["l2"] and item["config"]["data"]["label_noise"] == 0.2:
+            item["metrics"]["val/performance/accuracy"] *= -1
+            factory.leave(tmp_path, item)
+    table = build(load(tmp_path), spec)
+    shown = {
+        r.label: [round(cell.mean.value, 6) for cell in line] for r, line in zip(table.rows, table.cells, strict=True)
+    }
+    assert shown == {"none": [0.55, 0.55], "l1": [0.5, 0.5], "l2": [0.66, 0.85]}
+    notes = {r.title: [table.notes[i] for i in r.notes] for r in table.rows}
+    assert notes == {
+        "none": [],
+        "l1 (strength 0.1)": ["its setting is the smallest tried"],
+        "l2": ["label noise 0: strength 0.1; label noise 0.2: strength 0.2"],
+    }
+    assert any("over seeds, in each condition apart, of the 2 tried" in text for text in table.caption)
+    assert {p.chosen for p in points(load(tmp_path), spec) if p.row == "l2"} == {True, False}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "accuracy",
+        {"metric": "m"},
+        {"metric": "m", "best": "most"},
+        {"best": "max"},
+        {"metric": "m", "best": "max", "apart": 1},
+        {"metric": "m", "best": "max", "each": True},
+    ],
+)
 def test_a_malformed_rule_is_refused_in_one_line(tmp_path, rule):
     spec = ladder(tmp_path, {"none": TRIED["none"]}) | {"choose": rule}
-    with pytest.raises(ValueError, match=r"^table: choose is .*accepted: \{metric: a metric, best: max or min\}"):
+    with pytest.raises(
+        ValueError, match=r"^table: choose is .*accepted: \{metric: a metric, best: max or min, apart: "
+    ):
         build(load(tmp_path), spec)
