@@ -201,6 +201,25 @@ def _curves(apart: float) -> Draw:
     return lambda random, n, noise: {(f"y{s}", x): apart * x + noise(random, n) for s in (1, 2, 3) for x in (0, 1)}
 
 
+def _treatments(share: float) -> Draw:
+    """Four treatments in four conditions, of which the interaction has this share of a variance of 1.5."""
+    signs = np.array([[1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) * math.sqrt(1.5)
+    main = math.sqrt(1 - share) * signs[0]
+    interaction = math.sqrt(share) * (signs[1][:, None] * signs[2][None, :]) / math.sqrt(1.5)
+
+    def draw(random: np.random.Generator, n: int, noise: Callable[..., np.ndarray]) -> Values:
+        return {("y", x, y): main[x] + interaction[x, y] + 2 * y + noise(random, n) for x in range(4) for y in range(4)}
+
+    return draw
+
+
+def _interacts(margin: float, interest: float | None) -> Rule:
+    four = [0, 1, 2, 3]
+    return rules.Interacts(
+        metric="y", treatments={"data.x": four}, over={"data.y": four}, margin=margin, interest=interest
+    )
+
+
 @functools.cache
 def _distance(apart: float, shape: str, margin: float) -> Rule:
     """Return the rule whose margin (or effect of interest) the curves are at."""
@@ -275,6 +294,8 @@ CASES: list[tuple[str, str, Rule | Callable[[str], Rule], Draw, str]] = [
     ("PeakSlope", "contradicts", _MOVES, _hills(1, _even), EVERY),
     ("PeakSlope", "supports, steep on one side", _MOVES, _hills(0.5, _steep), EVERY),
     ("PeakSlope", "contradicts, steep on one side", _MOVES, _hills(1, _steep), EVERY),
+    ("Interacts", "supports", _interacts(0.5, None), _treatments(0.5), EVERY),
+    ("Interacts", "contradicts", _interacts(0.2, 0.5), _treatments(0.5), EVERY),
     ("Distance", "supports", lambda shape: _distance(APART, shape, 0.2), _curves(APART), EVERY),
     ("Distance", "supports, noise alone", lambda shape: _distance(0, shape, 0.2), _curves(0), EVERY),
     ("Distance", "contradicts", lambda shape: _distance(APART, shape, 0.7), _curves(APART), EVERY),
@@ -387,8 +408,9 @@ Heavy tails: Student's t with 3 degrees. Ties: each number is one of three. Skew
 `Sooner` count and rank, so that the shape of the noise does not matter. `Exact` is no statement about chance.
 `Distance` is one of curves that lie two standard deviations apart; of curves that differ by noise alone, distances
 are skewed. `PeakSlope` is one of parabolas that fall by 1.7 within a doubling, and of curves that fall by 3 to the
-left and by 1 to the right, with drop 1. Groups are 20, of five runs each (in place of n seeds) that share half of their
-variance; a quarter of the papers are simulated for them. `Ranks`, `RanksWrongly` and `RanksDiffer` have 25
+left and by 1 to the right, with drop 1. `Interacts` is one of four treatments in four conditions. Groups are 20, of
+five runs each (in place of n seeds) that share half of their variance; a quarter of the papers are simulated for them.
+`Ranks`, `RanksWrongly` and `RanksDiffer` have 25
 configurations likewise, in a grid of five by five, but at the interest independent runs; the measures of `RanksDiffer`
 are noise alone, the limit of equal orders.
 

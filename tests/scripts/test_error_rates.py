@@ -29,6 +29,7 @@ def rows():
         ("Distance", "contradicts", "normal", 5),
         ("PeakSlope", "supports", "heavy tails", 8),
         ("Sooner", "supports", "normal", 5),
+        ("Interacts", "contradicts", "normal", 8),
     ],
 )
 def test_a_cell_is_computed_again(name, side, shape, n):

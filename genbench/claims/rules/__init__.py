@@ -6,6 +6,7 @@ from genbench.claims.rules.contrasts import Contrast, Distance
 from genbench.claims.rules.correlations import Correlation, CorrelationDifference
 from genbench.claims.rules.curves import Peak, PeakSlope, Slope, Trend
 from genbench.claims.rules.differences import Difference, Equivalence, Order
+from genbench.claims.rules.interactions import Interacts
 from genbench.claims.rules.orders import RanksDiffer
 from genbench.claims.rules.rankings import Ranks, RanksWrongly
 from genbench.claims.rules.shares import Proportion, Sooner
@@ -20,6 +21,7 @@ __all__ = [
     "Distance",
     "Equivalence",
     "Exact",
+    "Interacts",
     "Order",
     "Peak",
     "PeakSlope",

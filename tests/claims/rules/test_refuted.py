@@ -65,6 +65,20 @@ def grid(m, n):
     return ClaimRuns(found)
 
 
+def treatments(main, interaction):
+    """Two treatments in two conditions, which differ by so much on average, and by so much more in one of them."""
+    random = np.random.default_rng(11)
+    return {
+        ("y", x, y): main * x + interaction * x * (2 * y - 1) + 0.3 * random.normal(size=N)
+        for x in (0, 1)
+        for y in (0, 1)
+    }
+
+
+def interacts(**settings):
+    return rules.Interacts(metric="y", treatments={"data.x": [0, 1]}, over={"data.y": [0, 1]}, **settings)
+
+
 GRID = {"gap": "g", "over": {f"data.{name}": [0, 1, 2] for name in "xyz"}, "of": {}}
 WIDTHS, RATES = [1, 2, 4, 8, 16, 32, 64, 128, 256], [0.5, 1, 2]
 MOVES = {"metric": "y", "along": {"data.y": RATES}, "peak": {"data.x": WIDTHS}, "of": {}, "drop": 1}
@@ -85,6 +99,7 @@ CASES = {
         rules.Distance(metric="y*", steps=[1, 2, 3], of=at(0), to=at(1), than=1.0, interest=0.5),
         curves(1), curves(-2),
     ),
+    "Interacts": (interacts(margin=0.2, interest=0.5), treatments(1, 0), treatments(1, 0.1)),
     "All": (rules.All(parts=TWO), curve(0, 0), curve(-2, 2)),
     "Any": (rules.Any(parts=TWO), curve(0, 0), curve(-2, -2)),
     "Proportion": (
