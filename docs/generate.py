@@ -221,15 +221,28 @@ def experiments() -> Iterator[str]:
 
 
 def papers() -> Iterator[str]:
-    """The scoreboard: a row a paper, by the summaries of their runs, and a link to the page of each."""
+    """The scoreboard: a row a paper or a study, by the summaries of their runs, and a link to the page of each."""
     shown = scoreboard.board([folder()])
     yield "# Papers\n"
     yield "Each of these experiments reruns a published paper at the scale of a laptop, prints its table, and says of"
     yield "each claim whether it replicates there, by a rule that was fixed before the runs. `genbench experiment=NAME`"
     yield "trains one, `make papers` all, and `genbench-table --papers` prints this board for your own runs.\n"
-    yield "| paper | claims | cost |\n|:--|:--|:--|"
-    pages = []
-    for entry in shown.entries:
+    pages: list[str] = []
+    studies = [entry for entry in shown.entries if entry.paper.link is None]
+    yield from _board("paper", [entry for entry in shown.entries if entry not in studies], shown, pages)
+    yield "\n## Studies of genbench's own\n"
+    yield "They ask what no paper gives a number for, by the same rules.\n"
+    yield from _board("study", studies, shown, pages)
+    yield f"\n{escaped(scoreboard.ERRORS)}\n"
+    if pages:
+        listed = "\n".join(f"../papers/{name}" for name in pages)
+        yield f"```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{listed}\n```"
+
+
+def _board(head: str, entries: list[scoreboard.Entry], shown: scoreboard.Board, pages: list[str]) -> Iterator[str]:
+    """A table of entries; the names of those that have a page are added to ``pages``."""
+    yield f"| {head} | claims | cost |\n|:--|:--|:--|"
+    for entry in entries:
         name = entry.experiment.choice
         if (PAPERS / f"{name}.md").exists():
             pages.append(name)
@@ -237,13 +250,10 @@ def papers() -> Iterator[str]:
         else:
             linked = escaped(name)
         claims = "<br>".join(f"{escaped(row.claim)}: {row.status}" for row in entry.verdicts)
-        about = f"{linked}<br>{escaped(entry.paper.title)}. {escaped(entry.paper.citation)}."
+        cited = f" {escaped(entry.paper.citation)}." if entry.paper.link else ""
+        about = f"{linked}<br>{escaped(entry.paper.title)}.{cited}"
         costs = "<br>".join(f"{cost.of}: {escaped(str(cost))}" for cost in shown.of(entry))
         yield f"| {about} | {claims} | {costs} |"
-    yield f"\n{escaped(scoreboard.ERRORS)}\n"
-    if pages:
-        listed = "\n".join(f"../papers/{name}" for name in pages)
-        yield f"```{{toctree}}\n:maxdepth: 1\n:hidden:\n\n{listed}\n```"
 
 
 def what_predicts() -> str:

@@ -1,7 +1,7 @@
 """``make papers``: trains the laptop version of every paper, one after the other, then prints the scoreboard.
 
-Each is a ``genbench experiment=NAME`` of its own, as each has a grid of its own. Begun again, it trains what is
-missing.
+Studies of genbench's own are trained by name, as ``make papers PAPERS=sgd`` does. Each is a
+``genbench experiment=NAME`` of its own, as each has a grid of its own. Begun again, it trains what is missing.
 """
 
 import argparse
@@ -22,7 +22,7 @@ GENBENCH = [sys.executable, str(Path(__file__).with_name("train.py"))]
 def main() -> int:
     """Return 1 if a sweep failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name", help="of the papers (default: all)")
+    parser.add_argument("names", nargs="*", metavar="name", help="of papers or studies (default: all papers)")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own experiments as well")
     given = parser.parse_args()
     own = [] if given.config_dir is None else [given.config_dir]
@@ -31,7 +31,8 @@ def main() -> int:
     except ValueError as error:
         print(f"papers: {error}", file=sys.stderr)
         return 1
-    costs = [scales[0] for scales in shown.costs.values()]
+    studies = [entry.experiment.choice for entry in shown.entries if entry.paper.link is None and not given.names]
+    costs = [scales[0] for name, scales in shown.costs.items() if name not in studies]
     known = [cost.seconds for cost in costs if cost.seconds is not None]
     unknown = len(costs) - len(known)
     total = [progress.duration(sum(known))] if known else []

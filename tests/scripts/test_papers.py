@@ -74,3 +74,16 @@ def test_an_unknown_paper_is_refused_before_anything_runs(tmp_path, monkeypatch,
     out, err = capfd.readouterr()
     assert (out, err) == ("", "papers: there is no paper 'nobody2021'; did you mean 'nobody2020'?\n")
     assert not (tmp_path / "called").exists()
+
+
+def test_without_names_all_papers_train_and_no_study_of_genbenchs_own(tmp_path, monkeypatch):
+    folder = written(tmp_path)
+    own = ("  authors:", "  year:", "  link:")
+    text = (folder / f"{NAME}.yaml").read_text().replace(NAME, "ours")
+    (folder / "ours.yaml").write_text("".join(line for line in text.splitlines(True) if not line.startswith(own)))
+    assert made(tmp_path, monkeypatch, "import sys; open('called', 'a').write(sys.argv[-1] + ' ')") == 0
+    called = (tmp_path / "called").read_text().split()
+    assert {f"experiment={NAME}", "experiment=zhang2017"} <= set(called)
+    assert not {"experiment=ours", "experiment=sgd"} & set(called)
+    assert made(tmp_path, monkeypatch, TRAINS, "ours") == 0
+    assert "experiment=ours" in (tmp_path / "called").read_text()
