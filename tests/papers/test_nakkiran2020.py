@@ -73,3 +73,63 @@ WRONG = {
     "C7b the bias does not fall": ("C7b", {"of": "8 four networks", "bias": -0.2}),
     "C8 one number is 5 points off": ("C8", {"of": "61 notebook", "error": 0.05}),
 }
+
+
+FIGURE = {
+    1: 0.5351, 2: 0.3950, 4: 0.3397, 6: 0.3697, 8: 0.4085, 10: 0.4127, 12: 0.3966, 15: 0.3807, 20: 0.3549, 32: 0.3244,
+    48: 0.3021, 64: 0.2911,
+}  # fmt: skip
+
+
+def at_scale(run, *, flat=False):
+    """The numbers of a run at the paper's scale: those of Figure 1 with noise, with a peak at width 6 without
+    augmentation or with fewer images, none on true labels. ``flat``: as of width 20 everywhere, and fitted."""
+    noise = random.Random(repr(sorted(run.items(), key=repr))).gauss
+    width = 20 if flat else run[WIDTH]
+    noisy = run[NOISE] > 0 and not flat
+    elsewhere = run["regularization"] == "none" or run[SIZE] == 10000
+    found = FIGURE[width] if noisy else 0.1
+    if elsewhere and not flat:
+        found = 0.45 if width == 6 else 0.4
+    train = 0.0831 if width == 10 else 0.0
+    second = 0.05 if noisy else 0.0
+    return {TEST: found + noise(0, 0.002), TRAIN: train, "test/trajectory/second": second + abs(noise(0, 0.001))}
+
+
+def test_the_numbers_of_figure_1_replicate_the_claims_at_the_papers_scale_and_flat_ones_do_not():
+    found = judged("nakkiran2020_paper", at_scale, seeds=5)
+    assert {*found} < {*node("nakkiran2020")["claims"]["rules"]}
+    assert {verdict.status for verdict in found.values()} == {"replicated"}, [each.words for each in found.values()]
+    found = judged("nakkiran2020_paper", lambda run: at_scale(run, flat=True), seeds=5)
+    assert {verdict.status for verdict in found.values()} == {"not replicated"}, [each.words for each in found.values()]
+
+
+def short(row, *settings):
+    """Return the overrides of a row that trains for 4 steps, its test error measured at 2 and 4."""
+    few = ["data.batch_size=10", "trainer.max_steps=4", "trainer.accelerator=cpu", *settings]
+    if "callbacks.trajectory=null" not in row:
+        few += ["callbacks.test_error.every_n_steps=2", "callbacks.trajectory.metrics.error.steps=[2,4]"]
+    return [*row, *few]
+
+
+@pytest.mark.parametrize("row", rows("nakkiran2020"), ids=str)
+def test_a_few_steps_of_each_row_on_the_laptop(row, tmp_path):
+    whole = "callbacks.trajectory=null" not in row
+    means = {"early": [2], "middle": [2, 4], "late": [4]}
+    steps = [f"callbacks.trajectory.metrics.{name}.steps={at}" for name, at in means.items()] if whole else []
+    found = trained(tmp_path, "experiment=nakkiran2020", *short(row, "data.train_size=80", "data.test_size=50", *steps))
+    assert 0 < found[TEST] <= 1
+    if whole:
+        assert found["test/trajectory/error_at_4"] == found[TEST] == found[LATE]
+        assert found[MIDDLE] == pytest.approx((found[EARLY] + found[LATE]) / 2)
+    if "data.parts=4" in row:
+        assert found[RISK] == pytest.approx(found[BIAS] + found[VARIANCE])
+        assert found[VARIANCE] > 0
+
+
+@pytest.mark.parametrize("scale", ["middle", "paper"])
+def test_a_few_steps_of_each_row_on_images(scale, small, tmp_path):
+    for index, row in enumerate(rows(f"nakkiran2020_{scale}")):
+        few = short(row, "data.train_size=40", f"data.path={small}", "data.hub=null")
+        found = trained(tmp_path / str(index), f"experiment=nakkiran2020_{scale}", *few)
+        assert found["test/trajectory/error_at_4"] == found[TEST] <= 1
