@@ -102,7 +102,8 @@ class Table:
     """``cells[row][column]``; ``notes`` are footnotes in the order of their letters, ``problems`` follow them.
 
     ``figures`` are the figures that the experiment asks for, as settings of :class:`genbench.report.spec.Curve`;
-    ``further`` are more tables of the same runs, which stand below this one.
+    ``further`` are more tables of the same runs, which stand below this one. ``effects`` is the metric whose
+    differences from the baseline a figure shows, in all of them.
     """
 
     title: str
@@ -116,6 +117,7 @@ class Table:
     problems: list[str]
     figures: Sequence[Mapping[str, Any]] = ()
     further: "Sequence[Table]" = ()
+    effects: str | None = None
 
 
 @dataclass(frozen=True)

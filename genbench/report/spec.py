@@ -152,7 +152,7 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
     """Return the columns of a spec; raise ValueError (one line) if the spec is malformed."""
     accepted = (
         "title", "caption", "where", "rows", "order", "baseline", "choose", "best_in_row", "columns", "figures",
-        "source", "third_party", "same_scale", "further",
+        "source", "third_party", "same_scale", "further", "effects",
     )  # fmt: skip
     if unknown := [key for key in spec if key not in accepted]:
         raise ValueError(f"table: unknown key {unknown[0]!r}; {nearest(unknown[0], accepted)}")
@@ -169,6 +169,9 @@ def columns_of(spec: Mapping[str, Any]) -> list[Column]:
             form = "{metric: a metric, best: max or min, apart: true for each condition apart}"
             raise ValueError(f"table: choose is {rule!r}; accepted: {form}, or null")
     nodes = spec.get("columns") or DEFAULT_COLUMNS
+    metrics = [node.get("metric") for node in nodes if isinstance(node, Mapping)]
+    if spec.get("effects") is not None and spec["effects"] not in metrics:
+        raise ValueError(f"table: effects is {spec['effects']!r}; accepted: the metric of a column, or null")
     order = order_of(spec)
     named = {name: row for row, name in order.items()}
     shared = {key: spec[key] for key in ("source", "third_party", "same_scale") if spec.get(key) is not None}

@@ -29,7 +29,8 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     the runs of a row differ in settings that no column distinguishes, the row shows the setting with the best mean of
     the metric over all of its runs, or with ``apart`` in each condition, and names it. Columns without any value are
     left out, and the caption says so. ``where`` chooses runs by their settings, ``best_in_row`` (max or min) marks the
-    best mean of each row, and ``further`` has the specs of more tables.
+    best mean of each row, ``further`` has the specs of more tables, and ``effects`` names the metric whose differences
+    from the baseline in all of them are drawn.
 
     Raises:
         ValueError: a malformed spec, or a cell that would mix configurations; one line.
@@ -119,6 +120,7 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
         notes=notes.texts,
         problems=[clean(problem) for problem in (*selection.left_out, *problems)],
         figures=spec.get("figures") or (),
+        effects=spec.get("effects"),
         further=[
             (sign_errors if node.get("sign_errors") else build)(replace(selection, left_out=()), node)
             for node in further_of(spec)
@@ -130,6 +132,8 @@ def points(selection: Selection, spec: Mapping[str, Any] | None = None) -> list[
     """Return the completed runs for figures, ordered by the table's rows, then by condition and seed."""
     spec = _spec(selection, spec)
     runs = selection.runs
+    if spec.get("choose"):  # the settings of other runs are not those that were tried for the table's
+        runs = Lookup(runs).matching(runs, spec.get("where") or {})
     columns, order = columns_of(spec), order_of(spec)
     keys = _row_keys(spec, runs, columns)
     choice = choose(spec, columns, runs, keys)

@@ -6,7 +6,7 @@ Rows are numbered as well as coloured.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from genbench.report.figures import custom, differences, gap, learning, strengths
+from genbench.report.figures import custom, differences, effects, gap, learning, strengths
 from genbench.report.figures.style import Drawing, settle
 from genbench.report.model import Point, Table
 from genbench.report.selection import Selection
@@ -48,6 +48,9 @@ def draw(selection: Selection, table: Table, points: Sequence[Point]) -> Iterato
 
 def asked(table: Table, points: Sequence[Point]) -> Iterator[Drawing]:
     """Yield the figures that the experiment asks for; see :func:`draw`."""
+    if table.effects is not None and (drawing := effects.draw(table, table.effects)) is not None:
+        settle(drawing)
+        yield drawing
     for curve in curves_of(table.figures):
         if (drawing := _custom(curve, points, table)) is not None:
             settle(drawing)

@@ -357,7 +357,8 @@ def drawings(entry: Entry) -> list[Any]:
     from genbench.report.table import build, points
 
     chosen = entry.selection
-    if chosen is None or not entry.curves or all(run.state != "completed" for run in chosen.runs):
+    asked = entry.curves or entry.spec.get("effects")
+    if chosen is None or not asked or all(run.state != "completed" for run in chosen.runs):
         return []
     with style.context():
         return list(sweep.asked(build(chosen, entry.spec), points(chosen, entry.spec)))
