@@ -38,6 +38,7 @@ from genbench.regularization.mixup import Mixup
 from genbench.regularization.orthogonality import Orthogonality
 from genbench.regularization.rand_augment import RandAugment
 from genbench.regularization.random_crop import RandomCrop
+from genbench.regularization.random_labels import RandomLabels
 from genbench.regularization.random_subspace import RandomSubspace
 from genbench.regularization.rotation import Rotation
 from genbench.regularization.sam import SAM
@@ -93,6 +94,7 @@ __all__ = [
     "Orthogonality",
     "RandAugment",
     "RandomCrop",
+    "RandomLabels",
     "RandomSubspace",
     "Rotation",
     "SelfPaced",
