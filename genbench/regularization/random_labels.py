@@ -37,6 +37,7 @@ class RandomLabels(Method):
     until: Tensor
     copies: Tensor
     zeroed: Tensor
+    seed: Tensor
     progress: Tensor
 
     def __init__(self, *, until: float, copies: int, zeroed: float, seed: int) -> None:
