@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from genbench.checks import check_integer, check_number
+from genbench.checks import check_flag, check_integer, check_number
 from genbench.records.estimate import Estimate
 
 Curve = Sequence[tuple[int, float | None]]
@@ -68,16 +68,19 @@ class First:
     """The first step at which a metric is at least, or at most, a level.
 
     It is seen at the next measurement: ``interval`` is (the last step measured before, this one). ``None``, "not
-    reached", if no measurement is there.
+    reached", if no measurement is there; or with ``censor`` the last step measured, which the first one at the level
+    exceeds, and ``<name>_censored`` is 1 of such a bound, else 0.
 
     Args:
         metric: such as train/performance/accuracy.
         at_least, at_most: the level; one of the two.
+        censor: whether a curve that does not reach it has the last step instead of no number.
     """
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
+    censor: bool = False
 
     def __post_init__(self) -> None:
         check_metric(self.metric)
@@ -86,6 +89,7 @@ class First:
                 f"at_least is {self.at_least!r} and at_most {self.at_most!r}; accepted: a number for one of the two"
             )
         check_number("at_least" if self.at_most is None else "at_most", self._level)
+        check_flag("censor", self.censor)
 
     @property
     def _level(self) -> float:
@@ -97,12 +101,18 @@ class First:
     def metrics(self) -> tuple[str, ...]:
         return (self.metric,)
 
-    def __call__(self, curves: Mapping[str, Curve]) -> Estimate:
+    def __call__(self, curves: Mapping[str, Curve]) -> Estimate | dict[str, Estimate]:
         found = self.step(curves)
         if isinstance(found, str):
-            return Estimate(None, note=found)
-        before = max((step for step, _ in curves[self.metric] if step < found), default=0)
-        return Estimate(found, interval=(before, found))
+            last = _known(curves[self.metric])[-1:] if self.censor else []
+            first = Estimate(last[0][0] if last else None, note=found)
+        else:
+            before = max((step for step, _ in curves[self.metric] if step < found), default=0)
+            first = Estimate(found, interval=(before, found))
+        if not self.censor:
+            return first
+        censored = None if first.value is None else float(isinstance(found, str))
+        return {"": first, "censored": Estimate(censored, note=first.note)}
 
     def step(self, curves: Mapping[str, Curve]) -> int | str:
         """See :class:`When`."""

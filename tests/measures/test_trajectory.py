@@ -39,6 +39,16 @@ def test_the_first_step_at_a_level_and_the_measurements_between_which_it_lies():
     assert unknown == Estimate(None, note="val/gap/accuracy is null in every measurement")
 
 
+def test_a_level_that_is_not_reached_is_censored_at_the_last_measurement():
+    reached = First(metric=ACC, at_least=0.6, censor=True)(CURVES)
+    assert reached == {"": Estimate(10, interval=(5, 10)), "censored": Estimate(0.0)}
+    missed = First(metric=LOSS, at_most=0.2, censor=True)(CURVES)
+    note = f"not reached: {LOSS} at most 0.2 in 20 steps"
+    assert missed == {"": Estimate(20, note=note), "censored": Estimate(1.0, note=note)}
+    unknown = First(metric="val/gap/accuracy", at_least=0, censor=True)(CURVES)
+    assert {key: each.value for key, each in unknown.items()} == {"": None, "censored": None}
+
+
 def test_means_over_steps():
     assert Mean(metric=ACC, steps=[5, 10])(CURVES).value == pytest.approx(0.35)
     assert Mean(metric=ACC)(CURVES).value == pytest.approx(2.9 / 5)
