@@ -50,7 +50,7 @@ WRONG = {
     "C2 fewer equations are fitted later": ("C2", {"fit_by_share": -1.0}),
     "C3 weight decay gives nothing": ("C3", {"of": {SHARE: 0.45}, "end": 0.03}),
     "C3 all is learnt without it": ("C3", {"of": {DECAY: 0.0}, "end": 1.0}),
-    "C4 the polynomial is learnt at the largest share": ("C4", {"of": {OPERATION: "polynomial", SHARE: 0.9}, "end": 0.9}),
+    "C4 the polynomial is learnt with 90 %": ("C4", {"of": {OPERATION: "polynomial", SHARE: 0.9}, "end": 0.9}),
     "C4 the polynomial is not fitted": ("C4", {"of": {OPERATION: "polynomial", SHARE: 0.5}, "unfitted": True}),
     "C4 division is not learnt either": ("C4", {"of": {OPERATION: "divide", SHARE: 0.7}, "steps": BUDGET}),
     "C5 the loss does not rise": ("C5", {"largest": 3.5, "loss": 0.01}),
