@@ -90,6 +90,37 @@ class StepRandom:
         return _ahead(draw, seed, first, steps, shape, self.device)[self.step - first].clone()
 
 
+class Rows(StepRandom):
+    """The random numbers of some examples of a batch: rows of those that ``draw`` has for all ``n``."""
+
+    def __init__(self, draw: StepRandom, rows: range, n: int) -> None:
+        self.__dict__.update(vars(draw))  # seed, step and device
+        self._draw, self._rows, self._n = draw, rows, n
+
+    def generator(self, site: str) -> torch.Generator:
+        return self._draw.generator(site)
+
+    def uniform(self, site: str, *shape: int) -> Tensor:
+        return self._part(self._draw.uniform, site, shape)
+
+    def normal(self, site: str, *shape: int) -> Tensor:
+        return self._part(self._draw.normal, site, shape)
+
+    def permutation(self, site: str, n: int) -> Tensor:
+        raise ValueError(f"the draw at {site!r} orders the examples of a batch, of which only a part is computed here")
+
+    def beta(self, site: str, alpha: float | Tensor) -> Tensor:
+        return self._draw.beta(site, alpha)
+
+    def _part(self, draw: Callable[..., Tensor], site: str, shape: tuple[int, ...]) -> Tensor:
+        if not shape or shape[0] != len(self._rows):
+            raise ValueError(
+                f"the draw at {site!r} of shape {shape} is not one for each of the {len(self._rows)} examples of a "
+                "batch that are computed here; accepted: the batch as first axis"
+            )
+        return draw(site, self._n, *shape[1:])[self._rows.start : self._rows.stop]
+
+
 @lru_cache(maxsize=64)
 def _ahead(
     draw: Callable[..., Tensor], seed: int, first: int, steps: int, shape: tuple[int, ...], device: torch.device

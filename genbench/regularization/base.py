@@ -51,6 +51,8 @@ class Method(nn.Module):
             depend. None: all numbers but ``counts``.
         counts: numbers on which the operations of a step usually depend.
         alters: why raw curvature of the networks may not be compared with that of others; tables say it.
+        m: where ``perturb`` is overridden, the number of examples of a batch that share a perturbation: each such block
+            has its own, by its own gradient, and the gradients there are averaged. None: all examples share one.
         whole_batch: a step needs all examples of the batch at once, so that several processes are refused.
     """
 
@@ -61,6 +63,7 @@ class Method(nn.Module):
     per_lane: tuple[str, ...] | None = None
     counts: tuple[str, ...] = ("members", "n", "steps", "projections", "groups", "cycles")
     alters: str = ""
+    m: int | None = None
     whole_batch: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:

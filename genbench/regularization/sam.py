@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from genbench.checks import check_integer
 from genbench.regularization.base import Method, Parameters
 from genbench.regularization.gradient_clipping import global_norm
 
@@ -13,13 +14,26 @@ class SAM(Method):
 
     Each step costs two passes. The second uses the batch, augmentation and dropout masks of the first, and does not
     update batch-norm statistics.
+
+    With ``m``, every m examples of the batch have a perturbation of their own, and the gradients there are averaged
+    (section 4.1, m-sharpness), as on accelerators that each see m examples and do not tell each other theirs. Batch
+    norms normalize within the m examples.
+
+    Args:
+        rho: radius of the ball, ≥ 0.
+        m: number of examples that share a perturbation, which divides the batch; ``None``: all of it.
     """
+
+    per_lane = ("rho",)
 
     rho: Tensor
 
-    def __init__(self, *, rho: float) -> None:
+    def __init__(self, *, rho: float, m: int | None = None) -> None:
         super().__init__()
         self.setting("rho", rho, low=0)
+        if m is not None:
+            self.m = check_integer("regularization sam: m", m, least=1)
+            self.whole_batch = True
 
     @torch.no_grad()
     def perturb(self, params: Parameters, grads: Parameters) -> Parameters:

@@ -58,7 +58,9 @@ class Lane(nn.Module):
         self._finishing = overriding(methods, "finish")
         self._after = overriding(methods, "after_step")
         self._loss = next((m.loss for m in overriding(methods, "loss")), loss)
-        self._perturb = next((m.perturb for m in overriding(methods, "perturb")), None)
+        perturbing = next(iter(overriding(methods, "perturb")), None)
+        self._perturb = None if perturbing is None else perturbing.perturb
+        self.m = None if perturbing is None else perturbing.m
         # the optional parts of this lane's step
         self.transforms = bool(self._transforms)
         self.perturbs = self._perturb is not None
@@ -108,7 +110,7 @@ class Lane(nn.Module):
                     f"{name} has a gradient, and the optimizer gets the weights of the network alone; accepted: a part "
                     "that build() adds to the network, or requires_grad_(False)"
                 )
-        if self.changes_gradient:
+        if self.changes_gradient or self.m is not None:
             for p, g in zip(self._params, grads, strict=True):
                 p.grad = g
         return objective
@@ -187,7 +189,7 @@ class Direct:
 
     def __init__(self, lane: Lane, backward: Callable[[Tensor], None]) -> None:
         self._lane, self._backward = lane, backward
-        self.weights = lane.trained
+        self.weights, self.batch_axis = lane.trained, 0
 
     def apply(self, part: Callable[..., Any], *args: Any) -> Any:
         return part(*args)

@@ -256,7 +256,7 @@ class Vmapped:
     """
 
     def __init__(self, stack: Stack, weights: Parameters) -> None:
-        self._stack, self.weights = stack, weights
+        self._stack, self.weights, self.batch_axis = stack, weights, 1
 
     def apply(self, part: Callable[..., Any], *args: Any, shared: Sequence[Any] = ()) -> Any:
         """part(*args, *shared); ``args`` have a leading axis of lanes, ``shared`` is the same for all."""

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from genbench.rng import StepRandom
+from genbench.rng import Rows, StepRandom
 from genbench.training.batch_norm import batch_statistics, by_channel
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Shard:
             )
         size = n // self.world_size
         rows = range(size * self.rank, size * (self.rank + 1))
-        return x[rows.start : rows.stop], y[rows.start : rows.stop], _Rows(draw, rows, n)
+        return x[rows.start : rows.stop], y[rows.start : rows.stop], Rows(draw, rows, n)
 
     @torch.no_grad()
     def average(self, params: list[Tensor], objective: Tensor) -> Tensor:
@@ -94,31 +94,6 @@ class StopTogether(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self._shard.broadcast(trainer.should_stop)
-
-
-class _Rows(StepRandom):
-    """The random numbers of some examples: rows of the numbers for all ``n`` examples of the batch."""
-
-    def __init__(self, draw: StepRandom, rows: range, n: int) -> None:
-        super().__init__(draw.seed, draw.step, device=draw.device)
-        self._rows, self._n = rows, n
-
-    def uniform(self, site: str, *shape: int) -> Tensor:
-        return self._part(super().uniform, site, shape)
-
-    def normal(self, site: str, *shape: int) -> Tensor:
-        return self._part(super().normal, site, shape)
-
-    def permutation(self, site: str, n: int) -> Tensor:
-        raise ValueError(f"the draw at {site!r} orders the examples of a batch, of which a process has its share alone")
-
-    def _part(self, draw: Callable[..., Tensor], site: str, shape: tuple[int, ...]) -> Tensor:
-        if not shape or shape[0] != len(self._rows):
-            raise ValueError(
-                f"the draw at {site!r} of shape {shape} is not one for each of the {len(self._rows)} examples that a "
-                "process has of a batch; accepted: the batch as first axis"
-            )
-        return draw(site, self._n, *shape[1:])[self._rows.start : self._rows.stop]
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """The order of a training step, stated once for lanes that compute separately and for lanes that compute as one."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from genbench.regularization.base import Parameters
-from genbench.rng import StepRandom
+from genbench.rng import Rows, StepRandom
 
 
 class Parts(Protocol):
@@ -15,6 +17,7 @@ class Parts(Protocol):
 
     transforms: bool
     perturbs: bool
+    m: int | None  # examples that share a perturbation; None: all
     changes_gradient: bool
     changes_weights_before: bool
 
@@ -35,9 +38,11 @@ class Backend(Protocol):
 
     Attributes:
         weights: the trainable parameters.
+        batch_axis: of inputs and targets.
     """
 
     weights: Parameters
+    batch_axis: int
 
     def apply(self, part: Callable[..., Any], *args: Any) -> Any:
         """part(*args), a method of the lane."""
@@ -96,15 +101,51 @@ def gradient_step(
     """
     if lane.transforms:
         x, y = backend.apply(lane.transformed, x, y, draw)
-    objective, grads = backend.differentiate(lane.objective, x, y, draw)
-    if lane.perturbs:
-        perturbed = backend.apply(lane.perturbed, backend.weights, grads)
-        _, grads = backend.differentiate(lane.objective, x, y, draw, at=perturbed)
+    n = None if lane.m is None else x.shape[backend.batch_axis]
+    if n is None or n == lane.m:
+        objective, grads = _gradient(lane, backend, lane.objective, x, y, draw)
+    else:
+        parts = [partial(_of_rows, lane.objective, rows, n) for rows in _blocks(n, lane.m)]
+        objective, grads = _mean([_gradient(lane, backend, part, x, y, draw) for part in parts])
     if lane.changes_gradient:
         grads = backend.apply(lane.changed, backend.weights, grads, draw)
     if lane.changes_weights_before:
         backend.apply(lane.before_step, backend.weights, lr, draw)
     return objective, grads
+
+
+def _gradient(
+    lane: Parts, backend: Backend, objective: Callable[..., Tensor], x: Tensor, y: Tensor, draw: StepRandom
+) -> tuple[Tensor, Parameters]:
+    """An objective and its gradient, at the weights that it perturbs where the lane does."""
+    value, grads = backend.differentiate(objective, x, y, draw)
+    if lane.perturbs:
+        perturbed = backend.apply(lane.perturbed, backend.weights, grads)
+        _, grads = backend.differentiate(objective, x, y, draw, at=perturbed)
+    return value, grads
+
+
+def _blocks(n: int, m: int) -> list[range]:
+    """The rows of each ``m`` examples of a batch of ``n``."""
+    if n % m:
+        raise ValueError(f"m is {m}, which does not divide a batch of {n} examples; accepted: a divisor, or null")
+    return [range(start, start + m) for start in range(0, n, m)]
+
+
+def _of_rows(
+    objective: Callable[..., Tensor], rows: range, n: int, x: Tensor, y: Tensor, draw: StepRandom, **again: bool
+) -> Tensor:
+    """The objective of some rows of a batch of ``n`` examples."""
+    part = slice(rows.start, rows.stop)
+    return objective(x[part], y[part], Rows(draw, rows, n), **again)
+
+
+def _mean(found: Sequence[tuple[Tensor, Parameters]]) -> tuple[Tensor, Parameters]:
+    """The mean of objectives and gradients of blocks; None for a parameter that no block uses."""
+    objectives, grads = zip(*found, strict=True)
+    used = [[g for g in blocks if g is not None] for blocks in zip(*grads, strict=True)]
+    means = [torch.stack(blocks).sum(0) / len(found) if blocks else None for blocks in used]
+    return torch.stack(objectives).mean(0), means  # type: ignore[return-value]
 
 
 def training_step(

@@ -375,6 +375,11 @@ def test_several_methods_at_once(configure):
     assert max(compare(configure, *chosen, torch.float64)) < 1e-9
 
 
+def test_blocks_of_a_batch_may_have_perturbations_of_their_own(configure):
+    chosen = ("mlp", "[dropout,sam]", "momentum", "constant")
+    assert max(compare(configure, *chosen, torch.float64, "regularization.sam.m=5")) < 1e-9
+
+
 class Annealed(Method):
     """Noise in the gradient that falls with the step."""
 

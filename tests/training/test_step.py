@@ -16,6 +16,7 @@ class Lane:
     def __init__(self, *parts):
         self.transformed, self.objective, self.perturbed = "transform", "objective", "perturb"
         self.changed, self.before_step = "change", "before"
+        self.m = None
         for part in PARTS:
             setattr(self, part, part in parts)
 
