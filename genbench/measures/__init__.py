@@ -23,6 +23,7 @@ from genbench.measures.collapse import collapse_geometry
 from genbench.measures.compression import compressed_size
 from genbench.measures.compute import flops
 from genbench.measures.corrupted import corrupted_performance, mean_corruption_error
+from genbench.measures.critical_samples import critical_sample_ratio
 from genbench.measures.curvature import (
     gauss_newton_eigenvalues,
     gauss_newton_frobenius_norm,
@@ -34,6 +35,7 @@ from genbench.measures.curvature import (
 )
 from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
+from genbench.measures.difficulty import difficulty_dispersion
 from genbench.measures.disagreement import disagreement, ensemble_disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_bias_variance, ensemble_curve
@@ -136,8 +138,10 @@ __all__ = [
     "convolution_interpolation",
     "convolution_spectral_norms",
     "corrupted_performance",
+    "critical_sample_ratio",
     "cross_entropy",
     "davies_bouldin",
+    "difficulty_dispersion",
     "disagreement",
     "distance_from_init",
     "drift_accuracy",

@@ -1,6 +1,6 @@
 """Training one run on several processes: each computes on its shard of every batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
