@@ -20,10 +20,10 @@ def critical_sample_ratio(
     snapshot: Snapshot, *, radius: float, step_size: float, noise: float = 0.0, steps: int = 10, seed: int = 0
 ) -> Estimate:
     """The share of inputs x with a point where the network answers otherwise within ‖x' − x‖∞ ≤ ``radius``, as far as
-    a search finds it; labels do not matter (Arpit et al. 2017, arXiv 1706.05394, section 4.3).
+    a search finds it; labels do not matter (Arpit et al. 2017, arXiv 1706.05394).
 
     The search starts at x and takes steps in the sign of the gradient of −log p(answer at x), each with normal noise,
-    back into the box (Langevin adversarial sample search). An input counts once any of its points has another answer: a
+    back into the box. An input counts once any of its points has another answer: a
     lower bound, which more steps never lower. The standard error is that of a share of the examples.
 
     Args:

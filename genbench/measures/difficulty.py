@@ -15,7 +15,7 @@ from genbench.records.estimate import Estimate
 def difficulty_dispersion(snapshot: Snapshot) -> Estimate:
     """The variance over examples of the number of members of an ensemble that err on them, over what it would be if
     each member erred on as many examples and each time on others: Σᵢ (kᵢ − k̄)² / Σᵢₘ (wᵢₘ − w̄ₘ)², with wᵢₘ = 1 where
-    member m errs on example i and kᵢ = Σₘ wᵢₘ (after Arpit et al. 2017, arXiv 1706.05394, section 3.1, who show the
+    member m errs on example i and kᵢ = Σₘ wᵢₘ (after Arpit et al. 2017, arXiv 1706.05394, who show the
     errors of networks trained for an epoch beside a binomial).
 
     1 in the mean if members err independently; M of M members that err on the same examples. With the mean correlation

@@ -16,7 +16,7 @@ class SAM(Method):
     update batch-norm statistics.
 
     With ``m``, every m examples of the batch have a perturbation of their own, and the gradients there are averaged
-    (section 4.1, m-sharpness), as on accelerators that each see m examples and do not tell each other theirs. Batch
+    (m-sharpness), as on accelerators that each see m examples and do not tell each other theirs. Batch
     norms normalize within the m examples.
 
     Args:
