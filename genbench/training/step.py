@@ -101,8 +101,8 @@ def gradient_step(
     """
     if lane.transforms:
         x, y = backend.apply(lane.transformed, x, y, draw)
-    n = None if lane.m is None else x.shape[backend.batch_axis]
-    if n is None or n == lane.m:
+    n = x.shape[backend.batch_axis]
+    if lane.m is None or n == lane.m:
         objective, grads = _gradient(lane, backend, lane.objective, x, y, draw)
     else:
         parts = [partial(_of_rows, lane.objective, rows, n) for rows in _blocks(n, lane.m)]
