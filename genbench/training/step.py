@@ -101,8 +101,7 @@ def gradient_step(
     """
     if lane.transforms:
         x, y = backend.apply(lane.transformed, x, y, draw)
-    n = x.shape[backend.batch_axis]
-    if lane.m is None or n == lane.m:
+    if lane.m is None or (n := x.shape[backend.batch_axis]) == lane.m:
         objective, grads = _gradient(lane, backend, lane.objective, x, y, draw)
     else:
         parts = [partial(_of_rows, lane.objective, rows, n) for rows in _blocks(n, lane.m)]
