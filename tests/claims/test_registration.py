@@ -59,6 +59,7 @@ EVERY = [  # each rule, with its settings
     ("All", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
     ("Contrast", {"metric": ACCURACY, "terms": [{"weight": 1, "of": at(1)}, {"weight": -2, "of": at(0)}]}),
     ("Distance", {"metric": "error_at_*", "steps": [1, 2], "of": at(1), "to": at(0), "than": 0.5}),
+    ("Interacts", {"metric": ACCURACY, "treatments": {"data.x": [0, 1]}, "over": STEPS}),
     ("Any", {"parts": [{"_target_": f"{RULES}.Difference", **PAIR}]}),
     ("Ranks", {"metric": "norm", **RANKED}),
     ("RanksWrongly", {"metrics": ["norm"], "test_size": 1000, **RANKED}),
@@ -152,7 +153,7 @@ def test_every_rule_is_read_and_checked_before_there_are_runs(name, settings):
     claims = block(C1={"_target_": f"{RULES}.{name}", "statement": "A.", **settings})
     assert read(claims).family == (name != "Exact")
     plans = planned(claims, levels=(0, 1, 2, 3))
-    if name == "PeakSlope":
+    if name in ("PeakSlope", "Interacts"):
         plans += [(same, {**config, "trainer": {"max_steps": 50}}, choices) for same, config, choices in plans]
     if name.startswith("Ranks"):
         plans = [each for y in RANKED["over"]["data.y"] for each in planned(claims, levels=range(5), y=y)]

@@ -106,8 +106,11 @@ def test_everything_is_restored(function):
     elif function in (measures.rescaled, measures.scale_dependence):
         function(Snapshot(net, F.cross_entropy, loader, initial=initial), measure=measures.keskar_sharpness)
     else:
-        needed = {"lr": 0.1} if function is measures.stability_ratio else {}
-        function(Snapshot(net, F.cross_entropy, loader, initial=initial), **needed)
+        needed = {
+            measures.stability_ratio: {"lr": 0.1},
+            measures.critical_sample_ratio: {"radius": 0.1, "step_size": 0.05},
+        }
+        function(Snapshot(net, F.cross_entropy, loader, initial=initial), **needed.get(function, {}))
     assert equal(state_of(net, loader), before)
 
 
