@@ -1,16 +1,13 @@
 """What treatments do in some conditions and not in others."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from genbench.analysis.interaction import FEWEST, Interaction, interaction
 from genbench.analysis.statistics import mean_interval
 from genbench.checks import check_number, nearest
-from genbench.claims.numbers import gathered
+from genbench.claims.numbers import gathered, stacked
 from genbench.claims.p_values import above
 from genbench.claims.rules.base import (
     check_beyond,
@@ -18,10 +15,10 @@ from genbench.claims.rules.base import (
     check_setting,
     check_where,
     interest_words,
-    levels_words,
     set_plain,
 )
-from genbench.claims.runs import ClaimRuns, merged, named
+from genbench.claims.rules.grid import grid_words, settings_of
+from genbench.claims.runs import ClaimRuns, named
 from genbench.claims.verdict import Evidence, MeanTest
 
 
@@ -64,6 +61,8 @@ class Interacts:
         treatments = _levels("treatments", self.treatments)
         if len(treatments) != 1:
             raise ValueError(f"treatments is {dict(self.treatments)!r}; accepted: one setting and its values")
+        if both := treatments.keys() & over:
+            raise ValueError(f"over names {min(both)}, as treatments does; accepted: other settings")
         set_plain(
             self,
             treatments=treatments,
@@ -74,30 +73,22 @@ class Interacts:
 
     @property
     def words(self) -> str:
-        ((key, values),) = self.treatments.items()
         over = {self.along: self.over[self.along]} if self.along else self.over
-        where = " × ".join(levels_words(name, levels) for name, levels in over.items())
         return (
-            f"of the variance of {self.metric} between {levels_words(key, values)} of {named(self.of or {})} the share "
-            f"that depends on {where} exceeds {self.margin:g}{interest_words(self.interest)}"
+            f"of the variance of {self.metric} between {grid_words(self.treatments)} of {named(self.of or {})} the "
+            f"share that depends on {grid_words(over)} exceeds {self.margin:g}{interest_words(self.interest)}"
         )
 
     def evidence(self, runs: ClaimRuns, *, worst: bool = False) -> Evidence:
         """See :class:`genbench.claims.rules.Rule`."""
-        conditions = [dict(zip(self.over, values, strict=True)) for values in itertools.product(*self.over.values())]
-        ((key, treatments),) = self.treatments.items()
-        own = self.of or {}
-        parts = [
-            runs.sample(self.metric, merged(own, condition, {key: treatment}))
-            for treatment in treatments
-            for condition in conditions
-        ]
-        low = np.stack([part.low for part in parts])
-        known = (low == np.stack([part.high for part in parts])).all(0)
+        points = settings_of(self.of or {}, {**self.treatments, **self.over})
+        parts = [runs.sample(self.metric, point) for point in points]
+        low, known, _ = stacked(parts)
         told = gathered(parts)
         n = int(known.sum())
         if n < FEWEST:
             return Evidence(supports=None, contradicts=None, n=n, words="no share of so few seeds", **told)
+        (treatments,) = self.treatments.values()
         values = low.T[known].reshape(n, len(treatments), *(len(levels) for levels in self.over.values()))
         if self.along is not None:
             values = values.mean(tuple(2 + i for i, name in enumerate(self.over) if name != self.along))

@@ -87,6 +87,7 @@ def test_its_words():
             {"treatments": {"data.x": X, "data.y": Y}},
             "treatments is {'data.x': [0, 1, 2], 'data.y': ['a', 'b']}; accepted: one setting and its values",
         ),
+        ({"over": {"data.x": X}}, "over names data.x, as treatments does; accepted: other settings"),
         ({"over": {}}, "over is {}; accepted: settings and their values, such as {model: [mlp, cnn]}"),
         ({"along": "data.w"}, "along is 'data.w'; did you mean 'data.z'?"),
         ({"margin": 1.0}, "margin is 1.0; accepted: a number in [0, 1)"),
