@@ -1,14 +1,12 @@
 """Robustness against adversarial inputs."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
 from genbench.inputs.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.measures.base import measure
-from genbench.measures.outputs import undefined, with_logits
+from genbench.measures.outputs import answered, undefined, with_logits
 from genbench.measures.performance import mean_over_examples
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -73,7 +71,7 @@ def adversarial_accuracy(
         if not x.is_floating_point():
             return Estimate(None, note="undefined: inputs are not real numbers")
         _check_inside(x, low, high)
-        answers = _answers(logits, x)
+        answers = answered(logits, x)
         y = y.reshape(answers.shape).long()
         right = answers == y
         draw = StepRandom(seed, index)
@@ -94,14 +92,9 @@ def adversarial_accuracy(
                 low=low,
                 high=high,
             )
-            right[alive] &= _answers(logits, moved) == y[alive]
+            right[alive] &= answered(logits, moved) == y[alive]
         kept.append(right.reshape(-1))
     return mean_over_examples(snapshot, torch.cat(kept).double())
-
-
-def _answers(logits: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return logits(x).argmax(1)
 
 
 def _check_inside(x: Tensor, low: float | None, high: float | None) -> None:

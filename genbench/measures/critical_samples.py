@@ -6,7 +6,7 @@ from torch import Tensor
 from genbench.checks import check_integer, check_number
 from genbench.inputs.attacks import perturb
 from genbench.measures.base import measure
-from genbench.measures.outputs import undefined, with_logits
+from genbench.measures.outputs import answered, undefined, with_logits
 from genbench.measures.performance import mean_over_examples
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
@@ -23,8 +23,8 @@ def critical_sample_ratio(
     a search finds it; labels do not matter (Arpit et al. 2017, arXiv 1706.05394).
 
     The search starts at x and takes steps in the sign of the gradient of −log p(answer at x), each with normal noise,
-    back into the box. An input counts once any of its points has another answer: a
-    lower bound, which more steps never lower. The standard error is that of a share of the examples.
+    back into the box. An input counts once any of its points has another answer: a lower bound, which more steps never
+    lower. The standard error is that of a share of the examples.
 
     Args:
         snapshot: a classifier of inputs of real numbers, its batches (input, target).
@@ -53,16 +53,14 @@ def critical_sample_ratio(
     for index, (x, _) in enumerate(snapshot.blocks(_BLOCK)):
         if not x.is_floating_point():
             return Estimate(None, note="undefined: inputs are not real numbers")
-        with torch.no_grad():
-            answers = logits(x).argmax(1)
+        own = answered(logits, x)
         draw, moved = StepRandom(seed, index, device=x.device), x
         critical = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         for step in range(steps):
             noisy = moved - x + noise * draw.normal(f"critical.{step}", *x.shape).to(x)
             moved = perturb(
-                logits, x, answers, norm="linf", epsilon=radius, step_size=step_size, steps=1, start=noisy / radius
+                logits, x, own, norm="linf", epsilon=radius, step_size=step_size, steps=1, start=noisy / radius
             )
-            with torch.no_grad():
-                critical |= (logits(moved).argmax(1) != answers).reshape(len(x), -1).any(1)
+            critical |= (answered(logits, moved) != own).reshape(len(x), -1).any(1)
         found.append(critical)
     return mean_over_examples(snapshot, torch.cat(found).double())

@@ -7,7 +7,7 @@ All measures of answers, margins and likelihoods read outputs here.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,6 +107,12 @@ def with_logits(evaluation: Evaluation) -> Reading | str:
     """:func:`read`, or why the outputs have no logits."""
     reading = read(evaluation)
     return reading if isinstance(reading, str) else reading.reason or reading
+
+
+def answered(logits: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The class that logits [n, K, ...] answer for each input, without a gradient."""
+    with torch.no_grad():
+        return logits(x).argmax(1)
 
 
 def undefined(reason: str) -> Estimate:

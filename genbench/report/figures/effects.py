@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genbench.report.figures.style import GREY, INK, Drawing, blank, plain
+from genbench.report.figures.style import COLOURS, GREY, INK, Drawing, blank, plain
 from genbench.report.format import number, wrapped
 from genbench.report.model import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAME = "effects"
 _MOST = 60
 """Rows of a map."""
 
@@ -38,7 +37,7 @@ def draw(table: Table, metric: str) -> Drawing | None:
         "" if len(rows) == len(labels) else f" Shown are the first {_MOST} of {len(labels)} rows; the tables have all."
     )
     return Drawing(
-        NAME,
+        "effects",
         f"Difference from {' or '.join(sorted(base))} in every condition",
         "Mean differences paired by seed, as in the tables, blue above and orange below 0. In bold those with p < 0.05 "
         f"after Holm's correction within the column; the others are undecided.{few}",
@@ -49,8 +48,7 @@ def draw(table: Table, metric: str) -> Drawing | None:
 def _panel(axis: "Axes", table: Table, metric: str, rows: Sequence[str], reach: float) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    # orange and blue of the style, which colour-blind readers tell apart, through white
-    colours = LinearSegmentedColormap.from_list("effects", ["#D55E00", "#ffffff", "#0072B2"])
+    colours = LinearSegmentedColormap.from_list("effects", [COLOURS[1], "white", COLOURS[0]])
     columns = _columns(table, metric)
     for label, line in _lines(table, metric):
         if label not in rows:
