@@ -142,17 +142,16 @@ def read(block: Mapping[str, Any], *, trust: bool = True) -> Claims:
                 "holds in every run"
             )
     least = sum(not each.exact for each in evidence.values())
-    family = block.get("family")
-    if family is None:
-        family = least
-    else:
-        family = check_integer("claims.family", family, least=least, most=max(least, _LARGEST_FAMILY))
+    family = least
+    if block.get("family") is not None:
+        family = check_integer("claims.family", block["family"], least=least, most=max(least, _LARGEST_FAMILY))
     numbers = {"family": family, "seeds": seeds, "looks": looks, "pilots": pilots}
     numbers |= {} if chosen is None else {"choose": [chosen.metric, chosen.best]}
     decisive = {claim.id: node for claim, node in found}
     digest = records.digest(shared({"version": VERSION, "rules": decisive, **numbers, **_code(decisive)}))
-    told_of = (tuple(changed), tuple(sets.values()), chosen)
-    return Claims(claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, *told_of)
+    return Claims(
+        claims, family, tuple(seeds), tuple(looks), tuple(pilots), digest, tuple(changed), tuple(sets.values()), chosen
+    )
 
 
 def _check_decidable(claim: Claim, evidence: Evidence, looks: Sequence[int]) -> None:
@@ -395,7 +394,7 @@ def _evidence(claim: Claim, runs: ClaimRuns) -> Evidence:
     """Return the evidence on a claim; an error names it."""
     try:
         return _of_rule(claim.rule, runs)
-    except Exception as error:  # as in judged
+    except Exception as error:  # a rule of the user's own may fail in any way
         raise ValueError(f"claims.rules.{claim.id}: {_reason(error)}") from error
 
 

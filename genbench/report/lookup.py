@@ -54,9 +54,12 @@ class Lookup:
         return found
 
     def matching(self, runs: Sequence[SelectedRun], where: Mapping[str, Any]) -> list[SelectedRun]:
-        """Return the runs that have these settings."""
-        wanted = {key: self.shown(value) for key, value in where.items()}
-        return [run for run in runs if all(self.value(run, key) == text for key, text in wanted.items())]
+        """Return the runs that have these settings: of a list of values, one of them."""
+        wanted = {
+            key: {self.shown(each) for each in (value if isinstance(value, list | tuple) else [value])}
+            for key, value in where.items()
+        }
+        return [run for run in runs if all(self.value(run, key) in texts for key, texts in wanted.items())]
 
     def _default(self, key: str) -> str | None:
         if key not in self._defaults:

@@ -574,3 +574,13 @@ def test_runs_of_a_cell_that_diverged_at_several_steps_share_a_note(tmp_path):
         ["seed 1: diverged at step 3: the training loss is not finite"],
     ]
     assert [cell.status for (cell,) in table.cells] == ["diverged", "n=1/3", "n=2/3"]
+
+
+def test_a_list_of_values_chooses_the_runs_that_have_one_of_them(tmp_path):
+    """As in a figure and in a claim; it matched no run."""
+    factory.ablation(tmp_path, ["none", "l2", "sam"], (0.0, 0.2, 0.4), (0, 1))
+    column = {"label": "accuracy", "metric": "test/performance/accuracy", "where": {"data.label_noise": 0.2}}
+    spec = {"where": {"regularization": ["none", "sam"], "data.label_noise": [0.2, 0.4]}, "columns": [column]}
+    table = build(load(tmp_path), {**spec, "rows": ["regularization"]})
+    assert [row.label for row in table.rows] == ["none", "sam"]
+    assert all(line[0].mean.n == 2 for line in table.cells)
