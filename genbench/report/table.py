@@ -44,6 +44,8 @@ def build(selection: Selection, spec: Mapping[str, Any] | None = None) -> Table:
     for key in [*where, *(key for column in columns for key in (*column.where, *column.minus))]:
         lookup.require(key)
     runs = lookup.matching(selection.runs, where)
+    if not runs and not order:
+        raise ValueError(f"table: no run has the settings {dict(where)!r} of where; accepted: those of some runs")
     keys = _row_keys(spec, runs, columns)
     for key in keys:
         lookup.require(key)

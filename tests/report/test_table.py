@@ -584,3 +584,10 @@ def test_a_list_of_values_chooses_the_runs_that_have_one_of_them(tmp_path):
     table = build(load(tmp_path), {**spec, "rows": ["regularization"]})
     assert [row.label for row in table.rows] == ["none", "sam"]
     assert all(line[0].mean.n == 2 for line in table.cells)
+
+
+def test_settings_that_no_run_has_are_named(ablation):
+    """The table without rows ended in an error about zip()."""
+    message = r"^table: no run has the settings \{'data.label_noise': 0.3\} of where; accepted: those of some runs$"
+    with pytest.raises(ValueError, match=message):
+        build(load(ablation), {"where": {"data.label_noise": 0.3}, "columns": [ACCURACY]})
