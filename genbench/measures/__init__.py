@@ -39,6 +39,7 @@ from genbench.measures.difficulty import difficulty_dispersion
 from genbench.measures.disagreement import disagreement, ensemble_disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_bias_variance, ensemble_curve
+from genbench.measures.ensemble_connectivity import ensemble_connectivity
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.flat_box import flat_box_volume, sensitive_weights
 from genbench.measures.gap import generalization_gap
@@ -150,6 +151,7 @@ __all__ = [
     "effective_rank",
     "empirical_fisher_trace",
     "ensemble_bias_variance",
+    "ensemble_connectivity",
     "ensemble_curve",
     "ensemble_disagreement",
     "error",

@@ -355,7 +355,7 @@ class Snapshot(Evaluation):
         prefix = f"members.{index}."
         start = self.initial or {}
         own = {k.removeprefix(prefix): t for k, t in start.items() if k.startswith(prefix)}
-        return Snapshot(
+        member = Snapshot(
             module,
             self.loss,
             self.passes,
@@ -366,3 +366,4 @@ class Snapshot(Evaluation):
             mislabelled=self.mislabelled,
             relabelled=self.relabelled,
         )
+        return member if self.dtype is None else member.in_dtype(self.dtype, ())
