@@ -18,7 +18,7 @@ def numbers(run, *, task="", width=None, plain=None, matched=None, test=0.0, ear
     label, units = run["data.label_noise"], run["model.width"]
     own = "random" if label else run["data"]
     left = {"digits": {16: 0.8, 64: 0.1, 256: 0.005}, "mnist1d": {16: 1.1, 64: 1.5, 256: 0.45}}.get(own, {})
-    values = {BARRIER: 2.0, MATCHED: left.get(units, 1.6)}
+    values = {BARRIER: 3.5 if units == 16 else 2.0, MATCHED: left.get(units, 1.6)}
     values[LATE] = values[MATCHED]
     values[EARLY] = values[MATCHED] * (5 if own == "digits" else 0.8)
     if own == task and width in (None, units):
