@@ -46,11 +46,12 @@ def choose(
     labels, remarks, settings, problems = {}, {}, {}, []
     counts: set[int] = set()
     for row, members in lookup.rows(runs, keys).items():
-        tried = sorted(set(differences(members)) - {*keys, *places})
+        conditions = _sorted(lookup.rows(members, places)) if rule.get("apart") else {(): members}
+        # what is set otherwise from one condition to the next, as is the depth of another model, was not tried
+        tried = sorted({key for inside in conditions.values() for key in differences(inside)} - {*keys, *places})
         if not tried:
             kept += members
             continue
-        conditions = _sorted(lookup.rows(members, places)) if rule.get("apart") else {(): members}
         found = {}
         for condition, inside in conditions.items():
             found[condition] = _Ladder.of(lookup, inside, tried, places, rule)
@@ -63,8 +64,10 @@ def choose(
         if len({ladder.best for ladder in found.values()}) == 1:
             labels[row], remarks[row] = first.setting, first.remarks(len(found) == 1)
         else:
-            chosen = [f"{_setting(places, condition)}: {ladder.setting}" for condition, ladder in found.items()]
-            remarks[row] = ["; ".join(chosen)]
+            by_setting: dict[str, list[str]] = {}
+            for condition, ladder in found.items():
+                by_setting.setdefault(ladder.setting, []).append(_setting(places, condition))
+            remarks[row] = ["; ".join(f"{setting} ({'; '.join(where)})" for setting, where in by_setting.items())]
         for run in members:
             if run.record:
                 settings[run.run_id] = {key: run.value(key) for key in tried}

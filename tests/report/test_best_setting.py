@@ -112,8 +112,10 @@ def test_conditions_choose_apart(tmp_path):
     rule = {"metric": "val/performance/accuracy", "best": "max", "apart": True}
     spec = ladder(tmp_path, tried, rule=rule)
     for item in load(tmp_path).records:
-        if item["choices"]["regularization"] == ["l2"] and item["config"]["data"]["label_noise"] == 0.2:
-            item["metrics"]["val/performance/accuracy"] *= -1
+        if item["config"]["data"]["label_noise"] == 0.2:
+            item["config"]["model"]["depth"] += 1
+            if item["choices"]["regularization"] == ["l2"]:
+                item["metrics"]["val/performance/accuracy"] *= -1
             factory.leave(tmp_path, item)
     table = build(load(tmp_path), spec)
     shown = {
@@ -124,7 +126,7 @@ def test_conditions_choose_apart(tmp_path):
     assert notes == {
         "none": [],
         "l1 (strength 0.1)": ["its setting is the smallest tried"],
-        "l2": ["label noise 0: strength 0.1; label noise 0.2: strength 0.2"],
+        "l2": ["strength 0.1 (label noise 0); strength 0.2 (label noise 0.2)"],  # the depth was not tried
     }
     assert any("over seeds, in each condition apart, of the 2 tried" in text for text in table.caption)
     assert {p.chosen for p in points(load(tmp_path), spec) if p.row == "l2"} == {True, False}

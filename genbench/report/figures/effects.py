@@ -63,7 +63,7 @@ def _panel(axis: "Axes", table: Table, metric: str, rows: Sequence[str], reach: 
             axis.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, color=colours(strength), linewidth=0)
             dark = abs(value) > 0.6 * reach
             axis.text(
-                x, y, f"{'+' if value > 0 else ''}{number(value, table.columns[columns[x]].digits)}",
+                x, y, f"{_signed(value, table.columns[columns[x]].digits)}",
                 ha="center", va="center", fontsize=6.5, weight="bold" if cell.significant else "normal",
                 color="white" if dark else INK,
             )  # fmt: skip
@@ -76,7 +76,7 @@ def _panel(axis: "Axes", table: Table, metric: str, rows: Sequence[str], reach: 
         words = "\n".join(wrapped(group, max(6, 8 * len(places))))
         middle = sum(places) / len(places)
         axis.text(middle, -0.6, plain(words), ha="center", va="bottom", fontsize=7)
-    axis.set_title(plain("\n".join(wrapped(table.title, 8 * len(columns)))), pad=22, weight="bold")
+    axis.set_title(plain("\n".join(wrapped(table.title, 7 * len(columns)))), pad=22, weight="bold")
     axis.set_xticks(range(len(columns)), [plain(table.columns[i].label) for i in columns], fontsize=7)
     axis.set_yticks(range(len(rows)), [plain(row) for row in rows])
     axis.set_xlim(-0.5, len(columns) - 0.5)
@@ -85,6 +85,12 @@ def _panel(axis: "Axes", table: Table, metric: str, rows: Sequence[str], reach: 
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
+
+
+def _signed(value: float, digits: int | None) -> str:
+    """A difference with its sign. Small ones are rounded to zero, as a map has no room for the digits of the table."""
+    text = number(value, None) if digits is None else f"{value:.{digits}f}".replace("-", "−")
+    return f"+{text}" if value > 0 else text
 
 
 def _columns(table: Table, metric: str) -> list[int]:
