@@ -67,6 +67,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
     every = sorted({x for panel in measured.values() for values in panel.values() for x in values})
     runs = {len(ys) for panel in measured.values() for line in panel.values() for ys in line.values()}
     hidden = masked = 0
+    endless: list[tuple[Any, float, float, dict[str, Any]]] = []  # intervals that a logarithmic axis cannot hold
     for axis, (panel, found) in zip(axes.flat, measured.items(), strict=False):
         for line, values in found.items():
             number = lines.index(line)
@@ -81,8 +82,11 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             masked += sum(curve.log and mean.value <= 0 for mean in means)
             hidden += sum(curve.y_from is not None and mean.value < curve.y_from for mean in means)
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
-            halves = [mean.half_width or 0 for mean in means]
-            axis.errorbar(xs, [mean.value for mean in means], halves, fmt="none", linewidth=0.8, **look)
+            up = [mean.half_width or 0 for mean in means]
+            beyond = [curve.log and 0 < mean.value <= half for mean, half in zip(means, up, strict=True)]
+            down = [0 if below else half for below, half in zip(beyond, up, strict=True)]
+            axis.errorbar(xs, [mean.value for mean in means], [down, up], fmt="none", linewidth=0.8, **look)
+            endless += [(axis, x, m.value, look) for x, m, below in zip(xs, means, beyond, strict=True) if below]
         if every[0] > 0 and (curve.log_x or every[-1] >= 10 * every[0]):
             logarithmic(axis)
         if len(every) <= 8 and not curve.scatter:  # label the values that were tried
@@ -94,6 +98,11 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             axis.set_yscale("log", nonpositive="mask")
         if curve.y_from is not None:
             axis.set_ylim(bottom=curve.y_from)
+    bottom, top = axes.flat[0].get_ylim()
+    for axis, x, mean, look in endless:
+        axis.plot([x, x], [bottom, mean], linewidth=0.8, **look)
+    if endless:
+        axes.flat[0].set_ylim(bottom, top)
     for axis in axes.flat[: len(measured)]:  # once all panels are drawn, which share their axes
         for dash, height in zip(_GUIDES, curve.guides.values(), strict=False):
             left, right = axis.get_xlim()
@@ -127,6 +136,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
     if hidden:
         said.append(f"{hidden} {'mean lies' if hidden == 1 else 'means lie'} below the axis.")
+    if endless:
+        said.append("Intervals that reach 0 end at the axis.")
     if masked:
         what = "mean that is not positive is" if masked == 1 else "means that are not positive are"
         said.append(f"{masked} {what} not drawn.")

@@ -64,6 +64,24 @@ def test_an_axis_may_be_cut_and_the_caption_counts_what_it_hides(sizes):
     assert drawing_.caption.endswith("3 runs a point. 1 mean lies below the axis.")
 
 
+def test_an_interval_that_reaches_zero_is_drawn_to_a_logarithmic_axis(tmp_path):
+    for size, values in ((100, (0.8, 0.9, 1.0)), (4000, (0.01, 0.02, 0.3))):
+        for seed, value in enumerate(values):
+            item = factory.record("none", 0.0, seed)
+            item["config"]["data"]["train_size"] = size
+            item["metrics"]["test/performance/accuracy"] = value
+            factory.leave(tmp_path, item | {"run_id": factory.run_id("none", size, seed)})
+    (drawing_,) = drawn(tmp_path, SIZE | {"log": True})
+    (axis,) = drawing_.figure.axes
+    bottom, top = axis.get_ylim()
+    assert 0 < bottom < 0.11 and top > 0.11 + 4.302653 * 0.1637 / 3**0.5  # the upper half of the interval is there
+    (half,) = (line for line in axis.lines if line.get_marker() != "o")
+    assert list(half.get_xdata()) == [4000, 4000]
+    assert list(half.get_ydata()) == pytest.approx([bottom, 0.11])
+    assert "Intervals that reach 0 end at the axis." in drawing_.caption
+    assert "Intervals" not in drawn(tmp_path, SIZE)[0].caption
+
+
 def test_points_that_not_all_runs_have_may_be_left_out(tmp_path):
     for seed in range(3):
         item = factory.record("none", 0.0, seed)
