@@ -45,8 +45,9 @@ WRONG = {
 
 @pytest.mark.parametrize("row", rows("ainsworth2023"), ids=str)
 def test_a_few_steps_of_each_row(row, tmp_path):
-    few = ("data.train_size=100", "data.batch_size=20", "trainer.max_steps=20", "model.width=8", "trainer.accelerator=cpu",
-           "callbacks.basins.every_n_epochs=2", "callbacks.trajectory.metrics.matched.steps=[10,20]",
+    few = ("data.train_size=100", "data.batch_size=20", "trainer.max_steps=20", "model.width=8",
+           "trainer.accelerator=cpu", "callbacks.basins.every_n_epochs=2",
+           "callbacks.trajectory.metrics.matched.steps=[10,20]",
            "callbacks.trajectory.metrics.plain.steps=[10,20]")  # fmt: skip
     found = trained(tmp_path, "experiment=ainsworth2023", *row, *few)
     assert found["train/trajectory/matched_at_20"] == pytest.approx(found[MATCHED])
