@@ -12,8 +12,8 @@ EARLY, LATE = (f"train/trajectory/matched_at_{step}" for step in (100, 800))
 
 
 def numbers(run, *, task="", width=None, plain=None, matched=None, test=0.0, early=None, late=None):
-    """The numbers of a run if every claim held. ``plain``, ``matched``, ``early``, ``late``: the barriers of ``task`` at
-    ``width`` (None: at each). ``test``: the matched barrier on test data of wide networks on digits."""
+    """The numbers of a run if every claim held. ``plain``, ``matched``, ``early``, ``late``: the barriers of ``task``
+    at ``width`` (None: at each). ``test``: the matched barrier on test data of wide networks on digits."""
     noise = random.Random(repr(sorted(run.items(), key=repr))).uniform
     label, units = run["data.label_noise"], run["model.width"]
     own = "random" if label else run["data"]
