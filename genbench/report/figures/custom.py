@@ -82,10 +82,10 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             masked += sum(curve.log and mean.value <= 0 for mean in means)
             hidden += sum(curve.y_from is not None and mean.value < curve.y_from for mean in means)
             axis.plot(xs, [mean.value for mean in means], "o", linestyle=dash, markersize=3, **look)
-            up = [mean.half_width or 0 for mean in means]
-            beyond = [curve.log and 0 < mean.value <= half for mean, half in zip(means, up, strict=True)]
-            down = [0 if below else half for below, half in zip(beyond, up, strict=True)]
-            axis.errorbar(xs, [mean.value for mean in means], [down, up], fmt="none", linewidth=0.8, **look)
+            halves = [mean.half_width or 0 for mean in means]
+            beyond = [curve.log and 0 < mean.value <= half for mean, half in zip(means, halves, strict=True)]
+            down = [0 if below else half for below, half in zip(beyond, halves, strict=True)]
+            axis.errorbar(xs, [mean.value for mean in means], [down, halves], fmt="none", linewidth=0.8, **look)
             endless += [(axis, x, m.value, look) for x, m, below in zip(xs, means, beyond, strict=True) if below]
         if every[0] > 0 and (curve.log_x or every[-1] >= 10 * every[0]):
             logarithmic(axis)
@@ -98,11 +98,11 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             axis.set_yscale("log", nonpositive="mask")
         if curve.y_from is not None:
             axis.set_ylim(bottom=curve.y_from)
-    bottom, top = axes.flat[0].get_ylim()
+    floor, ceiling = axes.flat[0].get_ylim()
     for axis, x, mean, look in endless:
-        axis.plot([x, x], [bottom, mean], linewidth=0.8, **look)
+        axis.plot([x, x], [floor, mean], linewidth=0.8, **look)
     if endless:
-        axes.flat[0].set_ylim(bottom, top)
+        axes.flat[0].set_ylim(floor, ceiling)
     for axis in axes.flat[: len(measured)]:  # once all panels are drawn, which share their axes
         for dash, height in zip(_GUIDES, curve.guides.values(), strict=False):
             left, right = axis.get_xlim()
