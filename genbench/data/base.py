@@ -55,7 +55,7 @@ class TensorData(LightningDataModule):
             :func:`genbench.data.corruptions.noise_of` and :func:`genbench.data.corruptions.replaced_labels`.
         imbalance: at least 1: see :func:`genbench.data.corruptions.imbalanced`.
         duplicates: share of the training split, in [0, 1): see :func:`genbench.data.corruptions.duplicated`.
-        inputs: ``original``, ``shuffled_pixels``, ``random_pixels`` or ``gaussian``: see
+        inputs: ``original``, ``shuffled_pixels``, ``shuffled_blocks``, ``random_pixels`` or ``gaussian``: see
             :func:`genbench.data.corruptions.randomized_inputs`.
         warm_start_steps: number of first steps with batches of another size, a multiple of the steps of an epoch.
         warm_start_batch_size: examples of each of these steps; ``None`` where there are none.

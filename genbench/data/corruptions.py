@@ -1,5 +1,6 @@
 """Deliberate corruptions of a training set: label noise, imbalance, duplicates and randomized inputs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from genbench.rng import StepRandom
 
 NOISE = ("symmetric", "asymmetric")
 Noise = str | Sequence[Sequence[float]]
-INPUTS = ("original", "shuffled_pixels", "random_pixels", "gaussian")
+INPUTS = ("original", "shuffled_pixels", "shuffled_blocks", "random_pixels", "gaussian")
+_BLOCK = 4  # points a side
 Splits = Mapping[str, tuple[Tensor, Tensor]]
 
 
@@ -110,6 +112,8 @@ def randomized_inputs(splits: Splits, kind: str, draw: StepRandom) -> dict[str, 
     """Randomize the inputs of every split as Zhang et al. 2017 do (arXiv 1611.03530, Fig. 1).
 
     - ``shuffled_pixels``: permutes the points of all inputs by one permutation.
+    - ``shuffled_blocks``: permutes blocks of four points a side by one permutation of all inputs. Within a block each
+      point keeps its neighbours.
     - ``random_pixels``: permutes the points of each input by its own permutation.
     - ``gaussian``: replaces inputs by normal numbers with the mean and standard deviation of the training inputs.
 
@@ -123,7 +127,10 @@ def randomized_inputs(splits: Splits, kind: str, draw: StepRandom) -> dict[str, 
     if kind == "gaussian" and tokens:
         raise ValueError(f"data.inputs is {kind!r}; accepted: {', '.join(INPUTS[:-1])}, where inputs are tokens")
     points = inputs.shape[1] if tokens else inputs[0, 0].numel()
-    together = draw.permutation("data.inputs", points)
+    if kind == "shuffled_blocks":
+        together = _block_order(tuple(inputs.shape[1 if tokens else 2 :]), draw)
+    else:
+        together = draw.permutation("data.inputs", points)
     found = {}
     for split, (x, y) in splits.items():
         if kind == "gaussian":
@@ -136,3 +143,20 @@ def randomized_inputs(splits: Splits, kind: str, draw: StepRandom) -> dict[str, 
             moved = channels.gather(2, order[:, None].expand_as(channels)).view_as(x)
         found[split] = (moved, y)
     return found
+
+
+def _block_order(sides: tuple[int, ...], draw: StepRandom) -> Tensor:
+    """For each point the one that takes its place when the blocks change places, [points]."""
+    if any(side % _BLOCK for side in sides):
+        shape = " × ".join(map(str, sides))
+        raise ValueError(
+            f"data.inputs is 'shuffled_blocks' with inputs of {shape}; accepted: sides that are multiples of {_BLOCK}"
+        )
+    counts = [side // _BLOCK for side in sides]
+    grid = torch.arange(math.prod(sides)).view([part for count in counts for part in (count, _BLOCK)])
+    outer, inner = range(0, grid.ndim, 2), range(1, grid.ndim, 2)
+    blocks = grid.permute(*outer, *inner).reshape(math.prod(counts), -1)
+    order = draw.permutation("data.inputs.blocks", len(blocks))
+    apart = blocks[order].view(*counts, *[_BLOCK] * len(sides))
+    back = [axis for i in range(len(sides)) for axis in (i, len(sides) + i)]
+    return apart.permute(back).reshape(-1)

@@ -54,7 +54,8 @@ class Curve:
     The caption of such a figure says the rank correlation over the setting ``correlate``, as the mean of the seeds,
     and over the seeds, as the mean of its values. ``y_from`` cuts the y axis of lines along a setting below; the
     caption counts the means that it hides. ``x_scale`` multiplies an ``x`` that is a metric. ``every_run`` leaves out
-    the points of a line that only some of its runs have; the caption counts them. ``caption`` stands before it.
+    the points of a line that only some of its runs have; the caption counts them. With ``power_law`` the caption says
+    the exponent of each line along a setting, see :func:`genbench.analysis.power_law`. ``caption`` stands before it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Curve:
     correlate: str | None = None
     x_scale: float = 1.0
     every_run: bool = False
+    power_law: bool = False
     caption: str = ""
 
     @property
@@ -293,6 +295,8 @@ def curves_of(nodes: Any) -> list[Curve]:
             raise ValueError(f"{where}: x_scale is {curve.x_scale!r}; accepted: 1, or a number > 0 where x is a metric")
         if check_flag(f"{where}: every_run", curve.every_run) and (curve.scatter or isinstance(curve.x, Mapping)):
             raise ValueError(f"{where}: every_run is true; accepted: false, as it draws no means along a line")
+        if check_flag(f"{where}: power_law", curve.power_law) and (curve.scatter or not isinstance(curve.x, str)):
+            raise ValueError(f"{where}: power_law is true; accepted: false, as it draws no means along a setting")
         found.append(curve)
     return found
 

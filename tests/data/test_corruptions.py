@@ -164,6 +164,23 @@ def test_shuffled_pixels_are_one_permutation_for_all(kind):
     assert torch.equal(shuffled.tensors("test")[0].flatten(1), tested)  # the test inputs by the same
 
 
+@pytest.mark.parametrize("kind", [MNIST1D, Digits])
+def test_shuffled_blocks_change_places_and_keep_what_is_in_them(kind):
+    def blocks(data, split):
+        x = data.tensors(split)[0][:, 0].numpy()
+        if x.ndim == 2:
+            return list(x.reshape(len(x), -1, 4).swapaxes(0, 1))
+        return [x[:, i : i + 4, j : j + 4] for i in range(0, 8, 4) for j in range(0, 8, 4)]
+
+    plain, shuffled = kind(), kind(inputs="shuffled_blocks", seed=3)
+    before, after = blocks(kind(seed=3), "train"), blocks(shuffled, "train")
+    order = [[(a == b).all() for b in before].index(True) for a in after]
+    assert sorted(order) == list(range(len(before)))
+    assert order != sorted(order)
+    for a, i in zip(blocks(shuffled, "test"), order, strict=True):
+        assert (a == blocks(plain, "test")[i]).all()  # the test inputs by the same
+
+
 def test_random_pixels_are_a_permutation_for_each():
     plain, random = (Digits(inputs=kind).tensors("train")[0].flatten(1) for kind in ("original", "random_pixels"))
     assert torch.equal(plain.sort(1).values, random.sort(1).values)
@@ -189,7 +206,7 @@ def test_gaussian_inputs_have_the_moments_of_the_data_and_nothing_else():
         ({"duplicates": 1.0}, "data.duplicates is 1.0; accepted: a number in [0, 1)"),
         (
             {"inputs": "shuffled"},
-            "data.inputs is 'shuffled'; accepted: original, shuffled_pixels, random_pixels, gaussian",
+            "data.inputs is 'shuffled'; accepted: original, shuffled_pixels, shuffled_blocks, random_pixels, gaussian",
         ),
     ],
 )

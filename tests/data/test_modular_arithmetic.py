@@ -56,6 +56,8 @@ def test_places_of_tokens_may_be_shuffled_and_numbers_are_refused():
     assert any(torch.equal(shuffled, plain[:, list(order)]) for order in product(range(4), repeat=4))
     assert torch.equal(random.sort(1).values, plain.sort(1).values)
     assert len({tuple((row >= 11).tolist()) for row in random}) == 6  # where the two signs may stand
+    one_block = ModularArithmetic(p=11, batch_size=1, inputs="shuffled_blocks").tensors("train")[0]
+    assert torch.equal(one_block, plain)  # four tokens
     with pytest.raises(ValueError, match=r"data\.inputs is 'gaussian'; accepted: original, .* where inputs are tokens"):
         ModularArithmetic(p=11, batch_size=1, inputs="gaussian")
 

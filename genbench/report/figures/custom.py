@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from genbench.analysis import statistics
+from genbench.analysis import power_law, statistics
 from genbench.analysis.statistics import LARGEST
 from genbench.claims.p_values import spearman
 from genbench.privacy import clean
@@ -134,6 +134,8 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
         kind = "colour" if len(lines) <= len(COLOURS) else "colour and mark"
         told = [kind] * (len(clouds) > len(measured)) + ["panel"] * (len(measured) > 1)
         said = [f"Each point is a run; {_runs_a({*clouds}, ' and '.join(told))}.", *_correlations(curve, inside)]
+    if curve.power_law:
+        said += _power_laws(curve, inside)
     if hidden:
         said.append(f"{hidden} {'mean lies' if hidden == 1 else 'means lie'} below the axis.")
     if endless:
@@ -168,6 +170,33 @@ def _correlations(curve: Curve, points: Sequence[Point]) -> list[str]:
         told = ", ".join(f"{name} {'–' if mean is None else rounded(mean, 2)}".strip() for name, mean in means.items())
         said.append(f"{words}: {told}.")
     return said
+
+
+def _power_laws(curve: Curve, points: Sequence[Point]) -> list[str]:
+    """Say the exponent of each line. Seeds without all of its points, or with one not above 0, are left out."""
+    found: dict[str, dict[Any, dict[float, float]]] = {}  # of each line y by x of each seed
+    for point in points:
+        for line, x, y in _found(curve, point):
+            named = ", ".join(filter(None, dict.fromkeys((_panel(curve, point), line))))
+            found.setdefault(named, {}).setdefault(point.record["seed"], {})[x] = y
+    told, lost = [], 0
+    for named, seeds in found.items():
+        xs = {x for each in seeds.values() for x in each}
+        whole = [each for each in seeds.values() if set(each) == xs and min(each) > 0 and min(each.values()) > 0]
+        lost += len(seeds) - len(whole)
+        if not whole or len(xs) < 2:
+            continue
+        law = power_law(whole)
+        interval = "" if law.exponent.half_width is None else f" ± {law.exponent.half_width:.2f}"
+        shape = "" if not law.bends or law.bend is None else " (flattens)" if law.bend.value > 0 else " (steepens)"
+        told.append(f"{named} {law.exponent.value:.2f}{interval}{shape}".replace("-", "−"))
+    if not told:
+        return []
+    said = [
+        f"Exponents b of y ∝ xᵇ, by least squares of the logarithms within each seed: {', '.join(told)}.",
+        "One that flattens or steepens has a bend beyond its 95 % interval, and no single exponent.",
+    ]
+    return [*said[: 1 + any("(" in each for each in told)], *([f"{lost} seeds are left out of them."] if lost else [])]
 
 
 def _mean_correlation(points: Sequence[tuple[Any, Any, float, float]], part: int) -> float | None:

@@ -83,6 +83,22 @@ def test_an_interval_that_reaches_zero_is_drawn_to_a_logarithmic_axis(tmp_path):
     assert "Intervals" not in drawn(tmp_path, SIZE)[0].caption
 
 
+def test_the_caption_says_the_exponent_of_each_line_and_whether_it_bends(tmp_path):
+    laws = {"l1": lambda x: x**-0.5, "l2": lambda x: 0.2 + x**-0.5}
+    for strategy, law in laws.items():
+        for size in (10, 100, 1000):
+            for seed in range(3):
+                item = factory.record(strategy, 0.0, seed)
+                item["config"]["data"]["train_size"] = size
+                item["metrics"]["test/performance/accuracy"] = law(size) * (1 + 0.001 * seed * (size == 100))
+                factory.leave(tmp_path, item | {"run_id": factory.run_id(strategy, size, seed)})
+    (drawing_,) = drawn(tmp_path, SIZE | {"power_law": True})
+    assert "within each seed: l1 −0.50 ± 0.00, l2 −0.17 ± 0.00 (flattens)." in drawing_.caption
+    assert "no single exponent" in drawing_.caption
+    alone = SIZE | {"power_law": True, "where": {"regularization": "l1"}}
+    assert "no single exponent" not in drawn(tmp_path, alone)[0].caption
+
+
 def test_points_that_not_all_runs_have_may_be_left_out(tmp_path):
     for seed in range(3):
         item = factory.record("none", 0.0, seed)
