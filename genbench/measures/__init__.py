@@ -35,7 +35,7 @@ from genbench.measures.curvature import (
 )
 from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
-from genbench.measures.difficulty import difficulty_dispersion
+from genbench.measures.difficulty import difficulty_dispersion, difficulty_quantiles
 from genbench.measures.disagreement import disagreement, ensemble_disagreement
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_bias_variance, ensemble_curve
@@ -143,6 +143,7 @@ __all__ = [
     "cross_entropy",
     "davies_bouldin",
     "difficulty_dispersion",
+    "difficulty_quantiles",
     "disagreement",
     "distance_from_init",
     "drift_accuracy",

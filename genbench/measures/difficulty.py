@@ -1,10 +1,13 @@
 """How far the difficulty of examples is their own: the errors of the members of an ensemble, example by example."""
 
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from genbench.measures.base import measure
+from genbench.measures.margins import check_percentiles
 from genbench.measures.outputs import undefined
 from genbench.measures.performance import labelled
 from genbench.measures.snapshot import Snapshot
@@ -22,18 +25,10 @@ def difficulty_dispersion(snapshot: Snapshot) -> Estimate:
     ρ of members that err equally often it is 1 + (M − 1) ρ. The standard error is that over the examples, taken as a
     random sample, for these members.
     """
-    if len(snapshot.members) < 2:
-        return undefined("the network has no members" if not snapshot.members else "one member")
-    wrong = []
-    for member in snapshot.members:
-        with member.measuring():
-            known = labelled(member)
-        if isinstance(known, str):
-            return undefined(known)
-        log_p, labels = known
-        wrong.append((log_p.argmax(1) != labels).double())
-    apart = torch.stack(wrong)  # [M, n]
-    apart = apart - apart.mean(1, keepdim=True)
+    wrong = _wrong(snapshot)
+    if isinstance(wrong, str):
+        return undefined(wrong)
+    apart = wrong - wrong.mean(1, keepdim=True)
     together, alone = apart.sum(0).square(), apart.square().sum(0)
     total = float(alone.sum())
     if total == 0:
@@ -41,3 +36,47 @@ def difficulty_dispersion(snapshot: Snapshot) -> Estimate:
     ratio, n = float(together.sum()) / total, len(together)
     off = together - ratio * alone
     return Estimate(ratio, stderr=math.sqrt(float(off.square().sum()) * n / (n - 1)) / total if n > 1 else None)
+
+
+@measure("performance", by_member=False, names=("difficulty_q*", "difficulty_binomial_q*"))
+def difficulty_quantiles(
+    snapshot: Snapshot, *, percentiles: Sequence[float] = (10, 25, 50, 75, 90)
+) -> dict[str, Estimate]:
+    """Percentiles over examples of the share of members of an ensemble that err on them, as ``difficulty_q10`` … , and
+    of a binomial of as many members with the mean share, as ``difficulty_binomial_q10`` …: the curves that
+    Arpit et al. 2017 (arXiv 1706.05394) draw. Between two examples the percentile is interpolated linearly.
+
+    Args:
+        snapshot: an ensemble, its loss and data.
+        percentiles: at least one, each in [0, 100] and once.
+    """
+    from scipy.stats import binom
+
+    check_percentiles(percentiles)
+    kinds = ("difficulty", "difficulty_binomial")
+    wrong = _wrong(snapshot)
+    if isinstance(wrong, str):
+        return {f"{kind}_q{q:g}": undefined(wrong) for kind in kinds for q in percentiles}
+    places = torch.tensor(percentiles, dtype=torch.float64) / 100
+    own = wrong.mean(0).quantile(places).tolist()
+    chance = (binom.ppf(places.numpy(), len(wrong), float(wrong.mean())).clip(min=0) / len(wrong)).tolist()
+    return {
+        f"{kind}_q{q:g}": Estimate(value)
+        for kind, values in zip(kinds, (own, chance), strict=True)
+        for q, value in zip(percentiles, values, strict=True)
+    }
+
+
+def _wrong(snapshot: Snapshot) -> Tensor | str:
+    """1 where a member of the ensemble errs on an example, else 0, [M, n], float64; or why there is none."""
+    if len(snapshot.members) < 2:
+        return "one member" if snapshot.members else "the network has no members"
+    found = []
+    for member in snapshot.members:
+        with member.measuring():
+            known = labelled(member)
+        if isinstance(known, str):
+            return known
+        log_p, labels = known
+        found.append((log_p.argmax(1) != labels).double())
+    return torch.stack(found)

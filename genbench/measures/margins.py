@@ -102,7 +102,7 @@ def normalized_margin_quantiles(
         snapshot: network, loss and data.
         percentiles: at least one, each in [0, 100] and once.
     """
-    _check_percentiles(percentiles)
+    check_percentiles(percentiles)
     names = [f"normalized_margin_q{q:g}" for q in percentiles]
     margins = example_margins(snapshot)
     if isinstance(margins, str):
@@ -218,7 +218,8 @@ def _sizes(snapshot: Snapshot) -> dict[str, float | str]:
     return logs | {normalized: complexity + math.log(size) if size else "the data are 0"}
 
 
-def _check_percentiles(percentiles: Sequence[float]) -> None:
+def check_percentiles(percentiles: Sequence[float]) -> None:
+    """Refuse what is no list of percentiles, each once."""
     if not isinstance(percentiles, Sequence) or isinstance(percentiles, str) or not percentiles:
         raise ValueError(f"percentiles is {percentiles!r}; accepted: a list of numbers in [0, 100]")
     for index, each in enumerate(percentiles):

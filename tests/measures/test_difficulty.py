@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from genbench.measures import Snapshot
-from genbench.measures.difficulty import difficulty_dispersion
+from genbench.measures.difficulty import difficulty_dispersion, difficulty_quantiles
 from genbench.models import Ensemble
 
 
@@ -19,11 +19,15 @@ class Answers(nn.Module):
         return self.logits[x[:, 0].long()]
 
 
-def dispersion(wrong):
-    """The measure of members [M, n] that err where ``wrong``."""
+def snapshot(wrong):
+    """Members [M, n] that err where ``wrong``."""
     n = wrong.shape[1]
     batches = [(torch.arange(n).double()[:, None], torch.zeros(n).long())]
-    return difficulty_dispersion(Snapshot(Ensemble([Answers(each) for each in wrong]), F.cross_entropy, batches))
+    return Snapshot(Ensemble([Answers(each) for each in wrong]), F.cross_entropy, batches)
+
+
+def dispersion(wrong):
+    return difficulty_dispersion(snapshot(wrong))
 
 
 @pytest.mark.oracle("difficulty_dispersion")
@@ -63,3 +67,25 @@ def test_a_network_without_members_has_none():
     right = dispersion(torch.zeros(3, 4, dtype=torch.bool))
     assert right.value is None
     assert "no member errs" in right.note
+
+
+@pytest.mark.oracle("difficulty_quantiles")
+def test_quantiles_of_the_share_of_members_that_err_and_of_a_binomial():
+    """Example i of 0 … 4 has i of four members that err; of a binomial of 4 and 1/2 the cumulative probabilities are
+    1/16, 5/16, 11/16, 15/16 and 1."""
+    wrong = torch.arange(4)[:, None] < torch.arange(5)
+    found = difficulty_quantiles(snapshot(wrong), percentiles=[0, 25, 30, 35, 60, 70, 100])
+    assert [found[f"difficulty_q{q}"].value for q in (0, 25, 30, 60, 100)] == pytest.approx([0, 0.25, 0.3, 0.6, 1])
+    assert [found[f"difficulty_binomial_q{q}"].value for q in (0, 25, 30, 35, 60, 70, 100)] == [
+        0, 0.25, 0.25, 0.5, 0.5, 0.75, 1
+    ]  # fmt: skip
+
+
+def test_quantiles_need_members():
+    net = Answers(torch.tensor([True, False]))
+    one = Snapshot(net, F.cross_entropy, [(torch.arange(2.0)[:, None], torch.zeros(2).long())])
+    found = difficulty_quantiles(one, percentiles=[50])
+    assert {*found} == {"difficulty_q50", "difficulty_binomial_q50"}
+    assert all(each.value is None and "no members" in each.note for each in found.values())
+    with pytest.raises(ValueError, match=r"percentiles\[0\] is 101"):
+        difficulty_quantiles(one, percentiles=[101])
