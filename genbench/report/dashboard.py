@@ -74,7 +74,7 @@ def workspace(experiment: str, *, entity: str, project: str, verdicts: Verdicts 
                 title=f"{GAPS[gap]} against {title}",
                 x=wr.SummaryMetric(key),
                 y=wr.SummaryMetric(gap),
-                log_x=key.endswith("lambda_1"),  # the others can be negative
+                log_x=key.endswith("lambda_1") or None,  # the others can be negative
                 legend_template="${run:displayName}",
             )
             for key, title in FLATNESS.items()

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.helpers.experiments import judged, node, rows, trained
+from tests.helpers.experiments import node, rows, trained
 
 NOISE, INPUTS, METHODS = "data.label_noise", "data.inputs", "regularization"
 TEST, LOWEST, TRAIN, THEN = (

@@ -87,7 +87,7 @@ def draw(curve: Curve, points: Sequence[Point]) -> Drawing | None:
             down = [0 if below else half for below, half in zip(beyond, halves, strict=True)]
             axis.errorbar(xs, [mean.value for mean in means], [down, halves], fmt="none", linewidth=0.8, **look)
             endless += [(axis, x, m.value, look) for x, m, below in zip(xs, means, beyond, strict=True) if below]
-        if every[0] > 0 and (curve.log_x or every[-1] >= 10 * every[0]):
+        if every[0] > 0 and (every[-1] >= 10 * every[0] if curve.log_x is None else curve.log_x):
             logarithmic(axis)
         if len(every) <= 8 and not curve.scatter:  # label the values that were tried
             axis.set_xticks(every, [f"{x:g}" for x in every], fontsize=6 if len(every) > 7 else None)

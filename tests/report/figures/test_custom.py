@@ -112,9 +112,19 @@ def test_points_that_not_all_runs_have_may_be_left_out(tmp_path):
     assert short.caption.endswith("3 runs a point. 1 point that not all runs have is left out.")
 
 
-@pytest.mark.parametrize(("log_x", "scale"), [(False, "linear"), (True, "log")])
+@pytest.mark.parametrize(("log_x", "scale"), [(None, "linear"), (False, "linear"), (True, "log")])
 def test_a_short_axis_is_logarithmic_if_asked(sizes, log_x, scale):
     (drawing_,) = drawn(sizes, SIZE | {"where": {"data.train_size": 4000}, "log_x": log_x})
+    assert drawing_.figure.axes[0].get_xscale() == scale
+
+
+@pytest.mark.parametrize(("log_x", "scale"), [(None, "log"), (False, "linear"), (True, "log")])
+def test_a_long_axis_is_logarithmic_unless_refused(tmp_path, log_x, scale):
+    for seed in range(2):
+        item = factory.record("none", 0.0, seed)
+        item["metrics"] |= {f"test/robustness/drift_{k}": 0.5 for k in (5, 50)}
+        factory.leave(tmp_path, item | {"run_id": factory.run_id(seed)})
+    (drawing_,) = drawn_of(tmp_path, DRIFT | {"log_x": log_x})
     assert drawing_.figure.axes[0].get_xscale() == scale
 
 
