@@ -10,7 +10,7 @@ from genbench.data.images import ImageData
 from genbench.data.information_plane import InformationPlane
 from genbench.data.mnist1d import MNIST1D
 from genbench.data.mnist1d_parity import MNIST1DParity
-from genbench.data.mnist1d_stream import MNIST1DStream, Signals
+from genbench.data.mnist1d_stream import DriftingSignals, MNIST1DStream, Signals
 from genbench.data.modular_arithmetic import ModularArithmetic
 from genbench.data.noisy_halfspace import NoisyHalfspace
 from genbench.data.sparse_parity import SparseParity
@@ -23,6 +23,7 @@ __all__ = [
     "BooleanFunctions",
     "CharLM",
     "Digits",
+    "DriftingSignals",
     "GaussianMixture",
     "ImageData",
     "InformationPlane",

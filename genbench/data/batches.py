@@ -163,15 +163,15 @@ class MergedBatches(Batches):
 
 
 class Stream(Batches):
-    """Batches of new examples: ``make(draw, n)`` returns n inputs [n, ...] and labels [n], keyed by (seed, epoch,
-    batch).
+    """Batches of new examples: ``make(draw, n, epoch)`` returns n inputs [n, ...] and labels [n], keyed by (seed,
+    epoch, batch).
 
     With ``seeds``, batches have a leading lane axis, as those of :class:`Batches`.
     """
 
     def __init__(
         self,
-        make: Callable[[StepRandom, int], tuple[Tensor, Tensor]],
+        make: Callable[[StepRandom, int, int], tuple[Tensor, Tensor]],
         *,
         steps: int,
         batch_size: int,
@@ -191,7 +191,9 @@ class Stream(Batches):
         for position in self._positions():
             made = [
                 make(
-                    StepRandom(derive_seed(seed, "stream", self.epoch), position, device=self.x.device), self.batch_size
+                    StepRandom(derive_seed(seed, "stream", self.epoch), position, device=self.x.device),
+                    self.batch_size,
+                    self.epoch,
                 )
                 for make, seed in self._lanes
             ]

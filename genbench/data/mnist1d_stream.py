@@ -83,6 +83,41 @@ class Signals:
         return (filled + self.iid_noise * iid) @ read - (self.shear * shear)[:, None] * slope
 
 
+@dataclass(frozen=True, kw_only=True)
+class DriftingSignals:
+    """Signals whose distribution moves from ``start`` to ``end``, constant by constant in equal steps, between two
+    epochs; before and after them it stays.
+
+    Args:
+        start: the distribution up to ``first_epoch``, also of the train split that is measured.
+        end: that from ``last_epoch`` on.
+        first_epoch: at least 0, the first of training being 0.
+        last_epoch: above ``first_epoch``.
+    """
+
+    start: Signals
+    end: Signals
+    first_epoch: int
+    last_epoch: int
+
+    def __post_init__(self) -> None:
+        check_integer("data.signals.first_epoch", self.first_epoch, least=0)
+        check_integer("data.signals.last_epoch", self.last_epoch, least=self.first_epoch + 1)
+
+    def at(self, epoch: int) -> Signals:
+        """Return the distribution of an epoch."""
+        share = min(1.0, max(0.0, (epoch - self.first_epoch) / (self.last_epoch - self.first_epoch)))
+        values = {
+            field.name: (1 - share) * getattr(self.start, field.name) + share * getattr(self.end, field.name)
+            for field in fields(Signals)
+        }
+        return Signals(**{**values, "translation": round(values["translation"])})
+
+    def sample(self, n: int, draw: StepRandom, site: str = "signals") -> tuple[Tensor, Tensor]:
+        """Draw from the start."""
+        return self.start.sample(n, draw, site)
+
+
 @cache
 def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return all signals [10 · 25 · 72, 72] by class, padding and shift, and the matrices of a signal's generator.
@@ -120,7 +155,8 @@ class MNIST1DStream(StreamData):
     """MNIST-1D with new examples in every batch, or as a frozen set of any size.
 
     Args:
-        signals: distribution of training and validation; ``None``: that of the authors.
+        signals: distribution of training and validation, :class:`Signals` or :class:`DriftingSignals`; ``None``: that
+            of the authors.
         test_signals: distribution of the test split, to study a shift; ``None``: that of training.
         settings: those of :class:`genbench.data.stream.StreamData`.
     """
@@ -128,11 +164,13 @@ class MNIST1DStream(StreamData):
     name = "mnist1d_stream"
     classes = 10
 
-    def __init__(self, *, signals: Signals | None = None, test_signals: Signals | None = None, **settings: Any) -> None:
+    def __init__(
+        self, *, signals: Signals | DriftingSignals | None = None, test_signals: Signals | None = None, **settings: Any
+    ) -> None:
         self.source = self._labelled(signals or Signals())
         self.test_source = None if test_signals is None else self._labelled(test_signals)
         super().__init__(**settings)
 
-    def _labelled(self, signals: Signals) -> Source:
+    def _labelled(self, signals: Signals | DriftingSignals) -> Source:
         """Signals with the classes of this task."""
         return signals

@@ -1,7 +1,7 @@
 """Data sets that draw new examples from a distribution."""
 
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ class Source(Protocol):
         ...
 
     def __hash__(self) -> int: ...
+
+
+@runtime_checkable
+class Drifting(Source, Protocol):
+    """A distribution that changes from one epoch to the next; ``sample`` draws from that of the first."""
+
+    def at(self, epoch: int) -> Source:
+        """Return the distribution of an epoch, 0 the first."""
+        ...
 
 
 class StreamData(TensorData):
@@ -62,6 +71,8 @@ class StreamData(TensorData):
             if fresh and settings.get(name, neutral) != neutral:
                 raise ValueError(f"data.{name} is {settings[name]!r}; accepted: {neutral} where data.fresh is true")
         self._seed = check_integer("data.seed", seed, least=0)
+        if isinstance(self.source, Drifting) and not fresh:
+            raise ValueError("data.fresh is False; accepted: true with signals that drift, as a frozen set does not")
         super().__init__(train_size=train_size, seed=seed, **settings)
 
     @property
@@ -84,8 +95,9 @@ class StreamData(TensorData):
             device=self.device,
         )
 
-    def _fresh(self, draw: StepRandom, n: int) -> tuple[Tensor, Tensor]:
-        x, y = self.source.sample(n, draw)
+    def _fresh(self, draw: StepRandom, n: int, epoch: int) -> tuple[Tensor, Tensor]:
+        source = self.source.at(epoch) if isinstance(self.source, Drifting) else self.source
+        x, y = source.sample(n, draw)
         if self.label_noise:
             wrong = replaced_labels(y, self.noise, classes=self.classes, draw=draw)
             y = torch.where(draw.uniform("data.noise", n) < self.label_noise, wrong, y)

@@ -64,6 +64,39 @@ class At:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Along:
+    """The values of a family of metrics, each at a step of its own, ``<name>_<k>`` of the k-th: accuracies on data that
+    drift while the network trains on, say, each when the drift is there.
+
+    Args:
+        metric: with one ``*`` in place of the numbers 0, 1 and so on, such as test/robustness/drift_shear_*.
+        steps: for each number an optimizer step at which the metric is measured; the same one again keeps the network.
+    """
+
+    metric: str
+    steps: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str) or self.metric.count("*") != 1:
+            raise ValueError(f"metric is {self.metric!r}; accepted: a metric with one * in place of the numbers")
+        if not isinstance(self.steps, Sequence) or not self.steps:
+            raise ValueError(f"steps is {self.steps!r}; accepted: a list of steps")
+        for each in self.metrics:
+            check_metric(each)
+        object.__setattr__(self, "steps", tuple(check_integer("steps", step, least=1) for step in self.steps))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(self.metric.replace("*", str(k)) for k in range(len(self.steps)))
+
+    def __call__(self, curves: Mapping[str, Curve]) -> dict[str, Estimate]:
+        return {
+            str(k): _at(curves, metric, step)
+            for k, (metric, step) in enumerate(zip(self.metrics, self.steps, strict=True))
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class First:
     """The first step at which a metric is at least, or at most, a level.
 

@@ -50,6 +50,7 @@ from genbench.regularization.stochastic_depth import StochasticDepth
 from genbench.regularization.swa import SWA
 from genbench.regularization.transfer import Transfer
 from genbench.regularization.trivial_augment import TrivialAugment
+from genbench.regularization.warm_start import WarmStart
 from genbench.regularization.weight_decay import WeightDecay
 from genbench.regularization.weight_elimination import WeightElimination
 
@@ -104,6 +105,7 @@ __all__ = [
     "StochasticDepth",
     "Transfer",
     "TrivialAugment",
+    "WarmStart",
     "WeightDecay",
     "WeightElimination",
 ]

@@ -6,7 +6,7 @@ import torch
 from mnist1d import data as package
 from mnist1d.transform import transform
 
-from genbench.data import MNIST1D, MNIST1DStream, Signals
+from genbench.data import MNIST1D, DriftingSignals, MNIST1DParity, MNIST1DStream, Signals
 from genbench.data.stream import some
 from genbench.rng import StepRandom
 from genbench.runs import execute
@@ -157,3 +157,35 @@ def test_bad_constants_are_refused():
         Signals(translation=100)
     with pytest.raises(ValueError, match=r"data\.shear is -1; accepted"):
         Signals(shear=-1)
+
+
+DRIFT = DriftingSignals(start=Signals(), end=Signals(shear=3.0, translation=8), first_epoch=2, last_epoch=6)
+
+
+def test_a_drift_goes_from_start_to_end_in_equal_steps():
+    assert DRIFT.at(0) == DRIFT.at(2) == Signals()
+    assert DRIFT.at(3) == Signals(shear=0.75 + 2.25 / 4, translation=38)
+    assert DRIFT.at(6) == DRIFT.at(99) == Signals(shear=3.0, translation=8)
+
+
+def test_batches_of_an_epoch_are_from_its_distribution():
+    """The same random numbers as without a drift, and the constants of the epoch."""
+    drifting = MNIST1DStream(signals=DRIFT, train_size=200, batch_size=100).train_batches()
+    for epoch in (0, 4, 8):
+        steady = MNIST1DStream(signals=DRIFT.at(epoch), train_size=200, batch_size=100).train_batches()
+        for loader in (drifting, steady):
+            loader.set_epoch(epoch)
+        for (x, y), (expected, labels) in zip(drifting, steady, strict=True):
+            assert torch.equal(x, expected)
+            assert torch.equal(y, labels)
+    split = MNIST1DStream(signals=DRIFT, train_size=200).tensors("train")[0]
+    assert torch.equal(split, MNIST1DStream(train_size=200).tensors("train")[0])
+
+
+def test_what_cannot_drift_is_refused():
+    with pytest.raises(ValueError, match="data.fresh is False; accepted: true with signals that drift"):
+        MNIST1DStream(signals=DRIFT, fresh=False)
+    with pytest.raises(ValueError, match="data.signals drift; accepted: signals that stay"):
+        MNIST1DParity(signals=DRIFT)
+    with pytest.raises(ValueError, match="last_epoch is 2; accepted: an integer of at least 3"):
+        DriftingSignals(start=Signals(), end=Signals(), first_epoch=2, last_epoch=2)

@@ -169,7 +169,7 @@ def test_the_ablation_is_what_it_says(loader):
 def test_every_strategy_is_measured_somewhere(loader):
     """Their page has a number for each, but for what needs a trained network, and for what papers on it measure."""
     found = [job for name in ("strategies", "image_strategies") for job in swept(loader, f"experiment={name}")]
-    named = ("hochreiter1997", "keskar2017", "liu2020", "theory")
+    named = ("hochreiter1997", "keskar2017", "liu2020", "streams", "theory")
     papers = [job for name in named for job in swept(loader, f"experiment={name}")]
     of_papers = {name for job in papers for name in job.get("regularization", "none").strip("[]").split(",")}
     missing = set(choices("regularization")) - {job["regularization"] for job in found}
@@ -183,6 +183,7 @@ def test_every_strategy_is_measured_somewhere(loader):
         "random_labels",
         "random_subspace",
         "squared_error",
+        "warm_start",
         "weight_elimination",
     }
     assert missing - of_papers == {"curriculum", "transfer", "least_squares", "squared_error"}

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from genbench.measures import Estimate
-from genbench.measures.trajectory import At, Fall, First, Largest, Mean, Smallest, Value, Wasserstein
+from genbench.measures.trajectory import Along, At, Fall, First, Largest, Mean, Smallest, Value, Wasserstein
 
 ACC, LOSS = "test/performance/accuracy", "train/performance/cross_entropy"
 CURVES = {
@@ -175,3 +175,20 @@ def test_no_distance_where_a_quantile_is_missing():
 def test_settings_are_checked(reducer, settings, error):
     with pytest.raises(ValueError, match=error):
         reducer(**settings)
+
+
+def test_a_family_along_steps_has_each_number_at_its_step():
+    curves = {f"test/robustness/drift_{k}": [(10, 0.9 - 0.1 * k), (20, 0.8 - 0.1 * k)] for k in range(3)}
+    found = Along(metric="test/robustness/drift_*", steps=[10, 20, 20])(curves)
+    assert {k: each.value for k, each in found.items()} == pytest.approx({"0": 0.9, "1": 0.7, "2": 0.6})
+    missing = Along(metric="test/robustness/drift_*", steps=[10, 15])(curves)["1"]
+    assert missing.value is None
+    assert missing.note == "test/robustness/drift_1 is not measured at step 15, but at 10 and 20"
+
+
+@pytest.mark.parametrize(
+    ("metric", "steps"), [("test/robustness/drift", [1]), ("drift_*", [1]), ("a/b/c_*", []), ("a/b/c_*", [0])]
+)
+def test_a_family_needs_numbers_and_steps(metric, steps):
+    with pytest.raises(ValueError, match="accepted: "):
+        Along(metric=metric, steps=steps)
