@@ -183,9 +183,9 @@ def test_batches_of_an_epoch_are_from_its_distribution():
 
 
 def test_what_cannot_drift_is_refused():
-    with pytest.raises(ValueError, match="data.fresh is False; accepted: true with signals that drift"):
+    with pytest.raises(ValueError, match=r"data\.fresh is False; accepted: true with signals that drift"):
         MNIST1DStream(signals=DRIFT, fresh=False)
-    with pytest.raises(ValueError, match="data.signals drift; accepted: signals that stay"):
+    with pytest.raises(ValueError, match=r"data\.signals drift; accepted: signals that stay"):
         MNIST1DParity(signals=DRIFT)
     with pytest.raises(ValueError, match="last_epoch is 2; accepted: an integer of at least 3"):
         DriftingSignals(start=Signals(), end=Signals(), first_epoch=2, last_epoch=2)
