@@ -37,6 +37,7 @@ from genbench.measures.davies_bouldin import davies_bouldin
 from genbench.measures.description_length import mixture_code, prequential_code, two_part_code
 from genbench.measures.difficulty import difficulty_dispersion, difficulty_quantiles
 from genbench.measures.disagreement import disagreement, ensemble_disagreement
+from genbench.measures.diversity import diversity
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_bias_variance, ensemble_curve
 from genbench.measures.ensemble_connectivity import ensemble_connectivity
@@ -114,6 +115,7 @@ from genbench.measures.stability import stability_ratio
 from genbench.measures.subspace import subspace_compression_bound
 from genbench.measures.surface import Plane, Slice, interpolation, linear_mode_connectivity, loss_line, loss_plane
 from genbench.measures.tangent_kernel import tangent_kernel
+from genbench.measures.temperature import calibrated_cross_entropy
 from genbench.measures.variational_code import variational_code
 from genbench.measures.weight_matching import match_weights, matched_mode_connectivity
 from genbench.records.estimate import Estimate
@@ -133,6 +135,7 @@ __all__ = [
     "augmented_margin",
     "average_sharpness",
     "brier_score",
+    "calibrated_cross_entropy",
     "calibration_error",
     "collapse_geometry",
     "compressed_size",
@@ -146,6 +149,7 @@ __all__ = [
     "difficulty_quantiles",
     "disagreement",
     "distance_from_init",
+    "diversity",
     "drift_accuracy",
     "drift_and_diffusion",
     "effective_dimension",

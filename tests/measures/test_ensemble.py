@@ -11,6 +11,7 @@ from genbench.analysis import bias_variance
 from genbench.measures import (
     Snapshot,
     accuracy,
+    calibrated_cross_entropy,
     calibration_error,
     cross_entropy,
     ensemble_bias_variance,
@@ -60,10 +61,11 @@ def test_its_ends_are_the_members_mean_and_the_ensemble():
     members, x, y = nets(4)
     batches = [(x[:15], y[:15]), (x[15:], y[15:])]
     found = ensemble_curve(Snapshot(Ensemble(members), F.cross_entropy, batches))
-    assert len(found) == 12
+    assert len(found) == 16
     for name, function in (
         ("accuracy", accuracy),
         ("cross_entropy", cross_entropy),
+        ("calibrated_cross_entropy", calibrated_cross_entropy),
         ("calibration_error", calibration_error),
     ):
         alone = [function(Snapshot(member, F.cross_entropy, batches)).value for member in members]
@@ -130,3 +132,30 @@ def test_one_network_has_no_bias_and_variance():
     found = ensemble_bias_variance(Snapshot(net, F.cross_entropy, [(x, y)]))
     assert {each.value for each in found.values()} == {None}
     assert "no members" in found["squared_bias2"].note
+
+
+@pytest.mark.oracle("ensemble_bias_variance")
+def test_of_the_probabilities_and_of_means_of_two_members():
+    members, x, y = nets(5)
+    snapshot = Snapshot(Ensemble(members), F.cross_entropy, [(x[:15], y[:15]), (x[15:], y[15:])])
+    with torch.no_grad():
+        p = torch.stack([member(x).softmax(1) for member in members])
+    for average, predictions in ((1, p), (2, torch.stack([(p[0] + p[1]) / 2, (p[2] + p[3]) / 2]))):
+        found = ensemble_bias_variance(snapshot, probabilities=True, average=average)
+        expected = bias_variance(predictions.numpy(), F.one_hot(y, 3).numpy())
+        ending = "" if average == 1 else "_of_2"
+        assert [*found] == [f"squared_{name}{ending}" for name in ("risk", "bias2", "variance")]
+        for name in ("risk", "bias2", "variance"):
+            assert found[f"squared_{name}{ending}"].value == pytest.approx(expected[name].value, rel=1e-9)
+    few = ensemble_bias_variance(snapshot, average=3)["squared_variance_of_3"]
+    assert few.note == "undefined: 5 members make no two means of 3"
+    with pytest.raises(ValueError, match="average is 0"):
+        ensemble_bias_variance(snapshot, average=0)
+
+
+def test_the_variance_of_a_mean_of_m_members_is_an_mth_and_the_bias_the_same():
+    members, x, y = nets(600)
+    snapshot = Snapshot(Ensemble(members), F.cross_entropy, [(x, y)])
+    one, four = (ensemble_bias_variance(snapshot, probabilities=True, average=m) for m in (1, 4))
+    assert four["squared_variance_of_4"].value == pytest.approx(one["squared_variance"].value / 4, rel=0.1)
+    assert four["squared_bias2_of_4"].value == pytest.approx(one["squared_bias2"].value, rel=0.01)
