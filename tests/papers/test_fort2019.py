@@ -46,10 +46,17 @@ WRONG = {
 
 @pytest.mark.parametrize("row", rows("fort2019"), ids=str)
 def test_a_few_steps_of_each_row(row, tmp_path):
-    few = ("data.train_size=100", "data.test_size=50", "data.batch_size=20", "trainer.max_steps=400", "trainer.accelerator=cpu")  # fmt: skip  # noqa: E501
+    few = ("data.train_size=800", "data.test_size=200", "data.batch_size=50", "trainer.max_steps=400", "trainer.accelerator=cpu")  # fmt: skip  # noqa: E501
     found = trained(tmp_path, "experiment=fort2019", *row, *few)
     assert found[DIVERSITY] > 0
     for kind in ("random",) if "regularization=ensemble" in row else ("random", "diagonal", "low_rank"):
         assert found[f"{TEST}{kind}_diversity_at_10"] > 0
         assert -0.5 < found[f"{TEST}{kind}_gain_at_10"] < 0.5
     assert ("test/performance/low_rank_gain_at_1" in found) == ("regularization=snapshots" in row)
+
+
+@pytest.mark.parametrize("scale", ["fort2019_paper", "fort2019_middle"])
+def test_a_few_steps_at_larger_scales(scale, small, tmp_path):
+    few = (f"data.path={small}", "data.hub=null", "data.train_size=40", "data.batch_size=10", "model.width=4",
+           "trainer.max_steps=5", "trainer.accelerator=cpu")  # fmt: skip
+    assert trained(tmp_path, f"experiment={scale}", *rows(scale)[1], *few)[DIVERSITY] >= 0

@@ -80,3 +80,10 @@ def test_a_few_steps_of_each_row(row, tmp_path):
         assert found[f"{TEST}squared_risk_of_4"] < found[f"{TEST}squared_risk"]
     else:
         assert f"{SCALED}_of_1" not in found or found[f"{SCALED}_of_1"] is None
+
+
+@pytest.mark.parametrize("row", rows("lakshminarayanan2017_paper"), ids=str)
+def test_a_few_steps_at_the_larger_scale(row, small, tmp_path):
+    few = (f"data.path={small}", "data.hub=null", "data.channels=3", "data.train_size=40", "data.batch_size=10",
+           "trainer.max_steps=5", "trainer.accelerator=cpu")  # fmt: skip
+    assert trained(tmp_path, "experiment=lakshminarayanan2017_paper", *row, *few)[SCALED] > 0
