@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from genbench.checks import check_choice, check_integer, check_number
+from genbench.checks import check_choice, check_flag, check_integer, check_number
 from genbench.inputs.attacks import NORMS, check_range, perturb, random_start, stride_of
 from genbench.measures.base import measure
 from genbench.measures.outputs import answered, undefined, with_logits
@@ -24,6 +24,7 @@ def adversarial_accuracy(
     steps: int = 20,
     step_size: float | None = None,
     random_starts: int = 1,
+    with_input: bool = True,
     low: float | None = None,
     high: float | None = None,
     seed: int = 0,
@@ -43,6 +44,8 @@ def adversarial_accuracy(
         steps: of each ascent, at least 1.
         step_size: in the units of ``epsilon``; ``None``: 2.5 · epsilon / steps.
         random_starts: ascents from points drawn uniformly in the ball; 0: one, from the input itself.
+        with_input: the input itself counts as well; otherwise only the points found, as most papers report it, where a
+            network can answer better than at the inputs (label leaking, Kurakin et al. 2017, arXiv 1611.01236).
         low: smallest value that an input may have; ``None``: any.
         high: largest value that an input may have; ``None``: any.
         seed: of the starts; smaller numbers of them are the beginning of larger ones.
@@ -54,6 +57,7 @@ def adversarial_accuracy(
     check_number("epsilon", epsilon, low=0)
     check_integer("steps", steps, least=1)
     check_integer("random_starts", random_starts, least=0)
+    check_flag("with_input", with_input)
     check_integer("seed", seed, least=0)
     check_range("adversarial_accuracy", low, high)
     stride = stride_of("step_size", step_size, epsilon=epsilon, steps=steps)
@@ -73,7 +77,7 @@ def adversarial_accuracy(
         _check_inside(x, low, high)
         answers = answered(logits, x)
         y = y.reshape(answers.shape).long()
-        right = answers == y
+        right = answers == y if with_input else torch.ones_like(answers, dtype=torch.bool)
         draw = StepRandom(seed, index)
         for start in range(random_starts) or (None,):
             alive = right.reshape(len(y), -1).any(1)

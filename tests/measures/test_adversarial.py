@@ -103,6 +103,25 @@ def test_more_effort_never_finds_less(snapshot, norm):
     assert adversarial_accuracy(snapshot, **{**settings, "epsilon": 0}).value == natural
 
 
+def test_without_the_input_a_label_may_be_answered_only_under_attack():
+    """Of logits (0, sin x) the label 0 is right where sin x < 0, and a step of 3 overshoots the maximum."""
+
+    class Wave(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.height = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return torch.cat([torch.zeros_like(x), self.height * torch.sin(x)], 1)
+
+    x, y = torch.tensor([[0.5], [-0.5]]), torch.tensor([0, 0])  # wrong, right
+    snapshot = Snapshot(Wave(), F.cross_entropy, [(x, y)])
+    settings = {"norm": "linf", "epsilon": 3.0, "steps": 1, "step_size": 3.0, "random_starts": 0}
+    # sin(3.5) < 0 is right, sin(2.5) > 0 is wrong
+    assert adversarial_accuracy(snapshot, **settings).value == 0
+    assert adversarial_accuracy(snapshot, **settings, with_input=False).value == 0.5
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_perturbed_inputs_lie_in_the_ball_and_the_range_and_raise_the_loss(trained, norm):
     net, x, y = trained
