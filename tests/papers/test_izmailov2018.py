@@ -44,3 +44,12 @@ def test_a_few_steps_of_each_row(row, tmp_path):
     assert all(found[key] > 0 for key in (ACCURACY, TRAIN, LAMBDA))
     assert math.isfinite(found[SHARPNESS])
     assert VALIDATION in found
+
+
+@pytest.mark.parametrize("scale", ["izmailov2018_paper", "izmailov2018_middle"])
+def test_a_few_steps_at_larger_scales(scale, small, tmp_path):
+    few = (f"data.path={small}", "data.hub=null", "data.train_size=50", "data.batch_size=10", "model.width=4",
+           "trainer.max_steps=5", "trainer.accelerator=cpu", "callbacks.flatness.examples=10")  # fmt: skip
+    found = trained(tmp_path, f"experiment={scale}", *rows(scale)[0], *few)
+    assert found[TRAIN] > 0
+    assert math.isfinite(found[LAMBDA])
