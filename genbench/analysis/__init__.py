@@ -3,6 +3,7 @@
 from genbench.analysis.bias_variance import bias_variance
 from genbench.analysis.correlations import correlations
 from genbench.analysis.granulated import granulated
+from genbench.analysis.memorization import influence, memorization
 from genbench.analysis.mutual_information import conditional_mutual_information
 from genbench.analysis.partial import partial_association
 from genbench.analysis.power_law import PowerLaw, power_law
@@ -18,6 +19,8 @@ __all__ = [
     "conditional_mutual_information",
     "correlations",
     "granulated",
+    "influence",
+    "memorization",
     "out_of_sample",
     "pair_sign_errors",
     "partial_association",

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from genbench.measures.batches import fresh_workers
 from genbench.measures.examples import EXAMPLES_FIRST, Layout, length
 from genbench.measures.random_state import generators_of, restoring_random_state
+from genbench.measures.snapshot import MARKS
 from genbench.records.estimate import Estimate
 
 SPLITS = ("train", "val", "test")
@@ -38,11 +39,12 @@ class Data:
     rows: Tensor | None = None  # places of the chosen examples among these; None: all
     mislabelled: Tensor | None = None  # bool [N], where it is known
     relabelled: Tensor | None = None  # likewise
+    trained_on: Tensor | None = None  # bool [N, networks], likewise
 
     @property
     def marks(self) -> dict[str, Tensor | None]:
-        """What is known of the labels, as :class:`genbench.measures.Snapshot` takes it."""
-        return {"mislabelled": self.mislabelled, "relabelled": self.relabelled}
+        """What is known of the examples, as :class:`genbench.measures.Snapshot` takes it."""
+        return {name: getattr(self, name) for name in MARKS}
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
@@ -137,7 +139,7 @@ class Splits:
 
 
 def with_marks(data: Data, module: Any, splits: Sequence[str]) -> Data:
-    """Add which examples of these splits are mislabelled, and which relabelled, if the data module says so."""
+    """Add which examples of these splits are mislabelled, relabelled and trained on, if the data module says so."""
     found: dict[str, Any] = {}
     for name in data.marks:
         if (known := getattr(module, name, None)) is not None:

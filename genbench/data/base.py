@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from genbench.checks import check_choice, check_integer, check_number
-from genbench.data.batches import Batches, Chunks, Epochs, WarmStart
+from genbench.data.batches import Batches, Chunks, Epochs, WarmStart, kept
 from genbench.data.cache import Arrays, content_digest
 from genbench.data.corruptions import Noise, duplicated, imbalanced, noise_of, randomized_inputs, replaced_labels
 from genbench.rng import StepRandom
@@ -41,6 +41,8 @@ class TensorData(LightningDataModule):
       and schedules speak, still has the number of steps that ``batch_size`` gives it.
     - *Parts*: gives each network of an ensemble a part of the train split, in turn, to train on. Measures still see
       the whole split.
+    - *Left out*: each network leaves a random share of its examples out of training, as
+      :func:`genbench.measures.memorization` needs. Measures still see the whole split.
 
     ``digest`` identifies the content: the sha256 of the name, of the tensors before any setting, and of a confusion
     matrix read from a file.
@@ -60,6 +62,7 @@ class TensorData(LightningDataModule):
         warm_start_steps: number of first steps with batches of another size, a multiple of the steps of an epoch.
         warm_start_batch_size: examples of each of these steps; ``None`` where there are none.
         parts: number of consecutive parts of equal size, at least 1; what is left over is not trained on.
+        left_out: share of the examples of each network that it never trains on, in [0, 1), by ``order_seeds``.
         seed: at least 0.
 
     Raises:
@@ -100,6 +103,7 @@ class TensorData(LightningDataModule):
         warm_start_steps: int = 0,
         warm_start_batch_size: int | None = None,
         parts: int = 1,
+        left_out: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -125,7 +129,12 @@ class TensorData(LightningDataModule):
                 f"that leaves at least one example in each split (no {empty} example is left)"
             )
         self.parts = check_integer("data.parts", parts, least=1, most=n_train)
-        n = n_train // self.parts
+        self.left_out = check_number("data.left_out", left_out, low=0, high=1, open_high=True)
+        n = kept(n_train // self.parts, self.left_out)
+        if n == 0:
+            raise ValueError(
+                f"data.left_out is {left_out!r}; accepted: a share of {n_train // self.parts} that leaves one"
+            )
         note = f"{n} examples are trained on"
         self.batch_size = n
         if batch_size is not None:
@@ -192,8 +201,8 @@ class TensorData(LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of full batches in the training split, or in a part of it."""
-        return len(self._splits["train"][1]) // self.parts // self.batch_size
+        """Number of full batches of the examples that a network trains on."""
+        return kept(len(self._splits["train"][1]) // self.parts, self.left_out) // self.batch_size
 
     def to(self, device: torch.device | str) -> "TensorData":
         """Move every split to ``device``."""
@@ -221,6 +230,15 @@ class TensorData(LightningDataModule):
         """Return whether label noise drew the label of an example, which may still be the true one, bool [n]."""
         return self._marks[check_choice("split", split, self.splits)][1]
 
+    def trained_on(self, split: str) -> Tensor:
+        """Return which examples of a split each lane trains on, bool [n, lanes]."""
+        found = torch.zeros(len(self.tensors(split)[1]), len(self.order_seeds or (0,)), dtype=torch.bool)
+        if split == "train":
+            batches = Batches(found, found, **self.loading)  # which has as many examples
+            for lane, column in enumerate(found.unbind(1)):
+                column[batches.rows(lane)] = True
+        return found
+
     def evaluation_batches(self, split: str) -> Sequence[tuple[Tensor, Tensor]]:
         """Return large batches that hold every example of a split once, in a fixed order."""
         x, y = self.tensors(split)
@@ -240,7 +258,7 @@ class TensorData(LightningDataModule):
     @property
     def loading(self) -> dict[str, Any]:
         """The settings of the shuffled batches."""
-        settings = ("batch_size", "seed", "warm_start", "parts")
+        settings = ("batch_size", "seed", "warm_start", "parts", "left_out")
         return {"seeds": self.order_seeds, **{name: getattr(self, name) for name in settings}}
 
     def val_dataloader(self) -> Chunks | list[Chunks]:

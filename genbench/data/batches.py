@@ -17,6 +17,11 @@ class WarmStart(NamedTuple):
     batch_size: int
 
 
+def kept(n: int, left_out: float) -> int:
+    """Return how many of n examples remain if a share is left out."""
+    return n - round(left_out * n)
+
+
 class Batches:
     """Shuffled batches whose order depends on (seed, epoch) alone: no workers, no global random state.
 
@@ -24,7 +29,7 @@ class Batches:
     x: [lanes, B, ...] and y: [lanes, B]; each lane sees the order that a run with its seed alone would see.
 
     With ``parts`` the lanes take their examples from as many consecutive parts of equal size in turn, and an epoch is
-    one of a part.
+    one of a part. With ``left_out`` each lane leaves out this share of them in all epochs, at random by its seed.
 
     The last partial batch of an epoch is dropped: all steps give examples the same weight, batch statistics are of full
     batches, and an epoch has ``floor(n / batch_size)`` steps in all compared runs.
@@ -47,11 +52,13 @@ class Batches:
         seeds: tuple[int, ...] | None = None,
         warm_start: WarmStart | None = None,
         parts: int = 1,
+        left_out: float = 0.0,
     ) -> None:
         self.x = x
         self.y = y
         self.batch_size = batch_size
         self.parts = parts
+        self.left_out = left_out
         self.warm_start = warm_start
         self.seed = seed
         self.seeds = seeds
@@ -71,9 +78,18 @@ class Batches:
     def order(self, lane: int, epoch: int) -> Tensor:
         """Return the order of one lane in one epoch as indices [len(self), B]."""
         seed = (self.seeds or (self.seed,))[lane]
-        return self._of_part(seed, epoch) + lane % self.parts * self._examples
+        return self.rows(lane)[self._of_lane(seed, epoch)]
 
-    def _of_part(self, seed: int, epoch: int) -> Tensor:
+    def rows(self, lane: int) -> Tensor:
+        """Return the examples that a lane trains on, as ascending indices."""
+        size = len(self.y) // self.parts
+        own = torch.arange(size) + lane % self.parts * size
+        if not self.left_out:
+            return own
+        generator = torch.Generator().manual_seed(derive_seed((self.seeds or (self.seed,))[lane], "left_out"))
+        return own[torch.randperm(size, generator=generator)[: self._examples].sort().values]
+
+    def _of_lane(self, seed: int, epoch: int) -> Tensor:
         steps = len(self)
         if self.warm_start is None or epoch * steps >= self.warm_start.steps:
             return self._order(seed, epoch, self.batch_size)
@@ -91,8 +107,8 @@ class Batches:
 
     @property
     def _examples(self) -> int:
-        """Number of examples of a part."""
-        return len(self.y) // self.parts
+        """Number of examples that a lane trains on."""
+        return kept(len(self.y) // self.parts, self.left_out)
 
     def indices(self, epoch: int) -> Tensor:
         """Return the rows of every batch of an epoch, [len(self), B], or with lanes [len(self), lanes, B]."""

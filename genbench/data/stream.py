@@ -52,7 +52,7 @@ class StreamData(TensorData):
         test_size: examples of the test split, at least 1.
         fresh: whether every batch has new examples.
         settings: the others of :class:`genbench.data.TensorData`; ``imbalance``, ``duplicates``, ``inputs``,
-            ``warm_start_steps`` and ``parts`` need ``fresh=False``.
+            ``warm_start_steps``, ``parts`` and ``left_out`` need ``fresh=False``.
     """
 
     source: Source
@@ -65,7 +65,8 @@ class StreamData(TensorData):
         self._test_size = check_integer("data.test_size", test_size, least=1)
         self.fresh = check_flag("data.fresh", fresh)
         neutrals = (
-            ("imbalance", 1), ("duplicates", 0), ("inputs", "original"), ("warm_start_steps", 0), ("parts", 1)
+            ("imbalance", 1), ("duplicates", 0), ("inputs", "original"), ("warm_start_steps", 0), ("parts", 1),
+            ("left_out", 0),
         )  # fmt: skip
         for name, neutral in neutrals:
             if fresh and settings.get(name, neutral) != neutral:

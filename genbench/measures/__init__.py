@@ -59,6 +59,7 @@ from genbench.measures.margins import (
     normalized_margin,
     normalized_margin_quantiles,
 )
+from genbench.measures.memorization import influence, memorization, memorization_removal
 from genbench.measures.mixup import label_wise_mixup
 from genbench.measures.norms import (
     convolution_spectral_norms,
@@ -179,6 +180,7 @@ __all__ = [
     "hessian_eigenvalues",
     "hessian_frobenius_norm",
     "hessian_trace",
+    "influence",
     "input_curvature",
     "input_margin",
     "interpolation",
@@ -208,6 +210,8 @@ __all__ = [
     "matrix_norms",
     "mean_corruption_error",
     "measure",
+    "memorization",
+    "memorization_removal",
     "mixture_code",
     "mutual_information_binned",
     "mutual_information_kde",

@@ -20,6 +20,9 @@ from genbench.measures.precision import movable
 from genbench.measures.products import Loss, fisher, gauss_newton, hessian, log_partition
 from genbench.module_state import renamed
 
+MARKS = ("mislabelled", "relabelled", "trained_on")
+"""What may be known of each example."""
+
 
 class Snapshot(Evaluation):
     """A network with its weights at this moment, its loss and its data.
@@ -54,6 +57,8 @@ class Snapshot(Evaluation):
             sum of its examples' class weights.
         mislabelled: whether the label of each example is known to be wrong, bool [N] in the order of the batches.
         relabelled: whether the label of each example was drawn at random, so that it may still be right, likewise.
+        trained_on: whether a network was trained on each example, bool [N, networks], a column for each member of an
+            ensemble.
 
     Raises:
         ValueError: not a network, weights that are not finite, sharded or quantized, no batches, batches of another
@@ -81,11 +86,13 @@ class Snapshot(Evaluation):
         count: Count | None = None,
         mislabelled: Tensor | None = None,
         relabelled: Tensor | None = None,
+        trained_on: Tensor | None = None,
     ) -> None:
         super().__init__(model, loss, batches, initial=initial, forward=forward, count=count)
         self.scaling = scaling
         self.mislabelled = mislabelled
         self.relabelled = relabelled
+        self.trained_on = trained_on
 
     # -- curvature
 
@@ -232,9 +239,8 @@ class Snapshot(Evaluation):
             return forward(model, inner)[0], target
 
         batches = BatchesWithTargets(self.passes, targets)
-        return self.view(
-            ("vector", "representations"), passes=batches, forward=replaced, mislabelled=None, relabelled=None
-        )
+        unknown = dict.fromkeys(MARKS)
+        return self.view(("vector", "representations"), passes=batches, forward=replaced, **unknown)
 
     def with_batches(self, batches: Iterable[tuple[Tensor, Tensor]]) -> "Snapshot":
         """The same network and loss on other data, (input, target) pairs."""
@@ -242,8 +248,7 @@ class Snapshot(Evaluation):
 
     def on(self, batches: Iterable[Any], **changes: Any) -> "Snapshot":
         """The same network and loss on other batches of the same form."""
-        changes = {"mislabelled": None, "relabelled": None, **changes}
-        return self.view(("vector",), passes=Batches(batches), **changes)
+        return self.view(("vector",), passes=Batches(batches), **{**dict.fromkeys(MARKS), **changes})
 
     def with_state(self, state: Mapping[str, Tensor]) -> "Snapshot":
         """The same loss and data at other parameters and buffers, all of them: a state dict of the same architecture.
@@ -311,7 +316,7 @@ class Snapshot(Evaluation):
         if outside:
             at = (int(outside[0].min()), int(outside[0].max()))
             raise ValueError(f"positions lie in [{at[0]}, {at[1]}]; accepted: 0 to {self.examples - 1}")
-        marks = {"mislabelled": self.mislabelled, "relabelled": self.relabelled}
+        marks = {name: getattr(self, name) for name in MARKS}
         for name, mark in marks.items():
             if mark is not None and len(mark) != self.examples:
                 raise ValueError(f"{name} has {len(mark)} entries; accepted: one for each of {self.examples} examples")
@@ -365,5 +370,6 @@ class Snapshot(Evaluation):
             count=self.count,
             mislabelled=self.mislabelled,
             relabelled=self.relabelled,
+            trained_on=None if self.trained_on is None else self.trained_on[:, [index]],
         )
         return member if self.dtype is None else member.in_dtype(self.dtype, ())

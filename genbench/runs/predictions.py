@@ -31,6 +31,7 @@ class Predictions:
         subsets: the seeds of their data, which choose the training subset.
         log_probabilities: [runs, examples, classes], float64.
         labels: [examples].
+        trained_on: whether a run was trained on an example, bool [runs, examples]; ``None`` where it is not known.
     """
 
     run_ids: tuple[str, ...]
@@ -38,11 +39,17 @@ class Predictions:
     subsets: tuple[int, ...]
     log_probabilities: np.ndarray
     labels: np.ndarray
+    trained_on: np.ndarray | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
         """[runs, examples, classes], float64."""
         return np.exp(self.log_probabilities)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether a run answers an example right, bool [runs, examples]."""
+        return self.log_probabilities.argmax(2) == self.labels
 
 
 def predictions(
@@ -57,7 +64,7 @@ def predictions(
 
     Args:
         folder: of the experiment.
-        split: test or val; the same examples in all runs.
+        split: test, val, or with one ``data.seed`` train; the same examples in all runs.
         run_ids: of the runs, where the folder holds several configurations; all by default.
         data_path: where the data lie now, of runs that were trained on files.
         trust: whether to execute code that runs of somebody else name.
@@ -68,6 +75,7 @@ def predictions(
     """
     chosen = _chosen(Path(folder), run_ids)
     found: list[Tensor] = []
+    seen: list[Tensor] = []
     first: tuple[Tensor, Tensor] | None = None
     for record in chosen:
         run = Path(folder) / record["run_id"]
@@ -90,6 +98,8 @@ def predictions(
         if isinstance(known, str) or isinstance(with_logits(snapshot), str):
             raise ConfigError(f"run {run.name} has no probabilities: {known}")
         found.append(known[0].cpu())
+        if hasattr(subject.data, "trained_on"):
+            seen.append(subject.data.trained_on(split).any(1))
         labels = known[1].cpu().numpy()
     return Predictions(
         tuple(record["run_id"] for record in chosen),
@@ -97,6 +107,7 @@ def predictions(
         tuple(_subset(record) for record in chosen),
         torch.stack(found).double().numpy(),
         labels,
+        torch.stack(seen).numpy() if len(seen) == len(found) else None,
     )
 
 

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import pytorch_lightning as pl
@@ -257,11 +256,11 @@ class Training(pl.LightningModule):
         self._kept = kept.get("attributes", [])  # absent from checkpoints of earlier code
         self.seconds_before = kept["seconds"]
 
-    def finish(self, batches: Batches, *, parts: int = 1) -> None:
-        """Set the final network; ``batches`` are the unaugmented train examples, of which each lane has one of the
-        consecutive ``parts`` of equal size."""
+    def finish(self, batches: Batches, *, trained_on: Tensor | None = None) -> None:
+        """Set the final network; ``batches`` are the unaugmented train examples, of which each lane was trained on
+        some, bool [examples, lanes], or on all."""
         for index, lane in enumerate(self._lanes):
-            own = batches if parts == 1 else _part(batches, index, parts)
+            own = batches if trained_on is None or trained_on.all() else _own(batches, trained_on[:, index])
             if self._averages:
                 estimate_norm_statistics(lane.network, own)
             lane.finish(own)
@@ -285,23 +284,23 @@ class Finish(pl.Callback):
         assert isinstance(pl_module, Training)
         if pl_module.pace is not None:
             pl_module.pace.say("measuring")
-        pl_module.finish(pl_module._split("train"), parts=getattr(trainer.datamodule, "parts", 1))  # type: ignore[attr-defined]
+        known = getattr(trainer.datamodule, "trained_on", None)  # type: ignore[attr-defined]
+        pl_module.finish(pl_module._split("train"), trained_on=None if known is None else known("train"))
         if not all(torch.isfinite(p).all() for p in pl_module.network.parameters()):
             raise Diverged(f"diverged at step {trainer.global_step}: the weights are not finite")
         if pl_module.ended is not None:
             pl_module.ended(trainer)
 
 
-def _part(batches: Batches, index: int, parts: int) -> Batches:
-    """The examples of one part in batches."""
-    starts = [0, *accumulate(len(y) for _, y in batches)]
-    size = starts[-1] // parts
-    first, last = index * size, (index + 1) * size
-    return [
-        (x[max(0, first - start) : last - start], y[max(0, first - start) : last - start])
-        for start, (x, y) in zip(starts, batches, strict=False)
-        if start < last and start + len(y) > first
-    ]
+def _own(batches: Batches, chosen: Tensor) -> Batches:
+    """The chosen examples, bool [examples], in batches."""
+    found, first = [], 0
+    for x, y in batches:
+        rows = chosen[first : first + len(y)].to(y.device)
+        first += len(y)
+        if rows.any():
+            found.append((x[rows], y[rows]))
+    return found
 
 
 @torch.no_grad()
