@@ -27,6 +27,7 @@ MEASURED = Path(__file__).parent / "measured" / "strategies.md"  # as genbench-t
 FAMILIES = {
     "performance": "How well the network does its task.",
     "gap": "The difference between the splits.",
+    "memorization": "What is answered right only where it was trained on, by ensembles with data.left_out.",
     "norm": "The size of the weights.",
     "margin": "How clearly the network decides.",
     "flatness": "How the loss changes around the weights.",

@@ -44,6 +44,7 @@ from genbench.measures.ensemble_connectivity import ensemble_connectivity
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.flat_box import flat_box_volume, sensitive_weights
 from genbench.measures.gap import generalization_gap
+from genbench.measures.gradient_step import gradient_step
 from genbench.measures.information import mutual_information_binned, mutual_information_kde
 from genbench.measures.input_curvature import input_curvature
 from genbench.measures.kernel_interpolation import convolution_interpolation, gaussian_interpolation
@@ -176,6 +177,7 @@ __all__ = [
     "gradient_noise_scale",
     "gradient_norm",
     "gradient_snr",
+    "gradient_step",
     "gradient_variance",
     "hessian_eigenvalues",
     "hessian_frobenius_norm",

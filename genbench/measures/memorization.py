@@ -48,8 +48,8 @@ def memorization(snapshot: Snapshot) -> dict[str, Estimate]:
 
     - ``memorization``: the mean; ``right_inside`` and ``right_outside`` are the means of the two probabilities;
     - ``memorization_clean`` and ``memorization_mislabelled``: the means of those with right and with wrong labels,
-      where the data say which these are; ``memorization_auroc``: the probability that a wrong label has more of it than a
-      right one, ties counted half (DeLong et al. 1988 for the standard error);
+      where the data say which these are; ``memorization_auroc``: the probability that a wrong label has more of it
+      than a right one, ties counted half (DeLong et al. 1988 for the standard error);
     - ``memorization_of_label_<k>``: the mean of those rightly labelled k;
     - ``share_clean_at_<c>`` and ``share_mislabelled_at_<c>``: a histogram, the shares in bins of a tenth around c %;
       the first also holds all below 0.

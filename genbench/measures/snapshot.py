@@ -370,6 +370,6 @@ class Snapshot(Evaluation):
             count=self.count,
             mislabelled=self.mislabelled,
             relabelled=self.relabelled,
-            trained_on=None if self.trained_on is None else self.trained_on[:, [index]],
+            trained_on=None if self.trained_on is None else self.trained_on[:, index : index + 1],
         )
         return member if self.dtype is None else member.in_dtype(self.dtype, ())

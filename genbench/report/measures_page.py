@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genbench.measures import Estimate
 
 _FAMILIES = (
-    *("performance", "gap", "robustness", "sensitivity", "margin", "norm", "flatness"),
+    *("performance", "gap", "memorization", "robustness", "sensitivity", "margin", "norm", "flatness"),
     *("optimization", "information", "representation", "bound"),
 )
 

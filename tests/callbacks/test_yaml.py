@@ -41,6 +41,10 @@ APART = {
     "pac_bayes_optimized",  # of the train split and another: measures=bounds
     "subspace_compression_bound",  # the same, and of networks trained in a subspace alone
     "mixture_code",
+    "gradient_step",  # of one learning rate
+    "memorization",  # of ensembles whose members left examples out: experiment=feldman2020
+    "influence",
+    "memorization_removal",
     "learning_coefficient",  # chains of thousands of gradients: measures=learning_coefficient
 }
 

@@ -26,6 +26,7 @@ from genbench.inputs.common_corruptions.sequences import SEQUENCES
 from genbench.measures import Estimate, Snapshot
 from genbench.measures.base import evaluate as measure
 from genbench.measures.base import of_train
+from genbench.measures.snapshot import MARKS
 from genbench.models import Ensemble
 from genbench.regularization import Mixup
 from genbench.rng import StepRandom
@@ -165,7 +166,7 @@ def snapshot(configure, name, split):
     network, start, data = deepcopy(trained(configure, name))
     network, start = network.to(NAME), {key: tensor.to(NAME) for key, tensor in start.items()}
     batches = [tuple(t[rows].to(NAME) for t in data.tensors(split)) for rows in (slice(12), slice(12, 24))]
-    marks = {"mislabelled": data.mislabelled(split)[:24], "relabelled": data.relabelled(split)[:24]}
+    marks = {name: getattr(data, name)(split)[:24] for name in MARKS}
     return Snapshot(network, F.cross_entropy, batches, initial=start, **marks)
 
 

@@ -59,6 +59,8 @@ ALL = [getattr(measures, name) for name in measures.__all__ if hasattr(getattr(m
 ALL.remove(measures.convolution_interpolation)  # refuses inputs that are no images or signals
 OF_TWO = (
     measures.generalization_gap,
+    measures.influence,
+    measures.memorization_removal,
     measures.disagreement,
     measures.matched_mode_connectivity,
     measures.linear_cka,
@@ -108,6 +110,7 @@ def test_everything_is_restored(function):
     else:
         needed = {
             measures.stability_ratio: {"lr": 0.1},
+            measures.gradient_step: {"lr": 0.1},
             measures.critical_sample_ratio: {"radius": 0.1, "step_size": 0.05},
         }
         function(Snapshot(net, F.cross_entropy, loader, initial=initial), **needed.get(function, {}))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.helpers.experiments import judged, node, rows, trained
+from tests.helpers.experiments import node, rows, trained
 
 TRAIN, TEST = "train/memorization/", "test/memorization/"
 AUROC, CLEAN, WRONG_LABELS = (
@@ -20,11 +20,11 @@ INFLUENCE, SAME, OF_CHOSEN = (
 SCALES = ("feldman2020_middle", "feldman2020_paper")
 
 
-def numbers(run, *, auroc=0.92, wrong=0.7, rare=0.35, random_cost=0.025, matched_cost=0.02, tail=0.09, tail_matched=0.03,
-            influence=0.4, same=0.8, chosen=0.6, gain=0.04):  # fmt: skip
+def numbers(run, *, auroc=0.92, wrong=0.7, rare=0.35, random_cost=0.025, matched_cost=0.02, tail=0.09,
+            tail_matched=0.03, influence=0.4, same=0.8, chosen=0.6, gain=0.04):  # fmt: skip
     """The numbers of a run if every claim held. ``wrong``: memorization of wrong labels. ``rare``: that of the digits 8
-    and 9 where they are rare. ``random_cost`` and ``matched_cost``: what removal of the most memorized costs beyond that
-    at random, ``tail``s where classes are rare. ``gain``: with wrong labels."""
+    and 9 where they are rare. ``random_cost`` and ``matched_cost``: what removal of the most memorized costs beyond
+    that at random, ``tail``s where classes are rare. ``gain``: with wrong labels."""
     noise = random.Random(repr(sorted(run.items(), key=repr))).gauss
     noisy, tailed = run["data.label_noise"] > 0, run["data.imbalance"] > 1
     cost, matched = (tail, tail_matched) if tailed else (random_cost, matched_cost)
@@ -34,12 +34,12 @@ def numbers(run, *, auroc=0.92, wrong=0.7, rare=0.35, random_cost=0.025, matched
     }  # fmt: skip
     found |= {f"{TRAIN}memorization_of_label_{k}": rare if tailed else 0.1 for k in (8, 9)}
     found = {key: value + noise(0, 0.02) for key, value in found.items()}
-    base = 0.9 + noise(0, 0.01)
+    base = 0.8 + noise(0, 0.01)
     found |= {
         f"{TEST}accuracy_without_memorized_at_20": base,
-        f"{TEST}accuracy_without_random_at_20": base + cost + noise(0, 0.005),
-        f"{TEST}accuracy_without_matched_at_20": base + matched + noise(0, 0.005),
-        f"{TEST}accuracy_without_memorized_at_40": base + (gain if noisy else 0) + noise(0, 0.005),
+        f"{TEST}accuracy_without_random_at_20": base + cost + noise(0, 0.002),
+        f"{TEST}accuracy_without_matched_at_20": base + matched + noise(0, 0.002),
+        f"{TEST}accuracy_without_memorized_at_40": base + (gain if noisy else 0) + noise(0, 0.002),
         f"{TEST}accuracy_without_random_at_40": base,
     }
     return found
@@ -49,10 +49,10 @@ WRONG = {
     "C1 wrong labels are told by chance": ("C1", {"auroc": 0.5}),
     "C1 they are memorized like others": ("C1", {"wrong": 0.14}),
     "C2 rare digits are memorized like others": ("C2", {"rare": 0.1}),
-    "C3a removal by memorization costs as much as at random": ("C3a", {"random_cost": 0.0}),
-    "C3b as many of each label cost as much": ("C3b", {"matched_cost": 0.0}),
+    "C3a removal by memorization costs less than at random": ("C3a", {"random_cost": -0.01}),
+    "C3b as many of each label cost more": ("C3b", {"matched_cost": -0.01}),
     "C3c of rare classes it costs two points": ("C3c", {"tail": 0.02}),
-    "C3d of rare classes as many of each label cost as much": ("C3d", {"tail_matched": 0.0}),
+    "C3d of rare classes as many of each label cost more": ("C3d", {"tail_matched": -0.01}),
     "C4 no train example helps where it was not chosen": ("C4", {"influence": 0.02}),
     "C4 pairs are of any label": ("C4", {"same": 0.1}),
     "C4 helpers are memorized like others": ("C4", {"chosen": 0.07}),
@@ -77,10 +77,11 @@ def test_a_few_networks_of_each_row(row, tmp_path):
 @pytest.mark.parametrize(("scale", "row"), [(scale, row) for scale in SCALES for row in rows("feldman2020")], ids=str)
 def test_a_few_networks_on_images(scale, row, small, tmp_path):
     few = (
-        f"data.path={small}", "data.hub=null", "data.train_size=60", "data.batch_size=10", "trainer.max_steps=3",
+        f"data.path={small}", "data.hub=null", "data.train_size=40", "data.batch_size=5", "trainer.max_steps=3",
         "regularization.ensemble.members=60", "trainer.accelerator=cpu", "callbacks.helped.measures.removal.networks=1",
         "model.width=4",
     )  # fmt: skip
+    row = [each.replace("imbalance=10.0", "imbalance=2.0") for each in row]  # there are six images of a class
     found = trained(tmp_path, f"experiment={scale}", *row, *few)
     check(found, noisy="data.label_noise=0.1" in row)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genbench import records
-from genbench.analysis import bias_variance
+from genbench.analysis import bias_variance, influence, memorization
 from genbench.checks import ConfigError
 from genbench.runs import execute
 from genbench.runs.predictions import predictions
@@ -44,6 +44,25 @@ def test_validation_examples_differ_between_subsets(folder):
         predictions(folder, split="val")
     one = [record["run_id"] for record in records.load(folder).records if record["config"]["data"]["seed"] == 0]
     assert predictions(folder, split="val", run_ids=one).subsets == (0, 0)
+
+
+def test_runs_that_left_examples_out_say_which_and_tell_what_they_memorize(configure, tmp_path):
+    """Of one ``data.seed``; memorization and influence are of these arrays."""
+    settings = ("data.left_out=0.4", "data.seed=5", "data.train_size=50", "data.batch_size=10", "trainer.max_steps=120")
+    configs = configure(*FAST, *settings, each=[{"seed": seed} for seed in range(8)])
+    for config in configs:
+        assert execute.run(config)["status"] == "completed"
+    folder = tmp_path / "runs" / "default"
+    train, test = predictions(folder, split="train"), predictions(folder)
+    assert train.trained_on.shape == train.right.shape
+    assert (train.trained_on.sum(1) == round(0.6 * train.right.shape[1])).all()
+    assert len({tuple(row) for row in train.trained_on}) == 8
+    assert not test.trained_on.any()
+    known = train.trained_on.any(0) & ~train.trained_on.all(0)
+    scores = memorization(train.right, train.trained_on)
+    assert (scores.low[known] <= scores.high[known]).all()
+    assert train.right[train.trained_on].mean() > train.right[~train.trained_on].mean() + 0.1
+    assert influence(test.right, train.trained_on).value.shape == (len(test.labels), len(train.labels))
 
 
 def test_what_cannot_be_compared_is_refused(folder, configure, tmp_path):
