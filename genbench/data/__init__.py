@@ -9,6 +9,7 @@ from genbench.data.gaussian_mixture import GaussianMixture
 from genbench.data.images import ImageData
 from genbench.data.information_plane import InformationPlane
 from genbench.data.mnist1d import MNIST1D
+from genbench.data.mnist1d_halves import MNIST1DHalves
 from genbench.data.mnist1d_parity import MNIST1DParity
 from genbench.data.mnist1d_stream import DriftingSignals, MNIST1DStream, Signals
 from genbench.data.modular_arithmetic import ModularArithmetic
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianMixture",
     "ImageData",
     "InformationPlane",
+    "MNIST1DHalves",
     "MNIST1DParity",
     "MNIST1DStream",
     "ModularArithmetic",

@@ -41,6 +41,7 @@ from genbench.measures.diversity import diversity
 from genbench.measures.drift import drift_accuracy, generator_drift_accuracy
 from genbench.measures.ensemble import ensemble_bias_variance, ensemble_curve
 from genbench.measures.ensemble_connectivity import ensemble_connectivity
+from genbench.measures.explained_information import answer_information, explained_information
 from genbench.measures.fisher import empirical_fisher_trace, fisher_rao_norm, fisher_trace
 from genbench.measures.flat_box import flat_box_volume, sensitive_weights
 from genbench.measures.gap import generalization_gap
@@ -133,6 +134,7 @@ __all__ = [
     "adaptive_average_sharpness",
     "adaptive_sharpness",
     "adversarial_accuracy",
+    "answer_information",
     "augmentation_change",
     "augmented_margin",
     "average_sharpness",
@@ -162,6 +164,7 @@ __all__ = [
     "ensemble_curve",
     "ensemble_disagreement",
     "error",
+    "explained_information",
     "first_order_flatness",
     "fisher_rao_norm",
     "fisher_trace",

@@ -22,6 +22,8 @@ APART = {
     "disagreement",
     "train_coherence",  # of a split and the train split: measures=transfer
     "train_stiffness",
+    "answer_information",  # of a split and a classifier of the train split: measures=explained
+    "explained_information",
     "ratt_bound",  # of a split and the train split with relabelled examples: measures=random_labels
     "matched_mode_connectivity",  # of two networks, as the units of one are matched to the other's
     "gaussian_interpolation",  # of the data alone: measures=interpolation

@@ -73,6 +73,7 @@ OF_TWO = (
     measures.train_coherence,
     measures.train_stiffness,
     measures.ratt_bound,
+    measures.explained_information,
 )
 
 
