@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genbench.data.mnist1d_stream import MNIST1DStream, Signals
+from genbench.data.mnist1d_stream import DriftingSignals, MNIST1DStream, Signals
 from genbench.data.stream import Source
 from genbench.rng import StepRandom
 
@@ -28,5 +28,7 @@ class MNIST1DHalves(MNIST1DStream):
     name = "mnist1d_halves"
     classes = 2
 
-    def _labelled(self, signals: Signals) -> Source:
+    def _labelled(self, signals: Signals | DriftingSignals) -> Source:
+        if isinstance(signals, DriftingSignals):
+            raise ValueError("data.signals drift; accepted: signals that stay, as halves are of one distribution")
         return Halves(signals)

@@ -109,8 +109,8 @@ def _data(snapshot: Snapshot) -> tuple[Tensor, Tensor]:
 
 def _remembered(by: str, x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, str | None]:
     """The answers of a classifier, fitted once to the same data: along training the network alone changes."""
-    parts = (part.contiguous().cpu().numpy() for part in (x, y, at))
-    key = (by, *(sha256(memoryview(part).cast("B")).digest() for part in parts))
+    digests = [sha256(part.cpu().numpy().tobytes()).digest() for part in (x, y, at)]
+    key: tuple[str | bytes, ...] = (by, *digests)
     if key not in _found:
         if len(_found) >= _KEPT:
             del _found[next(iter(_found))]

@@ -37,7 +37,7 @@ def numbers(
         THEN: 0.06 * share,
         END: 0.06 * share * (kept + noise(0, 0.02)),
         INFORMATION: 0.06 * more * (1 + noise(0, 0.02)),
-        "train/performance/accuracy": fitted,
+        "train/performance/accuracy": fitted - abs(noise(0, 0.002)),
         "test/trajectory/neighbour_then": neighbour + noise(0, 0.01),
         "test/information/neighbour_accuracy": 0.65 + better + noise(0, 0.003),
         "test/information/linear_accuracy": 0.65,
