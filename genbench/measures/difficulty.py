@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,9 +58,9 @@ def difficulty_quantiles(
     wrong = _wrong(snapshot)
     if isinstance(wrong, str):
         return {f"{kind}_q{q:g}": undefined(wrong) for kind in kinds for q in percentiles}
-    places = torch.tensor(percentiles, dtype=torch.float64) / 100
-    own = wrong.mean(0).quantile(places).tolist()
-    chance = (binom.ppf(places.numpy(), len(wrong), float(wrong.mean())).clip(min=0) / len(wrong)).tolist()
+    places = [q / 100 for q in percentiles]
+    own = wrong.mean(0).quantile(wrong.new_tensor(places)).tolist()
+    chance = (binom.ppf(np.array(places), len(wrong), float(wrong.mean())).clip(min=0) / len(wrong)).tolist()
     return {
         f"{kind}_q{q:g}": Estimate(value)
         for kind, values in zip(kinds, (own, chance), strict=True)
