@@ -270,4 +270,6 @@ def no_such_choice(group: str, name: str, accepted: Sequence[str]) -> str:
     if hint.startswith("did"):
         names = ", ".join(accepted)
         hint += f" (accepted: {names})" if len(names) < 60 else f" (genbench {group} --help lists them)"
+    elif len(hint) > 800:
+        hint = f"accepted: {len(accepted)}, which genbench {group} --help lists"
     return f"{group}={name}: no such choice; {hint}"

@@ -56,11 +56,15 @@ def diversity(
         samples: number of samples, at least 1.
         seed: of the directions, at least 0.
     """
+    for name, given in (("subspaces", subspaces), ("points", points)):
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise ValueError(f"{name} is {given!r}; accepted: a list")
     for index, each in enumerate(subspaces):
         check_choice(f"subspaces[{index}]", each, SUBSPACES)
     for index, loss in enumerate(points):
         check_number(f"points[{index}]", loss, low=0, high=100, open_low=True)
     check_integer("samples", samples, least=1)
+    check_integer("seed", seed, least=0)
     members = snapshot.members
     if len(members) < 2:
         return {"members_diversity_at_0": undefined("one member" if members else "the network is no ensemble")}

@@ -36,6 +36,7 @@ def ensemble_connectivity(
     """
     check_integer("points", points, least=2)
     check_integer("sweeps", sweeps, least=1)
+    check_integer("seed", seed, least=0)
     members = snapshot.members
     names = [f"member_{name}" for name in _NAMES]
     if len(members) < 2:

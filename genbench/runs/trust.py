@@ -86,7 +86,7 @@ def _kind(path: tuple[str, ...]) -> str:
         return "measures"
     if path[:1] + path[2:3] == ("callbacks", "metrics") and (len(path) == 4 or path[4:] == ("when",)):
         return "reducers"
-    if len(path) == 2 and path[0] == "data":
+    if len(path) in (2, 3) and path[0] == "data":  # signals, and the start and the end of those that drift
         return "settings of data"
     return path[0] if len(path) == (2 if path and path[0] in KEYED else 1) else ""
 

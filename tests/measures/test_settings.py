@@ -28,6 +28,7 @@ RIGHT = [
     ("end", -1),
     ("widths", [1]),
     ("percentiles", [1]),
+    ("points", [1]),
 ]
 
 

@@ -57,7 +57,7 @@ WRONG = {
     **{f"C1a no gain at {p}": ("C1a", {"gain": tuple(-0.02 if q == p else 0.05 for q in NOISY)}) for p in NOISY},
     **{f"C1a fewer steps are better at {p}": ("C1a", {"once": 0.15, "noise": p}) for p in NOISY},
     "C1b the gain falls": ("C1b", {"gain": (0.12, 0.06, 0.04, 0.02)}),
-    "C1b the gain is the same": ("C1b", {"gain": (0.05,) * 4}),
+    "C1b the gain falls a little": ("C1b", {"gain": (0.055, 0.05, 0.05, 0.045)}),
     "C2 as sharp": ("C2", {"ratio": 1.0}),
     "C2 sharper": ("C2", {"ratio": 0.3}),
     "C3a it rises": ("C3a", {"falls": (-0.02, 0.02)}),

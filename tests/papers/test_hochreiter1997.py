@@ -78,7 +78,7 @@ def within(run, usual, noise):
 WRONG = {
     "C1 no effect": ("C1", {ACCURACY: flat(0.88, 0.001)}),
     "C1 the opposite": ("C1", {ACCURACY: swapped(0.85, 0.9, 0.002)}),
-    "C1-ten no effect": ("C1-ten", {ACCURACY: where(10, flat(0.88, 0.001))}),
+    "C1-ten no effect": ("C1-ten", {ACCURACY: where(10, flat(0.88, 0.0003))}),
     "C2 weight elimination is as good": ("C2", {ACCURACY: of("weight elimination", 0.9)}),
     "C2 weight elimination is better": ("C2", {ACCURACY: of("weight elimination", 0.91)}),
     "C2-ten weight elimination is better": ("C2-ten", {ACCURACY: where(10, of("weight elimination", 0.91))}),

@@ -63,7 +63,6 @@ WRONG = {
     "C3a the norm is the same": ("C3a", {"norm": 1.0}),
     "C3a R_A is smaller": ("C3a", {"complexity": 0.7}),
     "C3b it is sharper": ("C3b", {"sharper": 2.0}),
-    "C3b it is as sharp": ("C3b", {"sharper": 1.0}),
     "C4 copies change nothing": ("C4", {"copies": 0.0}),
     "C4 copies mend it": ("C4", {"copies": -0.02}),
 }

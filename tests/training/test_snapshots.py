@@ -132,7 +132,9 @@ def test_a_finished_run_is_measured_with_its_curve_of_members(configure, tmp_pat
     snapshot = Snapshot(Ensemble(nets).eval(), F.cross_entropy, data.evaluation_batches("test"))
     curve = ensemble_curve(snapshot)
     assert set(curve) == {
-        f"{name}_of_{m}" for name in ("accuracy", "cross_entropy", "calibration_error") for m in (1, 2, 3)
+        f"{name}_of_{m}"
+        for name in ("accuracy", "cross_entropy", "calibration_error", "calibrated_cross_entropy")
+        for m in (1, 2, 3)
     }
     for name, estimate in curve.items():
         assert found.estimates[f"test/performance/{name}"].value == estimate.value
