@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genbench.analysis.statistics import Mean, mean_interval
+from genbench.analysis.statistics import LEVEL, Mean, mean_interval
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PowerLaw:
         )
 
 
-def power_law(seeds: Sequence[Mapping[float, float]], *, level: float = 0.95) -> PowerLaw:
+def power_law(seeds: Sequence[Mapping[float, float]], *, level: float = LEVEL) -> PowerLaw:
     """Fit log y = log factor + exponent · log x by least squares within each seed.
 
     Seeds are independent, the values of one seed are not, as they may share examples: so the intervals are over the

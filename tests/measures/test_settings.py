@@ -28,7 +28,7 @@ RIGHT = [
     ("end", -1),
     ("widths", [1]),
     ("percentiles", [1]),
-    ("points", [1]),
+    ("diversity.points", [1]),
 ]
 
 

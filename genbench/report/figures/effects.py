@@ -63,7 +63,7 @@ def _panel(axis: "Axes", table: Table, metric: str, rows: Sequence[str], reach: 
             axis.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, color=colours(strength), linewidth=0)
             dark = abs(value) > 0.6 * reach
             axis.text(
-                x, y, f"{_signed(value, table.columns[columns[x]].digits)}",
+                x, y, _signed(value, table.columns[columns[x]].digits),
                 ha="center", va="center", fontsize=6.5, weight="bold" if cell.significant else "normal",
                 color="white" if dark else INK,
             )  # fmt: skip
