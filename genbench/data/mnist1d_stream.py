@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -151,6 +151,19 @@ def _moments() -> tuple[float, float]:
     return float(x.double().mean()), float(x.double().std())
 
 
+@dataclass(frozen=True)
+class _Grouped:
+    """Signals whose class is that of their digit's group."""
+
+    signals: Signals
+    class_of: tuple[int, ...]
+
+    def sample(self, n: int, draw: StepRandom, site: str = "stream") -> tuple[Tensor, Tensor]:
+        """Draw signals [n, 1, 40] and classes [n]."""
+        x, digits = self.signals.sample(n, draw, site)
+        return x, torch.tensor(self.class_of, device=digits.device)[digits]
+
+
 class MNIST1DStream(StreamData):
     """MNIST-1D with new examples in every batch, or as a frozen set of any size.
 
@@ -163,6 +176,7 @@ class MNIST1DStream(StreamData):
 
     name = "mnist1d_stream"
     classes = 10
+    class_of: ClassVar[tuple[int, ...] | None] = None  # the class of each digit; None: the digit
 
     def __init__(
         self, *, signals: Signals | DriftingSignals | None = None, test_signals: Signals | None = None, **settings: Any
@@ -173,4 +187,8 @@ class MNIST1DStream(StreamData):
 
     def _labelled(self, signals: Signals | DriftingSignals) -> Source:
         """Signals with the classes of this task."""
-        return signals
+        if self.class_of is None:
+            return signals
+        if isinstance(signals, DriftingSignals):
+            raise ValueError("data.signals drift; accepted: signals that stay, where digits are put into groups")
+        return _Grouped(signals, self.class_of)
