@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from genbench.measures.base import measure
 from genbench.measures.margins import check_percentiles
 from genbench.measures.outputs import undefined
-from genbench.measures.performance import labelled
+from genbench.measures.performance import labelled_members
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -72,12 +71,5 @@ def _wrong(snapshot: Snapshot) -> Tensor | str:
     """1 where a member of the ensemble errs on an example, else 0, [M, n], float64; or why there is none."""
     if len(snapshot.members) < 2:
         return "one member" if snapshot.members else "the network has no members"
-    found = []
-    for member in snapshot.members:
-        with member.measuring():
-            known = labelled(member)
-        if isinstance(known, str):
-            return known
-        log_p, labels = known
-        found.append((log_p.argmax(1) != labels).double())
-    return torch.stack(found)
+    known = labelled_members(snapshot)
+    return known if isinstance(known, str) else (known[0].argmax(2) != known[1]).double()

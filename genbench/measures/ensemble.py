@@ -4,12 +4,14 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from genbench.checks import check_flag, check_integer
 from genbench.measures.base import measure
 from genbench.measures.outputs import undefined
-from genbench.measures.performance import labelled
+from genbench.measures.performance import labelled_members
+from genbench.measures.sampling import sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.measures.temperature import cross_calibrated
 from genbench.records.estimate import Estimate
@@ -30,17 +32,10 @@ def ensemble_curve(snapshot: Snapshot, *, bins: int = 15) -> dict[str, Estimate]
     Members from one training (``regularization=snapshots``) are not independent: theirs describes only the spread.
     """
     check_integer("bins", bins, least=1)
-    if not snapshot.members:
-        return {"ensemble_curve": Estimate(None, note="undefined: the network is no ensemble")}
-    known = []
-    for member in snapshot.members:
-        with member.measuring():
-            known.append(labelled(member))
-    found = [each for each in known if not isinstance(each, str)]
-    if len(found) < len(known):
-        reason = next(each for each in known if isinstance(each, str))
-        return {"ensemble_curve": undefined(reason)}
-    logs, labels = torch.stack([log_p.double() for log_p, _ in found]), found[0][1]
+    known = labelled_members(snapshot)
+    if isinstance(known, str):
+        return {"ensemble_curve": undefined(known)}
+    logs, labels = known[0].double(), known[1]
     total = len(logs)
     curve = {}
     for m in range(1, total + 1):
@@ -85,28 +80,27 @@ def ensemble_bias_variance(snapshot: Snapshot, *, probabilities: bool = False, a
     if count < 2:
         few = "one member" if average == 1 else f"{len(snapshot.members)} members make no two means of {average}"
         return dict.fromkeys(names, undefined(few if snapshot.members else "the network has no members"))
-    outputs, targets = [], None
-    for member in snapshot.members:
-        with member.measuring():
-            if probabilities:
-                known = labelled(member)
-                if isinstance(known, str):
-                    return dict.fromkeys(names, undefined(known))
-                log_p, targets = known
-                outputs.append(log_p.double().exp())
-            else:
-                pairs = list(member.predictions)
-                outputs.append(torch.cat([output for output, _ in pairs]).double())
-                targets = torch.cat([target for _, target in pairs])
-    found = torch.stack(outputs)  # [M, N, K]
-    assert targets is not None
+    if probabilities:
+        known = labelled_members(snapshot)
+        if isinstance(known, str):
+            return dict.fromkeys(names, undefined(known))
+        found, targets = known[0].double().exp(), known[1]
+    else:
+        found, targets = _outputs(snapshot)
     if found.ndim != 3 or targets.ndim != 1 or targets.is_floating_point():
         return dict.fromkeys(names, undefined("targets are not one label an example"))
     found = found[: count * average].unflatten(0, (count, average)).mean(1)
     risk = (found - F.one_hot(targets, found.shape[2]).to(found)).square().sum(2).mean(0)
     variance = (found - found.mean(0)).square().sum(2).sum(0) / (count - 1)
-    n = len(targets)
-    return {
-        name: Estimate(float(each.mean()), stderr=float(each.std()) / math.sqrt(n) if n > 1 else None)
-        for name, each in zip(names, (risk, risk - variance, variance), strict=True)
-    }
+    return {name: sample_mean(each) for name, each in zip(names, (risk, risk - variance, variance), strict=True)}
+
+
+def _outputs(snapshot: Snapshot) -> tuple[Tensor, Tensor]:
+    """The members' outputs [M, N, ...], float64, and the targets."""
+    outputs, targets = [], torch.empty(0)
+    for member in snapshot.members:
+        with member.measuring():
+            pairs = list(member.predictions)
+        outputs.append(torch.cat([output for output, _ in pairs]).double())
+        targets = torch.cat([target for _, target in pairs])
+    return torch.stack(outputs), targets

@@ -1,7 +1,7 @@
 """How much of what a network tells of the labels a simpler classifier tells too."""
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from genbench.checks import check_choice
 from genbench.measures.base import measure
 from genbench.measures.outputs import read, undefined
+from genbench.measures.sampling import sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 
@@ -72,7 +73,7 @@ def explained_information(snapshot: Snapshot, train: Snapshot, *, by: str = "lin
     total = _surprise_of_pair(answers, labels)
     explained = total - _surprise_given(answers, labels, simple)
     whole = float(total.mean())
-    share = Estimate(None, note="undefined: the answers tell nothing of the labels", stderr=None)
+    share = Estimate(None, note="undefined: the answers tell nothing of the labels")
     if whole > 0:
         ratio = float(explained.mean()) / whole
         share = Estimate(ratio, stderr=_estimate((explained - ratio * total) / whole).stderr, note=note)
@@ -161,5 +162,4 @@ def _surprise_given(f: Tensor, y: Tensor, given: Tensor) -> Tensor:
 
 def _estimate(each: Tensor, note: str | None = None) -> Estimate:
     """The mean, with its standard error over the examples; that of a plug-in entropy to first order."""
-    n = len(each)
-    return Estimate(float(each.mean()), stderr=float(each.std()) / math.sqrt(n) if n > 1 else None, note=note)
+    return replace(sample_mean(each), note=note)

@@ -14,7 +14,8 @@ from genbench.checks import check_integer, check_number
 from genbench.measures.base import measure
 from genbench.measures.ood import auroc
 from genbench.measures.outputs import undefined
-from genbench.measures.performance import labelled
+from genbench.measures.performance import labelled_members
+from genbench.measures.sampling import sample_mean
 from genbench.measures.snapshot import Snapshot
 from genbench.records.estimate import Estimate
 from genbench.rng import StepRandom
@@ -65,12 +66,16 @@ def memorization(snapshot: Snapshot) -> dict[str, Estimate]:
     scores, wrong = inside - outside, snapshot.mislabelled
     clean = torch.ones_like(labels, dtype=torch.bool) if wrong is None else ~wrong.to(labels.device)
     groups = {"clean": scores[clean], "mislabelled": scores[~clean]}
-    found = {"memorization": _mean(scores), "right_inside": _mean(inside), "right_outside": _mean(outside)}
+    found = {
+        "memorization": sample_mean(scores),
+        "right_inside": sample_mean(inside),
+        "right_outside": sample_mean(outside),
+    }
     for name, own in groups.items():
         if not len(own):
             found[f"memorization_{name}"] = undefined(f"no example is {name}")
             continue
-        found[f"memorization_{name}"] = _mean(own)
+        found[f"memorization_{name}"] = sample_mean(own)
         bins = (own * _BINS).long().clamp(0, _BINS - 1).bincount(minlength=_BINS) / len(own)
         found |= {f"share_{name}_at_{(100 * i + 50) // _BINS}": Estimate(float(share)) for i, share in enumerate(bins)}
     if all(map(len, groups.values())):
@@ -79,7 +84,7 @@ def memorization(snapshot: Snapshot) -> dict[str, Estimate]:
     else:
         found["memorization_auroc"] = undefined("no label is known to be wrong, or all are")
     for k in labels[clean].unique().tolist():
-        found[f"memorization_of_label_{k}"] = _mean(scores[clean & (labels == k)])
+        found[f"memorization_of_label_{k}"] = sample_mean(scores[clean & (labels == k)])
     return found
 
 
@@ -136,11 +141,11 @@ def influence(snapshot: Snapshot, *, train: Snapshot, share: float = 0.05) -> di
     inside, outside = _shares(*halves[1][:2])
     same = (labels == own[:, None]).double()
     return {
-        "influence_of_chosen": _mean(second.gather(1, partners[:, None])[:, 0]),
-        "influence_where_chosen": _mean(largest[chosen]),
-        "influence_of_label": _mean((second * same).sum(1) / same.sum(1).clamp(min=1)),
-        "same_label_of_chosen": _mean((labels[partners] == own).double()),
-        "memorization_of_chosen": _mean((inside - outside)[partners]),
+        "influence_of_chosen": sample_mean(second.gather(1, partners[:, None])[:, 0]),
+        "influence_where_chosen": sample_mean(largest[chosen]),
+        "influence_of_label": sample_mean((second * same).sum(1) / same.sum(1).clamp(min=1)),
+        "same_label_of_chosen": sample_mean((labels[partners] == own).double()),
+        "memorization_of_chosen": sample_mean((inside - outside)[partners]),
     }
 
 
@@ -224,7 +229,7 @@ def memorization_removal(
     for arm, percent in dict.fromkeys(arms):
         own = right_of[[i for i, each in enumerate(arms) if each == (arm, percent)]]
         for shown in _ARMS if percent == 0 else (arm,):
-            found[f"accuracy_without_{shown}_at_{percent}"] = _mean(own)
+            found[f"accuracy_without_{shown}_at_{percent}"] = sample_mean(own)
     return found
 
 
@@ -242,17 +247,8 @@ def _answers(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
 
 
 def _answered(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
-    if not snapshot.members:
-        return "the network is no ensemble"
-    rows = []
-    for member in snapshot.members:
-        with member.measuring():
-            found = labelled(member)
-        if isinstance(found, str):
-            return found
-        log_p, labels = found
-        rows.append((log_p.argmax(1) == labels).double())
-    return torch.stack(rows), labels
+    known = labelled_members(snapshot)
+    return known if isinstance(known, str) else ((known[0].argmax(2) == known[1]).double(), known[1])
 
 
 def _known(snapshot: Snapshot) -> tuple[Tensor, Tensor, Tensor] | str:
@@ -284,11 +280,6 @@ def _influences(right: Tensor, seen: Tensor) -> Tensor:
     """The influence [T, N] of each train example on each test example, of networks [M, T] and [M, N]."""
     inside = seen.to(right)
     return right.T @ (inside / inside.sum(0)) - right.T @ ((1 - inside) / (1 - inside).sum(0))
-
-
-def _mean(values: Tensor) -> Estimate:
-    n = len(values)
-    return Estimate(float(values.mean()), stderr=float(values.std()) / math.sqrt(n) if n > 1 else None)
 
 
 def _fresh_accuracies(

@@ -136,6 +136,19 @@ def labelled(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
     return snapshot.shared("labelled", lambda: _collect(snapshot))
 
 
+def labelled_members(snapshot: Snapshot) -> tuple[Tensor, Tensor] | str:
+    """log p [M, N, K] of the members of an ensemble and labels [N], as :func:`labelled` gives them; or the reason why
+    there are none."""
+    found = []
+    for member in snapshot.members:
+        with member.measuring():
+            known = labelled(member)
+        if isinstance(known, str):
+            return known
+        found.append(known)
+    return (torch.stack([log_p for log_p, _ in found]), found[0][1]) if found else "the network is no ensemble"
+
+
 def mean_over_examples(snapshot: Snapshot, values: Tensor) -> Estimate:
     """The mean of values at all positions that :func:`labelled` gives, in its order, with its standard error over the
     examples."""

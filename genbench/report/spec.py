@@ -49,13 +49,14 @@ class Curve:
 
     ``y`` may also be several metrics by label, each a line along the setting ``x``, or several such families. If ``x``
     is as many families by the same labels, a line goes through the points (x, y) of each number, coloured by it: a
-    trajectory. ``log`` makes the y axis logarithmic, ``log_x`` the x axis, which without it is so where x spans a factor
-    of ten. ``guides`` are grey lines by label, each at a height y, or ``x`` for y = ``scale`` · x where each run is a point.
-    The caption of such a figure says the rank correlation over the setting ``correlate``, as the mean of the seeds,
-    and over the seeds, as the mean of its values. ``y_from`` cuts the y axis of lines along a setting below; the
-    caption counts the means that it hides. ``x_scale`` multiplies an ``x`` that is a metric. ``every_run`` leaves out
-    the points of a line that only some of its runs have; the caption counts them. With ``power_law`` the caption says
-    the exponent of each line along a setting, see :func:`genbench.analysis.power_law`. ``caption`` stands before it.
+    trajectory. ``log`` makes the y axis logarithmic, ``log_x`` the x axis, which without it is so where x spans a
+    factor of ten. ``guides`` are grey lines by label, each at a height y, or ``x`` for y = ``scale`` · x where each run
+    is a point. The caption of such a figure says the rank correlation over the setting ``correlate``, as the mean
+    of the seeds, and over the seeds, as the mean of its values. ``y_from`` cuts the y axis of lines along a setting
+    below; the caption counts the means that it hides. ``x_scale`` multiplies an ``x`` that is a metric.
+    ``every_run`` leaves out the points of a line that only some of its runs have; the caption counts them. With
+    ``power_law`` the caption says the exponent of each line along a setting, see
+    :func:`genbench.analysis.power_law`. ``caption`` stands before it.
     """
 
     name: str
